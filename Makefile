@@ -1,0 +1,38 @@
+# Each target sets up the virtual environment by itself. A newcomer needs Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export PYTHONWARNINGS := ignore
+
+.PHONY: demo test check ui bench models
+demo: $(READY) ## draw the line for the three demo characters, on a laptop
+	@$(BIN)/sticker-pipeline demo
+
+test: $(READY) ## all tests; no GPU, no network
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
+	@$(BIN)/sticker-pipeline doctor
+	@$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+
+bench: $(READY) ## speed, beside a peer on the same work
+	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \
+	  echo "== $$file"; $(BIN)/python $$file; done
+
+models: $(READY) ## train the embedded models and draw the demo characters anew (hours; resumable)
+	@$(BIN)/python -m sticker_pipeline.embedded
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (about 6 GB with PyTorch; a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,models]'
+	@touch $(READY)

@@ -1,0 +1,196 @@
+"""A character: the folder a person makes, and character.yaml in it, as a strict model.
+
+Only what the person states belongs here; what follows from it (weights, captions, settings of a model) is worked out
+by the stages.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+FILE_NAME = "character.yaml"
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$")]
+
+
+class CharacterError(ValueError):
+    """A character folder or its character.yaml that cannot be used; the message says where, why and what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Group(Strict):
+    """One subfolder of media: its learned tags, the style it belongs to, and how much each of its clips counts."""
+
+    learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
+    style: Literal["sticker", "art"] = "sticker"
+    share: float = Field(1.0, gt=0, description="how much a clip of this group counts beside a clip of another group")
+
+
+class Curation(Strict):
+    """What a person may say about captions. `inherent: auto` finds the character's own traits by frequency."""
+
+    blacklist: list[Tag] = Field(default_factory=list)
+    inherent: Literal["auto"] | list[Tag] = "auto"
+    aliases: dict[Tag, Tag] = Field(default_factory=dict)
+    weights: dict[Tag, Annotated[float, Field(gt=0, le=2)]] = Field(default_factory=dict)
+    min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
+
+
+class Rival(Strict):
+    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    lora: str
+    trigger: str
+    strength: float = Field(1.0, gt=0, le=2)
+
+
+class Benchmark(Strict):
+    """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the files themselves."""
+
+    holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
+    prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
+    rivals: list[Rival] = Field(default_factory=list)
+
+
+class Settings(Strict):
+    """character.yaml."""
+
+    trigger: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$")]
+    profile: str | None = None
+    groups: dict[str, Group] = Field(default_factory=dict)
+    curation: Curation = Curation()
+    training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
+    benchmark: Benchmark = Benchmark()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_defaults(cls, data: Any) -> Any:
+        """`curation:` with all its lines commented out reads as null; a person means 'the defaults'."""
+        if not isinstance(data, dict):
+            return data
+        sections = {"groups", "curation", "training", "benchmark", "profile"}
+        kept = {key: value for key, value in data.items() if value is not None or key not in sections}
+        if isinstance(kept.get("groups"), dict):
+            kept["groups"] = {name: {} if group is None else group for name, group in kept["groups"].items()}
+        return kept
+
+
+@dataclass(frozen=True)
+class Character:
+    """A character as it lies on disk. `groups` covers every subfolder that holds media, stated or not."""
+
+    name: str
+    folder: Path
+    settings: Settings
+    groups: dict[str, Group]
+
+    @property
+    def trigger(self) -> str:
+        return self.settings.trigger
+
+
+def load_character(folder: Path) -> Character:
+    """Read `folder`/character.yaml.
+
+    Raises CharacterError, naming the file and the key, for a bad folder name, a missing or malformed file, an unknown
+    key, or a stated group that has no folder.
+    """
+    check_name(folder.name)
+    path = folder / FILE_NAME
+    settings = _read_settings(path)
+    subfolders = sorted(
+        p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != "rivals"
+    )
+    for name in settings.groups:
+        if name not in subfolders:
+            hint = _closest(name, subfolders)
+            raise CharacterError(f"{path}: groups.{name}: there is no folder {folder / name}.{hint}")
+    groups = settings.groups or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
+    if not groups:
+        raise CharacterError(
+            f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
+            f"and {folder / 'stickers'}."
+        )
+    return Character(folder.name, folder, settings, groups)
+
+
+def check_name(name: str) -> None:
+    """Raise CharacterError unless `name` can be a character's name (it becomes folders and file names)."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise CharacterError(
+            f"{name!r} cannot be a character's name: use lower-case letters, digits, '-' and '_', "
+            "beginning with a letter or digit."
+        )
+
+
+def character_folders(root: Path) -> Iterator[Path]:
+    """Every folder under `root` that has a character.yaml, sorted by name."""
+    if root.is_dir():
+        yield from sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+
+
+def _read_settings(path: Path) -> Settings:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CharacterError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {data!r}.")
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise CharacterError("\n".join(describe_problems(str(path), error, Settings))) from error
+
+
+def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One sentence per fault that pydantic found in `source`: the key, what is wrong, and for a misspelt key the
+    nearest right one among the fields of `model` and of the models inside it."""
+    return [f"{source}: {_describe(fault, model)}" for fault in error.errors()]
+
+
+def _describe(fault: Any, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _field_names(model, fault["loc"][:-1])
+        return f"unknown key '{key}'.{_closest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        example = " Add a line such as `trigger: my_made_up_word`." if key == "trigger" else ""
+        return f"'{key}' is missing.{example}"
+    return f"'{key}' = {fault['input']!r}: {fault['msg']}."
+
+
+def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The field names of the model nested in `model` at `location` (dictionary keys and list indices are passed over)."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        nested = _nested_model(field.annotation) if field else None
+        model = nested or model
+    return sorted(model.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        nested = _nested_model(argument)
+        if nested:
+            return nested
+    return None
+
+
+def _closest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{match[0]}'?" if match else ""

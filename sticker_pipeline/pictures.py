@@ -1,0 +1,146 @@
+"""Pictures that people look at in the UI and in artifact folders: sheets of images, bars and curves.
+
+Only the drawing belongs here; which pictures a stage shows is the stage's choice.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
+CHECKER = ((255, 255, 255), (226, 226, 232))
+
+
+def contact_sheet(
+    images: Sequence[Image.Image],
+    captions: Sequence[str] | None = None,
+    *,
+    cell: int = 96,
+    columns: int = 10,
+) -> Image.Image:
+    """Images, each fitted into a square of `cell` pixels over a checkerboard, in rows of `columns`, captions below.
+
+    Returns an RGB picture; with no images, one empty cell.
+    """
+    columns = max(1, min(columns, len(images) or 1))
+    rows = max(1, math.ceil(len(images) / columns))
+    line = 12 if captions else 0
+    sheet = Image.new("RGB", (columns * (cell + 4), rows * (cell + 4 + line)), "white")
+    pen = ImageDraw.Draw(sheet)
+    board = _checkerboard(cell)
+    for number, image in enumerate(images):
+        x, y = (number % columns) * (cell + 4) + 2, (number // columns) * (cell + 4 + line) + 2
+        fitted = _fit(image, cell)
+        tile = board.copy()
+        tile.paste(fitted, ((cell - fitted.width) // 2, (cell - fitted.height) // 2), fitted)
+        sheet.paste(tile, (x, y))
+        if captions:
+            pen.text((x, y + cell), captions[number][: cell // 6], fill=(60, 60, 70))
+    return sheet
+
+
+def labelled_grid(
+    rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
+) -> Image.Image:
+    """A grid of pictures with a name on each row and column; `images[row][column]`."""
+    left, top = 84, 16
+    sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, name in enumerate(columns):
+        pen.text((left + number * (cell + 4) + 2, 2), name[: cell // 6], fill=(60, 60, 70))
+    for row, name in enumerate(rows):
+        pen.text((2, top + row * (cell + 4) + cell // 2 - 6), name[:13], fill=(60, 60, 70))
+        for column, image in enumerate(images[row]):
+            fitted = _fit(image, cell)
+            sheet.paste(fitted, (left + column * (cell + 4) + 2, top + row * (cell + 4) + 2), fitted)
+    return sheet
+
+
+def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int = 24) -> Image.Image:
+    """Horizontal bars, the first `most` of `values` in the given order, longest names cut at 32 characters."""
+    names = list(values)[:most]
+    figure, axes = _figure(6.4, 0.9 + 0.24 * max(1, len(names)))
+    axes.barh([name[:32] for name in names], [values[name] for name in names], color="#7a6ff0")
+    axes.invert_yaxis()
+    left_out = f" (first {most} of {len(values)})" if len(values) > most else ""
+    axes.set_title(title + left_out, fontsize=10)
+    axes.set_xlabel(unit, fontsize=9)
+    return _rendered(figure)
+
+
+def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, x: str, y: str) -> Image.Image:
+    """Curves `name: (x values [n], y values [n])` in one picture."""
+    figure, axes = _figure(6.4, 2.8)
+    for name, (xs, ys) in series.items():
+        axes.plot(xs, ys, label=name, linewidth=1.4)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    if len(series) > 1:
+        axes.legend(fontsize=8)
+    return _rendered(figure)
+
+
+def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str, unit: str) -> Image.Image:
+    """A dot with its interval for each `name: (mean, low, high)`."""
+    figure, axes = _figure(6.4, 0.9 + 0.28 * max(1, len(rows)))
+    for number, (mean, low, high) in enumerate(rows.values()):
+        axes.plot([low, high], [number, number], color="#b9b4f7", linewidth=5, solid_capstyle="round")
+        axes.plot([mean], [number], "o", color="#4a3fd0")
+    axes.set_yticks(range(len(rows)), [name[:40] for name in rows])
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(unit, fontsize=9)
+    return _rendered(figure)
+
+
+def embedded_markdown(image: Image.Image, alt: str) -> str:
+    """`image` as markdown with a data URI of at most MAX_EMBEDDED_BYTES: WebP, made smaller until it fits."""
+    while True:
+        for quality in (85, 70, 50):
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "WEBP", quality=quality)
+            if buffer.tell() * 4 / 3 <= MAX_EMBEDDED_BYTES:
+                return f"![{alt}](data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+        image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
+
+
+def _fit(image: Image.Image, cell: int) -> Image.Image:
+    """`image` as RGBA scaled to fit `cell` pixels (small pictures grow by whole factors only)."""
+    rgba = image.convert("RGBA")
+    scale = cell / max(rgba.size)
+    if scale >= 2:
+        scale = math.floor(scale)
+    elif scale > 1:
+        return rgba
+    size = (max(1, round(rgba.width * scale)), max(1, round(rgba.height * scale)))
+    return rgba.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+
+
+def _checkerboard(cell: int) -> Image.Image:
+    y, x = np.indices((cell, cell)) // 8
+    return Image.fromarray(np.array(CHECKER, dtype=np.uint8)[(x + y) % 2], "RGB")
+
+
+def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
+    """An Agg figure and its axes, made without pyplot: no global state, no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _rendered(figure) -> Image.Image:  # type: ignore[no-untyped-def]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return Image.open(buffer).convert("RGB")

@@ -1,0 +1,186 @@
+"""Model profiles: which base model, tagger and CLIP are used, and the defaults that fit them.
+
+A profile is data. Code that differs between model families belongs to training and generation; what one character
+overrides stands in its character.yaml.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sticker_pipeline.character import Character, describe_problems
+
+SETTINGS_VARIABLE = "STICKER_PROFILE"
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MediaSettings(Strict):
+    """Limits checked before a file is decoded, and when two frames count as the same picture."""
+
+    max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
+    max_frames: int = Field(2_000, gt=0, description="of one file")
+    max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
+    near_duplicate_distance: int = Field(
+        2, ge=-1, le=64, description="frames whose perceptual hashes differ in at most this many of 64 bits; -1: none"
+    )
+
+
+class SamplingSettings(Strict):
+    mode: Literal["inverse_length", "effective_size", "uniform"] = "inverse_length"
+
+
+class TaggingSettings(Strict):
+    """Thresholds are the precision = recall points of the model cards (see the profile that states them)."""
+
+    general_threshold: float = Field(0.35, ge=0, le=1)
+    character_threshold: float = Field(0.85, ge=0, le=1)
+    batch_size: int = Field(16, gt=0)
+
+
+class TrainingSettings(Strict):
+    """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
+
+    preset: Literal["recipe"] = Field("recipe", description="cosine with hard restarts, warm-up inside each cycle")
+    rank: int = Field(32, ge=1, le=320)
+    alpha: float = Field(16.0, gt=0)
+    targets: Literal["all", "attention"] = Field("all", description="which layers of the transformer blocks adapt")
+    epochs: int = Field(8, ge=1)
+    draws_per_epoch: int | None = Field(None, ge=1, description="pictures per epoch; None: 10 for each clip")
+    batch_size: int = Field(1, ge=1)
+    learning_rate_unet: float = Field(1e-5, gt=0)
+    learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
+    cycles: int = Field(4, ge=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of each cycle")
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    caption_dropout: float = Field(0.05, ge=0, le=1)
+    seed: int = Field(0, ge=0)
+
+
+class GenerationSettings(Strict):
+    scheduler: Literal["euler", "dpmsolver++", "ddim"] = "dpmsolver++"
+    steps: int = Field(25, ge=1)
+    guidance_scale: float = Field(7.0, ge=0)
+    negative_prompt: str = ""
+    batch_size: int = Field(4, ge=1)
+
+
+class BenchmarkSettings(Strict):
+    seeds_per_prompt: int = Field(4, ge=1)
+    bootstrap_samples: int = Field(2_000, ge=100)
+    prompts: dict[str, list[str]] = Field(description="free attributes for each style, used beside the character's own")
+    style_tags: dict[str, str] = Field(description="what the base model calls each style")
+
+
+class Profile(Strict):
+    """Paths are absolute. `clip` is an open_clip model folder (`local-dir`)."""
+
+    name: str
+    base: Path
+    tagger: Path
+    clip: Path
+    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
+    background: str = Field("white", description="what transparent pictures are flattened over")
+    media: MediaSettings = MediaSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    tagging: TaggingSettings
+    training: TrainingSettings
+    generation: GenerationSettings
+    benchmark: BenchmarkSettings
+
+
+FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
+
+# Relative paths are below STICKER_MODELS.
+PROFILES: dict[str, dict[str, Any]] = {
+    "embedded": {
+        "base": "embedded/base",
+        "tagger": "embedded/tagger",
+        "clip": "embedded/clip",
+        "resolution": 96,
+        "tagging": {"general_threshold": 0.5, "character_threshold": 0.8, "batch_size": 32},
+        "training": {
+            "rank": 16,
+            "alpha": 16.0,
+            "batch_size": 8,
+            "learning_rate_unet": 1e-3,
+            "learning_rate_text_encoder": 5e-4,
+        },
+        "generation": {"steps": 20, "guidance_scale": 4.0, "batch_size": 16},
+        "benchmark": {
+            "seeds_per_prompt": 4,
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {"sticker": "sticker", "art": "art"},
+        },
+    },
+    # Any SD1.5 model in the diffusers layout. Threshold: SmilingWolf/wd-vit-tagger-v3 model card, P=R at 0.2614.
+    "sd15": {
+        "base": "sd15/base",
+        "tagger": "wd-vit-tagger-v3",
+        "clip": "clip-vit-l-14-quickgelu-openai",
+        "resolution": 512,
+        "tagging": {"general_threshold": 0.2614, "character_threshold": 0.85},
+        "training": {},
+        "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "benchmark": {
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+        },
+    },
+}
+
+
+def profile_name(character: Character) -> str:
+    """character.yaml's `profile`, else the environment's STICKER_PROFILE, else `embedded`."""
+    return character.settings.profile or os.environ.get(SETTINGS_VARIABLE) or "embedded"
+
+
+def load_profile(name: str, models: Path) -> Profile:
+    """The profile `name` with its model paths below `models`. Raises ProfileError for an unknown name."""
+    if name not in PROFILES:
+        raise ProfileError(f"There is no profile {name!r}. Profiles: {', '.join(PROFILES)}.")
+    data = PROFILES[name]
+    paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
+    return Profile(name=name, **{**data, **paths})
+
+
+def character_profile(character: Character, models: Path) -> Profile:
+    """The character's profile with its `training:` overrides applied.
+
+    Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
+    """
+    profile = load_profile(profile_name(character), models)
+    try:
+        training = TrainingSettings.model_validate({**profile.training.model_dump(), **character.settings.training})
+    except ValidationError as error:
+        source = f"{character.folder / 'character.yaml'}: training"
+        raise ProfileError("\n".join(describe_problems(source, error, TrainingSettings))) from error
+    return profile.model_copy(update={"training": training})
+
+
+MODEL_FILES = {
+    "base": ["model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"],
+    "tagger": ["model.onnx", "selected_tags.csv"],
+    "clip": ["open_clip_config.json", "open_clip_model.safetensors"],
+}
+
+
+def check_models(profile: Profile) -> None:
+    """Raise ProfileError naming the first model file that the profile needs and that is not there."""
+    for key, names in MODEL_FILES.items():
+        folder: Path = getattr(profile, key)
+        for name in names:
+            if not (folder / name).is_file():
+                raise ProfileError(
+                    f"Profile {profile.name!r} needs {folder / name}, which is missing. Put the {key} model there, "
+                    "or point STICKER_MODELS at the folder that holds the models."
+                )

@@ -1,0 +1,197 @@
+"""Where artifacts live: folders that appear whole or not at all, their manifests, hashes and caches.
+
+What is inside an artifact is the business of the stage that makes it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+MANIFEST = "artifact.json"
+INDEX = "index.parquet"
+ALL = "_all"  # the scope of artifacts across characters
+SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
+
+
+class StorageError(ValueError):
+    """An artifact that is missing or was made by something else than this project."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact folder. `data_version` names its content: equal content, equal version."""
+
+    folder: Path
+    asset: str
+    code_version: str
+    data_version: str
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+
+    def table(self, name: str = INDEX) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / name)
+
+
+class ArtifactStore:
+    """Artifacts under one root folder: `<root>/<scope>/<asset>/`, caches under `<root>/_cache/`."""
+
+    def __init__(self, root: Path) -> None:
+        if "://" in str(root) or ":/" in str(root):
+            raise StorageError(f"STICKER_ARTIFACTS={root}: only folders on this machine are supported.")
+        self.root = root.absolute()
+
+    def folder(self, scope: str, asset: str) -> Path:
+        return self.root / scope / asset
+
+    def cache(self, kind: str) -> Path:
+        """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
+        them, so they are never stale; the folder may be deleted at any time."""
+        folder = self.root / "_cache" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def work(self, scope: str, name: str) -> Path:
+        """A folder for work that outlives an interrupted run, such as a training's checkpoints; made if needed."""
+        folder = self.root / scope / ".work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, scope: str, asset: str) -> Artifact | None:
+        """The published artifact, or None where there is none yet."""
+        folder = self.folder(scope, asset)
+        _finish_interrupted_swap(folder)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        names = ("asset", "code_version", "data_version", "inputs", "settings", "files")
+        return Artifact(folder=folder, **{name: manifest[name] for name in names})
+
+    def read(self, scope: str, asset: str) -> Artifact:
+        """The published artifact. Raises StorageError, saying what to materialize, where there is none."""
+        artifact = self.find(scope, asset)
+        if artifact is None:
+            raise StorageError(f"{self.folder(scope, asset)} does not exist: materialize '{asset}' of '{scope}' first.")
+        return artifact
+
+    @contextmanager
+    def writing(self, scope: str, asset: str) -> Iterator[Path]:
+        """A new empty folder beside the artifact's final place, deleted when the block fails.
+
+        `publish` inside the block moves it into place.
+        """
+        staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def publish(
+        self,
+        staging: Path,
+        scope: str,
+        asset: str,
+        *,
+        code_version: str,
+        inputs: Mapping[str, str],
+        settings: Mapping[str, Any],
+        content: Callable[[str], bool] = lambda name: True,
+    ) -> Artifact:
+        """Write the manifest into `staging` and move it to the artifact's place in one rename.
+
+        `content` says which files (posix paths in the folder) make the data version: logs with timings do not.
+        """
+        files = {
+            path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        }
+        data_version = content_hash({name: entry["sha256"] for name, entry in files.items() if content(name)})
+        manifest = {
+            "asset": asset,
+            "code_version": code_version,
+            "data_version": data_version,
+            "inputs": dict(inputs),
+            "settings": dict(settings),
+            "files": files,
+            "software": {name: version(name) for name in SOFTWARE},
+        }
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        final = self.folder(scope, asset)
+        _swap_in(staging, final)
+        return self.read(scope, asset)
+
+
+def _previous(final: Path) -> Path:
+    return final.with_name(f".{final.name}.previous")
+
+
+def _swap_in(staging: Path, final: Path) -> None:
+    """Rename `staging` to `final`. Between the two renames only the previous artifact can be missing, and
+    `_finish_interrupted_swap` brings it back."""
+    _finish_interrupted_swap(final)
+    previous = _previous(final)
+    if final.exists():
+        os.rename(final, previous)
+    os.rename(staging, final)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _finish_interrupted_swap(final: Path) -> None:
+    previous = _previous(final)
+    if not previous.exists():
+        return
+    if final.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+    else:
+        os.rename(previous, final)
+
+
+def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
+    """Write `table` as Parquet; equal tables give equal bytes."""
+    table.to_parquet(folder / name, index=False)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, such as cache entries."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield staging
+        os.replace(staging, path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source` (both are never written again), or a copy on another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of the file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """Hex SHA-256 of `value` (JSON types) in canonical JSON: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
