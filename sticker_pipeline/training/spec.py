@@ -1,0 +1,96 @@
+"""What one training run is: every effective value, as a strict model that travels as JSON.
+
+Choices and their defaults belong to profile.py; this is only the result of them, complete enough that the trainer
+needs nothing else. What the trainer does with it stands in train.py.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from sticker_pipeline.character import describe_problems
+from sticker_pipeline.profile import GenerationSettings, Strict, TrainingSettings
+
+FILE_NAME = "spec.json"
+
+
+class SpecError(ValueError):
+    """A spec that cannot be trained; the message names the file and the key, and says what to do."""
+
+
+class TrainingSpec(Strict):
+    """One training run. Relative paths are relative to the process's working folder: better make them absolute."""
+
+    name: str = Field(min_length=1, description="output name, e.g. the character's")
+    trigger: str = Field(min_length=1, description="the learned tag that every caption begins with")
+    family: Literal["sd15"] = Field("sd15", description="decides the names of the keys in the LoRA file")
+    base: Path = Field(description="the base model: a folder in the diffusers layout")
+    base_sha: str = Field(description="hash of the base model, stamped into the LoRA file")
+    training_set: Path = Field(description="folder with the training set's index.parquet")
+    frames: Path = Field(description="folder that the training set's `file` column is relative to")
+    output: Path = Field(description="work folder: checkpoints, log and samples of an earlier run in it are replaced")
+    cache: Path = Field(description="folder of cached latents, shared between runs")
+    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
+    background: str = Field("white", description="what transparent pictures are flattened over")
+    settings: TrainingSettings
+    save_precision: Literal["float16", "float32"] = Field(
+        "float16",
+        description="of the LoRA file's matrices: float16 halves the file and costs under 0.1 % of a weight's value",
+    )
+    sample_prompts: list[str] = Field(default_factory=list, description="a picture of each is drawn after every epoch")
+    sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")
+    generation: GenerationSettings = GenerationSettings()
+
+    @model_validator(mode="after")
+    def _draws_are_stated(self) -> "TrainingSpec":
+        if self.settings.draws_per_epoch is None:
+            raise ValueError("settings.draws_per_epoch must be a number here: whoever writes the spec works it out")
+        return self
+
+    @property
+    def draws_per_epoch(self) -> int:
+        assert self.settings.draws_per_epoch is not None  # by the validator
+        return self.settings.draws_per_epoch
+
+
+def load_spec(path: Path) -> TrainingSpec:
+    """Read a spec from a JSON file. Raises SpecError, naming the file and each faulty key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as a training spec: {error}.") from error
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{path}: line {error.lineno} is not JSON: {error.msg}.") from error
+    try:
+        return TrainingSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise SpecError("\n".join(describe_problems(str(path), error, TrainingSpec))) from error
+
+
+def save_spec(spec: TrainingSpec, path: Path) -> None:
+    """Write `spec` as JSON, readable by `load_spec`; equal specs give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+BASE_FILES = (
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
+
+
+def check_paths(spec: TrainingSpec) -> None:
+    """Raise SpecError naming the first input that is missing: cheap, and before any heavy library is loaded."""
+    for name in BASE_FILES:
+        if not (spec.base / name).is_file():
+            raise SpecError(f"base: {spec.base / name} is missing. `base` must be a model in the diffusers layout.")
+    if not spec.frames.is_dir():
+        raise SpecError(f"frames: there is no folder {spec.frames}.")
