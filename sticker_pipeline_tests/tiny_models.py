@@ -1,4 +1,4 @@
-"""Random models, small enough to build in a test, in the formats of real ones: a Stable Diffusion folder, a CLIP folder.
+"""Random models, small enough to build in a test, in the formats of real ones: Stable Diffusion and CLIP folders.
 
 Only building belongs here. They have learned nothing: use them for plumbing, determinism and formats, not for quality.
 """
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "sticker art chibi white background smile open mouth arms up closed eyes angry crying waving hair dress blue red "
-    "green long short girl boy solo"
-).split()
+# fmt: off
+WORDS = [
+    "sticker", "art", "chibi", "white", "background", "smile", "open", "mouth", "arms", "up", "closed", "eyes", "angry",
+    "crying", "waving", "hair", "dress", "blue", "red", "green", "long", "short", "girl", "boy", "solo",
+]
+# fmt: on
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -65,7 +67,7 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
 
 
 def build_tiny_clip(folder: Path, *, seed: int = 0, size: int = 32, dimensions: int = 16) -> Path:
-    """Write an open_clip `local-dir` model with random weights and `size` px pictures to `folder`, which is returned."""
+    """Write an open_clip `local-dir` model with random weights, for `size` px pictures, to `folder`; returns it."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -91,8 +93,10 @@ def build_tiny_clip(folder: Path, *, seed: int = 0, size: int = 32, dimensions: 
 
 
 def byte_pair_vocabulary(words: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A CLIP vocabulary (bytes, bytes that end a word, then whole `words`) and its merges; the end token has the highest
-    id, which CLIP's pooling looks for."""
+    """A CLIP vocabulary (bytes, bytes that end a word, then whole `words`) and its merges.
+
+    The end token has the highest id, which CLIP's pooling looks for.
+    """
     from tokenizers.pre_tokenizers import ByteLevel
 
     letters = sorted(ByteLevel.alphabet())
