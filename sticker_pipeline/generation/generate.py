@@ -1,0 +1,169 @@
+"""From requests to pictures: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
+
+What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from sticker_pipeline.generation.prompts import PromptError, Request
+from sticker_pipeline.profile import GenerationSettings, Profile
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+# Settings name -> the diffusers class and what it needs beside the base model's own scheduler config, which keeps the
+# betas and the prediction type. All three are deterministic: the starting noise decides the picture.
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "ddim": ("DDIMScheduler", {}),
+}
+
+
+class BaseModelError(ValueError):
+    """A base model folder that cannot be used; the message names the folder or file and what is wrong with it."""
+
+
+def open_pipeline(profile: Profile) -> StableDiffusionPipeline:
+    """The profile's base model, ready to generate: on the GPU in half precision where there is one, else on the CPU.
+
+    Only local safetensors are loaded, nothing is downloaded, there is no safety checker and no progress bar.
+    Raises BaseModelError for a folder without a model and for a tokenizer that does not fit the text encoder.
+    """
+    import torch
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+    if not (profile.base / "model_index.json").is_file():
+        raise BaseModelError(
+            f"{profile.base} holds no base model (model_index.json is missing). Put one there in the diffusers layout, "
+            "or point STICKER_MODELS at the folder that holds the models."
+        )
+    device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    with _quiet_loading():
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            profile.base,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    check_tokenizer(pipeline, profile.base)
+    pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def make_scheduler(name: str, config: Any) -> Any:
+    """The scheduler `name` of SCHEDULERS with the noise levels and prediction type of the base model's `config`."""
+    import diffusers
+
+    class_name, extra = SCHEDULERS[name]
+    return getattr(diffusers, class_name).from_config(config, **extra)
+
+
+def check_tokenizer(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Raise BaseModelError unless the tokenizer fits the text encoder and knows letters.
+
+    transformers builds an empty tokenizer out of missing files without complaint: every prompt then reads the same.
+    """
+    tokenizer = pipeline.tokenizer
+    known, expected = len(tokenizer), pipeline.text_encoder.config.vocab_size
+    inner = tokenizer("sticker").input_ids[1:-1]
+    if known != expected or not inner or tokenizer.unk_token_id in inner:
+        raise BaseModelError(
+            f"{folder / 'tokenizer'} does not fit the text encoder: it has {known} tokens where the encoder has "
+            f"{expected}, and reads 'sticker' as {inner}. It needs tokenizer.json, or vocab.json and merges.txt."
+        )
+
+
+def check_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
+    """Raise PromptError for the first prompt longer than the text encoder reads: the stock pipeline would cut it."""
+    limit = pipeline.tokenizer.model_max_length
+    for prompt in dict.fromkeys(prompts):
+        length = len(pipeline.tokenizer(prompt, truncation=False).input_ids)
+        if length > limit:
+            raise PromptError(
+                f"This prompt has {length} tokens, and the text encoder reads {limit}: {prompt!r}. Shorten "
+                "benchmark.prompts or the learned tags in character.yaml."
+            )
+
+
+def starting_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal float32 noise from `seed` and `shape` only: drawn on the CPU, alone, for whatever device."""
+    import torch
+
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+
+
+def generate(
+    pipeline: StableDiffusionPipeline,
+    requests: Sequence[Request],
+    settings: GenerationSettings,
+    resolution: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Image.Image]:
+    """RGB pictures of `resolution`² pixels, one for each request in order, made in batches of settings.batch_size.
+
+    Neither the batch size nor the other requests change a picture by more than rounding. `progress(done, total)` is
+    called after each batch. Raises PromptError before the first batch for a prompt that would be cut, ValueError for a
+    resolution that is no multiple of 8.
+    """
+    if resolution % 8:
+        raise ValueError(f"resolution {resolution} is no multiple of 8.")
+    check_prompts(pipeline, [settings.negative_prompt, *(request.prompt for request in requests)])
+    return _batches(pipeline, requests, settings, resolution, progress)
+
+
+def _batches(
+    pipeline: StableDiffusionPipeline,
+    requests: Sequence[Request],
+    settings: GenerationSettings,
+    resolution: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Image.Image]:
+    import torch
+
+    side = resolution // pipeline.vae_scale_factor
+    shape = (pipeline.unet.config.in_channels, side, side)
+    for start in range(0, len(requests), settings.batch_size):
+        batch = requests[start : start + settings.batch_size]
+        noise = torch.stack([starting_noise(request.seed, shape) for request in batch])
+        pictures = pipeline(
+            prompt=[request.prompt for request in batch],
+            negative_prompt=[settings.negative_prompt] * len(batch),
+            latents=noise.to(pipeline.device, pipeline.unet.dtype),
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            height=resolution,
+            width=resolution,
+        ).images
+        yield from pictures
+        if progress:
+            progress(start + len(batch), len(requests))
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No "Loading weights" bars while a model opens: they would garble the caller's own progress."""
+    import diffusers
+    import transformers
+
+    libraries = [diffusers.utils.logging, transformers.utils.logging]
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, was_shown in zip(libraries, shown, strict=True):
+            if was_shown:
+                library.enable_progress_bar()

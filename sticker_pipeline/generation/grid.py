@@ -1,0 +1,22 @@
+"""The picture that shows at a glance what a LoRA changes: models and references in rows over the same prompts.
+
+Judging the pictures with numbers belongs to benchmark.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from sticker_pipeline.pictures import labelled_grid
+
+
+def sample_grid(
+    rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[str], *, most: int = 8, cell: int = 96
+) -> Image.Image:
+    """An RGB grid with one row for each `name: pictures`, the first `most` of the columns.
+
+    The rows of models answer the same requests, so that a column shows one prompt and seed; a row may be shorter, as
+    the references, which belong to no prompt, often are.
+    """
+    shown = list(columns)[:most]
+    return labelled_grid(list(rows), shown, [list(pictures)[: len(shown)] for pictures in rows.values()], cell=cell)

@@ -1,0 +1,92 @@
+"""What is generated: prompts made of a character's settings, and requests that pair each prompt with a seed.
+
+No model is touched here; how a request becomes a picture is generate.py's business.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.profile import Profile
+
+SEED_BITS = 31  # within what every user interface accepts as a seed
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be made or that the text encoder would cut; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`text` is the whole prompt; `attributes` the free part of it, which no group of the character fixes."""
+
+    style: str
+    text: str
+    attributes: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to generate. All models get the same requests, so pictures of two models pair up."""
+
+    style: str
+    prompt: str
+    seed: int
+
+
+def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
+    """The prompts that a character is judged by, sorted by style, in the order of the free attributes within one.
+
+    For each style of the character's groups: the trigger, the learned tags of the groups of that style, the base
+    model's tag for the style (`profile.benchmark.style_tags`), then the free attributes: the character's own
+    (`benchmark.prompts` in character.yaml) where there are any, else the profile's. A tag is said once.
+
+    Raises PromptError where the profile does not know a style of the character.
+    """
+    prompts = []
+    for style in sorted({group.style for group in character.groups.values()}):
+        own = character.settings.benchmark.prompts
+        _check_style(profile, style, needs_prompts=not own)
+        learned = [tag for group in character.groups.values() if group.style == style for tag in group.learned]
+        for attributes in own or profile.benchmark.prompts[style]:
+            text = join_tags([character.trigger, *learned, profile.benchmark.style_tags[style], attributes])
+            prompts.append(Prompt(style, text, attributes))
+    return prompts
+
+
+def join_tags(parts: Sequence[str]) -> str:
+    """Comma-separated tags of `parts` in order, each once, without empty ones."""
+    tags = [tag.strip() for part in parts for tag in part.split(",")]
+    return ", ".join(dict.fromkeys(tag for tag in tags if tag))
+
+
+def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
+    """`seeds_per_prompt` requests for each prompt, prompt by prompt.
+
+    The seeds follow from (purpose, style, number of the prompt within its style, number of the seed) alone: they are
+    the same for every model and character, and do not move when another style is added. Another purpose, such as the
+    choice of an epoch, gets other seeds.
+    """
+    numbers: dict[str, int] = {}
+    requests = []
+    for prompt in prompts:
+        number = numbers[prompt.style] = numbers.get(prompt.style, -1) + 1
+        for index in range(seeds_per_prompt):
+            requests.append(Request(prompt.style, prompt.text, request_seed(purpose, prompt.style, number, index)))
+    return requests
+
+
+def request_seed(purpose: str, style: str, prompt_number: int, seed_number: int) -> int:
+    """A seed in [0, 2³¹), spread evenly by SHA-256."""
+    text = f"{purpose}/{style}/{prompt_number}/{seed_number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> (32 - SEED_BITS)
+
+
+def _check_style(profile: Profile, style: str, *, needs_prompts: bool) -> None:
+    keys: dict[str, Mapping[str, object]] = {"style_tags": profile.benchmark.style_tags}
+    if needs_prompts:
+        keys["prompts"] = profile.benchmark.prompts
+    for key, values in keys.items():
+        if style not in values:
+            raise PromptError(f"Profile {profile.name!r} has no benchmark.{key} for the style {style!r}: add it there.")

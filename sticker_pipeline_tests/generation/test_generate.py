@@ -1,0 +1,103 @@
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sticker_pipeline.generation import generate as module
+from sticker_pipeline.generation.generate import BaseModelError, generate, make_scheduler, open_pipeline, starting_noise
+from sticker_pipeline.generation.prompts import PromptError, Request
+from sticker_pipeline.profile import GenerationSettings, Profile
+
+REQUESTS = [
+    Request("sticker", "x, sticker, smile", 11),
+    Request("sticker", "x, sticker, waving", 12),
+    Request("art", "x, art, a much longer prompt, long hair", 11),
+    Request("art", "x, art", 14),
+    Request("art", "x, art", 15),
+]
+
+
+@pytest.fixture
+def pipeline(tiny_profile: Profile) -> Any:
+    return open_pipeline(tiny_profile)
+
+
+def pictures(pipeline: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
+    settings = GenerationSettings(steps=4, guidance_scale=4.0, **{"batch_size": 4, **changes})
+    return [np.asarray(picture) for picture in generate(pipeline, requests, settings, 32)]
+
+
+def distance(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
+    return max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("scheduler", sorted(module.SCHEDULERS))
+def test_batch_size_and_order_do_not_change_a_picture(pipeline: Any, scheduler: str) -> None:
+    pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
+    batched = pictures(pipeline, REQUESTS)
+    assert [picture.shape for picture in batched] == [(32, 32, 3)] * 5
+    assert distance(batched, pictures(pipeline, REQUESTS, batch_size=1)) <= 2
+    assert distance(batched[::-1], pictures(pipeline, REQUESTS[::-1], batch_size=2)) <= 2
+    assert distance(batched, pictures(pipeline, REQUESTS)) == 0
+
+
+def test_seed_and_prompt_each_change_the_picture(pipeline: Any) -> None:
+    base, seed, prompt = pictures(
+        pipeline, [Request("art", "smile", 1), Request("art", "smile", 2), Request("art", "crying, blue dress", 1)]
+    )
+    assert distance([base], [seed]) > 20
+    assert distance([base], [prompt]) > 0
+
+
+def test_starting_noise_is_standard_normal_and_independent_of_global_state() -> None:
+    import torch
+
+    noise = starting_noise(5, (4, 64, 64))
+    torch.manual_seed(1)
+    assert torch.equal(noise, starting_noise(5, (4, 64, 64)))
+    assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+    assert not torch.equal(noise, starting_noise(6, (4, 64, 64)))
+
+
+def test_the_scheduler_keeps_the_prediction_type_of_the_base_model(tiny_profile: Profile) -> None:
+    for name, (class_name, _) in module.SCHEDULERS.items():
+        settings = tiny_profile.generation.model_copy(update={"scheduler": name})
+        scheduler = open_pipeline(tiny_profile.model_copy(update={"generation": settings})).scheduler
+        assert type(scheduler).__name__ == class_name
+        assert scheduler.config.prediction_type == "v_prediction"
+        assert scheduler.config.beta_schedule == "scaled_linear"
+
+
+def test_progress_counts_pictures(pipeline: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    settings = GenerationSettings(steps=1, batch_size=2)
+    list(generate(pipeline, REQUESTS, settings, 32, lambda done, total: seen.append((done, total))))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_a_prompt_that_would_be_cut_is_refused_before_any_work(pipeline: Any) -> None:
+    fits = "smile " * 75  # 77 tokens with start and end
+    assert len(pictures(pipeline, [Request("art", fits, 0)])) == 1
+    with pytest.raises(PromptError, match="78 tokens, and the text encoder reads 77"):
+        generate(pipeline, [Request("art", "smile", 0), Request("art", fits + "smile", 0)], GenerationSettings(), 32)
+
+
+def test_a_resolution_off_the_grid_is_refused(pipeline: Any) -> None:
+    with pytest.raises(ValueError, match="resolution 33"):
+        generate(pipeline, REQUESTS, GenerationSettings(), 33)
+
+
+def test_a_missing_base_model_is_named(tiny_profile: Profile, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"nowhere holds no base model"):
+        open_pipeline(tiny_profile.model_copy(update={"base": tmp_path / "nowhere"}))
+
+
+def test_a_missing_tokenizer_is_refused(tiny_profile: Profile, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_profile.base, base)
+    (base / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(BaseModelError, match="does not fit the text encoder"):
+        open_pipeline(tiny_profile.model_copy(update={"base": base}))
