@@ -1,0 +1,175 @@
+"""The drawings that the embedded models are trained and measured on: drawn once into memory-mapped arrays, and fresh ones.
+
+Which pictures exist, and how they look once flattened, belongs here; what a model does with them does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sticker_pipeline.embedded import roster
+from sticker_pipeline.embedded.scene import Identity, Scene, identity_tags, random_scene, scene_tags
+
+SIZE = 96  # pixels: the embedded profile's resolution
+PER_IDENTITY = 6  # drawings of each identity, stickers and art in turn
+KNOWN_EVERY = 20  # every 20th identity is one of the characters that the tagger knows by name
+CHUNK = 480  # drawings per unit of work; a multiple of PER_IDENTITY
+_SCENE_STREAM = 11
+_FRESH_STREAM = 12
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Pictures with what they show, row by row.
+
+    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64 [N]
+    a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the tags of
+    what is inherent in who is drawn.
+    """
+
+    pixels: np.ndarray
+    tags: list[list[str]]
+    identity: np.ndarray
+    sticker: np.ndarray
+    character: list[str]
+    identity_words: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One row of a drawing plan: the scene, and who is in it."""
+
+    scene: Scene
+    identity: int
+    character: str
+
+
+def training_row(index: int) -> Drawn:
+    """What training drawing `index` (>= 0) shows: never a demo character, never a held-out identity."""
+    number = index // PER_IDENTITY
+    known = sorted(roster.known_characters().items())
+    if number % KNOWN_EVERY == 0:
+        name, identity = known[number // KNOWN_EVERY % len(known)]
+        return Drawn(_scene(identity, [_SCENE_STREAM, index], index), -1 - number // KNOWN_EVERY % len(known), name)
+    return Drawn(_scene(roster.training_identity(number), [_SCENE_STREAM, index], index), number, "")
+
+
+def fresh_row(index: int, seed: int, known: bool) -> Drawn:
+    """What measuring drawing `index` shows: a held-out identity, or (`known`) one of the named characters anew."""
+    number = index // PER_IDENTITY
+    stream = [_FRESH_STREAM, seed, index, int(known)]
+    if known:
+        names = sorted(roster.known_characters())
+        name = names[number % len(names)]
+        return Drawn(_scene(roster.known_characters()[name], stream, index), number % len(names), name)
+    return Drawn(_scene(roster.heldout_identity(seed * 100_000 + number), stream, index), number, "")
+
+
+def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
+    """A random scene of `identity`; one in four is caught in mid-animation (a bounce, a blink, a talking mouth)."""
+    rng = np.random.default_rng(stream)
+    scene = random_scene(rng, identity, "sticker" if index % 2 == 0 else "art")
+    if rng.random() < 0.75:
+        return scene
+    blink = 0.0 if rng.random() < 0.7 else float(rng.choice([0.3, 1.0]))
+    return replace(scene, bob=float(rng.uniform(-1, 1)), blink=blink, mouth_open=float(rng.uniform(0, 1)))
+
+
+def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
+    """`count` drawings of identities that no model was trained on (`known`: of the named characters, in new scenes)."""
+    rows = [fresh_row(index, seed, known) for index in range(count)]
+    return _as_drawings(rows, np.stack([_pixels(row.scene) for row in rows]))
+
+
+def training_drawings(folder: Path, count: int, *, processes: int = 1, say: Callable[[str], None] = print) -> Drawings:
+    """`count` training drawings, drawn into `folder` if they are not there yet (an interrupted run goes on).
+
+    Raises:
+        ValueError: `count` is not a multiple of 480.
+    """
+    if count % CHUNK:
+        raise ValueError(f"number of drawings {count}: choose a multiple of {CHUNK}")
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / f"pixels-{count}-{drawing_version()}.npy"
+    if not store.exists():
+        np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=(count, SIZE, SIZE, 4)).flush()
+    ledger = store.with_suffix(".json")
+    done = set(json.loads(ledger.read_text())) if ledger.exists() else set()
+    missing = [chunk for chunk in range(count // CHUNK) if chunk not in done]
+    if missing:
+        _draw_chunks(store, ledger, done, missing, processes, say)
+    pixels = np.load(store, mmap_mode="r")
+    return _as_drawings([training_row(index) for index in range(count)], pixels)
+
+
+def _draw_chunks(
+    store: Path, ledger: Path, done: set[int], missing: Sequence[int], processes: int, say: Callable[[str], None]
+) -> None:
+    started = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, chunk in enumerate(pool.imap_unordered(_draw_chunk, [(store, c) for c in missing]), start=1):
+            done.add(chunk)
+            ledger.write_text(json.dumps(sorted(done)))
+            left = (time.monotonic() - started) / number * (len(missing) - number)
+            if number % 10 == 0 or number == len(missing):
+                say(f"draw      {len(done) * CHUNK:6d} drawings, {left:4.0f} s left")
+
+
+def _draw_chunk(task: tuple[Path, int]) -> int:
+    store, chunk = task
+    pixels = np.load(store, mmap_mode="r+")
+    for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        pixels[index] = _pixels(training_row(index).scene)
+    pixels.flush()
+    return chunk
+
+
+def drawing_version() -> str:
+    """Eight hex digits that change when the code that decides the drawings changes."""
+    here = Path(__file__).parent
+    code = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")) if path.name in _DRAWING_CODE)
+    return hashlib.sha256(code).hexdigest()[:8]
+
+
+_DRAWING_CODE = frozenset(
+    {"scene.py", "drawing.py", "roster.py", "brush.py", "head.py", "figure.py", "palette.py", "surroundings.py"}
+)
+
+
+def _pixels(scene: Scene) -> np.ndarray:
+    from sticker_pipeline.embedded.drawing import draw
+
+    return draw(scene, SIZE)
+
+
+def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
+    return Drawings(
+        pixels=pixels,
+        tags=[scene_tags(row.scene) for row in rows],
+        identity=np.array([row.identity for row in rows], dtype=np.int64),
+        sticker=np.array([row.scene.style == "sticker" for row in rows]),
+        character=[row.character for row in rows],
+        identity_words=[identity_tags(row.scene.identity) for row in rows],
+    )
+
+
+def flatten(rgba: np.ndarray, background: np.ndarray | float = 255.0) -> np.ndarray:
+    """RGBA uint8 [N, H, W, 4] over a background (a value 0–255, or an array that broadcasts to [N, H, W, 3]) -> float32."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255.0
+    return rgba[..., :3].astype(np.float32) * alpha + np.float32(1.0) * background * (1.0 - alpha)
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model and its VAE see pictures."""
+    return np.ascontiguousarray((flatten(rgba) / 127.5 - 1.0).transpose(0, 3, 1, 2).astype(np.float32))

@@ -1,0 +1,154 @@
+"""Turns a Scene into pixels: layers the parts of a figure, puts it into its view, outlines it, and lays it on its background.
+
+The parts themselves are drawn in `head`, `figure` and `surroundings`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import skia
+
+from sticker_pipeline.embedded.brush import Brush
+from sticker_pipeline.embedded.figure import RAISED, arms, draw_arm, draw_body, draw_cape_back, draw_scarf, draw_wings, held_at
+from sticker_pipeline.embedded.head import (
+    draw_behind_head,
+    draw_braids,
+    draw_face,
+    draw_hair_back,
+    draw_hair_front,
+    draw_on_head,
+    head_offset,
+)
+from sticker_pipeline.embedded.palette import Palette, palette
+from sticker_pipeline.embedded.scene import FLOATING_PROPS, HELD_PROPS, Scene
+from sticker_pipeline.embedded.surroundings import SIDE, draw_background, draw_floating_prop, draw_held_prop
+
+SUPERSAMPLING = 2
+OUTLINE_WIDTH = 7.0
+EDGE_WIDTH = 1.6
+EDGE_COLOUR = 0xFFC9C4D2
+STICKER_MARGIN = 9.0
+
+# How each view frames the figure: magnification, and the figure's height (canvas units) that comes to the canvas middle.
+_VIEWS = {"full body": (0.94, 127.0), "upper body": (1.22, 114.0), "portrait": (1.52, 100.0)}
+
+
+def draw(scene: Scene, size: int) -> np.ndarray:
+    """Draw `scene`.
+
+    Args:
+        scene: what to draw.
+        size: width and height in pixels, at least 16.
+
+    Returns:
+        uint8 [size, size, 4], RGBA, not premultiplied, R = G = B = 0 wherever A = 0. `art` is opaque everywhere;
+        `sticker` is a white-outlined figure on transparency. The same scene gives the same bytes.
+
+    Raises:
+        ValueError: `size` is too small to draw on.
+    """
+    if size < 16:
+        raise ValueError(f"size: {size} is too small to draw on; at least 16 pixels are needed")
+    fine = size * SUPERSAMPLING
+    surface = skia.Surface.MakeRasterN32Premul(fine, fine)
+    canvas = surface.getCanvas()
+    canvas.clear(skia.ColorTRANSPARENT)
+    canvas.scale(fine / SIDE, fine / SIDE)
+    if scene.style == "sticker":
+        _draw_sticker(canvas, scene)
+    else:
+        draw_background(Brush(canvas, "art"), scene)
+        _draw_figure(Brush(canvas, "art"), scene)
+    return _downsample(surface.toarray(colorType=skia.kRGBA_8888_ColorType), size, opaque=scene.style == "art")
+
+
+def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
+    """Average SUPERSAMPLING² blocks, weighting each colour by its alpha."""
+    blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).astype(np.float32)
+    if opaque:
+        return (blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+    alpha = blocks[..., 3:]
+    total = alpha.sum(axis=(1, 3))
+    out = np.zeros((size, size, 4), np.uint8)
+    out[..., :3] = (blocks[..., :3] * alpha).sum(axis=(1, 3)) / np.maximum(total, 1) + 0.5
+    out[..., 3:] = total / SUPERSAMPLING**2 + 0.5
+    out[out[..., 3] == 0] = 0
+    return out
+
+
+def _draw_sticker(canvas: skia.Canvas, scene: Scene) -> None:
+    """The figure, cut off inside the canvas, with a white outline and a thin grey edge around it."""
+    recorder = skia.PictureRecorder()
+    layer = recorder.beginRecording(skia.Rect(0, 0, SIDE, SIDE))
+    layer.clipRect(skia.Rect(STICKER_MARGIN, STICKER_MARGIN, SIDE - STICKER_MARGIN, SIDE - STICKER_MARGIN), doAntiAlias=True)
+    _draw_figure(Brush(layer, "sticker"), scene)
+    figure = recorder.finishRecordingAsPicture()
+    for width, value in ((OUTLINE_WIDTH + EDGE_WIDTH, EDGE_COLOUR), (OUTLINE_WIDTH, 0xFFFFFFFF)):
+        canvas.saveLayer(None, skia.Paint(ImageFilter=_grown(width, value)))
+        canvas.drawPicture(figure)
+        canvas.restore()
+    canvas.drawPicture(figure)
+
+
+def _grown(width: float, value: int) -> skia.ImageFilter:
+    """A filter: what is drawn, grown by about `width` units with round corners, in one colour.
+
+    A Gaussian blur of sigma s has half its height at the edge, and 2.5 % at 1.96·s outside: that level is cut out.
+    """
+    r, g, b = (value >> shift & 255 for shift in (16, 8, 0))
+    cut = [0, 0, 0, 0, r / 255, 0, 0, 0, 0, g / 255, 0, 0, 0, 0, b / 255, 0, 0, 0, 40.0, -0.5]
+    blur = skia.ImageFilters.Blur(width / 1.96, width / 1.96)
+    return skia.ImageFilters.ColorFilter(skia.ColorFilters.Matrix(cut), blur)
+
+
+def _draw_figure(brush: Brush, scene: Scene) -> None:
+    """The figure and its prop, framed as the scene's view asks."""
+    canvas = brush.canvas
+    zoom, middle = _VIEWS[scene.view]
+    zoom *= scene.scale
+    canvas.save()
+    canvas.translate(SIDE * (0.5 + scene.x_offset), SIDE * (0.5 + scene.y_offset))
+    canvas.scale(zoom, zoom)
+    canvas.rotate(scene.rotation)
+    canvas.translate(0, -middle)
+    _draw_layers(brush, scene, palette(scene.identity))
+    canvas.restore()
+    if scene.prop in FLOATING_PROPS:
+        draw_floating_prop(brush, scene)
+
+
+def _draw_layers(brush: Brush, scene: Scene, colours: Palette) -> None:
+    """All parts from back to front, in the figure's coordinates."""
+    draw_wings(brush, scene)
+    draw_cape_back(brush, scene, colours)
+    _on_head(brush, scene, colours, draw_hair_back)
+    pair = arms(scene)
+    raised = [arm for arm in pair if scene.pose in RAISED and (scene.pose == "arms up" or arm.side == 1)]
+    if scene.pose == "arms behind back":
+        _draw_arms(brush, scene, colours, pair)
+    draw_body(brush, scene, colours)
+    if scene.pose != "arms behind back":
+        _draw_arms(brush, scene, colours, tuple(arm for arm in pair if arm not in raised and arm.hand != held_at(scene)))
+    draw_scarf(brush, scene, colours)
+    _on_head(brush, scene, colours, draw_behind_head, draw_face, draw_hair_front, draw_on_head, draw_braids)
+    _draw_arms(brush, scene, colours, tuple(raised))
+    if scene.prop in HELD_PROPS:
+        draw_held_prop(brush, scene, colours, *held_at(scene))
+        _draw_arms(brush, scene, colours, pair[1:])
+
+
+def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: tuple) -> None:
+    for arm in pair:
+        draw_arm(brush, scene, colours, arm)
+
+
+def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: object) -> None:
+    """Draw `parts` in the head's own coordinates."""
+    brush.canvas.save()
+    brush.canvas.translate(*head_offset(scene))
+    brush.canvas.translate(0, 44)
+    brush.canvas.rotate(scene.tilt)
+    brush.canvas.translate(0, -44)
+    for part in parts:
+        part(brush, scene, colours)
+    brush.canvas.restore()

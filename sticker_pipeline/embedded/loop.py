@@ -1,0 +1,246 @@
+"""How every embedded model is trained: steps, learning rate, moving average, checkpoints, and what is said meanwhile.
+
+Nothing here knows what is trained; a part gives its loss as a function of the step, so that a resumed run is the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT_SECONDS = 60.0
+SNAPSHOT_SECONDS = 300.0
+SAY_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train. Rates are peaks; `decay_from` is the fraction of steps after which they fall."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int = 60
+    decay_from: float = 0.6
+    ema: float = 0.995
+    weight_decay: float = 0.01
+    seed: int = 0
+
+
+def multiplier(step: int, plan: Plan) -> float:
+    """Learning-rate multiplier in 0–1: linear warm-up, flat, then a half cosine down to 1 % over the last steps."""
+    rise = min(1.0, (step + 1) / max(1, plan.warmup))
+    start = plan.decay_from * plan.steps
+    if step < start:
+        return rise
+    done = min(1.0, (step - start) / max(1.0, plan.steps - start))
+    return rise * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * done)))
+
+
+def device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half_precision() -> bool:
+    """Whether bfloat16 autocast is the faster choice: on a GPU, and on CPUs with AMX (elsewhere it is far slower)."""
+    import torch
+
+    return device().type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def autocast() -> Iterator[None]:
+    """bfloat16 autocast where it pays (see `half_precision`), else plain float32."""
+    import torch
+
+    with torch.autocast(device().type, torch.bfloat16, enabled=half_precision()):
+        yield
+
+
+def torch_rng(seed: int, step: int) -> torch.Generator:
+    """A CPU noise generator that depends on seed and step only."""
+    import torch
+
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+class Training:
+    """Parameters in training: the modules, their optimiser, their moving average, and how far they are."""
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module], rates: Mapping[str, float], plan: Plan) -> None:
+        """`rates`: multiplier of the plan's learning rate for each module."""
+        import torch
+
+        self.plan = plan
+        self.modules = dict(modules)
+        self.step = 0
+        self.seconds = 0.0
+        groups = []
+        for name, module in self.modules.items():
+            module.to(device())
+            peak = plan.learning_rate * rates[name]
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            groups += [
+                {"params": [p for p in parameters if p.ndim > 1], "peak": peak, "weight_decay": plan.weight_decay},
+                {"params": [p for p in parameters if p.ndim <= 1], "peak": peak, "weight_decay": 0.0},
+            ]
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
+        self.average = {key: value.detach().clone() for key, value in self._state().items()}
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}/{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()
+        }
+
+    def advance(self, loss: torch.Tensor) -> None:
+        """One optimiser step on `loss`, then the moving average follows (faster in the beginning)."""
+        import torch
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * multiplier(self.step, self.plan)
+        loss.backward()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        keep = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for key, value in self._state().items():
+                if value.is_floating_point():
+                    self.average[key].lerp_(value, 1 - keep)
+                else:
+                    self.average[key].copy_(value)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the modules carry their moving average and are in evaluation mode."""
+        current = {key: value.detach().clone() for key, value in self._state().items()}
+        training = {name: module.training for name, module in self.modules.items()}
+        self._load(self.average)
+        for module in self.modules.values():
+            module.eval()
+        try:
+            yield
+        finally:
+            self._load(current)
+            for name, module in self.modules.items():
+                module.train(training[name])
+
+    def _load(self, state: Mapping[str, torch.Tensor]) -> None:
+        for name, module in self.modules.items():
+            prefix = f"{name}/"
+            module.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+
+    def save(self, path: Path) -> None:
+        """Everything that a later run needs to go on, as safetensors, written beside `path` and moved in."""
+        from safetensors.torch import save_file
+
+        tensors = {f"now/{k}": v for k, v in self._state().items()} | {f"mean/{k}": v for k, v in self.average.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{number}/{key}": value for key, value in moments.items()}
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".partial")
+        save_file(tensors, beside, metadata={"step": str(self.step), "seconds": f"{self.seconds:.3f}"})
+        os.replace(beside, path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from the checkpoint at `path`, if there is one."""
+        from safetensors import safe_open
+
+        if not path.exists():
+            return
+        with safe_open(path, "pt") as file:
+            kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            meta = file.metadata()
+        self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
+        self._load({key[4:]: value for key, value in kept.items() if key.startswith("now/")})
+        for key, value in kept.items():
+            if key.startswith("mean/"):
+                self.average[key[5:]].copy_(value)
+        state = self.optimizer.state_dict()
+        moments: dict[int, dict[str, Any]] = {}
+        for key, value in kept.items():
+            if key.startswith("optimizer/"):
+                _, number, name = key.split("/")
+                moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+
+
+def run(
+    training: Training,
+    loss_at: Callable[[int], torch.Tensor],
+    checkpoint: Path,
+    *,
+    label: str,
+    say: Callable[[str], None],
+    snapshot: Callable[[], None],
+) -> None:
+    """Train from where `checkpoint` is to the plan's end. `loss_at(step)` must depend on nothing but the step.
+
+    Checkpoints every minute, `snapshot()` (an export with the averaged weights) every five and at the end; SIGTERM and
+    SIGINT save a checkpoint before the process ends.
+    """
+    training.resume(checkpoint)
+    plan = training.plan
+    if training.step:
+        say(f"{label:9s} resumes at step {training.step} of {plan.steps}")
+    saved = snapped = said = began = time.monotonic()
+    first, losses = training.step, []
+    before = training.seconds
+    with _stoppable() as stopped:
+        while training.step < plan.steps and not stopped:
+            loss = loss_at(training.step)
+            losses.append(float(loss.detach()))
+            training.advance(loss)
+            now = time.monotonic()
+            training.seconds = before + now - began
+            if now - said > SAY_SECONDS or training.step == plan.steps:
+                left = (now - began) / (training.step - first) * (plan.steps - training.step)
+                speed = (training.step - first) * plan.batch / (now - began)
+                say(
+                    f"{label:9s} step {training.step:6d}/{plan.steps}  loss {np.mean(losses[-200:]):.4f}  "
+                    f"{speed:5.0f} img/s  {left / 60:5.1f} min left"
+                )
+                said = now
+            if now - saved > CHECKPOINT_SECONDS:
+                training.save(checkpoint)
+                saved = now
+            if now - snapped > SNAPSHOT_SECONDS and training.step < plan.steps:
+                with training.averaged():
+                    snapshot()
+                snapped = time.monotonic()
+    training.save(checkpoint)
+    if stopped:
+        raise KeyboardInterrupt(f"{label}: stopped at step {training.step}; run the same command again to go on")
+    with training.averaged():
+        snapshot()
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """A list that becomes non-empty when SIGTERM or SIGINT arrives; the former handlers are put back at the end."""
+    seen: list[int] = []
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in former:
+        signal.signal(number, lambda received, frame: seen.append(received))
+    try:
+        yield seen
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

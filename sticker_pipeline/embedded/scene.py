@@ -1,0 +1,418 @@
+"""What a drawn picture shows, as data: who (Identity), doing what, where (Scene), how to sample both, and their tags.
+
+No drawing happens here, and no file is written here: `drawing` turns a Scene into pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+# --- the words -------------------------------------------------------------------------------------------------------
+# All are danbooru tags, spelled as the WD taggers spell them once underscores are spaces.
+
+GENDERS = ("1girl", "1boy")
+HAIR_STYLES = (
+    "short hair",
+    "long hair",
+    "twintails",
+    "side ponytail",
+    "bob cut",
+    "double bun",
+    "twin braids",
+    "drill hair",
+    "spiky hair",
+)
+HAIR_COLOURS = (
+    "black hair",
+    "brown hair",
+    "blonde hair",
+    "orange hair",
+    "red hair",
+    "pink hair",
+    "purple hair",
+    "blue hair",
+    "aqua hair",
+    "green hair",
+    "white hair",
+)
+EYE_COLOURS = ("blue eyes", "green eyes", "red eyes", "purple eyes", "yellow eyes", "brown eyes")
+OUTFITS = ("serafuku", "hoodie", "dress", "kimono", "jacket", "armor", "shirt", "overalls", "cape")
+OUTFIT_COLOURS = ("red", "blue", "green", "yellow", "pink", "black")
+ACCESSORY_SLOTS = {
+    "witch hat": "top",
+    "beret": "top",
+    "crown": "top",
+    "halo": "top",
+    "hair bow": "top",
+    "headphones": "top",
+    "horns": "top",
+    "cat ears": "top",
+    "rabbit ears": "top",
+    "hair flower": "side",
+    "hairclip": "side",
+    "glasses": "face",
+    "scarf": "neck",
+    "wings": "back",
+}
+ACCESSORIES = tuple(ACCESSORY_SLOTS)
+MARKS = (
+    "mole under eye",
+    "scar on cheek",
+    "facial mark",
+    "freckles",
+    "bandaid on face",
+    "blush stickers",
+    "eyepatch",
+    "ahoge",
+    "streaked hair",
+    "none",
+)
+EXPRESSIONS = (
+    "smile",
+    "open mouth",
+    "tongue out",
+    "one eye closed",
+    "closed eyes",
+    "^_^",
+    ">_<",
+    "blush",
+    "surprised",
+    "sad",
+    "crying",
+    "angry",
+)
+POSES = (
+    "arms at sides",
+    "arms up",
+    "waving",
+    "v",
+    "hand on own cheek",
+    "hands on own hips",
+    "arms behind back",
+    "crossed arms",
+    "holding",
+)
+VIEWS = ("full body", "upper body", "portrait")
+GAZES = ("looking at viewer", "looking to the side")
+HELD_PROPS = ("cup", "book", "flower", "ice cream", "balloon")
+FLOATING_PROPS = (
+    "heart",
+    "star (symbol)",
+    "speech bubble",
+    "musical note",
+    "?",
+    "!",
+    "sweatdrop",
+    "anger vein",
+    "zzz",
+)
+PROPS = (*HELD_PROPS, *FLOATING_PROPS, "none")
+COLOUR_BACKGROUNDS = (
+    "blue background",
+    "pink background",
+    "green background",
+    "yellow background",
+    "purple background",
+)
+SCENERIES = ("starry sky", "outdoors", "indoors", "sunset", "snowing", "cherry blossoms", "ocean")
+BACKGROUNDS = ("transparent background", "white background", *COLOUR_BACKGROUNDS, *SCENERIES)
+STYLES = ("sticker", "art")
+
+BOY_HAIR_STYLES = ("short hair", "spiky hair")
+GIRL_HAIR_STYLES = tuple(style for style in HAIR_STYLES if style != "spiky hair")
+BOY_OUTFITS = ("hoodie", "kimono", "jacket", "armor", "shirt", "overalls", "cape")
+PORTRAIT_POSES = ("arms at sides", "arms up", "waving", "v", "hand on own cheek", "holding")
+EYES_HIDDEN = ("closed eyes", "^_^", ">_<")
+# Hair that the expression, the gaze or a continuous parameter may hide is still tagged; eyes behind lids are not.
+BLINK_HIDES_EYES = 0.6
+
+OUTFIT_COLOUR_TAGS = tuple(f"{colour} {outfit}" for outfit in OUTFITS for colour in OUTFIT_COLOURS)
+STYLE_TAGS = {"sticker": ("outline", "flat color"), "art": ()}
+BACKDROP_TAGS = ("simple background", "gradient background", "scenery")
+
+
+def _vocabulary() -> dict[str, str]:
+    """Tag -> kind, in the order in which `scene_tags` writes them."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "count": (*GENDERS, "solo", "chibi"),
+        "hair style": HAIR_STYLES,
+        "hair colour": HAIR_COLOURS,
+        "eye colour": EYE_COLOURS,
+        "outfit": OUTFITS,
+        "outfit colour": OUTFIT_COLOUR_TAGS,
+        "accessory": ACCESSORIES,
+        "mark": tuple(mark for mark in MARKS if mark != "none"),
+        "expression": EXPRESSIONS,
+        "gaze": GAZES,
+        "pose": POSES,
+        "view": VIEWS,
+        "prop": tuple(prop for prop in PROPS if prop != "none"),
+        "background": BACKGROUNDS,
+        "backdrop": BACKDROP_TAGS,
+        "style": STYLE_TAGS["sticker"],
+    }
+    return {tag: kind for kind, tags in kinds.items() for tag in tags}
+
+
+VOCABULARY: dict[str, str] = _vocabulary()
+"""Every general tag that a drawing can carry -> its kind. Kinds `accessory`, `count` and `style` may occur several
+times in one picture; any other kind occurs at most once."""
+
+# (hair style, hair colour, eye colour) of the demo characters: no sampled identity has one of these, so that the models
+# trained on sampled identities have never seen them. `roster.demo_characters` is made to match (and tested).
+RESERVED_LOOKS = frozenset(
+    {
+        ("twintails", "aqua hair", "yellow eyes"),
+        ("spiky hair", "orange hair", "green eyes"),
+        ("drill hair", "purple hair", "red eyes"),
+    }
+)
+
+
+# --- who -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Details:
+    """What makes two identities with the same tags different people. Each float lies in 0–1, 0.5 is the average."""
+
+    hair_hue: float = 0.5
+    hair_light: float = 0.5
+    hair_length: float = 0.5
+    hair_volume: float = 0.5
+    bangs: int = 0  # 0–5: blunt, swept, zigzag, curtain, pointed, side-parted
+    eye_hue: float = 0.5
+    eye_width: float = 0.5
+    eye_height: float = 0.5
+    eye_slant: float = 0.5
+    face_width: float = 0.5
+    skin: float = 0.3  # light to dark
+    outfit_hue: float = 0.5
+    outfit_light: float = 0.5
+    trim: int = 0  # 0–7: colour of ribbons, obi, lining, emblem
+    pattern: int = 0  # 0–3: plain, stripes, dots, band
+    emblem: int = 0  # 0–3: star, heart, round, diamond
+    accessory_hue: float = 0.5
+    shoes: int = 0  # 0–2: dark, brown, light
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One character: what stays the same in all of its pictures. Every word is checked when it is made.
+
+    Raises:
+        ValueError: a word is not in this module's lists, or two accessories want the same place.
+    """
+
+    gender: str
+    hair_style: str
+    hair_colour: str
+    eye_colour: str
+    outfit: str
+    outfit_colour: str
+    accessories: tuple[str, ...] = ()
+    mark: str = "none"
+    details: Details = field(default_factory=Details)
+
+    def __post_init__(self) -> None:
+        _check("gender", self.gender, GENDERS)
+        _check("hair_style", self.hair_style, BOY_HAIR_STYLES if self.gender == "1boy" else GIRL_HAIR_STYLES)
+        _check("hair_colour", self.hair_colour, HAIR_COLOURS)
+        _check("eye_colour", self.eye_colour, EYE_COLOURS)
+        _check("outfit", self.outfit, BOY_OUTFITS if self.gender == "1boy" else OUTFITS)
+        _check("outfit_colour", self.outfit_colour, OUTFIT_COLOURS)
+        _check("mark", self.mark, MARKS)
+        for accessory in self.accessories:
+            _check("accessories", accessory, ACCESSORIES)
+        slots = [ACCESSORY_SLOTS[accessory] for accessory in self.accessories]
+        if len(set(slots)) != len(slots):
+            raise ValueError(f"accessories: {self.accessories} would stand in the same place; choose one of each slot")
+
+
+def look(identity: Identity) -> tuple[str, str, str]:
+    """(hair style, hair colour, eye colour): what `RESERVED_LOOKS` reserves."""
+    return identity.hair_style, identity.hair_colour, identity.eye_colour
+
+
+def _random_details(rng: np.random.Generator) -> Details:
+    values: dict[str, float | int] = {}
+    sizes = {"bangs": 6, "trim": 8, "pattern": 4, "emblem": 4, "shoes": 3}
+    for item in fields(Details):
+        if item.name in sizes:
+            values[item.name] = int(rng.integers(sizes[item.name]))
+        else:
+            values[item.name] = round(float(rng.random()), 3)
+    return Details(**values)  # type: ignore[arg-type]
+
+
+def _random_accessories(rng: np.random.Generator) -> tuple[str, ...]:
+    """None (15 %), one (50 %) or two (35 %), in the vocabulary's order, never two in one place."""
+    count = int(rng.choice(3, p=[0.15, 0.5, 0.35]))
+    chosen: list[str] = []
+    for name in rng.permutation(np.array(ACCESSORIES)):
+        if len(chosen) < count and ACCESSORY_SLOTS[name] not in {ACCESSORY_SLOTS[other] for other in chosen}:
+            chosen.append(str(name))
+    return tuple(sorted(chosen, key=ACCESSORIES.index))
+
+
+def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+    return words[int(rng.integers(len(words)))]
+
+
+def random_identity(rng: np.random.Generator) -> Identity:
+    """A new identity, drawn from `rng`; never one with a look of `RESERVED_LOOKS`. One in four is a boy."""
+    while True:
+        gender = "1boy" if rng.random() < 0.25 else "1girl"
+        identity = Identity(
+            gender=gender,
+            hair_style=_pick(rng, BOY_HAIR_STYLES if gender == "1boy" else GIRL_HAIR_STYLES),
+            hair_colour=_pick(rng, HAIR_COLOURS),
+            eye_colour=_pick(rng, EYE_COLOURS),
+            outfit=_pick(rng, BOY_OUTFITS if gender == "1boy" else OUTFITS),
+            outfit_colour=_pick(rng, OUTFIT_COLOURS),
+            accessories=_random_accessories(rng),
+            mark=_pick(rng, MARKS),
+            details=_random_details(rng),
+        )
+        if look(identity) not in RESERVED_LOOKS:
+            return identity
+
+
+# --- doing what, where -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture of one identity. Every word is checked when it is made; the numbers are continuous, for animation.
+
+    `bob`, `swing` and `sway` lie in -1…1 (vertical bounce, phase of the moving arms, phase of hair, tail ends and floating
+    props), `blink` and `mouth_open` in 0…1, `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and
+    `y_offset` fractions of the canvas, `scale` multiplies the figure, `backdrop` (0…1) varies the background's layout.
+
+    Raises:
+        ValueError: a word is not in this module's lists, or a held prop is combined with a pose other than `holding`.
+    """
+
+    identity: Identity
+    expression: str = "smile"
+    pose: str = "arms at sides"
+    view: str = "full body"
+    gaze: str = "looking at viewer"
+    prop: str = "none"
+    background: str = "transparent background"
+    style: str = "sticker"
+    bob: float = 0.0
+    swing: float = 0.0
+    sway: float = 0.0
+    blink: float = 0.0
+    mouth_open: float = 0.0
+    tilt: float = 0.0
+    rotation: float = 0.0
+    x_offset: float = 0.0
+    y_offset: float = 0.0
+    scale: float = 1.0
+    backdrop: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check("expression", self.expression, EXPRESSIONS)
+        _check("pose", self.pose, POSES)
+        _check("view", self.view, VIEWS)
+        _check("gaze", self.gaze, GAZES)
+        _check("prop", self.prop, PROPS)
+        _check("background", self.background, BACKGROUNDS)
+        _check("style", self.style, STYLES)
+        if (self.prop in HELD_PROPS) != (self.pose == "holding"):
+            raise ValueError(f"pose {self.pose!r} with prop {self.prop!r}: `holding` goes with {', '.join(HELD_PROPS)}")
+        if (self.style == "sticker") != (self.background == "transparent background"):
+            raise ValueError(f"style {self.style!r} with {self.background!r}: stickers, and they alone, are transparent")
+
+
+def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Scene:
+    """A scene of `identity` in `style` (`sticker` or `art`), every word about equally likely, numbers near their rest.
+
+    Raises:
+        ValueError: unknown style.
+    """
+    _check("style", style, STYLES)
+    view = _pick(rng, VIEWS)
+    prop = "none" if rng.random() < 0.3 else _pick(rng, PROPS[:-1])
+    free_poses = tuple(p for p in (PORTRAIT_POSES if view == "portrait" else POSES) if p != "holding")
+    pose = "holding" if prop in HELD_PROPS else _pick(rng, free_poses)
+    background = "transparent background" if style == "sticker" else _pick(rng, BACKGROUNDS[1:])
+    return Scene(
+        identity=identity,
+        expression=_pick(rng, EXPRESSIONS),
+        pose=pose,
+        view=view,
+        gaze=GAZES[int(rng.random() < 0.3)],
+        prop=prop,
+        background=background,
+        style=style,
+        bob=float(rng.uniform(-0.5, 0.5)),
+        swing=float(rng.uniform(-1, 1)),
+        sway=float(rng.uniform(-1, 1)),
+        tilt=float(rng.uniform(-7, 7)),
+        rotation=float(rng.uniform(-3, 3)),
+        x_offset=float(rng.uniform(-0.02, 0.02)),
+        y_offset=float(rng.uniform(-0.01, 0.01)),
+        scale=float(rng.uniform(0.95, 1.03)),
+        backdrop=float(rng.random()),
+    )
+
+
+# --- its tags --------------------------------------------------------------------------------------------------------
+
+
+def eyes_visible(scene: Scene) -> bool:
+    """Whether at least one iris is drawn (eyes are open, and no blink hides them)."""
+    return scene.expression not in EYES_HIDDEN and scene.blink < BLINK_HIDES_EYES
+
+
+def identity_tags(identity: Identity) -> list[str]:
+    """Tags of what is inherent in the character, in fixed order: count, hair, eyes, outfit, accessories, mark."""
+    tags = [identity.gender, "solo", "chibi", identity.hair_style, identity.hair_colour, identity.eye_colour]
+    tags += [identity.outfit, f"{identity.outfit_colour} {identity.outfit}", *identity.accessories]
+    return tags if identity.mark == "none" else [*tags, identity.mark]
+
+
+def scene_tags(scene: Scene) -> list[str]:
+    """What can be seen in the drawing of `scene`, as danbooru tags with spaces, without repetition, in fixed order.
+
+    Order: count, hair, eyes, outfit, accessories, mark, expression, gaze, pose, view, prop, background, style. What the
+    drawing does not show is not tagged: the eye colour behind closed lids, arms below the edge of a portrait.
+    """
+    tags = identity_tags(scene.identity)
+    if not eyes_visible(scene):
+        tags.remove(scene.identity.eye_colour)
+    tags.append(scene.expression)
+    if scene.gaze == "looking to the side" or eyes_visible(scene):
+        tags.append(scene.gaze)
+    if scene.view != "portrait" or scene.pose in PORTRAIT_POSES[1:]:
+        tags.append(scene.pose)
+    tags.append(scene.view)
+    if scene.prop != "none":
+        tags.append(scene.prop)
+    tags.append(scene.background)
+    tags += _backdrop_tags(scene.background)
+    tags += STYLE_TAGS[scene.style]
+    return tags
+
+
+def full_prompt(scene: Scene) -> str:
+    """All tags of `scene`, joined by `, `: the caption on which the embedded base model is trained."""
+    return ", ".join(scene_tags(scene))
+
+
+def _backdrop_tags(background: str) -> list[str]:
+    if background in SCENERIES:
+        return ["scenery"]
+    if background in COLOUR_BACKGROUNDS:
+        return ["gradient background"]
+    return ["simple background"]
+
+
+def _check(name: str, word: str, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise ValueError(f"{name}: {word!r} is unknown here; choose one of {', '.join(words)}")

@@ -1,0 +1,146 @@
+"""Trains the autoencoder of the embedded base model: 96-pixel pictures to 12 x 12 latents of 8 channels and back.
+
+Its network, its loss and its figures belong here; latents as training data of the U-Net are made in `base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sticker_pipeline.embedded import loop
+from sticker_pipeline.embedded.dataset import Drawings, on_white
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKL
+
+LATENT_CHANNELS = 8
+CHANNELS = (16, 32, 64, 96)
+KL_WEIGHT = 1e-4  # on the mean over latents; keeps them near unit size and smooth without blurring pictures
+EDGE_WEIGHT = 1.0
+PLAN = loop.Plan(steps=6000, batch=8, learning_rate=1.5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
+
+
+def new_vae(seed: int = 1) -> AutoencoderKL:
+    """An untrained AutoencoderKL: f8, convolutional throughout, small enough to decode on a laptop."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=96,
+        mid_block_add_attention=False,
+    )
+
+
+def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error plus that of the differences between neighbours, at full, half and quarter size.
+
+    The differences weigh outlines and small features (eyes, mouths), which plain errors let blur.
+    """
+    import torch.nn.functional as F
+
+    total = made.new_zeros(())
+    for scale in range(3):
+        total = total + (made - wanted).abs().mean() / (1 + scale)
+        for axis in (2, 3):
+            total = total + EDGE_WEIGHT * (made.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean() / (1 + scale)
+        made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
+    return total
+
+
+def batch_of_pictures(drawings: Drawings, plan: loop.Plan, step: int) -> torch.Tensor:
+    """Pictures [batch, 3, 96, 96] in -1…1 for `step`: on white, half of them mirrored."""
+    import torch
+
+    rng = np.random.default_rng([plan.seed, step])
+    rows = np.sort(rng.choice(len(drawings), plan.batch, replace=False))
+    pictures = on_white(drawings.pixels[rows])
+    mirrored = rng.random(plan.batch) < 0.5
+    pictures[mirrored] = pictures[mirrored, :, :, ::-1]
+    return torch.from_numpy(pictures).to(loop.device())
+
+
+def train(
+    drawings: Drawings, plan: loop.Plan, checkpoint: Path, save: Callable[[AutoencoderKL], None], say: Callable[[str], None]
+) -> float:
+    """Train (or go on), calling `save` with the averaged model now and then and at the end; returns seconds of training."""
+    import torch
+
+    vae = new_vae(plan.seed)
+    training = loop.Training({"vae": vae}, {"vae": 1.0}, plan)
+
+    def loss_at(step: int) -> torch.Tensor:
+        pictures = batch_of_pictures(drawings, plan, step)
+        with loop.autocast():
+            moments = vae.encode(pictures).latent_dist
+            noise = torch.randn(moments.mean.shape, generator=loop.torch_rng(plan.seed, step)).to(pictures.device)
+            made = vae.decode(moments.mean + moments.std * noise).sample
+        kl = 0.5 * (moments.mean.float() ** 2 + moments.var.float() - 1.0 - moments.logvar.float()).mean()
+        return picture_loss(made.float(), pictures) + KL_WEIGHT * kl
+
+    def snapshot() -> None:
+        set_scaling_factor(vae, drawings)
+        save(vae)
+
+    loop.run(training, loss_at, checkpoint, label="vae", say=say, snapshot=snapshot)
+    return training.seconds
+
+
+def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarray:
+    """Posterior means of pictures uint8 [N, 96, 96, 4] (on white), float32 [N, 8, 12, 12], not scaled."""
+    import torch
+
+    latents = []
+    with torch.inference_mode(), loop.autocast():
+        for start in range(0, len(rgba), batch):
+            pictures = torch.from_numpy(on_white(rgba[start : start + batch])).to(vae.device)
+            latents.append(vae.encode(pictures).latent_dist.mean.float().cpu().numpy())
+    return np.concatenate(latents)
+
+
+def set_scaling_factor(vae: AutoencoderKL, drawings: Drawings) -> None:
+    """Write 1 / (standard deviation of latents) into the model's configuration, as Stable Diffusion does."""
+    rows = np.linspace(0, len(drawings) - 1, num=min(256, len(drawings)), dtype=int)
+    vae.register_to_config(scaling_factor=round(float(1.0 / encode(vae, drawings.pixels[rows]).std()), 5))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well pictures come back: PSNR in dB over each kind of picture, and mean absolute error in 0–255."""
+
+    psnr_sticker: float
+    psnr_art: float
+    error: float
+
+
+def measure(vae: AutoencoderKL, fresh: Drawings) -> tuple[Fidelity, np.ndarray]:
+    """Fidelity on fresh drawings, and the reconstructions uint8 [N, 96, 96, 3]."""
+    import torch
+
+    wanted = torch.from_numpy(on_white(fresh.pixels))
+    with torch.inference_mode():
+        latents = torch.from_numpy(encode(vae, fresh.pixels))
+        made = torch.cat([vae.decode(part.to(vae.device)).sample.float().cpu() for part in latents.split(64)])
+    made = made.clamp(-1, 1)
+    squared = ((made - wanted) / 2.0).square().mean(dim=(1, 2, 3)).numpy()
+    psnr = -10.0 * np.log10(np.maximum(squared, 1e-12))
+    fidelity = Fidelity(
+        psnr_sticker=float(psnr[fresh.sticker].mean()),
+        psnr_art=float(psnr[~fresh.sticker].mean()),
+        error=float((made - wanted).abs().mean() * 127.5),
+    )
+    return fidelity, ((made.permute(0, 2, 3, 1).numpy() + 1.0) * 127.5).round().astype(np.uint8)
