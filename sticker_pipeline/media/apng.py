@@ -1,0 +1,216 @@
+"""PNG and APNG: the walk over the chunks, with their checksums, and the compositing of an animation's frames.
+
+Pillow only unpacks the pixels of each sub-image, given to it as a PNG of its own. Source of the rules: the PNG
+specification, third edition (which includes APNG).
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.media.frame import MediaError, clear_hidden_colour
+from sticker_pipeline.media.stills import exif_orientation, open_pixels
+from sticker_pipeline.profile import MediaSettings
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
+BLEND_SOURCE = 0
+# Chunks that decide how the pixels of a sub-image are unpacked; gamma and colour profiles are not applied.
+PIXEL_CHUNKS = (b"PLTE", b"tRNS")
+CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")
+
+
+@dataclass
+class SubImage:
+    """A frame control chunk, and the compressed pixels that follow it (spans of the file)."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    duration_ms: int
+    dispose: int
+    blend: int
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Png:
+    """Everything but the pixels. `images` is empty for a still. `note` is empty for a file that is whole."""
+
+    width: int
+    height: int
+    orientation: int
+    header: bytes
+    pixel_chunks: bytes
+    images: tuple[SubImage, ...]
+    note: str
+
+
+def read_png(data: bytes, limits: MediaSettings) -> Png:
+    """Walk the chunks of a PNG or APNG file without unpacking a pixel.
+
+    A default image that is not part of the animation is no frame. A damaged or cut-off animation keeps the frames
+    that are whole. Raises MediaError for a still that is damaged or cut off, an animation without a whole frame, and
+    for anything beyond `limits`.
+    """
+    reader = _Reader(data, limits)
+    problem = ""
+    try:
+        for kind, start, end in _chunks(data):
+            reader.take(kind, start, end)
+    except _Damage as damage:
+        problem = str(damage)
+    return reader.result(problem)
+
+
+def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
+    """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored, rounded to a millisecond).
+
+    Raises MediaError at the first sub-image whose pixels cannot be unpacked.
+    """
+    canvas = np.zeros((png.height, png.width, 4), dtype=np.uint8)
+    for number, image in enumerate(png.images):
+        area = canvas[image.top : image.top + image.height, image.left : image.left + image.width]
+        # The specification: 'previous' on the first frame means 'background'.
+        restores = image.dispose == DISPOSE_PREVIOUS and number > 0
+        before = area.copy() if restores else None
+        pixels = _sub_pixels(data, png, image, number)
+        area[...] = pixels if image.blend == BLEND_SOURCE else blend_over(area, pixels)
+        yield clear_hidden_colour(canvas.copy()), image.duration_ms
+        if before is not None:
+            area[...] = before
+        elif image.dispose in (DISPOSE_BACKGROUND, DISPOSE_PREVIOUS):
+            area[...] = 0
+
+
+def blend_over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """`above` over `below`, both uint8 [H,W,4] with straight alpha; rounding as in Pillow's alpha_composite."""
+    return np.asarray(Image.alpha_composite(Image.fromarray(np.ascontiguousarray(below)), Image.fromarray(above)))
+
+
+class _Damage(Exception):
+    """The chunks end, or go wrong, here."""
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end of the content) of each chunk up to IEND."""
+    at = len(SIGNATURE)
+    while True:
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        start, end = at + 8, at + 8 + length
+        if end + 4 > len(data):
+            raise _Damage("the PNG is cut off")
+        if kind in CHECKED and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise _Damage(f"the PNG is damaged (wrong checksum in its chunk {kind.decode()} at byte {at})")
+        yield kind, start, end
+        if kind == b"IEND":
+            return
+        at = end + 4
+
+
+class _Reader:
+    """Collects what the chunks say, in file order."""
+
+    def __init__(self, data: bytes, limits: MediaSettings) -> None:
+        self.data, self.limits = data, limits
+        self.header, self.pixel_chunks, self.orientation = b"", b"", 1
+        self.size = (0, 0)
+        self.images: list[SubImage] = []
+        self.declared_frames: int | None = None
+        self.sequence = 0
+        self.has_pixels = self.ended = False
+
+    def take(self, kind: bytes, start: int, end: int) -> None:
+        content = self.data[start:end] if kind not in (b"IDAT", b"fdAT") else b""
+        if not self.header and kind != b"IHDR":
+            raise MediaError("the PNG does not begin with its header")
+        if kind == b"IHDR":
+            self._take_header(content)
+        elif kind in PIXEL_CHUNKS:
+            self.pixel_chunks += png_chunk(kind, content)
+        elif kind == b"eXIf":
+            self.orientation = exif_orientation(b"Exif\0\0" + content)
+        elif kind == b"acTL" and not self.has_pixels and len(content) == 8:
+            self.declared_frames = int.from_bytes(content[:4], "big")
+        elif kind == b"fcTL" and self.declared_frames is not None:
+            self._take_control(content)
+        elif kind == b"IDAT":
+            self.has_pixels = True
+            if self.images:
+                self.images[-1].spans.append((start, end))
+        elif kind == b"fdAT" and self.images:
+            self._check_sequence(self.data[start : start + 4])
+            self.images[-1].spans.append((start + 4, end))
+        elif kind == b"IEND":
+            self.ended = True
+
+    def result(self, problem: str) -> Png:
+        if not self.header:
+            raise MediaError(problem or "the PNG has no header")
+        declared = self.declared_frames or 0
+        if not declared:
+            if problem or not self.has_pixels:
+                raise MediaError(problem or "the PNG has no pixels")
+            return self._png((), "")
+        whole = self.images if self.ended else self.images[:-1]
+        whole = [image for image in whole if image.spans]
+        if not whole:
+            raise MediaError(f"{problem or 'the APNG has no frame'}, before its first frame is whole")
+        if len(whole) < declared and not problem:
+            problem = f"the APNG declares {declared} frames and has {len(whole)}"
+        note = f"{problem}: the first {len(whole)} frames, which are whole, are kept" if problem else ""
+        return self._png(tuple(whole), note)
+
+    def _png(self, images: tuple[SubImage, ...], note: str) -> Png:
+        return Png(*self.size, self.orientation, self.header, self.pixel_chunks, images, note)
+
+    def _take_header(self, content: bytes) -> None:
+        width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
+        if len(content) != 13 or not width or not height:
+            raise MediaError(f"the PNG declares an empty picture of {width}×{height} pixels")
+        if width * height > self.limits.max_pixels:
+            limit = self.limits.max_pixels
+            raise MediaError(f"{width}×{height} pixels: more than {limit} (the limit max_pixels of the profile)")
+        self.header, self.size = content, (width, height)
+
+    def _take_control(self, content: bytes) -> None:
+        if len(content) != 26:
+            raise _Damage("the APNG is damaged (a frame control of the wrong length)")
+        self._check_sequence(content[:4])
+        width, height, left, top = (int.from_bytes(content[at : at + 4], "big") for at in (4, 8, 12, 16))
+        if not width or not height or left + width > self.size[0] or top + height > self.size[1]:
+            raise _Damage("the APNG is damaged (a frame reaches outside the canvas)")
+        if len(self.images) >= self.limits.max_frames:
+            limit = self.limits.max_frames
+            raise MediaError(f"more than {limit} frames (the limit max_frames of the profile)")
+        duration = _delay_ms(int.from_bytes(content[20:22], "big"), int.from_bytes(content[22:24], "big"))
+        self.images.append(SubImage(width, height, left, top, duration, content[24], content[25]))
+
+    def _check_sequence(self, number: bytes) -> None:
+        if int.from_bytes(number, "big") != self.sequence:
+            raise _Damage("the APNG is damaged (its frames are out of order)")
+        self.sequence += 1
+
+
+def _delay_ms(numerator: int, denominator: int) -> int:
+    return round(1000 * numerator / (denominator or 100))
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """A PNG chunk: length, type, content, checksum."""
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarray:
+    """The pixels of one sub-image as RGBA, uint8 [height, width, 4]."""
+    header = image.width.to_bytes(4, "big") + image.height.to_bytes(4, "big") + png.header[8:]
+    pixels = b"".join(data[start:end] for start, end in image.spans)
+    single = [png_chunk(b"IHDR", header), png.pixel_chunks, png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b"")]
+    try:
+        return open_pixels(SIGNATURE + b"".join(single), "PNG", orientation=1)
+    except MediaError as error:
+        raise MediaError(f"the pixels of frame {number} are damaged ({error})") from error

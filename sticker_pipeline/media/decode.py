@@ -1,0 +1,58 @@
+"""From the bytes of a picture file to its frames, one at a time.
+
+What each format's walk and compositing do is in gif.py, apng.py, webp.py and stills.py.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sticker_pipeline.media import apng, gif, webp
+from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
+from sticker_pipeline.media.header import Header, read_header
+from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
+from sticker_pipeline.profile import MediaSettings
+
+
+def decode(path: Path, limits: MediaSettings) -> Iterator[Frame]:
+    """The frames of the file, in order. A still is one frame of duration 0.
+
+    Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for what is no
+    readable picture or is beyond `limits`, also in the middle: frames given before are whole.
+    """
+    yield from decode_bytes(path.read_bytes(), limits)
+
+
+def decode_bytes(data: bytes, limits: MediaSettings) -> Iterator[Frame]:
+    """`decode` for a file that is in memory already."""
+    start = 0
+    for index, (rgba, duration) in enumerate(_pictures(data, read_header(data, limits))):
+        yield Frame(rgba, index, start, duration)
+        start += shown_ms(duration)
+
+
+def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
+    container = header.container
+    if isinstance(container, gif.Gif):
+        yield from gif.gif_frames(data, container)
+    elif isinstance(container, apng.Png) and container.images:
+        yield from apng.apng_frames(data, container)
+    elif isinstance(container, webp.Webp) and container.durations_ms:
+        yield from webp.webp_frames(data, container)
+    elif header.n_frames > 1:
+        yield from _avif_frames(data, header.n_frames)
+    else:
+        yield open_pixels(data, header.format, header.orientation), 0
+
+
+def _avif_frames(data: bytes, n_frames: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Each frame of an AVIF sequence; libavif, through Pillow, gives whole canvases and their durations in ms."""
+    with open_image(data, "AVIF") as image:
+        for number in range(n_frames):
+            try:
+                image.seek(number)
+            except PILLOW_ERRORS as error:
+                raise MediaError(f"frame {number} of the AVIF is damaged ({error})") from error
+            rgba = image_pixels(image, "AVIF", orientation=1)
+            yield rgba, round(image.info.get("duration", 0))

@@ -1,0 +1,75 @@
+"""Which frames show the same picture: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+THUMBNAIL_SIDE = 16
+# The perceptual hash sees neither colour nor transparency, and little of a blink: near duplicates must also agree in
+# every cell of a 16×16 thumbnail. Measured on real stickers: one picture saved as GIF and as PNG differs by at most 13
+# of 255 levels in a cell, two frames of an animation that a person tells apart by 30 and more.
+THUMBNAIL_TOLERANCE = 24
+
+
+def representatives(
+    pixel_hashes: Sequence[str],
+    perceptual_hashes: np.ndarray,
+    thumbnails: np.ndarray,
+    preference: np.ndarray,
+    distance: int,
+) -> np.ndarray:
+    """For each frame, the position of the frame that stands for it: itself when it is kept.
+
+    Frames are visited in the order `preference` (int64 [n], positions). Each is merged into the first kept frame
+    with the same pixels, else into the earliest kept one whose perceptual hash (uint64 [n]) differs in at most
+    `distance` of 64 bits (-1: none) and whose thumbnail (uint8 [n, 16, 16, 4]: RGB over white, alpha) differs by at
+    most THUMBNAIL_TOLERANCE anywhere. A frame is only ever compared with kept ones, so that likeness does not drift
+    along an animation. Returns int64 [n]. Time: one vector operation over the kept frames per distinct picture.
+    """
+    representative = np.empty(len(preference), dtype=np.int64)
+    by_pixels: dict[str, int] = {}
+    kept = _Kept(len(preference))
+    for position in preference:
+        key = pixel_hashes[position]
+        if key not in by_pixels:
+            found = kept.find(perceptual_hashes[position], thumbnails[position], distance) if distance >= 0 else -1
+            if found < 0:
+                kept.add(position, perceptual_hashes[position], thumbnails[position])
+            by_pixels[key] = int(position) if found < 0 else found
+        representative[position] = by_pixels[key]
+    return representative
+
+
+class _Kept:
+    """The kept frames so far, in arrays that are searched as a whole."""
+
+    def __init__(self, capacity: int) -> None:
+        self.count = 0
+        self.positions = np.empty(capacity, dtype=np.int64)
+        self.hashes = np.empty(capacity, dtype=np.uint64)
+        self.means = np.empty((capacity, 4), dtype=np.float32)
+        self.thumbnails = np.empty((capacity, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4), dtype=np.uint8)
+
+    def add(self, position: int, perceptual_hash: np.uint64, thumbnail: np.ndarray) -> None:
+        self.positions[self.count] = position
+        self.hashes[self.count] = perceptual_hash
+        self.means[self.count] = thumbnail.mean(axis=(0, 1))
+        self.thumbnails[self.count] = thumbnail
+        self.count += 1
+
+    def find(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int) -> int:
+        """The position of the earliest kept frame that is nearly the same; -1 where there is none."""
+        near = np.flatnonzero(np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance)
+        if not len(near):
+            return -1
+        # Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.
+        gap = np.abs(self.means[near] - thumbnail.mean(axis=(0, 1)))
+        for candidate in near[(gap <= THUMBNAIL_TOLERANCE).all(axis=1)]:
+            if thumbnail_difference(self.thumbnails[candidate], thumbnail) <= THUMBNAIL_TOLERANCE:
+                return int(self.positions[candidate])
+        return -1
+
+
+def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:
+    """The largest difference of any channel in any cell of two thumbnails (uint8 [16, 16, 4]), 0 to 255."""
+    return int(np.abs(one.astype(np.int16) - other).max())

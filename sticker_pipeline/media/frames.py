@@ -1,0 +1,265 @@
+"""The frames of a character: decoded once per file into a cache, hashed, and merged where they show the same picture.
+
+How files are decoded is in decode.py, when two frames are the same in duplicates.py.
+"""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.media.decode import decode_bytes
+from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
+from sticker_pipeline.media.frame import Frame, MediaError
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.storage import content_hash, link_or_copy
+
+# Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
+DECODER_VERSION = 1
+COLUMNS = [
+    "frame_id",
+    "path",
+    "group",
+    "clip_id",
+    "frame_index",
+    "start_ms",
+    "duration_ms",
+    "width",
+    "height",
+    "pixel_sha256",
+    "phash",
+    "kept",
+    "reason",
+    "duplicate_of",
+    "file",
+]
+DECODED_COLUMNS = [
+    "frame_index",
+    "start_ms",
+    "duration_ms",
+    "width",
+    "height",
+    "pixel_sha256",
+    "phash",
+    "thumbnail",
+    "problem",
+]
+TABLE = "frames.parquet"
+
+MIN_SIDE = 8  # pixels; below this nobody recognises a character
+MAX_ASPECT = 8.0  # longer : shorter side; beyond it a picture is a sprite strip or a banner
+INVISIBLE_ALPHA = 8  # of 255; a picture with nothing above it is empty
+
+
+def pixel_sha256(rgba: np.ndarray) -> str:
+    """Hex SHA-256 of the picture: width·height·4 bytes RGBA (uint8 [H,W,4]), rows top to bottom, R=G=B=0 wherever A=0."""
+    cleared = np.where(rgba[..., 3:] == 0, np.uint8(0), rgba)
+    return hashlib.sha256(np.ascontiguousarray(cleared)).hexdigest()
+
+
+def perceptual_hash(rgb: Image.Image) -> str:
+    """The 64-bit DCT hash of an opaque picture as 16 hex digits (imagehash.phash)."""
+    from imagehash import phash
+
+    return str(phash(rgb))
+
+
+def useless_because(rgba: np.ndarray) -> str:
+    """Why nothing can be learned from the picture (uint8 [H,W,4]); empty for a useful one."""
+    height, width = rgba.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        return f"too small: {width}×{height} pixels (a side below {MIN_SIDE})"
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        return f"aspect ratio: {width}×{height} pixels is beyond {MAX_ASPECT:g}:1"
+    if rgba[..., 3].max() <= INVISIBLE_ALPHA:
+        return "empty: nothing is visible"
+    if (rgba == rgba[0, 0]).all():
+        return "blank: one single colour"
+    return ""
+
+
+def decode_all(
+    folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(path, decoded table) of each accepted file of the inventory, in its order: `dict(decode_all(…))` is what
+    frame_table takes. Files that are in the cache are not decoded again."""
+    accepted = inventory[inventory["status"] == "accepted"]
+    for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
+        yield path, decode_to_cache(folder / path, digest, cache, limits)
+
+
+def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSettings) -> pd.DataFrame:
+    """The frames of one file with the columns DECODED_COLUMNS, decoded unless the cache has them.
+
+    The cache entry is a folder with the table and one PNG, `<pixel_sha256>.png`, for each distinct useful frame. It
+    appears whole or not at all. A file that breaks off in the middle keeps its whole frames; its fault is one more row,
+    with an empty pixel_sha256 and the cause as `problem`. `problem` of other rows says why a frame is useless.
+    """
+    entry = cache_entry(cache, file_sha256)
+    if (entry / TABLE).is_file():
+        return pd.read_parquet(entry / TABLE)
+    staging = cache / f".decoding.{uuid.uuid4().hex}"
+    staging.mkdir(parents=True)
+    try:
+        rows = list(_decoded_rows(path, file_sha256, staging, limits))
+        table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
+        if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps for want of a higher limit: try again next time
+            table.to_parquet(staging / TABLE, index=False)
+            _publish(staging, entry)
+        return table
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def cache_entry(cache: Path, file_sha256: str) -> Path:
+    """The folder of a file's decoded frames: named by the file's bytes and by the versions of what decodes them."""
+    decoder = content_hash([DECODER_VERSION, version("pillow"), version("imagehash")])
+    return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
+
+
+def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], near_duplicate_distance: int) -> pd.DataFrame:
+    """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
+
+    `decoded` maps the path of each accepted file to its table (see decode_all). Of frames that show the same picture
+    the one kept is, in this order: of a still before one of an animation (a still has no other frame to stand for it),
+    the larger, the first by path and number. The others have kept=False, the kept one's frame_id in `duplicate_of`,
+    and a reason; so have frames that are useless, and files that could not be decoded. Raises MediaError for an
+    accepted file that is not in `decoded`.
+    """
+    accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
+    missing = [path for path in accepted["path"] if path not in decoded]
+    if missing:
+        raise MediaError(f"{missing[0]} is accepted in the inventory but was not decoded")
+    parts = [_lineage(decoded[path], path, group) for path, group in zip(accepted["path"], accepted["group"], strict=True)]
+    if not parts:
+        return _typed(pd.DataFrame(columns=COLUMNS))
+    table = pd.concat(parts, ignore_index=True)
+    table["reason"] = table["problem"]
+    table["kept"] = table["problem"] == ""
+    table["duplicate_of"] = ""
+    _merge(table, near_duplicate_distance)
+    table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
+    return _typed(table[COLUMNS])
+
+
+def write_frame_files(frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path, staging: Path) -> None:
+    """Put the PNG of each kept frame at `staging`/`file`, as a hard link to the cache where that is possible.
+
+    `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
+    """
+    digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
+    kept = frames[frames["kept"]]
+    for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
+        link_or_copy(cache_entry(cache, digests[path]) / f"{digest}.png", staging / file)
+
+
+def frame_id(path: str, index: int) -> str:
+    """A name that depends on nothing but the file's path in the character's folder and the frame's number."""
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:10]}-{index:04d}"
+
+
+def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSettings) -> Iterator[dict[str, object]]:
+    count = 0
+    try:
+        for frame in decode_bytes(_unchanged_bytes(path, file_sha256), limits):
+            yield _decoded_row(frame, staging)
+            count += 1
+    except MediaError as error:
+        where = f"from frame {count} on" if count else ""
+        problem = " ".join(filter(None, ["cannot be decoded", where])) + f": {error}"
+        unknown = dict.fromkeys(("start_ms", "duration_ms", "width", "height"), 0)
+        yield {"frame_index": count, **unknown, "pixel_sha256": "", "phash": "", "thumbnail": b"", "problem": problem}
+
+
+def _unchanged_bytes(path: Path, file_sha256: str) -> bytes:
+    """The file's bytes, after making sure that they are those of the inventory: a cache entry must never lie."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MediaError(f"it cannot be read any more ({error.strerror}): take the inventory again") from error
+    if hashlib.sha256(data).hexdigest() != file_sha256:
+        raise MediaError("it has changed since the inventory was made: take the inventory again")
+    return data
+
+
+def _decoded_row(frame: Frame, staging: Path) -> dict[str, object]:
+    """The row of one frame; writes its PNG unless it is useless or was written for an earlier frame."""
+    image = Image.fromarray(frame.rgba)
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    digest, problem = pixel_sha256(frame.rgba), useless_because(frame.rgba)
+    file = staging / f"{digest}.png"
+    if not problem and not file.exists():
+        image.save(file, compress_level=1)
+    return {
+        "frame_index": frame.index,
+        "start_ms": frame.start_ms,
+        "duration_ms": frame.duration_ms,
+        "width": image.width,
+        "height": image.height,
+        "pixel_sha256": digest,
+        "phash": perceptual_hash(flat),
+        "thumbnail": _thumbnail(flat, image.getchannel("A")),
+        "problem": problem,
+    }
+
+
+def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
+    """16×16×4 bytes: mean colour over white and mean alpha of each cell."""
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    colours = np.asarray(flat.resize(side, Image.Resampling.BOX))
+    return np.dstack([colours, np.asarray(alpha.resize(side, Image.Resampling.BOX))]).tobytes()
+
+
+def _publish(staging: Path, entry: Path) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staging, entry)
+    except OSError:
+        # Another process was faster and wrote the same; only a folder without its table is in the way.
+        if not (entry / TABLE).is_file():
+            shutil.rmtree(entry)
+            os.rename(staging, entry)
+
+
+def _lineage(decoded: pd.DataFrame, path: str, group: str) -> pd.DataFrame:
+    ids = [frame_id(path, index) for index in decoded["frame_index"]]
+    animated = len(decoded) > 1
+    return decoded.assign(frame_id=ids, path=path, group=group, clip_id=path, animated=animated)
+
+
+def _merge(table: pd.DataFrame, distance: int) -> None:
+    """Set kept, reason and duplicate_of of the frames that show the same picture as another; changes `table`."""
+    usable = table[table["kept"]]
+    if usable.empty:
+        return
+    area = usable["width"] * usable["height"]
+    order = np.lexsort((np.arange(len(usable)), -area, usable["animated"]))
+    hashes = np.array([int(value, 16) for value in usable["phash"]], dtype=np.uint64)
+    cells = np.frombuffer(b"".join(usable["thumbnail"]), dtype=np.uint8)
+    thumbnails = cells.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4)
+    pixels = usable["pixel_sha256"].to_numpy()
+    chosen = representatives(pixels, hashes, thumbnails, order, distance)
+    merged = chosen != np.arange(len(usable))
+    rows, kept = usable.index[merged], usable.index[chosen[merged]]
+    same = table.loc[rows, "pixel_sha256"].to_numpy() == table.loc[kept, "pixel_sha256"].to_numpy()
+    table.loc[rows, "kept"] = False
+    table.loc[rows, "duplicate_of"] = table.loc[kept, "frame_id"].to_numpy()
+    places = [f"{path} (frame {index})" for path, index in table.loc[kept, ["path", "frame_index"]].itertuples(index=False)]
+    table.loc[rows, "reason"] = [
+        f"{'the same picture as' if exact else 'nearly the same picture as'} {place}"
+        for exact, place in zip(same, places, strict=True)
+    ]
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = ("frame_index", "start_ms", "duration_ms", "width", "height")
+    types = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(numbers, "int64") | {"kept": "bool"}
+    return table.astype(types)

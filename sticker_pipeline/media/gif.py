@@ -1,0 +1,212 @@
+"""GIF: the walk over its blocks and the compositing of its frames on the full canvas.
+
+Pillow only unpacks the LZW pixels of each sub-image. Which file is a GIF is decided in header.py.
+Source of the rules: the GIF89a specification; where it is silent or nobody follows it, what browsers do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.media.frame import OPAQUE, MediaError
+from sticker_pipeline.profile import MediaSettings
+
+SIGNATURES = (b"GIF87a", b"GIF89a")
+EXTENSION, IMAGE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
+RESTORE_BACKGROUND, RESTORE_PREVIOUS = 2, 3
+
+
+@dataclass(frozen=True)
+class Control:
+    """A graphic control extension: what is done with the next image. Disposal 4 is written by some encoders for 3 and
+    browsers read it so; 0, 1 and 5 to 7 leave the image in place."""
+
+    disposal: int = 0
+    delay_ms: int = 0
+    transparent: int | None = None
+
+
+@dataclass(frozen=True)
+class SubImage:
+    """One image block: a rectangle of the canvas, its colour table (RGB bytes) and where its LZW data lie."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    interlaced: bool
+    palette: bytes
+    data_start: int
+    data_end: int
+    control: Control
+
+
+@dataclass(frozen=True)
+class Gif:
+    """Everything but the pixels. `note` is empty for a file that is whole; else it says what is missing."""
+
+    width: int
+    height: int
+    images: tuple[SubImage, ...]
+    note: str
+
+
+class _CutOff(Exception):
+    """The file ends inside a block."""
+
+
+def read_gif(data: bytes, limits: MediaSettings) -> Gif:
+    """Walk the blocks of a GIF file without unpacking a pixel.
+
+    A file that is cut off keeps the images that are whole. Raises MediaError for a file without a whole image, without
+    a colour table, or beyond `limits`.
+    """
+    if len(data) < 13:
+        raise MediaError("the GIF is cut off inside its header")
+    width, height = _u16(data, 6), _u16(data, 8)
+    _check_size(width, height, limits)
+    at, palette = _colour_table(data, 13, data[10])
+    images: list[SubImage] = []
+    note = ""
+    try:
+        for image in _images(data, at, palette):
+            images.append(image)
+            _check_size(image.width, image.height, limits)
+            if len(images) > limits.max_frames:
+                raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+    except _CutOff as fault:
+        note = f"{fault}: the first {len(images)} frames, which are whole, are kept"
+        if not images:
+            raise MediaError(f"{fault}, before its first picture is whole") from fault
+    if not images:
+        raise MediaError("the GIF has a header but no picture")
+    return Gif(width, height, tuple(images), note)
+
+
+def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
+    """Each frame of `gif` as (full canvas uint8 [H,W,4], delay in ms as stored).
+
+    The canvas begins transparent and disposal to background makes it transparent again, as browsers do: the background
+    colour of the header is never painted. Raises MediaError at the first image whose pixels cannot be unpacked.
+    """
+    canvas = np.zeros((gif.height, gif.width), dtype=np.uint32)
+    for number, image in enumerate(gif.images):
+        rows, columns = _clipped(image, gif)
+        restores = image.control.disposal in (RESTORE_PREVIOUS, RESTORE_PREVIOUS + 1)
+        before = canvas[rows, columns].copy() if restores else None
+        _paint(canvas[rows, columns], _indices(data, image, number), image)
+        yield canvas.copy().view(np.uint8).reshape(gif.height, gif.width, 4), image.control.delay_ms
+        if before is not None:
+            canvas[rows, columns] = before
+        elif image.control.disposal == RESTORE_BACKGROUND:
+            canvas[rows, columns] = 0
+
+
+def _images(data: bytes, at: int, global_palette: bytes) -> Iterator[SubImage]:
+    control = Control()
+    while True:
+        kind = _byte(data, at)
+        if kind == TRAILER:
+            return
+        if kind == EXTENSION:
+            end = _skip_blocks(data, at + 2)
+            if data[at + 1] == GRAPHIC_CONTROL:
+                control = _control(data, at + 2)
+            at = end
+        elif kind == IMAGE:
+            image = _sub_image(data, at + 1, global_palette, control)
+            yield image
+            at, control = image.data_end, Control()
+        else:
+            raise _CutOff(f"the GIF is damaged at byte {at}")
+
+
+def _sub_image(data: bytes, at: int, global_palette: bytes, control: Control) -> SubImage:
+    flags = _byte(data, at + 8)
+    start, palette = _colour_table(data, at + 9, flags)
+    palette = palette or global_palette
+    if not palette:
+        raise MediaError("the GIF has an image without a colour table")
+    end = _skip_blocks(data, start + 1)
+    left, top, width, height = (_u16(data, at + offset) for offset in (0, 2, 4, 6))
+    return SubImage(left, top, width, height, bool(flags & 0x40), palette, start, end, control)
+
+
+def _control(data: bytes, at: int) -> Control:
+    if data[at] < 4:
+        raise _CutOff(f"the GIF is damaged at byte {at}")
+    flags = data[at + 1]
+    return Control(flags >> 2 & 7, 10 * _u16(data, at + 2), data[at + 4] if flags & 1 else None)
+
+
+def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
+    """Where the block goes on, and the colour table at `at` when `flags` say that there is one."""
+    if not flags & 0x80:
+        return at, b""
+    end = at + 3 * 2 ** ((flags & 7) + 1)
+    return end, data[at:end]
+
+
+def _skip_blocks(data: bytes, at: int) -> int:
+    """The position behind the chain of sub-blocks that begins at `at`."""
+    while True:
+        size = _byte(data, at)
+        at += 1 + size
+        if not size:
+            return at
+
+
+def _byte(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise _CutOff("the GIF is cut off")
+    return data[at]
+
+
+def _u16(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "little")
+
+
+def _check_size(width: int, height: int, limits: MediaSettings) -> None:
+    if not width or not height:
+        raise MediaError(f"the GIF declares an empty picture of {width}×{height} pixels")
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
+        )
+
+
+def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
+    """The part of the canvas that the image covers; what lies outside the canvas is never seen."""
+    return (
+        slice(min(image.top, gif.height), min(image.top + image.height, gif.height)),
+        slice(min(image.left, gif.width), min(image.left + image.width, gif.width)),
+    )
+
+
+def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
+    """Colour indices, uint8 [height, width]. Raises MediaError naming the frame when the LZW data break off."""
+    bits = data[image.data_start]
+    try:
+        if not 1 <= bits <= 11:
+            raise ValueError(f"a code size of {bits} bits")
+        blocks = data[image.data_start + 1 : image.data_end]
+        arguments = (bits, image.interlaced, -1)
+        unpacked = Image.frombytes("P", (image.width, image.height), blocks, "gif", *arguments)
+    except (ValueError, OSError) as error:
+        raise MediaError(f"the pixels of frame {number} are damaged ({error})") from error
+    return np.asarray(unpacked)
+
+
+def _paint(target: np.ndarray, indices: np.ndarray, image: SubImage) -> None:
+    """Lay the image over `target` (uint32 view of RGBA). The transparent index, and indices beyond the colour table,
+    leave what is below."""
+    colours = np.frombuffer(image.palette, dtype=np.uint8).reshape(-1, 3)
+    table = np.zeros((256, 4), dtype=np.uint8)
+    table[: len(colours), :3] = colours
+    table[: len(colours), 3] = OPAQUE
+    if image.control.transparent is not None:
+        table[image.control.transparent] = 0
+    pixels = table.view(np.uint32)[:, 0][indices[: target.shape[0], : target.shape[1]]]
+    np.copyto(target, pixels, where=pixels != 0)

@@ -1,0 +1,197 @@
+"""What a file is, by its first bytes, and its header: format, size, frames, whether it is whole.
+
+No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sticker_pipeline.media import apng, gif, webp
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.stills import (
+    ORIENTATION_TAG,
+    PILLOW_ERRORS,
+    SIDEWAYS,
+    UPRIGHT,
+    exif_orientation,
+    open_image,
+)
+from sticker_pipeline.profile import MediaSettings
+
+Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF"]
+
+VIDEO = "video is not read yet: convert it to GIF or APNG"
+# First bytes of files that people, and programs, leave among pictures.
+NOT_PICTURES = (
+    (b"\x1aE\xdf\xa3", VIDEO),
+    (b"PK\x03\x04", "not a picture: a ZIP archive"),
+    (b"\x1f\x8b", "not a picture: a gzip archive"),
+    (b"7z\xbc\xaf", "not a picture: a 7z archive"),
+    (b"Rar!", "not a picture: a RAR archive"),
+    (b"%PDF", "not a picture: a PDF"),
+    (b"8BPS", "a Photoshop drawing: export it as PNG"),
+    (b"gimp xcf", "a GIMP drawing: export it as PNG"),
+    (b"II*\x00", "TIFF is not read: convert it to PNG"),
+    (b"MM\x00*", "TIFF is not read: convert it to PNG"),
+    (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
+    (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
+    (b"\x00\x00\x00\x0cJXL ", "JPEG XL is not read: convert it to PNG"),
+    (b"\x7fELF", "not a picture: a program"),
+    (b"MZ", "not a picture: a program"),
+)
+PICKLE_PROTOCOLS = range(2, 6)
+AVIF_BRANDS = (b"avif", b"avis")
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis")
+
+
+@dataclass(frozen=True)
+class Header:
+    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8. `note` says what is
+    missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG or WebP found."""
+
+    format: Format
+    width: int
+    height: int
+    n_frames: int
+    orientation: int = 1
+    note: str = ""
+    container: gif.Gif | apng.Png | webp.Webp | None = None
+
+
+def read_header(data: bytes, limits: MediaSettings) -> Header:
+    """The header of the picture file `data`.
+
+    Raises MediaError, naming the cause, for what is not a picture, is damaged as far as can be seen without unpacking,
+    or exceeds `limits`.
+    """
+    if data.startswith(gif.SIGNATURES):
+        animation = gif.read_gif(data, limits)
+        return Header(
+            "GIF", animation.width, animation.height, len(animation.images), note=animation.note, container=animation
+        )
+    if data.startswith(apng.SIGNATURE):
+        return _png_header(apng.read_png(data, limits))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_header(data, webp.read_webp(data, limits))
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_header(data, limits)
+    if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
+        return _pillow_header("BMP", data, limits)
+    if data[4:8] == b"ftyp" and _brands(data) & set(AVIF_BRANDS):
+        return _pillow_header("AVIF", data, limits)
+    raise MediaError(what_is_it(data))
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of a format that read_header reads."""
+    return (
+        data.startswith((*gif.SIGNATURES, apng.SIGNATURE, b"\xff\xd8\xff"))
+        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
+        or (data[4:8] == b"ftyp" and bool(_brands(data) & set(AVIF_BRANDS)))
+    )
+
+
+def what_is_it(data: bytes) -> str:
+    """Why `data` is not a picture that can be read, for a person."""
+    if not data:
+        return "the file is empty"
+    for prefix, description in NOT_PICTURES:
+        if data.startswith(prefix):
+            return description
+    if data[4:8] == b"ftyp":
+        return "HEIC is not read: convert it to PNG or JPEG" if _brands(data) & set(HEIC_BRANDS) else VIDEO
+    if data[:4] == b"RIFF" and data[8:11] == b"AVI":
+        return VIDEO
+    if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
+        return "not a picture: a Python pickle, which is never opened"
+    return _text_kind(data) or "not a picture: unknown content"
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the beginning of the file reads as UTF-8 text without control characters."""
+    beginning = data[:4096]
+    try:
+        text = beginning.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The cut at 4096 bytes may split one character.
+        if error.start < len(beginning) - 3 or len(data) <= len(beginning):
+            return False
+        text = beginning[: error.start].decode("utf-8")
+    return all(character.isprintable() or character in "\t\n\r\f\ufeff" for character in text)
+
+
+def _text_kind(data: bytes) -> str:
+    if not is_text(data):
+        return ""
+    beginning = data[:1024].lower()
+    if b"<svg" in beginning:
+        return "an SVG drawing: export it as PNG"
+    if b"git-lfs" in beginning:
+        return "not a picture: text that stands for a file kept in Git LFS (fetch it with `git lfs pull`)"
+    return "not a picture: an HTML page" if b"<html" in beginning else "not a picture: text"
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """The brands of an ISO media file: the major one and the compatible ones."""
+    box = data[8 : min(int.from_bytes(data[:4], "big"), 512)]
+    return {box[at : at + 4] for at in range(0, len(box), 4) if at != 4}
+
+
+def _png_header(png: apng.Png) -> Header:
+    if png.images:
+        return Header("APNG", png.width, png.height, len(png.images), note=png.note, container=png)
+    width, height = _upright_size(png.width, png.height, png.orientation)
+    return Header("PNG", width, height, 1, png.orientation, container=png)
+
+
+def _webp_header(data: bytes, picture: webp.Webp) -> Header:
+    if picture.durations_ms:
+        return Header("WEBP", picture.width, picture.height, len(picture.durations_ms), container=picture)
+    with open_image(data, "WEBP") as image:
+        orientation = exif_orientation(image.info.get("exif", b""))
+    width, height = _upright_size(picture.width, picture.height, orientation)
+    return Header("WEBP", width, height, 1, orientation, container=picture)
+
+
+def _jpeg_header(data: bytes, limits: MediaSettings) -> Header:
+    # The thumbnail inside an EXIF block has an end marker of its own: look behind the start of the scan.
+    scan = _start_of_scan(data)
+    if scan < 0 or data.rfind(b"\xff\xd9") < scan:
+        raise MediaError("the JPEG is cut off")
+    return _pillow_header("JPEG", data, limits)
+
+
+def _start_of_scan(data: bytes) -> int:
+    """The position of the first scan of a JPEG, by walking its segments; -1 when there is none."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return -1
+        marker = data[at + 1]
+        if marker == 0xDA:
+            return at
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return -1
+
+
+def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: MediaSettings) -> Header:
+    with open_image(data, name) as image:
+        width, height = image.size
+        n_frames = getattr(image, "n_frames", 1) if name == "AVIF" else 1
+        try:
+            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        except PILLOW_ERRORS:
+            orientation = 1
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
+        )
+    if n_frames > limits.max_frames:
+        raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+    orientation = orientation if n_frames == 1 and orientation in UPRIGHT else 1
+    return Header(name, *_upright_size(width, height, orientation), n_frames, orientation)
+
+
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation in SIDEWAYS else (width, height)

@@ -1,0 +1,105 @@
+"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA, and EXIF orientation.
+
+Containers with several frames are walked elsewhere. Colour profiles and gamma are not applied.
+"""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from sticker_pipeline.media.frame import OPAQUE, MediaError, clear_hidden_colour
+
+ORIENTATION_TAG = 0x0112
+# What turns the stored picture upright (EXIF 2.3, tag Orientation).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+
+# What Pillow's decoders raise on damaged input.
+PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
+def open_image(data: bytes, pillow_format: str) -> Image.Image:
+    """The picture opened, not yet unpacked. Raises MediaError when it is not of that format."""
+    try:
+        return Image.open(io.BytesIO(data), formats=[pillow_format])
+    except PILLOW_ERRORS as error:
+        raise MediaError(f"the {pillow_format} is damaged or cut off ({_cause(error)})") from error
+
+
+def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray:
+    """The only (or first) picture in `data`, upright, as RGBA uint8 [H,W,4].
+
+    Raises MediaError when the pixels are damaged or incomplete.
+    """
+    with open_image(data, pillow_format) as image:
+        return image_pixels(image, pillow_format, orientation)
+
+
+def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np.ndarray:
+    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] with R=G=B=0 wherever A=0."""
+    try:
+        image.load()
+        upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+        return clear_hidden_colour(_rgba(upright, image.info.get("transparency")))
+    except PILLOW_ERRORS as error:
+        raise MediaError(f"the {pillow_format} is damaged or cut off ({_cause(error)})") from error
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable."""
+    parsed = Image.Exif()
+    try:
+        parsed.load(exif)
+        orientation = parsed.get(ORIENTATION_TAG, 1)
+    except PILLOW_ERRORS:
+        return 1
+    return orientation if orientation in UPRIGHT else 1
+
+
+def _cause(error: BaseException) -> str:
+    """Pillow's words, without the address of the buffer it read from."""
+    return "its header cannot be read" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+def _rgba(image: Image.Image, transparency: object) -> np.ndarray:
+    if image.mode.startswith("I"):
+        return _from_16_bit_grey(image, transparency)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels are not supported")
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.array(image.convert("RGBA"))
+
+
+def _from_16_bit_grey(image: Image.Image, transparency: object) -> np.ndarray:
+    """Pillow clips 16-bit grey to 255 when it converts; here 0..65535 is scaled to 0..255, rounded to nearest."""
+    values = np.asarray(image).astype(np.uint32)
+    if values.size and values.max() > 65535:
+        raise ValueError("32-bit grey pixels are not supported")
+    rgba = np.empty((*values.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = ((values * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+    rgba[..., 3] = np.where(values == transparency, 0, OPAQUE) if isinstance(transparency, int) else OPAQUE
+    return rgba

@@ -1,0 +1,85 @@
+"""WebP: the walk over the RIFF chunks for size, frames and delays. The pixels are libwebp's, through Pillow, which
+composites the full canvas itself.
+
+Source: the WebP container specification and RFC 9649.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image
+from sticker_pipeline.profile import MediaSettings
+
+ANIMATION_FLAG = 0x02
+
+
+@dataclass(frozen=True)
+class Webp:
+    """Canvas size and, for an animation, the delay of each frame in ms (empty for a still)."""
+
+    width: int
+    height: int
+    durations_ms: tuple[int, ...]
+
+
+def read_webp(data: bytes, limits: MediaSettings) -> Webp:
+    """Walk the chunks without unpacking a pixel. Raises MediaError for a file that is cut off or beyond `limits`."""
+    if 8 + int.from_bytes(data[4:8], "little") > len(data):
+        raise MediaError("the WebP is cut off")
+    size = (0, 0)
+    animated = False
+    durations: list[int] = []
+    for kind, start, end in _chunks(data):
+        content = data[start : min(end, start + 16)]
+        if not any(size):
+            size = _size(kind, content)
+            if size[0] * size[1] > limits.max_pixels:
+                limit = limits.max_pixels
+                raise MediaError(f"{size[0]}×{size[1]} pixels: more than {limit} (the limit max_pixels of the profile)")
+        if kind == b"VP8X" and content:
+            animated = bool(content[0] & ANIMATION_FLAG)
+        elif kind == b"ANMF" and animated:
+            durations.append(int.from_bytes(content[12:15], "little"))
+        if len(durations) > limits.max_frames:
+            raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+    if not all(size) or (animated and not durations):
+        raise MediaError("the WebP has no picture")
+    return Webp(*size, tuple(durations))
+
+
+def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
+    """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored)."""
+    with open_image(data, "WEBP") as image:
+        for number, duration in enumerate(webp.durations_ms):
+            try:
+                image.seek(number)
+            except PILLOW_ERRORS as error:
+                raise MediaError(f"frame {number} of the WebP is damaged ({error})") from error
+            yield image_pixels(image, "WEBP", orientation=1), duration
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end of the content) of each chunk inside the RIFF."""
+    at, stop = 12, 8 + int.from_bytes(data[4:8], "little")
+    while at + 8 <= stop:
+        start = at + 8
+        end = start + int.from_bytes(data[at + 4 : at + 8], "little")
+        if end > stop:
+            raise MediaError("the WebP is damaged (a chunk reaches beyond its end)")
+        yield data[at : at + 4], start, end
+        at = end + end % 2
+
+
+def _size(kind: bytes, content: bytes) -> tuple[int, int]:
+    """Width and height stated by the first bytes of a VP8X, VP8 or VP8L chunk; (0, 0) for another chunk."""
+    if kind == b"VP8X" and len(content) >= 10:
+        return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(content[7:10], "little")
+    if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":
+        return int.from_bytes(content[6:8], "little") & 0x3FFF, int.from_bytes(content[8:10], "little") & 0x3FFF
+    if kind == b"VP8L" and content[:1] == b"\x2f":
+        bits = int.from_bytes(content[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return 0, 0
