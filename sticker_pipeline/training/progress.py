@@ -1,0 +1,88 @@
+"""How a running training shows itself: a line in the log and, where Dagster launched it, messages through Pipes.
+
+Both are throttled. What is kept for ever is log.parquet, which train.py writes.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_MESSAGES = 2.0
+PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training is after `step` of `total_steps` steps, in epoch `epoch` (from 1) of `epochs`."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    learning_rate: float  # of the U-Net
+    samples_per_s: float
+    eta_s: float
+
+    def message(self) -> dict[str, Any]:
+        names = ("step", "total_steps", "epoch", "loss", "samples_per_s", "eta_s")
+        return {name: getattr(self, name) for name in names}
+
+    def line(self) -> str:
+        minutes, seconds = divmod(round(self.eta_s), 60)
+        return (
+            f"step {self.step}/{self.total_steps}  epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  "
+            f"lr {self.learning_rate:.2e}  {self.samples_per_s:.1f} img/s  eta {minutes}:{seconds:02d}"
+        )
+
+
+class Progress:
+    """Passes on states to `write` (lines) and `send` (messages), each at most once in its interval."""
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        send: Callable[[dict[str, Any]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write, self._send, self._clock = write, send, clock
+        self._line_due = self._message_due = float("-inf")
+
+    def note(self, text: str) -> None:
+        """A line about something that happens seldom."""
+        self._write(text)
+
+    def show(self, state: State, *, always: bool = False) -> None:
+        """Show `state` where an interval has passed, or `always` (the end of an epoch)."""
+        now = self._clock()
+        if always or now >= self._line_due:
+            self._line_due = now + SECONDS_BETWEEN_LINES
+            self._write(state.line())
+        if self._send and (always or now >= self._message_due):
+            self._message_due = now + SECONDS_BETWEEN_MESSAGES
+            self._send(state.message())
+
+
+@contextmanager
+def open_progress() -> Iterator[Progress]:
+    """Progress of this process: to standard output, and through Pipes where Dagster launched it.
+
+    Of several processes that train together (torchrun), only the first shows anything.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield Progress(lambda line: None)
+    elif PIPES_VARIABLE in os.environ:
+        from dagster_pipes import open_dagster_pipes
+
+        with open_dagster_pipes() as pipes:
+            yield Progress(_print, pipes.report_custom_message)
+    else:
+        yield Progress(_print)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
