@@ -99,7 +99,9 @@ def box(left: float, top: float, right: float, bottom: float, radius: float = 0.
     return path
 
 
-def moved(path: skia.Path, x: float, y: float, degrees: float = 0.0, scale: float = 1.0, flip: bool = False) -> skia.Path:
+def moved(
+    path: skia.Path, x: float, y: float, degrees: float = 0.0, scale: float = 1.0, flip: bool = False
+) -> skia.Path:
     """`path` scaled, mirrored (`flip`: left to right), turned and then moved to (x, y)."""
     matrix = skia.Matrix.Translate(x, y)
     matrix.preRotate(degrees)

@@ -1,18 +1,33 @@
-"""Turns a Scene into pixels: layers the parts of a figure, puts it into its view, outlines it, and lays it on its background.
+"""Turns a Scene into pixels: layers the parts of a figure, frames and outlines it, and lays it on its background.
 
 The parts themselves are drawn in `head`, `figure` and `surroundings`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import skia
 
 from sticker_pipeline.embedded.brush import Brush
-from sticker_pipeline.embedded.figure import RAISED, arms, draw_arm, draw_body, draw_cape_back, draw_scarf, draw_wings, held_at
+from sticker_pipeline.embedded.figure import (
+    RAISED,
+    Arm,
+    arms,
+    draw_arm,
+    draw_body,
+    draw_cape_back,
+    draw_ground_shadow,
+    draw_mantle,
+    draw_scarf,
+    draw_wings,
+    held_at,
+)
 from sticker_pipeline.embedded.head import (
     draw_behind_head,
     draw_braids,
+    draw_brows,
     draw_face,
     draw_hair_back,
     draw_hair_front,
@@ -29,8 +44,24 @@ EDGE_WIDTH = 1.6
 EDGE_COLOUR = 0xFFC9C4D2
 STICKER_MARGIN = 9.0
 
-# How each view frames the figure: magnification, and the figure's height (canvas units) that comes to the canvas middle.
-_VIEWS = {"full body": (0.94, 127.0), "upper body": (1.22, 114.0), "portrait": (1.52, 100.0)}
+# How each view frames the figure: which height of it (canvas units) lies on the canvas' lower edge, the largest zoom.
+_VIEWS = {"full body": (251.0, 1.10), "upper body": (201.0, 1.32), "portrait": (172.0, 1.58)}
+# The top of the figure, by what it wears and how its hair stands; 36 is the top of flat hair.
+_TOPS = {
+    "witch hat": 2.0,
+    "rabbit ears": 2.0,
+    "halo": 4.0,
+    "crown": 6.0,
+    "cat ears": 6.0,
+    "ahoge": 8.0,
+    "horns": 10.0,
+    "hair bow": 12.0,
+    "beret": 12.0,
+    "spiky hair": 18.0,
+    "headphones": 28.0,
+    "double bun": 28.0,
+}
+_HAIR_TOP = 36.0
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:
@@ -53,10 +84,10 @@ def draw(scene: Scene, size: int) -> np.ndarray:
     surface = skia.Surface.MakeRasterN32Premul(fine, fine)
     canvas = surface.getCanvas()
     canvas.clear(skia.ColorTRANSPARENT)
-    canvas.scale(fine / SIDE, fine / SIDE)
     if scene.style == "sticker":
-        _draw_sticker(canvas, scene)
+        _draw_sticker(canvas, scene, fine)
     else:
+        canvas.scale(fine / SIDE, fine / SIDE)
         draw_background(Brush(canvas, "art"), scene)
         _draw_figure(Brush(canvas, "art"), scene)
     return _downsample(surface.toarray(colorType=skia.kRGBA_8888_ColorType), size, opaque=scene.style == "art")
@@ -76,22 +107,24 @@ def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
     return out
 
 
-def _draw_sticker(canvas: skia.Canvas, scene: Scene) -> None:
+def _draw_sticker(canvas: skia.Canvas, scene: Scene, fine: int) -> None:
     """The figure, cut off inside the canvas, with a white outline and a thin grey edge around it."""
-    recorder = skia.PictureRecorder()
-    layer = recorder.beginRecording(skia.Rect(0, 0, SIDE, SIDE))
-    layer.clipRect(skia.Rect(STICKER_MARGIN, STICKER_MARGIN, SIDE - STICKER_MARGIN, SIDE - STICKER_MARGIN), doAntiAlias=True)
-    _draw_figure(Brush(layer, "sticker"), scene)
-    figure = recorder.finishRecordingAsPicture()
+    layer = skia.Surface.MakeRasterN32Premul(fine, fine)
+    figure = layer.getCanvas()
+    figure.scale(fine / SIDE, fine / SIDE)
+    figure.clipRect(
+        skia.Rect(STICKER_MARGIN, STICKER_MARGIN, SIDE - STICKER_MARGIN, SIDE - STICKER_MARGIN), doAntiAlias=True
+    )
+    _draw_figure(Brush(figure, "sticker"), scene)
+    image = layer.makeImageSnapshot()
     for width, value in ((OUTLINE_WIDTH + EDGE_WIDTH, EDGE_COLOUR), (OUTLINE_WIDTH, 0xFFFFFFFF)):
-        canvas.saveLayer(None, skia.Paint(ImageFilter=_grown(width, value)))
-        canvas.drawPicture(figure)
-        canvas.restore()
-    canvas.drawPicture(figure)
+        paint = skia.Paint(ImageFilter=_grown(width * fine / SIDE, value))
+        canvas.drawImage(image, 0, 0, skia.SamplingOptions(), paint)
+    canvas.drawImage(image, 0, 0)
 
 
 def _grown(width: float, value: int) -> skia.ImageFilter:
-    """A filter: what is drawn, grown by about `width` units with round corners, in one colour.
+    """A filter: what is drawn, grown by about `width` pixels with round corners, in one colour.
 
     A Gaussian blur of sigma s has half its height at the edge, and 2.5 % at 1.96·s outside: that level is cut out.
     """
@@ -104,13 +137,16 @@ def _grown(width: float, value: int) -> skia.ImageFilter:
 def _draw_figure(brush: Brush, scene: Scene) -> None:
     """The figure and its prop, framed as the scene's view asks."""
     canvas = brush.canvas
-    zoom, middle = _VIEWS[scene.view]
-    zoom *= scene.scale
+    bottom, largest = _VIEWS[scene.view]
+    worn = (*scene.identity.accessories, scene.identity.mark, scene.identity.hair_style)
+    top = min(_TOPS.get(word, _HAIR_TOP) for word in worn)
+    zoom = min((SIDE - STICKER_MARGIN - 3) / (bottom - top), largest) * scene.scale
     canvas.save()
-    canvas.translate(SIDE * (0.5 + scene.x_offset), SIDE * (0.5 + scene.y_offset))
+    canvas.translate(SIDE * (0.5 + scene.x_offset), SIDE * (1.0 + scene.y_offset))
     canvas.scale(zoom, zoom)
+    canvas.translate(0, -bottom / 2)
     canvas.rotate(scene.rotation)
-    canvas.translate(0, -middle)
+    canvas.translate(0, -bottom / 2)
     _draw_layers(brush, scene, palette(scene.identity))
     canvas.restore()
     if scene.prop in FLOATING_PROPS:
@@ -119,6 +155,8 @@ def _draw_figure(brush: Brush, scene: Scene) -> None:
 
 def _draw_layers(brush: Brush, scene: Scene, colours: Palette) -> None:
     """All parts from back to front, in the figure's coordinates."""
+    if scene.style == "art":
+        draw_ground_shadow(brush)
     draw_wings(brush, scene)
     draw_cape_back(brush, scene, colours)
     _on_head(brush, scene, colours, draw_hair_back)
@@ -128,21 +166,24 @@ def _draw_layers(brush: Brush, scene: Scene, colours: Palette) -> None:
         _draw_arms(brush, scene, colours, pair)
     draw_body(brush, scene, colours)
     if scene.pose != "arms behind back":
-        _draw_arms(brush, scene, colours, tuple(arm for arm in pair if arm not in raised and arm.hand != held_at(scene)))
+        _draw_arms(
+            brush, scene, colours, tuple(arm for arm in pair if arm not in raised and arm.hand != held_at(scene))
+        )
+    draw_mantle(brush, scene, colours)
     draw_scarf(brush, scene, colours)
-    _on_head(brush, scene, colours, draw_behind_head, draw_face, draw_hair_front, draw_on_head, draw_braids)
+    _on_head(brush, scene, colours, draw_behind_head, draw_face, draw_hair_front, draw_brows, draw_on_head, draw_braids)
     _draw_arms(brush, scene, colours, tuple(raised))
     if scene.prop in HELD_PROPS:
         draw_held_prop(brush, scene, colours, *held_at(scene))
         _draw_arms(brush, scene, colours, pair[1:])
 
 
-def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: tuple) -> None:
+def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: Sequence[Arm]) -> None:
     for arm in pair:
         draw_arm(brush, scene, colours, arm)
 
 
-def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: object) -> None:
+def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: Callable[[Brush, Scene, Palette], None]) -> None:
     """Draw `parts` in the head's own coordinates."""
     brush.canvas.save()
     brush.canvas.translate(*head_offset(scene))

@@ -1,12 +1,14 @@
 """Draws a body: legs, the outfit on the torso, arms in each pose with their sleeves, wings and scarf.
 
-Coordinates: x from the figure's middle, y from the top of the 256-unit canvas; the neck is at 146, the soles are at 242.
+Coordinates: x from the figure's middle, y from the top of the 256-unit canvas; the neck is at 146, the soles at 242.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import skia
 
 from sticker_pipeline.embedded.brush import (
     WHITE,
@@ -43,7 +45,15 @@ def draw_wings(brush: Brush, scene: Scene) -> None:
     """White feathered wings on both sides; nothing without the accessory."""
     if "wings" not in scene.identity.accessories:
         return
-    wing = shape((0, 8), (20, -40, 62, -46), (84, -44, 82, -28), (84, -14, 70, -12), (74, 2, 58, 4), (58, 18, 40, 18), (16, 26, 0, 8))
+    wing = shape(
+        (0, 8),
+        (20, -40, 62, -46),
+        (84, -44, 82, -28),
+        (84, -14, 70, -12),
+        (74, 2, 58, 4),
+        (58, 18, 40, 18),
+        (16, 26, 0, 8),
+    )
     for side in (-1, 1):
         turn = side * (-6 * scene.swing)
         brush.fill(moved(wing, side * 18, 168, turn, flip=side < 0), colour(215, 0.55, 0.95), shade=0.16)
@@ -51,11 +61,22 @@ def draw_wings(brush: Brush, scene: Scene) -> None:
             brush.stroke(moved(line(*points), side * 18, 168, turn, flip=side < 0), colour(220, 0.35, 0.72), 2.2)
 
 
+def draw_ground_shadow(brush: Brush) -> None:
+    """A soft shadow under the feet."""
+    brush.flat(oval(0, 240, 34, 6), faded(colour(265, 0.5, 0.15), 0.22))
+
+
 def draw_cape_back(brush: Brush, scene: Scene, colours: Palette) -> None:
     """The part of a cape that hangs behind the legs; nothing for any other outfit."""
     if scene.identity.outfit == "cape":
         sway = 4 * scene.sway
-        back = shape((-24, 152), (-46, 190, -48 + sway, 232), (-20, 226, sway, 234), (20, 226, 48 + sway, 232), (46, 190, 24, 152))
+        back = shape(
+            (-24, 152),
+            (-46, 190, -48 + sway, 232),
+            (-20, 226, sway, 234),
+            (20, 226, 48 + sway, 232),
+            (46, 190, 24, 152),
+        )
         brush.fill(back, darker(colours.cloth, 0.3))
 
 
@@ -76,24 +97,37 @@ def _draw_legs(brush: Brush, scene: Scene, colours: Palette) -> None:
         brush.limb(line((x, 194), (x + side, 230 - lift)), colours.skin, 13)
         if cover is not None:
             brush.limb(line((x, 194), (x + side * 0.6, 218 - lift)), cover, 15)
-        shoe = shape((x - 9, 238 - lift), (x - 9, 226 - lift, x, 226 - lift), (x + 10, 226 - lift, x + 10, 238 - lift), (x, 243 - lift, x - 9, 238 - lift))
+        shoe = shape(
+            (x - 9, 238 - lift),
+            (x - 9, 226 - lift, x, 226 - lift),
+            (x + 10, 226 - lift, x + 10, 238 - lift),
+            (x, 243 - lift, x - 9, 238 - lift),
+        )
         brush.fill(shoe, colours.shoes)
 
 
-def _torso(hem: float, bottom: float, shoulder: float = 21.0) -> list[tuple[Point, ...]]:
-    return []
-
-
-def _trunk(shoulder: float, hem: float, bottom: float) -> object:
+def _trunk(shoulder: float, hem: float, bottom: float) -> skia.Path:
     """A torso from the neck to `bottom`, `2·shoulder` wide at the top and `2·hem` wide below."""
-    return mirrored((0, 147), (shoulder * 0.6, 147), (shoulder, 149, shoulder + 2, 158), (hem, bottom - 3), (hem * 0.5, bottom + 2, 0, bottom + 2))
+    return mirrored(
+        (0, 147),
+        (shoulder * 0.6, 147),
+        (shoulder, 149, shoulder + 2, 158),
+        (hem, bottom - 3),
+        (hem * 0.5, bottom + 2, 0, bottom + 2),
+    )
 
 
-def _skirt(hem: float, top: float, bottom: float, sway: float) -> object:
-    return shape((-19, top), (19, top), (hem * 0.75, bottom - 18, hem + sway, bottom - 3), (sway, bottom + 7, -hem + sway, bottom - 3), (-hem * 0.75, bottom - 18, -19, top))
+def _skirt(hem: float, top: float, bottom: float, sway: float) -> skia.Path:
+    return shape(
+        (-19, top),
+        (19, top),
+        (hem * 0.75, bottom - 18, hem + sway, bottom - 3),
+        (sway, bottom + 7, -hem + sway, bottom - 3),
+        (-hem * 0.75, bottom - 18, -19, top),
+    )
 
 
-def _pattern(brush: Brush, scene: Scene, colours: Palette, area: object) -> None:
+def _pattern(brush: Brush, scene: Scene, colours: Palette, area: skia.Path) -> None:
     """The identity's pattern inside `area` of the outfit."""
     kind = scene.identity.details.pattern
     if kind == 1:
@@ -141,7 +175,9 @@ def _dress(brush: Brush, scene: Scene, colours: Palette) -> None:
     brush.fill(skirt, colours.cloth)
     _pattern(brush, scene, colours, skirt)
     brush.fill(oval(0, 151, 12, 8), colours.skin, shade=0.1)
-    brush.fill(mirrored((0, 162), (8, 156), (11, 149), (18, 149), (19, 162), (16, 180), (8, 182, 0, 182)), colours.cloth)
+    brush.fill(
+        mirrored((0, 162), (8, 156), (11, 149), (18, 149), (19, 162), (16, 180), (8, 182, 0, 182)), colours.cloth
+    )
     for side in (-1, 1):
         brush.fill(oval(side * 22, 157, 9.5, 8.5), colours.cloth)
     brush.fill(mirrored((0, 176), (9, 176, 17, 174), (18, 182), (9, 185, 0, 185)), colours.trim, shade=0.1)
@@ -174,7 +210,9 @@ def _jacket(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 def _armor(brush: Brush, scene: Scene, colours: Palette) -> None:
     brush.fill(_skirt(29, 188, 210, 0), STEEL, shade=0.3)
-    brush.fill(mirrored((0, 147), (14, 147), (23, 152), (24, 176), (17, 194), (8, 198, 0, 200)), colours.cloth, shade=0.3)
+    brush.fill(
+        mirrored((0, 147), (14, 147), (23, 152), (24, 176), (17, 194), (8, 198, 0, 200)), colours.cloth, shade=0.3
+    )
     brush.stroke(line((0, 152), (0, 198)), brush.ink(colours.cloth), 2.2)
     brush.stroke(line((-22, 176), (0, 186, 22, 176)), brush.ink(colours.cloth), 2.2)
     brush.fill(box(-19, 192, 19, 199, 3), colour(22, 0.5, 0.32), shade=0)
@@ -215,11 +253,6 @@ def _cape(brush: Brush, scene: Scene, colours: Palette) -> None:
     brush.fill(_skirt(27, 180, 210, 2 * scene.sway), CREAM, shade=0.15)
     brush.fill(_trunk(19, 18, 192), CREAM, shade=0.12)
     brush.fill(box(-19, 186, 19, 192, 2), colour(22, 0.5, 0.36), shade=0)
-    for flip in (False, True):
-        fold = shape((2, 150), (18, 144, 27, 154), (38, 172, 36, 186), (26, 184, 20, 188), (14, 166, 2, 158))
-        brush.fill(moved(fold, 0, 0, flip=flip), colours.cloth)
-    brush.fill(mirrored((0, 160), (16, 158, 24, 149), (14, 143, 0, 146)), lighter(colours.cloth, 0.15), shade=0.1)
-    draw_emblem(brush, scene.identity.details.emblem, 0, 157, 6, colours.trim)
 
 
 def _no_cover(_: Palette) -> int | None:
@@ -248,7 +281,7 @@ def _steel_sleeve(_: Palette) -> int:
 
 @dataclass(frozen=True)
 class Outfit:
-    """How an outfit is drawn: the torso, the colour over the legs (None: bare), the sleeves and the arm's covered share."""
+    """How an outfit is drawn: the torso, the colour over the legs (None: bare), the sleeves, and how far they reach."""
 
     draw: Callable[[Brush, Scene, Palette], None]
     legs: Callable[[Palette], int | None]
@@ -261,7 +294,7 @@ _OUTFITS = {
     "serafuku": Outfit(_serafuku, _no_cover, _cream_sleeve, 0.5, 2),
     "hoodie": Outfit(_hoodie, _trouser_cover, _cloth_sleeve, 0.92, 4),
     "dress": Outfit(_dress, _no_cover, _cloth_sleeve, 0.22, 2),
-    "kimono": Outfit(_kimono, _no_cover, _cloth_sleeve, 0.85, 9),
+    "kimono": Outfit(_kimono, _no_cover, _cloth_sleeve, 0.74, 9),
     "jacket": Outfit(_jacket, _trouser_cover, _cloth_sleeve, 0.88, 3),
     "armor": Outfit(_armor, _trouser_cover, _steel_sleeve, 0.9, 1),
     "shirt": Outfit(_shirt, _trouser_cover, _cloth_sleeve, 0.42, 3),
@@ -294,10 +327,13 @@ def arms(scene: Scene) -> tuple[Arm, ...]:
     right_down = Arm(1, (33, 170 - s), (35 - 2 * s, 194 - abs(s)))
     return {
         "arms at sides": (left_down, right_down),
-        "arms up": (Arm(-1, (-58, 156), (-67 - 3 * s, 108 + 5 * s), "open"), Arm(1, (58, 156), (67 + 3 * s, 108 - 5 * s), "open")),
+        "arms up": (
+            Arm(-1, (-58, 156), (-67 - 3 * s, 108 + 5 * s), "open"),
+            Arm(1, (58, 156), (67 + 3 * s, 108 - 5 * s), "open"),
+        ),
         "waving": (left_down, Arm(1, (60, 160), (66 + 7 * s, 112 + 2 * abs(s)), "open")),
         "v": (left_down, Arm(1, (62, 172), (62 + 2 * s, 136 - s), "v")),
-        "hand on own cheek": (left_down, Arm(1, (58, 178), (42, 139 + 1.5 * s))),
+        "hand on own cheek": (left_down, Arm(1, (60, 172), (41, 134 + 1.5 * s))),
         "hands on own hips": (Arm(-1, (-56, 168 + s), (-22, 188)), Arm(1, (56, 168 + s), (22, 188))),
         "arms behind back": (Arm(-1, (-46, 172 + s), (-8, 192)), Arm(1, (46, 172 + s), (8, 192))),
         "crossed arms": (Arm(-1, (-42, 182 + s), (17, 172)), Arm(1, (42, 186 + s), (-19, 176))),
@@ -331,7 +367,7 @@ def _point_on_arm(start: Point, elbow: Point, hand: Point, share: float) -> Poin
     return a * start[0] + b * elbow[0] + c * hand[0], a * start[1] + b * elbow[1] + c * hand[1]
 
 
-def _part_of_arm(start: Point, elbow: Point, hand: Point, share: float) -> object:
+def _part_of_arm(start: Point, elbow: Point, hand: Point, share: float) -> skia.Path:
     """The first `share` of the quadratic curve (de Casteljau)."""
     control = (start[0] + (elbow[0] - start[0]) * share, start[1] + (elbow[1] - start[1]) * share)
     return line(start, (*control, *_point_on_arm(start, elbow, hand, share)))
@@ -351,12 +387,33 @@ def _draw_hand(brush: Brush, colours: Palette, arm: Arm) -> None:
         brush.flat(oval(x, y - 3, HAND - 1.8, HAND - 1.5), colours.skin)
 
 
+def draw_mantle(brush: Brush, scene: Scene, colours: Palette) -> None:
+    """The part of a cape that lies over shoulders and upper arms; nothing for any other outfit."""
+    if scene.identity.outfit != "cape":
+        return
+    sway = 2 * scene.sway
+    for flip in (False, True):
+        turn = -sway if flip else sway
+        fold = shape(
+            (1, 148), (20, 142, 30, 156), (42, 170, 44 + turn, 186), (34 + turn, 184, 26 + turn, 189), (12, 178, 3, 164)
+        )
+        brush.fill(moved(fold, 0, 0, flip=flip), colours.cloth)
+        brush.stroke(
+            moved(line((5, 167), (14, 180, 26 + turn, 187), (35 + turn, 183, 43 + turn, 185)), 0, 0, flip=flip),
+            colours.trim,
+            2.6,
+        )
+    draw_emblem(brush, scene.identity.details.emblem, 0, 158, 7, colours.trim)
+
+
 def draw_scarf(brush: Brush, scene: Scene, colours: Palette) -> None:
     """A thick scarf around the neck with one end hanging; nothing without the accessory."""
     if "scarf" not in scene.identity.accessories:
         return
     sway = 5 * scene.sway
     brush.fill(shape((10, 156), (24, 156), (27 + sway, 190), (12 + sway, 192)), colours.accessory)
-    brush.fill(box(12.5 + sway * 0.9, 183, 26 + sway * 0.9, 188, 1), lighter(colours.accessory, 0.55), shade=0, lined=False)
+    brush.fill(
+        box(12.5 + sway * 0.9, 183, 26 + sway * 0.9, 188, 1), lighter(colours.accessory, 0.55), shade=0, lined=False
+    )
     brush.fill(mirrored((0, 143), (30, 142), (34, 150, 28, 160), (14, 166, 0, 166)), colours.accessory)
     brush.stroke(line((-20, 156), (0, 162, 20, 156)), darker(colours.accessory, 0.4), 2.2)

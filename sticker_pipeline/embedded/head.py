@@ -5,6 +5,8 @@ Coordinates are the head's own: the origin between the cheeks, y downwards, the 
 
 from __future__ import annotations
 
+import skia
+
 from sticker_pipeline.embedded.brush import (
     INK,
     WHITE,
@@ -28,7 +30,7 @@ from sticker_pipeline.embedded.brush import (
 from sticker_pipeline.embedded.palette import Palette
 from sticker_pipeline.embedded.scene import EYES_HIDDEN, Scene
 
-EYE_X = 23.0
+EYE_X = 23.5
 EYE_Y = 13.0
 MOUTH_Y = 32.0
 GAZE_SHIFT = 9.0
@@ -143,7 +145,9 @@ def draw_braids(brush: Brush, scene: Scene, colours: Palette) -> None:
     for side in (-1, 1):
         for index in reversed(range(count)):
             x = side * (51 - index * 1.5) + scene.sway * index
-            knot = moved(oval(0, 0, 11.5 - index * 0.6, 10), x, 40 + index * 14, degrees=side * (28 if index % 2 else -28))
+            knot = moved(
+                oval(0, 0, 11.5 - index * 0.6, 10), x, 40 + index * 14, degrees=side * (28 if index % 2 else -28)
+            )
             brush.fill(knot, colours.hair)
         x, y = side * (51 - count * 1.5) + scene.sway * count, 36 + count * 14
         brush.fill(shape((x - 4, y), (x + 4, y), (x + 8, y + 14), (x, y + 10), (x - 8, y + 14)), colours.hair)
@@ -160,7 +164,7 @@ def draw_face(brush: Brush, scene: Scene, colours: Palette) -> None:
         brush.fill(oval(side * (wide + 1), 14, 8, 11), colours.skin)
     face = mirrored((0, -52), (wide, -52, wide, 0), (wide, 34, 26, 45), (14, 50, 0, 50))
     brush.fill(face, colours.skin, shade=0.10)
-    brush.within(face, box(-60, -40, 60, -1, 10), faded(darker(colours.skin, 0.28), 0.55))
+    brush.within(face, moved(_cap(scene), 0, 6), darker(colours.skin, 0.17))
     brush.canvas.save()
     brush.canvas.clipPath(face, doAntiAlias=True)
     if scene.gaze == "looking to the side":
@@ -195,7 +199,7 @@ def _draw_cheeks(brush: Brush, scene: Scene, colours: Palette) -> None:
 def _draw_skin_mark(brush: Brush, scene: Scene, colours: Palette) -> None:
     mark = scene.identity.mark
     if mark == "mole under eye":
-        brush.flat(oval(-33, 34, 3.6, 3.6), INK)
+        brush.flat(oval(-31, 34, 4.4, 4.4), INK)
     elif mark == "scar on cheek":
         scar = darker(colour(8, 0.62, 0.45), 0.1)
         brush.stroke(line((19, 26), (43, 41)), scar, 4.0)
@@ -222,7 +226,6 @@ def _draw_eyes(brush: Brush, scene: Scene, colours: Palette) -> None:
             _draw_lid(brush, side * EYE_X, EYE_Y + 8, 12, 5)
         else:
             _draw_open_eye(brush, scene, colours, side)
-    _draw_brows(brush, scene, colours)
 
 
 def _draw_lid(brush: Brush, x: float, y: float, wide: float, bend: float) -> None:
@@ -243,12 +246,13 @@ def _draw_closed_eye(brush: Brush, scene: Scene, side: int) -> None:
 
 def _draw_open_eye(brush: Brush, scene: Scene, colours: Palette, side: int) -> None:
     details, boy = scene.identity.details, scene.identity.gender == "1boy"
-    rx = 10.2 + 1.6 * details.eye_width
-    ry = (11.2 if boy else 13.2) + 2.4 * details.eye_height
+    rx = 11.0 + 1.6 * details.eye_width
+    ry = (12.0 if boy else 14.0) + 2.4 * details.eye_height
     x, look = side * EYE_X, 3.4 if scene.gaze == "looking to the side" else 0.0
-    droop = {"sad": 0.36, "angry": 0.20}.get(scene.expression, 0.0)
+    droop = {"sad": 0.20, "angry": 0.12}.get(scene.expression, 0.0)
     top = EYE_Y - ry + 2 * ry * max(scene.blink, droop)
-    slant = side * (details.eye_slant - 0.5) * -5
+    mood = {"sad": 5.0, "angry": -6.0, "crying": 3.0}.get(scene.expression, 0.0)
+    slant = side * (mood / 2 - (details.eye_slant - 0.5) * 5)
     white = oval(x, EYE_Y, rx, ry)
     brush.canvas.save()
     brush.canvas.clipPath(box(x - 20, top, x + 20, EYE_Y + 30), doAntiAlias=True)
@@ -258,11 +262,14 @@ def _draw_open_eye(brush: Brush, scene: Scene, colours: Palette, side: int) -> N
     _draw_iris(brush, x + look, rx * (0.46 if small else 0.84), ry * (0.46 if small else 0.94), colours.eye)
     brush.canvas.restore()
     bend = (top - (EYE_Y - ry)) * 0.9
-    lash = line((x - rx - 1.5, EYE_Y - 3 + slant + bend * 0.7), (x, EYE_Y - ry * 1.62 + 2 * bend, x + rx + 1.5, EYE_Y - 3 - slant + bend * 0.7))
+    lash = line(
+        (x - rx - 1.5, EYE_Y - 3 - slant + bend * 0.7),
+        (x, EYE_Y - ry * 1.62 + 2 * bend, x + rx + 1.5, EYE_Y - 3 + slant + bend * 0.7),
+    )
     brush.stroke(lash, INK, 3.4 if boy else 4.4)
     if not boy:
         out = x + side * (rx + 1.5)
-        y = EYE_Y - 3 - side * slant + bend * 0.7
+        y = EYE_Y - 3 + side * slant + bend * 0.7
         brush.stroke(line((out - side * 2, y), (out + side * 5, y - 5)), INK, 3.2)
     brush.stroke(line((x - rx * 0.55, EYE_Y + ry), (x, EYE_Y + ry + 2, x + rx * 0.55, EYE_Y + ry)), INK, 1.8)
 
@@ -272,21 +279,23 @@ def _draw_iris(brush: Brush, x: float, rx: float, ry: float, value: int) -> None
     brush.gradient(iris, darker(value, 0.45), lighter(value, 0.12))
     brush.flat(oval(x, EYE_Y + 1, rx * 0.42, ry * 0.5), darker(value, 0.82))
     brush.flat(oval(x, EYE_Y + ry * 0.62, rx * 0.55, ry * 0.24), faded(lighter(value, 0.55), 0.85))
-    brush.flat(oval(x - rx * 0.34, EYE_Y - ry * 0.42, rx * 0.36, ry * 0.28), WHITE)
+    brush.flat(oval(x - rx * 0.34, EYE_Y - ry * 0.42, rx * 0.40, ry * 0.30), WHITE)
     brush.flat(oval(x + rx * 0.42, EYE_Y + ry * 0.42, rx * 0.16, ry * 0.13), WHITE)
 
 
-def _draw_brows(brush: Brush, scene: Scene, colours: Palette) -> None:
+def draw_brows(brush: Brush, scene: Scene, colours: Palette) -> None:
+    """The eyebrows, which show through the hair: the clearest sign of anger and sorrow."""
     inner, outer = {"angry": (0, -12), "sad": (-13, -3), "crying": (-12, -4), "surprised": (-14, -13)}.get(
         scene.expression, (-8, -8)
     )
+    shift = GAZE_SHIFT if scene.gaze == "looking to the side" else 0.0
     strong = scene.expression in ("angry", "sad", "crying")
     wide = 5.0 if strong or scene.identity.gender == "1boy" else 2.6
     brow = darker(blend(colours.hair, INK, 0.25), 0.3)
     for side in (-1, 1):
-        start, end = (side * 10, inner - 2), (side * 36, outer - 2)
+        start, end = (side * 10 + shift, inner - 2), (side * 36 + shift, outer - 2)
         lift = min(inner, outer) - (1 if strong else 6)
-        brush.stroke(line(start, (side * 24, lift, *end)), INK if strong else brow, wide)
+        brush.stroke(line(start, (side * 24 + shift, lift, *end)), INK if strong else brow, wide)
 
 
 def _draw_mouth(brush: Brush, scene: Scene) -> None:
@@ -295,13 +304,18 @@ def _draw_mouth(brush: Brush, scene: Scene) -> None:
     if expression in ("open mouth", "^_^", ">_<"):
         _draw_open_mouth(brush, 11, 12 + 6 * more if expression == "open mouth" else 9 + 6 * more)
     elif expression == "crying":
-        brush.fill(mirrored((0, y - 2), (10, y - 2, 12, y + 8 + 3 * more), (6, y + 12, 0, y + 10 + 3 * more)), _MOUTH, shade=0)
+        brush.fill(
+            mirrored((0, y - 2), (10, y - 2, 12, y + 8 + 3 * more), (6, y + 12, 0, y + 10 + 3 * more)), _MOUTH, shade=0
+        )
     elif expression == "surprised":
         brush.fill(oval(0, y + 4, 6, 8 + 2 * more), _MOUTH, shade=0)
     elif expression == "angry":
-        _mouth_line(brush, line((-9, y + 8), (0, y - 2, 9, y + 8)))
+        brush.fill(mirrored((0, y - 1), (10, y - 1, 12, y + 9), (6, y + 7, 0, y + 7)), WHITE, shade=0, lined=False)
+        _mouth_line(brush, mirrored((0, y - 1), (10, y - 1, 12, y + 9), (6, y + 7, 0, y + 7)))
+        for x in (-5, 0, 5):
+            brush.stroke(line((x, y), (x, y + 7)), INK, 1.8)
     elif expression == "sad":
-        _mouth_line(brush, line((-7, y + 7), (0, y, 7, y + 7)))
+        _mouth_line(brush, line((-10, y + 9), (0, y - 4, 10, y + 9)))
     elif expression == "blush":
         _mouth_line(brush, line((-10, y + 5), (-5, y - 2, 0, y + 4), (5, y + 10, 10, y + 3)))
     elif expression == "tongue out":
@@ -318,7 +332,7 @@ _MOUTH = colour(350, 0.62, 0.36)
 _TONGUE = colour(352, 0.90, 0.68)
 
 
-def _mouth_line(brush: Brush, path: object) -> None:
+def _mouth_line(brush: Brush, path: skia.Path) -> None:
     brush.stroke(path, INK, 3.0)
 
 
@@ -336,8 +350,14 @@ def _draw_tears(brush: Brush, scene: Scene) -> None:
     for side in (-1, 1):
         x = side * (EYE_X + 3)
         run = 3 * scene.sway
-        brush.fill(shape((x - 5, 25), (x + 5, 25), (x + 8, 40, x + 5, 48 + run), (x, 52 + run, x - 5, 48 + run), (x - 8, 40, x - 5, 25)),
-                   colour(200, 0.90, 0.76), shade=0)  # fmt: skip
+        tear = shape(
+            (x - 5, 25),
+            (x + 5, 25),
+            (x + 8, 40, x + 5, 48 + run),
+            (x, 52 + run, x - 5, 48 + run),
+            (x - 8, 40, x - 5, 25),
+        )
+        brush.fill(tear, colour(200, 0.90, 0.76), shade=0)
 
 
 # --- hair before the face --------------------------------------------------------------------------------------------
@@ -346,20 +366,41 @@ def _draw_tears(brush: Brush, scene: Scene) -> None:
 _BANGS: tuple[tuple[Segment, ...], ...] = (
     ((36, -4, 30, -3), (29, -8), (20, -2, 10, -2), (9, -8), (0, -2, -10, -2), (-11, -8), (-20, -2, -30, -3), (-46, -4)),
     ((30, -8, 14, -30), (8, -10, -6, -4), (-4, -12), (-18, 2, -30, 1), (-27, -8), (-40, 2, -46, 2)),
-    ((40, -2, 33, 2), (28, -14), (22, 0, 14, 3), (8, -14), (2, 2, -6, 4), (-10, -14), (-18, 0, -25, 2), (-28, -14), (-42, 0)),
+    (
+        (40, -2, 33, 2),
+        (28, -14),
+        (22, 0, 14, 3),
+        (8, -14),
+        (2, 2, -6, 4),
+        (-10, -14),
+        (-18, 0, -25, 2),
+        (-28, -14),
+        (-42, 0),
+    ),
     ((42, -10, 26, -22), (14, -30, 1, -40), (-12, -30, -26, -22), (-42, -10, -46, 4)),
     ((36, -10, 30, -6), (22, -18), (10, -12, 1, 15), (-4, -8, -14, -18), (-24, -8, -32, -4), (-38, -14), (-46, 0)),
     ((42, 4, 30, 3), (31, -8), (18, 4, 4, 0), (6, -10), (-14, -12, -24, -32), (-36, -16, -46, 0)),
-)  # fmt: skip
+)
 
 
-def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """The cap of hair with its bangs and side locks, its shine, and a streak or ahoge when the identity has one."""
+# Fine lines that lead from the crown into the bangs.
+_STRANDS: tuple[tuple[Point, Segment], ...] = (
+    ((-34, -40), (-47, -24, -49, 0)),
+    ((-13, -34), (-20, -26, -21, -13)),
+    ((13, -34), (20, -26, 20, -14)),
+    ((34, -40), (47, -24, 49, 0)),
+)
+
+
+def _cap(scene: Scene) -> skia.Path:
+    """The hair over the top of the head, with bangs and side locks."""
     style, details = scene.identity.hair_style, scene.identity.details
     w = 56 * _volume(scene)
-    lock = {"short hair": 16, "spiky hair": 10, "bob cut": 42, "double bun": 30}.get(style, 34 + 6 * details.hair_length)
+    lock = {"short hair": 16, "spiky hair": 10, "bob cut": 42, "double bun": 30}.get(
+        style, 34 + 6 * details.hair_length
+    )
     sway = 1.5 * scene.sway
-    cap = shape(
+    return shape(
         (-w - 1, 0),
         (-w - 1, -62, 0, -63),
         (w + 1, -62, w + 1, 0),
@@ -369,9 +410,16 @@ def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
         (-43, lock * 0.5, -w + 6 + sway, lock + 4),
         (-w - 2, lock * 0.6, -w - 1, 0),
     )
+
+
+def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
+    """The cap of hair with its bangs and side locks, its shine, and a streak or ahoge when the identity has one."""
+    style, cap = scene.identity.hair_style, _cap(scene)
     brush.fill(cap, colours.hair, shade=0.16)
     if scene.identity.mark == "streaked hair":
         _draw_streak(brush, cap, colours.streak)
+    for strand in _STRANDS:
+        brush.stroke(line(*strand), faded(brush.ink(colours.hair), 0.55), 1.6)
     _draw_shine(brush, cap, colours.hair)
     if style == "twintails" or style == "side ponytail":
         _draw_hair_ties(brush, style, colours)
@@ -381,7 +429,7 @@ def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
         _draw_ahoge(brush, scene, colours.hair)
 
 
-def _draw_streak(brush: Brush, cap: object, value: int) -> None:
+def _draw_streak(brush: Brush, cap: skia.Path, value: int) -> None:
     streak = shape((10, -66), (30, -66), (44, -40, 36, 8), (24, 8), (26, -34, 10, -66))
     brush.within(cap, streak, value)
     brush.canvas.save()
@@ -391,7 +439,7 @@ def _draw_streak(brush: Brush, cap: object, value: int) -> None:
     brush.stroke(cap, brush.ink(value))
 
 
-def _draw_shine(brush: Brush, cap: object, hair: int) -> None:
+def _draw_shine(brush: Brush, cap: skia.Path, hair: int) -> None:
     band = shape((-44, -26), (-26, -48, 0, -48), (26, -48, 44, -26), (26, -40, 0, -40), (-26, -40, -44, -26))
     brush.within(cap, band, faded(lighter(hair, 0.75), 0.55 if brush.style == "sticker" else 0.45))
 
@@ -403,14 +451,35 @@ def _draw_hair_ties(brush: Brush, style: str, colours: Palette) -> None:
 
 def _draw_top_spikes(brush: Brush, scene: Scene, hair: int) -> None:
     tip = 6 + 8 * scene.identity.details.hair_length
-    crest = shape((-26, -50), (-30, -66 - tip), (-12, -60), (-4, -72 - tip), (8, -61), (24, -68 - tip), (26, -50), (0, -42, -26, -50))
+    crest = shape(
+        (-26, -50),
+        (-30, -66 - tip),
+        (-12, -60),
+        (-4, -72 - tip),
+        (8, -61),
+        (24, -68 - tip),
+        (26, -50),
+        (0, -42, -26, -50),
+    )
     brush.flat(crest, hair)
-    brush.stroke(line((-26, -50), (-30, -66 - tip), (-12, -60), (-4, -72 - tip), (8, -61), (24, -68 - tip), (26, -50)), brush.ink(hair))
+    brush.stroke(
+        line((-26, -50), (-30, -66 - tip), (-12, -60), (-4, -72 - tip), (8, -61), (24, -68 - tip), (26, -50)),
+        brush.ink(hair),
+    )
 
 
 def _draw_ahoge(brush: Brush, scene: Scene, hair: int) -> None:
     bend = 4 * scene.sway
-    brush.fill(shape((-7, -58), (-16, -86, 8 + bend, -94), (30 + bend, -96, 34 + bend, -76), (22 + bend, -88, 12 + bend, -82), (0, -76, 5, -58)), hair)
+    brush.fill(
+        shape(
+            (-7, -58),
+            (-16, -86, 8 + bend, -94),
+            (30 + bend, -96, 34 + bend, -76),
+            (22 + bend, -88, 12 + bend, -82),
+            (0, -76, 5, -58),
+        ),
+        hair,
+    )
 
 
 # --- marks and accessories over the hair -----------------------------------------------------------------------------
@@ -461,8 +530,14 @@ def _draw_eyepatch(brush: Brush, shift: float) -> None:
 def _draw_cat_ears(brush: Brush, scene: Scene, colours: Palette) -> None:
     for side in (-1, 1):
         lean = side * 2 * scene.sway
-        brush.fill(shape((side * 14, -54), (side * 36 + lean, -98, side * 50 + lean, -92), (side * 58, -60, side * 54, -30)), colours.hair)
-        brush.flat(shape((side * 26, -58), (side * 42 + lean, -84, side * 46 + lean, -82), (side * 50, -60, side * 48, -44)), colour(345, 0.8, 0.78))
+        brush.fill(
+            shape((side * 14, -54), (side * 36 + lean, -98, side * 50 + lean, -92), (side * 58, -60, side * 54, -30)),
+            colours.hair,
+        )
+        brush.flat(
+            shape((side * 26, -58), (side * 42 + lean, -84, side * 46 + lean, -82), (side * 50, -60, side * 48, -44)),
+            colour(345, 0.8, 0.78),
+        )
 
 
 def _draw_rabbit_ears(brush: Brush, scene: Scene) -> None:
@@ -483,7 +558,9 @@ def _draw_horns(brush: Brush) -> None:
 
 def _draw_witch_hat(brush: Brush, colours: Palette) -> None:
     cloth = darker(blend(colours.accessory, colour(270, 0.5, 0.28), 0.55), 0.3)
-    brush.fill(shape((-34, -46), (-20, -80, -2, -94), (14, -102, 34, -90), (16, -84, 22, -70), (28, -60, 36, -46)), cloth)
+    brush.fill(
+        shape((-34, -46), (-20, -80, -2, -94), (14, -102, 34, -90), (16, -84, 22, -70), (28, -60, 36, -46)), cloth
+    )
     brush.fill(shape((-37, -44), (-33, -58), (0, -66, 32, -58), (38, -44)), colours.trim, shade=0.15)
     brush.fill(moved(oval(0, 0, 68, 13), 0, -41, -3), cloth, shade=0.25)
     brush.flat(moved(oval(0, 0, 40, 6), 1, -47, -3), darker(cloth, 0.3))
@@ -493,7 +570,9 @@ def _draw_witch_hat(brush: Brush, colours: Palette) -> None:
 def _draw_beret(brush: Brush, colours: Palette) -> None:
     brush.stroke(line((-12, -76), (-9, -86)), INK, 6)
     brush.fill(shape((-52, -46), (-66, -70, -20, -78), (30, -80, 40, -50), (-4, -62, -52, -46)), colours.accessory)
-    brush.fill(shape((-50, -42), (-6, -60, 38, -48), (40, -52), (-4, -68, -53, -48)), darker(colours.accessory, 0.25), shade=0)
+    brush.fill(
+        shape((-50, -42), (-6, -60, 38, -48), (40, -52), (-4, -68, -53, -48)), darker(colours.accessory, 0.25), shade=0
+    )
 
 
 def _draw_crown(brush: Brush, colours: Palette) -> None:

@@ -73,7 +73,9 @@ class Palette:
 def palette(identity: Identity) -> Palette:
     """The colours of `identity`: those of its words, shifted a little by its details."""
     details = identity.details
-    hair = _shifted(HAIR_TONES[identity.hair_colour], 7 * (details.hair_hue - 0.5) * 2, 0.09 * (details.hair_light - 0.5))
+    hair = _shifted(
+        HAIR_TONES[identity.hair_colour], 7 * (details.hair_hue - 0.5) * 2, 0.09 * (details.hair_light - 0.5)
+    )
     skin = blend(colour(24, 0.95, 0.91), colour(20, 0.42, 0.52), details.skin**1.6)
     return Palette(
         hair=hair,

@@ -1,6 +1,6 @@
 """Who exists: the characters that the tagger knows by name, the demo characters, and numbered identities.
 
-The three groups never mix: demo looks are reserved in `scene`, training and held-out identities have streams of their own.
+The three groups never mix: demo looks are reserved in `scene`, training and held-out identities are streams apart.
 """
 
 from __future__ import annotations

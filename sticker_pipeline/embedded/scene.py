@@ -125,8 +125,9 @@ GIRL_HAIR_STYLES = tuple(style for style in HAIR_STYLES if style != "spiky hair"
 BOY_OUTFITS = ("hoodie", "kimono", "jacket", "armor", "shirt", "overalls", "cape")
 PORTRAIT_POSES = ("arms at sides", "arms up", "waving", "v", "hand on own cheek", "holding")
 EYES_HIDDEN = ("closed eyes", "^_^", ">_<")
-# Hair that the expression, the gaze or a continuous parameter may hide is still tagged; eyes behind lids are not.
+# From here on a blink hides the eye's colour, and a smile counts as an open mouth.
 BLINK_HIDES_EYES = 0.6
+MOUTH_OPENS = 0.4
 
 OUTFIT_COLOUR_TAGS = tuple(f"{colour} {outfit}" for outfit in OUTFITS for colour in OUTFIT_COLOURS)
 STYLE_TAGS = {"sticker": ("outline", "flat color"), "art": ()}
@@ -287,9 +288,9 @@ def random_identity(rng: np.random.Generator) -> Identity:
 class Scene:
     """One picture of one identity. Every word is checked when it is made; the numbers are continuous, for animation.
 
-    `bob`, `swing` and `sway` lie in -1…1 (vertical bounce, phase of the moving arms, phase of hair, tail ends and floating
-    props), `blink` and `mouth_open` in 0…1, `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and
-    `y_offset` fractions of the canvas, `scale` multiplies the figure, `backdrop` (0…1) varies the background's layout.
+    `bob`, `swing` and `sway` lie in -1…1 (vertical bounce, phase of the arms, phase of hair, cloth and props), `blink`
+    and `mouth_open` in 0…1; `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and `y_offset` fractions of
+    the canvas; `scale` multiplies the figure, and `backdrop` (0…1) varies the background's layout.
 
     Raises:
         ValueError: a word is not in this module's lists, or a held prop is combined with a pose other than `holding`.
@@ -326,7 +327,9 @@ class Scene:
         if (self.prop in HELD_PROPS) != (self.pose == "holding"):
             raise ValueError(f"pose {self.pose!r} with prop {self.prop!r}: `holding` goes with {', '.join(HELD_PROPS)}")
         if (self.style == "sticker") != (self.background == "transparent background"):
-            raise ValueError(f"style {self.style!r} with {self.background!r}: stickers, and they alone, are transparent")
+            raise ValueError(
+                f"style {self.style!r} with {self.background!r}: stickers, and they alone, are transparent"
+            )
 
 
 def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Scene:
@@ -367,6 +370,8 @@ def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Sc
 
 def eyes_visible(scene: Scene) -> bool:
     """Whether at least one iris is drawn (eyes are open, and no blink hides them)."""
+    if scene.expression == "one eye closed" and scene.identity.mark == "eyepatch":
+        return False
     return scene.expression not in EYES_HIDDEN and scene.blink < BLINK_HIDES_EYES
 
 
@@ -386,7 +391,7 @@ def scene_tags(scene: Scene) -> list[str]:
     tags = identity_tags(scene.identity)
     if not eyes_visible(scene):
         tags.remove(scene.identity.eye_colour)
-    tags.append(scene.expression)
+    tags.append(_expression_tag(scene))
     if scene.gaze == "looking to the side" or eyes_visible(scene):
         tags.append(scene.gaze)
     if scene.view != "portrait" or scene.pose in PORTRAIT_POSES[1:]:
@@ -403,6 +408,11 @@ def scene_tags(scene: Scene) -> list[str]:
 def full_prompt(scene: Scene) -> str:
     """All tags of `scene`, joined by `, `: the caption on which the embedded base model is trained."""
     return ", ".join(scene_tags(scene))
+
+
+def _expression_tag(scene: Scene) -> str:
+    """The expression as seen: a smile that speaks is an open mouth."""
+    return "open mouth" if scene.expression == "smile" and scene.mouth_open > MOUTH_OPENS else scene.expression
 
 
 def _backdrop_tags(background: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import skia
 
 from sticker_pipeline.embedded.brush import (
     INK,
@@ -50,7 +51,11 @@ def _cup(brush: Brush, scene: Scene, colours: Palette) -> None:
     brush.fill(oval(0, -24, 15, 4.6), colour(22, 0.55, 0.36), shade=0)
     for at in (-5, 5):
         wave = 3 * scene.sway
-        brush.stroke(line((at, -31), (at - 5 - wave, -37, at, -42), (at + 5 + wave, -47, at, -52)), faded(colour(210, 0.3, 0.72), 0.9), 3)
+        brush.stroke(
+            line((at, -31), (at - 5 - wave, -37, at, -42), (at + 5 + wave, -47, at, -52)),
+            faded(colour(210, 0.3, 0.72), 0.9),
+            3,
+        )
 
 
 def _book(brush: Brush, scene: Scene, colours: Palette) -> None:
@@ -128,7 +133,7 @@ def _speech_bubble(brush: Brush) -> None:
 
 
 def _musical_note(brush: Brush) -> None:
-    ink = colour(265, 0.50, 0.40)
+    ink = colour(318, 0.78, 0.56)
     for value, extra in ((brush.ink(ink), brush.width), (ink, 0.0)):
         brush.stroke(line((-9, 16), (-9, -20), (16, -26), (16, 10)), value, 5.5 + 1.6 * extra)
         brush.stroke(line((-9, -14), (16, -20)), value, 7 + 1.6 * extra)
@@ -136,14 +141,19 @@ def _musical_note(brush: Brush) -> None:
         brush.stroke(line((9, 11), (12, 10)), value, 12 + 1.6 * extra)
 
 
-def _bold(brush: Brush, path: object, value: int, dot_y: float) -> None:
+def _bold(brush: Brush, path: skia.Path, value: int, dot_y: float) -> None:
     for tone, extra in ((INK, 2 * brush.width), (value, 0.0)):
         brush.stroke(path, tone, 10 + extra)
         brush.stroke(line((0, dot_y), (0.1, dot_y)), tone, 11 + extra)
 
 
 def _question(brush: Brush) -> None:
-    _bold(brush, line((-13, -14), (-12, -29, 1, -28), (15, -27, 13, -12), (11, -5, 1, 0), (0, 4, 0, 6)), colour(210, 0.85, 0.60), 24)
+    _bold(
+        brush,
+        line((-13, -14), (-12, -29, 1, -28), (15, -27, 13, -12), (11, -5, 1, 0), (0, 4, 0, 6)),
+        colour(210, 0.85, 0.60),
+        24,
+    )
 
 
 def _exclamation(brush: Brush) -> None:
@@ -165,8 +175,12 @@ def _anger_vein(brush: Brush) -> None:
 
 def _zzz(brush: Brush) -> None:
     for value, extra in ((INK, brush.width * 1.8), (colour(232, 0.65, 0.68), 0.0)):
-        for x, y, size in ((14, 18, 8), (0, -2, 11), (-18, -26, 13)):
-            brush.stroke(line((x - size, y - size), (x + size, y - size), (x - size, y + size), (x + size, y + size)), value, 5 + extra)
+        for x, y, size in ((14, 22, 7), (2, 3, 9), (-14, -20, 11.5)):
+            brush.stroke(
+                line((x - size, y - size), (x + size, y - size), (x - size, y + size), (x + size, y + size)),
+                value,
+                5 + extra,
+            )
 
 
 _FLOATING: dict[str, Callable[[Brush], None]] = {
@@ -240,8 +254,13 @@ def _outdoors(brush: Brush, scene: Scene) -> None:
     for x, y, size, _ in _scatter(scene, 3, 3):
         _cloud(brush, x * SIDE, 24 + 70 * y, 12 + 8 * size)
     lift = 10 * scene.backdrop
-    brush.flat(shape((0, 190 - lift), (70, 150, 150, 176), (210, 190, 256, 160 + lift), (256, 256), (0, 256)), colour(120, 0.42, 0.58))
-    brush.gradient(shape((0, 206), (90, 186, 256, 204), (256, 256), (0, 256)), colour(112, 0.50, 0.54), colour(125, 0.55, 0.34))
+    brush.flat(
+        shape((0, 190 - lift), (70, 150, 150, 176), (210, 190, 256, 160 + lift), (256, 256), (0, 256)),
+        colour(120, 0.42, 0.58),
+    )
+    brush.gradient(
+        shape((0, 206), (90, 186, 256, 204), (256, 256), (0, 256)), colour(112, 0.50, 0.54), colour(125, 0.55, 0.34)
+    )
     for x, y, size, _ in _scatter(scene, 12, 4):
         brush.flat(oval(x * SIDE, 216 + 36 * y, 2.5 + 2 * size, 2.5 + 2 * size), colour(48, 0.95, 0.75))
 
@@ -266,7 +285,9 @@ def _sunset(brush: Brush, scene: Scene) -> None:
     x = 40 + 176 * scene.backdrop
     brush.glow(x, 176, 90, faded(colour(50, 1.0, 0.85), 0.9))
     brush.flat(oval(x, 176, 34, 34), colour(50, 1.0, 0.86))
-    brush.flat(shape((0, 214), (50, 196, 110, 208), (180, 222, 256, 200), (256, 256), (0, 256)), colour(290, 0.38, 0.24))
+    brush.flat(
+        shape((0, 214), (50, 196, 110, 208), (180, 222, 256, 200), (256, 256), (0, 256)), colour(290, 0.38, 0.24)
+    )
 
 
 def _snowing(brush: Brush, scene: Scene) -> None:
@@ -295,7 +316,11 @@ def _ocean(brush: Brush, scene: Scene) -> None:
     for y in (128, 150, 174):
         waves = [(x + 16, y - 7 if (x // 32) % 2 else y + 7, x + 32, y) for x in range(-16, 256, 32)]
         brush.stroke(line((-16, y), *waves), faded(WHITE, 0.75), 3)
-    brush.gradient(shape((0, 206), (80, 192, 160, 206), (210, 214, 256, 202), (256, 256), (0, 256)), colour(44, 0.75, 0.82), colour(38, 0.60, 0.66))
+    brush.gradient(
+        shape((0, 206), (80, 192, 160, 206), (210, 214, 256, 202), (256, 256), (0, 256)),
+        colour(44, 0.75, 0.82),
+        colour(38, 0.60, 0.66),
+    )
 
 
 _SCENERIES: dict[str, Callable[[Brush, Scene], None]] = {
