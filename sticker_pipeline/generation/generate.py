@@ -14,6 +14,7 @@ from PIL import Image
 
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import GenerationSettings, Profile
+from sticker_pipeline.training.lora_file import apply_lora, read_lora
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +150,14 @@ def _batches(
         yield from pictures
         if progress:
             progress(start + len(batch), len(requests))
+
+
+@contextmanager
+def with_lora(pipeline: StableDiffusionPipeline, path: Path, strength: float = 1.0) -> Iterator[None]:
+    """Inside the block the pipeline draws with the LoRA file at `path`; after it, with the base model's weights,
+    bit for bit. Raises training.lora_file.LoraError for a file that cannot be read or does not fit the base model."""
+    with apply_lora(pipeline.unet, pipeline.text_encoder, read_lora(path), strength):
+        yield
 
 
 @contextmanager

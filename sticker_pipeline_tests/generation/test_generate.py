@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from sticker_pipeline.generation import generate as module
-from sticker_pipeline.generation.generate import BaseModelError, generate, make_scheduler, open_pipeline, starting_noise
+from sticker_pipeline.generation.generate import (
+    BaseModelError,
+    generate,
+    make_scheduler,
+    open_pipeline,
+    starting_noise,
+    with_lora,
+)
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import GenerationSettings, Profile
+from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
 
 REQUESTS = [
     Request("sticker", "x, sticker, smile", 11),
@@ -101,3 +109,37 @@ def test_a_missing_tokenizer_is_refused(tiny_profile: Profile, tmp_path: Path) -
     (base / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(BaseModelError, match="does not fit the text encoder"):
         open_pipeline(tiny_profile.model_copy(update={"base": base}))
+
+
+def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    modules = adaptable_modules(pipeline.unet, pipeline.text_encoder)
+    write_lora(path, LoraFile({key: random_adapter(module.weight) for key, module in modules.items()}), "float32")
+    before = pictures(pipeline, REQUESTS)
+    with with_lora(pipeline, path):
+        full = pictures(pipeline, REQUESTS)
+    with with_lora(pipeline, path, strength=0.5):
+        half = pictures(pipeline, REQUESTS)
+    assert distance(before, full) > 10
+    assert distance(before, half) > 0 and distance(half, full) > 0
+    assert distance(before, pictures(pipeline, REQUESTS)) == 0
+
+
+def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    key, layer = next(iter(adaptable_modules(pipeline.unet, pipeline.text_encoder).items()))
+    write_lora(path, LoraFile({key: random_adapter(layer.weight)}), "float32")
+    original = layer.weight.detach().clone()
+    with pytest.raises(PromptError), with_lora(pipeline, path):
+        assert not layer.weight.equal(original)
+        pictures(pipeline, [Request("art", "smile " * 100, 0)])
+    assert layer.weight.equal(original)
+
+
+def random_adapter(weight: Any) -> Adapter:
+    import torch
+
+    generator = torch.Generator().manual_seed(weight.shape[0])
+    down = torch.randn(2, *weight.shape[1:], generator=generator)
+    up = torch.randn(weight.shape[0], 2, *(1 for _ in weight.shape[2:]), generator=generator)
+    return Adapter(down * 0.3, up * 0.3, 2.0)
