@@ -19,8 +19,8 @@ class Frame:
     """One full composited canvas.
 
     `rgba` is uint8 [height, width, 4], straight alpha, with R=G=B=0 wherever A=0. `duration_ms` is the delay as the
-    file states it, which may be 0. `start_ms` is when a viewer shows the frame: the sum of the earlier frames' delays as
-    browsers play them (see `shown_ms`), so that it grows from frame to frame even where all delays are 0.
+    file states it, which may be 0. `start_ms` is when a viewer shows the frame: the sum of the earlier frames' delays
+    as browsers play them (see `shown_ms`), so that it grows from frame to frame even where all delays are 0.
     """
 
     rgba: np.ndarray

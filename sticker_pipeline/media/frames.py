@@ -4,7 +4,6 @@ How files are decoded is in decode.py, when two frames are the same in duplicate
 """
 
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -59,9 +58,9 @@ INVISIBLE_ALPHA = 8  # of 255; a picture with nothing above it is empty
 
 
 def pixel_sha256(rgba: np.ndarray) -> str:
-    """Hex SHA-256 of the picture: width·height·4 bytes RGBA (uint8 [H,W,4]), rows top to bottom, R=G=B=0 wherever A=0."""
+    """Hex SHA-256 of width·height·4 bytes RGBA (uint8 [H,W,4]), rows top to bottom, with R=G=B=0 wherever A=0."""
     cleared = np.where(rgba[..., 3:] == 0, np.uint8(0), rgba)
-    return hashlib.sha256(np.ascontiguousarray(cleared)).hexdigest()
+    return hashlib.sha256(cleared.tobytes()).hexdigest()
 
 
 def perceptual_hash(rgb: Image.Image) -> str:
@@ -110,7 +109,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
     try:
         rows = list(_decoded_rows(path, file_sha256, staging, limits))
         table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
-        if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps for want of a higher limit: try again next time
+        if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
             table.to_parquet(staging / TABLE, index=False)
             _publish(staging, entry)
         return table
@@ -124,20 +123,22 @@ def cache_entry(cache: Path, file_sha256: str) -> Path:
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
-def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], near_duplicate_distance: int) -> pd.DataFrame:
+def frame_table(
+    inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], near_duplicate_distance: int
+) -> pd.DataFrame:
     """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
 
     `decoded` maps the path of each accepted file to its table (see decode_all). Of frames that show the same picture
     the one kept is, in this order: of a still before one of an animation (a still has no other frame to stand for it),
-    the larger, the first by path and number. The others have kept=False, the kept one's frame_id in `duplicate_of`,
-    and a reason; so have frames that are useless, and files that could not be decoded. Raises MediaError for an
-    accepted file that is not in `decoded`.
+    the larger, not of a GIF (which has 256 colours and hard edges), the first by path and number. The others have
+    kept=False, the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless, and files that
+    could not be decoded. Raises MediaError for an accepted file that is not in `decoded`.
     """
     accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
     missing = [path for path in accepted["path"] if path not in decoded]
     if missing:
         raise MediaError(f"{missing[0]} is accepted in the inventory but was not decoded")
-    parts = [_lineage(decoded[path], path, group) for path, group in zip(accepted["path"], accepted["group"], strict=True)]
+    parts = [_lineage(decoded[row["path"]], row) for _, row in accepted.iterrows()]
     if not parts:
         return _typed(pd.DataFrame(columns=COLUMNS))
     table = pd.concat(parts, ignore_index=True)
@@ -221,18 +222,25 @@ def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
 def _publish(staging: Path, entry: Path) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(staging, entry)
+        staging.rename(entry)
     except OSError:
         # Another process was faster and wrote the same; only a folder without its table is in the way.
         if not (entry / TABLE).is_file():
             shutil.rmtree(entry)
-            os.rename(staging, entry)
+            staging.rename(entry)
 
 
-def _lineage(decoded: pd.DataFrame, path: str, group: str) -> pd.DataFrame:
-    ids = [frame_id(path, index) for index in decoded["frame_index"]]
-    animated = len(decoded) > 1
-    return decoded.assign(frame_id=ids, path=path, group=group, clip_id=path, animated=animated)
+def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """The decoded frames with where they come from, and what decides which of two equal ones is kept."""
+    path = row["path"]
+    return decoded.assign(
+        frame_id=[frame_id(path, index) for index in decoded["frame_index"]],
+        path=path,
+        group=row["group"],
+        clip_id=path,
+        animated=len(decoded) > 1,
+        coarse=row["format"] == "GIF",
+    )
 
 
 def _merge(table: pd.DataFrame, distance: int) -> None:
@@ -241,18 +249,19 @@ def _merge(table: pd.DataFrame, distance: int) -> None:
     if usable.empty:
         return
     area = usable["width"] * usable["height"]
-    order = np.lexsort((np.arange(len(usable)), -area, usable["animated"]))
+    order = np.lexsort((np.arange(len(usable)), usable["coarse"], -area, usable["animated"]))
     hashes = np.array([int(value, 16) for value in usable["phash"]], dtype=np.uint64)
     cells = np.frombuffer(b"".join(usable["thumbnail"]), dtype=np.uint8)
     thumbnails = cells.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4)
-    pixels = usable["pixel_sha256"].to_numpy()
+    pixels = usable["pixel_sha256"].tolist()
     chosen = representatives(pixels, hashes, thumbnails, order, distance)
     merged = chosen != np.arange(len(usable))
     rows, kept = usable.index[merged], usable.index[chosen[merged]]
     same = table.loc[rows, "pixel_sha256"].to_numpy() == table.loc[kept, "pixel_sha256"].to_numpy()
     table.loc[rows, "kept"] = False
     table.loc[rows, "duplicate_of"] = table.loc[kept, "frame_id"].to_numpy()
-    places = [f"{path} (frame {index})" for path, index in table.loc[kept, ["path", "frame_index"]].itertuples(index=False)]
+    sources = zip(table.loc[kept, "path"], table.loc[kept, "frame_index"], strict=True)
+    places = [f"{path} (frame {index})" for path, index in sources]
     table.loc[rows, "reason"] = [
         f"{'the same picture as' if exact else 'nearly the same picture as'} {place}"
         for exact, place in zip(same, places, strict=True)
