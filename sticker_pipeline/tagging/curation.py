@@ -1,0 +1,224 @@
+"""From the tagger's tags to captions: what is dropped and why, in which order the rest stands.
+
+What tags mean is data in categories.csv and implications.csv; how a caption is written belongs to `captions`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.character import Curation, Group
+from sticker_pipeline.tagging.captions import format_caption
+from sticker_pipeline.tagging.categories import ORDER, category_of
+from sticker_pipeline.tagging.implications import implied_by
+from sticker_pipeline.tagging.wd14 import spelled
+
+# A trait (hair, eyes, ears, marks ...) is the character's own when its pictures show it more often than not. It cannot
+# be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the pictures and more.
+# Traits of the wrong colour that a tagger sees now and then stay well below it.
+INHERENT_SHARE = 0.5
+
+RATING = "rating"
+CHARACTER = "character tag of the tagger"
+BLACKLISTED = "blacklisted"
+
+
+@dataclass(frozen=True)
+class Curated:
+    """`captions`: frame_id, caption, n_tags (with trigger and learned tags). `dropped`: frame_id, tag, reason.
+
+    A reason begins with its kind; details, where there are any, follow a colon.
+    """
+
+    captions: pd.DataFrame
+    dropped: pd.DataFrame
+
+
+def curate(
+    tags: pd.DataFrame,
+    frames: pd.DataFrame,
+    groups: Mapping[str, Group],
+    trigger: str,
+    curation: Curation,
+) -> Curated:
+    """Captions with as few tags as possible, so that what is inherent in the character binds to its trigger.
+
+    In this order, each tag of a frame is dropped once or kept: ratings, blacklisted tags and the tagger's character
+    tags; tags that a more specific one on the same frame implies; inherent traits; tags too rare to learn. A kept tag
+    gets its alias; where that gives a caption the same tag twice, the second is dropped too.
+
+    Args:
+        tags: frame_id, tag (with spaces), category (general, character, rating), score: as from `tag_table`.
+        frames: frame_id, group, clip_id of every frame that gets a caption, in the order of the result.
+        groups: the character's groups; their learned tags follow the trigger.
+        trigger: first tag of every caption.
+        curation: what the person said. Underscores in its tags are read as spaces.
+
+    Shares and counts go by clip, the frames of one clip being nearly one picture: a tag is rare when fewer than
+    `min_images` clips have it, and inherent when the mean over clips of the share of their frames that have it is at
+    least INHERENT_SHARE (the chance of meeting it when training draws clips alike).
+
+    Returns captions for every frame (trigger and learned tags alone where nothing else is left) and the dropped tags
+    in the order of `tags`.
+    Raises ValueError for a frame in `tags` that is not in `frames`, a group that is not in `groups`, a tag that a frame
+    has twice, or a frame_id twice.
+    """
+    _check_input(tags, frames, groups)
+    rows = _coded(tags, frames)
+    for mark in (_mark_unwanted, _mark_implied, _mark_inherent, _mark_rare):
+        mark(rows, frames, curation)
+    kept = _kept_names(rows, groups, frames, trigger, curation)
+    captions = _captions(kept, frames, groups, trigger, curation)
+    dropped = rows.table.loc[rows.reason != "", ["frame_id", "tag"]].assign(reason=rows.reason[rows.reason != ""])
+    return Curated(captions, dropped.astype({"reason": str}).reset_index(drop=True))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The input rows with small numbers for their frames (row of `frames`) and tags (row of `names`), and the reason of
+    each dropped one so far ("": alive), which the steps fill in."""
+
+    table: pd.DataFrame
+    frame: np.ndarray  # int64 [rows]
+    tag: np.ndarray  # int64 [rows]
+    names: list[str]
+    reason: np.ndarray  # object [rows]
+
+    @property
+    def alive(self) -> np.ndarray:
+        return self.reason == ""
+
+
+def _check_input(tags: pd.DataFrame, frames: pd.DataFrame, groups: Mapping[str, Group]) -> None:
+    if frames["frame_id"].duplicated().any():
+        raise ValueError(f"frame {frames.loc[frames['frame_id'].duplicated(), 'frame_id'].iloc[0]} is there twice")
+    unknown = set(frames["group"]) - set(groups)
+    if unknown:
+        raise ValueError(f"frames of group {min(unknown)!r}, but the character's groups are {sorted(groups)}")
+    strangers = ~tags["frame_id"].isin(frames["frame_id"])
+    if strangers.any():
+        raise ValueError(f"tags of frame {tags.loc[strangers, 'frame_id'].iloc[0]}, which is not among the frames")
+    twice = tags.duplicated(["frame_id", "tag"])
+    if twice.any():
+        raise ValueError(f"frame and tag twice: {tags.loc[twice, ['frame_id', 'tag']].iloc[0].tolist()}")
+
+
+def _coded(tags: pd.DataFrame, frames: pd.DataFrame) -> _Rows:
+    table = tags.reset_index(drop=True)
+    frame = pd.Index(frames["frame_id"]).get_indexer(pd.Index(table["frame_id"]))
+    tag, names = pd.factorize(table["tag"])
+    return _Rows(table, frame, tag, [str(name) for name in names], np.full(len(table), "", dtype=object))
+
+
+def _drop(rows: _Rows, which: np.ndarray, reasons: object) -> None:
+    """Give `reasons` (one text, or one for each True of `which`) to rows that are still alive."""
+    rows.reason[which] = reasons
+
+
+def _mark_unwanted(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+    category = rows.table["category"].to_numpy()
+    unwanted = {spelled(tag) for tag in curation.blacklist}
+    _drop(rows, category == "character", CHARACTER)
+    _drop(rows, category == "rating", RATING)
+    _drop(rows, rows.alive & np.array([name in unwanted for name in rows.names], dtype=bool)[rows.tag], BLACKLISTED)
+
+
+def _mark_implied(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+    """Drop what another tag alive on the same frame implies, naming the best-scored one that is itself not implied."""
+    code = {name: number for number, name in enumerate(rows.names)}
+    pairs = [(code[name], code[other]) for name in rows.names for other in implied_by(name) if other in code]
+    table = pd.DataFrame(
+        {"frame": rows.frame, "tag": rows.tag, "score": rows.table["score"], "row": range(len(rows.tag))}
+    )
+    table = table[rows.alive]
+    implications = pd.DataFrame(pairs, columns=["tag", "implied"], dtype=np.int64)
+    claims = table.merge(implications, on="tag").merge(
+        table, left_on=["frame", "implied"], right_on=["frame", "tag"], suffixes=("", "_implied")
+    )
+    claims["second_hand"] = claims["row"].isin(claims["row_implied"])
+    claims = claims.sort_values(["second_hand", "score", "row"], ascending=[True, False, True], kind="stable")
+    claims = claims.drop_duplicates("row_implied")
+    texts = np.array([f"implied: '{name}' says more" for name in rows.names], dtype=object)
+    rows.reason[claims["row_implied"].to_numpy(np.int64)] = texts[claims["tag"].to_numpy(np.int64)]
+
+
+def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+    """Drop the traits that the person listed, or those that the character mostly has. The share counts a trait as seen
+    where a more specific tag stood for it, so that `very long hair` on some pictures does not hide `long hair`."""
+    if curation.inherent != "auto":
+        listed = {spelled(tag) for tag in curation.inherent}
+        _drop(rows, rows.alive & np.array([name in listed for name in rows.names], bool)[rows.tag], "inherent: listed")
+        return
+    seen = rows.alive | np.array([reason.startswith("implied") for reason in rows.reason], dtype=bool)
+    share = _clip_share(rows, frames, seen)
+    inherent = np.array([category_of(name).inherent_candidate for name in rows.names], dtype=bool)
+    inherent &= share >= INHERENT_SHARE
+    texts = np.array([f"inherent: on {100 * value:.0f} % of the images" for value in share], dtype=object)
+    which = rows.alive & inherent[rows.tag]
+    _drop(rows, which, texts[rows.tag[which]])
+
+
+def _clip_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
+    """For each tag (float64 [tags], 0-1) the mean over clips of the share of their frames on which it is seen."""
+    clip, clips = pd.factorize(frames["clip_id"])
+    each = 1.0 / np.bincount(clip, minlength=len(clips))[clip] / max(1, len(clips))
+    sums = np.bincount(rows.tag[seen], weights=each[rows.frame[seen]], minlength=len(rows.names))
+    return np.round(sums, 12)  # 0.1 * 5 clips is exactly one half again
+
+
+def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+    """Drop what is left on fewer than `min_images` clips."""
+    clip = pd.factorize(frames["clip_id"])[0]
+    alive = rows.alive
+    seen = pd.DataFrame({"tag": rows.tag[alive], "clip": clip[rows.frame[alive]]}).drop_duplicates()
+    count = np.bincount(seen["tag"], minlength=len(rows.names))
+    texts = np.array([f"rare: on {n} of at least {curation.min_images} images" for n in count], dtype=object)
+    which = alive & (count < curation.min_images)[rows.tag]
+    _drop(rows, which, texts[rows.tag[which]])
+
+
+def _kept_names(
+    rows: _Rows, groups: Mapping[str, Group], frames: pd.DataFrame, trigger: str, curation: Curation
+) -> pd.DataFrame:
+    """Columns frame, name: the kept tags of each frame under their aliases, in the order of a caption.
+
+    Order: kind (style, face, body, props), then row of categories.csv, then name: the same in every caption, whatever
+    is added later. An alias stands where the tag that it replaces would stand.
+    """
+    aliases = {spelled(tag): alias for tag, alias in curation.aliases.items()}
+    described = [category_of(name) for name in rows.names]
+    keys = [(ORDER.index(one.kind), one.rank, name) for one, name in zip(described, rows.names, strict=True)]
+    place = np.empty(len(keys), dtype=np.int64)
+    place[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    final = np.array([aliases.get(name, name) for name in rows.names], dtype=object)
+
+    alive = np.flatnonzero(rows.alive)
+    alive = alive[np.lexsort((place[rows.tag[alive]], rows.frame[alive]))]
+    kept = pd.DataFrame({"frame": rows.frame[alive], "name": final[rows.tag[alive]], "row": alive})
+    taught = {group: {spelled(tag) for tag in (trigger, *one.learned)} for group, one in groups.items()}
+    groups_of = frames["group"].to_numpy()[kept["frame"]]
+    learned = np.array([spelled(n) in taught[g] for n, g in zip(kept["name"], groups_of, strict=True)], dtype=bool)
+    repeated = kept.duplicated(["frame", "name"]).to_numpy() | learned
+    again = kept[repeated]
+    rows.reason[again["row"].to_numpy(np.int64)] = [f"repeated: '{name}' is in the caption" for name in again["name"]]
+    return kept.loc[~repeated, ["frame", "name"]]
+
+
+def _captions(
+    kept: pd.DataFrame, frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, curation: Curation
+) -> pd.DataFrame:
+    """Trigger, learned tags of the group, then the frame's kept tags. Weights name tags as captions do."""
+    weights = {**{spelled(tag): weight for tag, weight in curation.weights.items()}, **curation.weights}
+    first = {name: list(dict.fromkeys([trigger, *group.learned])) for name, group in groups.items()}
+    counts = np.bincount(kept["frame"], minlength=len(frames))
+    names = kept["name"].tolist()
+    texts, sizes, start = [], [], 0
+    for group, count in zip(frames["group"], counts, strict=True):
+        tags = [*first[group], *names[start : start + count]]
+        texts.append(format_caption(tags, weights))
+        sizes.append(len(tags))
+        start += count
+    table = {"frame_id": frames["frame_id"].to_numpy(), "caption": texts, "n_tags": np.array(sizes, dtype=np.int64)}
+    return pd.DataFrame(table).astype({"frame_id": str, "caption": str})

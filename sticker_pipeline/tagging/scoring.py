@@ -1,0 +1,209 @@
+"""Scores of many frames: read, tagged in batches, cached; and the table of tags above a threshold.
+
+One picture and one model belong to `wd14`. Nothing here knows characters: the cache is shared by all of them.
+
+The cache holds, for each (model, preprocessing), shards `<hash of content>.npy`: rows (pixel_sha256, float32 [T]).
+Shards are only ever added, each in one rename, so that runs of several characters may share the folder; a frame that
+two of them scored at once is there twice, and the first in file order is read.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.tagging import wd14
+
+# A run that is killed loses the work since its last shard. 256 frames are some minutes of a full-size tagger on a CPU,
+# and 30,000 frames are 118 files.
+SHARD_FRAMES = 256
+# Decoding a PNG and resizing it takes a few milliseconds outside of Python's lock: two threads keep up with a model
+# that needs 10 ms and more for a picture, without taking the cores that inference uses.
+DECODER_THREADS = 2
+BATCHES_AHEAD = 2
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`scores` float32 [N, T], 0–1, in the order of the frames; how many distinct pictures were computed, how many read
+    from the cache."""
+
+    scores: np.ndarray
+    computed: int
+    cached: int
+
+
+def score_frames(
+    files: Mapping[str, tuple[Path, str]],
+    tagger: wd14.Tagger,
+    cache: Path,
+    batch_size: int,
+    progress: Progress = lambda done, total: None,
+) -> Scored:
+    """The tagger's scores of frames; pictures that this model has seen before are read from `cache`.
+
+    Args:
+        files: frame_id -> (PNG file, its pixel_sha256). Equal pixels are scored once.
+        tagger: from `wd14.open_tagger`.
+        cache: folder for shards, e.g. `ArtifactStore.cache("wd14")`; made if needed, may be deleted at any time.
+        batch_size: pictures per run of the model, 1 or more.
+        progress: called with (computed so far, to compute) after each batch.
+
+    Raises TaggerError naming the file when a frame cannot be read, a shard is damaged, or the model breaks its
+    contract. What was scored before an error is in the cache.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
+    folder = cache / f"{tagger.model_sha256[:24]}-p{wd14.PREPROCESSING_VERSION}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {pixels: path for path, pixels in files.values()}
+    row_of = {pixels: row for row, pixels in enumerate(pictures)}
+    table = np.empty((len(pictures), len(tagger.labels)), dtype=np.float32)
+    missing = _read_cached(folder, row_of, table)
+    _compute(missing, pictures, row_of, table, tagger, folder, batch_size, progress)
+    rows = np.fromiter((row_of[pixels] for _, pixels in files.values()), dtype=np.int64, count=len(files))
+    # the gather copies [N, T] (over 1 GB for 30,000 frames of a full-size tagger): only done where it changes anything
+    scores = table if len(rows) == len(table) else table[rows]
+    return Scored(scores, computed=len(missing), cached=len(pictures) - len(missing))
+
+
+def _shard_dtype(labels: int) -> np.dtype:
+    return np.dtype([("pixel_sha256", "S64"), ("scores", "<f4", (labels,))])
+
+
+def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> list[str]:
+    """Fill the rows of `table` that shards hold; returns the pictures still to compute, in the order of `row_of`.
+
+    Shards are memory-mapped: of other characters' frames only the names are read.
+    """
+    found = np.zeros(len(row_of), dtype=bool)
+    for path in sorted(folder.glob("*.npy")):
+        shard = _open_shard(path, table.shape[1])
+        rows = np.array([row_of.get(name.decode(), -1) for name in shard["pixel_sha256"].tolist()], dtype=np.int64)
+        wanted = np.flatnonzero(rows >= 0)
+        wanted = wanted[~found[rows[wanted]]]
+        table[rows[wanted]] = shard["scores"][wanted]
+        found[rows[wanted]] = True
+    return [pixels for pixels, row in row_of.items() if not found[row]]
+
+
+def _open_shard(path: Path, labels: int) -> np.ndarray:
+    try:
+        shard = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise wd14.TaggerError(f"{path} is damaged ({error}). It is only a cache: delete it and run again.") from error
+    if shard.dtype != _shard_dtype(labels):
+        raise wd14.TaggerError(f"{path} does not fit a model of {labels} labels. It is only a cache: delete it.")
+    return shard
+
+
+def _write_shard(folder: Path, pixels: Sequence[str], scores: np.ndarray) -> None:
+    shard = np.empty(len(pixels), dtype=_shard_dtype(scores.shape[1]))
+    shard["pixel_sha256"] = np.array(pixels, dtype="S64")
+    shard["scores"] = scores
+    name = hashlib.sha256(shard.tobytes()).hexdigest()[:32]
+    with atomic_file(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, shard)
+
+
+def _compute(
+    missing: Sequence[str],
+    pictures: Mapping[str, Path],
+    row_of: Mapping[str, int],
+    table: np.ndarray,
+    tagger: wd14.Tagger,
+    folder: Path,
+    batch_size: int,
+    progress: Progress,
+) -> None:
+    """Score the pictures `missing` into their rows of `table`, writing a shard every SHARD_FRAMES or a little more."""
+    done = saved = 0
+
+    def save() -> int:
+        names = missing[saved:done]
+        if names:
+            _write_shard(folder, names, table[[row_of[pixels] for pixels in names]])
+        return done
+
+    try:
+        for batch in _batches([pictures[pixels] for pixels in missing], tagger.size, batch_size):
+            names = missing[done : done + len(batch)]
+            table[[row_of[pixels] for pixels in names]] = wd14.scores(tagger, batch)
+            done += len(batch)
+            if done - saved >= SHARD_FRAMES:
+                saved = save()
+            progress(done, len(missing))
+    finally:
+        save()  # an interrupted run keeps what it has paid for
+
+
+def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile."""
+    waiting: deque[list[Future[np.ndarray]]] = deque()
+    with ThreadPoolExecutor(DECODER_THREADS) as pool:
+        try:
+            for start in range(0, len(paths), batch_size):
+                waiting.append([pool.submit(_read, path, size) for path in paths[start : start + batch_size]])
+                if len(waiting) > BATCHES_AHEAD:
+                    yield np.stack([future.result() for future in waiting.popleft()])
+            while waiting:
+                yield np.stack([future.result() for future in waiting.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, size: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            rgba = np.asarray(image.convert("RGBA"))
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
+        raise wd14.TaggerError(f"the frame {path} cannot be read ({error}): materialize 'frames' again.") from error
+    return wd14.preprocess(rgba, size)
+
+
+def tag_table(
+    frame_ids: Sequence[str],
+    scores: np.ndarray,
+    labels: Sequence[wd14.Label],
+    general_threshold: float,
+    character_threshold: float,
+) -> pd.DataFrame:
+    """The tags of each frame: columns frame_id, tag, category (general, character, rating), score (float32, 0-1).
+
+    General and character tags are rows where their score is at least their threshold (0-1); of the ratings, which are
+    one question with one answer, the best is a row whatever its score. Frames in the order of `frame_ids`, in each the
+    highest score first, equal scores by name. `scores` is float32 [N, T] for N frame_ids and T labels.
+    """
+    if scores.shape != (len(frame_ids), len(labels)):
+        raise ValueError(f"scores are {list(scores.shape)} for {len(frame_ids)} frames and {len(labels)} labels")
+    columns = wd14.category_columns(labels)
+    thresholds = np.full(len(labels), np.inf, dtype=np.float32)
+    thresholds[columns["general"]] = general_threshold
+    thresholds[columns["character"]] = character_threshold
+    chosen = scores >= thresholds
+    if len(frame_ids) and len(columns["rating"]):
+        chosen[np.arange(len(frame_ids)), columns["rating"][scores[:, columns["rating"]].argmax(axis=1)]] = True
+    frames, tags = np.nonzero(chosen)
+    names = np.array([label.name for label in labels], dtype=object)
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[np.argsort(names, kind="stable")] = np.arange(len(labels))
+    values = scores[frames, tags]
+    order = np.lexsort((rank[tags], -values, frames))
+    frames, tags, values = frames[order], tags[order], values[order]
+    categories = np.array([label.category for label in labels], dtype=object)
+    table = {
+        "frame_id": np.array(frame_ids, dtype=object)[frames],
+        "tag": names[tags],
+        "category": categories[tags],
+        "score": values.astype(np.float32),
+    }
+    return pd.DataFrame(table).astype({"frame_id": str, "tag": str, "category": str})

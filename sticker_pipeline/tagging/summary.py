@@ -1,0 +1,60 @@
+"""What a person wants to know about tags and captions, as small tables for the UI and for reports.
+
+Nothing is decided here, and nothing is drawn here (`pictures` draws).
+"""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.tagging.captions import parse_caption
+
+
+def tag_counts(tags: pd.DataFrame) -> dict[str, int]:
+    """Tag -> number of frames that the tagger found it on (general tags), the most frequent first, then by name."""
+    return _ranked(Counter(tags.loc[tags["category"] == "general", "tag"]))
+
+
+def caption_tag_counts(captions: pd.DataFrame) -> dict[str, int]:
+    """Tag -> number of captions that have it, the most frequent first, then by name."""
+    return _ranked(Counter(tag for caption in captions["caption"] for tag, _ in parse_caption(caption)))
+
+
+def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]:
+    """Tags per frame before (general tags of the tagger) and after curation (with trigger); NaN without frames."""
+    if captions.empty:
+        return float("nan"), float("nan")
+    return float((tags["category"] == "general").sum() / len(captions)), float(captions["n_tags"].mean())
+
+
+def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
+    """Columns reason (its kind, without details), rows, distinct_tags, examples (the most frequent tags)."""
+    kinds = dropped.assign(kind=dropped["reason"].str.partition(":")[0])
+    entries = [
+        {
+            "reason": kind,
+            "rows": len(part),
+            "distinct_tags": part["tag"].nunique(),
+            "examples": ", ".join(list(_ranked(Counter(part["tag"])))[:5]),
+        }
+        for kind, part in kinds.groupby("kind")
+    ]
+    table = pd.DataFrame(entries, columns=["reason", "rows", "distinct_tags", "examples"])
+    return table.sort_values(["rows", "reason"], ascending=[False, True], ignore_index=True)
+
+
+def dropped_tags(dropped: pd.DataFrame, most: int = 20) -> pd.DataFrame:
+    """Columns tag, reason, frames: the `most` frequent dropped tags, each with each of its reasons."""
+    counts = dropped.groupby(["tag", "reason"]).size().rename("frames").reset_index()
+    return counts.sort_values(["frames", "tag", "reason"], ascending=[False, True, True], ignore_index=True)[:most]
+
+
+def caption_sample(captions: pd.DataFrame, most: int = 8) -> pd.DataFrame:
+    """At most `most` rows of `captions`, spread evenly over the table, which goes by clip: not all of one GIF."""
+    rows = np.unique(np.linspace(0, len(captions) - 1, num=min(most, len(captions))).round().astype(np.int64))
+    return captions.iloc[rows].reset_index(drop=True)
+
+
+def _ranked(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))

@@ -1,0 +1,238 @@
+"""The WD14 tagger (v3 contract): its labels, what it does to a picture before looking, and its raw scores.
+
+Thresholds, caches and files of many frames belong to `scoring`; what becomes a caption belongs to `curation`.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.storage import content_hash, file_sha256
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+MODEL_FILE = "model.onnx"
+LABELS_FILE = "selected_tags.csv"
+PREPROCESSING_VERSION = 1  # raise it whenever `preprocess` gives other numbers: cached scores depend on it
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+Category = Literal["general", "character", "rating"]
+# danbooru's numbers for kinds of tags, as selected_tags.csv uses them (9 is the taggers' own addition)
+CATEGORY_CODES: dict[str, Category] = {"0": "general", "4": "character", "9": "rating"}
+
+# Tags whose underscores are part of a face (list of the WD taggers' model cards); all other underscores are spaces.
+# fmt: off
+KAOMOJI = frozenset({
+    "0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o",
+    "u_u", "x_x", "|_|", "||_||",
+})
+# fmt: on
+
+
+class TaggerError(ValueError):
+    """A tagger that cannot be used: a missing or malformed file, another contract than WD v3, no such hardware."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One output of the tagger. `name` is as captions spell it: with spaces."""
+
+    name: str
+    category: Category
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """An opened tagger. `size` is the side of its input in pixels; `provider` is what it really runs on.
+
+    `single` says that the model was exported for one picture at a time; `scores` then runs a batch one by one.
+    """
+
+    folder: Path
+    session: "onnxruntime.InferenceSession"
+    input_name: str
+    size: int
+    single: bool
+    labels: tuple[Label, ...]
+    model_sha256: str
+    provider: str
+
+
+def spelled(name: str) -> str:
+    """A danbooru tag as captions spell it: underscores become spaces, except in kaomoji such as `>_<`."""
+    return name if name in KAOMOJI else name.replace("_", " ")
+
+
+def load_labels(folder: Path) -> tuple[Label, ...]:
+    """The labels in `folder`/selected_tags.csv, in the order of the model's outputs.
+
+    Raises TaggerError, naming the file and line, when it is missing, lacks the columns `name` and `category`, has a
+    category other than 0 (general), 4 (character) and 9 (rating), or names a tag twice.
+    """
+    path = folder / LABELS_FILE
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except FileNotFoundError as error:
+        raise TaggerError(
+            f"{path} is missing: a WD tagger is {MODEL_FILE} with its {LABELS_FILE} beside it."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TaggerError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    for column in ("name", "category"):
+        if column not in columns:
+            raise TaggerError(f"{path} has no column '{column}'; it has {columns}. Take the file of the same model.")
+    labels = tuple(_label(path, number, row) for number, row in enumerate(rows, start=2))
+    repeated = [name for name, times in Counter(label.name for label in labels).items() if times > 1]
+    if repeated:
+        raise TaggerError(f"{path} names {repeated[0]!r} more than once.")
+    return labels
+
+
+def _label(path: Path, line: int, row: dict[str, str]) -> Label:
+    code = (row["category"] or "").strip()
+    if code not in CATEGORY_CODES:
+        known = ", ".join(f"{code} {name}" for code, name in CATEGORY_CODES.items())
+        raise TaggerError(f"{path}, line {line}: category {code!r} of {row['name']!r} is unknown; known: {known}.")
+    if not row["name"]:
+        raise TaggerError(f"{path}, line {line}: the tag has no name.")
+    return Label(spelled(row["name"]), CATEGORY_CODES[code])
+
+
+def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
+    """For each category the positions (int64) of its labels among the model's outputs."""
+    return {
+        category: np.array([i for i, label in enumerate(labels) if label.category == category], dtype=np.int64)
+        for category in get_args(Category)
+    }
+
+
+def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
+    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255.
+
+    `rgba` (uint8 [H, W, 4]) is flattened over white, padded with white to a centred square (of an odd margin the
+    smaller half comes first), and resized with Pillow's bicubic filter when its side is not `size` yet.
+
+    Raises ValueError for another shape or dtype.
+    """
+    if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4 or 0 in rgba.shape:
+        raise ValueError(f"a picture must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
+    height, width = rgba.shape[:2]
+    side = max(height, width)
+    square = Image.new("RGB", (side, side), "white")
+    colour, alpha = Image.fromarray(rgba[:, :, :3]), Image.fromarray(rgba[:, :, 3])
+    square.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
+    if side != size:
+        square = square.resize((size, size), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], dtype=np.float32)
+
+
+def open_tagger(folder: Path, providers: Sequence[str] | None = None) -> Tagger:
+    """Open the tagger in `folder` (model.onnx, selected_tags.csv).
+
+    Args:
+        folder: where the two files lie.
+        providers: onnxruntime execution providers in order of preference. The first one must really be used: nothing
+            falls back silently. None: CUDA if this machine offers it, else CPU; see `Tagger.provider`.
+
+    The number of threads is OMP_NUM_THREADS where that is set, else onnxruntime's choice.
+
+    Raises TaggerError when a file is missing, the model is not ONNX or has another contract than WD v3
+    (float32 [N, S, S, 3] -> [N, tags]), its outputs are not as many as the labels, or the provider is not available.
+    """
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise TaggerError(f"{path} is missing: a WD tagger is {MODEL_FILE} with its {LABELS_FILE} beside it.")
+    labels = load_labels(folder)
+    session = _open_session(path, providers)
+    name, size, single = _checked_input(path, session)
+    _check_output(path, session, len(labels))
+    return Tagger(folder, session, name, size, single, labels, _model_sha256(folder), session.get_providers()[0])
+
+
+def _open_session(path: Path, providers: Sequence[str] | None) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    wanted = list(providers) if providers is not None else [name for name in (CUDA, CPU) if name in available]
+    if not wanted or wanted[0] not in available:
+        raise TaggerError(
+            f"onnxruntime has no {wanted[:1]} here; it has {available}. Ask for one of those, or for none."
+        )
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads) > 0:
+        options.intra_op_num_threads = int(threads)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # onnxruntime's exceptions share no narrower public base
+        raise TaggerError(f"{path} cannot be opened as an ONNX model: {error}") from error
+    if providers is not None and session.get_providers()[0] != wanted[0]:
+        raise TaggerError(f"{path}: asked for {wanted[0]}, but it could not start; see onnxruntime's message above.")
+    return session
+
+
+def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple[str, int, bool]:
+    """(name, side in pixels, whether the batch dimension is fixed at 1) of the model's only input."""
+    inputs = session.get_inputs()
+    shape = list(inputs[0].shape)
+    fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4 and shape[3] == 3
+    if not fits or not isinstance(shape[1], int) or shape[1] != shape[2]:
+        described = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise TaggerError(f"{path}: a WD v3 tagger reads one float32 [N, S, S, 3]; this model reads {described}.")
+    if isinstance(shape[0], int) and shape[0] != 1:
+        raise TaggerError(
+            f"{path}: exported for exactly {shape[0]} pictures at a time; export it with a free batch size."
+        )
+    return inputs[0].name, shape[1], shape[0] == 1
+
+
+def _check_output(path: Path, session: "onnxruntime.InferenceSession", labels: int) -> None:
+    outputs = session.get_outputs()
+    shape = list(outputs[0].shape)
+    if len(outputs) != 1 or len(shape) != 2:
+        raise TaggerError(f"{path}: a WD v3 tagger gives one [N, tags]; this model gives {[o.shape for o in outputs]}.")
+    if isinstance(shape[1], int) and shape[1] != labels:
+        raise _label_mismatch(path, shape[1], labels)
+
+
+def _label_mismatch(path: Path, outputs: int, labels: int) -> TaggerError:
+    return TaggerError(
+        f"{path} gives {outputs} scores for each picture, but {LABELS_FILE} beside it has {labels} labels: "
+        "take both files from the same model."
+    )
+
+
+def _model_sha256(folder: Path) -> str:
+    """Hash of model.onnx and of weights stored beside it (`model.onnx.data`, `model.onnx_data`)."""
+    hashes = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{MODEL_FILE}*"))}
+    return hashes[MODEL_FILE] if len(hashes) == 1 else content_hash(hashes)
+
+
+def scores(tagger: Tagger, batch: np.ndarray) -> np.ndarray:
+    """Probabilities float32 [N, T] (0–1, T labels) of `batch` (float32 [N, S, S, 3], from `preprocess`).
+
+    Raises TaggerError when the model's outputs are not probabilities, or not as many as its labels.
+    """
+    parts = [batch[i : i + 1] for i in range(len(batch))] if tagger.single else [batch]
+    result = np.concatenate([tagger.session.run(None, {tagger.input_name: part})[0] for part in parts])
+    path = tagger.folder / MODEL_FILE
+    if result.shape != (len(batch), len(tagger.labels)):
+        raise _label_mismatch(path, result.shape[-1], len(tagger.labels))
+    if result.size and not (result.min() >= 0 and result.max() <= 1):  # written so that NaN fails too
+        raise TaggerError(
+            f"{path} gives values from {result.min():.3g} to {result.max():.3g}, not probabilities: does it output "
+            "logits? A WD v3 model ends in a sigmoid; export it with one."
+        )
+    return result.astype(np.float32, copy=False)
