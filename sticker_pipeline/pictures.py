@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
+MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
 CHECKER = ((255, 255, 255), (226, 226, 232))
 
 
@@ -64,10 +65,11 @@ def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int =
     """Horizontal bars, the first `most` of `values` in the given order, longest names cut at 32 characters."""
     names = list(values)[:most]
     figure, axes = _figure(6.4, 0.9 + 0.24 * max(1, len(names)))
-    axes.barh([name[:32] for name in names], [values[name] for name in names], color="#7a6ff0")
+    axes.barh(range(len(names)), [values[name] for name in names], color="#7a6ff0")
+    axes.set_yticks(range(len(names)), [_plain(name[:32]) for name in names])
     axes.invert_yaxis()
     left_out = f" (first {most} of {len(values)})" if len(values) > most else ""
-    axes.set_title(title + left_out, fontsize=10)
+    axes.set_title(_plain(title + left_out), fontsize=10)
     axes.set_xlabel(unit, fontsize=9)
     return _rendered(figure)
 
@@ -76,8 +78,8 @@ def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: st
     """Curves `name: (x values [n], y values [n])` in one picture."""
     figure, axes = _figure(6.4, 2.8)
     for name, (xs, ys) in series.items():
-        axes.plot(xs, ys, label=name, linewidth=1.4)
-    axes.set_title(title, fontsize=10)
+        axes.plot(xs, ys, label=_plain(name), linewidth=1.4)
+    axes.set_title(_plain(title), fontsize=10)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     if len(series) > 1:
@@ -91,22 +93,33 @@ def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str
     for number, (mean, low, high) in enumerate(rows.values()):
         axes.plot([low, high], [number, number], color="#b9b4f7", linewidth=5, solid_capstyle="round")
         axes.plot([mean], [number], "o", color="#4a3fd0")
-    axes.set_yticks(range(len(rows)), [name[:40] for name in rows])
+    axes.set_yticks(range(len(rows)), [_plain(name[:40]) for name in rows])
     axes.invert_yaxis()
-    axes.set_title(title, fontsize=10)
+    axes.set_title(_plain(title), fontsize=10)
     axes.set_xlabel(unit, fontsize=9)
     return _rendered(figure)
 
 
 def embedded_markdown(image: Image.Image, alt: str) -> str:
-    """`image` as markdown with a data URI of at most MAX_EMBEDDED_BYTES: WebP, made smaller until it fits."""
+    """`image` over white as markdown: WebP in base64, made smaller until that has at most MAX_EMBEDDED_BYTES."""
+    image = _over_white(image)
+    image.thumbnail((MAX_EMBEDDED_SIDE, MAX_EMBEDDED_SIDE), Image.Resampling.LANCZOS)
     while True:
         for quality in (85, 70, 50):
             buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "WEBP", quality=quality)
-            if buffer.tell() * 4 / 3 <= MAX_EMBEDDED_BYTES:
-                return f"![{alt}](data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+            image.save(buffer, "WEBP", quality=quality)
+            encoded = base64.b64encode(buffer.getvalue()).decode()
+            if len(encoded) <= MAX_EMBEDDED_BYTES:
+                return f"![{alt}](data:image/webp;base64,{encoded})"
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """A new RGB picture: dropping alpha instead would show the colour that transparent pixels hide."""
+    rgba = image.convert("RGBA")
+    flat = Image.new("RGB", rgba.size, "white")
+    flat.paste(rgba, (0, 0), rgba)
+    return flat
 
 
 def _fit(image: Image.Image, cell: int) -> Image.Image:
@@ -124,6 +137,11 @@ def _fit(image: Image.Image, cell: int) -> Image.Image:
 def _checkerboard(cell: int) -> Image.Image:
     y, x = np.indices((cell, cell)) // 8
     return Image.fromarray(np.array(CHECKER, dtype=np.uint8)[(x + y) % 2], "RGB")
+
+
+def _plain(text: str) -> str:
+    """`text` as matplotlib shows it letter by letter: file names and tags may hold `$`, which begins a formula."""
+    return text.replace("$", r"\$")
 
 
 def _figure(width: float, height: float):  # type: ignore[no-untyped-def]

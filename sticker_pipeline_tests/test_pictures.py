@@ -1,0 +1,130 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sticker_pipeline.pictures import (
+    MAX_EMBEDDED_BYTES,
+    MAX_EMBEDDED_SIDE,
+    bar_chart,
+    contact_sheet,
+    embedded_markdown,
+    interval_chart,
+    labelled_grid,
+    line_chart,
+)
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def square(colour: tuple[int, ...], size: int = 96) -> Image.Image:
+    return Image.new("RGB" if len(colour) == 3 else "RGBA", (size, size), colour)
+
+
+def decoded(markdown: str) -> Image.Image:
+    head, _, encoded = markdown.partition(";base64,")
+    assert head.endswith("](data:image/webp")
+    assert encoded.endswith(")")
+    return Image.open(io.BytesIO(base64.b64decode(encoded[:-1])))
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_contact_sheet_puts_pictures_in_rows_of_columns() -> None:
+    sheet = contact_sheet([square(RED), square(BLUE), square(BLUE)], columns=2)
+    assert (sheet.mode, sheet.size) == ("RGB", (200, 200))
+    centres = [sheet.getpixel((x, y)) for y in (50, 150) for x in (50, 150)]
+    assert centres == [RED, BLUE, BLUE, WHITE]
+
+
+def test_contact_sheet_shows_transparency_as_checkers_and_never_hidden_colour() -> None:
+    sheet = np.asarray(contact_sheet([square((255, 0, 0, 0))]))
+    assert {tuple(colour) for colour in sheet.reshape(-1, 3).tolist()} == {WHITE, (226, 226, 232)}
+
+
+def test_contact_sheet_keeps_the_shape_of_pictures() -> None:
+    sheet = np.asarray(contact_sheet([Image.new("RGB", (200, 50), RED)])).astype(int)
+    red = (sheet == RED).all(axis=2)
+    assert (red.any(axis=1).sum(), red.any(axis=0).sum()) == (24, 96)
+
+
+def test_contact_sheet_has_a_line_for_captions_in_any_script() -> None:
+    sheet = contact_sheet([square(RED), square(RED)], ["a caption much longer than its cell", "日本語"], columns=2)
+    assert sheet.size == (200, 112)
+    assert (np.asarray(sheet)[100:, :100] < 200).any()
+
+
+def test_contact_sheet_of_nothing_is_one_empty_cell() -> None:
+    assert contact_sheet([]).size == (100, 100)
+
+
+def test_small_pictures_grow_by_whole_factors_with_sharp_edges() -> None:
+    pixels = np.array([[RED, BLUE], [BLUE, RED]], dtype=np.uint8)
+    sheet = np.asarray(contact_sheet([Image.fromarray(pixels)], cell=9))
+    assert {tuple(colour) for colour in sheet[2:10, 2:10].reshape(-1, 3).tolist()} == {RED, BLUE}
+
+
+def test_labelled_grid_shows_rows_and_columns_over_white() -> None:
+    grid = labelled_grid(["one", "two"], ["a", "b"], [[square(RED), square((255, 0, 0, 0))], [square(BLUE)]])
+    assert grid.size == (84 + 200, 16 + 200)
+    assert [grid.getpixel((84 + x, 16 + y)) for y in (50, 150) for x in (50, 150)] == [RED, WHITE, BLUE, WHITE]
+    labels = np.asarray(grid)[:, :84]
+    assert (labels[16:116] < 200).any() and (labels[116:] < 200).any()
+
+
+def test_bars_with_names_alike_in_their_first_letters_stay_apart() -> None:
+    def bars(values: dict[str, float]) -> int:
+        violet = (np.asarray(bar_chart(values, title="t", unit="u")) == (0x7A, 0x6F, 0xF0)).all(axis=2).any(axis=1)
+        return int(np.count_nonzero(np.diff(violet.astype(int)) == 1))
+
+    assert bars({"x" * 40 + "1": 1.0, "x" * 40 + "2": 2.0, "y": 3.0}) == 3
+    assert bars({str(number): 1.0 for number in range(30)}) == 24
+
+
+@pytest.mark.parametrize("name", ["cost $5", r"$\nonsense$", "^_^", "", "日本語"])
+def test_charts_take_any_name_as_it_is(name: str) -> None:
+    values = np.arange(3.0)
+    for chart in (
+        bar_chart({name: 1.0}, title=name, unit="share"),
+        line_chart({name: (values, values), "other": (values, values)}, title=name, x="step", y="loss"),
+        interval_chart({name: (0.5, 0.4, 0.6)}, title=name, unit="cosine"),
+    ):
+        assert chart.mode == "RGB"
+        assert chart.width == 640
+
+
+def test_charts_of_nothing_are_empty_axes() -> None:
+    for chart in (bar_chart({}, title="t", unit="u"), interval_chart({}, title="t", unit="u")):
+        assert chart.width == 640
+
+
+def test_an_interval_without_bounds_is_a_dot() -> None:
+    nan = float("nan")
+    dot = np.asarray(interval_chart({"a": (0.5, nan, nan)}, title="t", unit="u"))
+    assert (dot == (0x4A, 0x3F, 0xD0)).all(axis=2).any()
+    assert not (dot == (0xB9, 0xB4, 0xF7)).all(axis=2).any()
+
+
+def test_embedded_markdown_fits_the_event_log() -> None:
+    markdown = embedded_markdown(noise(1200, 900), "frames")
+    assert len(markdown) <= MAX_EMBEDDED_BYTES + 100
+    picture = decoded(markdown)
+    assert picture.width / picture.height == pytest.approx(4 / 3, abs=0.05)
+
+
+def test_a_small_picture_is_embedded_as_large_as_it_is() -> None:
+    assert decoded(embedded_markdown(square(RED, 120), "x")).size == (120, 120)
+
+
+def test_a_sheet_taller_than_webp_allows_is_embedded_smaller() -> None:
+    assert decoded(embedded_markdown(Image.new("RGB", (1000, 20_000)), "x")).height == MAX_EMBEDDED_SIDE
+
+
+def test_embedding_flattens_over_white_and_leaves_the_picture_alone() -> None:
+    picture = square((255, 0, 0, 0))
+    assert decoded(embedded_markdown(picture, "x")).convert("RGB").getpixel((50, 50)) == WHITE
+    assert picture.mode == "RGBA"
