@@ -1,0 +1,105 @@
+"""The training set: which frame is trained on with which caption, how often, and which clips are held out.
+
+Frames, probabilities and captions come from earlier stages and are not changed, only chosen and rescaled.
+"""
+
+import difflib
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
+TRAIN, HOLDOUT = "train", "holdout"
+MIN_CLIPS = 3  # a group with fewer clips gives none away
+
+
+class DatasetError(ValueError):
+    """Frames or a holdout of which no training set can be made."""
+
+
+def training_set(
+    frames: pd.DataFrame,
+    weights: pd.DataFrame,
+    captions: pd.DataFrame,
+    holdout: float | Sequence[str],
+    resolution: int,
+) -> pd.DataFrame:
+    """The kept frames with the columns COLUMNS, in the order of `frames`.
+
+    `holdout` is the share of the clips of each group that is never trained on (see held_out_clips), or the files
+    themselves (paths in the character's folder, see named_clips). Held-out frames have probability 0. The others are
+    rescaled to sum to 1 by one common factor: that is the formula of the sampling weights applied to the clips that
+    are left, so any two clips in training count in the same proportion to each other as before. Every picture goes to
+    one square bucket of `resolution` pixels. Raises DatasetError for no kept frame, a kept frame without weight or
+    caption, a named file that does not exist or has no picture, and a holdout that leaves nothing to train on.
+    """
+    kept = frames[frames["kept"].astype(bool)]
+    if kept.empty:
+        raise DatasetError("no frame is kept: look at the reasons in raw_media and frames, and add pictures")
+    table = kept[["frame_id", "file", "clip_id"]].reset_index(drop=True)
+    table["caption"] = _matched(table["frame_id"], captions, "caption", "curated_tags")
+    probability = _matched(table["frame_id"], weights, "probability", "frame_weights").to_numpy(dtype=np.float64)
+    held = held_out_clips(kept, holdout) if isinstance(holdout, float) else named_clips(frames, holdout)
+    in_holdout = table["clip_id"].isin(held).to_numpy()
+    total = math.fsum(probability[~in_holdout])
+    if not total > 0:
+        raise DatasetError(
+            f"benchmark.holdout keeps all {len(held)} clips from training: hold out fewer files, or add pictures"
+        )
+    table["probability"] = np.where(in_holdout, 0.0, probability / total)
+    table["split"] = np.where(in_holdout, HOLDOUT, TRAIN)
+    return table.assign(bucket_width=resolution, bucket_height=resolution)[COLUMNS]
+
+
+def held_out_clips(kept: pd.DataFrame, share: float) -> set[str]:
+    """The clips that are held out when `share` (0..1) of the clips of each group is wanted.
+
+    Each group of n ≥ MIN_CLIPS clips gives round(n·share), at least one and at most n − 1; a smaller group gives none.
+    Stills go before animations, since each animation gives training many frames; otherwise a clip's turn is decided by
+    the hash of its name, so that adding a file hardly changes who else is held out.
+    """
+    held: set[str] = set()
+    for _, group in kept.groupby("group", sort=True):
+        lengths = group.groupby("clip_id", sort=True).size()
+        count = len(lengths)
+        if count < MIN_CLIPS:
+            continue
+        wanted = min(max(1, math.floor(count * share + 0.5)), count - 1)
+        held.update(sorted(lengths.index, key=lambda clip: (lengths[clip] > 1, _turn(clip)))[:wanted])
+    return held
+
+
+def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
+    """The clips to hold out when a person names `files`: these, and the clips that keep a picture of theirs which was
+    merged as a duplicate, since otherwise that very picture would be trained on. Raises DatasetError for a name that is
+    no file of the character, or one without a picture."""
+    clip_of = dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
+    rows = frames.groupby("clip_id", sort=True)
+    held: set[str] = set()
+    for file in files:
+        if file not in rows.groups:
+            close = difflib.get_close_matches(file, [str(clip) for clip in rows.groups], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DatasetError(f"benchmark.holdout: there is no accepted picture file {file!r}.{hint}")
+        clip = rows.get_group(file)
+        keepers = {clip_of[name] for name in clip["duplicate_of"] if name}
+        if not keepers and not clip["kept"].any():
+            raise DatasetError(f"benchmark.holdout: {file!r} has no usable picture: {clip['reason'].iloc[0]}")
+        held |= {file} | keepers
+    return held
+
+
+def _matched(frame_ids: pd.Series, table: pd.DataFrame, column: str, asset: str) -> pd.Series:
+    """`column` of `table` for each frame. Raises DatasetError when a frame is not in it."""
+    values = frame_ids.map(table.set_index("frame_id")[column])
+    if values.isna().any():
+        missing = frame_ids[values.isna()].iloc[0]
+        raise DatasetError(f"frame {missing} has no {column}: {asset} is older than frames, materialize it again")
+    return values
+
+
+def _turn(clip: str) -> str:
+    return hashlib.sha256(clip.encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""The probability with which each frame is drawn, and what it means for groups and clips.
+
+How often a frame then appears in an epoch is in draws.py; what is held out of training is the dataset's business.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Mode = Literal["inverse_length", "effective_size", "uniform"]
+MODES = ("inverse_length", "effective_size", "uniform")
+COLUMNS = ["frame_id", "group", "clip_id", "probability", "draws_per_epoch"]
+DRAWS_PER_CLIP = 10  # an epoch of the original recipe shows each clip this often
+HASH_BITS = 64
+
+
+class SamplingError(ValueError):
+    """Frames, shares or settings from which no probabilities can be made."""
+
+
+def frame_weights(
+    frames: pd.DataFrame,
+    shares: Mapping[str, float],
+    mode: str,
+    draws_per_epoch: int | None,
+    similarity: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """The probability of each kept frame, with the columns COLUMNS, in the order of `frames`.
+
+    For source group c with clips g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g:
+    π_c = share_c·W_c / Σ_d share_d·W_d and p = π_c·(w_g / W_c) / n_g, which is share_c·w_g / n_g / Σ_d share_d·W_d.
+    With equal shares every clip counts alike, wherever it lies; a share scales how much each clip of its group counts.
+
+    `mode` gives w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
+    number of n_g pictures of mean similarity ρ_g in 0..1, from `similarity` by clip_id, or else from clip_similarity.
+    `probability` sums to 1 within 1e-12; `draws_per_epoch` is the expected number N·p for N draws, by default
+    DRAWS_PER_CLIP for each clip. Raises SamplingError for no kept frame, a group without a share, an unknown mode, a
+    clip without a similarity or one outside 0..1, a share that is not above 0, or N < 1.
+    """
+    kept = frames[frames["kept"].astype(bool)]
+    lengths = kept.groupby(["group", "clip_id"], sort=False)["frame_id"].transform("size").to_numpy(dtype=np.float64)
+    _check(kept, shares, mode, draws_per_epoch)
+    raw = _shares_of(kept, shares) * _clip_weights(kept, lengths, mode, similarity) / lengths
+    probability = raw / math.fsum(raw)
+    clips = kept[["group", "clip_id"]].drop_duplicates()
+    draws = DRAWS_PER_CLIP * len(clips) if draws_per_epoch is None else draws_per_epoch
+    table = kept[["frame_id", "group", "clip_id"]].reset_index(drop=True)
+    return table.assign(probability=probability, draws_per_epoch=draws * probability)
+
+
+def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
+    """ρ by clip_id: the mean likeness of all pairs of kept frames of each clip, 0 to 1 (1 for a clip of one frame).
+
+    The likeness of two frames is 1 − d/32 for perceptual hashes that differ in d of 64 bits: unrelated pictures differ
+    in 32 on average. Per bit, k ones among n frames give k·(n − k) differing pairs, so a clip costs time in O(n).
+    """
+    kept = frames[frames["kept"].astype(bool)]
+    return {str(clip): _mean_likeness(hashes.tolist()) for clip, hashes in kept.groupby("clip_id", sort=True)["phash"]}
+
+
+def group_shares(weights: pd.DataFrame) -> pd.DataFrame:
+    """What each group amounts to: group, clips, frames, share (the sum of its probabilities), sorted by group."""
+    table = weights.groupby("group", sort=True).agg(
+        clips=("clip_id", "nunique"), frames=("frame_id", "size"), share=("probability", "sum")
+    )
+    return table.reset_index()
+
+
+def clip_shares(weights: pd.DataFrame) -> pd.DataFrame:
+    """What each clip amounts to: group, clip_id, frames, share, draws_per_epoch, sorted by group and clip."""
+    table = weights.groupby(["group", "clip_id"], sort=True).agg(
+        frames=("frame_id", "size"), share=("probability", "sum"), draws_per_epoch=("draws_per_epoch", "sum")
+    )
+    return table.reset_index()
+
+
+def effective_images(probability: np.ndarray) -> float:
+    """Kish's effective number of images, (Σp)² / Σp²: n for n equal probabilities, 1 when one is always drawn."""
+    return float(probability.sum() ** 2 / (probability**2).sum())
+
+
+def _check(kept: pd.DataFrame, shares: Mapping[str, float], mode: str, draws_per_epoch: int | None) -> None:
+    if mode not in MODES:
+        raise SamplingError(f"sampling mode {mode!r} does not exist: use one of {', '.join(MODES)}")
+    if kept.empty:
+        raise SamplingError("no frame is kept: look at the reasons in raw_media and frames, and add pictures")
+    unknown = sorted(set(kept["group"]) - set(shares))
+    if unknown:
+        raise SamplingError(
+            f"group {unknown[0]!r} has frames but no share: known groups are {', '.join(sorted(shares))}"
+        )
+    for group, share in shares.items():
+        if not (share > 0 and math.isfinite(share)):
+            raise SamplingError(f"the share of group {group!r} is {share}: it must be above 0")
+    if draws_per_epoch is not None and draws_per_epoch < 1:
+        raise SamplingError(f"draws_per_epoch is {draws_per_epoch}: it must be at least 1")
+
+
+def _shares_of(kept: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
+    return np.array([shares[group] for group in kept["group"]], dtype=np.float64)
+
+
+def _clip_weights(
+    kept: pd.DataFrame, lengths: np.ndarray, mode: str, similarity: Mapping[str, float] | None
+) -> np.ndarray:
+    """w_g of the clip of each frame, float64 [n]."""
+    if mode == "inverse_length":
+        return np.ones(len(kept))
+    if mode == "uniform":
+        return lengths
+    known = clip_similarity(kept) if similarity is None else similarity
+    for clip in kept["clip_id"].unique():
+        if not 0 <= known.get(clip, -1) <= 1:
+            raise SamplingError(f"{clip}: its similarity is {known.get(clip)}: each clip needs one in 0..1")
+    rho = np.array([known[clip] for clip in kept["clip_id"]], dtype=np.float64)
+    return lengths / (1 + (lengths - 1) * rho)
+
+
+def _mean_likeness(hashes: list[str]) -> float:
+    count = len(hashes)
+    if count < 2:
+        return 1.0
+    values = np.array([int(value, 16) for value in hashes], dtype=">u8")
+    ones = np.unpackbits(values.view(np.uint8).reshape(count, 8), axis=1).sum(axis=0, dtype=np.int64)
+    mean_distance = int((ones * (count - ones)).sum()) / (count * (count - 1) / 2)
+    return max(0.0, 1 - 2 * mean_distance / HASH_BITS)
