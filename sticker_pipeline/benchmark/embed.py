@@ -1,0 +1,124 @@
+"""Pictures to CLIP embeddings, with a cache by content.
+
+What the embeddings mean is similarity.py's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.dataset.pixels import fit_picture
+from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
+
+if TYPE_CHECKING:
+    import torch
+
+PREPARATION_VERSION = 1  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
+FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+
+
+class EmbedderError(ValueError):
+    """A CLIP folder that cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """An open CLIP model. Pictures reach it flattened over `background`, as squares of `resolution` pixels;
+    `preprocess` is the model's own resizing and normalising. `cache`, if any, keeps embeddings from run to run."""
+
+    model: Any
+    preprocess: Any
+    device: str
+    key: str
+    resolution: int
+    background: str
+    cache: Path | None
+
+
+def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path | None = None) -> Embedder:
+    """Open the open_clip model in the folder `clip` (`local-dir` format), on the GPU if there is one. No downloads.
+
+    `resolution`, `background`: the profile's, so that references go through what training pictures go through.
+    Raises EmbedderError for a missing file; only safetensors are loaded.
+    """
+    for name in FILES:
+        if not (clip / name).is_file():
+            raise EmbedderError(f"{clip / name} is missing: an open_clip model folder needs {' and '.join(FILES)}.")
+    import open_clip
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip}", device=device)
+    key = content_hash({"files": [file_sha256(clip / name) for name in FILES], "version": PREPARATION_VERSION})
+    return Embedder(model.eval(), preprocess, device, key, resolution, background, cache)
+
+
+def prepare(image: Image.Image, resolution: int, background: str) -> np.ndarray:
+    """Any picture as uint8[resolution, resolution, 3]: flattened over `background` (a colour name or #rrggbb), padded
+    to a square with it and resized. Generated pictures and references alike go through this."""
+    return fit_picture(np.asarray(image.convert("RGBA")), resolution, resolution, background)
+
+
+def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int = 32) -> np.ndarray:
+    """Embeddings float32[n, d] of length 1, row by row those of `images`, of which `batch_size` are held at a time.
+
+    Pictures with equal pixels after `prepare` are embedded once; so are those in the cache, whose entries are named by
+    these pixels, the model files and PREPARATION_VERSION.
+    """
+    names: list[str] = []
+    known: dict[str, np.ndarray] = {}
+    source = iter(images)
+    while batch := list(islice(source, batch_size)):
+        squares = [prepare(image, embedder.resolution, embedder.background) for image in batch]
+        hashes = [hashlib.sha256(square.tobytes()).hexdigest() for square in squares]
+        known |= _embed_new(embedder, {name: s for name, s in zip(hashes, squares, strict=True) if name not in known})
+        names += hashes
+    return np.stack([known[name] for name in names]) if names else np.zeros((0, _dimensions(embedder)), np.float32)
+
+
+def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The embedding of each of `squares`, by the same name: from the cache, else from the model and then cached."""
+    rows = {name: row for name in squares if (row := _read(embedder, name)) is not None}
+    pending = [name for name in squares if name not in rows]
+    if pending:
+        for name, row in zip(pending, _run(embedder, [squares[name] for name in pending]), strict=True):
+            _write(embedder, name, row)
+            rows[name] = row
+    return rows
+
+
+def _run(embedder: Embedder, squares: Sequence[np.ndarray]) -> np.ndarray:
+    import torch
+
+    batch: torch.Tensor = torch.stack([embedder.preprocess(Image.fromarray(square)) for square in squares])
+    with torch.inference_mode():
+        features = embedder.model.encode_image(batch.to(embedder.device), normalize=True)
+    return features.float().cpu().numpy()
+
+
+def _dimensions(embedder: Embedder) -> int:
+    return int(embedder.model.visual.output_dim)
+
+
+def _entry(embedder: Embedder, name: str) -> Path | None:
+    return embedder.cache / embedder.key[:16] / name[:2] / f"{name}.npy" if embedder.cache else None
+
+
+def _read(embedder: Embedder, name: str) -> np.ndarray | None:
+    path = _entry(embedder, name)
+    return np.load(path) if path and path.is_file() else None
+
+
+def _write(embedder: Embedder, name: str, row: np.ndarray) -> None:
+    path = _entry(embedder, name)
+    if path:
+        with atomic_file(path) as staging, staging.open("wb") as file:
+            np.save(file, row)
