@@ -47,8 +47,10 @@ def clip_similarity(images: np.ndarray, references: np.ndarray, *, samples: int 
     references have plain background. Differences between models on the same references mean more than its height;
     `reference_similarity` is what a perfect model would get.
 
-    The interval resamples images and references independently: it speaks about other seeds and prompts of the same
-    kind, and about other held-out pictures.
+    The interval resamples images and references independently: it speaks about other seeds for these prompts and about
+    other held-out pictures, not about other prompts. With few references it is too narrow: simulated with random
+    effects of pictures and references, "95 %" covered the truth in 93 % of cases with 10 references or more, 91 % with
+    5, 84 % with 3, 78 % with 2; with one it says nothing about references.
     """
     return _two_way(_cosines(images, references), samples, seed)
 

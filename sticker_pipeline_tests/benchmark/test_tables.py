@@ -66,8 +66,9 @@ def test_values_by_hand() -> None:
 def test_a_style_without_held_out_pictures_is_left_out_and_said() -> None:
     outcome = result()
     assert set(outcome.table["style"]) == {"sticker"}
-    assert len(outcome.left_out) == 1
+    assert len(outcome.left_out) == 2
     assert "'art' has no row" in outcome.left_out[0]
+    assert "'sticker': only 3 clips" in outcome.left_out[1]
 
 
 def test_one_held_out_clip_gives_model_rows_but_no_ceiling() -> None:
@@ -79,6 +80,11 @@ def test_one_held_out_clip_gives_model_rows_but_no_ceiling() -> None:
     )
     assert list(outcome.table[outcome.table.model == "reference"].metric) == ["nearest_training"]
     assert "only one clip is held out" in outcome.left_out[0]
+
+
+def test_enough_held_out_clips_need_no_remark() -> None:
+    references = {"art": References(np.array([X, Y, Z, X, Y]), list("abcde"))}
+    assert benchmark_table({"base": {"art": np.array([X, Y])}}, references, np.array([X]), samples=100).left_out == []
 
 
 def test_no_references_at_all_give_an_empty_table_of_the_same_shape() -> None:
