@@ -30,7 +30,7 @@ def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]
 
 def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
     """Columns reason (its kind, without details), rows, distinct_tags, examples (the most frequent tags)."""
-    kinds = dropped.assign(kind=dropped["reason"].str.partition(":")[0])
+    kinds = dropped.assign(kind=[reason.split(":")[0] for reason in dropped["reason"]])
     entries = [
         {
             "reason": kind,

@@ -1,0 +1,47 @@
+import math
+
+import pandas as pd
+
+from sticker_pipeline.tagging import summary
+
+TAGS = pd.DataFrame(
+    [("a", "smile", "general"), ("a", "general", "rating"), ("b", "smile", "general"), ("b", "cup", "general")],
+    columns=["frame_id", "tag", "category"],
+)
+CAPTIONS = pd.DataFrame({"frame_id": ["a", "b"], "caption": ["t", r"(t:1.2), star \(symbol\)"], "n_tags": [1, 2]})
+DROPPED = pd.DataFrame(
+    [
+        ("a", "smile", "rare: on 1 of at least 2 images"),
+        ("b", "smile", "rare: on 1 of at least 2 images"),
+        ("b", "cup", "rare: on 2 of at least 3 images"),
+        ("a", "general", "rating"),
+    ],
+    columns=["frame_id", "tag", "reason"],
+)
+
+
+def test_counts() -> None:
+    assert list(summary.tag_counts(TAGS).items()) == [("smile", 2), ("cup", 1)]
+    assert list(summary.caption_tag_counts(CAPTIONS).items()) == [("t", 2), ("star (symbol)", 1)]
+    assert summary.mean_tags(TAGS, CAPTIONS) == (1.5, 1.5)
+    assert all(math.isnan(value) for value in summary.mean_tags(TAGS[:0], CAPTIONS[:0]))
+
+
+def test_drop_reasons() -> None:
+    assert summary.drop_reasons(DROPPED).to_dict("records") == [
+        {"reason": "rare", "rows": 3, "distinct_tags": 2, "examples": "smile, cup"},
+        {"reason": "rating", "rows": 1, "distinct_tags": 1, "examples": "general"},
+    ]
+    assert list(summary.drop_reasons(DROPPED[:0]).columns) == ["reason", "rows", "distinct_tags", "examples"]
+
+
+def test_dropped_tags() -> None:
+    table = summary.dropped_tags(DROPPED, most=1)
+    assert table.to_dict("records") == [{"tag": "smile", "reason": "rare: on 1 of at least 2 images", "frames": 2}]
+
+
+def test_caption_sample_is_spread_over_the_table() -> None:
+    captions = pd.DataFrame({"frame_id": [str(i) for i in range(21)], "caption": "t", "n_tags": 1})
+    assert summary.caption_sample(captions, 3)["frame_id"].tolist() == ["0", "10", "20"]
+    assert len(summary.caption_sample(captions, 50)) == 21
+    assert summary.caption_sample(captions[:0]).empty

@@ -1,0 +1,239 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sticker_pipeline.tagging import wd14
+from sticker_pipeline.tagging.wd14 import Label, TaggerError, open_tagger, preprocess, scores
+from sticker_pipeline_tests.tagging.tiny_tagger import write_tagger
+
+# --- labels
+
+
+def test_labels_go_by_category_not_by_row(tmp_path: Path) -> None:
+    rows = (("long_hair", 0), ("a_(b)", 4), ("sensitive", 9), ("1girl", 0), ("general", 9))
+    labels = wd14.load_labels(write_tagger(tmp_path, rows=rows))
+    assert labels == (
+        Label("long hair", "general"),
+        Label("a (b)", "character"),
+        Label("sensitive", "rating"),
+        Label("1girl", "general"),
+        Label("general", "rating"),
+    )
+    columns = wd14.category_columns(labels)
+    assert {name: list(values) for name, values in columns.items()} == {
+        "general": [0, 3],
+        "character": [1],
+        "rating": [2, 4],
+    }
+
+
+KAOMOJI = "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||"
+
+
+@pytest.mark.parametrize("name", KAOMOJI.split(" "))
+def test_kaomoji_keep_their_underscores(name: str) -> None:
+    assert wd14.spelled(name) == name
+
+
+def test_other_underscores_become_spaces() -> None:
+    assert wd14.spelled("hand_on_own_cheek") == "hand on own cheek"
+    assert wd14.spelled("o_o_(eyes)") == "o o (eyes)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tag_id,name,category\n0,a,7\n", "line 2: category '7' of 'a'"),
+        ("tag_id,name\n0,a\n", "no column 'category'"),
+        ("tag_id,name,category\n0,a,0\n1,a,0\n", "'a' more than once"),
+        ("tag_id,name,category\n0,,0\n", "line 2: the tag has no name"),
+        ("tag_id,name,category\n0,a\n", "line 2: category ''"),
+    ],
+)
+def test_bad_labels_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "selected_tags.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(TaggerError, match=r"selected_tags\.csv") as caught:
+        wd14.load_labels(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_tags_that_look_like_missing_values_stay_text(tmp_path: Path) -> None:
+    rows = (("null", 0), ("nan", 0), ("none", 0), ("n/a", 0))
+    assert [label.name for label in wd14.load_labels(write_tagger(tmp_path, rows=rows))] == [
+        "null",
+        "nan",
+        "none",
+        "n/a",
+    ]
+
+
+# --- preprocessing
+
+
+def _picture(*rows: list[tuple[int, int, int, int]]) -> np.ndarray:
+    return np.array(rows, dtype=np.uint8)
+
+
+def test_channels_are_bgr_and_values_0_to_255() -> None:
+    result = preprocess(_picture([(10, 20, 30, 255)]), 1)
+    assert result.dtype == np.float32
+    assert result.tolist() == [[[30.0, 20.0, 10.0]]]
+
+
+def test_alpha_is_flattened_over_white() -> None:
+    picture = _picture([(0, 0, 0, 0), (0, 100, 200, 51)], [(0, 0, 0, 255), (255, 0, 0, 128)])
+    # 51/255 = 0.2: 0.2*(0, 100, 200) + 0.8*255 = (204, 224, 244); 128/255: 255*127/255 = 127
+    assert preprocess(picture, 2)[:, :, ::-1].tolist() == [
+        [[255, 255, 255], [204, 224, 244]],
+        [[0, 0, 0], [255, 127, 127]],
+    ]
+
+
+@pytest.mark.parametrize(("height", "width", "top", "left"), [(1, 3, 1, 0), (3, 1, 0, 1), (1, 4, 1, 0), (5, 2, 0, 1)])
+def test_white_padding_is_centred(height: int, width: int, top: int, left: int) -> None:
+    side = max(height, width)
+    picture = np.zeros((height, width, 4), dtype=np.uint8)
+    picture[:, :, 3] = 255
+    expected = np.full((side, side, 3), 255, dtype=np.float32)
+    expected[top : top + height, left : left + width] = 0
+    np.testing.assert_array_equal(preprocess(picture, side), expected)
+
+
+def test_no_resampling_where_the_size_already_fits() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
+    picture[:, :, 3] = 255
+    np.testing.assert_array_equal(preprocess(picture, 24), picture[:, :, 2::-1].astype(np.float32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 48), st.integers(0, 2**32 - 1))
+def test_equals_an_independent_implementation(height: int, width: int, size: int, seed: int) -> None:
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    side = max(height, width)
+    alpha = picture[:, :, 3:].astype(np.float64) / 255
+    flat = np.full((side, side, 3), 255, dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    blended = np.floor(picture[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5 + 1e-9)
+    flat[top : top + height, left : left + width] = blended
+    resized = np.asarray(Image.fromarray(flat).resize((size, size), Image.Resampling.BICUBIC)) if side != size else flat
+    np.testing.assert_array_equal(preprocess(picture, size), resized[:, :, [2, 1, 0]].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4), np.float32), np.zeros((0, 2, 4), np.uint8)]
+)
+def test_other_arrays_are_refused(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        preprocess(picture, 8)
+
+
+# --- the model
+
+
+def test_size_and_name_come_from_the_session(tmp_path: Path) -> None:
+    tagger = open_tagger(write_tagger(tmp_path, size=40), [wd14.CPU])
+    assert (tagger.size, tagger.input_name, tagger.single) == (40, "pixels", False)
+    assert tagger.provider == wd14.CPU
+    assert len(tagger.model_sha256) == 64
+
+
+def test_scores_are_the_channel_means(tmp_path: Path) -> None:
+    tagger = open_tagger(write_tagger(tmp_path))
+    batch = np.stack([np.full((40, 40, 3), (51, 102, 255), np.float32), np.zeros((40, 40, 3), np.float32)])
+    result = scores(tagger, batch)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, [[0.2, 0.4, 1.0, 0.2], [0, 0, 0, 0]], atol=1e-6)
+
+
+def test_a_model_for_one_picture_at_a_time_takes_batches(tmp_path: Path) -> None:
+    batch = np.random.default_rng(1).uniform(0, 255, (5, 40, 40, 3)).astype(np.float32)
+    one = open_tagger(write_tagger(tmp_path / "one", batch=1))
+    many = open_tagger(write_tagger(tmp_path / "many"))
+    assert one.single
+    np.testing.assert_allclose(scores(one, batch), scores(many, batch), atol=1e-5)
+
+
+@pytest.mark.parametrize(("weights", "scale"), [(None, 1.0), (-np.ones((3, 4)), 1 / 255), (np.full((3, 4), np.nan), 1)])
+def test_logits_are_refused(tmp_path: Path, weights: np.ndarray | None, scale: float) -> None:
+    tagger = open_tagger(write_tagger(tmp_path, weights=weights, scale=scale))
+    with pytest.raises(TaggerError, match=r"model\.onnx.*logits"):
+        scores(tagger, np.full((1, 40, 40, 3), 200, np.float32))
+
+
+def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TaggerError, match=r"model\.onnx is missing"):
+        open_tagger(tmp_path)
+    write_tagger(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(TaggerError, match=r"model\.onnx cannot be opened as an ONNX model"):
+        open_tagger(tmp_path)
+    (tmp_path / "selected_tags.csv").unlink()
+    with pytest.raises(TaggerError, match=r"selected_tags\.csv is missing"):
+        open_tagger(tmp_path)
+
+
+def test_other_contracts_are_refused_when_opening(tmp_path: Path) -> None:
+    with pytest.raises(TaggerError, match="reads one float32"):
+        open_tagger(write_tagger(tmp_path / "nchw", layout="NCHW"))
+    with pytest.raises(TaggerError, match="exactly 4 pictures"):
+        open_tagger(write_tagger(tmp_path / "four", batch=4))
+    with pytest.raises(TaggerError, match=r"gives 7 scores .* has 4 labels"):
+        open_tagger(write_tagger(tmp_path / "seven", weights=np.ones((3, 7))))
+
+
+def test_an_unavailable_provider_is_an_error_and_none_reports_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    folder = write_tagger(tmp_path)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CPU])
+    with pytest.raises(TaggerError, match="CUDAExecutionProvider"):
+        open_tagger(folder, [wd14.CUDA, wd14.CPU])
+    assert open_tagger(folder).provider == wd14.CPU
+
+
+def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    if wd14.CUDA in onnxruntime.get_available_providers():
+        pytest.skip("CUDA is here")
+    folder = write_tagger(tmp_path)
+    # onnxruntime warns and goes on with the CPU when a provider that it claims to have cannot start
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CUDA, wd14.CPU])
+    with pytest.raises(TaggerError, match=r"could not start|cannot be opened"):
+        open_tagger(folder, [wd14.CUDA])
+
+
+def test_threads_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tagger(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert open_tagger(folder).session.get_session_options().intra_op_num_threads == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert open_tagger(folder).session.get_session_options().intra_op_num_threads == 0
+
+
+def test_weights_beside_the_model_are_part_of_its_hash(tmp_path: Path) -> None:
+    folder = write_tagger(tmp_path)
+    alone = open_tagger(folder).model_sha256
+    (folder / "model.onnx.data").write_bytes(b"1")
+    first = open_tagger(folder).model_sha256
+    (folder / "model.onnx.data").write_bytes(b"2")
+    assert len({alone, first, open_tagger(folder).model_sha256}) == 3
+
+
+def test_the_shipped_tagger_keeps_the_contract(embedded_models: Path) -> None:
+    folder = embedded_models / "tagger"
+    if not (folder / "model.onnx").is_file():
+        pytest.skip(f"{folder} is not here")
+    tagger = open_tagger(folder, [wd14.CPU])
+    columns = wd14.category_columns(tagger.labels)
+    assert all(len(columns[name]) for name in ("general", "character", "rating"))
+    assert len(tagger.labels) >= 60
+    noise = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 4), dtype=np.uint8)
+    result = scores(tagger, np.stack([preprocess(one, tagger.size) for one in noise]))
+    assert result.shape == (3, len(tagger.labels))
