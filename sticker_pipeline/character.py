@@ -173,7 +173,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The field names of the model nested in `model` at `location` (dictionary keys and list indices are passed over)."""
+    """The field names of the model nested in `model` at `location`; dictionary keys and list indices are passed."""
     for part in location:
         field = model.model_fields.get(str(part))
         nested = _nested_model(field.annotation) if field else None

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -144,8 +144,8 @@ def _swap_in(staging: Path, final: Path) -> None:
     _finish_interrupted_swap(final)
     previous = _previous(final)
     if final.exists():
-        os.rename(final, previous)
-    os.rename(staging, final)
+        final.rename(previous)
+    staging.rename(final)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -156,7 +156,7 @@ def _finish_interrupted_swap(final: Path) -> None:
     if final.exists():
         shutil.rmtree(previous, ignore_errors=True)
     else:
-        os.rename(previous, final)
+        previous.rename(final)
 
 
 def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
@@ -166,12 +166,12 @@ def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, such as cache entries."""
+    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, as in caches."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         yield staging
-        os.replace(staging, path)
+        staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
 
@@ -195,3 +195,27 @@ def content_hash(value: Any) -> str:
     """Hex SHA-256 of `value` (JSON types) in canonical JSON: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
+    """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
+
+    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so.
+    """
+    try:
+        known = json.loads(memo.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        known = {}
+    fresh: dict[str, list[Any]] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+            entry = known.get(str(path))
+            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, file_sha256(path)]
+        except OSError:
+            continue
+    if fresh != known:
+        with atomic_file(memo) as staging:
+            staging.write_text(json.dumps(fresh), encoding="utf-8")
+    return {Path(path): entry[3] for path, entry in fresh.items()}

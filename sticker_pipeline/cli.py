@@ -1,0 +1,133 @@
+"""The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
+
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sticker_pipeline.character import CharacterError, check_name
+from sticker_pipeline.new_character import create
+
+CONSOLE = Console(highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
+
+
+@main.command()
+def demo() -> None:
+    """Draw the whole line for the demo characters and print the leaderboard (minutes on a laptop, no GPU)."""
+    from sticker_pipeline.embedded.roster import demo_characters
+
+    _update(tuple(demo_characters()))
+
+
+@main.command("update")
+@click.argument("names", nargs=-1)
+def update_command(names: tuple[str, ...]) -> None:
+    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    _update(names)
+
+
+@main.command("new-character")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--trigger", help="The made-up word that will call the character. Default: NAME_char.")
+@click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
+def new_character(name: str, folder: Path, trigger: str | None, link: bool) -> None:
+    """Make the character NAME from a FOLDER of GIFs and pictures."""
+    try:
+        check_name(name)
+        created = create(name, folder, _workspace_characters(), trigger or f"{name}_char", link=link)
+    except (CharacterError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    CONSOLE.print(f"[bold]{created.folder}[/] has {created.files} files in {', '.join(created.groups)}.")
+    for note in created.notes:
+        CONSOLE.print(f"  {note}")
+    CONSOLE.print(
+        f"\nNext:\n  1. look over [bold]{created.folder / 'character.yaml'}[/] (the trigger is {created.trigger!r})\n"
+        f"  2. sticker-pipeline update {name}\n"
+        "     or `make ui`, choose the job character_line, and materialize the partition of that name"
+    )
+
+
+@main.command()
+def doctor() -> None:
+    """Check folders, characters and models, and say what to mend."""
+    from dagster import DagsterInstance
+
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.profile import ProfileError, check_models
+
+    _dagster_home()
+    workspace = workspace_from_environment()
+    for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
+        CONSOLE.print(f"{label:12} {Path(path).absolute()}")
+    with DagsterInstance.get() as instance:  # also makes the run history's tables, before two processes try at once
+        CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
+    valid, problems = workspace.valid_characters()
+    for character, profile in valid:
+        try:
+            check_models(profile)
+            CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
+        except ProfileError as error:
+            problems.append(f"{character.name}: {error}")
+    for problem in problems:
+        CONSOLE.print(f"[red]problem[/]      {problem}")
+    if not valid:
+        CONSOLE.print("No character yet: sticker-pipeline new-character NAME FOLDER")
+
+
+def _update(names: tuple[str, ...]) -> None:
+    home = _dagster_home()
+    from dagster import DagsterInstance
+
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.update import update
+
+    workspace = workspace_from_environment()
+    valid, problems = workspace.valid_characters()
+    known = {character.name for character, _ in valid}
+    for problem in problems:
+        CONSOLE.print(f"[red]left out:[/] {problem}")
+    for name in names:
+        if name not in known:
+            raise click.ClickException(f"{name!r} is not a valid character of {Path(workspace.characters).absolute()}.")
+    chosen = [(character, profile) for character, profile in valid if not names or character.name in names]
+    if not chosen:
+        raise click.ClickException("No character yet: sticker-pipeline new-character NAME FOLDER")
+    with DagsterInstance.get() as instance:
+        fine = update(defs(), instance, workspace, chosen, CONSOLE)
+    _print_outcome(workspace, home)
+    if not fine or (problems and not names):
+        raise click.ClickException("Not every character went through; see above.")
+
+
+def _print_outcome(workspace, home: Path) -> None:  # type: ignore[no-untyped-def]
+    from sticker_pipeline.benchmark.tables import leaderboard_text
+    from sticker_pipeline.storage import ALL
+
+    artifact = workspace.store.find(ALL, "leaderboard")
+    if artifact is None:
+        return
+    CONSOLE.print(leaderboard_text(artifact.table()))
+    CONSOLE.print(f"\nPictures:  {workspace.store.root}/<character>/samples/")
+    CONSOLE.print(f"LoRA:      {workspace.store.root}/<character>/selected_lora/lora.safetensors")
+    CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
+
+
+def _workspace_characters() -> Path:
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    return Path(workspace_from_environment().characters).absolute()
+
+
+def _dagster_home() -> Path:
+    """DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too."""
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path(".dagster").absolute())))
+    home.mkdir(parents=True, exist_ok=True)
+    return home

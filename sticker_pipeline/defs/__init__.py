@@ -1,0 +1,1 @@
+"""The Dagster shell: reads inputs, calls a stage, attaches metadata. No domain logic, no heavy imports."""

@@ -1,0 +1,59 @@
+"""Asset of the stage `dataset`: what the trainer reads."""
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.dataset.manifest import training_set as make_training_set
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.storage import write_table
+
+SHEET_CELLS = 20
+
+
+@dg.asset(
+    deps=["frames", "frame_weights", "curated_tags", key("dataset")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="dataset",
+    kinds={"pandas", "parquet"},
+    owners=["team:dataset"],
+    description="Each kept frame with its caption and the probability with which it is drawn; whole clips are held out "
+    "as references that are never trained on.",
+)
+def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        frames = work.inputs["frames"].table()
+        rows = make_training_set(
+            frames,
+            work.inputs["frame_weights"].table(),
+            work.inputs["curated_tags"].table(),
+            work.character.settings.benchmark.holdout,
+            work.profile.resolution,
+        )
+        write_table(rows, work.staging)
+        clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
+        trained, held_out = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
+        return work.publish(
+            {
+                SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, "
+                f"{len(held_out)} of {clips.get('holdout', 0)} held out",
+                "train_frames": len(trained),
+                "holdout_frames": len(held_out),
+                "most_drawn": table(trained.sort_values("probability", ascending=False, kind="stable")),
+                "held_out": picture(_sheet(work, held_out), "held-out pictures"),
+                "trained_on": picture(_sheet(work, trained), "training pictures"),
+                **described(rows),
+            }
+        )
+
+
+def _sheet(work: Making, rows: pd.DataFrame) -> Image.Image:
+    folder = work.inputs["frames"].folder
+    chosen = rows.iloc[:: max(1, -(-len(rows) // SHEET_CELLS))]
+    return contact_sheet([Image.open(folder / name) for name in chosen["file"]], cell=84)

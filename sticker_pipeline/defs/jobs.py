@@ -1,0 +1,17 @@
+"""Jobs: selections of assets that a person starts as one."""
+
+import dagster as dg
+
+from sticker_pipeline.defs.partitions import CHARACTERS
+
+character_line = dg.define_asset_job(
+    "character_line",
+    selection=dg.AssetSelection.assets("raw_media").downstream() - dg.AssetSelection.assets("leaderboard"),
+    partitions_def=CHARACTERS,
+    description="One character, from its files to its benchmark table.",
+)
+leaderboard_table = dg.define_asset_job(
+    "leaderboard_table",
+    selection=dg.AssetSelection.assets("leaderboard"),
+    description="All characters' benchmark tables side by side.",
+)

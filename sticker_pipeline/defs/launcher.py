@@ -1,0 +1,156 @@
+"""Starts the trainer as a process of its own through Dagster Pipes, and never leaves one behind.
+
+The stock subprocess client signals only its direct child and never kills; here a supervisor owns the trainer's process
+group and ends it when the step is cancelled, fails or dies. Swap this resource to train on another machine.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import dagster as dg
+from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
+from pydantic import Field
+
+from sticker_pipeline.training.supervisor import GRACE_VARIABLE
+
+KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
+MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
+
+
+class TrainerFailed(Exception):
+    """The trainer ended with an error; the message ends with its own last words."""
+
+
+class TrainerLauncher(dg.ConfigurableResource):
+    """Runs the trainer on this machine."""
+
+    stop_grace_seconds: float = Field(
+        default=20.0, gt=0, description="for a checkpoint, after SIGINT and again after SIGTERM"
+    )
+
+    def train(
+        self,
+        context: dg.AssetExecutionContext,
+        arguments: Sequence[str],
+        on_progress: Callable[[Mapping[str, Any]], None],
+        module: str = "sticker_pipeline.training",
+    ) -> None:
+        """Run `python -m <module> <arguments>` to its end, calling `on_progress` with each progress message.
+
+        Raises TrainerFailed when it ends with an error. When this step is cancelled, the trainer is asked to save a
+        checkpoint, and no process of it is left when the cancellation goes on.
+        """
+        command = [
+            sys.executable,
+            "-m",
+            "sticker_pipeline.training.supervisor",
+            sys.executable,
+            "-m",
+            module,
+            *arguments,
+        ]
+        with open_pipes_session(
+            context=context,
+            context_injector=PipesTempFileContextInjector(),
+            message_reader=PipesTempFileMessageReader(),
+        ) as session:
+            environment = {
+                **os.environ,
+                **session.get_bootstrap_env_vars(),
+                GRACE_VARIABLE: str(self.stop_grace_seconds),
+                "PYTHONUNBUFFERED": "1",
+            }
+            # The supervisor gets a session of its own so that a Ctrl-C in the terminal reaches the trainer once, by us.
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
+            )
+            last_words: deque[bytes] = deque(maxlen=KEPT_LINES)
+            forwarding = threading.Thread(target=_forward, args=(process.stderr, last_words), daemon=True)
+            forwarding.start()
+            try:
+                _follow(process, session, on_progress)
+            finally:
+                _end(process)
+                forwarding.join()
+        if process.returncode != 0:
+            words = b"".join(last_words).decode(errors="replace").strip()
+            raise TrainerFailed(f"The trainer {_ending(process.returncode)}:\n{words}")
+
+
+def _follow(
+    process: subprocess.Popen[bytes], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """Hand on progress messages until the process ends."""
+    seen = 0
+    while True:
+        ended = process.poll() is not None
+        messages = session.get_custom_messages()
+        for message in messages[seen:]:
+            on_progress(message)
+        seen = len(messages)
+        if ended:
+            return
+        time.sleep(0.2)
+
+
+def _forward(stream: IO[bytes], last_lines: deque[bytes]) -> None:
+    """Copy a process's stderr to ours, line by line, remembering the last lines."""
+    for line in stream:
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+        last_lines.append(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the supervisor's input, which ends the trainer, and wait for it. Further signals do not cut this short."""
+    assert process.stdin is not None
+    process.stdin.close()
+    with _signals_ignored():
+        process.wait()
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _ending(code: int) -> str:
+    if code > 128:
+        return f"was ended by signal {code - 128} ({signal.Signals(code - 128).name})"
+    return f"ended with exit status {code}"
+
+
+def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[str, Any]], None]:
+    """A callback that shows the trainer's progress in the UI: an observation of the asset (step, loss: live curves)
+    and the run tag `progress`, both throttled."""
+    last = {"time": 0.0, "step": -1}
+
+    def observe(message: Mapping[str, Any]) -> None:
+        step, total = int(message["step"]), int(message["total_steps"])
+        due = time.monotonic() - last["time"] >= MIN_SECONDS_BETWEEN_OBSERVATIONS
+        if step == last["step"] or not (due or step == total):
+            return
+        last.update(time=time.monotonic(), step=step)
+        metadata = {key: value for key, value in message.items() if isinstance(value, int | float)}
+        context.log_event(
+            dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=metadata)
+        )
+        context.instance.add_run_tags(context.run_id, {"progress": f"{step}/{total}"})
+
+    return observe

@@ -1,0 +1,66 @@
+"""Loggers: what a run prints in a terminal."""
+
+import logging
+import time
+
+import dagster as dg
+from rich.console import Console
+
+SUMMARY = "summary"  # the metadata entry that says in one line what a step made
+
+
+@dg.logger(None, description="Progress of a run as a person reads it in a terminal.")
+def terminal(_: dg.InitLoggerContext) -> logging.Logger:
+    logger = logging.Logger("terminal", level=logging.INFO)
+    logger.addHandler(TerminalHandler(Console(highlight=False)))
+    return logger
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(loggers={"terminal": terminal})
+
+
+class TerminalHandler(logging.Handler):
+    """Prints steps, their progress and their summaries; everything else stays in Dagster's event log."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.started: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", {})
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
+        if event is None:
+            if meta.get("step_key"):
+                self.console.print(f"    {meta.get('orig_message')}", style="dim", markup=False)
+            return
+        match event.event_type:
+            case dg.DagsterEventType.STEP_START:
+                self.started[str(event.step_key)] = time.monotonic()
+                self.console.print(f"  [cyan]{event.step_key}[/]")
+            case dg.DagsterEventType.ASSET_MATERIALIZATION:
+                summary = event.materialization.metadata.get(SUMMARY)
+                seconds = time.monotonic() - self.started.get(str(event.step_key), time.monotonic())
+                self.console.print(f"    {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
+            case dg.DagsterEventType.ASSET_OBSERVATION:
+                text = progress_line(event.asset_observation_data.asset_observation)
+                self.console.print(f"    {text}", style="dim", markup=False)
+            case dg.DagsterEventType.STEP_FAILURE:
+                self.console.print(f"  [red]{event.step_key} failed:[/]")
+                self.console.print(f"    {innermost_message(event)}", markup=False)
+
+
+def progress_line(observation: dg.AssetObservation) -> str:
+    values = {key: value.value for key, value in observation.metadata.items()}
+    text = f"step {values.pop('step', '?')} of {values.pop('total_steps', '?')}"
+    return text + "".join(f"   {key} {value:.4g}" for key, value in values.items() if isinstance(value, int | float))
+
+
+def innermost_message(event: dg.DagsterEvent) -> str:
+    """What the stage itself said when a step failed, without Dagster's wrapping."""
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no message"

@@ -1,0 +1,162 @@
+"""What every asset step does around its stage: find the inputs, publish the artifact, report it to Dagster."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.defs.observed import PREFIX, section_value
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.pictures import embedded_markdown
+from sticker_pipeline.profile import Profile, check_models
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
+
+PREVIEW_ROWS = 20
+
+
+@dataclass
+class Making:
+    """One asset of one character in the making. Write files into `staging`; `publish` once."""
+
+    context: dg.AssetExecutionContext
+    store: ArtifactStore
+    character: Character
+    profile: Profile
+    staging: Path
+    inputs: dict[str, Artifact]
+    sections: dict[str, dict[str, Any]]
+    published: Artifact | None = field(default=None)
+
+    def publish(
+        self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
+    ) -> dg.MaterializeResult:
+        """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
+        versions |= {f"{PREFIX}/{name}": content_hash(value) for name, value in self.sections.items()}
+        asset = self.context.asset_key.to_user_string()
+        artifact = self.store.publish(
+            self.staging,
+            self.context.partition_key,
+            asset,
+            code_version=code_version(self.context),
+            inputs=versions,
+            settings=self.sections,
+            content=content,
+        )
+        return reported(artifact, metadata)
+
+
+@contextmanager
+def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[Making]:
+    """Open what the asset of `context` needs, as its `deps` name it: artifacts of the same character, and sections.
+
+    Raises CharacterError, ProfileError or StorageError, each saying what to mend, before any work is done.
+    """
+    character = workspace.character(context.partition_key)
+    profile = workspace.profile(character)
+    check_models(profile)
+    store = workspace.store
+    inputs, sections = {}, {}
+    for upstream in context.assets_def.asset_deps[context.asset_key]:
+        if upstream.path[0] == PREFIX:
+            sections[upstream.path[-1]] = section_value(upstream.path[-1], character, profile, store)
+        else:
+            inputs[upstream.path[-1]] = store.read(character.name, upstream.path[-1])
+    with store.writing(character.name, context.asset_key.path[-1]) as staging:
+        yield Making(context, store, character, profile, staging, inputs, sections)
+
+
+def code_version(context: dg.AssetExecutionContext) -> str:
+    version = context.assets_def.code_versions_by_key[context.asset_key]
+    assert version is not None, f"{context.asset_key} has no code_version"
+    return version
+
+
+def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
+    """The result of a step whose artifact is published."""
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(artifact.data_version),
+        metadata={**metadata, "dagster/uri": str(artifact.folder)},
+    )
+
+
+def current_inputs(
+    spec: dg.AssetSpec, scope: str, workspace: Workspace, character: Character | None, profile: Profile | None
+) -> dict[str, str | None]:
+    """The data versions that the asset would be made from now; None for an artifact that is not there."""
+    store = workspace.store
+    versions: dict[str, str | None] = {}
+    for dep in spec.deps:
+        name = dep.asset_key.path[-1]
+        if dep.asset_key.path[0] == PREFIX:
+            assert character is not None
+            assert profile is not None
+            value = section_value(name, character, profile, store)
+            versions[f"{PREFIX}/{name}"] = content_hash(value)
+        elif scope == ALL:
+            versions |= {f"{who}/{name}": store.read(who, name).data_version for who in characters_with(store, name)}
+        else:
+            found = store.find(scope, name)
+            versions[name] = found.data_version if found else None
+    return versions
+
+
+def characters_with(store: ArtifactStore, asset: str) -> list[str]:
+    """The characters that have the artifact `asset`, sorted."""
+    found = (path.parent.name for path in store.root.glob(f"[!_.]*/{asset}") if path.is_dir())
+    return sorted(name for name in found if store.find(name, asset))
+
+
+def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Mapping[str, str | None]) -> bool:
+    """Whether the published artifact was made by this code from these inputs: Dagster's own rule for staleness, read
+    from the artifacts themselves, so that it also holds when they or the run history were deleted."""
+    artifact = store.find(scope, spec.key.path[-1])
+    return artifact is not None and artifact.code_version == spec.code_version and artifact.inputs == dict(inputs)
+
+
+def picture(image: Image.Image, alt: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(embedded_markdown(image, alt))
+
+
+def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
+    """The first rows of a table, as the UI shows them; numbers keep four significant digits."""
+    shown = rows.head(most)
+    columns = [dg.TableColumn(str(name), _column_type(shown[name])) for name in shown.columns]
+    records = [
+        dg.TableRecord({str(key): _plain(value) for key, value in record.items()})
+        for record in shown.to_dict(orient="records")
+    ]
+    return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
+
+
+def column_schema(rows: pd.DataFrame) -> dg.TableSchema:
+    return dg.TableSchema(columns=[dg.TableColumn(str(name), _column_type(rows[name])) for name in rows.columns])
+
+
+def described(rows: pd.DataFrame) -> dict[str, Any]:
+    """The standard metadata of a table asset: row count and column types."""
+    return {"dagster/row_count": len(rows), "dagster/column_schema": column_schema(rows)}
+
+
+def _column_type(column: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "bool"
+    if pd.api.types.is_integer_dtype(column):
+        return "int"
+    return "float" if pd.api.types.is_float_dtype(column) else "string"
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    if value is None or value is pd.NA or value != value:
+        return None
+    if isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    return float(f"{value:.4g}") if isinstance(value, float) else str(value)

@@ -1,0 +1,117 @@
+"""Assets of the stage `media`: the inventory of a character's files, and their frames."""
+
+import time
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.media import frames as media_frames
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.storage import write_table
+
+SHEET_CELLS = 60
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class NoMedia(ValueError):
+    """A character without a single picture that can be used."""
+
+
+@dg.asset(
+    deps=[key("media")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="media",
+    kinds={"file", "parquet"},
+    owners=["team:dataset"],
+    description="Every file in the character's folder: taken, refused or passed over, and why.",
+)
+def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        inventory = scan(work.character.folder, work.character.groups.keys(), work.profile.media)
+        counts = inventory["status"].value_counts()
+        accepted = int(counts.get("accepted", 0))
+        if not accepted:
+            raise NoMedia(
+                f"{work.character.folder} holds no picture that can be used "
+                f"({len(inventory)} files looked at). Put GIFs and pictures into {', '.join(work.character.groups)}."
+            )
+        rejected = inventory[inventory["status"] == "rejected"]
+        for row in rejected.itertuples():
+            context.log.warning(f"{row.path}: {row.reason}")
+        write_table(inventory, work.staging)
+        return work.publish(
+            {
+                SUMMARY: f"{accepted} files taken, {len(rejected)} refused, {counts.get('ignored', 0)} passed over",
+                "accepted": accepted,
+                "rejected": len(rejected),
+                "files": table(inventory[["path", "format", "width", "height", "n_frames", "status", "reason"]]),
+                "refused": table(rejected[["path", "reason"]]),
+                **described(inventory),
+            }
+        )
+
+
+@dg.asset(
+    deps=[raw_media, key("frames")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="media",
+    kinds={"pillow", "parquet"},
+    owners=["team:dataset"],
+    description="Every file decoded into full-canvas RGBA frames; equal and nearly equal ones merged, useless ones "
+    "dropped with a reason.",
+)
+def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        inventory = work.inputs["raw_media"].table()
+        cache = work.store.cache("media")
+        decoded = _decode(work, inventory, cache)
+        rows = media_frames.frame_table(inventory, decoded, work.profile.media.near_duplicate_distance)
+        kept = rows[rows["kept"]]
+        if kept.empty:
+            raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")
+        media_frames.write_frame_files(rows, inventory, cache, work.staging)
+        write_table(rows, work.staging)
+        dropped = rows[~rows["kept"]]
+        return work.publish(
+            {
+                SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['clip_id'].nunique()} files",
+                "kept": len(kept),
+                "dropped": len(dropped),
+                "kept_frames": picture(_sheet(kept, work.staging), "kept frames"),
+                "why_dropped": table(dropped["reason"].value_counts().rename_axis("reason").reset_index(name="frames")),
+                **described(rows),
+            }
+        )
+
+
+def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
+    """Every accepted file's frames; what was decoded before comes from the cache."""
+    total = int((inventory["status"] == "accepted").sum())
+    decoded = {}
+    logged = time.monotonic()
+    for path, part in media_frames.decode_all(work.character.folder, inventory, cache, work.profile.media):
+        decoded[path] = part
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
+            work.context.log.info(f"{len(decoded)} of {total} files decoded")
+            logged = time.monotonic()
+    return decoded
+
+
+def _sheet(kept: pd.DataFrame, folder: Path) -> Image.Image:
+    """Kept frames spread evenly over the table, at most SHEET_CELLS."""
+    chosen = kept.iloc[:: max(1, -(-len(kept) // SHEET_CELLS))]
+    return contact_sheet(
+        [Image.open(folder / name) for name in chosen["file"]],
+        [path.rpartition("/")[2] for path in chosen["path"]],
+        cell=84,
+    )

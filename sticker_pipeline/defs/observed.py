@@ -1,0 +1,140 @@
+"""What a person gives, as the roots of the lineage: the media files, and the settings that decide each stage.
+
+Each is an external asset, partitioned by character, whose data version is the hash of exactly what the stages behind
+it use. So Dagster marks as stale what an edit really changes: a word in `curation:` leaves the frames alone, a new GIF
+changes one character. The folder sensor observes them; no stage logic belongs here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes
+
+PREFIX = "character"
+DATA_VERSION_TAG = "dagster/data_version"
+
+DESCRIPTIONS = {
+    "media": "The files in the character's folder, and which groups they belong to.",
+    "frames": "When two frames count as the same picture.",
+    "sampling": "Weighting mode, the share of each group, and the draws of an epoch.",
+    "tagging": "The tagger's file and its thresholds.",
+    "curation": "Trigger, learned tags and the `curation` section of character.yaml.",
+    "dataset": "What is held out, and how pictures are prepared.",
+    "training": "The base model's files and every training setting.",
+    "generation": "The base model's files, prompts, seeds and sampler.",
+    "benchmark": "The CLIP model's files, and how intervals are computed.",
+}
+
+SPECS = [
+    dg.AssetSpec(
+        dg.AssetKey([PREFIX, section]),
+        description=description,
+        group_name="character",
+        kinds={"yaml"} if section != "media" else {"file"},
+        owners=["team:characters"],
+        partitions_def=CHARACTERS,
+    )
+    for section, description in DESCRIPTIONS.items()
+]
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(assets=SPECS)
+
+
+def key(section: str) -> dg.AssetKey:
+    """The asset key of a section; stages name it in `deps`."""
+    return dg.AssetKey([PREFIX, section])
+
+
+def section_value(section: str, character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    """All that `section` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+    match section:
+        case "media":
+            files = media_files(character.folder)
+            hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json")
+            return {
+                "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
+                "groups": sorted(character.groups),
+                "limits": profile.media.model_dump(exclude={"near_duplicate_distance"}),
+            }
+        case "frames":
+            return {"near_duplicate_distance": profile.media.near_duplicate_distance}
+        case "sampling":
+            shares = {name: group.share for name, group in character.groups.items()}
+            draws = profile.training.draws_per_epoch
+            return {"mode": profile.sampling.mode, "shares": shares, "draws_per_epoch": draws}
+        case "tagging":
+            return {
+                "tagger": model_hash(profile.tagger, store),
+                **profile.tagging.model_dump(exclude={"batch_size"}),
+            }
+        case "curation":
+            learned = {name: group.learned for name, group in character.groups.items()}
+            return {
+                "trigger": character.trigger,
+                "learned": learned,
+                "curation": character.settings.curation.model_dump(mode="json"),
+            }
+        case "dataset":
+            return {
+                "holdout": character.settings.benchmark.holdout,
+                "resolution": profile.resolution,
+                "background": profile.background,
+            }
+        case "training":
+            return {"base": model_hash(profile.base, store), **profile.training.model_dump(mode="json")}
+        case "generation":
+            return {
+                "base": model_hash(profile.base, store),
+                "resolution": profile.resolution,
+                "styles": {name: group.style for name, group in character.groups.items()},
+                "prompts": character.settings.benchmark.prompts,
+                **profile.generation.model_dump(mode="json", exclude={"batch_size"}),
+                **profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
+            }
+        case "benchmark":
+            return {
+                "clip": model_hash(profile.clip, store),
+                "background": profile.background,
+                "bootstrap_samples": profile.benchmark.bootstrap_samples,
+            }
+        case _:
+            raise KeyError(section)
+
+
+def model_hash(folder: Path, store: ArtifactStore) -> str:
+    """One hash over the names and contents of a model's files; `missing` where there is no such folder."""
+    if not folder.is_dir():
+        return "missing"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = file_hashes(files, store.cache("hashes") / f"model-{content_hash(str(folder))[:16]}.json")
+    return content_hash({path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()})
+
+
+def observations(
+    character: Character, profile: Profile, store: ArtifactStore, known: dict[str, str]
+) -> Iterator[dg.AssetObservation]:
+    """An observation for each section whose version differs from `known` (asset key/partition -> version), which is
+    brought up to date."""
+    for section in DESCRIPTIONS:
+        value = section_value(section, character, profile, store)
+        version = content_hash(value)
+        name = f"{section}|{character.name}"
+        if known.get(name) == version:
+            continue
+        known[name] = version
+        yield dg.AssetObservation(
+            asset_key=key(section),
+            partition=character.name,
+            metadata={"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)},
+            tags={DATA_VERSION_TAG: version},
+        )

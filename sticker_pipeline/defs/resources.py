@@ -1,0 +1,63 @@
+"""The deployment: where characters, artifacts and models lie (STICKER_* variables), and how trainings are launched."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from sticker_pipeline.character import Character, CharacterError, character_folders, load_character
+from sticker_pipeline.defs.launcher import TrainerLauncher
+from sticker_pipeline.profile import Profile, ProfileError, character_profile
+from sticker_pipeline.storage import ArtifactStore
+
+
+class Workspace(dg.ConfigurableResource):
+    """The folders that this deployment works on."""
+
+    characters: str = Field(description="one folder per character, each with a character.yaml")
+    artifacts: str = Field(description="what the assets make; may be deleted, and is made again")
+    models: str = Field(description="base models, taggers and CLIPs")
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(Path(self.artifacts))
+
+    def character(self, name: str) -> Character:
+        """Raises CharacterError, saying what to mend."""
+        return load_character(Path(self.characters).absolute() / name)
+
+    def profile(self, character: Character) -> Profile:
+        """Raises ProfileError, saying what to mend."""
+        return character_profile(character, Path(self.models))
+
+    def valid_characters(self) -> tuple[list[tuple[Character, Profile]], list[str]]:
+        """Every character that can be worked on, and what is wrong with each of the others."""
+        valid, problems = [], []
+        for folder in character_folders(Path(self.characters).absolute()):
+            try:
+                character = load_character(folder)
+                valid.append((character, self.profile(character)))
+            except (CharacterError, ProfileError) as error:
+                problems.append(str(error))
+        return valid, problems
+
+
+def workspace_from_environment() -> Workspace:
+    return Workspace(
+        characters=os.environ.get("STICKER_CHARACTERS", "data/characters"),
+        artifacts=os.environ.get("STICKER_ARTIFACTS", "artifacts"),
+        models=os.environ.get("STICKER_MODELS", "data/models"),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(
+        resources={"workspace": workspace_from_environment(), "launcher": TrainerLauncher()},
+        # Each step is a process of its own, so that a step's GPU memory goes with it; forked from one that has loaded
+        # the definitions already, a step starts in a fraction of a second.
+        executor=dg.multiprocess_executor.configured(
+            {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}
+        ),
+    )

@@ -1,0 +1,48 @@
+"""Asset of the stage `sampling`: how often each frame is drawn."""
+
+import dagster as dg
+
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import described, making, picture, table
+from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.pictures import bar_chart
+from sticker_pipeline.sampling import weights
+from sticker_pipeline.storage import write_table
+
+
+@dg.asset(
+    deps=["frames", key("sampling")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="sampling",
+    kinds={"pandas", "parquet"},
+    owners=["team:dataset"],
+    description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
+    "long it is: its frames are nearly the same picture.",
+)
+def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        shares = {name: group.share for name, group in work.character.groups.items()}
+        rows = weights.frame_weights(
+            work.inputs["frames"].table(),
+            shares,
+            work.profile.sampling.mode,
+            work.profile.training.draws_per_epoch,
+        )
+        write_table(rows, work.staging)
+        groups, clips = weights.group_shares(rows), weights.clip_shares(rows)
+        by_clip = clips.sort_values("share", ascending=False, kind="stable")
+        effective = weights.effective_images(rows["probability"].to_numpy())
+        bars = dict(zip(by_clip["clip_id"], by_clip["share"], strict=True))
+        return work.publish(
+            {
+                SUMMARY: f"{len(rows)} frames of {len(clips)} clips count as {effective:.1f} equal images",
+                "effective_images": effective,
+                "groups": table(groups),
+                "clips": table(by_clip),
+                "shares": picture(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
+                **described(rows),
+            }
+        )

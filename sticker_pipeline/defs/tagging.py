@@ -1,0 +1,109 @@
+"""Assets of the stage `tagging`: what the tagger sees on each frame, and the captions made of it."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import described, making, picture, table
+from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.pictures import bar_chart
+from sticker_pipeline.storage import write_table
+from sticker_pipeline.tagging import summary
+from sticker_pipeline.tagging.curation import curate
+from sticker_pipeline.tagging.scoring import score_frames, tag_table
+from sticker_pipeline.tagging.wd14 import open_tagger
+
+
+@dg.asset(
+    deps=["frames", key("tagging")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="tagging",
+    kinds={"onnx", "parquet"},
+    owners=["team:dataset"],
+    pool="gpu",
+    description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
+)
+def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        frames = work.inputs["frames"].table()
+        frames = frames[frames["kept"]]
+        folder = work.inputs["frames"].folder
+        columns = (frames[name].tolist() for name in ("frame_id", "file", "pixel_sha256"))
+        files = {frame: (folder / file, pixels) for frame, file, pixels in zip(*columns, strict=True)}
+        tagger = open_tagger(work.profile.tagger)
+        settings = work.profile.tagging
+        scored = score_frames(files, tagger, work.store.cache("wd14"), settings.batch_size, _progress(context))
+        tags = tag_table(
+            list(files),
+            scored.scores,
+            tagger.labels,
+            general_threshold=settings.general_threshold,
+            character_threshold=settings.character_threshold,
+        )
+        write_table(tags, work.staging)
+        return work.publish(
+            {
+                SUMMARY: f"{len(files)} frames: {scored.computed} newly tagged, {scored.cached} from the cache",
+                "computed": scored.computed,
+                "from_cache": scored.cached,
+                "provider": tagger.provider,
+                "most_frequent": picture(
+                    bar_chart(summary.tag_counts(tags), title="what the tagger found", unit="frames"), "tags"
+                ),
+                "tags": table(tags),
+                **described(tags),
+            }
+        )
+
+
+@dg.asset(
+    deps=[wd14_tags, "frames", key("curation")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="tagging",
+    kinds={"pandas", "parquet"},
+    owners=["team:dataset"],
+    description="Captions with as few tags as possible, so that what is inherent in the character binds to its "
+    "trigger. Each dropped tag keeps its reason.",
+)
+def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        frames = work.inputs["frames"].table()
+        frames = frames[frames["kept"]]
+        tags = work.inputs["wd14_tags"].table()
+        character = work.character
+        curated = curate(tags, frames, character.groups, character.trigger, character.settings.curation)
+        write_table(curated.captions, work.staging)
+        write_table(curated.dropped, work.staging, "dropped.parquet")
+        before, after = summary.mean_tags(tags, curated.captions)
+        counts = summary.caption_tag_counts(curated.captions)
+        return work.publish(
+            {
+                SUMMARY: f"{before:.1f} tags per image became {after:.1f}",
+                "tags_before": before,
+                "tags_after": after,
+                "captions": table(summary.caption_sample(curated.captions)),
+                "why_dropped": table(summary.drop_reasons(curated.dropped)),
+                "dropped_tags": table(summary.dropped_tags(curated.dropped)),
+                "before": picture(
+                    bar_chart(summary.tag_counts(tags), title="before curation", unit="frames"), "tags before"
+                ),
+                "after": picture(bar_chart(counts, title="after curation", unit="captions"), "tags after"),
+                **described(curated.captions),
+            }
+        )
+
+
+def _progress(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:
+    """Logs about ten times, however many batches there are."""
+
+    def show(done: int, total: int) -> None:
+        step = max(1, total // 10)
+        if done == total or done // step > (done - 1) // step:
+            context.log.info(f"{done} of {total} pictures tagged")
+
+    return show

@@ -1,0 +1,143 @@
+"""Makes a character folder from a folder of media: sorts the files into groups and writes a commented character.yaml.
+
+Nothing that exists is overwritten, and the given folder is only read.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sticker_pipeline.character import FILE_NAME, CharacterError, check_name, load_character
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.header import is_picture, read_header
+from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.profile import MediaSettings
+
+GIFS, STICKERS = "gifs", "stickers"
+
+TEMPLATE = """\
+# {name}: what this character is called, and how its pictures are used.
+# Only `trigger` is required. A made-up word works best: one that the base model does not know yet.
+trigger: {trigger}
+
+# profile: embedded     # embedded (tiny models, any laptop) or sd15 (needs model files and a GPU)
+
+# Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;
+# `style` is sticker or art; `share` is how much a clip counts beside a clip of another group.
+groups:
+{groups}
+# curation:
+#   blacklist: []       # tags that are never written
+#   inherent: auto      # or a list: what the character always has, and the trigger should come to mean
+#   aliases: {{}}         # e.g. {{serafuku: school uniform}}
+#   weights: {{}}         # e.g. {{smile: 1.2}}
+#   min_images: 2       # a tag on fewer images is dropped
+
+# training: {{}}          # any training setting, e.g. {{epochs: 12, rank: 32}}
+
+# benchmark:
+#   holdout: 0.15       # share of each group's clips (or a list of files) that is never trained on
+#   prompts: []         # free attributes, e.g. ["smile, arms up", "crying"]
+"""
+
+
+@dataclass(frozen=True)
+class Created:
+    """What was made: the character's folder, how many files each group has, and remarks for the person."""
+
+    folder: Path
+    trigger: str
+    groups: dict[str, int]
+    notes: list[str]
+
+    @property
+    def files(self) -> int:
+        return sum(self.groups.values())
+
+
+def create(name: str, source: Path, characters: Path, trigger: str, *, link: bool = False) -> Created:
+    """Make `characters`/`name` from the media in `source`.
+
+    Subfolders of `source` become groups; loose files go to `gifs` when they move and to `stickers` when they do not.
+    With `link`, the files are symbolic links to the originals. The folder appears whole or not at all.
+    Raises CharacterError for a bad name or trigger, a character that exists, or a folder without media.
+    """
+    check_name(name)
+    target = characters / name
+    if target.exists():
+        raise CharacterError(f"{target} exists already; nothing was changed. Choose another name, or add files to it.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise CharacterError(f"{source} contains {characters}: choose a folder that holds only the character's media.")
+    plan, notes = _plan(source)
+    if not plan:
+        raise CharacterError(f"{source} holds no picture that can be read.")
+    characters.mkdir(parents=True, exist_ok=True)
+    staging = characters / f".{name}.{uuid.uuid4().hex[:8]}"
+    try:
+        for original, relative in plan.items():
+            _place(original, staging / relative, link=link)
+        counts = _count_groups(plan)
+        (staging / FILE_NAME).write_text(_yaml(name, trigger, list(counts)), encoding="utf-8")
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    try:
+        load_character(target)
+    except CharacterError:
+        shutil.rmtree(target)
+        raise
+    return Created(target, trigger, counts, notes)
+
+
+def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
+    """Where each usable file goes, relative to the character's folder; and a note for each file left out."""
+    plan: dict[Path, Path] = {}
+    notes = []
+    limits = MediaSettings()
+    for path in media_files(source):
+        relative = path.relative_to(source)
+        try:
+            data = path.read_bytes()
+            if not is_picture(data):
+                if len(relative.parts) > 1:
+                    plan[path] = relative  # a caption, a licence: stays beside its picture; the inventory judges it
+                continue
+            header = read_header(data, limits)
+        except (MediaError, OSError) as error:
+            notes.append(f"left out: {relative}: {error}")
+            continue
+        loose = Path(GIFS if header.n_frames > 1 else STICKERS) / relative
+        plan[path] = relative if len(relative.parts) > 1 else loose
+    return {path: relative for path, relative in plan.items() if _has_pictures(relative.parts[0], plan)}, notes
+
+
+def _has_pictures(group: str, plan: dict[Path, Path]) -> bool:
+    def pictures() -> Iterator[bool]:
+        for path, relative in plan.items():
+            if relative.parts[0] == group:
+                with path.open("rb") as file:
+                    yield is_picture(file.read(64))
+
+    return any(pictures())
+
+
+def _place(original: Path, target: Path, *, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        target.symlink_to(original.resolve())
+    else:
+        shutil.copy2(original, target)
+
+
+def _count_groups(plan: dict[Path, Path]) -> dict[str, int]:
+    names = sorted({relative.parts[0] for relative in plan.values()})
+    return {name: sum(relative.parts[0] == name for relative in plan.values()) for name in names}
+
+
+def _yaml(name: str, trigger: str, groups: list[str]) -> str:
+    lines = "".join(
+        f"  {group}: {{learned: [], style: {'art' if group == 'art' else 'sticker'}}}\n" for group in groups
+    )
+    return TEMPLATE.format(name=name, trigger=trigger, groups=lines)

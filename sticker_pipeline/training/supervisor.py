@@ -1,0 +1,68 @@
+"""Runs a command so that it cannot outlive whoever started it. Standard library only; nothing about training.
+
+    python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a pipe as standard input
+
+The command runs in a process group of its own. When the pipe closes, because the starter wants the command to stop or
+because the starter is gone (however it died), the group gets SIGINT, then SIGTERM, then SIGKILL, each with a grace
+period to save a checkpoint in. A pipe is used rather than a parent-death signal because it works on every Unix, for
+every thread of the starter, and for the command's own children.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+GRACE_VARIABLE = "STICKER_STOP_GRACE_SECONDS"
+DEFAULT_GRACE_SECONDS = 20.0  # for each of SIGINT and SIGTERM: one training step and a checkpoint on a slow disk
+
+
+def run(command: Sequence[str], grace_seconds: float) -> int:
+    """Run `command` until it ends or standard input closes; returns its exit status (128 + n when ended by signal n).
+
+    No process of its group is alive when this returns.
+    """
+    # Signals to the supervisor itself (a Ctrl-C in the terminal, a `kill`) end the command in the same way.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+    while process.poll() is None:
+        if stop.wait(0.1):
+            _stop_group(process, grace_seconds)
+    _signal_group(process.pid, signal.SIGKILL)  # children that the command left behind
+    code = process.returncode
+    return code if code >= 0 else 128 - code
+
+
+def _wait_for_end_of_input(stop: threading.Event) -> None:
+    while os.read(0, 1024):
+        continue
+    stop.set()
+
+
+def _stop_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _signal_group(process.pid, number)
+        deadline = time.monotonic() + grace_seconds
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                return
+            time.sleep(0.05)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return  # the whole group has ended
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], float(os.environ.get(GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))))

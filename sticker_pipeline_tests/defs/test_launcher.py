@@ -1,0 +1,62 @@
+"""No live process remains, and a checkpoint exists, however a training step ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+STEP = "sticker_pipeline_tests.defs.step_process"
+STUBBORN = "sticker_pipeline_tests.defs.stubborn_trainer"
+
+
+@contextmanager
+def started_step(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, list[psutil.Process]]]:
+    """The step process once its trainer has reported progress, with every process below it."""
+    with log.open("w") as out:
+        step = subprocess.Popen([sys.executable, "-m", STEP, *arguments], stdout=out, stderr=out)
+        family: list[psutil.Process] = []
+        try:
+            deadline = time.monotonic() + 120
+            while "progress" not in log.read_text():
+                assert step.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.1)
+            family = psutil.Process(step.pid).children(recursive=True)
+            yield step, family
+        finally:
+            for process in [*family, step]:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            step.wait()
+
+
+def assert_all_end(family: list[psutil.Process], seconds: float) -> None:
+    _, alive = psutil.wait_procs(family, timeout=seconds)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("behaviour", ["ignore-int", "ignore-all"])
+def test_stubborn_trainer_and_its_child_end(tmp_path: Path, behaviour: str, ending: signal.Signals) -> None:
+    with started_step(tmp_path / "log", STUBBORN, "1", behaviour, str(tmp_path)) as (step, family):
+        assert len(family) >= 3  # supervisor, trainer, the trainer's child
+        os.kill(step.pid, ending)
+        step.wait(timeout=30)
+        assert_all_end(family, 15)
+    assert (tmp_path / "checkpoint").exists()
+
+
+def test_trainer_that_fails_fails_the_step(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", STEP, "sticker_pipeline.training", "1", str(tmp_path / "no_such_spec.json")]
+    step = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert step.returncode == 1
+    assert "TrainerFailed" in step.stderr + step.stdout
+    assert "no_such_spec.json" in step.stderr + step.stdout

@@ -1,0 +1,98 @@
+"""What character.yaml may say, and the sentences a person gets for what it may not."""
+
+from pathlib import Path
+
+import pytest
+
+from sticker_pipeline.character import CharacterError, Group, character_folders, load_character
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for group in ("gifs", "stickers", "art", "rivals", ".hidden"):
+        (tmp_path / "luma" / group).mkdir(parents=True)
+    return tmp_path / "luma"
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "character.yaml").write_text(text)
+    return folder
+
+
+def test_only_the_trigger_is_required(folder: Path) -> None:
+    character = load_character(write(folder, "trigger: luma_char\n"))
+    assert character.trigger == "luma_char"
+    assert character.groups == {"art": Group(style="art"), "gifs": Group(), "stickers": Group()}
+    assert character.settings.benchmark.holdout == 0.15
+
+
+def test_every_key_of_the_design(folder: Path) -> None:
+    text = """
+trigger: hsr_luma
+profile: embedded
+groups:
+  gifs: {learned: [hsr_sticker]}
+  stickers: {learned: [hsr_sticker], share: 2.0}
+  art: {style: art}
+curation: {blacklist: [a], inherent: auto, aliases: {serafuku: school uniform}, weights: {smile: 1.2}, min_images: 2}
+training: {preset: recipe, rank: 8}
+benchmark:
+  holdout: [stickers/a.png]
+  prompts: [smile]
+  rivals: [{name: tensorart, lora: rivals/other.safetensors, trigger: luma}]
+"""
+    settings = load_character(write(folder, text)).settings
+    assert settings.groups["stickers"].share == 2.0
+    assert settings.curation.aliases == {"serafuku": "school uniform"}
+    assert settings.benchmark.holdout == ["stickers/a.png"]
+    assert settings.benchmark.rivals[0].strength == 1.0
+
+
+def test_sections_whose_lines_are_all_commented_out_are_defaults(folder: Path) -> None:
+    character = load_character(write(folder, "trigger: a\ngroups:\n  gifs:\ncuration:\nbenchmark:\n"))
+    assert character.groups == {"gifs": Group()}
+    assert character.settings.curation.inherent == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("profile: embedded\n", ["character.yaml", "'trigger' is missing", "trigger: my_made_up_word"]),
+        ("triger: a\n", ["unknown key 'triger'", "Did you mean 'trigger'"]),
+        ("trigger: a\ncuration: {blaklist: [x]}\n", ["'curation.blaklist'", "Did you mean 'blacklist'"]),
+        ("trigger: a\ngroups: {gifs: {lerned: [x]}}\n", ["'groups.gifs.lerned'", "Did you mean 'learned'"]),
+        ("trigger: a\ngroups: {gfis: {}}\n", ["groups.gfis", "no folder", "Did you mean 'gifs'"]),
+        ("trigger: two words\n", ["'trigger' = 'two words'"]),
+        ("trigger: a\ngroups: {gifs: {share: -1}}\n", ["groups.gifs.share", "greater than 0"]),
+        ("trigger: [\n", ["not valid YAML"]),
+        ("", ["must hold keys"]),
+    ],
+)
+def test_a_fault_is_named_with_its_file_and_key(folder: Path, text: str, sentences: list[str]) -> None:
+    with pytest.raises(CharacterError) as error:
+        load_character(write(folder, text))
+    for sentence in ["character.yaml", *sentences]:
+        assert sentence in str(error.value)
+
+
+def test_a_folder_without_settings_or_media_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "luma").mkdir()
+    with pytest.raises(CharacterError, match="is missing"):
+        load_character(tmp_path / "luma")
+    with pytest.raises(CharacterError, match="no media folder"):
+        load_character(write(tmp_path / "luma", "trigger: a\n"))
+
+
+@pytest.mark.parametrize("name", ["Luma", "-luma", "lu ma", "lumä", ".luma"])
+def test_names_that_could_leave_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "gifs").mkdir(parents=True)
+    with pytest.raises(CharacterError, match="cannot be a character's name"):
+        load_character(write(tmp_path / name, "trigger: a\n"))
+
+
+def test_character_folders_are_those_with_a_character_yaml(folder: Path) -> None:
+    (folder.parent / "not_a_character").mkdir()
+    assert list(character_folders(folder.parent)) == []
+    write(folder, "trigger: a\n")
+    assert list(character_folders(folder.parent)) == [folder]
+    assert list(character_folders(folder.parent / "missing")) == []

@@ -1,0 +1,51 @@
+"""Loading the definitions is cheap, and they are what the design says."""
+
+import itertools
+import subprocess
+import sys
+import time
+
+import dagster as dg
+import pytest
+
+from sticker_pipeline.definitions import defs
+
+LINE = [
+    "raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
+    "samples", "benchmark",
+]  # fmt: skip
+HEAVY = ["torch", "diffusers", "transformers", "open_clip", "onnxruntime", "peft", "accelerate", "matplotlib", "skia"]
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return defs()
+
+
+def test_loading_imports_nothing_heavy_and_takes_under_four_seconds() -> None:
+    code = (
+        "import sys; from sticker_pipeline.definitions import defs; defs();"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    started = time.monotonic()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+    assert time.monotonic() - started < 4
+
+
+def test_the_line_of_assets(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+    graph = definitions.resolve_asset_graph()
+    made = [key.to_user_string() for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+    assert set(made) == {*LINE, "leaderboard"}
+    for before, after in itertools.pairwise(LINE):
+        assert made.index(before) < made.index(after)
+
+
+def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description and spec.owners and spec.kinds and spec.group_name != "default", spec.key
+        if spec.key.path[0] != "character":
+            assert spec.code_version, spec.key
+        is_across = spec.key.path == ["leaderboard"]
+        assert (spec.partitions_def is None) == is_across, spec.key

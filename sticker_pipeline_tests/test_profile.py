@@ -1,0 +1,70 @@
+"""Profiles, overrides, and what is said of missing models."""
+
+from pathlib import Path
+
+import pytest
+
+from sticker_pipeline.character import load_character
+from sticker_pipeline.profile import (
+    MODEL_FILES,
+    PROFILES,
+    SETTINGS_VARIABLE,
+    ProfileError,
+    character_profile,
+    check_models,
+    load_profile,
+    profile_name,
+)
+
+
+def character_with(folder: Path, text: str):  # type: ignore[no-untyped-def]
+    (folder / "luma" / "gifs").mkdir(parents=True, exist_ok=True)
+    (folder / "luma" / "character.yaml").write_text(text)
+    return load_character(folder / "luma")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_valid_and_absolute(name: str) -> None:
+    profile = load_profile(name, Path("models"))
+    assert profile.base.is_absolute()
+    assert set(profile.benchmark.prompts) == set(profile.benchmark.style_tags) == {"sticker", "art"}
+
+
+def test_the_recipe_is_the_default_of_real_models() -> None:
+    training = load_profile("sd15", Path("models")).training
+    assert (training.preset, training.epochs, training.cycles, training.warmup_fraction) == ("recipe", 8, 4, 0.1)
+    assert training.learning_rate_unet == training.learning_rate_text_encoder == 1e-5
+
+
+def test_where_a_profile_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SETTINGS_VARIABLE, raising=False)
+    assert profile_name(character_with(tmp_path, "trigger: a\n")) == "embedded"
+    monkeypatch.setenv(SETTINGS_VARIABLE, "sd15")
+    assert profile_name(character_with(tmp_path, "trigger: a\n")) == "sd15"
+    assert profile_name(character_with(tmp_path, "trigger: a\nprofile: embedded\n")) == "embedded"
+    with pytest.raises(ProfileError, match=r"no profile 'sd16'.*embedded, sd15"):
+        character_profile(character_with(tmp_path, "trigger: a\nprofile: sd16\n"), tmp_path)
+
+
+def test_training_overrides_are_checked(tmp_path: Path) -> None:
+    character = character_with(tmp_path, "trigger: a\ntraining: {rank: 3}\n")
+    profile = character_profile(character, tmp_path)
+    assert profile.training.rank == 3
+    assert profile.training.epochs == load_profile("embedded", tmp_path).training.epochs
+    for text, sentence in [("{rnk: 3}", "Did you mean 'rank'"), ("{rank: 0}", "greater than or equal to 1")]:
+        with pytest.raises(ProfileError, match=sentence) as error:
+            character_profile(character_with(tmp_path, f"trigger: a\ntraining: {text}\n"), tmp_path)
+        assert "character.yaml: training" in str(error.value)
+
+
+def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
+    profile = load_profile("embedded", tmp_path)
+    for part, names in MODEL_FILES.items():
+        for name in names:
+            with pytest.raises(ProfileError) as error:
+                check_models(profile)
+            path = getattr(profile, part) / name
+            assert str(path) in str(error.value)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+    check_models(profile)

@@ -1,0 +1,90 @@
+"""Artifacts appear whole or not at all, versions follow content, hashes are remembered only while they hold."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sticker_pipeline import storage
+from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_hashes, file_sha256, write_table
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def publish(store: ArtifactStore, text: str, log: str = "") -> Artifact:
+    with store.writing("luma", "frames") as staging:
+        write_table(pd.DataFrame({"x": [1, 2]}), staging)
+        (staging / "text").write_text(text)
+        (staging / "log").write_text(log)
+        return store.publish(
+            staging, "luma", "frames", code_version="7", inputs={"raw_media": "v"}, settings={"a": 1},
+            content=lambda name: name != "log",
+        )  # fmt: skip
+
+
+def test_an_artifact_says_what_it_is_made_of(store: ArtifactStore) -> None:
+    artifact = publish(store, "one")
+    assert artifact == store.read("luma", "frames")
+    assert artifact.table()["x"].tolist() == [1, 2]
+    assert artifact.inputs == {"raw_media": "v"}
+    assert artifact.files["text"]["sha256"] == file_sha256(artifact.folder / "text")
+    manifest = json.loads((artifact.folder / storage.MANIFEST).read_text())
+    assert manifest["software"]["torch"]
+
+
+def test_the_data_version_follows_the_content_and_nothing_else(store: ArtifactStore) -> None:
+    one, again, other = publish(store, "one", "slow"), publish(store, "one", "fast"), publish(store, "two", "fast")
+    assert one.data_version == again.data_version != other.data_version
+
+
+def test_a_failed_step_leaves_the_earlier_artifact(store: ArtifactStore) -> None:
+    before = publish(store, "one")
+    with pytest.raises(RuntimeError), store.writing("luma", "frames") as staging:
+        (staging / "text").write_text("half")
+        raise RuntimeError
+    assert store.read("luma", "frames") == before
+    assert [path.name for path in (store.root / "luma").iterdir()] == ["frames"]
+
+
+@pytest.mark.parametrize("died_after", ["first rename", "second rename"])
+def test_a_crash_between_the_renames_loses_nothing(store: ArtifactStore, died_after: str) -> None:
+    artifact = publish(store, "one")
+    previous = storage._previous(artifact.folder)
+    artifact.folder.rename(previous)
+    if died_after == "second rename":
+        publish(ArtifactStore(store.root / "elsewhere"), "two").folder.rename(artifact.folder)
+    expected = "two" if died_after == "second rename" else "one"
+    assert (store.read("luma", "frames").folder / "text").read_text() == expected
+    assert not previous.exists()
+
+
+def test_what_is_missing_is_said_with_what_to_do(store: ArtifactStore) -> None:
+    assert store.find("luma", "frames") is None
+    with pytest.raises(StorageError, match="materialize 'frames' of 'luma' first"):
+        store.read("luma", "frames")
+    with pytest.raises(StorageError, match="only folders on this machine"):
+        ArtifactStore(Path("s3://bucket/x"))
+
+
+def test_file_hashes_read_a_file_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.write_text(file.name)
+    memo = tmp_path / "memo.json"
+    expected = {file: file_sha256(file) for file in files}
+    assert file_hashes([*files, tmp_path / "gone"], memo) == expected
+    read: list[Path] = []
+    monkeypatch.setattr(storage, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    assert file_hashes(files, memo) == expected
+    assert read == []
+    files[1].write_text("B")  # the same size: time tells
+    os.utime(files[1], ns=(1, 1))
+    assert file_hashes(files, memo)[files[1]] != expected[files[1]]
+    assert read == [files[1]]
+    memo.write_text("not JSON")
+    assert file_hashes(files[:1], memo) == {files[0]: expected[files[0]]}
