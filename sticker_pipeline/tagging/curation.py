@@ -3,7 +3,7 @@
 What tags mean is data in categories.csv and implications.csv; how a caption is written belongs to `captions`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ INHERENT_SHARE = 0.5
 RATING = "rating"
 CHARACTER = "character tag of the tagger"
 BLACKLISTED = "blacklisted"
+LISTED = "inherent: listed"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def curate(
     """
     _check_input(tags, frames, groups)
     rows = _coded(tags, frames)
-    for mark in (_mark_unwanted, _mark_implied, _mark_inherent, _mark_rare):
-        mark(rows, frames, curation)
+    _mark_unwanted(rows, curation)
+    _mark_implied(rows)
+    _mark_inherent(rows, frames, curation)
+    _mark_rare(rows, frames, curation)
     kept = _kept_names(rows, groups, frames, trigger, curation)
     captions = _captions(kept, frames, groups, trigger, curation)
     dropped = rows.table.loc[rows.reason != "", ["frame_id", "tag"]].assign(reason=rows.reason[rows.reason != ""])
@@ -112,20 +115,20 @@ def _coded(tags: pd.DataFrame, frames: pd.DataFrame) -> _Rows:
     return _Rows(table, frame, tag, [str(name) for name in names], np.full(len(table), "", dtype=object))
 
 
-def _drop(rows: _Rows, which: np.ndarray, reasons: object) -> None:
-    """Give `reasons` (one text, or one for each True of `which`) to rows that are still alive."""
-    rows.reason[which] = reasons
+def _is_one_of(rows: _Rows, tags: Iterable[str]) -> np.ndarray:
+    """For each row (bool [rows]) whether its tag is one of `tags`, which may be spelled with underscores."""
+    wanted = {spelled(tag) for tag in tags}
+    return np.array([name in wanted for name in rows.names], dtype=bool)[rows.tag]
 
 
-def _mark_unwanted(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+def _mark_unwanted(rows: _Rows, curation: Curation) -> None:
     category = rows.table["category"].to_numpy()
-    unwanted = {spelled(tag) for tag in curation.blacklist}
-    _drop(rows, category == "character", CHARACTER)
-    _drop(rows, category == "rating", RATING)
-    _drop(rows, rows.alive & np.array([name in unwanted for name in rows.names], dtype=bool)[rows.tag], BLACKLISTED)
+    rows.reason[category == "character"] = CHARACTER
+    rows.reason[category == "rating"] = RATING
+    rows.reason[rows.alive & _is_one_of(rows, curation.blacklist)] = BLACKLISTED
 
 
-def _mark_implied(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
+def _mark_implied(rows: _Rows) -> None:
     """Drop what another tag alive on the same frame implies, naming the best-scored one that is itself not implied."""
     code = {name: number for number, name in enumerate(rows.names)}
     pairs = [(code[name], code[other]) for name in rows.names for other in implied_by(name) if other in code]
@@ -148,8 +151,7 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
     """Drop the traits that the person listed, or those that the character mostly has. The share counts a trait as seen
     where a more specific tag stood for it, so that `very long hair` on some pictures does not hide `long hair`."""
     if curation.inherent != "auto":
-        listed = {spelled(tag) for tag in curation.inherent}
-        _drop(rows, rows.alive & np.array([name in listed for name in rows.names], bool)[rows.tag], "inherent: listed")
+        rows.reason[rows.alive & _is_one_of(rows, curation.inherent)] = LISTED
         return
     seen = rows.alive | np.array([reason.startswith("implied") for reason in rows.reason], dtype=bool)
     share = _clip_share(rows, frames, seen)
@@ -157,7 +159,7 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
     inherent &= share >= INHERENT_SHARE
     texts = np.array([f"inherent: on {100 * value:.0f} % of the images" for value in share], dtype=object)
     which = rows.alive & inherent[rows.tag]
-    _drop(rows, which, texts[rows.tag[which]])
+    rows.reason[which] = texts[rows.tag[which]]
 
 
 def _clip_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
@@ -165,7 +167,7 @@ def _clip_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarr
     clip, clips = pd.factorize(frames["clip_id"])
     each = 1.0 / np.bincount(clip, minlength=len(clips))[clip] / max(1, len(clips))
     sums = np.bincount(rows.tag[seen], weights=each[rows.frame[seen]], minlength=len(rows.names))
-    return np.round(sums, 12)  # 0.1 * 5 clips is exactly one half again
+    return np.round(sums, 12)  # five times 0.1 is one half again
 
 
 def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
@@ -176,7 +178,7 @@ def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
     count = np.bincount(seen["tag"], minlength=len(rows.names))
     texts = np.array([f"rare: on {n} of at least {curation.min_images} images" for n in count], dtype=object)
     which = alive & (count < curation.min_images)[rows.tag]
-    _drop(rows, which, texts[rows.tag[which]])
+    rows.reason[which] = texts[rows.tag[which]]
 
 
 def _kept_names(

@@ -2,7 +2,6 @@ import pytest
 
 from sticker_pipeline.embedded.scene import VOCABULARY
 from sticker_pipeline.tagging.categories import ORDER, category_of, known_category, read_rows
-from sticker_pipeline.tagging.words import head_endings, pattern
 
 ROWS = read_rows("categories.csv")
 
@@ -60,23 +59,3 @@ def test_categories_by_rule(tag: str, kind: str, inherent: bool) -> None:
 def test_unknown_tags_come_last() -> None:
     assert known_category("something nobody described") is None
     assert category_of("something nobody described").rank == len(ROWS)
-
-
-@pytest.mark.parametrize(
-    ("tag", "endings"),
-    [
-        ("white dress shirt", ["dress shirt", "shirt"]),
-        ("sweater", []),
-        ("mole under left eye", ["mole"]),
-        ("short hair with long locks", ["short hair", "hair"]),
-        ("from behind", []),
-    ],
-)
-def test_head_endings(tag: str, endings: list[str]) -> None:
-    assert head_endings(tag) == endings
-
-
-def test_only_the_star_is_special_in_patterns() -> None:
-    assert pattern("* (?)").fullmatch("a b (?)")
-    assert not pattern("* (?)").fullmatch(" (?)")
-    assert not pattern("a.c").fullmatch("abc")

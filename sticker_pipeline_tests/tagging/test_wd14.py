@@ -207,6 +207,7 @@ def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CUDA, wd14.CPU])
     with pytest.raises(TaggerError, match=r"could not start|cannot be opened"):
         open_tagger(folder, [wd14.CUDA])
+    assert open_tagger(folder).provider == wd14.CPU
 
 
 def test_threads_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
