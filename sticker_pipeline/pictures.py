@@ -6,6 +6,7 @@ Only the drawing belongs here; which pictures a stage shows is the stage's choic
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,12 +48,14 @@ def contact_sheet(
 def labelled_grid(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
 ) -> Image.Image:
-    """A grid of pictures with a name on each row and column; `images[row][column]`."""
-    left, top = 84, 16
+    """A grid of pictures with a name on each row and column (up to three lines long); `images[row][column]`. A row may
+    be shorter than the columns."""
+    names = ["\n".join(textwrap.wrap(name, max(1, cell // 6), max_lines=3, placeholder="…")) for name in columns]
+    left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
     pen = ImageDraw.Draw(sheet)
-    for number, name in enumerate(columns):
-        pen.text((left + number * (cell + 4) + 2, 2), name[: cell // 6], fill=(60, 60, 70))
+    for number, name in enumerate(names):
+        pen.multiline_text((left + number * (cell + 4) + 2, 2), name, fill=(60, 60, 70), spacing=1)
     for row, name in enumerate(rows):
         pen.text((2, top + row * (cell + 4) + cell // 2 - 6), name[:13], fill=(60, 60, 70))
         for column, image in enumerate(images[row]):
@@ -94,7 +97,7 @@ def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str
         axes.plot([low, high], [number, number], color="#b9b4f7", linewidth=5, solid_capstyle="round")
         axes.plot([mean], [number], "o", color="#4a3fd0")
     axes.set_yticks(range(len(rows)), [_plain(name[:40]) for name in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.set_title(_plain(title), fontsize=10)
     axes.set_xlabel(unit, fontsize=9)
     return _rendered(figure)

@@ -76,6 +76,15 @@ def test_labelled_grid_shows_rows_and_columns_over_white() -> None:
     assert (labels[16:116] < 200).any() and (labels[116:] < 200).any()
 
 
+def test_long_column_names_take_lines_of_their_own() -> None:
+    grid = labelled_grid(["r"], ["sticker: open mouth, arms up", "x"], [[square(RED), square(BLUE)]])
+    assert grid.size == (284, 4 + 2 * 12 + 100)
+    assert grid.getpixel((84 + 50, 28 + 50)) == RED
+    assert (np.asarray(grid)[16:28, 84:184] < 200).any()
+    assert labelled_grid(["r"], ["word " * 50], [[square(RED)]]).height == 4 + 3 * 12 + 100
+    assert labelled_grid([], [], []).size == (84, 16)
+
+
 def test_bars_with_names_alike_in_their_first_letters_stay_apart() -> None:
     def bars(values: dict[str, float]) -> int:
         violet = (np.asarray(bar_chart(values, title="t", unit="u")) == (0x7A, 0x6F, 0xF0)).all(axis=2).any(axis=1)
