@@ -1,0 +1,412 @@
+"""Draws the three demo characters' folders: GIFs, stickers, art and character.yaml, as a person would collect them.
+
+Who the characters are is `roster`'s, how they look is `drawing`'s; here is what each folder holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.embedded.drawing import draw
+from sticker_pipeline.embedded.gif_file import Patch, changes, encode_gif, over_first, quantise, whole_content
+from sticker_pipeline.embedded.roster import demo_characters
+from sticker_pipeline.embedded.scene import HELD_PROPS, Identity, Scene
+
+RECORD = ".drawn.json"
+"""Which files under the folder were drawn by us (path -> sha256): what may be replaced when drawing again."""
+
+SEED = 7
+"""The seed of the files under data/characters."""
+
+N_STICKERS = 16
+N_ART = 10
+
+
+# --- what there is to draw -------------------------------------------------------------------------------------------
+
+# name, expression, pose, view, gaze (True: to the side), prop
+_STICKERS: tuple[tuple[str, str, str, str, bool, str], ...] = (
+    ("hello", "open mouth", "waving", "upper body", False, "none"),
+    ("hooray", "^_^", "arms up", "full body", False, "star (symbol)"),
+    ("love", "^_^", "hand on own cheek", "upper body", False, "heart"),
+    ("grumpy", "angry", "crossed arms", "upper body", False, "anger vein"),
+    ("huh", "surprised", "arms at sides", "portrait", False, "?"),
+    ("what", "surprised", "arms up", "upper body", False, "!"),
+    ("sob", "crying", "arms at sides", "portrait", False, "none"),
+    ("miss_you", "sad", "arms behind back", "full body", True, "none"),
+    ("goodnight", "closed eyes", "hand on own cheek", "portrait", False, "zzz"),
+    ("tea_time", "closed eyes", "holding", "upper body", False, "cup"),
+    ("for_you", "blush", "holding", "upper body", False, "flower"),
+    ("yummy", "tongue out", "holding", "portrait", False, "ice cream"),
+    ("peace", "one eye closed", "v", "upper body", False, "none"),
+    ("oops", "tongue out", "arms behind back", "full body", True, "sweatdrop"),
+    ("la_la_la", "open mouth", "hands on own hips", "full body", True, "musical note"),
+    ("haha", ">_<", "arms at sides", "portrait", False, "none"),
+    ("ready", "smile", "hands on own hips", "full body", False, "none"),
+    ("reading", "smile", "holding", "full body", True, "book"),
+    ("party", "open mouth", "holding", "full body", False, "balloon"),
+    ("um", "blush", "arms behind back", "upper body", True, "speech bubble"),
+    ("no_way", "angry", "arms up", "full body", False, "none"),
+    ("hmm", "sad", "hand on own cheek", "portrait", True, "speech bubble"),
+)
+
+# name, expression, pose, view, gaze, prop, background, width, height
+_ART: tuple[tuple[str, str, str, str, bool, str, str, int, int], ...] = (
+    ("by_the_sea", "smile", "arms behind back", "full body", True, "none", "ocean", 320, 240),
+    ("spring", "^_^", "holding", "upper body", False, "flower", "cherry blossoms", 240, 320),
+    ("first_snow", "surprised", "hands on own hips", "full body", False, "none", "snowing", 256, 256),
+    ("stargazing", "open mouth", "arms up", "full body", False, "none", "starry sky", 320, 240),
+    ("evening", "closed eyes", "crossed arms", "upper body", False, "none", "sunset", 256, 256),
+    ("meadow", "one eye closed", "waving", "full body", False, "none", "outdoors", 320, 240),
+    ("at_home", "blush", "holding", "upper body", False, "cup", "indoors", 240, 320),
+    ("in_blue", "smile", "v", "upper body", False, "none", "blue background", 256, 256),
+    ("in_pink", "tongue out", "hand on own cheek", "portrait", False, "heart", "pink background", 256, 256),
+    ("in_yellow", ">_<", "arms up", "upper body", False, "star (symbol)", "yellow background", 240, 320),
+    ("in_green", "angry", "crossed arms", "full body", False, "none", "green background", 320, 240),
+    ("in_violet", "sad", "arms at sides", "portrait", True, "none", "purple background", 256, 256),
+    ("model_sheet", "smile", "arms at sides", "full body", False, "none", "white background", 240, 320),
+    ("story_time", "open mouth", "holding", "upper body", False, "book", "indoors", 320, 240),
+)
+
+_GROWN_ON = (256, 192, 224, 240)  # sticker sizes in pixels, taken in turn
+_STILL_FORMATS = ("png", "webp", "png")
+_ART_FORMATS = ("png", "jpg", "webp")
+
+PROMPTS = (
+    "smile, arms up, full body",
+    "open mouth, waving, upper body",
+    "angry, crossed arms, upper body",
+    "crying, arms at sides, portrait",
+    "closed eyes, hand on own cheek, portrait",
+    "surprised, full body, !",
+    "one eye closed, v, upper body",
+    "blush, holding, upper body, flower",
+)
+"""Free attributes that the benchmark asks for; who is drawn comes from the trigger."""
+
+_STORIES = {
+    "pip_comet": "Pip Comet delivers messages between the stars, and never takes the headphones off.",
+    "bram_thistle": "Bram Thistle guards a hedge that nobody has ever attacked. He is ready all the same.",
+    "velvet_moth": "Velvet Moth runs a tea room for things that come out at night.",
+}
+
+
+# --- the folders -----------------------------------------------------------------------------------------------------
+
+
+def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
+    """Write the three demo characters' folders into `folder` (usually data/characters).
+
+    The same seed and library versions give the same bytes. Files of other people in those folders stay; files that an
+    earlier call wrote are replaced, and removed when they are no longer drawn.
+
+    Returns:
+        The files of the three characters, sorted.
+
+    Raises:
+        FileExistsError: a file stands in the way that this function did not write, or that was changed since; nothing
+            has been written then.
+    """
+    drawn = {
+        f"{name}/{path}": content
+        for index, (name, identity) in enumerate(demo_characters().items())
+        for path, content in _character_files(name, identity, index, np.random.default_rng([seed, index]))
+    }
+    record_file = folder / RECORD
+    record: dict[str, str] = json.loads(record_file.read_text(encoding="utf-8")) if record_file.exists() else {}
+    _refuse_strangers(folder, drawn, record)
+    for path in sorted(set(record) - set(drawn)):
+        _remove_if_ours(folder / path, record[path])
+    for path, content in drawn.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    hashes = {path: _sha256(content) for path, content in sorted(drawn.items())}
+    record_file.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
+    return [folder / path for path in sorted(drawn)]
+
+
+def _refuse_strangers(folder: Path, drawn: dict[str, bytes], record: dict[str, str]) -> None:
+    """Raise FileExistsError if a file to be written exists, and is neither as recorded nor as it will be."""
+    strangers = []
+    for path, content in drawn.items():
+        target = folder / path
+        if target.exists() and _sha256(target.read_bytes()) not in (record.get(path), _sha256(content)):
+            strangers.append(str(target))
+    if strangers:
+        raise FileExistsError(
+            f"{', '.join(strangers)}: not as the demo drawing left it, so it is yours. Move it elsewhere or delete it, "
+            "and draw again."
+        )
+
+
+def _remove_if_ours(path: Path, sha256: str) -> None:
+    if path.exists() and _sha256(path.read_bytes()) == sha256:
+        path.unlink()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _character_files(
+    name: str, identity: Identity, index: int, rng: np.random.Generator
+) -> Iterator[tuple[str, bytes]]:
+    """Every file of one character: path inside its folder, content."""
+    yield "character.yaml", character_yaml(name).encode()
+    for animation in GIFS:
+        frames = quantise([draw(scene, animation.size) for scene in animation.scenes(identity)], animation.colours)
+        yield (
+            f"gifs/{animation.name}.gif",
+            encode_gif(frames, animation.delays(len(frames)), animation.store, animation.local_palettes),
+        )
+    yield from _animated_sticker(identity, index)
+    yield from _stickers(identity, rng)
+    yield from _art(identity, rng)
+
+
+def character_yaml(name: str) -> str:
+    """The text of a demo character's character.yaml."""
+    word = name.replace("_", "")
+    prompts = "\n".join(f"    - {json.dumps(prompt)}" for prompt in PROMPTS)
+    return f"""\
+# {_STORIES[name]}
+# Drawn by this project: original, nobody else's. `make models` draws these files again.
+
+# The word that will mean this character. Made up, so that the base model has no idea of it yet.
+trigger: skv_{word}
+
+# Each subfolder with media is a group. `learned` tags follow the trigger in each caption of the group.
+groups:
+  gifs:
+    learned: [{word}_sticker]
+  stickers:
+    learned: [{word}_sticker]
+    share: 1.0          # how much one clip counts here beside a clip of another group
+  art:
+    style: art          # compared with art, never with stickers
+
+curation:
+  inherent: auto        # tags that this character nearly always has go into the trigger
+
+benchmark:
+  holdout: 0.25         # share of each group's clips that is never trained on, but compared with
+  prompts:              # what new pictures are asked to show
+{prompts}
+"""
+
+
+# --- animations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Animation:
+    """One GIF of each character: which scenes it shows, and how its file stores them."""
+
+    name: str
+    size: int
+    colours: int
+    n_frames: int
+    delay: int  # hundredths of a second
+    hold: int  # delay of the last frame
+    store: Callable[..., list[Patch]]
+    local_palettes: bool
+    scene_at: Callable[[Identity, float], Scene]
+
+    def scenes(self, identity: Identity) -> list[Scene]:
+        """The scene of each frame; time runs from 0 (first) to just below 1, where it begins anew."""
+        return [self.scene_at(identity, index / self.n_frames) for index in range(self.n_frames)]
+
+    def delays(self, n_frames: int) -> list[int]:
+        """Of each frame, in hundredths of a second."""
+        return [self.delay] * (n_frames - 1) + [self.hold]
+
+
+def _wave(time: float, beats: float = 1.0) -> float:
+    """-1…1, `beats` times per loop."""
+    return math.sin(2 * math.pi * beats * time)
+
+
+def _pulse(time: float, middle: float, width: float) -> float:
+    """0…1: a smooth bump of half-width `width` around `middle`."""
+    away = abs(time - middle) / width
+    return 0.0 if away >= 1 else 0.5 + 0.5 * math.cos(math.pi * away)
+
+
+def _talk(identity: Identity, time: float) -> Scene:
+    """Speaks and blinks; nothing else moves, so that later frames hold only the face."""
+    speech = max(0.0, _wave(time, 2))
+    return Scene(identity, view="portrait", mouth_open=speech, blink=_pulse(time, 0.75, 0.2))
+
+
+def _greet(identity: Identity, time: float) -> Scene:
+    """Waves an arm."""
+    return Scene(
+        identity,
+        expression="open mouth",
+        pose="waving",
+        view="upper body",
+        swing=1.6 * _wave(time, 2),
+        sway=_wave(time),
+        bob=0.6 * _wave(time, 2),
+        tilt=4 * _wave(time),
+        mouth_open=0.5 + 0.5 * _wave(time, 2),
+    )
+
+
+def _in_love(identity: Identity, time: float) -> Scene:
+    """Stands still, while a heart comes and goes."""
+    shown = 0.15 < time < 0.85
+    return Scene(
+        identity,
+        expression="smile",
+        pose="hands on own hips",
+        prop="heart" if shown else "none",
+        sway=0.0,
+        blink=_pulse(time, 0.08, 0.07) + _pulse(time, 0.55, 0.07),
+        mouth_open=0.6 * _pulse(time, 0.5, 0.3),
+    )
+
+
+def _dance(identity: Identity, time: float) -> Scene:
+    """Dances, with a face for each quarter of the loop."""
+    quarter = int(4 * time)
+    return Scene(
+        identity,
+        expression=("smile", "^_^", "open mouth", ">_<")[quarter],
+        pose=("hands on own hips", "arms up", "v", "arms up")[quarter],
+        view="full body",
+        bob=_wave(time, 8),
+        swing=1.5 * _wave(time, 8),
+        sway=_wave(time, 4),
+        tilt=6 * _wave(time, 4),
+        rotation=5 * _wave(time, 2),
+        x_offset=0.05 * _wave(time, 2),
+        y_offset=-0.02 * abs(_wave(time, 4)),
+        scale=0.92,
+        mouth_open=0.5 + 0.5 * _wave(time, 8),
+    )
+
+
+GIFS = (
+    Animation("talk", 176, 95, 8, 12, 12, changes, False, _talk),
+    Animation("greet", 192, 127, 14, 8, 8, whole_content, False, _greet),
+    Animation("in_love", 160, 95, 30, 7, 80, over_first, False, _in_love),
+    Animation("dance", 168, 95, 60, 4, 4, changes, True, _dance),
+)
+
+
+def _cheer(identity: Identity, time: float) -> Scene:
+    """Jumps for joy."""
+    return Scene(
+        identity,
+        expression="^_^",
+        pose="arms up",
+        view="full body",
+        scale=0.9,
+        y_offset=-0.07 * abs(_wave(time)),
+        swing=2 * _wave(time, 2),
+        sway=_wave(time, 2),
+    )
+
+
+def _animated_sticker(identity: Identity, index: int) -> Iterator[tuple[str, bytes]]:
+    """Twelve frames with soft edges, which a GIF cannot hold: as APNG, or as WebP for every second character."""
+    frames = [Image.fromarray(draw(_cheer(identity, step / 12), 192)) for step in range(12)]
+    buffer = io.BytesIO()
+    common = {"save_all": True, "append_images": frames[1:], "duration": 70, "loop": 0}
+    if index % 2:
+        frames[0].save(buffer, "WEBP", quality=80, method=4, minimize_size=True, **common)
+        yield "stickers/cheer.webp", buffer.getvalue()
+    else:
+        frames[0].save(buffer, "PNG", **common)
+        yield "stickers/cheer.png", buffer.getvalue()
+
+
+# --- stills ----------------------------------------------------------------------------------------------------------
+
+
+def _lively(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with head, hair and arms as they happen to be."""
+    return replace(
+        scene,
+        tilt=float(rng.uniform(-7, 7)),
+        swing=float(rng.uniform(-1, 1)),
+        sway=float(rng.uniform(-1, 1)),
+        rotation=float(rng.uniform(-3, 3)),
+        backdrop=float(rng.random()),
+    )
+
+
+def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Stills on transparency; one is there twice under two names, one again slightly otherwise, as collections are."""
+    chosen = sorted(rng.choice(len(_STICKERS), N_STICKERS, replace=False).tolist())
+    for place, number in enumerate(chosen):
+        name, expression, pose, view, aside, prop = _STICKERS[number]
+        scene = _lively(rng, _still(identity, expression, pose, view, aside, prop))
+        kind = _STILL_FORMATS[place % len(_STILL_FORMATS)]
+        folder = "stickers/props" if prop in HELD_PROPS else "stickers"
+        content = _encode_still(draw(scene, _GROWN_ON[place % len(_GROWN_ON)]), kind)
+        yield f"{folder}/{name}.{kind}", content
+        if place == 1:
+            yield f"stickers/{name}_copy.{kind}", content
+        if place == 2:
+            again = draw(replace(scene, tilt=scene.tilt + 0.4), 208)
+            yield f"stickers/{name}_resized.webp", _encode_still(again, "webp")
+
+
+def _art(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Pictures with backgrounds, in three shapes and three formats."""
+    chosen = sorted(rng.choice(len(_ART), N_ART, replace=False).tolist())
+    for place, number in enumerate(chosen):
+        name, expression, pose, view, aside, prop, background, width, height = _ART[number]
+        still = _still(identity, expression, pose, view, aside, prop, background)
+        kind = _ART_FORMATS[place % len(_ART_FORMATS)]
+        yield f"art/{name}.{kind}", _encode_still(_draw_in(_lively(rng, still), width, height), kind)
+
+
+def _still(
+    identity: Identity, expression: str, pose: str, view: str, aside: bool, prop: str, background: str | None = None
+) -> Scene:
+    return Scene(
+        identity,
+        expression=expression,
+        pose=pose,
+        view=view,
+        gaze="looking to the side" if aside else "looking at viewer",
+        prop=prop,
+        background=background or "transparent background",
+        style="art" if background else "sticker",
+    )
+
+
+def _draw_in(scene: Scene, width: int, height: int) -> np.ndarray:
+    """uint8 [height, width, 4]: the scene cut to a shape; in a wide one the figure is made to fit its height."""
+    side = max(width, height)
+    share = height / side
+    if share < 1:
+        scene = replace(scene, scale=scene.scale * share, y_offset=scene.y_offset - (1 - share) / 2)
+    left, top = (side - width) // 2, (side - height) // 2
+    return draw(scene, side)[top : top + height, left : left + width]
+
+
+def _encode_still(rgba: np.ndarray, kind: str) -> bytes:
+    """`rgba` as a file: `png` and `webp` keep transparency, `jpg` must be opaque."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(rgba))
+    if kind == "png":
+        image.save(buffer, "PNG", optimize=True)
+    elif kind == "webp":
+        image.save(buffer, "WEBP", quality=88, method=4)
+    else:
+        image.convert("RGB").save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
