@@ -33,14 +33,16 @@ def main(arguments: list[str]) -> int:
 def _train(spec: TrainingSpec) -> int:
     with stop_requests() as stop, open_progress() as progress:
         # Only now: these take ten seconds to load, and the spec is known to be good.
-        from sticker_pipeline.training.train import TrainingDiverged, train
+        from sticker_pipeline.training.lora_file import LoraError
+        from sticker_pipeline.training.step import TrainingDiverged
+        from sticker_pipeline.training.train import train
 
         try:
             checkpoint = train(spec, progress, stop)
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             return interruption.exit_code
-        except TrainingDiverged as error:
+        except (TrainingDiverged, LoraError) as error:
             print(error, file=sys.stderr)
             return 1
         progress.note(f"done: {checkpoint}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sticker_pipeline.storage import atomic_file
 
@@ -99,10 +99,10 @@ def adaptable_modules(
     *,
     family: str = "sd15",
     attention_only: bool = False,
-) -> dict[str, "torch.nn.Module"]:
+) -> dict[str, Any]:
     """The modules that a LoRA of `family` may change, by kohya name, in the order of the module trees."""
     rows = [row for row in TABLE[family] if row.attention or not attention_only]
-    found: dict[str, torch.nn.Module] = {}
+    found: dict[str, Any] = {}
     for model, tree in (("unet", unet), ("text_encoder", text_encoder)):
         if tree is None:
             continue
@@ -144,7 +144,7 @@ def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
     """Write a LoRA file in one rename. Matrices get `precision`; alphas stay float32, so that they are exact.
 
     `sshs_model_hash`, `sshs_legacy_hash` and `modelspec.hash_sha256` are added to the metadata. Equal input gives equal
-    bytes: the file holds no time and no path.
+    bytes: the file holds no time and no path. Raises LoraError for values that are not finite in this precision.
     """
     import torch
 
@@ -155,6 +155,8 @@ def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
             adapter.up.detach().to("cpu", getattr(torch, precision)).contiguous(),
             torch.tensor(adapter.alpha, dtype=torch.float32),
         )
+        if not all(value.isfinite().all() for value in values):
+            raise LoraError(f"{path}: not written: {key} holds infinities or no numbers in {precision}.")
         tensors |= {f"{key}.{part}": value for part, value in zip(_PARTS, values, strict=True)}
     hashes = _hashes(tensors, lora.metadata)
     with atomic_file(path) as staging:
@@ -209,10 +211,11 @@ def _refuse_pickle(path: Path) -> None:
         raise LoraError(f"{path}: there is no such file.")
     with path.open("rb") as file:
         start = file.read(9)
+    if start[8:9] == b"{":  # behind the header's length, whose first byte may be any, comes its JSON
+        return
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise LoraError(f"{path} is a pickle checkpoint, which can run code when loaded. Use a .safetensors file.")
-    if start[8:9] != b"{":
-        raise LoraError(f"{path} is not a safetensors file.")
+    raise LoraError(f"{path} is not a safetensors file.")
 
 
 def _adapters(tensors: Mapping[str, "torch.Tensor"], family: str, path: Path) -> dict[str, Adapter]:

@@ -74,57 +74,45 @@ def _check_tokenizer(base: Path, tokenizer: Any, expected: int) -> None:
         )
 
 
-def add_adapters(models: Models, settings: TrainingSettings, family: str) -> dict[str, torch.nn.Module]:
+def add_adapters(models: Models, settings: TrainingSettings, family: str) -> dict[str, Any]:
     """Put a fresh float32 LoRA into each module that `settings` name; returns peft's LoRA layers by kohya name.
 
     Adapters begin as no change at all (up = 0; down uniform, seeded by settings.seed). A text encoder whose learning
     rate is 0 gets none.
     """
     text_encoder = models.text_encoder if settings.learning_rate_text_encoder > 0 else None
+    attention_only = settings.targets == "attention"
+    targets = set(adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only).values())
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for model in filter(None, (models.unet, text_encoder)):
-            _inject(model, settings, family)
-    layers = adaptable_modules(models.unet, text_encoder, family=family, attention_only=settings.targets == "attention")
+            _inject(model, [path for path, module in model.named_modules() if module in targets], settings)
+    layers = adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only)
     for layer in layers.values():
         for part in (layer.lora_A, layer.lora_B):
             part[ADAPTER].float()
     return layers
 
 
-def _inject(model: Any, settings: TrainingSettings, family: str) -> None:
-    is_text_encoder = isinstance(model, CLIPTextModel)
-    empty = torch.nn.Module()
-    chosen = adaptable_modules(
-        empty if is_text_encoder else model,
-        model if is_text_encoder else None,
-        family=family,
-        attention_only=settings.targets == "attention",
-    )
-    wanted = set(chosen.values())
-    paths = [path for path, module in model.named_modules() if module in wanted]
+def _inject(model: Any, paths: list[str], settings: TrainingSettings) -> None:
     config = peft.LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, init_lora_weights=True, target_modules=paths
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type] # any positive number
+        lora_dropout=0.0,
+        init_lora_weights=True,
+        target_modules=paths,
     )
     peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     model.eval()
 
 
-def adapters_of(layers: dict[str, torch.nn.Module]) -> dict[str, Adapter]:
+def adapters_of(layers: dict[str, Any]) -> dict[str, Adapter]:
     """The adapters in peft's LoRA `layers` as a LoRA file holds them (sharing the memory of the trained weights)."""
     found = {}
     for key, layer in layers.items():
-        down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight  # type: ignore[union-attr,index]
-        adapter = Adapter(down.detach(), up.detach(), float(layer.lora_alpha[ADAPTER]))  # type: ignore[union-attr,index]
-        if not math.isclose(layer.scaling[ADAPTER], adapter.alpha / adapter.rank):  # type: ignore[union-attr,index,arg-type]
-            raise RuntimeError(f"{key}: peft scales by {layer.scaling[ADAPTER]}, a LoRA file would not.")  # type: ignore[union-attr,index]
+        down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        adapter = Adapter(down.detach(), up.detach(), float(layer.lora_alpha[ADAPTER]))
+        if not math.isclose(layer.scaling[ADAPTER], adapter.alpha / adapter.rank):
+            raise RuntimeError(f"{key}: peft scales by {layer.scaling[ADAPTER]}, a LoRA file would not.")
         found[key] = adapter
     return found
-
-
-def token_ids(tokenizer: Any, captions: list[str]) -> torch.Tensor:
-    """int64[n, length]: captions cut and padded to the length that the text encoder was made for."""
-    encoded = tokenizer(
-        captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
-    )
-    return encoded.input_ids

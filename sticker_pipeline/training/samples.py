@@ -56,7 +56,7 @@ def sample_pictures(
 
 def _pipeline(models: Models, spec: TrainingSpec) -> Any:
     """The models in training as a pipeline: it shares their weights and holds nothing of its own."""
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         unet=models.unet,
         text_encoder=models.text_encoder,
         tokenizer=models.tokenizer,

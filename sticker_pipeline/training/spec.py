@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from PIL import ImageColor
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sticker_pipeline.character import describe_problems
 from sticker_pipeline.profile import GenerationSettings, Strict, TrainingSettings
@@ -42,6 +43,12 @@ class TrainingSpec(Strict):
     sample_prompts: list[str] = Field(default_factory=list, description="a picture of each is drawn after every epoch")
     sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")
     generation: GenerationSettings = GenerationSettings()
+
+    @field_validator("background")
+    @classmethod
+    def _background_is_a_colour(cls, name: str) -> str:
+        ImageColor.getrgb(name)  # raises ValueError
+        return name
 
     @model_validator(mode="after")
     def _draws_are_stated(self) -> "TrainingSpec":

@@ -43,6 +43,7 @@ def test_every_effective_value_is_in_the_file(tmp_path: Path) -> None:
         ("{", ["line 1 is not JSON"]),
         (json.dumps(values(resolutoin=96)), ["unknown key 'resolutoin'", "Did you mean 'resolution'?"]),
         (json.dumps(values(resolution=99)), ["'resolution' = 99"]),
+        (json.dumps(values(background="wihte")), ["'background' = 'wihte'", "unknown color"]),
         (json.dumps(values(settings={"draws_per_epoch": 4, "rnak": 8})), ["'settings.rnak'", "Did you mean 'rank'?"]),
         (json.dumps(values(settings={})), ["draws_per_epoch must be a number"]),
         (json.dumps({k: v for k, v in values().items() if k != "base"}), ["'base' is missing"]),
