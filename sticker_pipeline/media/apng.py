@@ -5,13 +5,13 @@ specification, third edition (which includes APNG).
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.media.frame import MediaError, clear_hidden_colour
+from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.stills import exif_orientation, open_pixels
 from sticker_pipeline.profile import MediaSettings
 
@@ -20,6 +20,10 @@ DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_SOURCE = 0
 # Chunks that decide how the pixels of a sub-image are unpacked; gamma and colour profiles are not applied.
 PIXEL_CHUNKS = (b"PLTE", b"tRNS")
+BLOCK = 1 << 16
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
+# Left, top, step across and step down of each pass of an interlaced picture.
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")
 
 
@@ -39,13 +43,15 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Png:
-    """Everything but the pixels. `images` is empty for a still. `note` is empty for a file that is whole."""
+    """Everything but the pixels. `images` is empty for a still, whose compressed pixels are at `spans` of the file.
+    `note` is empty for a file that is whole."""
 
     width: int
     height: int
     orientation: int
     header: bytes
     pixel_chunks: bytes
+    spans: tuple[tuple[int, int], ...]
     images: tuple[SubImage, ...]
     note: str
 
@@ -65,6 +71,12 @@ def read_png(data: bytes, limits: MediaSettings) -> Png:
     except _Damage as damage:
         problem = str(damage)
     return reader.result(problem)
+
+
+def still_pixels(data: bytes, png: Png) -> np.ndarray:
+    """The picture of a still, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
+    _check_pixels(data, png.spans, png.width, png.height, png.header)
+    return open_pixels(data, "PNG", png.orientation)
 
 
 def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
@@ -121,8 +133,8 @@ class _Reader:
         self.size = (0, 0)
         self.images: list[SubImage] = []
         self.declared_frames: int | None = None
-        self.sequence = 0
-        self.has_pixels = self.ended = False
+        self.whole = self.sequence = 0
+        self.spans: list[tuple[int, int]] = []
 
     def take(self, kind: bytes, start: int, end: int) -> None:
         content = self.data[start:end] if kind not in (b"IDAT", b"fdAT") else b""
@@ -134,39 +146,38 @@ class _Reader:
             self.pixel_chunks += png_chunk(kind, content)
         elif kind == b"eXIf":
             self.orientation = exif_orientation(b"Exif\0\0" + content)
-        elif kind == b"acTL" and not self.has_pixels and len(content) == 8:
+        elif kind == b"acTL" and not self.spans and len(content) == 8:
             self.declared_frames = int.from_bytes(content[:4], "big")
         elif kind == b"fcTL" and self.declared_frames is not None:
+            self.whole = len(self.images)
             self._take_control(content)
         elif kind == b"IDAT":
-            self.has_pixels = True
+            self.spans.append((start, end))
             if self.images:
                 self.images[-1].spans.append((start, end))
         elif kind == b"fdAT" and self.images:
             self._check_sequence(self.data[start : start + 4])
             self.images[-1].spans.append((start + 4, end))
         elif kind == b"IEND":
-            self.ended = True
+            self.whole = len(self.images)
 
     def result(self, problem: str) -> Png:
         if not self.header:
             raise MediaError(problem or "the PNG has no header")
         declared = self.declared_frames or 0
         if not declared:
-            if problem or not self.has_pixels:
+            if problem or not self.spans:
                 raise MediaError(problem or "the PNG has no pixels")
             return self._png((), "")
-        whole = self.images if self.ended else self.images[:-1]
-        whole = [image for image in whole if image.spans]
+        whole = [image for image in self.images[: self.whole] if image.spans]
         if not whole:
             raise MediaError(f"{problem or 'the APNG has no frame'}, before its first frame is whole")
         if len(whole) < declared and not problem:
             problem = f"the APNG declares {declared} frames and has {len(whole)}"
-        note = f"{problem}: the first {len(whole)} frames, which are whole, are kept" if problem else ""
-        return self._png(tuple(whole), note)
+        return self._png(tuple(whole), partly_whole(problem, len(whole)) if problem else "")
 
     def _png(self, images: tuple[SubImage, ...], note: str) -> Png:
-        return Png(*self.size, self.orientation, self.header, self.pixel_chunks, images, note)
+        return Png(*self.size, self.orientation, self.header, self.pixel_chunks, tuple(self.spans), images, note)
 
     def _take_header(self, content: bytes) -> None:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
@@ -211,6 +222,32 @@ def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarr
     pixels = b"".join(data[start:end] for start, end in image.spans)
     single = [png_chunk(b"IHDR", header), png.pixel_chunks, png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b"")]
     try:
+        _check_pixels(data, image.spans, image.width, image.height, png.header)
         return open_pixels(SIGNATURE + b"".join(single), "PNG", orientation=1)
     except MediaError as error:
         raise MediaError(f"the pixels of frame {number} are damaged ({error})") from error
+
+
+def _check_pixels(data: bytes, spans: Iterable[tuple[int, int]], width: int, height: int, header: bytes) -> None:
+    """Raise MediaError unless the compressed pixels are whole: Pillow shows rows that are missing as transparent or
+    black, without a word. Memory: one block."""
+    missing = _unpacked_bytes(width, height, header)
+    stream = zlib.decompressobj()
+    try:
+        for start, end in spans:
+            waiting = data[start:end]
+            while waiting and missing > 0:
+                missing -= len(stream.decompress(waiting, BLOCK))
+                waiting = stream.unconsumed_tail
+    except zlib.error as error:
+        raise MediaError(f"its pixels cannot be unpacked ({error})") from error
+    if missing > 0:
+        raise MediaError("its pixels are not complete")
+
+
+def _unpacked_bytes(width: int, height: int, header: bytes) -> int:
+    """The size of the pixels once unpacked: each row has a filter byte, in each pass of an interlaced picture."""
+    bits = header[8] * CHANNELS.get(header[9], 1)
+    passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)

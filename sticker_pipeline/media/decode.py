@@ -36,8 +36,8 @@ def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
     container = header.container
     if isinstance(container, gif.Gif):
         yield from gif.gif_frames(data, container)
-    elif isinstance(container, apng.Png) and container.images:
-        yield from apng.apng_frames(data, container)
+    elif isinstance(container, apng.Png):
+        yield from apng.apng_frames(data, container) if container.images else [(apng.still_pixels(data, container), 0)]
     elif isinstance(container, webp.Webp) and container.durations_ms:
         yield from webp.webp_frames(data, container)
     elif header.n_frames > 1:

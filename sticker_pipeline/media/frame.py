@@ -39,3 +39,8 @@ def clear_hidden_colour(rgba: np.ndarray) -> np.ndarray:
     """`rgba` (uint8 [H,W,4]) with R=G=B=0 wherever A=0; changes the array itself and returns it."""
     rgba[rgba[..., 3] == 0] = 0
     return rgba
+
+
+def partly_whole(fault: str, n_whole: int) -> str:
+    """The note on an animation of which only the beginning can be used."""
+    return f"{fault}: only what comes before, {n_whole} whole {'frame' if n_whole == 1 else 'frames'}, is kept"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.media.frame import OPAQUE, MediaError
+from sticker_pipeline.media.frame import OPAQUE, MediaError, partly_whole
 from sticker_pipeline.profile import MediaSettings
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
@@ -77,9 +77,9 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
             if len(images) > limits.max_frames:
                 raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
     except _CutOff as fault:
-        note = f"{fault}: the first {len(images)} frames, which are whole, are kept"
         if not images:
             raise MediaError(f"{fault}, before its first picture is whole") from fault
+        note = partly_whole(str(fault), len(images))
     if not images:
         raise MediaError("the GIF has a header but no picture")
     return Gif(width, height, tuple(images), note)

@@ -1,0 +1,149 @@
+"""Files made byte by byte, so that tests decide every offset, disposal and delay: GIF and APNG writers, and an
+independent compositor for GIFs."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+PALETTE = [RED, GREEN, BLUE, WHITE]
+
+
+@dataclass(frozen=True)
+class GifImage:
+    """`indices` is a list of rows of colour numbers."""
+
+    indices: list[list[int]]
+    left: int = 0
+    top: int = 0
+    disposal: int = 0
+    delay: int = 10  # hundredths of a second
+    transparent: int | None = None
+    palette: list[tuple[int, int, int]] | None = None
+    interlaced: bool = False
+
+
+def gif(width: int, height: int, images: list[GifImage], palette=PALETTE, background: int = 0) -> bytes:
+    data = b"GIF89a" + struct.pack("<HHBBB", width, height, table_flags(palette), background, 0) + table(palette)
+    return data + b"".join(gif_image(image) for image in images) + b"\x3b"
+
+
+def gif_image(image: GifImage) -> bytes:
+    rows = image.indices
+    has_transparency = image.transparent is not None
+    control = struct.pack("<BBHBB", 4, image.disposal << 2 | has_transparency, image.delay, image.transparent or 0, 0)
+    flags = (table_flags(image.palette) if image.palette else 0) | (0x40 if image.interlaced else 0)
+    place = struct.pack("<HHHHB", image.left, image.top, len(rows[0]), len(rows), flags)
+    order = range(len(rows))
+    if image.interlaced:
+        order = [y for start, step in ((0, 8), (4, 8), (2, 4), (1, 2)) for y in range(start, len(rows), step)]
+    pixels = lzw([index for y in order for index in rows[y]])
+    return b"\x21\xf9" + control + b"\x2c" + place + (table(image.palette) if image.palette else b"") + pixels
+
+
+def table_flags(palette) -> int:
+    return 0x80 | (max(2, len(palette)) - 1).bit_length() - 1
+
+
+def table(palette) -> bytes:
+    size = 2 << (table_flags(palette) & 7)
+    return b"".join(bytes(colour) for colour in palette) + bytes(3 * (size - len(palette)))
+
+
+def lzw(indices: list[int], bits: int = 8) -> bytes:
+    """GIF's compressed pixels, without compression: a clear code before the code table can grow to wider codes."""
+    clear, end = 1 << bits, (1 << bits) + 1
+    codes: list[int] = []
+    for number, index in enumerate(indices):
+        if number % (clear - 2) == 0:
+            codes.append(clear)
+        codes.append(index)
+    packed, filled, out = 0, 0, bytearray()
+    for code in [*codes, end]:
+        packed |= code << filled
+        filled += bits + 1
+        while filled >= 8:
+            out.append(packed & 255)
+            packed >>= 8
+            filled -= 8
+    if filled:
+        out.append(packed & 255)
+    blocks = [bytes(out[at : at + 255]) for at in range(0, len(out), 255)]
+    return bytes([bits]) + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+
+
+def composited(width: int, height: int, images: list[GifImage], palette=PALETTE) -> list[np.ndarray]:
+    """What GIF89a and browsers show, pixel by pixel: an independent model of the decoder."""
+    canvas = [[(0, 0, 0, 0)] * width for _ in range(height)]
+    frames = []
+    for image in images:
+        before = [row[:] for row in canvas]
+        covered = set()
+        colours = image.palette or palette
+        for y, row in enumerate(image.indices, start=image.top):
+            for x, index in enumerate(row, start=image.left):
+                if x < width and y < height:
+                    covered.add((x, y))
+                    if index != image.transparent and index < len(colours):
+                        canvas[y][x] = (*colours[index], 255)
+        frames.append(np.array(canvas, dtype=np.uint8))
+        for x, y in covered:
+            if image.disposal == 2:
+                canvas[y][x] = (0, 0, 0, 0)
+            elif image.disposal in (3, 4):
+                canvas[y][x] = before[y][x]
+    return frames
+
+
+def solid(colour, width: int, height: int) -> np.ndarray:
+    rgba = np.empty((height, width, 4), dtype=np.uint8)
+    rgba[:] = (*colour, 255) if len(colour) == 3 else colour
+    return rgba
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def compressed(rgba: np.ndarray) -> bytes:
+    """Pixels as PNG stores them: each row behind the filter byte 0."""
+    return zlib.compress(b"".join(b"\0" + row.tobytes() for row in rgba))
+
+
+def png_header(width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+@dataclass(frozen=True)
+class ApngImage:
+    rgba: np.ndarray
+    left: int = 0
+    top: int = 0
+    dispose: int = 0
+    blend: int = 0
+    delay: tuple[int, int] = (1, 10)
+
+
+def apng_chunks(width: int, height: int, images: list[ApngImage], default: np.ndarray | None = None) -> list[bytes]:
+    """The chunks of an APNG; `default` is a default image that is not part of the animation."""
+    chunks = [png_header(width, height), chunk(b"acTL", struct.pack(">II", len(images), 0))]
+    if default is not None:
+        chunks.append(chunk(b"IDAT", compressed(default)))
+    sequence = 0
+    for number, image in enumerate(images):
+        high, wide = image.rgba.shape[:2]
+        place = struct.pack(">IIIII", sequence, wide, high, image.left, image.top)
+        chunks.append(chunk(b"fcTL", place + struct.pack(">HHBB", *image.delay, image.dispose, image.blend)))
+        sequence += 1
+        if number == 0 and default is None:
+            chunks.append(chunk(b"IDAT", compressed(image.rgba)))
+        else:
+            chunks.append(chunk(b"fdAT", struct.pack(">I", sequence) + compressed(image.rgba)))
+            sequence += 1
+    return [*chunks, chunk(b"IEND", b"")]
+
+
+def apng(width: int, height: int, images: list[ApngImage], default: np.ndarray | None = None) -> bytes:
+    return b"".join(apng_chunks(width, height, images, default))

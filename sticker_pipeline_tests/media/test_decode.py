@@ -1,0 +1,178 @@
+"""Stills of every kind, WebP, and the awkward files that are kept beside the checkout."""
+
+import hashlib
+import io
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sticker_pipeline.media.decode import decode, decode_bytes
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.header import read_header
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
+
+LIMITS = MediaSettings()
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def only(data: bytes) -> np.ndarray:
+    (frame,) = decode_bytes(data, LIMITS)
+    assert (frame.index, frame.start_ms, frame.duration_ms) == (0, 0, 0)
+    return frame.rgba
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    rgba = only(saved(Image.fromarray(values), "PNG"))
+    assert rgba.tolist() == [[[0, 0, 0, 255], [1, 1, 1, 255], [128, 128, 128, 255], [255, 255, 255, 255]]]
+
+
+def test_16_bit_grey_with_a_transparent_value():
+    values = np.array([[300, 301]], dtype=np.uint16)
+    data = saved(Image.fromarray(values), "PNG")
+    with_trns = insert_chunk(data, b"tRNS", (301).to_bytes(2, "big"))
+    assert only(with_trns).tolist() == [[[1, 1, 1, 255], [0, 0, 0, 0]]]
+
+
+def insert_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    from sticker_pipeline_tests.media.makers import chunk
+
+    at = png.index(b"IDAT") - 4
+    return png[:at] + chunk(kind, content) + png[at:]
+
+
+def test_colour_under_alpha_0_is_cleared():
+    assert (
+        only(saved(Image.fromarray(solid((200, 100, 50, 0), 2, 2)), "PNG")).tolist()
+        == solid((0, 0, 0, 0), 2, 2).tolist()
+    )
+
+
+def test_palette_with_alpha():
+    image = Image.new("P", (3, 1))
+    image.putpalette([*RED, *GREEN, *BLUE])
+    image.putdata([0, 1, 2])
+    rgba = only(saved(image, "PNG", transparency=bytes([255, 128, 0])))
+    assert rgba.tolist() == [[[255, 0, 0, 255], [0, 255, 0, 128], [0, 0, 0, 0]]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P"])
+def test_every_mode_comes_out_as_rgba(mode):
+    rgba = only(saved(Image.new("RGBA", (2, 3), "white").convert(mode), "PNG"))
+    assert rgba.tolist() == solid((255, 255, 255), 2, 3).tolist()
+
+
+def test_cmyk():
+    data = saved(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(only(data).astype(int) - (*RED, 255)).max() <= 8
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation, kind):
+    # An L: the first row is red, the first column too, the rest blue; 3 cells of 8 pixels by 2.
+    upright = np.repeat(np.repeat(np.array([[RED, RED, RED], [RED, BLUE, BLUE]], dtype=np.uint8), 8, 0), 8, 1)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    data = saved(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options)
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height) == (24, 16)
+    rgba = only(data)
+    assert rgba.shape == (16, 24, 4)
+    assert np.abs(rgba[4::8, 4::8, :3].astype(int) - upright[4::8, 4::8]).max() <= 8
+
+
+def test_animated_webp():
+    images = [Image.fromarray(solid(colour, 4, 3)) for colour in (RED, GREEN, (0, 0, 0, 0))]
+    data = saved(images[0], "WEBP", save_all=True, append_images=images[1:], duration=[70, 0, 30], lossless=True)
+    header = read_header(data, LIMITS)
+    assert (header.format, header.n_frames, header.width, header.height) == ("WEBP", 3, 4, 3)
+    frames = list(decode_bytes(data, LIMITS))
+    assert [frame.duration_ms for frame in frames] == [70, 0, 30]
+    assert [frame.start_ms for frame in frames] == [0, 70, 170]
+    assert [frame.rgba[0, 0].tolist() for frame in frames] == [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 0, 0]]
+    with pytest.raises(MediaError, match="more than 2 frames"):
+        read_header(data, MediaSettings(max_frames=2))
+    with pytest.raises(MediaError, match="cut off"):
+        read_header(data[:-9], LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF"])
+def test_stills_through_pillow(kind):
+    data = saved(Image.new("RGB", (32, 16), BLUE), kind)
+    header = read_header(data, LIMITS)
+    assert (header.format, header.width, header.height, header.n_frames) == (kind, 32, 16, 1)
+    assert np.abs(only(data).astype(int) - (*BLUE, 255)).max() <= 8
+    with pytest.raises(MediaError, match="32×16 pixels: more than 511"):
+        read_header(data, MediaSettings(max_pixels=511))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "GIF"])
+def test_a_still_that_is_cut_off_is_refused(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise), kind)
+    with pytest.raises(MediaError):
+        list(decode_bytes(data[: len(data) * 6 // 10], LIMITS))
+
+
+def test_long_animations_are_decoded_in_little_memory(tmp_path):
+    side, count = 256, 60
+    images = [GifImage([[number % 4] * side] * side) for number in range(count)]
+    path = tmp_path / "long.gif"
+    path.write_bytes(gif(side, side, images))
+    canvas = side * side * 4
+    tracemalloc.start()
+    seen = sum(1 for _ in decode(path, LIMITS))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == count
+    assert peak < path.stat().st_size + 12 * canvas < count * canvas
+
+
+def hostile_files(folder: Path) -> dict[str, dict]:
+    return json.loads((folder / "hostile" / "manifest.json").read_text(encoding="utf-8"))["files"]
+
+
+def test_awkward_files(realdata):
+    for name, entry in hostile_files(realdata).items():
+        path = realdata / "hostile" / "files" / name
+        if entry["expect"] == "decode":
+            frames = list(decode(path, LIMITS))
+            check_frames(name, entry, frames)
+        elif entry["expect"] == "reject":
+            with pytest.raises(MediaError):
+                list(decode(path, LIMITS))
+        elif entry["expect"] == "decode_or_reject":
+            assert [hashlib.sha256(frame.rgba).hexdigest() for frame in decode(path, LIMITS)] == entry["frame_sha256"]
+
+
+def check_frames(name: str, entry: dict, frames: list) -> None:
+    assert len(frames) == entry["frames"], name
+    assert all(frame.rgba.shape == (*entry["size"][::-1], 4) for frame in frames), name
+    if "frame_sha256" in entry:
+        assert [hashlib.sha256(frame.rgba).hexdigest() for frame in frames] == entry["frame_sha256"], name
+    if "durations_ms" in entry:
+        assert [frame.duration_ms for frame in frames] == entry["durations_ms"], name
+    for x, y, colour in entry.get("samples", []):
+        assert np.abs(frames[0].rgba[y, x, :3].astype(int) - colour).max() <= entry["tolerance"], name

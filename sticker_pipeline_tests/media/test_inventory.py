@@ -1,0 +1,215 @@
+"""What the inventory says about every kind of file that people have in their folders."""
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.inventory import COLUMNS, scan
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, solid
+
+LIMITS = MediaSettings()
+GROUPS = ["gifs", "stickers"]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    root = tmp_path / "somebody"
+    for group in GROUPS:
+        (root / group).mkdir(parents=True)
+    return root
+
+
+def reasons(folder: Path, limits: MediaSettings = LIMITS) -> dict[str, tuple[str, str]]:
+    table = scan(folder, GROUPS, limits)
+    return {row.path: (row.status, row.reason) for row in table.itertuples()}
+
+
+def write_png(path: Path, size: tuple[int, int] = (9, 7)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, RED).save(path, "PNG")
+
+
+def test_accepted_files_have_their_facts(folder):
+    (folder / "gifs/b.gif").write_bytes(gif(4, 3, [GifImage([[0]]), GifImage([[1]])]))
+    hidden = apng(5, 6, [ApngImage(solid(RED, 5, 6))] * 3, default=solid(BLUE, 5, 6))
+    (folder / "gifs/deeper/down").mkdir(parents=True)
+    (folder / "gifs/deeper/down/a.png").write_bytes(hidden)
+    write_png(folder / "stickers/really a png.gif")
+    table = scan(folder, GROUPS, LIMITS)
+    assert list(table.columns) == COLUMNS
+    assert table["path"].tolist() == ["gifs/b.gif", "gifs/deeper/down/a.png", "stickers/really a png.gif"]
+    assert table["group"].tolist() == ["gifs", "gifs", "stickers"]
+    assert table["format"].tolist() == ["GIF", "APNG", "PNG"]
+    assert table[["width", "height", "n_frames"]].values.tolist() == [[4, 3, 2], [5, 6, 3], [9, 7, 1]]
+    assert table["sha256"].tolist() == [file_sha256(folder / path) for path in table["path"]]
+    assert table["bytes"].tolist() == [(folder / path).stat().st_size for path in table["path"]]
+    assert set(table["status"]) == {"accepted"}
+    assert set(table["reason"]) == {""}
+
+
+def test_refused_by_content_with_the_cause(folder):
+    contents = {
+        "text.png": (b"hello there, I am no picture", "not a picture: text"),
+        "page.gif": (b"<!DOCTYPE html><html><body>404", "not a picture: an HTML page"),
+        "lfs.png": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        "empty.png": (b"", "empty"),
+        "noise.png": (bytes(range(256)), "unknown content"),
+        "model.gif": (pickle.dumps({"a": 1}), "pickle"),
+        "film.gif": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video is not read yet: convert it to GIF or APNG"),
+        "film2.gif": (b"\x1aE\xdf\xa3 webm", "video is not read yet"),
+        "photo.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        "half.jpg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "JPEG is cut off"),
+    }
+    for name, (content, _) in contents.items():
+        (folder / "gifs" / name).write_bytes(content)
+    with zipfile.ZipFile(folder / "gifs/archive.gif", "w") as archive:
+        archive.writestr("a.txt", "a")
+    found = reasons(folder)
+    assert found.pop("gifs/archive.gif") == ("rejected", "not a picture: a ZIP archive")
+    for name, (_, cause) in contents.items():
+        status, reason = found[f"gifs/{name}"]
+        assert status == "rejected"
+        assert cause in reason
+
+
+def test_passed_over(folder):
+    write_png(folder / "gifs/.hidden.png")
+    write_png(folder / "gifs/.cache/a.png")
+    write_png(folder / "top.png")
+    write_png(folder / "unlisted/a.png")
+    write_png(folder / "rivals/a.png")
+    (folder / "character.yaml").write_text("trigger: x")
+    (folder / "gifs/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (folder / "gifs/a.txt").write_text("smile, うれしい", encoding="utf-8")
+    (folder / "gifs/empty.txt").write_text("")
+    assert reasons(folder) == {
+        "gifs/.cache": ("ignored", "a hidden folder"),
+        "gifs/.hidden.png": ("ignored", "a file of the operating system or hidden"),
+        "gifs/Thumbs.db": ("ignored", "a file of the operating system or hidden"),
+        "gifs/a.txt": ("ignored", "text, such as a caption or notes"),
+        "gifs/empty.txt": ("ignored", "text, such as a caption or notes"),
+        "top.png": ("ignored", "not in a group's folder"),
+        "unlisted/a.png": ("ignored", "the folder unlisted is not a group"),
+    }
+
+
+def test_special_files_are_never_opened(folder):
+    os.mkfifo(folder / "gifs/pipe.gif")
+    (folder / "gifs/zero.png").symlink_to("/dev/zero")
+    (folder / "gifs/gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "gifs/self.png").symlink_to(folder / "gifs/self.png")
+    found = reasons(folder)
+    assert found["gifs/pipe.gif"] == ("rejected", "not a picture: a named pipe, which is never opened")
+    assert found["gifs/zero.png"] == ("rejected", "not a picture: a device, which is never opened")
+    assert found["gifs/gone.png"] == ("rejected", "a link to a file that does not exist")
+    assert found["gifs/self.png"][0] == "rejected"
+
+
+def test_links_to_folders_are_followed_once(folder, tmp_path):
+    write_png(tmp_path / "elsewhere/linked.png")
+    write_png(folder / "gifs/own.png")
+    (folder / "gifs/a_link").symlink_to(tmp_path / "elsewhere")
+    (folder / "gifs/loop").symlink_to(folder / "gifs")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "elsewhere")
+    found = reasons(folder)
+    assert found["gifs/own.png"][0] == found["gifs/a_link/linked.png"][0] == "accepted"
+    again = ("ignored", "a link to a folder that is read already")
+    assert found["gifs/loop"] == found["gifs/a_link/back"] == again
+    assert len(found) == 4
+
+
+def test_names_that_are_not_utf8(folder):
+    write_png(folder / "gifs/fine.png")
+    (folder / "gifs/fine.png").rename(os.fsdecode(os.fsencode(folder / "gifs") + b"/\xff.png"))
+    assert reasons(folder) == {"gifs/\\xff.png": ("rejected", "its name is not UTF-8: rename it")}
+
+
+def test_unreadable_files_are_rows(folder, monkeypatch):
+    write_png(folder / "gifs/a.png")
+    write_png(folder / "gifs/b.png")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "a.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = reasons(folder)
+    assert found["gifs/a.png"] == ("rejected", "cannot be read: Permission denied")
+    assert found["gifs/b.png"][0] == "accepted"
+
+
+def test_limits_are_checked_before_anything_is_read_or_unpacked(folder, monkeypatch):
+    write_png(folder / "gifs/large.png", size=(30, 30))
+    size = (folder / "gifs/large.png").stat().st_size
+    assert "900" not in reasons(folder)["gifs/large.png"][1]
+    assert reasons(folder, MediaSettings(max_pixels=899))["gifs/large.png"] == (
+        "rejected",
+        "30×30 pixels: more than 899 (the limit max_pixels of the profile)",
+    )
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("opened"))
+    assert reasons(folder, MediaSettings(max_bytes=size - 1))["gifs/large.png"][0] == "rejected"
+
+
+def test_a_file_of_which_a_part_can_be_used_is_accepted_with_a_note(folder):
+    data = gif(2, 2, [GifImage([[0]]), GifImage([[1]])])
+    (folder / "gifs/cut.gif").write_bytes(data[:-3])
+    row = scan(folder, GROUPS, LIMITS).iloc[0]
+    assert (row["status"], row["n_frames"]) == ("accepted", 1)
+    assert row["reason"] == "the GIF is cut off: only what comes before, 1 whole frame, is kept"
+
+
+def test_the_same_table_twice_and_through_parquet(folder, tmp_path):
+    write_png(folder / "gifs/comma,tab\t.png")
+    write_png(folder / "stickers/スタンプ 🦊 (1).png")
+    first, second = scan(folder, GROUPS, LIMITS), scan(folder, GROUPS, LIMITS)
+    pd.testing.assert_frame_equal(first, second)
+    first.to_parquet(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), first)
+
+
+def test_an_empty_folder_gives_an_empty_table(folder, tmp_path):
+    table = scan(folder, GROUPS, LIMITS)
+    assert list(table.columns) == COLUMNS
+    assert table.empty
+    with pytest.raises(MediaError, match="is not a folder"):
+        scan(tmp_path / "nowhere", GROUPS, LIMITS)
+
+
+def test_awkward_folder(realdata):
+    entries = json.loads((realdata / "hostile/manifest.json").read_text(encoding="utf-8"))["files"]
+    table = scan(realdata / "hostile", ["files"], LIMITS).set_index("path")
+    expected = {"decode": "accepted", "decode_or_reject": "accepted", "reject": "rejected", "ignore": "ignored"}
+    for name, entry in entries.items():
+        row = table.loc[f"files/{name}"]
+        assert row["status"] == expected[entry["expect"]], name
+        assert row["reason"] or row["status"] == "accepted"
+        if row["status"] == "accepted":
+            assert [row["width"], row["height"]] == entry["size"], name
+            assert row["n_frames"] == entry.get("frames", entry.get("frames_complete")), name
+
+
+@pytest.mark.parametrize("name", ["anki_tan", "gopher", "blobfox"])
+def test_real_characters(realdata, name):
+    entries = json.loads((realdata / "INDEX.json").read_text(encoding="utf-8"))[name]
+    table = scan(realdata / name, ["gifs", "stickers", "art"], LIMITS)
+    accepted = table[table["status"] == "accepted"].set_index("path")
+    media = {path: entry for path, entry in entries.items() if not path.startswith("other_character/")}
+    assert sorted(accepted.index) == sorted(media)
+    for path, entry in media.items():
+        row = accepted.loc[path]
+        assert (row["n_frames"], row["width"], row["height"]) == (entry["frames"], entry["width"], entry["height"]), (
+            path
+        )
+        assert row["sha256"] == entry["sha256"]
