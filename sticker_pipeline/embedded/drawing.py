@@ -97,7 +97,9 @@ def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
     """Average SUPERSAMPLING² blocks, weighting each colour by its alpha."""
     blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).astype(np.float32)
     if opaque:
-        return (blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+        solid = (blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+        solid[..., 3] = 255  # two areas of a background that meet within a pixel leave 254
+        return solid
     alpha = blocks[..., 3:]
     total = alpha.sum(axis=(1, 3))
     out = np.zeros((size, size, 4), np.uint8)
