@@ -1,0 +1,164 @@
+"""The training set: splits by whole clips, probabilities after the holdout, and what is refused."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sticker_pipeline.dataset.manifest import COLUMNS, DatasetError, held_out_clips, training_set
+from sticker_pipeline.sampling.weights import frame_weights
+
+CLIPS = {
+    **{("gifs", f"gifs/{name}.gif"): 5 for name in "abcd"},
+    **{("stickers", f"stickers/{number:02}.png"): 1 for number in range(20)},
+    ("art", "art/one.png"): 1,
+    ("art", "art/two.png"): 1,
+}
+SHARES = {"gifs": 1.0, "stickers": 1.0, "art": 2.0}
+
+
+def frames_of(clips=CLIPS) -> pd.DataFrame:
+    rows = [
+        (f"{clip}#{index}", clip, group, clip, "0" * 16, True, "", "", f"files/{clip}{index}.png")
+        for (group, clip), count in clips.items()
+        for index in range(count)
+    ]
+    columns = ["frame_id", "path", "group", "clip_id", "phash", "kept", "reason", "duplicate_of", "file"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def drop(frames: pd.DataFrame, frame: str, reason: str, duplicate_of: str = "") -> None:
+    row = frames["frame_id"] == frame
+    frames.loc[row, ["kept", "reason", "duplicate_of", "file"]] = [False, reason, duplicate_of, ""]
+
+
+def made(frames: pd.DataFrame, holdout=0.15, mode="inverse_length") -> pd.DataFrame:
+    weights = frame_weights(frames, SHARES, mode, None)
+    captions = pd.DataFrame({"frame_id": weights["frame_id"], "caption": "caption of " + weights["frame_id"]})
+    return training_set(frames, weights, captions.sample(frac=1, random_state=1), holdout, 96)
+
+
+def clips_of(table: pd.DataFrame, split: str) -> set[str]:
+    return {name.rpartition("#")[0] for name in table.loc[table["split"] == split, "frame_id"]}
+
+
+def test_every_kept_frame_has_its_row():
+    frames = frames_of()
+    drop(frames, "gifs/a.gif#2", "blank")
+    table = made(frames)
+    assert list(table.columns) == COLUMNS
+    kept = frames[frames["kept"]]
+    assert table["frame_id"].tolist() == kept["frame_id"].tolist()
+    assert table["file"].tolist() == kept["file"].tolist()
+    assert (table["caption"] == "caption of " + table["frame_id"]).all()
+    assert (table[["bucket_width", "bucket_height"]] == 96).all(axis=None)
+
+
+def test_whole_clips_are_held_out_in_every_group_that_can_spare_one():
+    table = made(frames_of())
+    held = clips_of(table, "holdout")
+    assert held.isdisjoint(clips_of(table, "train"))
+    groups = [clip.split("/")[0] for clip in held]
+    # 0.15 · 20 = 3 stickers, at least one of 4 GIFs, none of 2 pictures of art.
+    assert (groups.count("stickers"), groups.count("gifs"), groups.count("art")) == (3, 1, 0)
+    assert (table["split"] == "holdout").sum() == 3 + 5
+
+
+def test_stills_are_held_out_before_animations():
+    kept = frames_of({("g", "a.gif"): 9, ("g", "b.png"): 1, ("g", "c.gif"): 2, ("g", "d.png"): 1, ("g", "e.gif"): 3})
+    assert held_out_clips(kept, 0.4) == {"b.png", "d.png"}
+    assert {"b.png", "d.png"} < held_out_clips(kept, 0.6)
+    assert len(held_out_clips(kept, 0.6)) == 3
+
+
+def test_a_new_file_hardly_changes_who_is_held_out():
+    stickers = {("stickers", f"stickers/{number:03}.png"): 1 for number in range(100)}
+    before = held_out_clips(frames_of(stickers), 0.15)
+    after = held_out_clips(frames_of({("stickers", "stickers/0new.png"): 1, **stickers}), 0.15)
+    assert len(before) == len(after) == 15
+    assert len(before & after) >= 14
+
+
+@pytest.mark.parametrize("mode", ["inverse_length", "uniform"])
+def test_probabilities_follow_the_formula_on_the_clips_that_are_left(mode):
+    frames = frames_of()
+    table = made(frames, mode=mode)
+    training = table[table["split"] == "train"]
+    left = frames[frames["clip_id"].isin(clips_of(table, "train"))]
+    again = frame_weights(left, SHARES, mode, None)
+    assert training["frame_id"].tolist() == again["frame_id"].tolist()
+    np.testing.assert_allclose(training["probability"], again["probability"], rtol=0, atol=1e-15)
+    assert abs(sum(map(Fraction, training["probability"])) - 1) < 1e-12
+    assert (table.loc[table["split"] == "holdout", "probability"] == 0).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=25),
+    share=st.floats(0.01, 0.89),
+)
+def test_any_character_can_be_split(lengths, share):
+    clips = {(group, f"{group}/{number}"): count for number, (group, count) in enumerate(lengths)}
+    held = held_out_clips(frames_of(clips), share)
+    for group in "abc":
+        names = [clip for of, clip in clips if of == group]
+        count = len(held & set(names))
+        if len(names) < 3:
+            assert count == 0
+        else:
+            assert 1 <= count <= len(names) - 1
+            assert count == min(max(1, math.floor(len(names) * share + 0.5)), len(names) - 1)
+
+
+def test_named_files():
+    table = made(frames_of(), holdout=["gifs/b.gif", "art/one.png"])
+    assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
+
+
+def test_a_named_file_takes_along_the_clip_that_keeps_its_picture():
+    frames = frames_of()
+    drop(frames, "stickers/03.png#0", "the same picture as stickers/02.png", duplicate_of="stickers/02.png#0")
+    drop(frames, "gifs/b.gif#1", "nearly the same picture as art/two.png", duplicate_of="art/two.png#0")
+    table = made(frames, holdout=["stickers/03.png", "gifs/b.gif"])
+    assert clips_of(table, "holdout") == {"stickers/02.png", "gifs/b.gif", "art/two.png"}
+
+
+def test_no_holdout_where_no_group_can_spare_a_clip():
+    table = made(frames_of({("gifs", "a"): 3, ("stickers", "b"): 1, ("art", "c"): 1}))
+    assert set(table["split"]) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("holdout", "message"),
+    [
+        (["stickers/1.png"], r"no accepted picture file 'stickers/1\.png'\. Did you mean 'stickers/1\d\.png'"),
+        (["nothing like it"], r"'nothing like it'\.$"),
+        (["stickers/05.png"], r"'stickers/05\.png' has no usable picture: blank"),
+        ([clip for _, clip in CLIPS if clip != "stickers/05.png"], "keeps all 25 clips from training"),
+    ],
+)
+def test_holdouts_that_cannot_be(holdout, message):
+    frames = frames_of()
+    drop(frames, "stickers/05.png#0", "blank: one single colour")
+    with pytest.raises(DatasetError, match=message):
+        made(frames, holdout=holdout)
+
+
+def test_no_usable_frame():
+    frames = frames_of({("gifs", "a"): 1})
+    weights = frame_weights(frames, SHARES, "uniform", None)
+    drop(frames, "a#0", "blank")
+    with pytest.raises(DatasetError, match="no frame is kept"):
+        training_set(frames, weights, pd.DataFrame({"frame_id": [], "caption": []}), 0.15, 96)
+
+
+def test_tables_of_different_ages_are_noticed():
+    frames = frames_of()
+    weights = frame_weights(frames, SHARES, "uniform", None)
+    captions = pd.DataFrame({"frame_id": weights["frame_id"][1:], "caption": "x"})
+    with pytest.raises(DatasetError, match="has no caption: curated_tags is older"):
+        training_set(frames, weights, captions, 0.15, 96)
