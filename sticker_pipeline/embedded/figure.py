@@ -350,15 +350,13 @@ def draw_arm(brush: Brush, scene: Scene, colours: Palette, arm: Arm) -> None:
     """One arm with its sleeve and hand."""
     outfit = _OUTFITS[scene.identity.outfit]
     shoulder = (arm.side * 22.0, 159.0)
-    hand_lower = arm.hand
-    brush.limb(line(shoulder, (*arm.elbow, *hand_lower)), colours.skin, ARM_WIDTH - 2)
+    brush.limb(line(shoulder, (*arm.elbow, *arm.hand)), colours.skin, ARM_WIDTH - 2)
     _draw_hand(brush, colours, arm)
     path = _part_of_arm(shoulder, arm.elbow, arm.hand, outfit.sleeve_share)
     brush.limb(path, outfit.sleeve(colours), ARM_WIDTH + outfit.sleeve_width)
     if scene.identity.outfit in ("serafuku", "cape", "armor"):
         end = _point_on_arm(shoulder, arm.elbow, arm.hand, outfit.sleeve_share)
-        cuff = colours.cloth
-        brush.fill(oval(*end, ARM_WIDTH * 0.62, ARM_WIDTH * 0.55), cuff, shade=0)
+        brush.fill(oval(*end, ARM_WIDTH * 0.62, ARM_WIDTH * 0.55), colours.cloth, shade=0)
 
 
 def _point_on_arm(start: Point, elbow: Point, hand: Point, share: float) -> Point:
