@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
+from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.stills import exif_orientation, open_pixels
 from sticker_pipeline.profile import MediaSettings
 
@@ -92,7 +92,7 @@ def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
         before = area.copy() if restores else None
         pixels = _sub_pixels(data, png, image, number)
         area[...] = pixels if image.blend == BLEND_SOURCE else blend_over(area, pixels)
-        yield clear_hidden_colour(canvas.copy()), image.duration_ms
+        yield canvas.copy(), image.duration_ms
         if before is not None:
             area[...] = before
         elif image.dispose in (DISPOSE_BACKGROUND, DISPOSE_PREVIOUS):
@@ -100,7 +100,8 @@ def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def blend_over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """`above` over `below`, both uint8 [H,W,4] with straight alpha; rounding as in Pillow's alpha_composite."""
+    """`above` over `below`, both uint8 [H,W,4] with straight alpha and no colour under alpha 0, as is the result;
+    rounding as in Pillow's alpha_composite."""
     return np.asarray(Image.alpha_composite(Image.fromarray(np.ascontiguousarray(below)), Image.fromarray(above)))
 
 

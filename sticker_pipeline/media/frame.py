@@ -36,8 +36,9 @@ def shown_ms(duration_ms: int) -> int:
 
 
 def clear_hidden_colour(rgba: np.ndarray) -> np.ndarray:
-    """`rgba` (uint8 [H,W,4]) with R=G=B=0 wherever A=0; changes the array itself and returns it."""
-    rgba[rgba[..., 3] == 0] = 0
+    """`rgba` (uint8 [H,W,4], contiguous) with R=G=B=0 wherever A=0; changes the array itself and returns it."""
+    # Whole pixels at once: several times as fast as by channel.
+    np.copyto(rgba.view(np.uint32)[..., 0], 0, where=rgba[..., 3] == 0)
     return rgba
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
-from sticker_pipeline.media.frame import Frame, MediaError
+from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.storage import content_hash, link_or_copy
 
@@ -59,8 +59,7 @@ INVISIBLE_ALPHA = 8  # of 255; a picture with nothing above it is empty
 
 def pixel_sha256(rgba: np.ndarray) -> str:
     """Hex SHA-256 of width·height·4 bytes RGBA (uint8 [H,W,4]), rows top to bottom, with R=G=B=0 wherever A=0."""
-    cleared = np.where(rgba[..., 3:] == 0, np.uint8(0), rgba)
-    return hashlib.sha256(cleared.tobytes()).hexdigest()
+    return hashlib.sha256(clear_hidden_colour(rgba.copy(order="C")).data).hexdigest()
 
 
 def perceptual_hash(rgb: Image.Image) -> str:

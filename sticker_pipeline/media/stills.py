@@ -91,7 +91,7 @@ def _rgba(image: Image.Image, transparency: object) -> np.ndarray:
         raise ValueError("floating-point pixels are not supported")
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
-    return np.array(image.convert("RGBA"))
+    return np.array(image if image.mode == "RGBA" else image.convert("RGBA"))
 
 
 def _from_16_bit_grey(image: Image.Image, transparency: object) -> np.ndarray:

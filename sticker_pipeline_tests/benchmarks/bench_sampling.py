@@ -1,0 +1,49 @@
+"""How long 30,000 frames take to merge, weigh and draw.
+
+Run: python -m sticker_pipeline_tests.benchmarks.bench_sampling
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.media.duplicates import representatives
+from sticker_pipeline.sampling.draws import epoch_order
+from sticker_pipeline.sampling.weights import MODES, frame_weights
+
+FRAMES, CLIPS = 30_000, 1_000
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    clips = np.sort(rng.integers(0, CLIPS, FRAMES))
+    hashes = rng.integers(0, 2**64, FRAMES, dtype=np.uint64)
+    frames = pd.DataFrame(
+        {
+            "frame_id": [f"frame {number}" for number in range(FRAMES)],
+            "group": np.where(clips % 2, "gifs", "art"),
+            "clip_id": [f"clip {clip}" for clip in clips],
+            "phash": [f"{value:016x}" for value in hashes],
+            "kept": True,
+        }
+    )
+    thumbnails = rng.integers(0, 256, (FRAMES, 16, 16, 4), dtype=np.uint8)
+    ids, order, shares = frames["frame_id"].tolist(), np.arange(FRAMES), {"gifs": 1.0, "art": 1.0}
+    print(f"{FRAMES} frames of {CLIPS} clips")
+    report("merge near duplicates", lambda: representatives(ids, hashes, thumbnails, order, 2))
+    for mode in MODES:
+        report(f"weights, {mode}", lambda mode=mode: frame_weights(frames, shares, mode, None))
+    probability = frame_weights(frames, shares, "inverse_length", None)["probability"].to_numpy()
+    report("one epoch of 10,000 draws", lambda: epoch_order(probability, 10_000, 0, 0))
+
+
+def report(name: str, work: Callable[[], object]) -> None:
+    start = time.perf_counter()
+    work()
+    print(f"{name:32}{1000 * (time.perf_counter() - start):9.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
