@@ -97,7 +97,7 @@ def add_adapters(models: Models, settings: TrainingSettings, family: str) -> dic
 def _inject(model: Any, paths: list[str], settings: TrainingSettings) -> None:
     config = peft.LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type] # any positive number
+        lora_alpha=settings.alpha,
         lora_dropout=0.0,
         init_lora_weights=True,
         target_modules=paths,

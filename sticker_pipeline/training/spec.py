@@ -99,5 +99,8 @@ def check_paths(spec: TrainingSpec) -> None:
     for name in BASE_FILES:
         if not (spec.base / name).is_file():
             raise SpecError(f"base: {spec.base / name} is missing. `base` must be a model in the diffusers layout.")
+    for name in ("unet", "vae", "text_encoder"):
+        if not any((spec.base / name).glob("*.safetensors")):
+            raise SpecError(f"base: {spec.base / name} has no .safetensors file (pickled weights are not loaded).")
     if not spec.frames.is_dir():
         raise SpecError(f"frames: there is no folder {spec.frames}.")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sticker_pipeline.training.spec import SpecError, TrainingSpec, check_paths, load_spec, save_spec
+from sticker_pipeline.training.spec import BASE_FILES, SpecError, TrainingSpec, check_paths, load_spec, save_spec
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -61,6 +61,15 @@ def test_faults_name_file_and_key(tmp_path: Path, text: str, words: list[str]) -
 def test_missing_spec_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         load_spec(tmp_path / "none.json")
+
+
+def test_pickled_weights_are_not_enough(tmp_path: Path) -> None:
+    for name in BASE_FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"PK")
+    with pytest.raises(SpecError, match=r"unet has no \.safetensors file"):
+        check_paths(TrainingSpec.model_validate(values(base=str(tmp_path))))
 
 
 def test_missing_base_is_named(tmp_path: Path) -> None:

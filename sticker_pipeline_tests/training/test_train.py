@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.spec import SpecError, load_spec
 from sticker_pipeline.training.step import TrainingDiverged, training_step
 from sticker_pipeline.training.stopping import Interrupted
-from sticker_pipeline.training.train import set_up, train
+from sticker_pipeline.training.train import set_up, stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
@@ -103,7 +105,7 @@ def test_target_follows_the_scheduler_config(make_spec: SpecMaker, prediction_ty
     run.models.scheduler.add_noise = lambda latents, noise, t: (seen.update(noise=noise), add_noise(latents, noise, t))[
         1
     ]
-    run = type(run)(**{**vars(run), "unet": perfect})
+    run = replace(run, unet=perfect)
     assert training_step(run, run.epochs[0][0], 1).loss == pytest.approx(0, abs=1e-6)
 
 
@@ -150,6 +152,21 @@ def test_a_request_to_stop_saves_what_is_learned(make_spec: SpecMaker) -> None:
     metadata = read_lora(spec.output / "checkpoints" / checkpoints[1]).metadata
     assert (metadata["ss_steps"], metadata["ss_epoch"]) == ("3", "1")
     assert len(pd.read_parquet(spec.output / "log.parquet")) == 3
+
+
+def test_processes_that_train_together_stop_at_the_same_step(make_spec: SpecMaker) -> None:
+    spec = make_spec()
+    run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
+    run.log.append(training_step(run, run.epochs[0][0], 1))
+    first_of_two = SimpleNamespace(
+        num_processes=2,
+        is_main_process=True,
+        mixed_precision="no",
+        device=torch.device("cpu"),
+        gather=lambda mine: torch.cat([mine, torch.tensor([15])]),  # only the other one has had the signal
+    )
+    with pytest.raises(Interrupted, match=r"1 of 6 steps are saved in .*interrupted_step_0001"):
+        stop_if_asked(replace(run, accelerator=first_of_two), lambda: None, 0)
 
 
 def test_a_request_to_stop_during_set_up(make_spec: SpecMaker) -> None:
