@@ -33,7 +33,7 @@ PILLOW_ERRORS = (
     IndexError,
     KeyError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
     RuntimeError,
     struct.error,
     UnidentifiedImageError,

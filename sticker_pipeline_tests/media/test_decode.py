@@ -136,6 +136,27 @@ def test_a_still_that_is_cut_off_is_refused(kind):
         list(decode_bytes(data[: len(data) * 6 // 10], LIMITS))
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's own, about damaged EXIF
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG"])
+def test_damage_is_reported_and_nothing_else(kind):
+    rng = np.random.default_rng(1)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    options = {} if kind == "BMP" else {"exif": exif}
+    whole = saved(Image.fromarray(rng.integers(0, 256, (24, 20, 3), dtype=np.uint8)), kind, **options)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        damaged[rng.integers(min(64, len(whole)))] = rng.integers(256)
+        try:
+            frames = list(decode_bytes(bytes(damaged), MediaSettings(max_pixels=10_000)))
+            assert all(frame.rgba.shape[2] == 4 for frame in frames)
+        except MediaError:
+            refused += 1
+    assert refused > 20
+
+
 def test_long_animations_are_decoded_in_little_memory(tmp_path):
     side, count = 256, 60
     images = [GifImage([[number % 4] * side] * side) for number in range(count)]
