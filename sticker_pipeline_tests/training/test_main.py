@@ -41,36 +41,25 @@ def test_a_faulty_spec_is_refused_before_torch_is_loaded(tmp_path: Path) -> None
     assert result.returncode == 2, result.stderr
 
 
-def test_messages_reach_dagster_pipes(make_spec: SpecMaker, tmp_path: Path) -> None:
-    """A whole run as Dagster starts it: context and messages are files, named in two variables."""
-    from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
-
-    context = {"asset_keys": ["lora"], "run_id": "r", "retry_number": 0, "extras": {}}
-    names = ["code_version_by_asset_key", "provenance_by_asset_key", "partition_key", "partition_key_range"]
-    context |= dict.fromkeys([*names, "partition_time_window", "job_name"])
-    (tmp_path / "context").write_text(json.dumps(context))
-    save_spec(make_spec(settings={"epochs": 1}), tmp_path / "spec.json")
-    environment = {
-        **os.environ,
-        DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"path": str(tmp_path / "context")}),
-        DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({"path": str(tmp_path / "messages")}),
-    }
-    result = subprocess.run(
-        [*COMMAND, str(tmp_path / "spec.json")], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert "step 3/3  epoch 1/1" in result.stdout and "done: " in result.stdout
-    messages = [json.loads(line) for line in (tmp_path / "messages").read_text().splitlines()]
-    payloads = [message["params"]["payload"] for message in messages if message["method"] == "report_custom_message"]
-    assert payloads[-1]["step"] == payloads[-1]["total_steps"] == 3
-    assert messages[-1]["method"] == "closed" and "exception" not in messages[-1]["params"]
+def test_a_good_spec_is_trained(make_spec: SpecMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = make_spec(settings={"epochs": 1})
+    save_spec(spec, tmp_path / "spec.json")
+    assert main([str(tmp_path / "spec.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"done: {spec.output / 'checkpoints' / 'epoch_01.safetensors'}"
+    assert lines[-2].startswith("step 3/3  epoch 1/1  loss ")
 
 
-def test_sigterm_leaves_a_whole_checkpoint(make_spec: SpecMaker, tmp_path: Path) -> None:
+def test_sigterm_under_dagster_leaves_a_whole_checkpoint(make_spec: SpecMaker, tmp_path: Path) -> None:
+    """Started as Dagster does it (context and messages are files, named in two variables), then cancelled."""
     spec = make_spec(settings={"epochs": 1, "draws_per_epoch": 100_000})
     save_spec(spec, tmp_path / "spec.json")
     process = subprocess.Popen(
-        [*COMMAND, str(tmp_path / "spec.json")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, str(tmp_path / "spec.json")],
+        env={**os.environ, **pipes_environment(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -88,3 +77,22 @@ def test_sigterm_leaves_a_whole_checkpoint(make_spec: SpecMaker, tmp_path: Path)
     assert checkpoint.name.startswith("interrupted_step_")
     assert read_lora(checkpoint).adapters
     assert (spec.output / "log.parquet").exists()
+
+    messages = [json.loads(line) for line in (tmp_path / "messages").read_text().splitlines()]
+    progress = [message["params"]["payload"] for message in messages if message["method"] == "report_custom_message"]
+    assert progress[0].keys() == {"step", "total_steps", "epoch", "loss", "samples_per_s", "eta_s"}
+    assert progress[0]["total_steps"] == 50_000
+    assert messages[-1]["method"] == "closed" and "exception" not in messages[-1]["params"]
+
+
+def pipes_environment(folder: Path) -> dict[str, str]:
+    from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
+
+    context = {"asset_keys": ["lora"], "run_id": "r", "retry_number": 0, "extras": {}}
+    names = ["code_version_by_asset_key", "provenance_by_asset_key", "partition_key", "partition_key_range"]
+    context |= dict.fromkeys([*names, "partition_time_window", "job_name"])
+    (folder / "context").write_text(json.dumps(context))
+    return {
+        DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"path": str(folder / "context")}),
+        DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({"path": str(folder / "messages")}),
+    }

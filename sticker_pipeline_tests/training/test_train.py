@@ -21,6 +21,7 @@ from sticker_pipeline.training.train import set_up, stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
+KEY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
 
 
 def test_a_whole_training(make_spec: SpecMaker) -> None:
@@ -50,11 +51,18 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
 
 
 def test_equal_specs_give_equal_bytes_whether_latents_are_cached_or_not(make_spec: SpecMaker, tmp_path: Path) -> None:
-    first = train(make_spec(), QUIET)
-    second = train(make_spec(output=tmp_path / "again"), QUIET)  # finds its latents in the cache
-    third = train(make_spec(output=tmp_path / "third", cache=tmp_path / "cache3"), QUIET)
-    other = train(make_spec(output=tmp_path / "other", settings={"seed": 1}), QUIET)
-    assert file_sha256(first) == file_sha256(second) == file_sha256(third) != file_sha256(other)
+    settings = {"epochs": 1, "cycles": 1, "warmup_fraction": 0.0}
+    first = train(make_spec(settings=settings), QUIET)
+    second = train(make_spec(settings=settings, output=tmp_path / "again"), QUIET)  # finds its latents in the cache
+    third = train(make_spec(settings=settings, output=tmp_path / "third", cache=tmp_path / "cache3"), QUIET)
+    assert file_sha256(first) == file_sha256(second) == file_sha256(third)
+
+
+def test_the_seed_decides_the_result(make_spec: SpecMaker, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "draws_per_epoch": 2, "cycles": 1, "warmup_fraction": 0.0}
+    first = train(make_spec(settings=settings), QUIET)
+    other = train(make_spec(output=tmp_path / "other", settings={**settings, "seed": 1}), QUIET)
+    assert not torch.equal(load_file(first)[f"{KEY}.lora_up.weight"], load_file(other)[f"{KEY}.lora_up.weight"])
 
 
 def test_the_base_model_stays_as_it_is_and_adapters_learn(make_spec: SpecMaker, tiny_base: Path) -> None:
@@ -82,8 +90,8 @@ def test_loss_falls_on_what_is_seen_again_and_again(make_spec: SpecMaker) -> Non
     spec = make_spec(settings={"rank": 16, "alpha": 16.0, "cycles": 1, "warmup_fraction": 0.0})
     run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
     # The log stays empty, so that each step is step 0: the same pictures, noise and noise levels at the peak rate.
-    losses = [training_step(run, run.epochs[0][0], 1).loss for _ in range(30)]
-    assert losses[-1] < 0.7 * losses[0]
+    losses = [training_step(run, run.epochs[0][0], 1).loss for _ in range(20)]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
