@@ -57,7 +57,7 @@ def demo_characters() -> dict[str, Identity]:
     """The three demo characters, never seen by the embedded models. Folder name -> identity."""
     return {
         "pip_comet": Identity(
-            "1girl", "twintails", "aqua hair", "yellow eyes", "hoodie", "pink", ("headphones",), "facial mark",
+            "1girl", "bob cut", "blue hair", "yellow eyes", "hoodie", "yellow", ("headphones",), "facial mark",
             Details(bangs=2, hair_length=0.8, hair_volume=0.7, hair_hue=0.45, eye_height=0.7, trim=3, emblem=0,
                     accessory_hue=0.15, skin=0.15, shoes=2),
         ),

@@ -165,7 +165,7 @@ times in one picture; any other kind occurs at most once."""
 # trained on sampled identities have never seen them. `roster.demo_characters` is made to match (and tested).
 RESERVED_LOOKS = frozenset(
     {
-        ("twintails", "aqua hair", "yellow eyes"),
+        ("bob cut", "blue hair", "yellow eyes"),
         ("spiky hair", "orange hair", "green eyes"),
         ("drill hair", "purple hair", "red eyes"),
     }
