@@ -82,20 +82,19 @@ def still_pixels(data: bytes, png: Png) -> np.ndarray:
 def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
     """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored, rounded to a millisecond).
 
+    The canvas begins transparent, so that 'previous' on the first frame is 'background', as the specification wants.
     Raises MediaError at the first sub-image whose pixels cannot be unpacked.
     """
     canvas = np.zeros((png.height, png.width, 4), dtype=np.uint8)
     for number, image in enumerate(png.images):
         area = canvas[image.top : image.top + image.height, image.left : image.left + image.width]
-        # The specification: 'previous' on the first frame means 'background'.
-        restores = image.dispose == DISPOSE_PREVIOUS and number > 0
-        before = area.copy() if restores else None
+        before = area.copy() if image.dispose == DISPOSE_PREVIOUS else None
         pixels = _sub_pixels(data, png, image, number)
         area[...] = pixels if image.blend == BLEND_SOURCE else blend_over(area, pixels)
         yield canvas.copy(), image.duration_ms
         if before is not None:
             area[...] = before
-        elif image.dispose in (DISPOSE_BACKGROUND, DISPOSE_PREVIOUS):
+        elif image.dispose == DISPOSE_BACKGROUND:
             area[...] = 0
 
 
