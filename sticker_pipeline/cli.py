@@ -9,7 +9,7 @@ from rich.console import Console
 from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import create
 
-CONSOLE = Console(highlight=False)
+CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

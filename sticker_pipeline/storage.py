@@ -192,9 +192,10 @@ def file_sha256(path: Path) -> str:
 
 
 def content_hash(value: Any) -> str:
-    """Hex SHA-256 of `value` (JSON types) in canonical JSON: sorted keys, no spaces."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """Hex SHA-256 of `value` (JSON types) in canonical JSON: sorted keys, no spaces, ASCII (so that any file name,
+    even one that is no valid UTF-8, has a hash)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:

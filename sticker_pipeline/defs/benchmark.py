@@ -103,7 +103,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         sampled = work.inputs["samples"].table()
         generated = {
             str(model): _by_style(
-                embed(embedder, [Image.open(work.inputs["samples"].folder / name) for name in part["file"]]),
+                embed(embedder, (Image.open(work.inputs["samples"].folder / name) for name in part["file"])),
                 part["style"].tolist(),
             )
             for model, part in sampled.groupby("model", sort=False)
@@ -194,7 +194,7 @@ def _pictures_with_style(work: Making) -> pd.DataFrame:
 
 
 def _embedded(work: Making, embedder: Embedder, rows: pd.DataFrame) -> np.ndarray:
-    return embed(embedder, [Image.open(work.inputs["frames"].folder / name) for name in rows["file"]])
+    return embed(embedder, (Image.open(work.inputs["frames"].folder / name) for name in rows["file"]))
 
 
 def _validation(work: Making, embedder: Embedder) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 @dg.logger(None, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
-    logger = logging.Logger("terminal", level=logging.INFO)
-    logger.addHandler(TerminalHandler(Console(highlight=False)))
+    logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
+    logger.addHandler(TerminalHandler(Console(highlight=False, soft_wrap=True)))
     return logger
 
 
@@ -33,7 +33,7 @@ class TerminalHandler(logging.Handler):
         meta = getattr(record, "dagster_meta", {})
         event: dg.DagsterEvent | None = meta.get("dagster_event")
         if event is None:
-            if meta.get("step_key"):
+            if meta.get("step_key") and record.levelno >= logging.INFO and "[pipes]" not in record.getMessage():
                 self.console.print(f"    {meta.get('orig_message')}", style="dim", markup=False)
             return
         match event.event_type:
@@ -44,18 +44,9 @@ class TerminalHandler(logging.Handler):
                 summary = event.materialization.metadata.get(SUMMARY)
                 seconds = time.monotonic() - self.started.get(str(event.step_key), time.monotonic())
                 self.console.print(f"    {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
-            case dg.DagsterEventType.ASSET_OBSERVATION:
-                text = progress_line(event.asset_observation_data.asset_observation)
-                self.console.print(f"    {text}", style="dim", markup=False)
             case dg.DagsterEventType.STEP_FAILURE:
                 self.console.print(f"  [red]{event.step_key} failed:[/]")
                 self.console.print(f"    {innermost_message(event)}", markup=False)
-
-
-def progress_line(observation: dg.AssetObservation) -> str:
-    values = {key: value.value for key, value in observation.metadata.items()}
-    text = f"step {values.pop('step', '?')} of {values.pop('total_steps', '?')}"
-    return text + "".join(f"   {key} {value:.4g}" for key, value in values.items() if isinstance(value, int | float))
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:

@@ -75,7 +75,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "tagging":
             return {
                 "tagger": model_hash(profile.tagger, store),
-                **profile.tagging.model_dump(exclude={"batch_size"}),
+                "thresholds": profile.tagging.model_dump(exclude={"batch_size"}),
             }
         case "curation":
             learned = {name: group.learned for name, group in character.groups.items()}
@@ -91,15 +91,16 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "background": profile.background,
             }
         case "training":
-            return {"base": model_hash(profile.base, store), **profile.training.model_dump(mode="json")}
+            settings = profile.training.model_dump(mode="json")
+            return {"base": model_hash(profile.base, store), "settings": settings}
         case "generation":
             return {
                 "base": model_hash(profile.base, store),
                 "resolution": profile.resolution,
                 "styles": {name: group.style for name, group in character.groups.items()},
                 "prompts": character.settings.benchmark.prompts,
-                **profile.generation.model_dump(mode="json", exclude={"batch_size"}),
-                **profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
+                "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
+                "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
             }
         case "benchmark":
             return {

@@ -12,6 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sticker_pipeline.profile import TrainingSettings
+from sticker_pipeline.training.lora_file import read_lora
+from sticker_pipeline.training.spec import TrainingSpec, save_spec
+from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
+from sticker_pipeline_tests.training.conftest import write_training_set
+
 STEP = "sticker_pipeline_tests.defs.step_process"
 STUBBORN = "sticker_pipeline_tests.defs.stubborn_trainer"
 
@@ -23,7 +29,7 @@ def started_step(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen,
         step = subprocess.Popen([sys.executable, "-m", STEP, *arguments], stdout=out, stderr=out)
         family: list[psutil.Process] = []
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 240
             while "progress" not in log.read_text():
                 assert step.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.1)
@@ -49,14 +55,40 @@ def test_stubborn_trainer_and_its_child_end(tmp_path: Path, behaviour: str, endi
     with started_step(tmp_path / "log", STUBBORN, "1", behaviour, str(tmp_path)) as (step, family):
         assert len(family) >= 3  # supervisor, trainer, the trainer's child
         os.kill(step.pid, ending)
-        step.wait(timeout=30)
-        assert_all_end(family, 15)
+        step.wait(timeout=60)
+        assert_all_end(family, 60)
     assert (tmp_path / "checkpoint").exists()
 
 
 def test_trainer_that_fails_fails_the_step(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", STEP, "sticker_pipeline.training", "1", str(tmp_path / "no_such_spec.json")]
-    step = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    step = subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False)
     assert step.returncode == 1
     assert "TrainerFailed" in step.stderr + step.stdout
     assert "no_such_spec.json" in step.stderr + step.stdout
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_the_trainer_saves_a_checkpoint_and_ends(tmp_path: Path, ending: signal.Signals) -> None:
+    """A cancelled step, and one that is killed outright: the trainer notices, saves and is gone."""
+    write_training_set(tmp_path / "set")
+    spec = TrainingSpec(
+        name="nova",
+        trigger="nova_tag",
+        base=build_tiny_pipeline(tmp_path / "base"),
+        base_sha="ab12",
+        training_set=tmp_path / "set",
+        frames=tmp_path / "set" / "frames",
+        output=tmp_path / "out",
+        cache=tmp_path / "cache",
+        resolution=32,
+        settings=TrainingSettings(rank=4, epochs=2, draws_per_epoch=100_000),
+    )
+    save_spec(spec, tmp_path / "spec.json")
+    trainer = ("sticker_pipeline.training", "30", str(tmp_path / "spec.json"))
+    with started_step(tmp_path / "log", *trainer) as (step, family):
+        os.kill(step.pid, ending)
+        step.wait(timeout=60)
+        assert_all_end(family, 60)
+    checkpoint = next((tmp_path / "out" / "checkpoints").glob("interrupted_step_*.safetensors"))
+    assert read_lora(checkpoint).adapters

@@ -1,0 +1,91 @@
+"""A small workspace: a few files of a demo character, the embedded models, and a training of seconds."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.update import stale_assets, update
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+DEMO = REPOSITORY / "data" / "characters"
+SETTINGS = """\
+trigger: skv_small
+groups:
+  gifs: {learned: [small_sticker]}
+  stickers: {learned: [small_sticker], share: 2.0}
+  art: {style: art}
+training: {epochs: 2, draws_per_epoch: 16, rank: 4}
+benchmark: {holdout: 0.3, prompts: ["angry, arms up"]}
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A workspace on a temporary folder, and what tests do with it."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    workspace: Workspace
+
+    @property
+    def store(self) -> ArtifactStore:
+        return self.workspace.store
+
+    def folder(self, name: str) -> Path:
+        return Path(self.workspace.characters) / name
+
+    def add_character(self, name: str, demo: str, settings: str = SETTINGS) -> Path:
+        """Three GIFs, stickers and pictures each of the demo character `demo`."""
+        for group in ("gifs", "stickers", "art"):
+            (self.folder(name) / group).mkdir(parents=True)
+            files = sorted(path for path in (DEMO / demo / group).iterdir() if path.is_file())
+            chosen = sorted(files, key=lambda path: path.stat().st_size)[: 3 if group == "gifs" else 4]
+            for path in chosen:
+                shutil.copy(path, self.folder(name) / group)
+        (self.folder(name) / "character.yaml").write_text(settings)
+        return self.folder(name)
+
+    def character(self, name: str) -> tuple[Character, Profile]:
+        character = self.workspace.character(name)
+        return character, self.workspace.profile(character)
+
+    def stale(self, name: str) -> list[str]:
+        character, profile = self.character(name)
+        keys = stale_assets(self.definitions, "character_line", name, self.workspace, character, profile)
+        return [key.path[-1] for key in keys]
+
+    def update(self, *names: str) -> bool:
+        characters = [self.character(name) for name in names]
+        return update(self.definitions, self.instance, self.workspace, characters, Console(quiet=True))
+
+    def metadata(self, asset: str, partition: str | None) -> dict[str, object]:
+        """The metadata of the latest materialization, as plain values."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {key: value.value for key, value in materialization.metadata.items()}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    root = tmp_path_factory.mktemp("workspace")
+    for name in ("characters", "dagster"):
+        (root / name).mkdir()
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.local_temp(str(root / "dagster")) as instance:
+        patch.setenv("STICKER_CHARACTERS", str(root / "characters"))
+        patch.setenv("STICKER_ARTIFACTS", str(root / "artifacts"))
+        patch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+        patch.delenv("STICKER_PROFILE", raising=False)
+        yield Bench(defs(), instance, workspace_from_environment())

@@ -1,0 +1,259 @@
+"""The whole line on the embedded models: each table against an independent computation, and what an edit re-does."""
+
+import json
+import math
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+from PIL import Image
+
+from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.storage import ALL
+from sticker_pipeline_tests.defs.conftest import DEMO, SETTINGS, Bench
+from sticker_pipeline_tests.test_definitions import LINE
+
+COLUMNS = {
+    "raw_media": "path group sha256 bytes format width height n_frames status reason",
+    "frames": "frame_id path group clip_id frame_index start_ms duration_ms width height pixel_sha256 phash kept "
+    "reason duplicate_of file",
+    "frame_weights": "frame_id group clip_id probability draws_per_epoch",
+    "wd14_tags": "frame_id tag category score",
+    "curated_tags": "frame_id caption n_tags",
+    "training_set": "frame_id file caption probability bucket_width bucket_height split",
+    "selected_lora": "epoch metrics chosen",
+    "samples": "image model style prompt seed file",
+    "benchmark": "model style metric mean ci_low ci_high n",
+}
+
+
+@pytest.fixture(scope="module")
+def line(bench: Bench) -> Bench:
+    """The character `small`, brought up to date; `other` exists too, and has not been made."""
+    folder = bench.add_character("small", "bram_thistle")
+    (folder / "stickers" / "notes.png").write_text("This is no picture.")
+    bench.add_character("other", "velvet_moth")
+    assert bench.update("small")
+    return bench
+
+
+def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
+    for asset in LINE:
+        artifact = line.store.read("small", asset)
+        manifest = json.loads((artifact.folder / "artifact.json").read_text())
+        files = {path.relative_to(artifact.folder).as_posix() for path in artifact.folder.rglob("*") if path.is_file()}
+        assert files == {*manifest["files"], "artifact.json"}
+        if asset in COLUMNS:
+            assert artifact.table().columns.tolist() == COLUMNS[asset].split()
+    lora = line.store.read("small", "lora")
+    assert {"spec.json", "log.parquet", "checkpoints/epoch_01.safetensors", "checkpoints/epoch_02.safetensors"} <= set(
+        lora.files
+    )
+    assert line.store.read(ALL, "leaderboard").table()["character"].unique().tolist() == ["small"]
+
+
+def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
+    rows = line.store.read("small", "raw_media").table().set_index("path")
+    assert rows.loc["stickers/notes.png", ["status", "reason"]].tolist() == ["rejected", "not a picture: text"]
+    assert (rows.drop("stickers/notes.png")["status"] == "accepted").all()
+
+
+def test_weights_follow_the_formula(line: Bench) -> None:
+    frames = line.store.read("small", "frames").table()
+    kept = frames[frames["kept"]]
+    lengths = kept.groupby("clip_id").size()
+    group_of = kept.groupby("clip_id")["group"].first()
+    share = {"gifs": 1, "stickers": 2, "art": 1}
+    total = sum(share[group] for group in group_of)
+    weights = line.store.read("small", "frame_weights").table().set_index("frame_id")
+    assert len(weights) == len(kept)
+    for row in kept.itertuples():
+        expected = Fraction(share[row.group], total) / int(lengths[row.clip_id])
+        assert weights.loc[row.frame_id, "probability"] == pytest.approx(float(expected), abs=1e-12)
+        assert weights.loc[row.frame_id, "draws_per_epoch"] == pytest.approx(float(16 * expected), abs=1e-11)
+    assert math.fsum(weights["probability"]) == pytest.approx(1, abs=1e-12)
+
+
+def test_captions_begin_with_what_is_to_be_learned(line: Bench) -> None:
+    captions = line.store.read("small", "curated_tags").table().set_index("frame_id")["caption"]
+    frames = line.store.read("small", "frames").table().set_index("frame_id")
+    learned = {"gifs": "skv_small, small_sticker", "stickers": "skv_small, small_sticker", "art": "skv_small"}
+    for frame, caption in captions.items():
+        assert f"{caption}, ".startswith(f"{learned[frames.loc[frame, 'group']]}, ")
+    tags = line.store.read("small", "wd14_tags").table()
+    dropped = pd.read_parquet(line.store.read("small", "curated_tags").folder / "dropped.parquet")
+    assert len(dropped) + sum(
+        len(caption.split(", ")) - len(learned[frames.loc[frame, "group"]].split(", "))
+        for frame, caption in captions.items()
+    ) == len(tags)
+    assert dropped["reason"].str.len().min() > 0
+
+
+def test_held_out_clips_are_never_trained_on(line: Bench) -> None:
+    rows = line.store.read("small", "training_set").table()
+    clips = line.store.read("small", "frames").table().set_index("frame_id")["clip_id"]
+    split = rows.set_index("frame_id")["split"]
+    by_clip = split.groupby(clips.loc[split.index].to_numpy()).nunique()
+    assert (by_clip == 1).all()
+    assert set(split) == {"train", "holdout"}
+    assert (rows.loc[rows["split"] == "holdout", "probability"] == 0).all()
+    assert math.fsum(rows["probability"]) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_training_followed_the_recipe(line: Bench) -> None:
+    log = pd.read_parquet(line.store.read("small", "lora").folder / "log.parquet")
+    steps = len(log)
+    assert steps == 2 * 16 // 8
+    # 4 steps in 4 cycles: each cycle is one step long, its warm-up rounds to nothing, so each step is at the peak.
+    assert log["lr_unet"].tolist() == [1e-3] * steps
+    assert np.isfinite(log["loss"]).all()
+
+
+def test_base_and_lora_draw_the_same_seeds(line: Bench) -> None:
+    samples = line.store.read("small", "samples")
+    rows = samples.table()
+    base, lora = (rows[rows["model"] == model].reset_index(drop=True) for model in ("base", "lora"))
+    assert base[["style", "prompt", "seed"]].equals(lora[["style", "prompt", "seed"]])
+    assert base.groupby("style").size().to_dict() == {"art": 4, "sticker": 4}
+    assert rows["prompt"].str.startswith("skv_small").all()
+    for name in rows["file"]:
+        assert Image.open(samples.folder / name).size == (96, 96)
+
+
+def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
+    """Recomputed with open_clip alone: mean cosine over all pairs, each held-out clip being the mean of its frames."""
+    import open_clip
+    import torch
+
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        f"local-dir:{Path(line.workspace.models).absolute() / 'embedded' / 'clip'}"
+    )
+
+    def embedding(path: Path) -> np.ndarray:
+        image = Image.open(path).convert("RGBA")
+        side = max(image.size)
+        square = Image.new("RGBA", (side, side), "white")
+        square.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
+        with torch.no_grad():
+            features = model.eval().encode_image(preprocess(square.convert("RGB"))[None])[0].numpy()
+        return features / np.linalg.norm(features)
+
+    frames = line.store.read("small", "frames")
+    held_out = line.store.read("small", "training_set").table().query("split == 'holdout'")
+    lineage = frames.table().set_index("frame_id")
+    samples = line.store.read("small", "samples")
+    table = line.store.read("small", "benchmark").table().set_index(["model", "style", "metric"])
+    for style, groups in {"art": ["art"], "sticker": ["gifs", "stickers"]}.items():
+        chosen = held_out[held_out["frame_id"].map(lineage["group"]).isin(groups)]
+        clips = chosen.groupby(chosen["frame_id"].map(lineage["clip_id"]))["file"]
+        references = np.stack(
+            [np.mean([embedding(frames.folder / name) for name in files], axis=0) for _, files in clips]
+        )
+        rows = samples.table().query("model == 'lora' and style == @style")
+        images = np.stack([embedding(samples.folder / name) for name in rows["file"]])
+        row = table.loc[("lora", style, "clip_similarity")]
+        # pictures are prepared at the profile's 96 px first: two resizings instead of one move it a little
+        assert row["mean"] == pytest.approx(float((images @ references.T).mean()), abs=0.02)
+        assert row["ci_low"] < row["mean"] < row["ci_high"]
+        assert row["n"] == len(rows)
+
+
+def test_again_there_is_nothing_to_do(line: Bench) -> None:
+    assert line.stale("small") == []
+    runs = line.instance.get_runs_count()
+    assert line.update("small")
+    assert line.instance.get_runs_count() == runs
+
+
+def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) -> None:
+    settings = line.folder("small") / "character.yaml"
+    after = {
+        "curation: {blacklist: [smile]}\n": LINE[LINE.index("curated_tags") :],
+        "# a comment\n": [],
+    }
+    for text, expected in after.items():
+        settings.write_text(SETTINGS + text)
+        assert line.stale("small") == expected
+    settings.write_text(SETTINGS.replace("epochs: 2", "epochs: 3"))
+    assert line.stale("small") == LINE[LINE.index("lora") :]
+    settings.write_text(SETTINGS.replace("angry", "crying"))
+    assert line.stale("small") == LINE[LINE.index("selected_lora") :]
+    settings.write_text(SETTINGS)
+    assert line.stale("small") == []
+
+
+def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
+    """In Dagster's own eyes, after the sensor has looked; then only the new file is decoded and tagged."""
+    before = line.store.read("small", "frames").table()
+    _run_sensor(line)
+    assert _stale_in_dagster(line, "small") == set()
+    used = set(line.store.read("small", "raw_media").table()["path"].str.rpartition("/")[2])
+    new = next(path for path in sorted((DEMO / "bram_thistle" / "gifs").iterdir()) if path.name not in used)
+    shutil.copy(new, line.folder("small") / "gifs")
+    _run_sensor(line)
+    assert "raw_media" in _stale_in_dagster(line, "small")
+    # `other` was never made: what is missing there is missing as before, and nothing of it is stale
+    assert _stale_in_dagster(line, "other") == set()
+    decoded = _decoded_files(line)
+    job = line.definitions.resolve_job_def("character_line")
+    keys = [dg.AssetKey(asset) for asset in LINE[: LINE.index("training_set") + 1]]
+    assert job.execute_in_process(instance=line.instance, partition_key="small", asset_selection=keys).success
+    assert _decoded_files(line) - decoded == 1
+    frames = line.store.read("small", "frames").table()
+    fresh = set(frames.loc[frames["kept"], "pixel_sha256"]) - set(before.loc[before["kept"], "pixel_sha256"])
+    metadata = line.metadata("wd14_tags", "small")
+    assert metadata["computed"] == len(fresh) > 0
+    assert metadata["from_cache"] == frames["kept"].sum() - len(fresh)
+
+
+def test_what_cannot_work_says_so_before_any_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bench.folder("empty")
+    (folder / "gifs").mkdir(parents=True)
+    (folder / "character.yaml").write_text("trigger: skv_empty\n")
+    with pytest.raises(ValueError, match="holds no picture that can be used"):
+        _materialize_first(bench, "empty")
+    (folder / "character.yaml").write_text("trigger: skv_empty\nprofile: sd15\n")
+    with pytest.raises(ValueError, match=r"sd15/base/model_index.json, which is missing"):
+        _materialize_first(bench, "empty")
+    (folder / "character.yaml").write_text("triger: skv_empty\n")
+    with pytest.raises(ValueError, match="Did you mean 'trigger'"):
+        _materialize_first(bench, "empty")
+    valid, problems = bench.workspace.valid_characters()
+    assert "empty" not in [character.name for character, _ in valid]
+    assert any("'trigger' is missing" in problem for problem in problems)
+    shutil.rmtree(folder)
+
+
+def _materialize_first(bench: Bench, name: str) -> None:
+    bench.instance.add_dynamic_partitions("characters", [name])
+    job = bench.definitions.resolve_job_def("character_line")
+    job.execute_in_process(
+        instance=bench.instance, partition_key=name, asset_selection=[dg.AssetKey("raw_media")], raise_on_error=True
+    )
+
+
+def _run_sensor(bench: Bench) -> None:
+    """One tick of the folder sensor, its effects applied as the daemon applies them."""
+    context = dg.build_sensor_context(instance=bench.instance, resources={"workspace": bench.workspace})
+    result = character_folders(context)
+    assert isinstance(result, dg.SensorResult)
+    for request in result.dynamic_partitions_requests or []:
+        bench.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    for event in result.asset_events:
+        bench.instance.report_runless_asset_event(event)
+
+
+def _stale_in_dagster(bench: Bench, partition: str) -> set[str]:
+    graph = bench.definitions.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(bench.instance, graph, LoadingContextForTest(bench.instance))
+    return {asset for asset in LINE if resolver.get_status(dg.AssetKey(asset), partition) == StaleStatus.STALE}
+
+
+def _decoded_files(bench: Bench) -> int:
+    return len(list(bench.store.cache("media").glob("??/*")))
