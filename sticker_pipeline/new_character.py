@@ -3,6 +3,7 @@
 Nothing that exists is overwritten, and the given folder is only read.
 """
 
+import json
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -138,6 +139,7 @@ def _count_groups(plan: dict[Path, Path]) -> dict[str, int]:
 
 def _yaml(name: str, trigger: str, groups: list[str]) -> str:
     lines = "".join(
-        f"  {group}: {{learned: [], style: {'art' if group == 'art' else 'sticker'}}}\n" for group in groups
+        f"  {json.dumps(group, ensure_ascii=False)}: {{learned: [], style: {'art' if group == 'art' else 'sticker'}}}\n"
+        for group in groups
     )
     return TEMPLATE.format(name=name, trigger=trigger, groups=lines)

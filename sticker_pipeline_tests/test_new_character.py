@@ -1,0 +1,103 @@
+"""A folder of media becomes a character; nothing that exists is touched."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sticker_pipeline.character import CharacterError, load_character
+from sticker_pipeline.cli import main
+from sticker_pipeline.new_character import create
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A still and an animation lying loose, two groups, of which one has a caption, and things that are no pictures."""
+    folder = tmp_path / "downloads"
+    (folder / "art" / "2025").mkdir(parents=True)
+    (folder / "my: stickers").mkdir()
+    (folder / "papers").mkdir()
+    still, other = Image.new("RGBA", (20, 20), "red"), Image.new("RGBA", (20, 20), "blue")
+    still.save(folder / "hello.png")
+    still.save(folder / "wave.gif", save_all=True, append_images=[other])
+    still.save(folder / "art" / "2025" / "a.png")
+    still.save(folder / "my: stickers" / "b.webp")
+    (folder / "my: stickers" / "b.txt").write_text("smile")
+    (folder / "papers" / "notes.txt").write_text("no pictures here")
+    (folder / "broken.gif").write_bytes(b"GIF89a")
+    (folder / ".hidden.png").write_bytes((folder / "hello.png").read_bytes())
+    return folder
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_files_are_sorted_into_groups(source: Path, tmp_path: Path, link: bool) -> None:
+    before = tree(source)
+    created = create("luma", source, tmp_path / "characters", "skv_luma", link=link)
+    assert created.groups == {"art": 1, "gifs": 1, "my: stickers": 2, "stickers": 1}
+    assert [note.partition(":")[0] for note in created.notes] == ["left out"]
+    assert "broken.gif" in created.notes[0]
+    files = tree(created.folder)
+    assert files.pop("character.yaml")
+    names = {
+        "stickers/hello.png": "hello.png", "gifs/wave.gif": "wave.gif", "art/2025/a.png": "art/2025/a.png",
+        "my: stickers/b.webp": "my: stickers/b.webp", "my: stickers/b.txt": "my: stickers/b.txt",
+    }  # fmt: skip
+    assert files == {new: before[old] for new, old in names.items()}
+    assert (created.folder / "stickers" / "hello.png").is_symlink() == link
+    assert tree(source) == before
+
+
+def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:
+    character = load_character(create("luma", source, tmp_path / "characters", "skv_luma").folder)
+    assert character.trigger == "skv_luma"
+    assert {name: group.style for name, group in character.groups.items()} == {
+        "art": "art", "gifs": "sticker", "my: stickers": "sticker", "stickers": "sticker"
+    }  # fmt: skip
+    text = (character.folder / "character.yaml").read_text()
+    commented = "\n".join(
+        line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ") and ":" in line
+    )
+    for section in ("curation:", "  min_images: 2", "benchmark:", "  holdout: 0.15"):
+        assert section in commented
+
+
+def test_what_exists_is_never_overwritten(source: Path, tmp_path: Path) -> None:
+    create("luma", source, tmp_path / "characters", "skv_luma")
+    before = tree(tmp_path / "characters")
+    with pytest.raises(CharacterError, match="exists already; nothing was changed"):
+        create("luma", source, tmp_path / "characters", "other")
+    assert tree(tmp_path / "characters") == before
+
+
+def test_faults_leave_nothing_behind(source: Path, tmp_path: Path) -> None:
+    characters = tmp_path / "characters"
+    with pytest.raises(CharacterError, match="cannot be a character's name"):
+        create("Luma!", source, characters, "a")
+    with pytest.raises(CharacterError, match="'trigger' = 'two words'"):
+        create("luma", source, characters, "two words")
+    with pytest.raises(CharacterError, match="holds no picture that can be read"):
+        create("luma", source / "papers", characters, "a")
+    with pytest.raises(CharacterError, match="contains"):
+        create("luma", tmp_path, characters, "a")
+    assert list(characters.glob("*")) == []
+
+
+def test_the_command_says_what_to_do_next(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
+    result = CliRunner().invoke(main, ["new-character", "luma", str(source)])
+    assert result.exit_code == 0, result.output
+    for words in ("5 files", "luma_char", "sticker-pipeline update luma", "broken.gif"):
+        assert words in result.output
+    again = CliRunner().invoke(main, ["new-character", "luma", str(source)])
+    assert again.exit_code == 1
+    assert "exists already" in again.output
