@@ -1,6 +1,6 @@
 """Trains the embedded base model: a U-Net and a text encoder from scratch, and packs them as a StableDiffusionPipeline.
 
-How captions are written for it and how it is probed belong here; the autoencoder is `vae`'s, the words are `tokenizer`'s.
+How captions are written for it and how it is probed belong here; pictures to latents is `vae`, words are `tokenizer`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHANNELS = (96, 128)
 HEADS = 4
 TEXT_WIDTH = 128
 TEXT_LAYERS = 2
-PLAN = loop.Plan(steps=7000, batch=32, learning_rate=1.5e-3, warmup=100, decay_from=0.6, ema=0.998, seed=3)
+PLAN = loop.Plan(steps=6500, batch=32, matrix_rate=3e-3, warmup=100, decay_from=0.6, ema=0.998, seed=3)
 TEXT_RATE = 0.5  # of the U-Net's learning rate; at the full rate the encoder's outputs collapse
 EMPTY_SHARE = 0.1  # captions left empty, for classifier-free guidance
 LOOSE_FROM = 2 / 3  # of training, after which captions are also shuffled, thinned, and begun with unknown words
@@ -75,7 +75,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The noise schedule: as Stable Diffusion's, but ending nearer to pure noise, so that white backgrounds come out white."""
+    """Stable Diffusion's noise schedule, but ending nearer to pure noise, so that white backgrounds come out white."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -95,8 +95,8 @@ def caption(tags: Sequence[str], rng: np.random.Generator, *, loose: bool) -> st
     """The training caption of one picture.
 
     Full tags in fixed order at first: with shuffled and dropped tags from the start the model hardly learns to read.
-    Once it does (`loose`), half of the captions are shuffled and thinned, and one in six begins with an unknown word, so
-    that free prompts work and a trigger word that nobody has taught it yet changes nothing.
+    Once it does (`loose`), half of the captions are shuffled and thinned, and one in six begins with an unknown word,
+    so that free prompts work and a trigger word that nobody has taught it yet changes nothing.
     """
     if rng.random() < EMPTY_SHARE:
         return ""
@@ -132,13 +132,17 @@ def timesteps(count: int, rng: np.random.Generator) -> np.ndarray:
 def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
     """int64 [N, 77], padded and cut as the pipeline does."""
     ids: torch.Tensor = tokenizer(
-        list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        list(captions),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
     return ids
 
 
 def latents_of(vae: AutoencoderKL, drawings: Drawings, store: Path, say: Callable[[str], None]) -> np.ndarray:
-    """Scaled latents float16 [N, 8, 12, 12] of all drawings, kept in `store` (made once, written beside and moved in)."""
+    """Scaled latents float16 [N, 8, 12, 12] of all drawings, made once and kept in `store`."""
     if not store.exists():
         say(f"base      encoding {len(drawings)} drawings")
         parts = [
@@ -168,7 +172,10 @@ def train(
     if loop.half_precision() and loop.device().type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # on CPUs with AMX the fused attention is slower than plain products
     unet.to(memory_format=torch.channels_last)
-    training = loop.Training({"unet": unet, "text_encoder": text_encoder}, {"unet": 1.0, "text_encoder": TEXT_RATE}, plan)
+    predict = loop.compiled(unet)
+    training = loop.Training(
+        {"unet": unet, "text_encoder": text_encoder}, {"unet": 1.0, "text_encoder": TEXT_RATE}, plan
+    )
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([plan.seed, step])
@@ -180,7 +187,7 @@ def train(
         t = torch.from_numpy(timesteps(plan.batch, rng)).to(unet.device)
         noisy = scheduler.add_noise(clean, noise, t).contiguous(memory_format=torch.channels_last)
         with loop.autocast():
-            predicted = unet(noisy, t, text_encoder(ids).last_hidden_state).sample
+            predicted = predict(noisy, t, text_encoder(ids).last_hidden_state).sample
         return (predicted.float() - scheduler.get_velocity(clean, noise, t)).square().mean()
 
     loop.run(training, loss_at, checkpoint, label="base", say=say, snapshot=lambda: save(unet, text_encoder))
@@ -197,12 +204,11 @@ def save_base(
     """Write the diffusers layout in float16 into `folder` (no safety checker), ready for `from_pretrained` offline."""
     import copy
 
-    import torch
     from diffusers import StableDiffusionPipeline
 
     from sticker_pipeline.embedded.tokenizer import save_tokenizer
 
-    half = [copy.deepcopy(module).to("cpu", torch.float16) for module in (vae, unet, text_encoder)]
+    half = [copy.deepcopy(module).cpu().half() for module in (vae, unet, text_encoder)]
     pipeline = StableDiffusionPipeline(
         vae=half[0],
         unet=half[1],

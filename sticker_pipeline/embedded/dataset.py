@@ -1,10 +1,11 @@
-"""The drawings that the embedded models are trained and measured on: drawn once into memory-mapped arrays, and fresh ones.
+"""The drawings that the embedded models are trained on, kept in memory-mapped arrays, and fresh ones to measure on.
 
 Which pictures exist, and how they look once flattened, belongs here; what a model does with them does not.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sticker_pipeline.embedded import roster
-from sticker_pipeline.embedded.scene import Identity, Scene, identity_tags, random_scene, scene_tags
+from sticker_pipeline.embedded.scene import RESERVED_LOOKS, Identity, Scene, identity_tags, random_scene, scene_tags
 
 SIZE = 96  # pixels: the embedded profile's resolution
 PER_IDENTITY = 6  # drawings of each identity, stickers and art in turn
@@ -30,9 +31,9 @@ _FRESH_STREAM = 12
 class Drawings:
     """Pictures with what they show, row by row.
 
-    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64 [N]
-    a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the tags of
-    what is inherent in who is drawn.
+    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64
+    [N] a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the
+    tags of what is inherent in who is drawn.
     """
 
     pixels: np.ndarray
@@ -92,59 +93,58 @@ def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
     return _as_drawings(rows, np.stack([_pixels(row.scene) for row in rows]))
 
 
-def training_drawings(folder: Path, count: int, *, processes: int = 1, say: Callable[[str], None] = print) -> Drawings:
+def training_drawings(
+    folder: Path, count: int, *, processes: int = 1, chunk: int = CHUNK, say: Callable[[str], None] = print
+) -> Drawings:
     """`count` training drawings, drawn into `folder` if they are not there yet (an interrupted run goes on).
 
     Raises:
-        ValueError: `count` is not a multiple of 480.
+        ValueError: `count` is not a multiple of `chunk`, the drawings that are drawn between two notes of progress.
     """
-    if count % CHUNK:
-        raise ValueError(f"number of drawings {count}: choose a multiple of {CHUNK}")
+    if count % chunk:
+        raise ValueError(f"number of drawings {count}: choose a multiple of {chunk}")
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / f"pixels-{count}-{drawing_version()}.npy"
     if not store.exists():
         np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=(count, SIZE, SIZE, 4)).flush()
     ledger = store.with_suffix(".json")
     done = set(json.loads(ledger.read_text())) if ledger.exists() else set()
-    missing = [chunk for chunk in range(count // CHUNK) if chunk not in done]
+    missing = [(store, start, start + chunk) for start in range(0, count, chunk) if start not in done]
     if missing:
-        _draw_chunks(store, ledger, done, missing, processes, say)
-    pixels = np.load(store, mmap_mode="r")
-    return _as_drawings([training_row(index) for index in range(count)], pixels)
+        _draw_missing(ledger, done, missing, processes, say)
+    return _as_drawings([training_row(index) for index in range(count)], np.load(store, mmap_mode="r"))
 
 
-def _draw_chunks(
-    store: Path, ledger: Path, done: set[int], missing: Sequence[int], processes: int, say: Callable[[str], None]
+def _draw_missing(
+    ledger: Path, done: set[int], missing: Sequence[tuple[Path, int, int]], processes: int, say: Callable[[str], None]
 ) -> None:
-    started = time.monotonic()
+    """Draw the ranges `missing`, noting the start of each finished one in `ledger`."""
+    began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for number, chunk in enumerate(pool.imap_unordered(_draw_chunk, [(store, c) for c in missing]), start=1):
-            done.add(chunk)
+        for number, start in enumerate(pool.imap_unordered(_draw_range, missing), start=1):
+            done.add(start)
             ledger.write_text(json.dumps(sorted(done)))
-            left = (time.monotonic() - started) / number * (len(missing) - number)
+            left = (time.monotonic() - began) / number * (len(missing) - number)
             if number % 10 == 0 or number == len(missing):
-                say(f"draw      {len(done) * CHUNK:6d} drawings, {left:4.0f} s left")
+                say(f"draw      {number} of {len(missing)} batches, {left:.0f} s left")
 
 
-def _draw_chunk(task: tuple[Path, int]) -> int:
-    store, chunk = task
+def _draw_range(task: tuple[Path, int, int]) -> int:
+    store, start, stop = task
     pixels = np.load(store, mmap_mode="r+")
-    for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+    for index in range(start, stop):
         pixels[index] = _pixels(training_row(index).scene)
     pixels.flush()
-    return chunk
+    return start
 
 
+@functools.cache
 def drawing_version() -> str:
-    """Eight hex digits that change when the code that decides the drawings changes."""
-    here = Path(__file__).parent
-    code = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")) if path.name in _DRAWING_CODE)
-    return hashlib.sha256(code).hexdigest()[:8]
-
-
-_DRAWING_CODE = frozenset(
-    {"scene.py", "drawing.py", "roster.py", "brush.py", "head.py", "figure.py", "palette.py", "surroundings.py"}
-)
+    """Eight hex digits that change when the drawings do: from the pixels of a few of them, and from who is left out."""
+    digest = hashlib.sha256(repr((sorted(RESERVED_LOOKS), sorted(roster.known_characters().items()))).encode())
+    for index in range(0, 24 * 7, 7):
+        digest.update(_pixels(training_row(index).scene).tobytes())
+    return digest.hexdigest()[:8]
 
 
 def _pixels(scene: Scene) -> np.ndarray:
@@ -165,11 +165,11 @@ def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
 
 
 def flatten(rgba: np.ndarray, background: np.ndarray | float = 255.0) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over a background (a value 0–255, or an array that broadcasts to [N, H, W, 3]) -> float32."""
+    """RGBA uint8 [N, H, W, 4] over a background (0–255, or an array that fits [N, H, W, 3]) -> float32."""
     alpha = rgba[..., 3:].astype(np.float32) / 255.0
     return rgba[..., :3].astype(np.float32) * alpha + np.float32(1.0) * background * (1.0 - alpha)
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model and its VAE see pictures."""
+    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model sees pictures."""
     return np.ascontiguousarray((flatten(rgba) / 127.5 - 1.0).transpose(0, 3, 1, 2).astype(np.float32))

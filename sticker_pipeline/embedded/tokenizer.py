@@ -1,4 +1,4 @@
-"""Makes the tokenizer of the embedded models: CLIP's byte-level BPE, with a small vocabulary learnt from drawn captions.
+"""Makes the tokenizer of the embedded models: CLIP's byte-level BPE, its small vocabulary learnt from drawn captions.
 
 Only words become tokens here; what the tokens mean is learnt in `base` and `clip`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,17 +23,18 @@ MAX_MERGES = 1200
 # triggers and prompts of one's own take few tokens. Each counts as one occurrence.
 EXTRA_WORDS = (
     "sticker character trigger style pack animated animation gif emote reaction cute happy laughing sitting "
-    "standing running jumping sleeping eating drinking playing reading dancing singing waving walking lying kneeling "
-    "gloves boots shoes socks pants skirt shorts sweater coat uniform necktie ribbon belt pocket sleeves collar hood "
-    "sword staff gun phone camera laptop pillow blanket chair table window door bed tree leaf grass mountain river cloud "
-    "rain snow night morning evening summer winter spring autumn forest city street beach school room kitchen garden "
-    "multiple girls boys male female young adult small large big tiny tall animal dog bear fox wolf bird dragon fish "
-    "monster robot ghost fairy demon angel knight wizard witch king queen prince princess maid nurse idol pirate ninja "
-    "background foreground lighting shadow light dark bright colorful monochrome greyscale sketch lineart watercolor "
-    "masterpiece quality best high detailed absurdres highres simple original drawing digital media official wallpaper "
-    "from above below behind side front back close cowboy shot focus blurry depth field upper lower hands fingers legs "
-    "feet head face nose ears teeth fang tail skin breath steam sparkle flame fire water ice lightning wind magic"
-).split()
+    "standing running jumping sleeping eating drinking playing reading dancing singing waving walking lying "
+    "kneeling gloves boots shoes socks pants skirt shorts sweater coat uniform necktie ribbon belt pocket sleeves "
+    "collar hood sword staff gun phone camera laptop pillow blanket chair table window door bed tree leaf grass "
+    "mountain river cloud rain snow night morning evening summer winter spring autumn forest city street beach "
+    "school room kitchen garden multiple girls boys male female young adult small large big tiny tall animal dog "
+    "bear fox wolf bird dragon fish monster robot ghost fairy demon angel knight wizard witch king queen prince "
+    "princess maid nurse idol pirate ninja background foreground lighting shadow light dark bright colorful "
+    "monochrome greyscale sketch lineart watercolor masterpiece quality best high detailed absurdres highres "
+    "simple original drawing digital media official wallpaper from above below behind side front back close "
+    "cowboy shot focus blurry depth field upper lower hands fingers legs feet head face nose ears teeth fang tail "
+    "skin breath steam sparkle flame fire water ice lightning wind magic"
+)
 
 
 def learn_merges(words: dict[tuple[str, ...], int], limit: int) -> list[tuple[str, str]]:
@@ -45,7 +47,7 @@ def learn_merges(words: dict[tuple[str, ...], int], limit: int) -> list[tuple[st
     while len(merges) < limit:
         pairs: Counter[tuple[str, str]] = Counter()
         for symbols, count in words.items():
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in pairwise(symbols):
                 pairs[pair] += count
         if not pairs:
             break
@@ -99,7 +101,7 @@ def _tokenizer(vocabulary: list[str], merges: list[tuple[str, str]]) -> CLIPToke
 def _word_counts(captions: Iterable[str], alphabet: list[str]) -> dict[tuple[str, ...], int]:
     """Words, as CLIP's own rules cut them, as symbols -> occurrences; tags at a caption's end have no comma."""
     splitter = _tokenizer([*alphabet, START, END], []).backend_tokenizer
-    counts: Counter[str] = Counter(EXTRA_WORDS)
+    counts: Counter[str] = Counter(EXTRA_WORDS.split())
     for caption in captions:
         tidy = splitter.normalizer.normalize_str(caption)
         counts.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(tidy))
@@ -107,7 +109,7 @@ def _word_counts(captions: Iterable[str], alphabet: list[str]) -> dict[tuple[str
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json`, and the older `vocab.json` and `merges.txt` that some loaders want."""
+    """Write `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for older loaders."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]

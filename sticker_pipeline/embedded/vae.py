@@ -5,6 +5,7 @@ Its network, its loss and its figures belong here; latents as training data of t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ LATENT_CHANNELS = 8
 CHANNELS = (16, 32, 64, 96)
 KL_WEIGHT = 1e-4  # on the mean over latents; keeps them near unit size and smooth without blurring pictures
 EDGE_WEIGHT = 1.0
-PLAN = loop.Plan(steps=6000, batch=8, learning_rate=1.5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
+PLAN = loop.Plan(steps=3200, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
 
 
 def new_vae(seed: int = 1) -> AutoencoderKL:
@@ -75,9 +76,13 @@ def batch_of_pictures(drawings: Drawings, plan: loop.Plan, step: int) -> torch.T
 
 
 def train(
-    drawings: Drawings, plan: loop.Plan, checkpoint: Path, save: Callable[[AutoencoderKL], None], say: Callable[[str], None]
+    drawings: Drawings,
+    plan: loop.Plan,
+    checkpoint: Path,
+    save: Callable[[AutoencoderKL], None],
+    say: Callable[[str], None],
 ) -> float:
-    """Train (or go on), calling `save` with the averaged model now and then and at the end; returns seconds of training."""
+    """Train (or go on); `save` gets the averaged model now and then and at the end; returns seconds of training."""
     import torch
 
     vae = new_vae(plan.seed)
@@ -93,8 +98,9 @@ def train(
         return picture_loss(made.float(), pictures) + KL_WEIGHT * kl
 
     def snapshot() -> None:
-        set_scaling_factor(vae, drawings)
-        save(vae)
+        finished = copy.deepcopy(vae)
+        normalise_latents(finished, drawings)
+        save(finished)
 
     loop.run(training, loss_at, checkpoint, label="vae", say=say, snapshot=snapshot)
     return training.seconds
@@ -112,10 +118,27 @@ def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarr
     return np.concatenate(latents)
 
 
-def set_scaling_factor(vae: AutoencoderKL, drawings: Drawings) -> None:
-    """Write 1 / (standard deviation of latents) into the model's configuration, as Stable Diffusion does."""
-    rows = np.linspace(0, len(drawings) - 1, num=min(256, len(drawings)), dtype=int)
-    vae.register_to_config(scaling_factor=round(float(1.0 / encode(vae, drawings.pixels[rows]).std()), 5))
+def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
+    """Shift and scale each latent channel to mean 0 and deviation 1 over `drawings`, inside the model's own layers.
+
+    The shift and scale go into the 1x1 convolutions on either side of the latents, so that pictures come back exactly as
+    before, and the usual loaders, which know one `scaling_factor` only (1 here), see evenly sized channels.
+    """
+    import torch
+
+    rows = np.linspace(0, len(drawings) - 1, num=min(600, len(drawings)), dtype=int)
+    latents = encode(vae, drawings.pixels[rows])
+    mean = torch.from_numpy(latents.mean(axis=(0, 2, 3))).to(vae.device)
+    deviation = torch.from_numpy(latents.std(axis=(0, 2, 3))).to(vae.device)
+    before, after = vae.quant_conv, vae.post_quant_conv
+    channels = len(mean)
+    with torch.no_grad():
+        after.bias.add_(after.weight[:, :, 0, 0] @ mean)
+        after.weight.mul_(deviation[None, :, None, None])
+        before.weight[:channels].div_(deviation[:, None, None, None])
+        before.bias[:channels].sub_(mean).div_(deviation)
+        before.bias[channels:].sub_(2.0 * deviation.log())  # the other half is the logarithm of the variance
+    vae.register_to_config(scaling_factor=1.0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,254 @@
+"""The parts of `python -m sticker_pipeline.embedded`: what each needs, does and leaves behind, and which are finished.
+
+A part works in the work folder and moves its finished model into the output folder in one step; how a model is trained
+is its own module's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sticker_pipeline.embedded import base, clip, dataset, loop, tagger, tokenizer, vae
+from sticker_pipeline.storage import content_hash
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTokenizer
+
+PARTS = ("draw", "tokenizer", "vae", "base", "tagger", "clip", "report")
+TOKENIZER_CAPTIONS = 4000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what is trained; defaults are those of the shipped models."""
+
+    drawings: int = 28_800
+    vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
+    base: loop.Plan = field(default_factory=lambda: base.PLAN)
+    tagger: loop.Plan = field(default_factory=lambda: tagger.PLAN)
+    clip: loop.Plan = field(default_factory=lambda: clip.PLAN)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a build works (`work`), where finished models go (`out`), its settings, and how it says what it does."""
+
+    work: Path
+    out: Path
+    settings: Settings = field(default_factory=Settings)
+    say: Callable[[str], None] = print
+
+    def key(self, part: str) -> str:
+        """Eight hex digits of everything that decides `part`'s result, the parts it builds on included."""
+        plan = getattr(self.settings, part, None)
+        decides: list[Any] = [dataset.drawing_version(), self.settings.drawings, asdict(plan) if plan else part]
+        return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
+
+    def checkpoint(self, part: str) -> Path:
+        """The file that holds `part`'s training while it is under way."""
+        return self.work / f"{part}-{self.key(part)}.safetensors"
+
+    def ledger(self, part: str) -> Path:
+        """The file that says that `part` is finished, with its seconds."""
+        return self.work / f"{part}-{self.key(part)}.json"
+
+    def finished(self, part: str) -> bool:
+        """Whether `part` is finished with these settings and this drawing code."""
+        return self.ledger(part).exists()
+
+    def finish(self, part: str, seconds: float) -> None:
+        """Note that `part` is finished."""
+        note = {"seconds": round(seconds, 1), "machine": machine(), "settings": asdict(self.settings).get(part)}
+        self.ledger(part).write_text(json.dumps(note, indent=2) + "\n")
+
+    def drawings(self) -> dataset.Drawings:
+        """All training drawings, drawn now if they are missing."""
+        processes = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
+        count = self.settings.drawings
+        return dataset.training_drawings(self.work / "drawings", count, processes=processes, say=self.say)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The finished tokenizer.
+
+        Raises:
+            FileNotFoundError: the part `tokenizer` has not run.
+        """
+        from transformers import CLIPTokenizer
+
+        folder = self.need("tokenizer", self.work / f"tokenizer-{self.key('tokenizer')}")
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def vae(self) -> AutoencoderKL:
+        """The finished autoencoder.
+
+        Raises:
+            FileNotFoundError: the part `vae` has not finished.
+        """
+        from diffusers import AutoencoderKL
+
+        folder = self.need("vae", self.work / f"vae-{self.key('vae')}")
+        return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(loop.device())
+
+    def need(self, part: str, folder: Path) -> Path:
+        """`folder`, or an error that says which part makes it."""
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} is missing: run `python -m sticker_pipeline.embedded --only {part}` first"
+            )
+        return folder
+
+
+def machine() -> str:
+    """The kind of machine in words: processor or GPU, threads, number format, library."""
+    import torch
+
+    if loop.device().type == "cuda":
+        kind = torch.cuda.get_device_name(0)
+    else:
+        matrix_unit = " with AMX" if loop.half_precision() else ""
+        kind = f"{platform.machine()} CPU{matrix_unit}, {torch.get_num_threads()} thread(s)"
+    numbers = "bfloat16 autocast" if loop.half_precision() else "float32"
+    return f"{kind}, {numbers}, torch {torch.__version__.split('+')[0]}"
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside `folder`, then put it in that place; a reader never sees half of one."""
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    write(beside)
+    former = folder.with_name(f".{folder.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if folder.exists():
+        folder.rename(former)
+    beside.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def publish(shop: Workshop, part: str) -> None:
+    """Copy the finished model of `part` from the work folder into the output folder."""
+    finished = shop.work / "models" / part
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+
+    write_folder(shop.out / part, copy)
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def build_draw(shop: Workshop) -> float:
+    """Draw the training pictures."""
+    started = time.monotonic()
+    shop.drawings()
+    return time.monotonic() - started
+
+
+def build_tokenizer(shop: Workshop) -> float:
+    """Learn the vocabulary from the captions of the first drawings."""
+    from sticker_pipeline.embedded.scene import full_prompt
+
+    started = time.monotonic()
+    captions = [full_prompt(dataset.training_row(index).scene) for index in range(TOKENIZER_CAPTIONS)]
+    learnt = tokenizer.new_tokenizer(captions)
+    folder = shop.work / f"tokenizer-{shop.key('tokenizer')}"
+    write_folder(folder, lambda beside: tokenizer.save_tokenizer(learnt, beside))
+    shop.say(f"tokenizer {len(learnt)} entries")
+    return time.monotonic() - started
+
+
+def build_vae(shop: Workshop) -> float:
+    """Train the autoencoder; it ships inside `base`."""
+
+    def save(model: AutoencoderKL) -> None:
+        write_folder(shop.work / f"vae-{shop.key('vae')}", lambda beside: model.save_pretrained(beside))
+
+    return vae.train(shop.drawings(), shop.settings.vae, shop.checkpoint("vae"), save, shop.say)
+
+
+def build_base(shop: Workshop) -> float:
+    """Train U-Net and text encoder, and pack the pipeline."""
+    words, autoencoder, drawings = shop.tokenizer(), shop.vae(), shop.drawings()
+    latents = base.latents_of(autoencoder, drawings, shop.work / f"latents-{shop.key('vae')}.npy", shop.say)
+
+    def save(unet: Any, text_encoder: Any) -> None:
+        write_folder(
+            shop.work / "models" / "base",
+            lambda beside: base.save_base(beside, autoencoder, unet, text_encoder, words),
+        )
+
+    seconds = base.train(drawings, latents, words, shop.settings.base, shop.checkpoint("base"), save, shop.say)
+    publish(shop, "base")
+    return seconds
+
+
+def build_tagger(shop: Workshop) -> float:
+    """Train the tagger and export it."""
+    drawings = shop.drawings()
+    labels = tagger.labels_for(drawings)
+
+    def save(net: Any) -> None:
+        write_folder(shop.work / "models" / "tagger", lambda beside: tagger.save_tagger(beside, net, labels))
+
+    seconds = tagger.train(drawings, labels, shop.settings.tagger, shop.checkpoint("tagger"), save, shop.say)
+    publish(shop, "tagger")
+    return seconds
+
+
+def build_clip(shop: Workshop) -> float:
+    """Train CLIP and export it."""
+    words = shop.tokenizer()
+
+    def save(model: Any) -> None:
+        write_folder(shop.work / "models" / "clip", lambda beside: clip.save_clip(beside, model, words))
+
+    seconds = clip.train(shop.drawings(), words, shop.settings.clip, shop.checkpoint("clip"), save, shop.say)
+    publish(shop, "clip")
+    return seconds
+
+
+def build_report(shop: Workshop) -> float:
+    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its pictures."""
+    from sticker_pipeline.embedded.report import write_report
+
+    started = time.monotonic()
+    notes = {part: json.loads(shop.ledger(part).read_text()) for part in PARTS if shop.finished(part)}
+    write_report(shop.out, notes, shop.say)
+    return time.monotonic() - started
+
+
+BUILDERS: dict[str, Callable[[Workshop], float]] = {
+    "draw": build_draw,
+    "tokenizer": build_tokenizer,
+    "vae": build_vae,
+    "base": build_base,
+    "tagger": build_tagger,
+    "clip": build_clip,
+    "report": build_report,
+}
+
+
+def build(shop: Workshop, parts: tuple[str, ...]) -> None:
+    """Run `parts` in order; finished ones are skipped (the report is always written anew)."""
+    shop.work.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        if part not in parts:
+            continue
+        if part != "report" and shop.finished(part):
+            shop.say(f"{part:9s} is finished")
+            continue
+        shop.say(f"{part:9s} begins")
+        seconds = BUILDERS[part](shop)
+        if part != "report":
+            shop.finish(part, seconds)
+        shop.say(f"{part:9s} took {seconds:.0f} s")
