@@ -29,6 +29,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     if not new and known == before:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
     return dg.SensorResult(
+        skip_reason="\n".join([f"{len(new)} new characters, {len(events)} changes observed.", *problems]),
         dynamic_partitions_requests=[CHARACTERS.build_add_request(new)] if new else [],
         asset_events=events,
         cursor=json.dumps(known, sort_keys=True),
