@@ -10,7 +10,7 @@ import dagster as dg
 from rich.console import Console
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.defs.making import current_inputs, is_current
+from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, observations
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -33,6 +33,8 @@ def update(
         title = f"[bold]{character.name}[/] ({number} of {len(characters)})"
         stale = stale_assets(definitions, "character_line", character.name, workspace, character, profile)
         fine &= _materialize(definitions, instance, "character_line", stale, character.name, title, console)
+    if not characters_with(workspace.store, "benchmark"):
+        return fine
     stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
     return fine & _materialize(definitions, instance, "leaderboard_table", stale, None, "[bold]all[/]", console)
 

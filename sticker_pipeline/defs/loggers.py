@@ -1,11 +1,13 @@
 """Loggers: what a run prints in a terminal."""
 
 import logging
+import re
 import time
 
 import dagster as dg
 from rich.console import Console
 
+DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
 SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 
@@ -33,7 +35,8 @@ class TerminalHandler(logging.Handler):
         meta = getattr(record, "dagster_meta", {})
         event: dg.DagsterEvent | None = meta.get("dagster_event")
         if event is None:
-            if meta.get("step_key") and record.levelno >= logging.INFO and "[pipes]" not in record.getMessage():
+            said_by_stage = meta.get("step_key") and not str(meta.get("orig_message")).startswith(DAGSTERS_OWN)
+            if said_by_stage and record.levelno >= logging.INFO:
                 self.console.print(f"    {meta.get('orig_message')}", style="dim", markup=False)
             return
         match event.event_type:
@@ -50,8 +53,8 @@ class TerminalHandler(logging.Handler):
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:
-    """What the stage itself said when a step failed, without Dagster's wrapping."""
+    """What the stage itself said when a step failed, without Dagster's wrapping and without the exception's class."""
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else "no message"
+    return re.sub(r"^sticker_pipeline[\w.]+: ", "", error.message.strip()) if error is not None else "no message"
