@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 PREVIEW_ROWS = 20
 
 
-@dataclass
+@dataclass(frozen=True)
 class Making:
-    """One asset of one character in the making. Write files into `staging`; `publish` once."""
+    """One asset of one character in the making: write files into `staging`, then `publish` once."""
 
     context: dg.AssetExecutionContext
     store: ArtifactStore
@@ -31,7 +31,6 @@ class Making:
     staging: Path
     inputs: dict[str, Artifact]
     sections: dict[str, dict[str, Any]]
-    published: Artifact | None = field(default=None)
 
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
