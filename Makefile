@@ -25,7 +25,7 @@ ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
 
 bench: $(READY) ## speed, beside a peer on the same work
 	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \
-	  echo "== $$file"; $(BIN)/python $$file; done
+	  name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m sticker_pipeline_tests.benchmarks.$$name; done
 
 models: $(READY) ## train the embedded models and draw the demo characters anew (hours; resumable)
 	@$(BIN)/python -m sticker_pipeline.embedded

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, observations
+from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
@@ -69,12 +69,9 @@ def _register(
     """Make partitions of the characters and observe their files and settings, as the sensor does."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     for character, profile in characters:
-        known: dict[str, str] = {}
-        for observation in observations(character, profile, workspace.store, known):
-            latest = instance.get_latest_data_version_record(observation.asset_key, partition_key=character.name)
-            tags = (latest.asset_observation.tags if latest and latest.asset_observation else None) or {}
-            if tags.get(DATA_VERSION_TAG) != observation.tags[DATA_VERSION_TAG]:
-                instance.report_runless_asset_event(observation)
+        store = workspace.store
+        values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
+        observe(instance, character.name, values)
 
 
 def _materialize(

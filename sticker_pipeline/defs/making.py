@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.defs.observed import PREFIX, section_value
+from sticker_pipeline.defs.observed import PREFIX, observe, section_value
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
@@ -67,6 +67,10 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
             sections[upstream.path[-1]] = section_value(upstream.path[-1], character, profile, store)
         else:
             inputs[upstream.path[-1]] = store.read(character.name, upstream.path[-1])
+    if observe(context.instance, character.name, sections):
+        # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would be
+        # shown as stale as soon as the sensor has looked.
+        raise dg.RetryRequested(max_retries=1)
     with store.writing(character.name, context.asset_key.path[-1]) as staging:
         yield Making(context, store, character, profile, staging, inputs, sections)
 

@@ -5,7 +5,7 @@ it use. So Dagster marks as stale what an edit really changes: a word in `curati
 changes one character. The folder sensor observes them; no stage logic belongs here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +133,25 @@ def observations(
         if known.get(name) == version:
             continue
         known[name] = version
-        yield dg.AssetObservation(
-            asset_key=key(section),
-            partition=character.name,
-            metadata={"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)},
-            tags={DATA_VERSION_TAG: version},
-        )
+        yield _observation(section, character.name, value)
+
+
+def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
+    changed = []
+    for section, value in values.items():
+        record = instance.get_latest_data_version_record(key(section), partition_key=partition)
+        seen = record.asset_observation if record else None
+        if seen is None or seen.tags.get(DATA_VERSION_TAG) != content_hash(value):
+            instance.report_runless_asset_event(_observation(section, partition, value))
+            changed.append(section)
+    return changed
+
+
+def _observation(section: str, partition: str, value: dict[str, Any]) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset_key=key(section),
+        partition=partition,
+        metadata={"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)},
+        tags={DATA_VERSION_TAG: content_hash(value)},
+    )

@@ -188,6 +188,19 @@ def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) ->
     assert line.stale("small") == []
 
 
+def test_an_edit_that_no_sensor_has_seen_is_not_stale_afterwards(line: Bench) -> None:
+    _run_sensor(line)
+    settings = line.folder("small") / "character.yaml"
+    settings.write_text(SETTINGS + "curation: {blacklist: [smile]}\n")
+    job = line.definitions.resolve_job_def("character_line")
+    keys = [dg.AssetKey("curated_tags")]
+    for text in (SETTINGS + "curation: {blacklist: [smile]}\n", SETTINGS):
+        settings.write_text(text)
+        assert job.execute_in_process(instance=line.instance, partition_key="small", asset_selection=keys).success
+        _run_sensor(line)
+        assert "curated_tags" not in _stale_in_dagster(line, "small")
+
+
 def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
     """In Dagster's own eyes, after the sensor has looked; then only the new file is decoded and tagged."""
     before = line.store.read("small", "frames").table()
