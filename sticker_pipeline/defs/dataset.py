@@ -43,11 +43,11 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
             {
                 SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, "
                 f"{len(held_out)} of {clips.get('holdout', 0)} held out",
+                "trained_on": picture(_sheet(work, trained), "training pictures"),
+                "held_out": picture(_sheet(work, held_out), "held-out pictures"),
                 "train_frames": len(trained),
                 "holdout_frames": len(held_out),
                 "most_drawn": table(trained.sort_values("probability", ascending=False, kind="stable")),
-                "held_out": picture(_sheet(work, held_out), "held-out pictures"),
-                "trained_on": picture(_sheet(work, trained), "training pictures"),
                 **described(rows),
             }
         )

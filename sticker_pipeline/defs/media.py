@@ -85,9 +85,9 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         return work.publish(
             {
                 SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['clip_id'].nunique()} files",
+                "kept_frames": picture(_sheet(kept, work.staging), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),
-                "kept_frames": picture(_sheet(kept, work.staging), "kept frames"),
                 "why_dropped": table(dropped["reason"].value_counts().rename_axis("reason").reset_index(name="frames")),
                 **described(rows),
             }

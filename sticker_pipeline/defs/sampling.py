@@ -41,8 +41,8 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 SUMMARY: f"{len(rows)} frames of {len(clips)} clips count as {effective:.1f} equal images",
                 "effective_images": effective,
                 "groups": table(groups),
-                "clips": table(by_clip),
                 "shares": picture(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
+                "clips": table(by_clip),
                 **described(rows),
             }
         )

@@ -87,12 +87,12 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "tags_before": before,
                 "tags_after": after,
                 "captions": table(summary.caption_sample(curated.captions)),
+                "after": picture(bar_chart(counts, title="after curation", unit="captions"), "tags after"),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
                 "dropped_tags": table(summary.dropped_tags(curated.dropped)),
                 "before": picture(
                     bar_chart(summary.tag_counts(tags), title="before curation", unit="frames"), "tags before"
                 ),
-                "after": picture(bar_chart(counts, title="after curation", unit="captions"), "tags after"),
                 **described(curated.captions),
             }
         )
