@@ -1,0 +1,67 @@
+"""What the commands say when something is missing or wrong; what they do when all is well is test_line's business."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sticker_pipeline.cli import main
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two characters, of which one has a misspelt key, and no models."""
+    for name, settings in {
+        "good": "trigger: skv_good\n",
+        "bad": "trigger: skv_bad\ncuration: {blaklist: []}\n",
+    }.items():
+        (tmp_path / "characters" / name / "stickers").mkdir(parents=True)
+        (tmp_path / "characters" / name / "character.yaml").write_text(settings)
+    home = tmp_path / "dagster"
+    home.mkdir()
+    shutil.copy(REPOSITORY / ".dagster" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
+    monkeypatch.setenv("STICKER_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("STICKER_MODELS", str(tmp_path / "models"))
+    monkeypatch.delenv("STICKER_PROFILE", raising=False)
+    return tmp_path / "characters"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_doctor_names_every_problem(characters: Path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "Did you mean 'blacklist'" in result.output
+    assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
+
+
+def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
+    characters: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run("update")
+    shown = result.output + capfd.readouterr().out
+    assert result.exit_code == 1
+    assert "left out" in shown and "Did you mean 'blacklist'" in shown
+    assert "good (1 of 1): raw_media, frames" in shown
+    assert "base/model_index.json, which is missing" in shown  # said by the first step, before any work
+    assert not (characters.parent / "artifacts" / "good" / "raw_media").exists()
+    assert "Traceback" not in shown
+
+
+def test_a_name_that_is_no_character_is_named(characters: Path) -> None:
+    for name in ("bad", "nobody"):
+        result = run("update", name)
+        assert result.exit_code == 1
+        assert f"'{name}' is not a valid character of {characters}" in result.output
+
+
+def test_without_characters_the_next_command_is_said(tmp_path: Path, characters: Path) -> None:
+    shutil.rmtree(characters)
+    for command in ("update", "doctor"):
+        assert "sticker-pipeline new-character NAME FOLDER" in run(command).output
