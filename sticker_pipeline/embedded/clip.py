@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 IMAGE_SIZE = 64
-PLAN = loop.Plan(
+PLAN: loop.Plan = loop.Plan(
     steps=1000, batch=96, matrix_rate=3e-3, warmup=100, decay_from=0.4, ema=0.998, weight_decay=0.05, seed=5
 )
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI CLIP's

@@ -26,7 +26,7 @@ RATINGS = ("general", "sensitive", "questionable", "explicit")
 KAOMOJI = frozenset({"^_^", ">_<"})  # of our vocabulary: written as they are
 GENERAL, CHARACTER, RATING = 0, 4, 9  # danbooru's category numbers
 THRESHOLD = 0.5
-PLAN = loop.Plan(
+PLAN: loop.Plan = loop.Plan(
     steps=4200, batch=32, matrix_rate=5e-3, warmup=100, decay_from=0.3, ema=0.998, weight_decay=0.05, seed=4
 )
 WIDTHS = (24, 48, 96, 160, 224)

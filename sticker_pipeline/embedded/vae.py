@@ -24,7 +24,7 @@ LATENT_CHANNELS = 8
 CHANNELS = (16, 32, 64, 96)
 KL_WEIGHT = 1e-4  # on the mean over latents; keeps them near unit size and smooth without blurring pictures
 EDGE_WEIGHT = 1.0
-PLAN = loop.Plan(steps=3200, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
+PLAN: loop.Plan = loop.Plan(steps=3200, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
 
 
 def new_vae(seed: int = 1) -> AutoencoderKL:
@@ -121,8 +121,8 @@ def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarr
 def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
     """Shift and scale each latent channel to mean 0 and deviation 1 over `drawings`, inside the model's own layers.
 
-    The shift and scale go into the 1x1 convolutions on either side of the latents, so that pictures come back exactly as
-    before, and the usual loaders, which know one `scaling_factor` only (1 here), see evenly sized channels.
+    The shift and scale go into the 1x1 convolutions on either side of the latents, so that pictures come back exactly
+    as before, and the usual loaders, which know one `scaling_factor` only (1 here), see evenly sized channels.
     """
     import torch
 
