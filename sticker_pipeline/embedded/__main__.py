@@ -29,10 +29,11 @@ def _parts(context: click.Context, option: click.Parameter, value: str) -> tuple
 @click.option("--only", "parts", default=",".join(PARTS), callback=_parts, help="Parts to run, comma-separated.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/models/embedded"), show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path(".build/embedded"), show_default=True)
-def main(parts: tuple[str, ...], out: Path, work: Path) -> None:
+@click.option("--characters", type=click.Path(path_type=Path), default=Path("data/characters"), show_default=True)
+def main(parts: tuple[str, ...], out: Path, work: Path, characters: Path) -> None:
     """Draw and train the embedded models (hours on a CPU). Interrupt at will: the same command goes on from there."""
     try:
-        build(Workshop(work=work, out=out, say=_say), parts)
+        build(Workshop(work=work, out=out, characters=characters, say=_say), parts)
     except KeyboardInterrupt as stopped:
         raise click.ClickException(str(stopped) or "interrupted; run the same command again to go on") from stopped
 

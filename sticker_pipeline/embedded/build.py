@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
-PARTS = ("draw", "tokenizer", "vae", "base", "tagger", "clip", "report")
+PARTS = ("characters", "draw", "tokenizer", "vae", "base", "tagger", "clip", "report")
 TOKENIZER_CAPTIONS = 4000
 
 
@@ -40,10 +40,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where a build works (`work`), where finished models go (`out`), its settings, and how it says what it does."""
+    """Where a build works (`work`), where finished models go (`out`) and the demo characters (`characters`), its
+    settings, and how it says what it does."""
 
     work: Path
     out: Path
+    characters: Path
     settings: Settings = field(default_factory=Settings)
     say: Callable[[str], None] = print
 
@@ -147,6 +149,15 @@ def publish(shop: Workshop, part: str) -> None:
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
+def build_characters(shop: Workshop) -> float:
+    """Draw the demo characters; files that somebody else put beside them stay."""
+    from sticker_pipeline.embedded.demo_characters import draw_demo_characters
+
+    started = time.monotonic()
+    shop.say(f"characters: {len(draw_demo_characters(shop.characters))} files in {shop.characters}")
+    return time.monotonic() - started
+
+
 def build_draw(shop: Workshop) -> float:
     """Draw the training pictures."""
     started = time.monotonic()
@@ -228,6 +239,7 @@ def build_report(shop: Workshop) -> float:
 
 
 BUILDERS: dict[str, Callable[[Workshop], float]] = {
+    "characters": build_characters,
     "draw": build_draw,
     "tokenizer": build_tokenizer,
     "vae": build_vae,

@@ -15,7 +15,13 @@ SHIPPED = Path(__file__).resolve().parents[2] / "data" / "models" / "embedded"
 
 def _shop(tmp_path: Path, **settings: object) -> build.Workshop:
     chosen = replace(build.Settings(), **settings)  # type: ignore[arg-type]
-    return build.Workshop(work=tmp_path / "work", out=tmp_path / "out", settings=chosen, say=lambda line: None)
+    return build.Workshop(
+        work=tmp_path / "work",
+        out=tmp_path / "out",
+        characters=tmp_path / "characters",
+        settings=chosen,
+        say=lambda line: None,
+    )
 
 
 def test_a_part_depends_on_its_own_settings_and_on_what_it_builds_on(tmp_path: Path) -> None:
