@@ -20,10 +20,11 @@ from sticker_pipeline.embedded import base, clip, dataset, loop, tagger, tokeniz
 from sticker_pipeline.storage import content_hash
 
 if TYPE_CHECKING:
+    import numpy as np
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
-PARTS = ("characters", "draw", "tokenizer", "vae", "base", "tagger", "clip", "report")
+PARTS = ("characters", "draw", "tokenizer", "vae", "decoder", "base", "tagger", "clip", "report")
 TOKENIZER_CAPTIONS = 4000
 
 
@@ -33,6 +34,7 @@ class Settings:
 
     drawings: int = 28_800
     vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
+    decoder: loop.Plan = field(default_factory=lambda: vae.DECODER_PLAN)
     base: loop.Plan = field(default_factory=lambda: base.PLAN)
     tagger: loop.Plan = field(default_factory=lambda: tagger.PLAN)
     clip: loop.Plan = field(default_factory=lambda: clip.PLAN)
@@ -53,7 +55,7 @@ class Workshop:
         """Eight hex digits of everything that decides `part`'s result, the parts it builds on included."""
         plan = getattr(self.settings, part, None)
         decides: list[Any] = [dataset.drawing_version(), self.settings.drawings, asdict(plan) if plan else part]
-        return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
+        return content_hash([*decides, self.key("vae")] if part in ("base", "decoder") else decides)[:8]
 
     def checkpoint(self, part: str) -> Path:
         """The file that holds `part`'s training while it is under way."""
@@ -89,16 +91,21 @@ class Workshop:
         folder = self.need("tokenizer", self.work / f"tokenizer-{self.key('tokenizer')}")
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
-    def vae(self) -> AutoencoderKL:
-        """The finished autoencoder.
+    def vae(self, *, refined: bool = False) -> AutoencoderKL:
+        """The finished autoencoder; `refined`: with the refined decoder, if that part has run.
 
         Raises:
             FileNotFoundError: the part `vae` has not finished.
         """
         from diffusers import AutoencoderKL
 
-        folder = self.need("vae", self.work / f"vae-{self.key('vae')}")
+        part = "decoder" if refined and self.finished("decoder") else "vae"
+        folder = self.need(part, self.work / f"{part}-{self.key(part)}")
         return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(loop.device())
+
+    def latents(self, drawings: dataset.Drawings) -> np.ndarray:
+        """Latents of the training drawings, made once. Raises FileNotFoundError when `vae` has not finished."""
+        return base.latents_of(self.vae(), drawings, self.work / f"latents-{self.key('vae')}.npy", self.say)
 
     def need(self, part: str, folder: Path) -> Path:
         """`folder`, or an error that says which part makes it."""
@@ -187,15 +194,35 @@ def build_vae(shop: Workshop) -> float:
     return vae.train(shop.drawings(), shop.settings.vae, shop.checkpoint("vae"), save, shop.say)
 
 
+def build_decoder(shop: Workshop) -> float:
+    """Train the decoder on while latents stand still; put it into a base that was packed before."""
+    drawings = shop.drawings()
+    latents = shop.latents(drawings)
+    folder = shop.work / f"decoder-{shop.key('decoder')}"
+
+    def save(model: AutoencoderKL) -> None:
+        write_folder(folder, lambda beside: model.save_pretrained(beside))
+
+    plan = shop.settings.decoder
+    seconds = vae.refine_decoder(shop.vae(), drawings, latents, plan, shop.checkpoint("decoder"), save, shop.say)
+    if shop.finished("base"):
+        import torch
+        from diffusers import AutoencoderKL
+
+        refined = AutoencoderKL.from_pretrained(folder, local_files_only=True).to(torch.float16)
+        write_folder(shop.out / "base" / "vae", lambda beside: refined.save_pretrained(beside))
+    return seconds
+
+
 def build_base(shop: Workshop) -> float:
     """Train U-Net and text encoder, and pack the pipeline."""
-    words, autoencoder, drawings = shop.tokenizer(), shop.vae(), shop.drawings()
-    latents = base.latents_of(autoencoder, drawings, shop.work / f"latents-{shop.key('vae')}.npy", shop.say)
+    words, drawings = shop.tokenizer(), shop.drawings()
+    latents = shop.latents(drawings)
 
     def save(unet: Any, text_encoder: Any) -> None:
         write_folder(
             shop.work / "models" / "base",
-            lambda beside: base.save_base(beside, autoencoder, unet, text_encoder, words),
+            lambda beside: base.save_base(beside, shop.vae(refined=True), unet, text_encoder, words),
         )
 
     seconds = base.train(drawings, latents, words, shop.settings.base, shop.checkpoint("base"), save, shop.say)
@@ -243,6 +270,7 @@ BUILDERS: dict[str, Callable[[Workshop], float]] = {
     "draw": build_draw,
     "tokenizer": build_tokenizer,
     "vae": build_vae,
+    "decoder": build_decoder,
     "base": build_base,
     "tagger": build_tagger,
     "clip": build_clip,

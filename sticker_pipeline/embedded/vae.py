@@ -26,6 +26,11 @@ KL_WEIGHT = 1e-4  # on the mean over latents; keeps them near unit size and smoo
 EDGE_WEIGHT = 1.0
 PLAN: loop.Plan = loop.Plan(steps=3200, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
 
+DECODER_PLAN: loop.Plan = loop.Plan(
+    steps=4200, batch=8, matrix_rate=3e-3, learning_rate=5e-4, warmup=200, decay_from=0.3, ema=0.998, seed=2
+)
+LATENT_NOISE = 0.08  # deviation of what is added to latents of unit size, so that generated ones decode well too
+
 
 def new_vae(seed: int = 1) -> AutoencoderKL:
     """An untrained AutoencoderKL: f8, convolutional throughout, small enough to decode on a laptop."""
@@ -103,6 +108,38 @@ def train(
         save(finished)
 
     loop.run(training, loss_at, checkpoint, label="vae", say=say, snapshot=snapshot)
+    return training.seconds
+
+
+def refine_decoder(
+    vae: AutoencoderKL,
+    drawings: Drawings,
+    latents: np.ndarray,
+    plan: loop.Plan,
+    checkpoint: Path,
+    save: Callable[[AutoencoderKL], None],
+    say: Callable[[str], None],
+) -> float:
+    """Train the decoder alone on `latents` of `drawings`; the encoder stands still, so that latents keep their meaning.
+
+    The U-Net can be trained at the same time. `save` gets the averaged model now and then and at the end.
+    Returns seconds of training.
+    """
+    import torch
+
+    training = loop.Training({"decoder": vae.decoder, "post": vae.post_quant_conv}, {"decoder": 1.0, "post": 1.0}, plan)
+    vae.decoder.train()
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([plan.seed, step])
+        rows = np.sort(rng.choice(len(drawings), plan.batch, replace=False))
+        noise = rng.normal(0.0, LATENT_NOISE, latents[rows].shape)
+        inputs = torch.from_numpy((latents[rows] + noise).astype(np.float32)).to(vae.device)
+        with loop.autocast():
+            made = vae.decode(inputs / vae.config.scaling_factor).sample
+        return picture_loss(made.float(), torch.from_numpy(on_white(drawings.pixels[rows])).to(vae.device))
+
+    loop.run(training, loss_at, checkpoint, label="decoder", say=say, snapshot=lambda: save(vae))
     return training.seconds
 
 
