@@ -119,7 +119,10 @@ PROFILES: dict[str, dict[str, Any]] = {
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
-            "style_tags": {"sticker": "chibi, transparent background, outline, flat color", "art": "chibi"},
+            "style_tags": {
+                "sticker": "solo, chibi, outline, flat color, transparent background, simple background",
+                "art": "solo, chibi",
+            },
         },
     },
     # Any SD1.5 model in the diffusers layout. Threshold: SmilingWolf/wd-vit-tagger-v3 model card, P=R at 0.2614.

@@ -122,7 +122,7 @@ def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three characters of two tiny files each, the second of which depends on the seed."""
 
     def files(name: str, identity: object, index: int, rng: np.random.Generator):
-        yield "character.yaml", demo.character_yaml(name).encode()
+        yield "character.yaml", demo.character_yaml(name, identity).encode()
         yield f"art/{rng.integers(10**6)}.png", b"picture"
 
     monkeypatch.setattr(demo, "_character_files", files)
