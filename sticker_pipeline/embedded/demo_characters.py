@@ -197,7 +197,7 @@ groups:
     style: art          # compared with art, never with stickers
 
 # What this character always has is left out of the captions, so that the trigger comes to mean it. `inherent: auto`
-# finds hair, eyes and marks by how often they are seen; clothes can change: it takes a person to say that these never do.
+# finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.
 curation:
   inherent: [{inherent}]
 

@@ -14,6 +14,7 @@ from sticker_pipeline.embedded import demo_characters as demo
 from sticker_pipeline.embedded.drawing import draw
 from sticker_pipeline.embedded.gif_file import BACKGROUND, KEEP, PREVIOUS, quantise
 from sticker_pipeline.embedded.roster import demo_characters
+from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline_tests.embedded.test_gif_file import Stored, composite, read_gif
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "characters"
@@ -43,7 +44,9 @@ def test_each_folder_is_a_character_with_enough_of_everything(name: str) -> None
     assert set(character.groups) == {"gifs", "stickers", "art"}
     assert character.groups["art"].style == "art"
     assert character.groups["gifs"].learned == character.groups["stickers"].learned != []
-    assert character.settings.benchmark.holdout == 0.25
+    identity = demo_characters()[name]
+    assert set(character.settings.curation.inherent) == {*identity_tags(identity)} - {identity.gender, "solo", "chibi"}
+    assert character.settings.benchmark.holdout == 0.3
     assert len(character.settings.benchmark.prompts) == 8
     stickers = [path for path in (SHIPPED / name / "stickers").rglob("*") if path.is_file()]
     art = [path for path in (SHIPPED / name / "art").rglob("*") if path.is_file()]
