@@ -24,7 +24,7 @@ CHANNELS = (96, 128)
 HEADS = 4
 TEXT_WIDTH = 128
 TEXT_LAYERS = 2
-PLAN: loop.Plan = loop.Plan(steps=3400, batch=32, matrix_rate=3e-3, warmup=100, decay_from=0.6, ema=0.998, seed=3)
+PLAN: loop.Plan = loop.Plan(steps=2250, batch=32, matrix_rate=3e-3, warmup=100, decay_from=0.6, ema=0.998, seed=3)
 TEXT_RATE = 0.5  # of the U-Net's learning rate; at the full rate the encoder's outputs collapse
 EMPTY_SHARE = 0.1  # captions left empty, for classifier-free guidance
 LOOSE_FROM = 2 / 3  # of training, after which captions are also shuffled, thinned, and begun with unknown words

@@ -27,7 +27,7 @@ EDGE_WEIGHT = 1.0
 PLAN: loop.Plan = loop.Plan(steps=3200, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
 
 DECODER_PLAN: loop.Plan = loop.Plan(
-    steps=4200, batch=8, matrix_rate=3e-3, learning_rate=5e-4, warmup=200, decay_from=0.3, ema=0.998, seed=2
+    steps=3000, batch=8, matrix_rate=3e-3, learning_rate=5e-4, warmup=200, decay_from=0.3, ema=0.998, seed=2
 )
 LATENT_NOISE = 0.08  # deviation of what is added to latents of unit size, so that generated ones decode well too
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sticker_pipeline.embedded import base, dataset, vae
+from sticker_pipeline.embedded import base, dataset, loop, vae
 from sticker_pipeline.embedded.scene import VOCABULARY
 from sticker_pipeline.embedded.tokenizer import new_tokenizer
 
@@ -76,8 +76,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     said: list[str] = []
     one = replace(plan, steps=1)
-    base.train(drawings, latents, words, one, work / "state.safetensors", lambda *models: None, said.append)
-    base.train(drawings, latents, words, plan, work / "state.safetensors", save, said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compiled", lambda module: module)  # compiling takes longer than these two steps
+        base.train(drawings, latents, words, one, work / "state.safetensors", lambda *models: None, said.append)
+        base.train(drawings, latents, words, plan, work / "state.safetensors", save, said.append)
     assert any("resumes at step 1 of 2" in line for line in said)
     return work
 
@@ -110,8 +112,8 @@ def test_the_shipped_base_draws_and_listens_to_words(shipped) -> None:
     tail = (
         ", looking at viewer, arms at sides, portrait, transparent background, simple background, outline, flat color"
     )
-    for both in (base.samples(shipped, [prompt + tail for prompt in prompts], seed=1, steps=12),):
-        pictures = [np.asarray(picture, dtype=np.float32) for picture in both]
+    drawn = base.samples(shipped, [prompt + tail for prompt in prompts], seed=1, steps=12)
+    pictures = [np.asarray(picture, dtype=np.float32) for picture in drawn]
     assert all(picture.shape == (96, 96, 3) for picture in pictures)
     # the picture of red hair is redder, that of blue hair bluer (mean over the canvas)
     red, blue = (picture[..., 0].mean() - picture[..., 2].mean() for picture in pictures)

@@ -72,8 +72,10 @@ def test_training_and_shipped_preprocessing_agree() -> None:
     pictures = dataset.flatten(dataset.fresh_drawings(4, seed=2).pixels).astype(np.uint8)
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
     shipped = torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures])
-    # Pillow rounds to whole levels between its two passes; the unit here is a standard deviation of 0.27
-    assert float((shipped - clip.normalised(pictures)).abs().max()) < 0.08
+    # Pillow rounds to whole levels between its two passes and in its weights; one level of 255 is 0.015 here
+    difference = (shipped - clip.normalised(pictures)).abs()
+    assert float(difference.mean()) < 0.01
+    assert float(difference.max()) < 0.15
 
 
 def test_the_shipped_clip_tells_unseen_characters_apart() -> None:

@@ -96,22 +96,30 @@ def test_the_shipped_graph_keeps_the_contract() -> None:
     np.testing.assert_allclose(together, apart, atol=1e-4)
 
 
-def test_the_shipped_tagger_on_fresh_drawings() -> None:
+@pytest.fixture(scope="module")
+def judged() -> tuple[dataset.Drawings, list[tagger.Label], np.ndarray]:
+    """240 fresh drawings of unseen identities, the shipped labels, and the shipped tagger's scores."""
     fresh = dataset.fresh_drawings(240, seed=77)
-    labels = tagger.read_labels(SHIPPED / "selected_tags.csv")
     scores = tagger.score_pictures(SHIPPED / "model.onnx", dataset.flatten(fresh.pixels))
+    return fresh, tagger.read_labels(SHIPPED / "selected_tags.csv"), scores
+
+
+def test_the_shipped_tagger_on_fresh_drawings(
+    judged: tuple[dataset.Drawings, list[tagger.Label], np.ndarray],
+) -> None:
+    fresh, labels, scores = judged
     rows = tagger.figures(scores, tagger.targets(fresh, labels), labels)
     general = [row for row in rows if row.name in VOCABULARY and row.support >= 3]
     assert len(general) >= 60
     assert tagger.macro_f1(general) >= 0.90
 
 
-def test_the_shipped_tagger_reads_blue_from_the_right_channel() -> None:
+def test_the_shipped_tagger_reads_blue_from_the_right_channel(
+    judged: tuple[dataset.Drawings, list[tagger.Label], np.ndarray],
+) -> None:
     """The order of channels is BGR: given RGB instead, red and blue hair would change places."""
-    fresh = dataset.fresh_drawings(240, seed=77)
-    labels = tagger.read_labels(SHIPPED / "selected_tags.csv")
+    fresh, labels, scores = judged
     columns = {label.name: number for number, label in enumerate(labels)}
-    scores = tagger.score_pictures(SHIPPED / "model.onnx", dataset.flatten(fresh.pixels))
     for tag, other in (("red hair", "blue hair"), ("blue hair", "red hair")):
         rows = [row for row, tags in enumerate(fresh.tags) if tag in tags]
         assert scores[rows, columns[tag]].mean() > 0.8 > 0.2 > scores[rows, columns[other]].mean()

@@ -1,5 +1,8 @@
 """The autoencoder's loss, shapes and figures."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -39,3 +42,15 @@ def test_normalising_keeps_the_posterior() -> None:
         vae.normalise_latents(model, drawings)
         after = model.encode(pictures).latent_dist
     torch.testing.assert_close(after.std * means[None, :, None, None], before.std, rtol=0.05, atol=1e-4)
+
+
+def test_refining_the_decoder_leaves_the_latents_alone(tmp_path: Path) -> None:
+    model = vae.new_vae()
+    drawings = dataset.fresh_drawings(4, seed=3)
+    latents = vae.encode(model.eval(), drawings.pixels)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    plan = replace(vae.DECODER_PLAN, steps=2, batch=2)
+    state = tmp_path / "state.safetensors"
+    vae.refine_decoder(model, drawings, latents, plan, state, lambda refined: None, lambda line: None)
+    changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"decoder", "post_quant_conv"}
