@@ -8,25 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import GenerationSettings, Profile
 from sticker_pipeline.training.lora_file import apply_lora, read_lora
+from sticker_pipeline.training.sampler import make_scheduler
 
 if TYPE_CHECKING:
     import torch
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-
-# Settings name -> the diffusers class and what it needs beside the base model's own scheduler config, which keeps the
-# betas and the prediction type. All three are deterministic: the starting noise decides the picture.
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "euler": ("EulerDiscreteScheduler", {}),
-    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "ddim": ("DDIMScheduler", {}),
-}
 
 
 class BaseModelError(ValueError):
@@ -61,14 +54,6 @@ def open_pipeline(profile: Profile) -> StableDiffusionPipeline:
     pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
-
-
-def make_scheduler(name: str, config: Any) -> Any:
-    """The scheduler `name` of SCHEDULERS with the noise levels and prediction type of the base model's `config`."""
-    import diffusers
-
-    class_name, extra = SCHEDULERS[name]
-    return getattr(diffusers, class_name).from_config(config, **extra)
 
 
 def check_tokenizer(pipeline: StableDiffusionPipeline, folder: Path) -> None:

@@ -7,22 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-)
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
-
-SCHEDULERS: dict[str, Any] = {  # names of GenerationSettings.scheduler
-    "euler": EulerDiscreteScheduler,
-    "dpmsolver++": DPMSolverMultistepScheduler,
-    "ddim": DDIMScheduler,
-}
 
 
 @torch.no_grad()
@@ -61,7 +51,7 @@ def _pipeline(models: Models, spec: TrainingSpec) -> Any:
         text_encoder=models.text_encoder,
         tokenizer=models.tokenizer,
         vae=models.vae,
-        scheduler=SCHEDULERS[spec.generation.scheduler].from_config(models.scheduler.config),
+        scheduler=make_scheduler(spec.generation.scheduler, models.scheduler.config),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

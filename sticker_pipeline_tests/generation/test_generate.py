@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sticker_pipeline.generation import generate as module
 from sticker_pipeline.generation.generate import (
     BaseModelError,
     generate,
-    make_scheduler,
     open_pipeline,
     starting_noise,
     with_lora,
@@ -18,6 +16,7 @@ from sticker_pipeline.generation.generate import (
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import GenerationSettings, Profile
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
+from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 
 REQUESTS = [
     Request("sticker", "x, sticker, smile", 11),
@@ -42,7 +41,7 @@ def distance(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
     return max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("scheduler", sorted(module.SCHEDULERS))
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
 def test_batch_size_and_order_do_not_change_a_picture(pipeline: Any, scheduler: str) -> None:
     pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
     batched = pictures(pipeline, REQUESTS)
@@ -71,7 +70,7 @@ def test_starting_noise_is_standard_normal_and_independent_of_global_state() -> 
 
 
 def test_the_scheduler_keeps_the_prediction_type_of_the_base_model(tiny_profile: Profile) -> None:
-    for name, (class_name, _) in module.SCHEDULERS.items():
+    for name, (class_name, _) in SCHEDULERS.items():
         settings = tiny_profile.generation.model_copy(update={"scheduler": name})
         scheduler = open_pipeline(tiny_profile.model_copy(update={"generation": settings})).scheduler
         assert type(scheduler).__name__ == class_name
