@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pandas as pd
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
+ABANDONED_SECONDS = 24 * 3600.0  # longer than any step takes
 ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
@@ -89,8 +91,9 @@ class ArtifactStore:
     def writing(self, scope: str, asset: str) -> Iterator[Path]:
         """A new empty folder beside the artifact's final place, deleted when the block fails.
 
-        `publish` inside the block moves it into place.
+        `publish` inside the block moves it into place. Folders that killed runs left behind go after a day.
         """
+        _remove_abandoned(self.root / scope, asset)
         staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
         staging.mkdir(parents=True)
         try:
@@ -134,8 +137,14 @@ class ArtifactStore:
         return self.read(scope, asset)
 
 
+def _remove_abandoned(scope: Path, asset: str) -> None:
+    for staging in scope.glob(f".{asset}.????????"):
+        if time.time() - staging.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
 def _previous(final: Path) -> Path:
-    return final.with_name(f".{final.name}.previous")
+    return final.with_name(f".{final.name}.old")
 
 
 def _swap_in(staging: Path, final: Path) -> None:

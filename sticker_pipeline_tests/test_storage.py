@@ -51,6 +51,18 @@ def test_a_failed_step_leaves_the_earlier_artifact(store: ArtifactStore) -> None
     assert [path.name for path in (store.root / "luma").iterdir()] == ["frames"]
 
 
+def test_what_a_killed_run_left_goes_after_a_day(store: ArtifactStore) -> None:
+    artifact = publish(store, "one")
+    fresh, old, others = (
+        artifact.folder.parent / name for name in (".frames.11111111", ".frames.22222222", ".lora.33333333")
+    )
+    for folder in (fresh, old, others):
+        folder.mkdir()
+        os.utime(folder, (0, 0)) if folder != fresh else None
+    publish(store, "two")
+    assert fresh.exists() and others.exists() and not old.exists()
+
+
 @pytest.mark.parametrize("died_after", ["first rename", "second rename"])
 def test_a_crash_between_the_renames_loses_nothing(store: ArtifactStore, died_after: str) -> None:
     artifact = publish(store, "one")
