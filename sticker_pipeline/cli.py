@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import create
+from sticker_pipeline.storage import ALL, ArtifactStore
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -82,13 +83,13 @@ def doctor() -> None:
 
 
 def _update(names: tuple[str, ...]) -> None:
-    home = _dagster_home()
     from dagster import DagsterInstance
 
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.update import update
 
+    _dagster_home()
     workspace = workspace_from_environment()
     valid, problems = workspace.valid_characters()
     known = {character.name for character, _ in valid}
@@ -102,21 +103,20 @@ def _update(names: tuple[str, ...]) -> None:
         raise click.ClickException("No character yet: sticker-pipeline new-character NAME FOLDER")
     with DagsterInstance.get() as instance:
         fine = update(defs(), instance, workspace, chosen, CONSOLE)
-    _print_outcome(workspace, home)
+    _print_outcome(workspace.store)
     if not fine or (problems and not names):
         raise click.ClickException("Not every character went through; see above.")
 
 
-def _print_outcome(workspace, home: Path) -> None:  # type: ignore[no-untyped-def]
+def _print_outcome(store: ArtifactStore) -> None:
     from sticker_pipeline.benchmark.tables import leaderboard_text
-    from sticker_pipeline.storage import ALL
 
-    artifact = workspace.store.find(ALL, "leaderboard")
+    artifact = store.find(ALL, "leaderboard")
     if artifact is None:
         return
     CONSOLE.print(leaderboard_text(artifact.table()))
-    CONSOLE.print(f"\nPictures:  {workspace.store.root}/<character>/samples/")
-    CONSOLE.print(f"LoRA:      {workspace.store.root}/<character>/selected_lora/lora.safetensors")
+    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
+    CONSOLE.print(f"LoRA:      {store.root}/<character>/selected_lora/lora.safetensors")
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
 
 
@@ -126,8 +126,7 @@ def _workspace_characters() -> Path:
     return Path(workspace_from_environment().characters).absolute()
 
 
-def _dagster_home() -> Path:
-    """DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too."""
+def _dagster_home() -> None:
+    """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too."""
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path(".dagster").absolute())))
     home.mkdir(parents=True, exist_ok=True)
-    return home
