@@ -149,7 +149,7 @@ def _recall_table(found: Mapping[str, tuple[dict[str, tuple[float, float]], int]
         "|---|---:|---:|---:|---:|",
     ]
     for kind in {**sticker, **art}:
-        cells = [f"{value:.2f}" for part in (sticker, art) for value in part.get(kind, (float("nan"),) * 2)]
+        cells = [f"{pair[0]:.2f} | {pair[1]:.2f}" if (pair := part.get(kind)) else "– | –" for part in (sticker, art)]
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     return rows
 
