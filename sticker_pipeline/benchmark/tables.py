@@ -105,15 +105,6 @@ def leaderboard_markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
 
 
-def table_markdown(table: pd.DataFrame) -> str:
-    """A benchmark table (or leaderboard) as markdown, row by row: `mean [low, high]`, three decimals."""
-    names = [name for name in ("character", "model", "style", "metric") if name in table]
-    lines = [[*names, "mean [95 % interval]", "n"], ["---"] * (len(names) + 2)]
-    for row in table.to_dict("records"):
-        lines.append([*(str(row[name]) for name in names), _interval(row), str(row["n"])])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _too_few(style: str, clips: int) -> list[str]:
     if clips >= FEW_CLIPS:
         return []

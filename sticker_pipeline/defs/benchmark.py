@@ -120,9 +120,9 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         return work.publish(
             {
                 SUMMARY: _headline(result.table),
-                "table": dg.MetadataValue.md(tables.table_markdown(result.table)),
-                "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "pictures": picture(_comparison(work, sampled, held_out), "references, base and LoRA"),
+                "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
+                "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md(
                     "\n".join(f"- {sentence}" for sentence in result.left_out) or "nothing"
                 ),
@@ -159,7 +159,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
         artifact,
         {
             SUMMARY: f"{len(inputs)} characters",
-            "leaderboard": dg.MetadataValue.md(tables.leaderboard_markdown(rows)),
+            "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
             **described(rows),
         },
     )

@@ -88,7 +88,8 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
                 "kept_frames": picture(_sheet(kept, work.staging), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),
-                "why_dropped": table(dropped["reason"].value_counts().rename_axis("reason").reset_index(name="frames")),
+                "why_dropped": table(_kinds(dropped["reason"])),
+                "dropped_frames": table(dropped[["path", "frame_index", "reason"]]),
                 **described(rows),
             }
         )
@@ -105,6 +106,12 @@ def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.
             work.context.log.info(f"{len(decoded)} of {total} files decoded")
             logged = time.monotonic()
     return decoded
+
+
+def _kinds(reasons: pd.Series) -> pd.DataFrame:
+    """How many frames each kind of reason dropped: what a reason says before it names another frame."""
+    kinds = reasons.str.partition(" as ")[0]
+    return kinds.value_counts().rename_axis("reason").reset_index(name="frames")
 
 
 def _sheet(kept: pd.DataFrame, folder: Path) -> Image.Image:
