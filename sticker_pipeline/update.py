@@ -30,13 +30,18 @@ def update(
     _register(instance, workspace, characters)
     fine = True
     for number, (character, profile) in enumerate(characters, 1):
-        title = f"[bold]{character.name}[/] ({number} of {len(characters)})"
-        stale = stale_assets(definitions, "character_line", character.name, workspace, character, profile)
-        fine &= _materialize(definitions, instance, "character_line", stale, character.name, title, console)
+        console.print(f"[bold]{character.name}[/] ({number} of {len(characters)})")
+        # The dataset first: where it comes out as it was, there is nothing to train.
+        for job in ("dataset_line", "character_line"):
+            stale = stale_assets(definitions, job, character.name, workspace, character, profile)
+            if not _materialize(definitions, instance, job, stale, character.name, console):
+                fine = False
+                break
     if not characters_with(workspace.store, "benchmark"):
         return fine
+    console.print("[bold]leaderboard[/]")
     stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
-    return fine & _materialize(definitions, instance, "leaderboard_table", stale, None, "[bold]all[/]", console)
+    return _materialize(definitions, instance, "leaderboard_table", stale, None, console) and fine
 
 
 def stale_assets(
@@ -80,13 +85,12 @@ def _materialize(
     job: str,
     stale: Sequence[dg.AssetKey],
     partition: str | None,
-    title: str,
     console: Console,
 ) -> bool:
     if not stale:
-        console.print(f"{title}: up to date")
+        console.print(f"  {job}: up to date")
         return True
-    console.print(f"{title}: {', '.join(key.path[-1] for key in stale)}")
+    console.print(f"  {job}: {', '.join(key.path[-1] for key in stale)}")
     started = time.monotonic()
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
@@ -96,5 +100,5 @@ def _materialize(
         run_config={"loggers": {"terminal": {"config": {}}}},
     )
     if result.success:
-        console.print(f"{title}: done in {time.monotonic() - started:.0f} s\n")
+        console.print(f"  {job}: done in {time.monotonic() - started:.0f} s\n")
     return result.success

@@ -4,6 +4,12 @@ import dagster as dg
 
 from sticker_pipeline.defs.partitions import CHARACTERS
 
+dataset_line = dg.define_asset_job(
+    "dataset_line",
+    selection=dg.AssetSelection.assets("training_set").upstream() & dg.AssetSelection.assets("raw_media").downstream(),
+    partitions_def=CHARACTERS,
+    description="One character, from its files to its captions and training set: look at them before you train.",
+)
 character_line = dg.define_asset_job(
     "character_line",
     selection=dg.AssetSelection.assets("raw_media").downstream() - dg.AssetSelection.assets("leaderboard"),

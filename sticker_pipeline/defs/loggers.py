@@ -37,19 +37,19 @@ class TerminalHandler(logging.Handler):
         if event is None:
             said_by_stage = meta.get("step_key") and not str(meta.get("orig_message")).startswith(DAGSTERS_OWN)
             if said_by_stage and record.levelno >= logging.INFO:
-                self.console.print(f"    {meta.get('orig_message')}", style="dim", markup=False)
+                self.console.print(f"      {meta.get('orig_message')}", style="dim", markup=False)
             return
         match event.event_type:
             case dg.DagsterEventType.STEP_START:
                 self.started[str(event.step_key)] = time.monotonic()
-                self.console.print(f"  [cyan]{event.step_key}[/]")
+                self.console.print(f"    [cyan]{event.step_key}[/]")
             case dg.DagsterEventType.ASSET_MATERIALIZATION:
                 summary = event.materialization.metadata.get(SUMMARY)
                 seconds = time.monotonic() - self.started.get(str(event.step_key), time.monotonic())
-                self.console.print(f"    {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
+                self.console.print(f"      {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
             case dg.DagsterEventType.STEP_FAILURE:
-                self.console.print(f"  [red]{event.step_key} failed:[/]")
-                self.console.print(f"    {innermost_message(event)}", markup=False)
+                self.console.print(f"    [red]{event.step_key} failed:[/]")
+                self.console.print(f"      {innermost_message(event)}", markup=False)
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:

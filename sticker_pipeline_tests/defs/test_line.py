@@ -171,6 +171,19 @@ def test_again_there_is_nothing_to_do(line: Bench) -> None:
     assert line.instance.get_runs_count() == runs
 
 
+def test_a_dataset_that_comes_out_as_it_was_trains_nothing(line: Bench) -> None:
+    lora, runs = line.store.read("small", "lora").folder.stat().st_ino, line.instance.get_runs_count()
+    notes = line.folder("small") / "gifs" / "more_notes.gif"
+    notes.write_text("no picture either")
+    assert line.stale("small") == LINE
+    assert line.update("small")
+    assert line.store.read("small", "raw_media").table()["path"].eq("gifs/more_notes.gif").sum() == 1
+    notes.unlink()
+    assert line.update("small")
+    assert line.store.read("small", "lora").folder.stat().st_ino == lora
+    assert line.instance.get_runs_count() == runs + 2
+
+
 def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) -> None:
     settings = line.folder("small") / "character.yaml"
     after = {
