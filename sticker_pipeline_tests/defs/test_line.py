@@ -35,11 +35,14 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def line(bench: Bench) -> Bench:
-    """The character `small`, brought up to date; `other` exists too, and has not been made."""
+    """The character `small`, brought up to date, and `other`, of which only the dataset was made."""
     folder = bench.add_character("small", "bram_thistle")
     (folder / "stickers" / "notes.png").write_text("This is no picture.")
     bench.add_character("other", "velvet_moth")
     assert bench.update("small")
+    bench.instance.add_dynamic_partitions("characters", ["other"])
+    dataset = bench.definitions.resolve_job_def("dataset_line")
+    assert dataset.execute_in_process(instance=bench.instance, partition_key="other").success
     return bench
 
 
@@ -224,8 +227,8 @@ def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
     shutil.copy(new, line.folder("small") / "gifs")
     _run_sensor(line)
     assert "raw_media" in _stale_in_dagster(line, "small")
-    # `other` was never made: what is missing there is missing as before, and nothing of it is stale
     assert _stale_in_dagster(line, "other") == set()
+    assert line.store.find("other", "training_set")
     decoded = _decoded_files(line)
     job = line.definitions.resolve_job_def("character_line")
     keys = [dg.AssetKey(asset) for asset in LINE[: LINE.index("training_set") + 1]]

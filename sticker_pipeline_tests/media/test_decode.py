@@ -6,17 +6,21 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
 
 from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
 
 LIMITS = MediaSettings()
+DEMO = REPOSITORY / "data" / "characters"
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -197,3 +201,11 @@ def check_frames(name: str, entry: dict, frames: list) -> None:
         assert [frame.duration_ms for frame in frames] == entry["durations_ms"], name
     for x, y, colour in entry.get("samples", []):
         assert np.abs(frames[0].rgba[y, x, :3].astype(int) - colour).max() <= entry["tolerance"], name
+
+
+@pytest.mark.parametrize("path", sorted(DEMO.glob("*/gifs/*.gif")), ids=lambda path: f"{path.parts[-3]}/{path.stem}")
+def test_demo_gifs_are_what_imageio_reads(path: Path) -> None:
+    """A second reader on files that all readers get right: partial frames, local palettes, two ways of disposal."""
+    theirs = iio.imread(path, index=None, mode="RGBA", plugin="pillow")
+    ours = [frame.rgba for frame in decode(path, LIMITS)]
+    assert [pixel_sha256(frame) for frame in ours] == [pixel_sha256(frame) for frame in theirs]
