@@ -33,7 +33,12 @@ class Group(Strict):
 
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
     style: Literal["sticker", "art"] = "sticker"
-    share: float = Field(1.0, gt=0, description="how much a clip of this group counts beside a clip of another group")
+    share: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how much a clip of this group counts beside a clip of another group",
+    )
 
 
 class Curation(Strict):
@@ -109,9 +114,7 @@ def load_character(folder: Path) -> Character:
     check_name(folder.name)
     path = folder / FILE_NAME
     settings = _read_settings(path)
-    subfolders = sorted(
-        p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != "rivals"
-    )
+    subfolders = _media_folders(folder)
     for name in settings.groups:
         if name not in subfolders:
             hint = _closest(name, subfolders)
@@ -123,6 +126,14 @@ def load_character(folder: Path) -> Character:
             f"and {folder / 'stickers'}."
         )
     return Character(folder.name, folder, settings, groups)
+
+
+def _media_folders(folder: Path) -> list[str]:
+    try:
+        entries = [path.name for path in folder.iterdir() if path.is_dir()]
+    except OSError as error:
+        raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
+    return sorted(name for name in entries if not name.startswith(".") and name != "rivals")
 
 
 def check_name(name: str) -> None:
@@ -137,7 +148,7 @@ def check_name(name: str) -> None:
 def character_folders(root: Path) -> Iterator[Path]:
     """Every folder under `root` that has a character.yaml, sorted by name."""
     if root.is_dir():
-        yield from sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+        yield from sorted(path.parent for path in root.glob(f"[!.]*/{FILE_NAME}"))
 
 
 def _read_settings(path: Path) -> Settings:
@@ -145,6 +156,8 @@ def _read_settings(path: Path) -> Settings:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
+    except OSError as error:
+        raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CharacterError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import create
-from sticker_pipeline.storage import ALL, ArtifactStore
+from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -60,51 +60,63 @@ def doctor() -> None:
     """Check folders, characters and models, and say what to mend."""
     from dagster import DagsterInstance
 
-    from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.profile import ProfileError, check_models
+    from sticker_pipeline.defs.resources import unready, workspace_from_environment
 
     _dagster_home()
     workspace = workspace_from_environment()
+    _check_artifacts(workspace.artifacts)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
         CONSOLE.print(f"{label:12} {Path(path).absolute()}")
     with DagsterInstance.get() as instance:  # also makes the run history's tables, before two processes try at once
         CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
     valid, problems = workspace.valid_characters()
     for character, profile in valid:
-        try:
-            check_models(profile)
+        problem = unready(character, profile)
+        if problem:
+            problems.append(problem)
+        else:
             CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
-        except ProfileError as error:
-            problems.append(f"{character.name}: {error}")
     for problem in problems:
         CONSOLE.print(f"[red]problem[/]      {problem}")
-    if not valid:
-        CONSOLE.print("No character yet: sticker-pipeline new-character NAME FOLDER")
+    if not valid and not problems:
+        CONSOLE.print(_no_character(workspace.characters))
 
 
 def _update(names: tuple[str, ...]) -> None:
     from dagster import DagsterInstance
 
     from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.update import update
 
     _dagster_home()
     workspace = workspace_from_environment()
     valid, problems = workspace.valid_characters()
+    _check_artifacts(workspace.artifacts)
     known = {character.name for character, _ in valid}
-    for problem in problems:
-        CONSOLE.print(f"[red]left out:[/] {problem}")
     for name in names:
         if name not in known:
+            for problem in problems:
+                CONSOLE.print(f"[red]problem:[/] {problem}")
             raise click.ClickException(f"{name!r} is not a valid character of {Path(workspace.characters).absolute()}.")
-    chosen = [(character, profile) for character, profile in valid if not names or character.name in names]
+    chosen = []
+    for character, profile in valid:
+        if not names or character.name in names:
+            missing = unready(character, profile)
+            if missing:
+                problems.append(missing)
+            else:
+                chosen.append((character, profile))
+    for problem in problems:
+        CONSOLE.print(f"[red]left out:[/] {problem}")
     if not chosen:
-        raise click.ClickException("No character yet: sticker-pipeline new-character NAME FOLDER")
+        raise click.ClickException(
+            "No character can be worked on; see above." if problems else _no_character(workspace.characters)
+        )
     with DagsterInstance.get() as instance:
         fine = update(defs(), instance, workspace, chosen, CONSOLE)
     _print_outcome(workspace.store)
-    if not fine or (problems and not names):
+    if not fine or problems:
         raise click.ClickException("Not every character went through; see above.")
 
 
@@ -120,6 +132,17 @@ def _print_outcome(store: ArtifactStore) -> None:
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
 
 
+def _check_artifacts(artifacts: str) -> None:
+    try:
+        ArtifactStore(artifacts)
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _no_character(folder: str) -> str:
+    return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
+
+
 def _workspace_characters() -> Path:
     from sticker_pipeline.defs.resources import workspace_from_environment
 
@@ -128,5 +151,6 @@ def _workspace_characters() -> Path:
 
 def _dagster_home() -> None:
     """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too."""
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path(".dagster").absolute())))
+    home = Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
     home.mkdir(parents=True, exist_ok=True)
+    os.environ["DAGSTER_HOME"] = str(home)

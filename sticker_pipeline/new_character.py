@@ -6,7 +6,7 @@ Nothing that exists is overwritten, and the given folder is only read.
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,8 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
     plan: dict[Path, Path] = {}
     notes = []
     limits = MediaSettings()
-    for path in media_files(source):
+    # Files of subfolders first: they keep their names, and a loose file of the same name gets a number.
+    for path in sorted(media_files(source), key=lambda path: path.parent == source):
         relative = path.relative_to(source)
         try:
             data = path.read_bytes()
@@ -110,8 +111,17 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
             notes.append(f"left out: {relative}: {error}")
             continue
         loose = Path(GIFS if header.n_frames > 1 else STICKERS) / relative
-        plan[path] = relative if len(relative.parts) > 1 else loose
+        plan[path] = relative if len(relative.parts) > 1 else _free(loose, plan.values())
     return {path: relative for path, relative in plan.items() if _has_pictures(relative.parts[0], plan)}, notes
+
+
+def _free(target: Path, taken: Iterable[Path]) -> Path:
+    """`target`, numbered where a file system that ignores case would take it for one of `taken`."""
+    names = {path.as_posix().casefold() for path in taken}
+    free, number = target, 2
+    while free.as_posix().casefold() in names:
+        free, number = target.with_stem(f"{target.stem}_{number}"), number + 1
+    return free
 
 
 def _has_pictures(group: str, plan: dict[Path, Path]) -> bool:
@@ -142,4 +152,4 @@ def _yaml(name: str, trigger: str, groups: list[str]) -> str:
         f"  {json.dumps(group, ensure_ascii=False)}: {{learned: [], style: {'art' if group == 'art' else 'sticker'}}}\n"
         for group in groups
     )
-    return TEMPLATE.format(name=name, trigger=trigger, groups=lines)
+    return TEMPLATE.format(name=name, trigger=json.dumps(trigger, ensure_ascii=False), groups=lines)

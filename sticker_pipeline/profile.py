@@ -150,7 +150,10 @@ def profile_name(character: Character) -> str:
 def load_profile(name: str, models: Path) -> Profile:
     """The profile `name` with its model paths below `models`. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
-        raise ProfileError(f"There is no profile {name!r}. Profiles: {', '.join(PROFILES)}.")
+        raise ProfileError(
+            f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
+            f"Profiles: {', '.join(PROFILES)}."
+        )
     data = PROFILES[name]
     paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
     return Profile(name=name, **{**data, **paths})

@@ -48,10 +48,10 @@ class Artifact:
 class ArtifactStore:
     """Artifacts under one root folder: `<root>/<scope>/<asset>/`, caches under `<root>/_cache/`."""
 
-    def __init__(self, root: Path) -> None:
-        if "://" in str(root) or ":/" in str(root):
+    def __init__(self, root: Path | str) -> None:
+        if "://" in str(root):
             raise StorageError(f"STICKER_ARTIFACTS={root}: only folders on this machine are supported.")
-        self.root = root.absolute()
+        self.root = Path(root).absolute()
 
     def folder(self, scope: str, asset: str) -> Path:
         return self.root / scope / asset

@@ -37,7 +37,7 @@ def update(
             if not _materialize(definitions, instance, job, stale, character.name, console):
                 fine = False
                 break
-    if not characters_with(workspace.store, "benchmark"):
+    if not characters_with(workspace, "benchmark"):
         return fine
     console.print("[bold]leaderboard[/]")
     stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)

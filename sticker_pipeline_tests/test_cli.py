@@ -41,17 +41,39 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
 
 
+def test_update_says_what_is_left_out_before_any_work(characters: Path) -> None:
+    result = run("update")
+    assert result.exit_code == 1
+    assert "left out" in result.output and "Did you mean 'blacklist'" in result.output
+    assert "good: Profile 'embedded' needs" in result.output
+    assert "base/model_index.json, which is missing" in result.output
+    assert not (characters.parent / "artifacts" / "good").exists()
+
+
 def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
-    characters: Path, capfd: pytest.CaptureFixture[str]
+    characters: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+    (characters / "good" / "stickers" / "notes.png").write_text("This is no picture.")
+    (characters / "empty" / "gifs").mkdir(parents=True)
+    (characters / "empty" / "character.yaml").write_text("trigger: skv_empty\n")
+    (characters / "folder" / "character.yaml").mkdir(parents=True)
     result = run("update")
     shown = result.output + capfd.readouterr().out
     assert result.exit_code == 1
     assert "left out" in shown and "Did you mean 'blacklist'" in shown
-    assert "good (1 of 1)" in shown and "raw_media, frames" in shown
-    assert "base/model_index.json, which is missing" in shown  # said by the first step, before any work
-    assert not (characters.parent / "artifacts" / "good" / "raw_media").exists()
+    assert "empty: there is no file in gifs" in shown
+    assert "folder/character.yaml cannot be read" in shown
+    assert "good (1 of 1)" in shown and "raw_media failed" in shown and "holds no picture that can be used" in shown
     assert "Traceback" not in shown
+
+
+def test_a_url_for_artifacts_is_refused_with_words(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STICKER_ARTIFACTS", "s3://bucket/stickers")
+    for command in ("update", "doctor"):
+        result = run(command)
+        assert result.exit_code == 1
+        assert "STICKER_ARTIFACTS=s3://bucket/stickers: only folders on this machine" in result.output
 
 
 def test_a_name_that_is_no_character_is_named(characters: Path) -> None:
@@ -61,7 +83,7 @@ def test_a_name_that_is_no_character_is_named(characters: Path) -> None:
         assert f"'{name}' is not a valid character of {characters}" in result.output
 
 
-def test_without_characters_the_next_command_is_said(tmp_path: Path, characters: Path) -> None:
+def test_without_characters_the_next_command_is_said(characters: Path) -> None:
     shutil.rmtree(characters)
     for command in ("update", "doctor"):
         assert "sticker-pipeline new-character NAME FOLDER" in run(command).output

@@ -57,6 +57,16 @@ def test_files_are_sorted_into_groups(source: Path, tmp_path: Path, link: bool) 
     assert tree(source) == before
 
 
+def test_a_loose_file_never_replaces_one_of_a_group(source: Path, tmp_path: Path) -> None:
+    (source / "gifs").mkdir()
+    (source / "gifs" / "Wave.gif").write_bytes((source / "wave.gif").read_bytes() + b"other")
+    before = tree(source)
+    files = tree(create("luma", source, tmp_path / "characters", "yes").folder)
+    assert files["gifs/Wave.gif"] == before["gifs/Wave.gif"]
+    assert files["gifs/wave_2.gif"] == before["wave.gif"]
+    assert load_character(tmp_path / "characters" / "luma").trigger == "yes"
+
+
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:
     character = load_character(create("luma", source, tmp_path / "characters", "skv_luma").folder)
     assert character.trigger == "skv_luma"

@@ -42,7 +42,7 @@ def test_where_a_profile_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(SETTINGS_VARIABLE, "sd15")
     assert profile_name(character_with(tmp_path, "trigger: a\n")) == "sd15"
     assert profile_name(character_with(tmp_path, "trigger: a\nprofile: embedded\n")) == "embedded"
-    with pytest.raises(ProfileError, match=r"no profile 'sd16'.*embedded, sd15"):
+    with pytest.raises(ProfileError, match=r"no profile 'sd16'.*character.yaml.*embedded, sd15"):
         character_profile(character_with(tmp_path, "trigger: a\nprofile: sd16\n"), tmp_path)
 
 

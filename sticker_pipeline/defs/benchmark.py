@@ -114,7 +114,9 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
             _embedded(work, embedder, trained),
             samples=work.profile.benchmark.bootstrap_samples,
         )
-        for sentence in result.left_out:
+        rivals = [rival.name for rival in work.character.settings.benchmark.rivals]
+        left_out = [*result.left_out, *(f"Rival '{name}' has no row: rivals are not measured yet." for name in rivals)]
+        for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)
         return work.publish(
@@ -123,9 +125,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "pictures": picture(_comparison(work, sampled, held_out), "references, base and LoRA"),
                 "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
-                "left_out": dg.MetadataValue.md(
-                    "\n".join(f"- {sentence}" for sentence in result.left_out) or "nothing"
-                ),
+                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
                 **_plotted(result.table),
                 **described(result.table),
             }
@@ -142,7 +142,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     store = workspace.store
-    inputs = {name: store.read(name, "benchmark") for name in characters_with(store, "benchmark")}
+    inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
     rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
     with store.writing(ALL, "leaderboard") as staging:
         write_table(rows, staging)

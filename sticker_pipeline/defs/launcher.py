@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import dagster as dg
+import psutil
 from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
 from pydantic import Field
 
@@ -114,7 +115,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     with _signals_ignored():
-        process.wait()
+        if process.wait() < 0:
+            _kill_session(process.pid)  # the supervisor itself was killed
+
+
+def _kill_session(session: int) -> None:
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session:
+                process.kill()
+        except (OSError, psutil.NoSuchProcess):
+            continue  # it ended meanwhile
 
 
 @contextmanager
@@ -131,8 +142,9 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def _ending(code: int) -> str:
-    if code > 128:
-        return f"was ended by signal {code - 128} ({signal.Signals(code - 128).name})"
+    number = -code if code < 0 else code - 128
+    if number in signal.valid_signals():
+        return f"was ended by signal {number} ({signal.Signals(number).name})"
     return f"ended with exit status {code}"
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.observed import PREFIX, observe, section_value
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
@@ -103,17 +103,19 @@ def current_inputs(
             value = section_value(name, character, profile, store)
             versions[f"{PREFIX}/{name}"] = content_hash(value)
         elif scope == ALL:
-            versions |= {f"{who}/{name}": store.read(who, name).data_version for who in characters_with(store, name)}
+            versions |= {
+                f"{who}/{name}": store.read(who, name).data_version for who in characters_with(workspace, name)
+            }
         else:
             found = store.find(scope, name)
             versions[name] = found.data_version if found else None
     return versions
 
 
-def characters_with(store: ArtifactStore, asset: str) -> list[str]:
-    """The characters that have the artifact `asset`, sorted."""
-    found = (path.parent.name for path in store.root.glob(f"[!_.]*/{asset}") if path.is_dir())
-    return sorted(name for name in found if store.find(name, asset))
+def characters_with(workspace: Workspace, asset: str) -> list[str]:
+    """The characters that have the artifact `asset`, sorted; artifacts of characters that were removed do not count."""
+    names = (folder.name for folder in character_folders(Path(workspace.characters)))
+    return [name for name in names if workspace.store.find(name, asset)]
 
 
 def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Mapping[str, str | None]) -> bool:

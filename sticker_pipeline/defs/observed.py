@@ -105,6 +105,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "benchmark":
             return {
                 "clip": model_hash(profile.clip, store),
+                "styles": {name: group.style for name, group in character.groups.items()},
                 "background": profile.background,
                 "bootstrap_samples": profile.benchmark.bootstrap_samples,
             }

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from sticker_pipeline.character import Character, CharacterError, character_folders, load_character
 from sticker_pipeline.defs.launcher import TrainerLauncher
-from sticker_pipeline.profile import Profile, ProfileError, character_profile
+from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 
 
@@ -21,7 +22,7 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def store(self) -> ArtifactStore:
-        return ArtifactStore(Path(self.artifacts))
+        return ArtifactStore(self.artifacts)
 
     def character(self, name: str) -> Character:
         """Raises CharacterError, saying what to mend."""
@@ -41,6 +42,17 @@ class Workspace(dg.ConfigurableResource):
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
         return valid, problems
+
+
+def unready(character: Character, profile: Profile) -> str | None:
+    """Why no step of the character can work, said before any work is done; None where nothing is in the way."""
+    try:
+        check_models(profile)
+    except ProfileError as error:
+        return f"{character.name}: {error}"
+    if not media_files(character.folder):
+        return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
+    return None
 
 
 def workspace_from_environment() -> Workspace:

@@ -29,7 +29,8 @@ def run(command: Sequence[str], grace_seconds: float) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    # A group of its own to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
     while process.poll() is None:
         if stop.wait(0.1):

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sticker_pipeline.defs.launcher import _ending
 from sticker_pipeline.profile import TrainingSettings
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
@@ -19,6 +20,7 @@ from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
 from sticker_pipeline_tests.training.conftest import write_training_set
 
 STEP = "sticker_pipeline_tests.defs.step_process"
+SUPERVISOR = "sticker_pipeline.training.supervisor"
 STUBBORN = "sticker_pipeline_tests.defs.stubborn_trainer"
 
 
@@ -58,6 +60,21 @@ def test_stubborn_trainer_and_its_child_end(tmp_path: Path, behaviour: str, endi
         step.wait(timeout=60)
         assert_all_end(family, 60)
     assert (tmp_path / "checkpoint").exists()
+
+
+def test_a_killed_supervisor_takes_the_trainer_with_it(tmp_path: Path) -> None:
+    with started_step(tmp_path / "log", STUBBORN, "1", "ignore-all", str(tmp_path)) as (step, family):
+        next(process for process in family if SUPERVISOR in process.cmdline()).kill()
+        assert step.wait(timeout=60) == 1
+        assert_all_end(family, 60)
+    assert "was ended by signal 9 (SIGKILL)" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(2, "exit status 2"), (255, "exit status 255"), (143, "signal 15 (SIGTERM)"), (-9, "SIGKILL")]
+)
+def test_every_ending_has_words(code: int, words: str) -> None:
+    assert words in _ending(code)
 
 
 def test_trainer_that_fails_fails_the_step(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
+from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import DEMO, SETTINGS, Bench
@@ -198,6 +199,10 @@ def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) ->
         assert line.stale("small") == expected
     settings.write_text(SETTINGS.replace("epochs: 2", "epochs: 3"))
     assert line.stale("small") == LINE[LINE.index("lora") :]
+    _, profile = line.character("small")
+    before = section_value("benchmark", line.character("small")[0], profile, line.store)
+    settings.write_text(SETTINGS.replace("style: art", "style: sticker"))
+    assert section_value("benchmark", line.character("small")[0], profile, line.store) != before
     settings.write_text(SETTINGS.replace("angry", "crying"))
     assert line.stale("small") == LINE[LINE.index("selected_lora") :]
     settings.write_text(SETTINGS)
