@@ -99,24 +99,20 @@ def _update(names: tuple[str, ...]) -> None:
             for problem in problems:
                 CONSOLE.print(f"[red]problem:[/] {problem}")
             raise click.ClickException(f"{name!r} is not a valid character of {Path(workspace.characters).absolute()}.")
-    chosen = []
-    for character, profile in valid:
-        if not names or character.name in names:
-            missing = unready(character, profile)
-            if missing:
-                problems.append(missing)
-            else:
-                chosen.append((character, profile))
-    for problem in problems:
+    wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
+    missing = {character.name: unready(character, profile) for character, profile in wanted}
+    chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
+    left_out = [*([] if names else problems), *filter(None, missing.values())]
+    for problem in left_out:
         CONSOLE.print(f"[red]left out:[/] {problem}")
     if not chosen:
         raise click.ClickException(
-            "No character can be worked on; see above." if problems else _no_character(workspace.characters)
+            "No character can be worked on; see above." if left_out else _no_character(workspace.characters)
         )
     with DagsterInstance.get() as instance:
         fine = update(defs(), instance, workspace, chosen, CONSOLE)
     _print_outcome(workspace.store)
-    if not fine or problems:
+    if not fine or left_out:
         raise click.ClickException("Not every character went through; see above.")
 
 

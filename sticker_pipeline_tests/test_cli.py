@@ -68,6 +68,12 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
     assert "Traceback" not in shown
 
 
+def test_a_character_that_was_not_named_cannot_fail_the_command(characters: Path) -> None:
+    result = run("update", "good")
+    assert "good: Profile 'embedded' needs" in result.output  # its own fault
+    assert "blaklist" not in result.output
+
+
 def test_a_url_for_artifacts_is_refused_with_words(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STICKER_ARTIFACTS", "s3://bucket/stickers")
     for command in ("update", "doctor"):
