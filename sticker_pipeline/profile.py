@@ -58,8 +58,11 @@ class TrainingSettings(Strict):
     batch_size: int = Field(1, ge=1)
     learning_rate_unet: float = Field(1e-5, gt=0)
     learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
+    schedule: Literal["restarts", "constant"] = Field(
+        "restarts", description="cosine with restarts, or the peak throughout"
+    )
     cycles: int = Field(4, ge=1)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of each cycle")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of each cycle (`constant`: of the first only)")
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     caption_dropout: float = Field(0.05, ge=0, le=1)

@@ -16,6 +16,9 @@ ARCHITECTURES = {"sd15": "stable-diffusion-v1/lora"}
 PREDICTION_NAMES = {"epsilon": "epsilon", "v_prediction": "v"}
 
 
+SCHEDULER_NAMES = {"restarts": "cosine_with_restarts", "constant": "constant_with_warmup"}  # as sd-scripts calls them
+
+
 def lora_metadata(
     spec: TrainingSpec,
     table: pd.DataFrame,
@@ -44,7 +47,7 @@ def lora_metadata(
         "ss_learning_rate": settings.learning_rate_unet,
         "ss_unet_lr": settings.learning_rate_unet,
         "ss_text_encoder_lr": settings.learning_rate_text_encoder,
-        "ss_lr_scheduler": "cosine_with_restarts",
+        "ss_lr_scheduler": SCHEDULER_NAMES[settings.schedule],
         "ss_lr_scheduler_args": json.dumps({"cycles": settings.cycles, "warmup_in_cycle": settings.warmup_fraction}),
         "ss_optimizer": f"torch.optim.AdamW(weight_decay={settings.weight_decay})",
         "ss_max_grad_norm": settings.max_grad_norm,

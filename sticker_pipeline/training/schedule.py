@@ -33,3 +33,15 @@ def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> C
         return 0.5 * (1.0 + math.cos(math.pi * (into_cycle - warmup) / (cycle - warmup)))
 
     return multiplier
+
+
+def constant(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> Callable[[int], float]:
+    """The peak throughout, after one linear warm-up as long as that of the first cycle of `recipe` with the same
+    arguments: multiplier 0–1 of the peak learning rate. Raises ValueError as `recipe` does."""
+    with_restarts = recipe(total_steps, cycles, warmup_fraction)
+    warmup = next(step for step in range(total_steps + 1) if with_restarts(step) == 1.0)
+    return lambda step: with_restarts(step) if step < warmup else 1.0
+
+
+SCHEDULES = {"restarts": recipe, "constant": constant}
+"""`training.schedule` of the settings -> the schedule, made from (total_steps, cycles, warmup_fraction)."""

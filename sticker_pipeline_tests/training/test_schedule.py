@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.training.schedule import recipe
+from sticker_pipeline.training.schedule import constant, recipe
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,9 @@ def test_every_step_is_a_share_of_the_peak(total: int, cycles: int, warmup: floa
 def test_impossible_schedules(arguments: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="A schedule needs"):
         recipe(*arguments)
+
+
+def test_constant_warms_up_once_and_stays() -> None:
+    rate = constant(80, cycles=4, warmup_fraction=0.1)  # a cycle of 20 steps has a warm-up of 2
+    assert [rate(step) for step in (0, 1, 2, 20, 21, 79)] == [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]
+    assert {constant(80, warmup_fraction=0.0)(step) for step in range(80)} == {1.0}
