@@ -7,7 +7,7 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test check ui bench models
+.PHONY: demo test check ui bench models sweep experiments
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -30,6 +30,12 @@ bench: $(READY) ## speed, beside a peer on the same work
 
 models: $(READY) ## train the embedded models and draw the demo characters anew (hours; resumable)
 	@$(BIN)/python -m sticker_pipeline.embedded
+
+sweep: $(READY) ## LoRA settings compared on the demo characters: where the embedded profile's defaults come from
+	@$(BIN)/python -m sticker_pipeline_tests.experiments.sweep
+
+experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/experiments.md
+	@$(BIN)/python -m sticker_pipeline_tests.experiments
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'

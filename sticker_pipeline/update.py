@@ -24,15 +24,16 @@ def update(
     workspace: Workspace,
     characters: Sequence[tuple[Character, Profile]],
     console: Console,
+    jobs: Sequence[str] = ("dataset_line", "character_line"),
 ) -> bool:
-    """Materialize what is stale of each character, then the leaderboard. A character that fails does not stop the
-    others; returns whether all went well."""
+    """Materialize what is stale of each character, job by job, then the leaderboard. A character that fails does not
+    stop the others; returns whether all went well."""
     _register(instance, workspace, characters)
     fine = True
     for number, (character, profile) in enumerate(characters, 1):
         console.print(f"[bold]{character.name}[/] ({number} of {len(characters)})")
-        # The dataset first: where it comes out as it was, there is nothing to train.
-        for job in ("dataset_line", "character_line"):
+        # By default the dataset first: where it comes out as it was, there is nothing to train.
+        for job in jobs:
             stale = stale_assets(definitions, job, character.name, workspace, character, profile)
             if not _materialize(definitions, instance, job, stale, character.name, console):
                 fine = False

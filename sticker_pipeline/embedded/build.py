@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
-PARTS = ("characters", "draw", "tokenizer", "vae", "decoder", "base", "tagger", "clip", "report")
+PARTS = ("characters", "draw", "tokenizer", "vae", "base", "tagger", "clip", "report")
 TOKENIZER_CAPTIONS = 4000
 
 
@@ -34,7 +34,6 @@ class Settings:
 
     drawings: int = 28_800
     vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
-    decoder: loop.Plan = field(default_factory=lambda: vae.DECODER_PLAN)
     base: loop.Plan = field(default_factory=lambda: base.PLAN)
     tagger: loop.Plan = field(default_factory=lambda: tagger.PLAN)
     clip: loop.Plan = field(default_factory=lambda: clip.PLAN)
@@ -55,7 +54,7 @@ class Workshop:
         """Eight hex digits of everything that decides `part`'s result, the parts it builds on included."""
         plan = getattr(self.settings, part, None)
         decides: list[Any] = [dataset.drawing_version(), self.settings.drawings, asdict(plan) if plan else part]
-        return content_hash([*decides, self.key("vae")] if part in ("base", "decoder") else decides)[:8]
+        return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
 
     def checkpoint(self, part: str) -> Path:
         """The file that holds `part`'s training while it is under way."""
@@ -91,16 +90,15 @@ class Workshop:
         folder = self.need("tokenizer", self.work / f"tokenizer-{self.key('tokenizer')}")
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
-    def vae(self, *, refined: bool = False) -> AutoencoderKL:
-        """The finished autoencoder; `refined`: with the refined decoder, if that part has run.
+    def vae(self) -> AutoencoderKL:
+        """The finished autoencoder.
 
         Raises:
             FileNotFoundError: the part `vae` has not finished.
         """
         from diffusers import AutoencoderKL
 
-        part = "decoder" if refined and self.finished("decoder") else "vae"
-        folder = self.need(part, self.work / f"{part}-{self.key(part)}")
+        folder = self.need("vae", self.work / f"vae-{self.key('vae')}")
         return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(loop.device())
 
     def latents(self, drawings: dataset.Drawings) -> np.ndarray:
@@ -117,16 +115,19 @@ class Workshop:
 
 
 def machine() -> str:
-    """The kind of machine in words: processor or GPU, threads, number format, library."""
+    """The kind of machine in words, and how these models are trained on it: processor, threads, library, numbers."""
+    return f"{processor()}, {'bfloat16 autocast' if loop.half_precision() else 'float32'}"
+
+
+def processor() -> str:
+    """The GPU, or the kind of processor with its threads, and the version of torch."""
     import torch
 
     if loop.device().type == "cuda":
         kind = torch.cuda.get_device_name(0)
     else:
-        matrix_unit = " with AMX" if loop.half_precision() else ""
-        kind = f"{platform.machine()} CPU{matrix_unit}, {torch.get_num_threads()} thread(s)"
-    numbers = "bfloat16 autocast" if loop.half_precision() else "float32"
-    return f"{kind}, {numbers}, torch {torch.__version__.split('+')[0]}"
+        kind = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    return f"{kind}, torch {torch.__version__.split('+')[0]}"
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -194,26 +195,6 @@ def build_vae(shop: Workshop) -> float:
     return vae.train(shop.drawings(), shop.settings.vae, shop.checkpoint("vae"), save, shop.say)
 
 
-def build_decoder(shop: Workshop) -> float:
-    """Train the decoder on while latents stand still; put it into a base that was packed before."""
-    drawings = shop.drawings()
-    latents = shop.latents(drawings)
-    folder = shop.work / f"decoder-{shop.key('decoder')}"
-
-    def save(model: AutoencoderKL) -> None:
-        write_folder(folder, lambda beside: model.save_pretrained(beside))
-
-    plan = shop.settings.decoder
-    seconds = vae.refine_decoder(shop.vae(), drawings, latents, plan, shop.checkpoint("decoder"), save, shop.say)
-    if shop.finished("base"):
-        import torch
-        from diffusers import AutoencoderKL
-
-        refined = AutoencoderKL.from_pretrained(folder, local_files_only=True).to(torch.float16)
-        write_folder(shop.out / "base" / "vae", lambda beside: refined.save_pretrained(beside))
-    return seconds
-
-
 def build_base(shop: Workshop) -> float:
     """Train U-Net and text encoder, and pack the pipeline."""
     words, drawings = shop.tokenizer(), shop.drawings()
@@ -222,7 +203,7 @@ def build_base(shop: Workshop) -> float:
     def save(unet: Any, text_encoder: Any) -> None:
         write_folder(
             shop.work / "models" / "base",
-            lambda beside: base.save_base(beside, shop.vae(refined=True), unet, text_encoder, words),
+            lambda beside: base.save_base(beside, shop.vae(), unet, text_encoder, words),
         )
 
     seconds = base.train(drawings, latents, words, shop.settings.base, shop.checkpoint("base"), save, shop.say)
@@ -256,11 +237,19 @@ def build_clip(shop: Workshop) -> float:
 
 
 def build_report(shop: Workshop) -> float:
-    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its pictures."""
-    from sticker_pipeline.embedded.report import write_report
+    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its pictures.
+
+    How long each part took is kept beside the pictures, since parts are trained at different times and places.
+    """
+    from sticker_pipeline.embedded.report import PICTURES, write_report
 
     started = time.monotonic()
-    notes = {part: json.loads(shop.ledger(part).read_text()) for part in PARTS if shop.finished(part)}
+    kept = shop.out / PICTURES / "durations.json"
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    now = {part: json.loads(shop.ledger(part).read_text()) for part in PARTS if shop.finished(part)}
+    notes = {part: {**before, **now}[part] for part in PARTS if part in {**before, **now}}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(notes, indent=1) + "\n")
     write_report(shop.out, notes, shop.say)
     return time.monotonic() - started
 
@@ -270,7 +259,6 @@ BUILDERS: dict[str, Callable[[Workshop], float]] = {
     "draw": build_draw,
     "tokenizer": build_tokenizer,
     "vae": build_vae,
-    "decoder": build_decoder,
     "base": build_base,
     "tagger": build_tagger,
     "clip": build_clip,

@@ -33,7 +33,7 @@ class Drawings:
 
     `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64
     [N] a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the
-    tags of what is inherent in who is drawn.
+    tags of what is inherent in who is drawn, `faces` float32 [N, 3] where the face is (see `drawing.face_circle`).
     """
 
     pixels: np.ndarray
@@ -42,6 +42,7 @@ class Drawings:
     sticker: np.ndarray
     character: list[str]
     identity_words: list[list[str]]
+    faces: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tags)
@@ -154,6 +155,8 @@ def _pixels(scene: Scene) -> np.ndarray:
 
 
 def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
+    from sticker_pipeline.embedded.drawing import face_circle
+
     return Drawings(
         pixels=pixels,
         tags=[scene_tags(row.scene) for row in rows],
@@ -161,6 +164,7 @@ def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
         sticker=np.array([row.scene.style == "sticker" for row in rows]),
         character=[row.character for row in rows],
         identity_words=[identity_tags(row.scene.identity) for row in rows],
+        faces=np.array([face_circle(row.scene) for row in rows], dtype=np.float32),
     )
 
 

@@ -43,6 +43,7 @@ OUTLINE_WIDTH = 7.0
 EDGE_WIDTH = 1.6
 EDGE_COLOUR = 0xFFC9C4D2
 STICKER_MARGIN = 9.0
+FACE_CENTRE, FACE_RADIUS = 18.0, 46.0  # in the head's coordinates: brows to chin, cheek to cheek
 
 # How each view frames the figure: which height of it (canvas units) lies on the canvas' lower edge, the largest zoom.
 _VIEWS = {"full body": (251.0, 1.10), "upper body": (201.0, 1.32), "portrait": (172.0, 1.58)}
@@ -136,13 +137,26 @@ def _grown(width: float, value: int) -> skia.ImageFilter:
     return skia.ImageFilters.ColorFilter(skia.ColorFilters.Matrix(cut), blur)
 
 
-def _draw_figure(brush: Brush, scene: Scene) -> None:
-    """The figure and its prop, framed as the scene's view asks."""
-    canvas = brush.canvas
+def _framing(scene: Scene) -> tuple[float, float]:
+    """Which height of the figure lies on the canvas' lower edge, and how much the figure is enlarged."""
     bottom, largest = _VIEWS[scene.view]
     worn = (*scene.identity.accessories, scene.identity.mark, scene.identity.hair_style)
     top = min(_TOPS.get(word, _HAIR_TOP) for word in worn)
-    zoom = min((SIDE - STICKER_MARGIN - 3) / (bottom - top), largest) * scene.scale
+    return bottom, min((SIDE - STICKER_MARGIN - 3) / (bottom - top), largest) * scene.scale
+
+
+def face_circle(scene: Scene) -> tuple[float, float, float]:
+    """Centre (x, y) and radius of the face in the drawing of `scene`, as fractions of the canvas; turns of the figure,
+    which move it by a hundredth or two, are left out."""
+    bottom, zoom = _framing(scene)
+    height = head_offset(scene)[1] + FACE_CENTRE
+    return 0.5 + scene.x_offset, 1.0 + scene.y_offset + zoom * (height - bottom) / SIDE, zoom * FACE_RADIUS / SIDE
+
+
+def _draw_figure(brush: Brush, scene: Scene) -> None:
+    """The figure and its prop, framed as the scene's view asks."""
+    canvas = brush.canvas
+    bottom, zoom = _framing(scene)
     canvas.save()
     canvas.translate(SIDE * (0.5 + scene.x_offset), SIDE * (1.0 + scene.y_offset))
     canvas.scale(zoom, zoom)

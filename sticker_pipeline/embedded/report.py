@@ -5,29 +5,57 @@ Everything is measured on what lies in the output folder, through the loaders th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.embedded import base, clip, tagger, vae
+from sticker_pipeline.embedded import base, clip, obedience, tagger, vae
 from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_drawings, fresh_row
 
 LIMIT_BYTES = 24_000_000
 PICTURES = "report"
+SWEEP = "sweep.json"  # in PICTURES: what LoRAs on the demo characters gave
 FRESH_SEED = 2026
 LARGE = 256  # pixels; the demo characters' media are about this large
+
+# What the base model must reach: shuffled / right by timestep, and the share of prompted tags found again by kind.
+PROBE = {300: 1.10, 600: 1.4, 850: 2.0}
+OBEDIENCE = {"hair colour": 0.90, "eye colour": 0.75, "expression": 0.70, "pose": 0.70, "background": 0.85}
+SHORT_MAY_LOSE = 0.15
+ASKED = 256  # pictures with full prompts
+SAMPLER_PICTURES = 64
+PROFILE_SAMPLING = obedience.Sampling("DPMSolverMultistepScheduler", 20, 4.0)  # as the profile `embedded` draws
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A figure with the limit that it must reach: at least `least`, at most `most`."""
+
+    name: str
+    value: float
+    least: float = -math.inf
+    most: float = math.inf
+
+    @property
+    def passed(self) -> bool:
+        return self.least <= self.value <= self.most
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part's chapter: its text, and its pictures by file name."""
+    """One part's chapter: its text, its pictures by file name, and its gates."""
 
     text: str
     pictures: Mapping[str, Image.Image]
+    gates: Sequence[Gate] = ()
 
 
 def write_report(out: Path, notes: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> None:
@@ -37,13 +65,17 @@ def write_report(out: Path, notes: Mapping[str, Mapping[str, Any]], say: Callabl
     for name, measure in (("base", base_section), ("tagger", tagger_section), ("clip", clip_section)):
         say(f"report    measuring {name}")
         sections.append(measure(out, fresh))
+    sections.insert(1, lora_section(out))
     folder = out / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name, picture in section.pictures.items():
             picture.save(folder / name, quality=85)
-    texts = [_opening(), _sizes(out), _durations(notes), *(section.text for section in sections)]
+    gates = [gate for section in sections for gate in section.gates]
+    texts = [_opening(), _gate_table(gates), _sizes(out), _durations(notes), *(section.text for section in sections)]
     (out / "REPORT.md").write_text("\n".join(texts))
+    for gate in gates:
+        say(verdict(gate))
 
 
 def _opening() -> str:
@@ -53,6 +85,23 @@ def _opening() -> str:
         "All figures are measured on fresh drawings of identities that no model was trained on, through the loaders\n"
         "that users use. Command: `python -m sticker_pipeline.embedded` (`make models`), resumable part by part.\n"
     )
+
+
+def _gate_table(gates: Sequence[Gate]) -> str:
+    rows = ["## Gates\n", "| figure | measured | must be | |", "|---|---:|---:|---|"]
+    for gate in gates:
+        verdict = "passed" if gate.passed else "**failed**"
+        rows.append(f"| {gate.name} | {gate.value:.3f} | {_limit(gate)} | {verdict} |")
+    return "\n".join([*rows, ""])
+
+
+def verdict(gate: Gate) -> str:
+    """A line for the terminal."""
+    return f"{'passed' if gate.passed else 'FAILED':9s} {gate.name}: {gate.value:.3f} ({_limit(gate)})"
+
+
+def _limit(gate: Gate) -> str:
+    return f"≥ {gate.least:g}" if gate.most == math.inf else f"≤ {gate.most:g}"
 
 
 def _sizes(out: Path) -> str:
@@ -88,20 +137,27 @@ def base_section(out: Path, fresh: Drawings) -> Section:
     """The autoencoder's fidelity, the caption-shuffle probe, whether prompted tags are found again, sample grids."""
     pipeline = base.open_base(out / "base")
     some = first_rows(fresh, 240)
-    fidelity, made = vae.measure(pipeline.vae, some)
+    fidelity, decoded = vae.measure(pipeline.vae, some)
     probe = base.caption_probe(pipeline, some, seed=FRESH_SEED)
-    pictures = {"vae.webp": grid([*flatten(some.pixels[:12]).astype(np.uint8), *made[:12]], 12)}
-    stickers = [", ".join(tags) for tags, sticker in zip(fresh.tags, fresh.sticker, strict=True) if sticker]
-    art = [", ".join(tags) for tags, sticker in zip(fresh.tags, fresh.sticker, strict=True) if not sticker]
-    found = {}
-    for name, prompts, wanted in (("sticker", stickers, fresh.sticker), ("art", art, ~fresh.sticker)):
-        chosen = list(range(0, 192, 4))  # several identities, several scenes
-        images = base.samples(pipeline, [prompts[index] for index in chosen], seed=FRESH_SEED)
-        arrays = [np.asarray(image.convert("RGB")) for image in images]
-        drawn = flatten(fresh.pixels[np.flatnonzero(wanted)[chosen]]).astype(np.uint8)
-        pictures[f"base_{name}.webp"] = grid([*drawn[:12], *arrays[:12], *drawn[12:24], *arrays[12:24]], 12)
-        found[name] = (_prompt_recall(out, np.stack(arrays), fresh, np.flatnonzero(wanted)[chosen]), len(arrays))
-    rows = [
+    rows = obedience.spread_rows(fresh, ASKED)
+    full = [fresh.tags[row] for row in rows]
+    made = obedience.draw(pipeline, full, PROFILE_SAMPLING, seed=FRESH_SEED)
+    short_rows = obedience.spread_rows(fresh, 2 * ASKED)
+    rng = np.random.default_rng(FRESH_SEED)
+    short = [obedience.short_prompt(fresh.tags[row], rng) for row in short_rows]
+    found = {
+        "full": obedience.shares(out, made, full),
+        "short": obedience.shares(out, obedience.draw(pipeline, short, PROFILE_SAMPLING, seed=FRESH_SEED), short),
+        "drawn": obedience.shares(out, flatten(fresh.pixels[rows]), full),
+        "decoded": obedience.shares(out, decoded, some.tags),
+    }
+    pictures = {"vae.webp": grid([*flatten(some.pixels[:12]).astype(np.uint8), *decoded[:12]], 12)}
+    for name, wanted in (("sticker", fresh.sticker[rows]), ("art", ~fresh.sticker[rows])):
+        shown = np.flatnonzero(wanted)[:: max(1, int(wanted.sum()) // 24)][:24]
+        drawn = flatten(fresh.pixels[rows[shown]]).astype(np.uint8)
+        pictures[f"base_{name}.webp"] = grid([*drawn[:12], *made[shown[:12]], *drawn[12:], *made[shown[12:]]], 12)
+    sampling = PROFILE_SAMPLING
+    lines = [
         "## base\n",
         f"Autoencoder, {len(some)} fresh drawings: PSNR {fidelity.psnr_sticker:.2f} dB (stickers), "
         f"{fidelity.psnr_art:.2f} dB (art), mean error {fidelity.error:.2f} of 255. Above: drawn, below: decoded.\n",
@@ -112,46 +168,149 @@ def base_section(out: Path, fresh: Drawings) -> Section:
         *(f"| {t} | {right:.4f} | {wrong:.4f} | {wrong / right:.2f} |" for t, (right, wrong) in probe.items()),
         "",
         "Do the pictures show what the prompt says? Share of prompted tags that the tagger (at its threshold) finds\n"
-        "in the generated pictures, and in drawings of the same prompts; 24 DDIM steps, guidance 4.\n",
-        *_recall_table(found),
+        f"in {len(full)} pictures generated with full prompts, in {len(short)} generated with {obedience.SHORT} tags "
+        "of a full prompt in random order,\nand, as limits, in drawings of the full prompts and in drawings that went "
+        f"through the autoencoder.\n{sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}: "
+        "the profile's own settings.\n",
+        *_share_table(found),
+        "",
+        f"The same full prompts with other stock schedulers ({SAMPLER_PICTURES} pictures each), mean share over "
+        f"{', '.join(OBEDIENCE)}:\n",
+        *_sampler_table(out, pipeline, full[:: max(1, len(full) // SAMPLER_PICTURES)][:SAMPLER_PICTURES]),
         "",
         "Stickers: in each pair of rows, drawings of unseen characters, and what the base makes of their tags.\n",
         f"![stickers]({PICTURES}/base_sticker.webp)\n",
         "Art:\n",
         f"![art]({PICTURES}/base_art.webp)\n",
     ]
-    return Section("\n".join(rows), pictures)
+    return Section("\n".join(lines), pictures, base_gates(out, fidelity, probe, found))
 
 
-def _prompt_recall(out: Path, made: np.ndarray, fresh: Drawings, rows: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Kind of tag -> (share of prompted tags found in `made`, share found in the drawings themselves)."""
-    from sticker_pipeline.embedded.scene import VOCABULARY
-
-    labels = tagger.read_labels(out / "tagger" / "selected_tags.csv")
-    column = {label.name: number for number, label in enumerate(labels)}
-    model = out / "tagger" / "model.onnx"
-    both = [tagger.score_pictures(model, pictures) for pictures in (made, flatten(fresh.pixels[rows]))]
-    hits: dict[str, list[tuple[bool, bool]]] = {}
-    for number, row in enumerate(rows):
-        for tag in fresh.tags[row]:
-            pair = tuple(bool(scores[number, column[tag]] >= tagger.THRESHOLD) for scores in both)
-            hits.setdefault(VOCABULARY[tag], []).append((pair[0], pair[1]))
-    return {
-        kind: (float(np.mean([a for a, _ in pairs])), float(np.mean([b for _, b in pairs])))
-        for kind, pairs in hits.items()
-    }
-
-
-def _recall_table(found: Mapping[str, tuple[dict[str, tuple[float, float]], int]]) -> list[str]:
-    (sticker, n_sticker), (art, n_art) = found["sticker"], found["art"]
-    rows = [
-        f"| kind of tag | sticker: generated (n={n_sticker}) | drawn | art: generated (n={n_art}) | drawn |",
-        "|---|---:|---:|---:|---:|",
+def base_gates(
+    out: Path,
+    fidelity: vae.Fidelity,
+    probe: Mapping[int, tuple[float, float]],
+    found: Mapping[str, Mapping[str, obedience.Share]],
+) -> list[Gate]:
+    """What the base model must reach; `found` has the shares of `full` and `short` prompts."""
+    full, short = found["full"], found["short"]
+    return [
+        Gate("base: megabytes", folder_bytes(out / "base") / 1e6, most=20.0),
+        Gate("autoencoder: PSNR of stickers, dB", fidelity.psnr_sticker, least=27.0),
+        Gate("autoencoder: PSNR of art, dB", fidelity.psnr_art, least=27.0),
+        *(Gate(f"probe: shuffled / right at t = {t}", probe[t][1] / probe[t][0], least=PROBE[t]) for t in PROBE),
+        *(Gate(f"full prompts: {kind}", full[kind].found, least=least) for kind, least in OBEDIENCE.items()),
+        *(
+            Gate(f"five tags: {kind}, share lost", full[kind].found - short[kind].found, most=SHORT_MAY_LOSE)
+            for kind in OBEDIENCE
+        ),
     ]
-    for kind in {**sticker, **art}:
-        cells = [f"{pair[0]:.2f} | {pair[1]:.2f}" if (pair := part.get(kind)) else "– | –" for part in (sticker, art)]
-        rows.append(f"| {kind} | {' | '.join(cells)} |")
+
+
+def _share_table(found: Mapping[str, Mapping[str, obedience.Share]]) -> list[str]:
+    columns = ("full", "short", "drawn", "decoded")
+    rows = ["| kind of tag | full prompt (n) | five tags (n) | drawn | decoded |", "|---|---:|---:|---:|---:|"]
+    for kind in found["full"]:
+        shares = [found[column].get(kind) for column in columns]
+        cells = [f"{share.found:.2f}" if share else "–" for share in shares]
+        counts = [f" ({share.asked})" if share else "" for share in shares[:2]] + ["", ""]
+        rows.append(f"| {kind} | {' | '.join(cell + count for cell, count in zip(cells, counts, strict=True))} |")
     return rows
+
+
+def _sampler_table(out: Path, pipeline: Any, prompts: list[list[str]]) -> list[str]:
+    rows = ["| scheduler | steps | guidance | mean share | seconds a picture |", "|---|---:|---:|---:|---:|"]
+    for sampling in obedience.SAMPLERS:
+        started = time.monotonic()
+        made = obedience.draw(pipeline, prompts, sampling, seed=FRESH_SEED)
+        seconds = (time.monotonic() - started) / len(prompts)
+        share = obedience.mean_share(obedience.shares(out, made, prompts), list(OBEDIENCE))
+        rows.append(
+            f"| {sampling.scheduler} | {sampling.steps} | {sampling.guidance:g} | {share:.2f} | {seconds:.3f} |"
+        )
+    return rows
+
+
+# --- LoRAs on it ------------------------------------------------------------------------------------------------------
+
+
+def lora_section(out: Path) -> Section:
+    """What LoRAs on the base learn of the demo characters, as the sweep left it; nothing where no sweep has run."""
+    path = out / PICTURES / SWEEP
+    if not path.exists():
+        return Section("", {})
+    rows = pd.DataFrame(json.loads(path.read_text()))
+    lines = [
+        "## LoRAs on the base\n",
+        "Command: `python -m sticker_pipeline_tests.experiments.sweep`, which trains on the three demo characters and\n"
+        f"judges the last epoch. Each training on one core: {', '.join(sorted(set(rows['machine'])))}.\n"
+        "First row: the profile's defaults, three seeds; rows below it, if any, depart from them in one setting, one "
+        "seed.\n\n"
+        "- *LoRA*, *base*: similarity to held-out pictures; *of the ceiling*: the LoRA's as a share of what held-out\n"
+        "  pictures have among themselves\n"
+        "- *trigger*: similarity with it less that of the same LoRA prompted with another character's tags\n"
+        "- *free*: share of the prompted expressions, poses, views and props that the tagger finds\n"
+        "- *copying*: similarity to the nearest training picture, less that of held-out pictures\n",
+        *_sweep_table(rows),
+        "",
+        "The defaults by character and style, mean over the seeds:\n",
+        *_default_table(rows),
+        "",
+    ]
+    return Section("\n".join(lines), {}, lora_gates(rows))
+
+
+def lora_gates(rows: pd.DataFrame) -> list[Gate]:
+    """What LoRAs with the default settings must reach, for the worst character and style, means over seeds."""
+    by = _defaults_by_character(rows)
+    return [
+        Gate("LoRA: training, seconds on one core", float(by["train_seconds"].max()), most=180.0),
+        Gate("LoRA: similarity of the base model", float(by["base"].max()), most=0.35),
+        Gate("LoRA: similarity, share of the ceiling", float(by["share_of_ceiling"].min()), least=0.70),
+        Gate("LoRA: effect of the trigger", float(by["trigger_effect"].min()), least=0.25),
+        Gate("LoRA: free attributes, share lost", float((by["free_base"] - by["free_lora"]).max()), most=0.10),
+        Gate(
+            "LoRA: closer to training than held-out",
+            float((by["nearest_lora"] - by["nearest_held_out"]).max()),
+            most=0.0,
+        ),
+    ]
+
+
+def _defaults_by_character(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["settings"] == "{}"].groupby(["character", "style"]).mean(numeric_only=True)
+
+
+def _sweep_table(rows: pd.DataFrame) -> list[str]:
+    lines = [
+        "| settings | LoRA | base | of the ceiling (worst) | trigger | free: LoRA | base | copying | diversity | s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for settings, part in rows.groupby("settings", sort=False):
+        mean = part.mean(numeric_only=True)
+        worst = part.groupby(["character", "style"])["share_of_ceiling"].mean().min()
+        name = "defaults" if settings == "{}" else ", ".join(f"{k} {v}" for k, v in json.loads(str(settings)).items())
+        lines.append(
+            f"| {name} | {mean['lora']:.3f} | {mean['base']:.3f} | {mean['share_of_ceiling']:.2f} ({worst:.2f}) "
+            f"| {mean['trigger_effect']:+.3f} | {mean['free_lora']:.2f} | {mean['free_base']:.2f} "
+            f"| {mean['nearest_lora'] - mean['nearest_held_out']:+.3f} | {mean['diversity']:.2f} "
+            f"| {mean['train_seconds']:.0f} |"
+        )
+    return lines
+
+
+def _default_table(rows: pd.DataFrame) -> list[str]:
+    lines = [
+        "| character | style | LoRA | references | of the ceiling | other tags instead | free: LoRA | base | copying |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for mean in _defaults_by_character(rows).reset_index().to_dict("records"):
+        lines.append(
+            f"| {mean['character']} | {mean['style']} | {mean['lora']:.3f} | {mean['references']:.3f} "
+            f"| {mean['share_of_ceiling']:.2f} | {mean['without_trigger']:.3f} | {mean['free_lora']:.2f} "
+            f"| {mean['free_base']:.2f} | {mean['nearest_lora'] - mean['nearest_held_out']:+.3f} |"
+        )
+    return lines
 
 
 # --- tagger -----------------------------------------------------------------------------------------------------------
@@ -240,6 +399,7 @@ def first_rows(drawings: Drawings, count: int) -> Drawings:
         sticker=drawings.sticker[:count],
         character=drawings.character[:count],
         identity_words=drawings.identity_words[:count],
+        faces=drawings.faces[:count],
     )
 
 

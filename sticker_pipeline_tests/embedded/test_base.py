@@ -57,6 +57,18 @@ def test_the_schedule_ends_near_pure_noise() -> None:
     assert 0 < end < 2e-3
 
 
+def test_latents_of_the_face_count_more() -> None:
+    faces = np.array([[0.5, 0.25, 0.13], [0.0, 0.0, 0.1]], dtype=np.float32)
+    weights = base.face_weights(faces, 4)
+    expected = np.ones((2, 4, 4))
+    expected[0, 0, 1:3] = expected[0, 1, 1:3] = 0  # centres at (.375, .125) and so on are sqrt(2)/8 = .177 away
+    faces[0, 2] = 0.18
+    np.testing.assert_array_equal(weights, np.ones((2, 4, 4)))
+    wider = base.face_weights(faces, 4)
+    np.testing.assert_array_equal(wider == base.FACE_WEIGHT, expected == 0)
+    assert weights.dtype == np.float32
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base trained for two steps on six drawings, stopped after one and resumed; saved."""

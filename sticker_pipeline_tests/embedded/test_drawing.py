@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sticker_pipeline.embedded import scene as words
-from sticker_pipeline.embedded.drawing import draw
+from sticker_pipeline.embedded.drawing import draw, face_circle
 from sticker_pipeline.embedded.scene import Identity, Scene, random_identity, random_scene
 
 PLAIN = Identity("1girl", "short hair", "brown hair", "blue eyes", "shirt", "red")
@@ -139,3 +139,20 @@ def test_a_blink_closes_the_eye_step_by_step() -> None:
     assert areas == sorted(areas, reverse=True)
     assert areas[0] > 200
     assert areas[-1] == 0
+
+
+@pytest.mark.parametrize("view", words.VIEWS)
+def test_what_an_expression_changes_lies_in_the_face(view: str) -> None:
+    side = 192
+    rng = np.random.default_rng(6)
+    for _ in range(6):
+        smiling = replace(random_scene(rng, random_identity(rng), "sticker"), view=view, expression="smile", tilt=0.0)
+        other = replace(smiling, expression="angry")
+        changed = np.abs(draw(smiling, side).astype(int) - draw(other, side).astype(int)).max(axis=-1) > 24
+        x, y, radius = face_circle(smiling)
+        rows, columns = np.nonzero(changed)
+        away = np.hypot((columns + 0.5) / side - x, (rows + 0.5) / side - y)
+        assert len(away) > 50
+        assert (away <= radius).mean() > 0.85
+        assert (away <= 1.25 * radius).mean() > 0.97
+        assert away.max() > 0.35 * radius  # and it is not far larger than the features in it

@@ -1,0 +1,99 @@
+"""Whether generated pictures show what their prompts say, judged by the tagger: the base model's most telling figures.
+
+Prompts and shares only; which shares are good enough is said in `report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sticker_pipeline.embedded import base, tagger
+from sticker_pipeline.embedded.dataset import Drawings
+from sticker_pipeline.embedded.scene import VOCABULARY
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+SHORT = 5  # tags of a short prompt: about as many as curated captions have
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of `asked` prompted tags of one kind, the share (0–1) that the tagger finds in the pictures."""
+
+    found: float
+    asked: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the stock pipeline draws: a scheduler class of diffusers by name, its steps, the guidance scale."""
+
+    scheduler: str
+    steps: int
+    guidance: float
+
+
+SAMPLERS = (
+    Sampling("DDIMScheduler", 24, 4.0),
+    Sampling("EulerDiscreteScheduler", 20, 4.0),
+    Sampling("EulerAncestralDiscreteScheduler", 20, 4.0),
+    Sampling("DPMSolverMultistepScheduler", 20, 4.0),
+    Sampling("DPMSolverMultistepScheduler", 10, 4.0),
+    Sampling("LCMScheduler", 8, 2.0),
+    Sampling("LCMScheduler", 4, 2.0),
+)
+"""What the report tries the base model with: standard schedulers, and few steps in the manner of LCM."""
+
+
+def spread_rows(fresh: Drawings, count: int) -> np.ndarray:
+    """int64 [count]: rows of `fresh`, evenly spread, half of them stickers and half art."""
+    kinds = (np.flatnonzero(fresh.sticker), np.flatnonzero(~fresh.sticker))
+    halves = [rows[np.linspace(0, len(rows) - 1, count // 2).astype(int)] for rows in kinds]
+    return np.sort(np.concatenate(halves))
+
+
+def short_prompt(tags: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """SHORT of `tags` (all, if there are fewer), in random order."""
+    return [tags[index] for index in rng.permutation(len(tags))[:SHORT]]
+
+
+def draw(
+    pipeline: StableDiffusionPipeline, prompts: Sequence[Sequence[str]], sampling: Sampling, *, seed: int
+) -> np.ndarray:
+    """uint8 [N, 96, 96, 3]: a picture of each prompt by the stock pipeline, from a noise of its own."""
+    import diffusers
+
+    usual = pipeline.scheduler
+    pipeline.scheduler = getattr(diffusers, sampling.scheduler).from_config(usual.config)
+    try:
+        texts = [", ".join(prompt) for prompt in prompts]
+        pictures = base.samples(pipeline, texts, seed=seed, steps=sampling.steps, guidance=sampling.guidance)
+    finally:
+        pipeline.scheduler = usual
+    return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+
+
+def shares(models: Path, pictures: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
+    """Kind of tag -> what the tagger in `models` finds, at its threshold, of the tags that `prompts` ask for.
+
+    pictures: RGB [N, 96, 96, 3] in 0–255, one for each prompt. Kinds are those of `scene.VOCABULARY`, in its order.
+    """
+    labels = tagger.read_labels(models / "tagger" / "selected_tags.csv")
+    column = {label.name: number for number, label in enumerate(labels)}
+    scores = tagger.score_pictures(models / "tagger" / "model.onnx", pictures)
+    hits: dict[str, list[bool]] = {kind: [] for kind in dict.fromkeys(VOCABULARY.values())}
+    for row, prompt in enumerate(prompts):
+        for tag in prompt:
+            hits[VOCABULARY[tag]].append(bool(scores[row, column[tag]] >= tagger.THRESHOLD))
+    return {kind: Share(float(np.mean(found)), len(found)) for kind, found in hits.items() if found}
+
+
+def mean_share(found: Mapping[str, Share], kinds: Sequence[str]) -> float:
+    """The mean of the shares of `kinds`, each kind counting alike."""
+    return float(np.mean([found[kind].found for kind in kinds]))

@@ -1,0 +1,355 @@
+"""The original project's observations as experiments: each an answer to one question, with arms to compare.
+
+A trial is a function of (seed, work folder) that trains one LoRA and judges it; how trials are run and shown is
+`__main__`'s business. The seed decides the invented character, its pictures, and the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.benchmark.similarity import clip_similarity, diversity, nearest_training
+from sticker_pipeline.embedded.scene import Scene, identity_tags, scene_tags
+from sticker_pipeline_tests.experiments import studio
+
+TRIGGER = "skv_nemira"
+OTHER = "skv_obrant"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one arm gave for one seed: figures by name, pictures to look at, and curves over epochs by name."""
+
+    figures: Mapping[str, float]
+    pictures: Sequence[Image.Image]
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+Trial = Callable[[int, Path], dict[str, Outcome]]
+"""Trains one LoRA in a folder for a seed; gives an outcome for each way of using it ("" where there is only one)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One experiment. `trials` are compared on the same seeds; `figures`: name -> what it says, in the order of the
+    table."""
+
+    title: str
+    setting: str
+    trials: Mapping[str, Trial]
+    figures: Mapping[str, str]
+
+
+SIMILARITY = "similarity"
+SIMILARITY_TEXT = "mean CLIP cosine to held-out drawings of the character"
+FREE = "free attributes"
+FREE_TEXT = "share of prompted expressions, poses and views that the tagger finds"
+DIVERSITY = "diversity"
+DIVERSITY_TEXT = "mean cosine distance between generated pictures"
+
+
+def references(seed: int) -> np.ndarray:
+    """Embeddings of 24 held-out drawings of invented character `seed`."""
+    return studio.drawn(studio.scenes(studio.invented(seed), 24, seed=10_000 + seed))
+
+
+def judged(
+    lora: Path | None, prompts: Sequence[str], held_out: np.ndarray
+) -> tuple[dict[str, float], list[Image.Image]]:
+    """Similarity, free attributes and diversity of the pictures that `lora` draws, and the pictures."""
+    images = studio.generated(lora, prompts)
+    rows = studio.embedded(images)
+    spread = diversity(rows)
+    figures = {
+        SIMILARITY: clip_similarity(rows, held_out).mean,
+        FREE: studio.found(images, studio.asked()),
+        DIVERSITY: spread.mean if spread else float("nan"),
+    }
+    return figures, images
+
+
+def shown(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """One picture of each prompt."""
+    return list(images[:: studio.SEEDS_PER_PROMPT])
+
+
+def stickers(seed: int, count: int = 24) -> list[Scene]:
+    """Training scenes of invented character `seed`."""
+    return studio.scenes(studio.invented(seed), count, seed)
+
+
+# --- (a) the trigger --------------------------------------------------------------------------------------------------
+
+
+def trigger_trial(trigger: str) -> Trial:
+    """Train with `trigger`; measure the character, and what became of the word `CLASH` for somebody else."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        chosen = [scene for scene in stickers(seed, 40) if CLASH not in scene_tags(scene)][:24]
+        lora = studio.train(work, studio.pictures(chosen, studio.curated(trigger)), trigger, seed)[-1]
+        figures, images = judged(lora, studio.prompts(trigger), references(seed))
+        stranger = studio.invented(100 + seed)
+        words = [tag for tag in identity_tags(stranger) if tag not in studio.STYLE]
+        asked = [", ".join([*words, studio.STYLE, *attributes, CLASH]) for attributes in studio.ATTRIBUTES]
+        theirs = studio.generated(lora, asked)
+        figures["the word in the pictures"] = studio.found(images, [[CLASH]] * len(images))
+        figures["the word for somebody else"] = studio.found(theirs, [[CLASH]] * len(theirs))
+        figures["likeness of somebody else"] = clip_similarity(studio.embedded(theirs), references(seed)).mean
+        return {"": Outcome(figures, shown(images))}
+
+    return run
+
+
+CLASH = "heart"  # a word that the base model knows well
+
+A = Question(
+    "A trigger that is a common tag, against a made-up one",
+    f"24 stickers of one character; the trigger is `{CLASH}`, which the base model draws as a heart, or `{TRIGGER}`.",
+    {"common tag": trigger_trial(CLASH), "made up": trigger_trial(TRIGGER)},
+    {
+        SIMILARITY: SIMILARITY_TEXT,
+        FREE: FREE_TEXT,
+        "the word in the pictures": f"share of the character's pictures in which the tagger finds `{CLASH}`, "
+        "though nobody asked for one",
+        "the word for somebody else": f"share of pictures of another character in which `{CLASH}`, asked for, is found",
+        "likeness of somebody else": "mean CLIP cosine of those pictures to the trained character",
+    },
+)
+
+
+# --- (b) a tag shared by two characters -------------------------------------------------------------------------------
+
+
+def fusion_trial(first: Sequence[str], second: Sequence[str]) -> Trial:
+    """Train two characters in one LoRA with the learned tags `first` and `second`; prompt with the first's."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        one = studio.pictures(stickers(seed, 16), studio.curated(*first), "first")
+        two = studio.pictures(stickers(50 + seed, 16), studio.curated(*second), "second")
+        lora = studio.train(work, [*one, *two], first[0], seed, draws=2 * studio.DRAWS)[-1]
+        figures, images = judged(lora, studio.prompts(*first), references(seed))
+        rows = studio.embedded(images)
+        own, other = (references(number).mean(axis=0) for number in (seed, 50 + seed))
+        figures["likeness of the other"] = clip_similarity(rows, references(50 + seed)).mean
+        figures["taken for the right one"] = float(np.mean(rows @ own > rows @ other))
+        return {"": Outcome(figures, shown(images))}
+
+    return run
+
+
+B = Question(
+    "One tag on the pictures of two characters, against a tag for each",
+    "Two characters, 16 stickers each, in one LoRA. Each picture's caption begins with learned tags: one tag that both "
+    "share and nothing else, a trigger of its own and a shared tag, or a trigger and a tag of its own.",
+    {
+        "shared tag only": fusion_trial(["skv_duo"], ["skv_duo"]),
+        "own trigger, shared tag": fusion_trial([TRIGGER, "skv_duo"], [OTHER, "skv_duo"]),
+        "own trigger, own tag": fusion_trial([TRIGGER, "nemira_sticker"], [OTHER, "obrant_sticker"]),
+    },
+    {
+        SIMILARITY: SIMILARITY_TEXT,
+        "likeness of the other": "mean CLIP cosine to the other character's drawings",
+        "taken for the right one": "share of pictures nearer to the right character's mean than to the other's",
+        FREE: FREE_TEXT,
+    },
+)
+
+
+# --- (c) few pictures -------------------------------------------------------------------------------------------------
+
+
+def clone_trial(count: int) -> Trial:
+    """Train long on `count` pictures; judge the last epoch, and the one most like drawings set aside for choosing."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        chosen = stickers(seed)[:count]
+        epochs = studio.train(
+            work, studio.pictures(chosen, studio.curated(TRIGGER)), TRIGGER, seed, draws=2 * studio.DRAWS
+        )
+        trained, held_out = studio.drawn(chosen), references(seed)
+        choosing = studio.drawn(studio.scenes(studio.invented(seed), 12, seed=20_000 + seed))
+        each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
+        curves = {
+            SIMILARITY: [clip_similarity(rows, choosing).mean for rows in each],
+            "nearest training picture": [nearest_training(rows, trained).mean for rows in each],
+        }
+        outcomes = {}
+        for way, number in ((", last epoch", len(epochs) - 1), (", stopped early", int(np.argmax(curves[SIMILARITY])))):
+            figures, images = judged(epochs[number], studio.prompts(TRIGGER), held_out)
+            nearest = nearest_training(studio.embedded(images), trained).mean
+            figures["nearest training picture"] = nearest
+            figures["closer than held-out ones"] = nearest - nearest_training(held_out, trained).mean
+            figures["epoch"] = number + 1
+            outcomes[way] = Outcome(figures, shown(images), curves)
+        return outcomes
+
+    return run
+
+
+C = Question(
+    "Three pictures for many epochs, against 24 (the evil clone)",
+    "The same number of steps on 3 or on 24 stickers; the last epoch, or the one whose pictures are most like 12 "
+    "drawings set aside for that choice.",
+    {"3": clone_trial(3), "24": clone_trial(24)},
+    {
+        SIMILARITY: SIMILARITY_TEXT,
+        FREE: FREE_TEXT,
+        DIVERSITY: DIVERSITY_TEXT,
+        "nearest training picture": "mean CLIP cosine to the nearest training picture",
+        "closer than held-out ones": "the same, less what held-out drawings of the character have: above 0 is copying",
+        "epoch": "the epoch taken, of 8",
+    },
+)
+
+
+# --- (d) a long GIF ---------------------------------------------------------------------------------------------------
+
+GIF_FRAMES, STILLS = 40, 6
+
+
+def gif(seed: int) -> list[Scene]:
+    """A wave of the arm in 40 frames, as animated stickers have them."""
+    start = Scene(studio.invented(seed), expression="open mouth", pose="waving", view="upper body")
+    times = np.arange(GIF_FRAMES) / GIF_FRAMES
+    return [
+        replace(
+            start,
+            swing=float(1.6 * np.sin(4 * np.pi * time)),
+            sway=float(np.sin(2 * np.pi * time)),
+            bob=float(0.6 * np.sin(4 * np.pi * time)),
+            mouth_open=float(0.5 + 0.5 * np.sin(4 * np.pi * time)),
+        )
+        for time in times
+    ]
+
+
+def weighting_trial(mode: str) -> Trial:
+    """Train on six stills and the frames of one GIF, weighted by `mode`."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        caption = studio.curated(TRIGGER)
+        stills = studio.pictures(stickers(seed, STILLS), caption)
+        frames = [studio.Picture(scene, caption(scene), "gif") for scene in gif(seed)]
+        lora = studio.train(work, [*stills, *frames], TRIGGER, seed, mode=mode)[-1]
+        prompts = [f"{TRIGGER}, {studio.STYLE}"] * len(studio.ATTRIBUTES)
+        free = studio.generated(lora, prompts)
+        rows = studio.embedded(free)
+        trained = studio.drawn([*(picture.scene for picture in stills), *gif(seed)])
+        figures, _ = judged(lora, studio.prompts(TRIGGER), references(seed))
+        figures["from the GIF"] = float(np.mean((rows @ trained.T).argmax(axis=1) >= STILLS))
+        figures["waving unasked"] = studio.found(free, [["waving"]] * len(free))
+        spread = diversity(rows)
+        figures["diversity, unasked"] = spread.mean if spread else float("nan")
+        return {"": Outcome(figures, shown(free))}
+
+    return run
+
+
+D = Question(
+    "A GIF of 40 frames beside six stills: how frames are weighted",
+    "Drawn per frame (`uniform`), a clip counting as one still (`inverse_length`), or by Kish's effective number of "
+    "its frames (`effective_size`). Pictures below: the trigger and the style, nothing else asked.",
+    {
+        "per frame": weighting_trial("uniform"),
+        "inverse length": weighting_trial("inverse_length"),
+        "effective size": weighting_trial("effective_size"),
+    },
+    {
+        "from the GIF": "share of pictures, only the trigger asked, whose nearest training picture is of the GIF",
+        "waving unasked": "share of those in which the tagger finds the GIF's pose",
+        "diversity, unasked": "mean cosine distance between those",
+        SIMILARITY: SIMILARITY_TEXT,
+        FREE: FREE_TEXT,
+    },
+)
+
+
+# --- (e) captions -----------------------------------------------------------------------------------------------------
+
+
+def caption_trial(write: Callable[[Scene], str]) -> Trial:
+    """Train with captions by `write`; prompt with the trigger, and then with what it was taught to mean."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        lora = studio.train(work, studio.pictures(stickers(seed), write), TRIGGER, seed)[-1]
+        held_out = references(seed)
+        figures, images = judged(lora, studio.prompts(TRIGGER), held_out)
+        without = studio.embedded(studio.generated(lora, studio.prompts()))
+        figures["without the trigger"] = clip_similarity(without, held_out).mean
+        figures["trigger effect"] = figures[SIMILARITY] - figures["without the trigger"]
+        words = [tag for tag in identity_tags(studio.invented(seed)) if tag not in studio.STYLE]
+        described = studio.embedded(studio.generated(lora, studio.prompts(TRIGGER, *words)))
+        figures["with all tags in the prompt"] = clip_similarity(described, held_out).mean
+        return {"": Outcome(figures, shown(images))}
+
+    return run
+
+
+E = Question(
+    "All tags in the captions, against curated ones",
+    "24 stickers. Captions of the trigger and every tag, or of the trigger and what is not inherent in the character.",
+    {
+        "all tags": caption_trial(lambda scene: ", ".join([TRIGGER, *scene_tags(scene)])),
+        "curated": caption_trial(studio.curated(TRIGGER)),
+    },
+    {
+        SIMILARITY: SIMILARITY_TEXT + ", prompted with the trigger and free attributes",
+        "without the trigger": "the same prompts without the trigger",
+        "trigger effect": "the difference: what the trigger alone carries",
+        "with all tags in the prompt": "the trigger with every tag of the character",
+        FREE: FREE_TEXT,
+    },
+)
+
+
+# --- (f) the learning rate --------------------------------------------------------------------------------------------
+
+
+def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
+    """Train with `schedule`, its peak being `factor` times the profile's."""
+
+    def run(seed: int, work: Path) -> dict[str, Outcome]:
+        usual = studio.profile().training
+        epochs = studio.train(
+            work,
+            studio.pictures(stickers(seed), studio.curated(TRIGGER)),
+            TRIGGER,
+            seed,
+            schedule=schedule,
+            learning_rate_unet=factor * usual.learning_rate_unet,
+            learning_rate_text_encoder=factor * usual.learning_rate_text_encoder,
+        )
+        held_out, trained = references(seed), studio.drawn(stickers(seed))
+        each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
+        curve = [clip_similarity(rows, held_out).mean for rows in each]
+        figures, images = judged(epochs[-1], studio.prompts(TRIGGER), held_out)
+        figures["nearest training picture"] = nearest_training(studio.embedded(images), trained).mean
+        figures["ups and downs"] = float(np.abs(np.diff(curve)).mean())
+        return {"": Outcome(figures, shown(images), {SIMILARITY: curve})}
+
+    return run
+
+
+F = Question(
+    "A constant learning rate, against four warm restarts",
+    "24 stickers, the same peak learning rate; and a constant one at half the peak, which is the mean of the recipe's.",
+    {
+        "constant": rate_trial("constant"),
+        "constant, half the peak": rate_trial("constant", 0.5),
+        "4 restarts": rate_trial("restarts"),
+    },
+    {
+        SIMILARITY: SIMILARITY_TEXT,
+        FREE: FREE_TEXT,
+        DIVERSITY: DIVERSITY_TEXT,
+        "nearest training picture": "mean CLIP cosine to the nearest training picture",
+        "ups and downs": "mean change of similarity from epoch to epoch",
+    },
+)
+
+QUESTIONS = {"a": A, "b": B, "c": C, "d": D, "e": E, "f": F}

@@ -1,0 +1,219 @@
+"""What every experiment is made of: drawn pictures of invented characters, a LoRA trained on them, and its judge.
+
+Which pictures, captions and settings are compared is each experiment's business (`questions`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import embed, open_embedder
+from sticker_pipeline.dataset.manifest import COLUMNS
+from sticker_pipeline.dataset.pixels import fit_picture
+from sticker_pipeline.embedded import roster
+from sticker_pipeline.embedded.drawing import draw
+from sticker_pipeline.embedded.scene import VOCABULARY, Identity, Scene, identity_tags, random_scene, scene_tags
+from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.media.frames import perceptual_hash
+from sticker_pipeline.profile import Profile, TrainingSettings, load_profile
+from sticker_pipeline.sampling.weights import frame_weights
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.tagging.wd14 import open_tagger, preprocess, scores
+from sticker_pipeline.training.spec import TrainingSpec
+
+MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
+CHARACTERS = 9000  # number of the first held-out identity used here: none of them is in any report
+DRAWS = 640  # pictures that each training draws, whatever the size of its set
+SEEDS_PER_PROMPT = 4
+STYLE = "solo, chibi, outline, flat color, transparent background, simple background"
+ATTRIBUTES = (
+    ("smile", "arms up", "full body"),
+    ("open mouth", "waving", "upper body"),
+    ("angry", "crossed arms", "upper body"),
+    ("crying", "arms at sides", "full body"),
+    ("closed eyes", "hand on own cheek", "upper body"),
+    ("surprised", "hands on own hips", "full body"),
+)
+"""What generated pictures are asked to show beside the character."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One training picture: what is drawn, the caption it gets, and the clip that it is a frame of."""
+
+    scene: Scene
+    caption: str
+    clip: str
+
+
+def invented(number: int) -> Identity:
+    """Invented character `number` (>= 0): no model here has seen it, and it is in no other measurement."""
+    return roster.heldout_identity(CHARACTERS + number)
+
+
+def scenes(identity: Identity, count: int, seed: int) -> list[Scene]:
+    """`count` random sticker scenes of `identity`."""
+    rng = np.random.default_rng([seed, 5])
+    return [random_scene(rng, identity, "sticker") for _ in range(count)]
+
+
+def free_tags(scene: Scene) -> list[str]:
+    """The tags of `scene` that are not inherent in who is drawn: expression, gaze, pose, view, prop, background."""
+    inherent = {tag for tag in identity_tags(scene.identity) if VOCABULARY[tag] != "count"}
+    return [tag for tag in scene_tags(scene) if tag not in inherent]
+
+
+def curated(*learned: str) -> Callable[[Scene], str]:
+    """How a curated caption is written: the learned tags, then what is not inherent."""
+    return lambda scene: ", ".join([*learned, *free_tags(scene)])
+
+
+def pictures(chosen: Sequence[Scene], caption: Callable[[Scene], str], name: str = "still") -> list[Picture]:
+    """Stills: each scene is a clip of its own."""
+    return [Picture(scene, caption(scene), f"{name}_{number:03d}") for number, scene in enumerate(chosen)]
+
+
+@functools.cache
+def profile() -> Profile:
+    """The embedded profile as it ships."""
+    return load_profile("embedded", MODELS)
+
+
+def pixels(scene: Scene) -> Image.Image:
+    """The drawing as every model sees it: RGB on white."""
+    side = profile().resolution
+    return Image.fromarray(fit_picture(draw(scene, side), side, side, profile().background))
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train(
+    work: Path,
+    shown: Sequence[Picture],
+    trigger: str,
+    seed: int,
+    *,
+    mode: str = "inverse_length",
+    draws: int | None = None,
+    **settings: Any,
+) -> list[Path]:
+    """Train a LoRA on `shown` in the folder `work`, with the embedded profile's settings but for `settings`.
+
+    `draws`: pictures over the whole training, however many the set has; by default DRAWS. Returns the checkpoint of
+    each epoch.
+    """
+    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.train import train as train_lora
+
+    chosen = TrainingSettings.model_validate({**profile().training.model_dump(), **settings, "seed": seed})
+    per_epoch = max(1, (draws or DRAWS) // chosen.epochs)
+    write_training_set(work, shown, mode)
+    spec = TrainingSpec(
+        name=trigger,
+        trigger=trigger,
+        base=profile().base,
+        base_sha=file_sha256(profile().base / "unet" / "diffusion_pytorch_model.safetensors"),
+        training_set=work,
+        frames=work,
+        output=work / "lora",
+        cache=work / "latents",
+        resolution=profile().resolution,
+        background=profile().background,
+        settings=chosen.model_copy(update={"draws_per_epoch": per_epoch}),
+        generation=profile().generation,
+    )
+    train_lora(spec, Progress(lambda line: None))
+    return sorted((work / "lora" / "checkpoints").glob("epoch_*.safetensors"))
+
+
+def write_training_set(work: Path, shown: Sequence[Picture], mode: str) -> None:
+    """Pictures and `index.parquet` as the asset `training_set` has them, weighted by `mode` of sampling."""
+    work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, picture in enumerate(shown):
+        image, file = pixels(picture.scene), f"{number:03d}.png"
+        image.save(work / file)
+        rows.append({"frame_id": f"{number:03d}", "file": file, "caption": picture.caption, "clip_id": picture.clip})
+        rows[-1]["phash"] = perceptual_hash(image)
+    frames = pd.DataFrame(rows).assign(group="pictures", kept=True)
+    weights = frame_weights(frames, {"pictures": 1.0}, mode, None)
+    side = profile().resolution
+    table = frames.assign(probability=weights["probability"], bucket_width=side, bucket_height=side, split="train")
+    table[COLUMNS].to_parquet(work / "index.parquet")
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _pipeline() -> Any:
+    return open_pipeline(profile())
+
+
+@functools.cache
+def _embedder() -> Any:
+    return open_embedder(profile().clip, resolution=profile().resolution, background=profile().background)
+
+
+@functools.cache
+def _tagger() -> Any:
+    return open_tagger(profile().tagger)
+
+
+def generated(
+    lora: Path | None, prompts: Sequence[str], seeds: int | None = None, first_seed: int = 1000
+) -> list[Image.Image]:
+    """`seeds` pictures (by default SEEDS_PER_PROMPT) of each prompt, prompt by prompt, drawn by the base model with the
+    LoRA file, if any."""
+    seeds = seeds or SEEDS_PER_PROMPT
+    requests = [
+        Request("sticker", prompt, first_seed + seeds * number + seed)
+        for number, prompt in enumerate(prompts)
+        for seed in range(seeds)
+    ]
+    settings = profile().generation
+    if lora is None:
+        return list(generate(_pipeline(), requests, settings, profile().resolution))
+    with with_lora(_pipeline(), lora):
+        return list(generate(_pipeline(), requests, settings, profile().resolution))
+
+
+def embedded(images: Sequence[Image.Image]) -> np.ndarray:
+    """Unit CLIP embeddings float32 [n, d]."""
+    return embed(_embedder(), images)
+
+
+def drawn(chosen: Sequence[Scene]) -> np.ndarray:
+    """Unit CLIP embeddings of drawings."""
+    return embedded([pixels(scene) for scene in chosen])
+
+
+def found(images: Sequence[Image.Image], asked: Sequence[Sequence[str]]) -> float:
+    """Share of the tags `asked` of each image that the tagger finds in it; NaN where nothing is asked."""
+    tagger, threshold = _tagger(), profile().tagging.general_threshold
+    column = {label.name: number for number, label in enumerate(tagger.labels)}
+    batch = np.stack([preprocess(np.asarray(image.convert("RGBA")), tagger.size) for image in images])
+    values = scores(tagger, batch)
+    hits = [values[row, column[tag]] >= threshold for row, tags in enumerate(asked) for tag in tags]
+    return float(np.mean(hits)) if hits else math.nan
+
+
+def prompts(*learned: str) -> list[str]:
+    """The learned tags with each of ATTRIBUTES, in the sticker style."""
+    return [", ".join([*learned, STYLE, *attributes]) for attributes in ATTRIBUTES]
+
+
+def asked() -> list[Sequence[str]]:
+    """What each picture of `generated(…, prompts(…))` was asked to show."""
+    return [attributes for attributes in ATTRIBUTES for _ in range(SEEDS_PER_PROMPT)]

@@ -1,0 +1,254 @@
+"""`python -m sticker_pipeline_tests.experiments.sweep`: LoRA settings compared on the demo characters.
+
+Where the defaults of the profile `embedded` come from, and whether they pass their gates. The table goes to
+data/models/embedded/report/sweep.json, from which REPORT.md is written. Finished trainings are kept and not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.similarity import (
+    clip_means,
+    clip_similarity,
+    diversity,
+    nearest_training,
+    reference_similarity,
+)
+from sticker_pipeline.character import Character
+from sticker_pipeline.embedded import report
+from sticker_pipeline.embedded.build import processor
+from sticker_pipeline.embedded.roster import demo_characters
+from sticker_pipeline.embedded.scene import identity_tags
+from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
+from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.storage import content_hash, file_sha256
+from sticker_pipeline_tests.experiments import studio
+
+HOME = Path(__file__).resolve().parents[2]
+RESULTS = HOME / "data" / "models" / "embedded" / report.PICTURES / report.SWEEP
+SEEDS_PER_PROMPT = 2
+DEFAULTS: dict[str, Any] = {}  # the profile's own settings
+GRID: tuple[dict[str, Any], ...] = (
+    DEFAULTS,
+    {"rank": 4, "alpha": 4.0},
+    {"rank": 32, "alpha": 32.0},
+    {"targets": "attention"},
+    {"learning_rate_unet": 5e-4, "learning_rate_text_encoder": 2.5e-4},
+    {"learning_rate_unet": 2e-3, "learning_rate_text_encoder": 1e-3},
+    {"learning_rate_text_encoder": 0.0},
+    {"epochs": 16},
+)
+"""What is compared: the defaults, and one departure from them at a time."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a demo character, settings that depart from the profile's, a seed."""
+
+    character: str
+    settings: Mapping[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A folder's name."""
+        return content_hash([self.character, dict(self.settings), self.seed])[:12]
+
+
+@click.command()
+@click.option("--gates", is_flag=True, help="Only the defaults, with three seeds: do they pass?")
+@click.option("--work", type=click.Path(path_type=Path), default=Path(".build/sweep"), show_default=True)
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
+def main(gates: bool, work: Path, processes: int) -> None:
+    """Train and judge; print the table and the gates of the defaults; write them for the report."""
+    work = work.absolute() / models_key()
+    make_datasets(work / "artifacts")
+    trials = [Trial(name, DEFAULTS, seed) for seed in (0, 1, 2) for name in demo_characters()]
+    if not gates:
+        trials += [Trial(name, settings, 0) for settings in GRID[1:] for name in demo_characters()]
+    missing = [trial for trial in trials if not (work / trial.name / "figures.json").exists()]
+    click.echo(f"{len(trials)} trainings, {len(trials) - len(missing)} of them finished")
+    began = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, line in enumerate(pool.imap_unordered(run_trial, [(trial, work) for trial in missing]), 1):
+            click.echo(f"{number:3d} of {len(missing)}  {line}  {(time.monotonic() - began) / 60:.1f} min")
+    rows = pd.DataFrame(
+        [row for trial in trials for row in json.loads((work / trial.name / "figures.json").read_text())]
+    )
+    RESULTS.write_text(json.dumps(rows.to_dict("records"), indent=1) + "\n")
+    click.echo(report.lora_section(RESULTS.parents[1]).text)
+    for gate in report.lora_gates(rows):
+        click.echo(report.verdict(gate))
+
+
+def models_key() -> str:
+    """Eight hex digits of the embedded models, the profile's settings and the demo characters' files."""
+    files = [*studio.MODELS.glob("embedded/*/**/*.safetensors"), *studio.MODELS.glob("embedded/*/*.onnx")]
+    files += [path for name in demo_characters() for path in (HOME / "data" / "characters" / name).rglob("*.*")]
+    used = studio.profile().model_dump(mode="json", exclude={"base", "tagger", "clip"})
+    return content_hash([used, *(file_sha256(path) for path in sorted(files))])[:8]
+
+
+def make_datasets(artifacts: Path) -> None:
+    """The demo characters' training sets, made by the assets themselves."""
+    import dagster as dg
+    from rich.console import Console
+
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.update import update
+
+    os.environ["STICKER_CHARACTERS"] = str(HOME / "data" / "characters")
+    os.environ["STICKER_ARTIFACTS"] = str(artifacts)
+    os.environ["STICKER_MODELS"] = str(studio.MODELS)
+    workspace = workspace_from_environment()
+    demo = [known for known in workspace.valid_characters()[0] if known[0].name in demo_characters()]
+    with dg.DagsterInstance.ephemeral() as instance:
+        if not update(defs(), instance, workspace, demo, Console(), jobs=("dataset_line",)):
+            raise click.ClickException("a training set could not be made; the reason stands above")
+
+
+# --- one training -----------------------------------------------------------------------------------------------------
+
+
+def run_trial(task: tuple[Trial, Path]) -> str:
+    """Train and judge one trial; keeps its figures, one row for each style; returns what was done, in words."""
+    import torch
+
+    torch.set_num_threads(1)
+    trial, work = task
+    folder = work / trial.name
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.monotonic()
+    lora = train(trial, work, folder)
+    trained = time.monotonic() - started
+    rows = [{**row, "train_seconds": round(trained, 1), "machine": processor()} for row in judge(trial, work, lora)]
+    (folder / "figures.json").write_text(json.dumps(rows, indent=1))
+    shutil.rmtree(folder / "lora")
+    shown = "  ".join(f"{row['style']} {row['share_of_ceiling']:.2f}" for row in rows)
+    return f"{trial.character} {dict(trial.settings)} seed {trial.seed}: trained in {trained:.0f} s  {shown}"
+
+
+def dataset(character: str, work: Path) -> tuple[Path, pd.DataFrame]:
+    """The frames' folder, and the training set's rows with clip and group of each."""
+    frames = work / "artifacts" / character / "frames"
+    table = pd.read_parquet(work / "artifacts" / character / "training_set" / "index.parquet")
+    clips = pd.read_parquet(frames / "index.parquet")[["frame_id", "clip_id", "group"]]
+    return frames, table.merge(clips, on="frame_id", validate="one_to_one")
+
+
+def train(trial: Trial, work: Path, folder: Path) -> Path:
+    """Train as the asset `lora` does; returns the last checkpoint."""
+    from sticker_pipeline.profile import TrainingSettings
+    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.spec import TrainingSpec
+    from sticker_pipeline.training.train import train as train_lora
+
+    frames, rows = dataset(trial.character, work)
+    profile, character = studio.profile(), loaded(trial.character)
+    usual = {**profile.training.model_dump(), **character.settings.training}
+    chosen = TrainingSettings.model_validate({**usual, **trial.settings, "seed": trial.seed})
+    draws = chosen.draws_per_epoch or DRAWS_PER_CLIP * rows.loc[rows["split"] == "train", "clip_id"].nunique()
+    spec = TrainingSpec(
+        name=trial.character,
+        trigger=character.trigger,
+        base=profile.base,
+        base_sha="",
+        training_set=work / "artifacts" / trial.character / "training_set",
+        frames=frames,
+        output=folder / "lora",
+        cache=work / "latents",
+        resolution=profile.resolution,
+        background=profile.background,
+        settings=chosen.model_copy(update={"draws_per_epoch": draws}),
+        generation=profile.generation,
+    )
+    return train_lora(spec, Progress(lambda line: None))
+
+
+def loaded(name: str) -> Character:
+    """The demo character `name` from its folder."""
+    from sticker_pipeline.character import load_character
+
+    return load_character(HOME / "data" / "characters" / name)
+
+
+def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
+    """One row for each style: similarity with and without the trigger, obedience, copying; of LoRA and base."""
+    frames, rows = dataset(trial.character, work)
+    character = loaded(trial.character)
+    styles = {name: group.style for name, group in character.groups.items()}
+    rows = rows.assign(style=rows["group"].map(styles))
+    trained = pictures(frames, rows[rows["split"] == "train"])
+    result = []
+    for style, part in rows[rows["split"] == "holdout"].groupby("style"):
+        held = pictures(frames, part)
+        clips = clip_means(held, part["clip_id"].tolist())
+        ceiling = reference_similarity(clips)
+        wanted = [prompt for prompt in benchmark_prompts(character, studio.profile()) if prompt.style == style]
+        asked = [prompt.attributes.split(", ") for prompt in wanted for _ in range(SEEDS_PER_PROMPT)]
+        texts = [prompt.text for prompt in wanted]
+        others = [join_tags([stranger(trial.character), *without(prompt.text, character)]) for prompt in wanted]
+        base, with_trigger, elsewise = (
+            studio.generated(path, prompts, SEEDS_PER_PROMPT)
+            for path, prompts in ((None, texts), (lora, texts), (lora, others))
+        )
+        made = studio.embedded(with_trigger)
+        similarity, spread = clip_similarity(made, clips).mean, diversity(made)
+        nothing = clip_similarity(studio.embedded(elsewise), clips).mean
+        result.append(
+            {
+                "character": trial.character,
+                "settings": json.dumps(dict(trial.settings)),
+                "seed": trial.seed,
+                "style": style,
+                "base": clip_similarity(studio.embedded(base), clips).mean,
+                "lora": similarity,
+                "references": ceiling.mean if ceiling else float("nan"),
+                "share_of_ceiling": similarity / ceiling.mean if ceiling else float("nan"),
+                "without_trigger": nothing,
+                "trigger_effect": similarity - nothing,
+                "free_base": studio.found(base, asked),
+                "free_lora": studio.found(with_trigger, asked),
+                "nearest_lora": nearest_training(made, trained).mean,
+                "nearest_held_out": nearest_training(held, trained).mean,
+                "diversity": spread.mean if spread else float("nan"),
+            }
+        )
+    return result
+
+
+def pictures(frames: Path, rows: pd.DataFrame) -> np.ndarray:
+    """Embeddings of the rows' pictures."""
+    return studio.embedded([Image.open(frames / file) for file in rows["file"]])
+
+
+def stranger(name: str) -> str:
+    """Tags of another demo character: what the LoRA is prompted with in place of the trigger."""
+    names = list(demo_characters())
+    other = demo_characters()[names[(names.index(name) + 1) % len(names)]]
+    return ", ".join(identity_tags(other))
+
+
+def without(prompt: str, character: Character) -> list[str]:
+    """The tags of `prompt` but for the trigger and the learned ones."""
+    learned = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
+    return [tag for tag in prompt.split(", ") if tag not in learned]
+
+
+if __name__ == "__main__":
+    main()

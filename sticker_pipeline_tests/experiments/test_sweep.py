@@ -1,0 +1,36 @@
+"""What the sweep asks and how it names trials; the training and the figures have tests of their own."""
+
+from sticker_pipeline.embedded.roster import demo_characters
+from sticker_pipeline.generation.prompts import benchmark_prompts
+from sticker_pipeline.profile import TrainingSettings
+from sticker_pipeline_tests.experiments import studio, sweep
+
+
+def test_a_trials_name_depends_on_all_that_it_is() -> None:
+    trials = [
+        sweep.Trial("a", {}, 0),
+        sweep.Trial("b", {}, 0),
+        sweep.Trial("a", {"rank": 2}, 0),
+        sweep.Trial("a", {}, 1),
+    ]
+    assert len({trial.name for trial in trials}) == 4
+    assert sweep.Trial("a", {"rank": 2}, 0).name == trials[2].name
+
+
+def test_every_setting_of_the_grid_exists() -> None:
+    usual = studio.profile().training.model_dump()
+    for settings in sweep.GRID:
+        chosen = TrainingSettings.model_validate({**usual, **settings})
+        assert not settings or chosen != studio.profile().training
+
+
+def test_the_trigger_is_exchanged_for_another_characters_tags() -> None:
+    for name, identity in demo_characters().items():
+        character = sweep.loaded(name)
+        other = sweep.stranger(name).split(", ")
+        assert identity.hair_colour not in other
+        for prompt in benchmark_prompts(character, studio.profile()):
+            rest = sweep.without(prompt.text, character)
+            assert character.trigger in prompt.text
+            assert not [tag for tag in rest if "skv" in tag or tag.endswith("_sticker")]
+            assert rest[-1] == prompt.attributes.split(", ")[-1]
