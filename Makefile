@@ -31,7 +31,7 @@ bench: $(READY) ## speed, beside a peer on the same work
 models: $(READY) ## train the embedded models and draw the demo characters anew (hours; resumable)
 	@$(BIN)/python -m sticker_pipeline.embedded
 
-sweep: $(READY) ## LoRA settings compared on the demo characters: where the embedded profile's defaults come from
+sweep: $(READY) ## LoRA settings compared on the demo characters, and whether the defaults pass their gates
 	@$(BIN)/python -m sticker_pipeline_tests.experiments.sweep
 
 experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/experiments.md

@@ -49,7 +49,7 @@ class TaggingSettings(Strict):
 class TrainingSettings(Strict):
     """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
 
-    preset: Literal["recipe"] = Field("recipe", description="cosine with hard restarts, warm-up inside each cycle")
+    preset: Literal["recipe"] = Field("recipe", description="the original project's settings")
     rank: int = Field(32, ge=1, le=320)
     alpha: float = Field(16.0, gt=0)
     targets: Literal["all", "attention"] = Field("all", description="which layers of the transformer blocks adapt")
@@ -59,7 +59,7 @@ class TrainingSettings(Strict):
     learning_rate_unet: float = Field(1e-5, gt=0)
     learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
     schedule: Literal["restarts", "constant"] = Field(
-        "restarts", description="cosine with restarts, or the peak throughout"
+        "restarts", description="cosine with hard restarts and a warm-up in each cycle, or the peak throughout"
     )
     cycles: int = Field(4, ge=1)
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of each cycle (`constant`: of the first only)")

@@ -26,9 +26,7 @@ TEXT_WIDTH = 128
 TEXT_LAYERS = 2
 PLAN: loop.Plan = loop.Plan(steps=3400, batch=64, matrix_rate=4e-3, warmup=60, decay_from=0.5, ema=0.998, seed=3)
 MICRO_BATCH = 32  # pictures that pass the networks at once
-FACE_WEIGHT = (
-    3.0  # of latents in the face, beside 1 elsewhere: eyes and expressions are small, and much is asked of them
-)
+FACE_WEIGHT = 3.0  # of latents in the face, beside 1 elsewhere: eyes and mouths are small, and much is asked of them
 TEXT_RATE = 0.5  # of the U-Net's learning rate; at the full rate the encoder's outputs collapse
 EMPTY_SHARE = 0.1  # captions left empty, for classifier-free guidance
 LOOSE_FROM = 0.6  # of training, after which captions are also shuffled, thinned, and begun with unknown words
@@ -165,10 +163,11 @@ def latents_of(vae: AutoencoderKL, drawings: Drawings, store: Path, say: Callabl
     """Scaled latents float16 [N, 16, 12, 12] of all drawings, made once and kept in `store`."""
     if not store.exists():
         say(f"base      encoding {len(drawings)} drawings")
-        parts = [
-            encode(vae, drawings.pixels[start : start + 2000]) * vae.config.scaling_factor
-            for start in range(0, len(drawings), 2000)
-        ]
+        with loop.autocast():
+            parts = [
+                encode(vae, drawings.pixels[start : start + 2000]) * vae.config.scaling_factor
+                for start in range(0, len(drawings), 2000)
+            ]
         beside = store.with_name("partial.npy")
         np.save(beside, np.concatenate(parts).astype(np.float16))
         beside.replace(store)

@@ -247,7 +247,8 @@ def build_report(shop: Workshop) -> float:
     kept = shop.out / PICTURES / "durations.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}
     now = {part: json.loads(shop.ledger(part).read_text()) for part in PARTS if shop.finished(part)}
-    notes = {part: {**before, **now}[part] for part in PARTS if part in {**before, **now}}
+    known = before | now
+    notes = {part: known[part] for part in PARTS if part in known}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(notes, indent=1) + "\n")
     write_report(shop.out, notes, shop.say)

@@ -19,6 +19,8 @@ from PIL import Image
 
 from sticker_pipeline.embedded import base, clip, obedience, tagger, vae
 from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_drawings, fresh_row
+from sticker_pipeline.profile import load_profile
+from sticker_pipeline.training.sampler import SCHEDULERS
 
 LIMIT_BYTES = 24_000_000
 PICTURES = "report"
@@ -32,7 +34,6 @@ OBEDIENCE = {"hair colour": 0.90, "eye colour": 0.75, "expression": 0.70, "pose"
 SHORT_MAY_LOSE = 0.15
 ASKED = 256  # pictures with full prompts
 SAMPLER_PICTURES = 64
-PROFILE_SAMPLING = obedience.Sampling("DPMSolverMultistepScheduler", 20, 4.0)  # as the profile `embedded` draws
 
 
 @dataclass(frozen=True)
@@ -135,28 +136,28 @@ def _durations(notes: Mapping[str, Mapping[str, Any]]) -> str:
 
 def base_section(out: Path, fresh: Drawings) -> Section:
     """The autoencoder's fidelity, the caption-shuffle probe, whether prompted tags are found again, sample grids."""
-    pipeline = base.open_base(out / "base")
+    pipeline, sampling = base.open_base(out / "base"), profile_sampling(out)
     some = first_rows(fresh, 240)
     fidelity, decoded = vae.measure(pipeline.vae, some)
     probe = base.caption_probe(pipeline, some, seed=FRESH_SEED)
     rows = obedience.spread_rows(fresh, ASKED)
     full = [fresh.tags[row] for row in rows]
-    made = obedience.draw(pipeline, full, PROFILE_SAMPLING, seed=FRESH_SEED)
+    made = obedience.draw(pipeline, full, sampling, seed=FRESH_SEED)
     short_rows = obedience.spread_rows(fresh, 2 * ASKED)
     rng = np.random.default_rng(FRESH_SEED)
     short = [obedience.short_prompt(fresh.tags[row], rng) for row in short_rows]
     found = {
         "full": obedience.shares(out, made, full),
-        "short": obedience.shares(out, obedience.draw(pipeline, short, PROFILE_SAMPLING, seed=FRESH_SEED), short),
+        "short": obedience.shares(out, obedience.draw(pipeline, short, sampling, seed=FRESH_SEED), short),
         "drawn": obedience.shares(out, flatten(fresh.pixels[rows]), full),
         "decoded": obedience.shares(out, decoded, some.tags),
     }
-    pictures = {"vae.webp": grid([*flatten(some.pixels[:12]).astype(np.uint8), *decoded[:12]], 12)}
-    for name, wanted in (("sticker", fresh.sticker[rows]), ("art", ~fresh.sticker[rows])):
-        shown = np.flatnonzero(wanted)[:: max(1, int(wanted.sum()) // 24)][:24]
-        drawn = flatten(fresh.pixels[rows[shown]]).astype(np.uint8)
-        pictures[f"base_{name}.webp"] = grid([*drawn[:12], *made[shown[:12]], *drawn[12:], *made[shown[12:]]], 12)
-    sampling = PROFILE_SAMPLING
+    drawn, stickers = flatten(fresh.pixels[rows]).astype(np.uint8), fresh.sticker[rows]
+    pictures = {
+        "vae.webp": grid([*flatten(some.pixels[:12]).astype(np.uint8), *decoded[:12]], 12),
+        "base_sticker.webp": _pairs(drawn[stickers], made[stickers]),
+        "base_art.webp": _pairs(drawn[~stickers], made[~stickers]),
+    }
     lines = [
         "## base\n",
         f"Autoencoder, {len(some)} fresh drawings: PSNR {fidelity.psnr_sticker:.2f} dB (stickers), "
@@ -184,6 +185,19 @@ def base_section(out: Path, fresh: Drawings) -> Section:
         f"![art]({PICTURES}/base_art.webp)\n",
     ]
     return Section("\n".join(lines), pictures, base_gates(out, fidelity, probe, found))
+
+
+def profile_sampling(out: Path) -> obedience.Sampling:
+    """How the profile `embedded` draws, which is what its users see."""
+    settings = load_profile("embedded", out.parent).generation
+    return obedience.Sampling(SCHEDULERS[settings.scheduler][0], settings.steps, settings.guidance_scale)
+
+
+def _pairs(drawn: np.ndarray, made: np.ndarray) -> Image.Image:
+    """Two pairs of rows: twelve drawings, evenly spread, above what was generated of their prompts."""
+    shown = np.linspace(0, len(drawn) - 1, 24).astype(int)
+    rows = [picture[part] for part in (shown[:12], shown[12:]) for picture in (drawn, made)]
+    return grid([picture for row in rows for picture in row], 12)
 
 
 def base_gates(

@@ -14,8 +14,6 @@ from sticker_pipeline.training.spec import TrainingSpec
 
 ARCHITECTURES = {"sd15": "stable-diffusion-v1/lora"}
 PREDICTION_NAMES = {"epsilon": "epsilon", "v_prediction": "v"}
-
-
 SCHEDULER_NAMES = {"restarts": "cosine_with_restarts", "constant": "constant_with_warmup"}  # as sd-scripts calls them
 
 

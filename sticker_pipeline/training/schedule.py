@@ -18,13 +18,7 @@ def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> C
 
     Raises ValueError for total_steps < 1, cycles < 1 or a warmup_fraction outside 0 ≤ x < 1.
     """
-    if total_steps < 1 or cycles < 1 or not 0 <= warmup_fraction < 1:
-        raise ValueError(
-            f"A schedule needs total_steps ≥ 1, cycles ≥ 1 and 0 ≤ warmup_fraction < 1, "
-            f"not {total_steps}, {cycles} and {warmup_fraction}."
-        )
-    cycle = math.ceil(total_steps / cycles)
-    warmup = min(round(warmup_fraction * cycle), cycle - 1)
+    cycle, warmup = _cycle(total_steps, cycles, warmup_fraction)
 
     def multiplier(step: int) -> float:
         into_cycle = step % cycle
@@ -38,9 +32,19 @@ def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> C
 def constant(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> Callable[[int], float]:
     """The peak throughout, after one linear warm-up as long as that of the first cycle of `recipe` with the same
     arguments: multiplier 0–1 of the peak learning rate. Raises ValueError as `recipe` does."""
-    with_restarts = recipe(total_steps, cycles, warmup_fraction)
-    warmup = next(step for step in range(total_steps + 1) if with_restarts(step) == 1.0)
-    return lambda step: with_restarts(step) if step < warmup else 1.0
+    _, warmup = _cycle(total_steps, cycles, warmup_fraction)
+    return lambda step: step / warmup if step < warmup else 1.0
+
+
+def _cycle(total_steps: int, cycles: int, warmup_fraction: float) -> tuple[int, int]:
+    """Steps of a cycle, and of the warm-up at its beginning."""
+    if total_steps < 1 or cycles < 1 or not 0 <= warmup_fraction < 1:
+        raise ValueError(
+            f"A schedule needs total_steps ≥ 1, cycles ≥ 1 and 0 ≤ warmup_fraction < 1, "
+            f"not {total_steps}, {cycles} and {warmup_fraction}."
+        )
+    cycle = math.ceil(total_steps / cycles)
+    return cycle, min(round(warmup_fraction * cycle), cycle - 1)
 
 
 SCHEDULES = {"restarts": recipe, "constant": constant}

@@ -6,6 +6,7 @@ A trial is a function of (seed, work folder) that trains one LoRA and judges it;
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,7 @@ DIVERSITY = "diversity"
 DIVERSITY_TEXT = "mean cosine distance between generated pictures"
 
 
+@functools.cache
 def references(seed: int) -> np.ndarray:
     """Embeddings of 24 held-out drawings of invented character `seed`."""
     return studio.drawn(studio.scenes(studio.invented(seed), 24, seed=10_000 + seed))

@@ -21,14 +21,14 @@ from sticker_pipeline.dataset.manifest import COLUMNS
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.drawing import draw
+from sticker_pipeline.embedded.obedience import shares
 from sticker_pipeline.embedded.scene import VOCABULARY, Identity, Scene, identity_tags, random_scene, scene_tags
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import perceptual_hash
 from sticker_pipeline.profile import Profile, TrainingSettings, load_profile
 from sticker_pipeline.sampling.weights import frame_weights
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.tagging.wd14 import open_tagger, preprocess, scores
+from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.spec import TrainingSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
@@ -89,6 +89,13 @@ def profile() -> Profile:
     return load_profile("embedded", MODELS)
 
 
+def models_key(*more: Any) -> str:
+    """Eight hex digits of the embedded models, the profile's settings and `more`: they tell kept results apart."""
+    weights = sorted(path for path in (MODELS / "embedded").rglob("*.*") if path.suffix in (".safetensors", ".onnx"))
+    used = profile().model_dump(mode="json", exclude={"base", "tagger", "clip"})
+    return content_hash([used, *(file_sha256(path) for path in weights), *more])[:8]
+
+
 def pixels(scene: Scene) -> Image.Image:
     """The drawing as every model sees it: RGB on white."""
     side = profile().resolution
@@ -113,28 +120,37 @@ def train(
     `draws`: pictures over the whole training, however many the set has; by default DRAWS. Returns the checkpoint of
     each epoch.
     """
+    write_training_set(work, shown, mode)
+    chosen = TrainingSettings.model_validate({**profile().training.model_dump(), **settings, "seed": seed})
+    per_epoch = max(1, (draws or DRAWS) // chosen.epochs)
+    chosen = chosen.model_copy(update={"draws_per_epoch": per_epoch})
+    return train_on(work, work, trigger, chosen, work / "lora", work / "latents")
+
+
+def train_on(
+    training_set: Path, frames: Path, trigger: str, settings: TrainingSettings, output: Path, cache: Path
+) -> list[Path]:
+    """Train into `output` on a training set as the asset has it, latents cached in `cache`; returns the checkpoint of
+    each epoch."""
     from sticker_pipeline.training.progress import Progress
     from sticker_pipeline.training.train import train as train_lora
 
-    chosen = TrainingSettings.model_validate({**profile().training.model_dump(), **settings, "seed": seed})
-    per_epoch = max(1, (draws or DRAWS) // chosen.epochs)
-    write_training_set(work, shown, mode)
     spec = TrainingSpec(
         name=trigger,
         trigger=trigger,
         base=profile().base,
         base_sha=file_sha256(profile().base / "unet" / "diffusion_pytorch_model.safetensors"),
-        training_set=work,
-        frames=work,
-        output=work / "lora",
-        cache=work / "latents",
+        training_set=training_set,
+        frames=frames,
+        output=output,
+        cache=cache,
         resolution=profile().resolution,
         background=profile().background,
-        settings=chosen.model_copy(update={"draws_per_epoch": per_epoch}),
+        settings=settings,
         generation=profile().generation,
     )
     train_lora(spec, Progress(lambda line: None))
-    return sorted((work / "lora" / "checkpoints").glob("epoch_*.safetensors"))
+    return sorted((spec.output / "checkpoints").glob("epoch_*.safetensors"))
 
 
 def write_training_set(work: Path, shown: Sequence[Picture], mode: str) -> None:
@@ -164,11 +180,6 @@ def _pipeline() -> Any:
 @functools.cache
 def _embedder() -> Any:
     return open_embedder(profile().clip, resolution=profile().resolution, background=profile().background)
-
-
-@functools.cache
-def _tagger() -> Any:
-    return open_tagger(profile().tagger)
 
 
 def generated(
@@ -201,12 +212,9 @@ def drawn(chosen: Sequence[Scene]) -> np.ndarray:
 
 def found(images: Sequence[Image.Image], asked: Sequence[Sequence[str]]) -> float:
     """Share of the tags `asked` of each image that the tagger finds in it; NaN where nothing is asked."""
-    tagger, threshold = _tagger(), profile().tagging.general_threshold
-    column = {label.name: number for number, label in enumerate(tagger.labels)}
-    batch = np.stack([preprocess(np.asarray(image.convert("RGBA")), tagger.size) for image in images])
-    values = scores(tagger, batch)
-    hits = [values[row, column[tag]] >= threshold for row, tags in enumerate(asked) for tag in tags]
-    return float(np.mean(hits)) if hits else math.nan
+    kinds = shares(profile().tagger.parent, np.stack([np.asarray(image) for image in images]), asked).values()
+    count = sum(kind.asked for kind in kinds)
+    return sum(kind.found * kind.asked for kind in kinds) / count if count else math.nan
 
 
 def prompts(*learned: str) -> list[str]:

@@ -1,6 +1,6 @@
 """`python -m sticker_pipeline_tests.experiments.sweep`: LoRA settings compared on the demo characters.
 
-Where the defaults of the profile `embedded` come from, and whether they pass their gates. The table goes to
+Whether the defaults of the profile `embedded` pass their gates, and what would do better. The table goes to
 data/models/embedded/report/sweep.json, from which REPORT.md is written. Finished trainings are kept and not run again.
 """
 
@@ -28,22 +28,22 @@ from sticker_pipeline.benchmark.similarity import (
     nearest_training,
     reference_similarity,
 )
-from sticker_pipeline.character import Character
+from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.embedded import report
 from sticker_pipeline.embedded.build import processor
 from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
+from sticker_pipeline.profile import SETTINGS_VARIABLE, TrainingSettings
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline_tests.experiments import studio
 
-HOME = Path(__file__).resolve().parents[2]
-RESULTS = HOME / "data" / "models" / "embedded" / report.PICTURES / report.SWEEP
+DEMO = studio.MODELS.parent / "characters"
+RESULTS = studio.MODELS / "embedded" / report.PICTURES / report.SWEEP
 SEEDS_PER_PROMPT = 2
 DEFAULTS: dict[str, Any] = {}  # the profile's own settings
 GRID: tuple[dict[str, Any], ...] = (
-    DEFAULTS,
     {"rank": 4, "alpha": 4.0},
     {"rank": 32, "alpha": 32.0},
     {"targets": "attention"},
@@ -52,7 +52,7 @@ GRID: tuple[dict[str, Any], ...] = (
     {"learning_rate_text_encoder": 0.0},
     {"epochs": 16},
 )
-"""What is compared: the defaults, and one departure from them at a time."""
+"""What is compared with the defaults: one departure from them at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,30 @@ class Trial:
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 def main(gates: bool, work: Path, processes: int) -> None:
     """Train and judge; print the table and the gates of the defaults; write them for the report."""
-    work = work.absolute() / models_key()
+    media = [path for name in demo_characters() for path in sorted((DEMO / name).rglob("*")) if path.is_file()]
+    work = work.absolute() / studio.models_key(*(file_sha256(path) for path in media))
     make_datasets(work / "artifacts")
-    trials = [Trial(name, DEFAULTS, seed) for seed in (0, 1, 2) for name in demo_characters()]
-    if not gates:
-        trials += [Trial(name, settings, 0) for settings in GRID[1:] for name in demo_characters()]
-    missing = [trial for trial in trials if not (work / trial.name / "figures.json").exists()]
-    click.echo(f"{len(trials)} trainings, {len(trials) - len(missing)} of them finished")
+    defaults = [Trial(name, DEFAULTS, seed) for seed in (0, 1, 2) for name in demo_characters()]
+    departures = [Trial(name, settings, 0) for settings in GRID for name in demo_characters()]
+    wanted = defaults if gates else defaults + departures
+    missing = [trial for trial in wanted if not figures_file(trial, work).exists()]
+    click.echo(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them finished")
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for number, line in enumerate(pool.imap_unordered(run_trial, [(trial, work) for trial in missing]), 1):
             click.echo(f"{number:3d} of {len(missing)}  {line}  {(time.monotonic() - began) / 60:.1f} min")
-    rows = pd.DataFrame(
-        [row for trial in trials for row in json.loads((work / trial.name / "figures.json").read_text())]
-    )
+    files = [figures_file(trial, work) for trial in defaults + departures]
+    rows = pd.DataFrame([row for file in files if file.exists() for row in json.loads(file.read_text())])
     RESULTS.write_text(json.dumps(rows.to_dict("records"), indent=1) + "\n")
     click.echo(report.lora_section(RESULTS.parents[1]).text)
     for gate in report.lora_gates(rows):
         click.echo(report.verdict(gate))
+    click.echo("Now put these into REPORT.md: python -m sticker_pipeline.embedded --only report")
 
 
-def models_key() -> str:
-    """Eight hex digits of the embedded models, the profile's settings and the demo characters' files."""
-    files = [*studio.MODELS.glob("embedded/*/**/*.safetensors"), *studio.MODELS.glob("embedded/*/*.onnx")]
-    files += [path for name in demo_characters() for path in (HOME / "data" / "characters" / name).rglob("*.*")]
-    used = studio.profile().model_dump(mode="json", exclude={"base", "tagger", "clip"})
-    return content_hash([used, *(file_sha256(path) for path in sorted(files))])[:8]
+def figures_file(trial: Trial, work: Path) -> Path:
+    """Where the figures of one trial are kept."""
+    return work / trial.name / "figures.json"
 
 
 def make_datasets(artifacts: Path) -> None:
@@ -112,9 +110,10 @@ def make_datasets(artifacts: Path) -> None:
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.update import update
 
-    os.environ["STICKER_CHARACTERS"] = str(HOME / "data" / "characters")
+    os.environ["STICKER_CHARACTERS"] = str(DEMO)
     os.environ["STICKER_ARTIFACTS"] = str(artifacts)
     os.environ["STICKER_MODELS"] = str(studio.MODELS)
+    os.environ[SETTINGS_VARIABLE] = studio.profile().name
     workspace = workspace_from_environment()
     demo = [known for known in workspace.valid_characters()[0] if known[0].name in demo_characters()]
     with dg.DagsterInstance.ephemeral() as instance:
@@ -137,8 +136,8 @@ def run_trial(task: tuple[Trial, Path]) -> str:
     lora = train(trial, work, folder)
     trained = time.monotonic() - started
     rows = [{**row, "train_seconds": round(trained, 1), "machine": processor()} for row in judge(trial, work, lora)]
-    (folder / "figures.json").write_text(json.dumps(rows, indent=1))
     shutil.rmtree(folder / "lora")
+    figures_file(trial, work).write_text(json.dumps(rows, indent=1))
     shown = "  ".join(f"{row['style']} {row['share_of_ceiling']:.2f}" for row in rows)
     return f"{trial.character} {dict(trial.settings)} seed {trial.seed}: trained in {trained:.0f} s  {shown}"
 
@@ -153,38 +152,19 @@ def dataset(character: str, work: Path) -> tuple[Path, pd.DataFrame]:
 
 def train(trial: Trial, work: Path, folder: Path) -> Path:
     """Train as the asset `lora` does; returns the last checkpoint."""
-    from sticker_pipeline.profile import TrainingSettings
-    from sticker_pipeline.training.progress import Progress
-    from sticker_pipeline.training.spec import TrainingSpec
-    from sticker_pipeline.training.train import train as train_lora
-
     frames, rows = dataset(trial.character, work)
-    profile, character = studio.profile(), loaded(trial.character)
-    usual = {**profile.training.model_dump(), **character.settings.training}
+    character = loaded(trial.character)
+    usual = {**studio.profile().training.model_dump(), **character.settings.training}
     chosen = TrainingSettings.model_validate({**usual, **trial.settings, "seed": trial.seed})
     draws = chosen.draws_per_epoch or DRAWS_PER_CLIP * rows.loc[rows["split"] == "train", "clip_id"].nunique()
-    spec = TrainingSpec(
-        name=trial.character,
-        trigger=character.trigger,
-        base=profile.base,
-        base_sha="",
-        training_set=work / "artifacts" / trial.character / "training_set",
-        frames=frames,
-        output=folder / "lora",
-        cache=work / "latents",
-        resolution=profile.resolution,
-        background=profile.background,
-        settings=chosen.model_copy(update={"draws_per_epoch": draws}),
-        generation=profile.generation,
-    )
-    return train_lora(spec, Progress(lambda line: None))
+    settings = chosen.model_copy(update={"draws_per_epoch": draws})
+    training_set = work / "artifacts" / trial.character / "training_set"
+    return studio.train_on(training_set, frames, character.trigger, settings, folder / "lora", work / "latents")[-1]
 
 
 def loaded(name: str) -> Character:
     """The demo character `name` from its folder."""
-    from sticker_pipeline.character import load_character
-
-    return load_character(HOME / "data" / "characters" / name)
+    return load_character(DEMO / name)
 
 
 def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:

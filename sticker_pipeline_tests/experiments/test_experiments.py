@@ -9,7 +9,7 @@ from PIL import Image
 
 from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline_tests.experiments import __main__ as command
-from sticker_pipeline_tests.experiments import questions, studio
+from sticker_pipeline_tests.experiments import page, questions, studio, trials
 
 
 def test_invented_characters_differ() -> None:
@@ -49,30 +49,34 @@ def test_found_is_the_share_of_tags_seen() -> None:
 
 def test_a_table_has_mean_and_range() -> None:
     question = questions.Question("t", "s", {}, {"x": "what x is"})
-    arms = {"one": [questions.Outcome({"x": value}, []) for value in (0.1, 0.2, 0.6)]}
-    assert "| one | 0.30 [0.10, 0.60] |" in command.table(question, arms)
+    arms = {("one", ", early"): [questions.Outcome({"x": value}, []) for value in (0.1, 0.2, 0.6)]}
+    assert "| one, early | 0.30 [0.10, 0.60] |" in page.table(question, arms)
 
 
 def test_readings_are_split_by_letter() -> None:
-    assert command.read_readings("# Readings\n\n## a\n\nOne.\n\n## b\n\nTwo.\n") == {"a": "One.\n", "b": "Two.\n"}
+    assert page.read_readings("# Readings\n\n## a\n\nOne.\n\n## b\n\nTwo.\n") == {"a": "One.\n", "b": "Two.\n"}
+
+
+def test_spawned_processes_find_what_they_run() -> None:
+    assert command.run_trial.__module__ == trials.__name__  # a function of `__main__` would not be found
 
 
 def test_a_trial_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studio, "DRAWS", 16)
     monkeypatch.setattr(studio, "SEEDS_PER_PROMPT", 1)
     monkeypatch.setattr(studio, "ATTRIBUTES", studio.ATTRIBUTES[:2])
-    monkeypatch.setattr(command, "SEEDS", (0,))
+    monkeypatch.setattr(trials, "SEEDS", (0,))
     question = questions.QUESTIONS["f"]
     short = {name: question.trials[name] for name in ("constant", "4 restarts")}
-    monkeypatch.setitem(command.QUESTIONS, "f", questions.Question("t", "s", short, question.figures))
+    monkeypatch.setitem(questions.QUESTIONS, "f", questions.Question("t", "s", short, question.figures))
     for trial in short:
-        command.run_trial(("f", trial, 0, tmp_path))
-    arms = command.outcomes_of("f", tmp_path)
-    assert list(arms) == ["constant", "4 restarts"]
+        trials.run_trial(("f", trial, 0, tmp_path))
+    arms = trials.outcomes_of("f", tmp_path)
+    assert list(arms) == [("constant", ""), ("4 restarts", "")]
     for outcomes in arms.values():
         assert -1 <= outcomes[0].figures[questions.SIMILARITY] <= 1
         assert len(outcomes[0].curves[questions.SIMILARITY]) == 8
         assert [picture.size for picture in outcomes[0].pictures] == [(96, 96)] * 2
     constant, restarts = (np.asarray(arms[name][0].pictures[0], dtype=int) for name in arms)
     assert np.abs(constant - restarts).max() > 0  # the schedule reaches the training
-    assert command.picture(question, arms).size[0] > 2 * 96
+    assert page.picture(question, arms).size[0] > 2 * 96

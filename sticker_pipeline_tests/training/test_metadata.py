@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from sticker_pipeline.training.data import read_training_set
 from sticker_pipeline.training.metadata import lora_metadata, tag_frequency
 from sticker_pipeline_tests.training.conftest import SpecMaker
@@ -35,6 +37,17 @@ def test_metadata_say_what_clients_ask_for(make_spec: SpecMaker) -> None:
     assert json.loads(metadata["ss_dataset_dirs"]) == {"1_nova": {"n_repeats": 1, "img_count": 8}}
     assert json.loads(metadata["ss_bucket_info"]) == {"buckets": {"0": {"resolution": [32, 32], "count": 8}}}
     assert str(spec.output) not in str(metadata) and str(spec.base.parent) not in str(metadata)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name"), [("restarts", "cosine_with_restarts"), ("constant", "constant_with_warmup")]
+)
+def test_metadata_name_the_schedule_as_sd_scripts_does(make_spec: SpecMaker, schedule: str, name: str) -> None:
+    spec = make_spec(settings={"schedule": schedule})
+    metadata = lora_metadata(
+        spec, read_training_set(spec), prediction_type="epsilon", epoch=1, step=3, total_steps=6, mixed_precision="no"
+    )
+    assert metadata["ss_lr_scheduler"] == name
 
 
 def test_tag_frequency_counts_pictures(make_spec: SpecMaker) -> None:

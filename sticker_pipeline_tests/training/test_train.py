@@ -50,6 +50,13 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert metadata["modelspec.prediction_type"] == "v"
 
 
+def test_a_constant_schedule_reaches_the_optimizer(make_spec: SpecMaker) -> None:
+    spec = make_spec(settings={"schedule": "constant", "cycles": 1, "warmup_fraction": 0.4, "epochs": 1})
+    train(spec, QUIET)
+    log = pd.read_parquet(spec.output / "log.parquet")
+    assert log["lr_unet"].tolist() == pytest.approx([0.0, 1e-3, 1e-3])  # 3 steps, of which round(1.2) warm up
+
+
 def test_equal_specs_give_equal_bytes_whether_latents_are_cached_or_not(make_spec: SpecMaker, tmp_path: Path) -> None:
     settings = {"epochs": 1, "cycles": 1, "warmup_fraction": 0.0}
     first = train(make_spec(settings=settings), QUIET)
