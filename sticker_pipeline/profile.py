@@ -103,7 +103,7 @@ class Profile(Strict):
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
 
-# Relative paths are below STICKER_MODELS.
+# Relative paths are below STICKER_MODELS. How `embedded` got its settings: data/models/embedded/REPORT.md.
 PROFILES: dict[str, dict[str, Any]] = {
     "embedded": {
         "base": "embedded/base",
@@ -116,9 +116,10 @@ PROFILES: dict[str, dict[str, Any]] = {
             "alpha": 16.0,
             "batch_size": 8,
             "learning_rate_unet": 1e-3,
-            "learning_rate_text_encoder": 5e-4,
+            "learning_rate_text_encoder": 0.0,
+            "caption_dropout": 0.0,
         },
-        "generation": {"steps": 20, "guidance_scale": 4.0, "batch_size": 16},
+        "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},

@@ -59,37 +59,38 @@ _STICKERS: tuple[tuple[str, str, str, str, bool, str], ...] = (
     ("hmm", "sad", "hand on own cheek", "portrait", True, "speech bubble"),
 )
 
-# name, expression, pose, view, gaze, prop, background, width, height
-_ART: tuple[tuple[str, str, str, str, bool, str, str, int, int], ...] = (
-    ("by_the_sea", "smile", "arms behind back", "full body", True, "none", "ocean", 320, 240),
-    ("spring", "^_^", "holding", "upper body", False, "flower", "cherry blossoms", 240, 320),
-    ("first_snow", "surprised", "hands on own hips", "full body", False, "none", "snowing", 256, 256),
-    ("stargazing", "open mouth", "arms up", "full body", False, "none", "starry sky", 320, 240),
-    ("evening", "closed eyes", "crossed arms", "upper body", False, "none", "sunset", 256, 256),
-    ("meadow", "one eye closed", "waving", "full body", False, "none", "outdoors", 320, 240),
-    ("at_home", "blush", "holding", "upper body", False, "cup", "indoors", 240, 320),
-    ("in_blue", "smile", "v", "upper body", False, "none", "blue background", 256, 256),
-    ("in_pink", "tongue out", "hand on own cheek", "portrait", False, "heart", "pink background", 256, 256),
-    ("in_yellow", ">_<", "arms up", "upper body", False, "star (symbol)", "yellow background", 240, 320),
-    ("in_green", "angry", "crossed arms", "full body", False, "none", "green background", 320, 240),
-    ("in_violet", "sad", "arms at sides", "portrait", True, "none", "purple background", 256, 256),
-    ("model_sheet", "smile", "arms at sides", "full body", False, "none", "white background", 240, 320),
-    ("story_time", "open mouth", "holding", "upper body", False, "book", "indoors", 320, 240),
+# name, expression, pose, view, gaze, prop, background
+_ART: tuple[tuple[str, str, str, str, bool, str, str], ...] = (
+    ("by_the_sea", "smile", "arms behind back", "full body", True, "none", "ocean"),
+    ("spring", "^_^", "holding", "upper body", False, "flower", "cherry blossoms"),
+    ("first_snow", "surprised", "hands on own hips", "full body", False, "none", "snowing"),
+    ("stargazing", "open mouth", "arms up", "full body", False, "none", "starry sky"),
+    ("evening", "closed eyes", "crossed arms", "upper body", False, "none", "sunset"),
+    ("meadow", "one eye closed", "waving", "full body", False, "none", "outdoors"),
+    ("at_home", "blush", "holding", "upper body", False, "cup", "indoors"),
+    ("in_blue", "smile", "v", "upper body", False, "none", "blue background"),
+    ("in_pink", "tongue out", "hand on own cheek", "portrait", False, "heart", "pink background"),
+    ("in_yellow", ">_<", "arms up", "upper body", False, "star (symbol)", "yellow background"),
+    ("in_green", "angry", "crossed arms", "full body", False, "none", "green background"),
+    ("in_violet", "sad", "arms at sides", "portrait", True, "none", "purple background"),
+    ("model_sheet", "smile", "arms at sides", "full body", False, "none", "white background"),
+    ("story_time", "open mouth", "holding", "upper body", False, "book", "indoors"),
 )
 
 _GROWN_ON = (256, 192, 224, 240)  # sticker sizes in pixels, taken in turn
 _STILL_FORMATS = ("png", "webp", "png")
 _ART_FORMATS = ("png", "jpg", "webp")
+_ART_SIDES = (256, 320, 288)  # in pixels, taken in turn
 
 PROMPTS = (
-    "smile, arms up, full body",
-    "open mouth, waving, upper body",
-    "angry, crossed arms, upper body",
-    "crying, arms at sides, portrait",
+    "smile, looking at viewer, arms up, full body",
+    "open mouth, looking at viewer, waving, upper body",
+    "angry, looking at viewer, crossed arms, upper body",
+    "crying, looking at viewer, arms at sides, portrait",
     "closed eyes, hand on own cheek, portrait",
-    "surprised, full body, !",
-    "one eye closed, v, upper body",
-    "blush, holding, upper body, flower",
+    "surprised, looking at viewer, full body, !",
+    "one eye closed, looking at viewer, v, upper body",
+    "blush, looking at viewer, holding, upper body, flower",
 )
 """Free attributes that the benchmark asks for; who is drawn comes from the trigger."""
 
@@ -200,6 +201,7 @@ groups:
 # finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.
 curation:
   inherent: [{inherent}]
+  min_images: 1         # each tag is said, were it on one clip only: what is not said, the trigger comes to mean
 
 benchmark:
   holdout: 0.3          # share of each group's clips that is never trained on, but compared with
@@ -368,13 +370,14 @@ def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[st
 
 
 def _art(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Pictures with backgrounds, in three shapes and three formats."""
+    """Pictures with backgrounds, in three sizes and three formats."""
     chosen = sorted(rng.choice(len(_ART), N_ART, replace=False).tolist())
     for place, number in enumerate(chosen):
-        name, expression, pose, view, aside, prop, background, width, height = _ART[number]
+        name, expression, pose, view, aside, prop, background = _ART[number]
         still = _still(identity, expression, pose, view, aside, prop, background)
         kind = _ART_FORMATS[place % len(_ART_FORMATS)]
-        yield f"art/{name}.{kind}", _encode_still(_draw_in(_lively(rng, still), width, height), kind)
+        side = _ART_SIDES[place % len(_ART_SIDES)]
+        yield f"art/{name}.{kind}", _encode_still(draw(_lively(rng, still), side), kind)
 
 
 def _still(
@@ -390,16 +393,6 @@ def _still(
         background=background or "transparent background",
         style="art" if background else "sticker",
     )
-
-
-def _draw_in(scene: Scene, width: int, height: int) -> np.ndarray:
-    """uint8 [height, width, 4]: the scene cut to a shape; in a wide one the figure is made to fit its height."""
-    side = max(width, height)
-    share = height / side
-    if share < 1:
-        scene = replace(scene, scale=scene.scale * share, y_offset=scene.y_offset - (1 - share) / 2)
-    left, top = (side - width) // 2, (side - height) // 2
-    return draw(scene, side)[top : top + height, left : left + width]
 
 
 def _encode_still(rgba: np.ndarray, kind: str) -> bytes:

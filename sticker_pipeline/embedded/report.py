@@ -263,7 +263,7 @@ def lora_section(out: Path) -> Section:
         "- *LoRA*, *base*: similarity to held-out pictures; *of the ceiling*: the LoRA's as a share of what held-out\n"
         "  pictures have among themselves\n"
         "- *trigger*: similarity with it less that of the same LoRA prompted with another character's tags\n"
-        "- *free*: share of the prompted expressions, poses, views and props that the tagger finds\n"
+        "- *free*: share of the prompted expressions, gazes, poses, views and props that the tagger finds\n"
         "- *copying*: similarity to the nearest training picture, less that of held-out pictures\n",
         *_sweep_table(rows),
         "",

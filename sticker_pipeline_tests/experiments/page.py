@@ -73,9 +73,7 @@ def cell(values: list[float]) -> str:
 def picture(question: Question, arms: Arms) -> Image.Image:
     """The pictures of the first seed, a row for each arm."""
     rows = [list(outcomes[0].pictures) for outcomes in arms.values()]
-    return labelled_grid(
-        [trial + way for trial, way in arms], [", ".join(tags) for tags in studio.ATTRIBUTES], rows, cell=96
-    )
+    return labelled_grid([trial + way for trial, way in arms], question.columns, rows, cell=96)
 
 
 def curves(arms: Arms) -> Image.Image:

@@ -38,18 +38,19 @@ Trial = Callable[[int, Path], dict[str, Outcome]]
 @dataclass(frozen=True)
 class Question:
     """One experiment. `trials` are compared on the same seeds; `figures`: name -> what it says, in the order of the
-    table."""
+    table; `columns`: what the pictures of an outcome were asked to show."""
 
     title: str
     setting: str
     trials: Mapping[str, Trial]
     figures: Mapping[str, str]
+    columns: Sequence[str] = tuple(", ".join(attributes) for attributes in studio.ATTRIBUTES)
 
 
 SIMILARITY = "similarity"
 SIMILARITY_TEXT = "mean CLIP cosine to held-out drawings of the character"
 FREE = "free attributes"
-FREE_TEXT = "share of prompted expressions, poses and views that the tagger finds"
+FREE_TEXT = "share of prompted expressions, gazes, poses and views that the tagger finds"
 DIVERSITY = "diversity"
 DIVERSITY_TEXT = "mean cosine distance between generated pictures"
 
@@ -85,6 +86,11 @@ def stickers(seed: int, count: int = 24) -> list[Scene]:
     return studio.scenes(studio.invented(seed), count, seed)
 
 
+def identity_words(seed: int) -> list[str]:
+    """The tags that say who invented character `seed` is, but for those of the style."""
+    return [tag for tag in identity_tags(studio.invented(seed)) if tag not in studio.STYLE]
+
+
 # --- (a) the trigger --------------------------------------------------------------------------------------------------
 
 
@@ -95,9 +101,7 @@ def trigger_trial(trigger: str) -> Trial:
         chosen = [scene for scene in stickers(seed, 40) if CLASH not in scene_tags(scene)][:24]
         lora = studio.train(work, studio.pictures(chosen, studio.curated(trigger)), trigger, seed)[-1]
         figures, images = judged(lora, studio.prompts(trigger), references(seed))
-        stranger = studio.invented(100 + seed)
-        words = [tag for tag in identity_tags(stranger) if tag not in studio.STYLE]
-        asked = [", ".join([*words, studio.STYLE, *attributes, CLASH]) for attributes in studio.ATTRIBUTES]
+        asked = [f"{prompt}, {CLASH}" for prompt in studio.prompts(*identity_words(100 + seed))]
         theirs = studio.generated(lora, asked)
         figures["the word in the pictures"] = studio.found(images, [[CLASH]] * len(images))
         figures["the word for somebody else"] = studio.found(theirs, [[CLASH]] * len(theirs))
@@ -268,6 +272,7 @@ D = Question(
         SIMILARITY: SIMILARITY_TEXT,
         FREE: FREE_TEXT,
     },
+    ["only the trigger"] * len(studio.ATTRIBUTES),
 )
 
 
@@ -275,18 +280,19 @@ D = Question(
 
 
 def caption_trial(write: Callable[[Scene], str]) -> Trial:
-    """Train with captions by `write`; prompt with the trigger, and then with what it was taught to mean."""
+    """Train with captions by `write`; prompt with the trigger, without it, and with what an identity is told by."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         lora = studio.train(work, studio.pictures(stickers(seed), write), TRIGGER, seed)[-1]
         held_out = references(seed)
         figures, images = judged(lora, studio.prompts(TRIGGER), held_out)
-        without = studio.embedded(studio.generated(lora, studio.prompts()))
-        figures["without the trigger"] = clip_similarity(without, held_out).mean
-        figures["trigger effect"] = figures[SIMILARITY] - figures["without the trigger"]
-        words = [tag for tag in identity_tags(studio.invented(seed)) if tag not in studio.STYLE]
-        described = studio.embedded(studio.generated(lora, studio.prompts(TRIGGER, *words)))
-        figures["with all tags in the prompt"] = clip_similarity(described, held_out).mean
+        for name, learned in {
+            "without the trigger": [],
+            "another's tags instead": identity_words(100 + seed),
+            "all its tags as well": [TRIGGER, *identity_words(seed)],
+        }.items():
+            rows = studio.embedded(studio.generated(lora, studio.prompts(*learned)))
+            figures[name] = clip_similarity(rows, held_out).mean
         return {"": Outcome(figures, shown(images))}
 
     return run
@@ -302,8 +308,8 @@ E = Question(
     {
         SIMILARITY: SIMILARITY_TEXT + ", prompted with the trigger and free attributes",
         "without the trigger": "the same prompts without the trigger",
-        "trigger effect": "the difference: what the trigger alone carries",
-        "with all tags in the prompt": "the trigger with every tag of the character",
+        "another's tags instead": "the same with the tags of another character in place of the trigger",
+        "all its tags as well": "the same with the trigger and every tag of the character",
         FREE: FREE_TEXT,
     },
 )

@@ -37,12 +37,12 @@ DRAWS = 640  # pictures that each training draws, whatever the size of its set
 SEEDS_PER_PROMPT = 4
 STYLE = "solo, chibi, outline, flat color, transparent background, simple background"
 ATTRIBUTES = (
-    ("smile", "arms up", "full body"),
-    ("open mouth", "waving", "upper body"),
-    ("angry", "crossed arms", "upper body"),
-    ("crying", "arms at sides", "full body"),
+    ("smile", "looking at viewer", "arms up", "full body"),
+    ("open mouth", "looking at viewer", "waving", "upper body"),
+    ("angry", "looking at viewer", "crossed arms", "upper body"),
+    ("crying", "looking at viewer", "arms at sides", "full body"),
     ("closed eyes", "hand on own cheek", "upper body"),
-    ("surprised", "hands on own hips", "full body"),
+    ("surprised", "looking at viewer", "hands on own hips", "full body"),
 )
 """What generated pictures are asked to show beside the character."""
 

@@ -6,6 +6,7 @@ data/models/embedded/report/sweep.json, from which REPORT.md is written. Finishe
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -41,15 +42,16 @@ from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
 RESULTS = studio.MODELS / "embedded" / report.PICTURES / report.SWEEP
-SEEDS_PER_PROMPT = 2
+SEEDS_PER_PROMPT = 4
 DEFAULTS: dict[str, Any] = {}  # the profile's own settings
 GRID: tuple[dict[str, Any], ...] = (
     {"rank": 4, "alpha": 4.0},
     {"rank": 32, "alpha": 32.0},
     {"targets": "attention"},
-    {"learning_rate_unet": 5e-4, "learning_rate_text_encoder": 2.5e-4},
-    {"learning_rate_unet": 2e-3, "learning_rate_text_encoder": 1e-3},
-    {"learning_rate_text_encoder": 0.0},
+    {"learning_rate_unet": 5e-4},
+    {"learning_rate_unet": 2e-3},
+    {"learning_rate_text_encoder": 5e-4},
+    {"caption_dropout": 0.05},
     {"epochs": 16},
 )
 """What is compared with the defaults: one departure from them at a time."""
@@ -183,10 +185,8 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
         asked = [prompt.attributes.split(", ") for prompt in wanted for _ in range(SEEDS_PER_PROMPT)]
         texts = [prompt.text for prompt in wanted]
         others = [join_tags([stranger(trial.character), *without(prompt.text, character)]) for prompt in wanted]
-        base, with_trigger, elsewise = (
-            studio.generated(path, prompts, SEEDS_PER_PROMPT)
-            for path, prompts in ((None, texts), (lora, texts), (lora, others))
-        )
+        base = base_pictures(tuple(texts))
+        with_trigger, elsewise = (studio.generated(lora, prompts, SEEDS_PER_PROMPT) for prompts in (texts, others))
         made = studio.embedded(with_trigger)
         similarity, spread = clip_similarity(made, clips).mean, diversity(made)
         nothing = clip_similarity(studio.embedded(elsewise), clips).mean
@@ -210,6 +210,12 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
             }
         )
     return result
+
+
+@functools.cache
+def base_pictures(prompts: tuple[str, ...]) -> list[Image.Image]:
+    """What the base model draws; the same for every trial."""
+    return studio.generated(None, prompts, SEEDS_PER_PROMPT)
 
 
 def pictures(frames: Path, rows: pd.DataFrame) -> np.ndarray:

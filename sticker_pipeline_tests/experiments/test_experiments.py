@@ -68,7 +68,7 @@ def test_a_trial_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(trials, "SEEDS", (0,))
     question = questions.QUESTIONS["f"]
     short = {name: question.trials[name] for name in ("constant", "4 restarts")}
-    monkeypatch.setitem(questions.QUESTIONS, "f", questions.Question("t", "s", short, question.figures))
+    monkeypatch.setitem(questions.QUESTIONS, "f", questions.Question("t", "s", short, question.figures, ["one", "two"]))
     for trial in short:
         trials.run_trial(("f", trial, 0, tmp_path))
     arms = trials.outcomes_of("f", tmp_path)
