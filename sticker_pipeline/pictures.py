@@ -50,18 +50,25 @@ def labelled_grid(
 ) -> Image.Image:
     """A grid of pictures with a name on each row and column (up to three lines long); `images[row][column]`. A row may
     be shorter than the columns."""
-    names = ["\n".join(textwrap.wrap(name, max(1, cell // 6), max_lines=3, placeholder="…")) for name in columns]
+    names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
     pen = ImageDraw.Draw(sheet)
     for number, name in enumerate(names):
         pen.multiline_text((left + number * (cell + 4) + 2, 2), name, fill=(60, 60, 70), spacing=1)
     for row, name in enumerate(rows):
-        pen.text((2, top + row * (cell + 4) + cell // 2 - 6), name[:13], fill=(60, 60, 70))
+        lines = _in_lines(name, left // 6)
+        middle = top + row * (cell + 4) + cell // 2
+        pen.multiline_text((2, middle - 6 * (lines.count("\n") + 1)), lines, fill=(60, 60, 70), spacing=1)
         for column, image in enumerate(images[row]):
             fitted = _fit(image, cell)
             sheet.paste(fitted, (left + column * (cell + 4) + 2, top + row * (cell + 4) + 2), fitted)
     return sheet
+
+
+def _in_lines(name: str, characters: int) -> str:
+    """`name` broken into at most three lines of `characters`."""
+    return "\n".join(textwrap.wrap(name, max(1, characters), max_lines=3, placeholder="…"))
 
 
 def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int = 24) -> Image.Image:

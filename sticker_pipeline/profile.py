@@ -116,8 +116,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "alpha": 16.0,
             "batch_size": 8,
             "learning_rate_unet": 1e-3,
-            "learning_rate_text_encoder": 0.0,
-            "caption_dropout": 0.0,
+            "learning_rate_text_encoder": 5e-4,
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
         "benchmark": {

@@ -85,6 +85,12 @@ def test_long_column_names_take_lines_of_their_own() -> None:
     assert labelled_grid([], [], []).size == (84, 16)
 
 
+def test_long_row_names_are_told_apart() -> None:
+    names = ("own trigger, own tag", "own trigger, shared")
+    one, two = (labelled_grid([name], ["x"], [[square(RED)]]) for name in names)
+    assert (np.asarray(one)[:, :84] != np.asarray(two)[:, :84]).any()
+
+
 def test_bars_with_names_alike_in_their_first_letters_stay_apart() -> None:
     def bars(values: dict[str, float]) -> int:
         violet = (np.asarray(bar_chart(values, title="t", unit="u")) == (0x7A, 0x6F, 0xF0)).all(axis=2).any(axis=1)

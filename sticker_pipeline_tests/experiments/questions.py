@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -131,13 +132,14 @@ A = Question(
 # --- (b) a tag shared by two characters -------------------------------------------------------------------------------
 
 
-def fusion_trial(first: Sequence[str], second: Sequence[str]) -> Trial:
-    """Train two characters in one LoRA with the learned tags `first` and `second`; prompt with the first's."""
+def fusion_trial(first: Sequence[str], second: Sequence[str], **settings: Any) -> Trial:
+    """Train two characters in one LoRA with the learned tags `first` and `second`; prompt with the first's. `settings`
+    depart from the profile's."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         one = studio.pictures(stickers(seed, 16), studio.curated(*first), "first")
         two = studio.pictures(stickers(50 + seed, 16), studio.curated(*second), "second")
-        lora = studio.train(work, [*one, *two], first[0], seed, draws=2 * studio.DRAWS)[-1]
+        lora = studio.train(work, [*one, *two], first[0], seed, draws=2 * studio.DRAWS, **settings)[-1]
         figures, images = judged(lora, studio.prompts(*first), references(seed))
         rows = studio.embedded(images)
         own, other = (references(number).mean(axis=0) for number in (seed, 50 + seed))
@@ -148,14 +150,18 @@ def fusion_trial(first: Sequence[str], second: Sequence[str]) -> Trial:
     return run
 
 
+OWN = ([TRIGGER, "nemira_sticker"], [OTHER, "obrant_sticker"])
+
 B = Question(
     "One tag on the pictures of two characters, against a tag for each",
     "Two characters, 16 stickers each, in one LoRA. Each picture's caption begins with learned tags: one tag that both "
-    "share and nothing else, a trigger of its own and a shared tag, or a trigger and a tag of its own.",
+    "share and nothing else, a trigger of its own and a shared tag, or a trigger and a tag of its own. The last also "
+    "with the text encoder left as it is.",
     {
         "shared tag only": fusion_trial(["skv_duo"], ["skv_duo"]),
         "own trigger, shared tag": fusion_trial([TRIGGER, "skv_duo"], [OTHER, "skv_duo"]),
-        "own trigger, own tag": fusion_trial([TRIGGER, "nemira_sticker"], [OTHER, "obrant_sticker"]),
+        "own trigger, own tag": fusion_trial(*OWN),
+        "own tags, text encoder frozen": fusion_trial(*OWN, learning_rate_text_encoder=0.0),
     },
     {
         SIMILARITY: SIMILARITY_TEXT,
@@ -279,11 +285,17 @@ D = Question(
 # --- (e) captions -----------------------------------------------------------------------------------------------------
 
 
-def caption_trial(write: Callable[[Scene], str]) -> Trial:
-    """Train with captions by `write`; prompt with the trigger, without it, and with what an identity is told by."""
+def caption_trial(write: Callable[[Scene], str], strangers: int = 0) -> Trial:
+    """Train with captions by `write`, beside pictures of as many `strangers`, whose captions do not say who they are;
+    prompt with the trigger, without it, and with what an identity is told by."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
-        lora = studio.train(work, studio.pictures(stickers(seed), write), TRIGGER, seed)[-1]
+        own = studio.pictures(stickers(seed), write)
+        numbers = range(1000 + 100 * seed, 1000 + 100 * seed + strangers)
+        theirs = [scene for number in numbers for scene in studio.scenes(studio.invented(number), 1, number)]
+        shown_too = studio.pictures(theirs, studio.curated(), "stranger")
+        draws = studio.DRAWS * (len(own) + strangers) // len(own)
+        lora = studio.train(work, [*own, *shown_too], TRIGGER, seed, draws=draws)[-1]
         held_out = references(seed)
         figures, images = judged(lora, studio.prompts(TRIGGER), held_out)
         for name, learned in {
@@ -300,10 +312,12 @@ def caption_trial(write: Callable[[Scene], str]) -> Trial:
 
 E = Question(
     "All tags in the captions, against curated ones",
-    "24 stickers. Captions of the trigger and every tag, or of the trigger and what is not inherent in the character.",
+    "24 stickers. Captions of the trigger and every tag, or of the trigger and what is not inherent in the character; "
+    "the latter also beside as many pictures of other characters (drawn as often again), without a trigger.",
     {
         "all tags": caption_trial(lambda scene: ", ".join([TRIGGER, *scene_tags(scene)])),
         "curated": caption_trial(studio.curated(TRIGGER)),
+        "curated, beside others": caption_trial(studio.curated(TRIGGER), strangers=24),
     },
     {
         SIMILARITY: SIMILARITY_TEXT + ", prompted with the trigger and free attributes",

@@ -48,10 +48,9 @@ GRID: tuple[dict[str, Any], ...] = (
     {"rank": 4, "alpha": 4.0},
     {"rank": 32, "alpha": 32.0},
     {"targets": "attention"},
-    {"learning_rate_unet": 5e-4},
-    {"learning_rate_unet": 2e-3},
-    {"learning_rate_text_encoder": 5e-4},
-    {"caption_dropout": 0.05},
+    {"learning_rate_unet": 5e-4, "learning_rate_text_encoder": 2.5e-4},
+    {"learning_rate_unet": 2e-3, "learning_rate_text_encoder": 1e-3},
+    {"learning_rate_text_encoder": 0.0},
     {"epochs": 16},
 )
 """What is compared with the defaults: one departure from them at a time."""
