@@ -91,8 +91,8 @@ def _opening() -> str:
 def _gate_table(gates: Sequence[Gate]) -> str:
     rows = ["## Gates\n", "| figure | measured | must be | |", "|---|---:|---:|---|"]
     for gate in gates:
-        verdict = "passed" if gate.passed else "**failed**"
-        rows.append(f"| {gate.name} | {gate.value:.3f} | {_limit(gate)} | {verdict} |")
+        passed = "passed" if gate.passed else "**failed**"
+        rows.append(f"| {gate.name} | {gate.value:.3f} | {_limit(gate)} | {passed} |")
     return "\n".join([*rows, ""])
 
 
@@ -258,8 +258,8 @@ def lora_section(out: Path) -> Section:
         "## LoRAs on the base\n",
         "Command: `python -m sticker_pipeline_tests.experiments.sweep`, which trains on the three demo characters and\n"
         f"judges the last epoch. Each training on one core: {', '.join(sorted(set(rows['machine'])))}.\n"
-        "First row: the profile's defaults, three seeds; rows below it, if any, depart from them in one setting, one "
-        "seed.\n\n"
+        "First row: the profile's defaults, three seeds; rows below it, if any, depart from them in one thing (both "
+        "rates are one), one seed.\n\n"
         "- *LoRA*, *base*: similarity to held-out pictures; *of the ceiling*: the LoRA's as a share of what held-out\n"
         "  pictures have among themselves\n"
         "- *trigger*: similarity with it less that of the same LoRA prompted with another character's tags\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from sticker_pipeline_tests.experiments import studio
-from sticker_pipeline_tests.experiments.page import table, write_page
+from sticker_pipeline_tests.experiments.page import READINGS, table, write_page
 from sticker_pipeline_tests.experiments.questions import QUESTIONS
 from sticker_pipeline_tests.experiments.trials import SEEDS, outcome_file, outcomes_of, run_trial
 
@@ -48,7 +48,7 @@ def main(only: str, work: Path, target: Path, processes: int) -> None:
         click.echo(f"\n({name}) {QUESTIONS[name].title}\n\n{table(QUESTIONS[name], outcomes_of(name, work))}")
     if set(chosen) == set(QUESTIONS):
         write_page(work, target)
-        click.echo(f"wrote {target}")
+        click.echo(f"wrote {target}. Its words are those of {READINGS}: do they still fit the figures?")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sticker_pipeline_tests.experiments import studio
 from sticker_pipeline_tests.experiments.questions import QUESTIONS, Question
 from sticker_pipeline_tests.experiments.trials import SEEDS, Arms, outcomes_of
 
-READINGS = Path(__file__).with_name("readings.md")  # what a person says of the figures, where somebody has
+READINGS = Path(__file__).with_name("readings.md")  # what a person says of the figures: to be read again with new ones
 
 
 def write_page(work: Path, page: Path) -> None:
@@ -25,7 +25,7 @@ def write_page(work: Path, page: Path) -> None:
     folder = page.parent / "images" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     notes = [json.loads(path.read_text()) for path in sorted(work.glob("*/outcome.json"))]
-    readings = read_readings(READINGS.read_text()) if READINGS.exists() else {}
+    readings = read_readings(READINGS.read_text())
     parts = [opening(notes)]
     for name, question in QUESTIONS.items():
         arms = outcomes_of(name, work)
@@ -35,7 +35,7 @@ def write_page(work: Path, page: Path) -> None:
         if any(outcome.curves for outcomes in arms.values() for outcome in outcomes):
             curves(arms).save(folder / f"{name}_curves.webp", quality=85)
             section += [f"![curves over epochs, mean of the seeds](images/experiments/{name}_curves.webp)\n"]
-        parts += [*section, readings.get(name, "")]
+        parts += [*section, readings[name]]
     page.write_text("\n".join(parts).rstrip() + "\n")
 
 

@@ -1,7 +1,7 @@
 """The original project's observations as experiments: each an answer to one question, with arms to compare.
 
-A trial is a function of (seed, work folder) that trains one LoRA and judges it; how trials are run and shown is
-`__main__`'s business. The seed decides the invented character, its pictures, and the training.
+A trial is a function of (seed, work folder) that trains one LoRA and judges it; how trials are run is `trials`'
+business, how they are shown `page`'s. The seed decides the invented character, its pictures, and the training.
 """
 
 from __future__ import annotations

@@ -57,6 +57,13 @@ def test_readings_are_split_by_letter() -> None:
     assert page.read_readings("# Readings\n\n## a\n\nOne.\n\n## b\n\nTwo.\n") == {"a": "One.\n", "b": "Two.\n"}
 
 
+def test_the_shipped_page_has_a_reading_of_every_question() -> None:
+    readings = page.read_readings(page.READINGS.read_text())
+    assert list(readings) == list(questions.QUESTIONS)
+    shipped = (command.HOME / "docs" / "experiments.md").read_text()
+    assert all(reading.strip() in shipped for reading in readings.values())
+
+
 def test_spawned_processes_find_what_they_run() -> None:
     assert command.run_trial.__module__ == trials.__name__  # a function of `__main__` would not be found
 
