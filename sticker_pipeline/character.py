@@ -75,6 +75,9 @@ class Settings(Strict):
     profile: str | None = None
     groups: dict[str, Group] = Field(default_factory=dict)
     curation: Curation = Curation()
+    media: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's media settings")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sampling settings")
+    tagging: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's tagging settings")
     training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
     benchmark: Benchmark = Benchmark()
 
@@ -84,7 +87,7 @@ class Settings(Strict):
         """`curation:` with all its lines commented out reads as null; a person means 'the defaults'."""
         if not isinstance(data, dict):
             return data
-        sections = {"groups", "curation", "training", "benchmark", "profile"}
+        sections = {"groups", "media", "sampling", "tagging", "curation", "training", "benchmark", "profile"}
         kept = {key: value for key, value in data.items() if value is not None or key not in sections}
         if isinstance(kept.get("groups"), dict):
             kept["groups"] = {name: {} if group is None else group for name, group in kept["groups"].items()}

@@ -24,13 +24,22 @@ class Strict(BaseModel):
 
 
 class MediaSettings(Strict):
-    """Limits checked before a file is decoded, and when two frames count as the same picture."""
+    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same picture."""
 
     max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
     max_frames: int = Field(2_000, gt=0, description="of one file")
+    max_seconds: float = Field(120.0, gt=0, description="of one video")
     max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
+    crop: Literal["none", "alpha", "subject"] = Field(
+        "none",
+        description="`alpha` cuts a frame to what is visible; `subject` also cuts an even border off opaque ones",
+    )
+    crop_margin: float = Field(
+        0.05, ge=0, le=1, description="left around the box of `crop`, as a share of its longer side"
+    )
+    merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same picture")
     near_duplicate_distance: int = Field(
-        2, ge=-1, le=64, description="frames whose perceptual hashes differ in at most this many of 64 bits; -1: none"
+        2, ge=0, le=64, description="with `merge: near`: perceptual hashes differ in at most this many of 64 bits"
     )
 
 
@@ -162,18 +171,32 @@ def load_profile(name: str, models: Path) -> Profile:
     return Profile(name=name, **{**data, **paths})
 
 
+OVERRIDABLE: dict[str, type[Strict]] = {
+    "media": MediaSettings,
+    "sampling": SamplingSettings,
+    "tagging": TaggingSettings,
+    "training": TrainingSettings,
+}
+"""Sections of a profile of which character.yaml may override any setting, under the same name."""
+
+
 def character_profile(character: Character, models: Path) -> Profile:
-    """The character's profile with its `training:` overrides applied.
+    """The character's profile with the overrides of its character.yaml applied.
 
     Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
     """
     profile = load_profile(profile_name(character), models)
+    sections = {name: _overridden(profile, name, character) for name in OVERRIDABLE}
+    return profile.model_copy(update=sections)
+
+
+def _overridden(profile: Profile, section: str, character: Character) -> Strict:
+    model = OVERRIDABLE[section]
     try:
-        training = TrainingSettings.model_validate({**profile.training.model_dump(), **character.settings.training})
+        return model.model_validate({**getattr(profile, section).model_dump(), **getattr(character.settings, section)})
     except ValidationError as error:
-        source = f"{character.folder / 'character.yaml'}: training"
-        raise ProfileError("\n".join(describe_problems(source, error, TrainingSettings))) from error
-    return profile.model_copy(update={"training": training})
+        source = f"{character.folder / 'character.yaml'}: {section}"
+        raise ProfileError("\n".join(describe_problems(source, error, model))) from error
 
 
 MODEL_FILES = {

@@ -75,7 +75,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         inventory = work.inputs["raw_media"].table()
         cache = work.store.cache("media")
         decoded = _decode(work, inventory, cache)
-        rows = media_frames.frame_table(inventory, decoded, work.profile.media.near_duplicate_distance)
+        rows = media_frames.frame_table(inventory, decoded, work.profile.media)
         kept = rows[rows["kept"]]
         if kept.empty:
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")

@@ -20,9 +20,11 @@ from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes
 PREFIX = "character"
 DATA_VERSION_TAG = "dagster/data_version"
 
+FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
+
 DESCRIPTIONS = {
     "media": "The files in the character's folder, and which groups they belong to.",
-    "frames": "When two frames count as the same picture.",
+    "frames": "What is cut off frames, and when two count as the same picture.",
     "sampling": "Weighting mode, the share of each group, and the draws of an epoch.",
     "tagging": "The tagger's file and its thresholds.",
     "curation": "Trigger, learned tags and the `curation` section of character.yaml.",
@@ -64,10 +66,10 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             return {
                 "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
                 "groups": sorted(character.groups),
-                "limits": profile.media.model_dump(exclude={"near_duplicate_distance"}),
+                "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
             }
         case "frames":
-            return {"near_duplicate_distance": profile.media.near_duplicate_distance}
+            return profile.media.model_dump(include=FRAME_SETTINGS)
         case "sampling":
             shares = {name: group.share for name, group in character.groups.items()}
             draws = profile.training.draws_per_epoch

@@ -122,9 +122,7 @@ def cache_entry(cache: Path, file_sha256: str) -> Path:
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
-def frame_table(
-    inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], near_duplicate_distance: int
-) -> pd.DataFrame:
+def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], settings: MediaSettings) -> pd.DataFrame:
     """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
 
     `decoded` maps the path of each accepted file to its table (see decode_all). Of frames that show the same picture
@@ -144,7 +142,8 @@ def frame_table(
     table["reason"] = table["problem"]
     table["kept"] = table["problem"] == ""
     table["duplicate_of"] = ""
-    _merge(table, near_duplicate_distance)
+    if settings.merge != "none":
+        _merge(table, settings.near_duplicate_distance if settings.merge == "near" else -1)
     table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
     return _typed(table[COLUMNS])
 

@@ -45,10 +45,9 @@ def picture(*, colour=RED, at: int = 4, size: int = 48) -> Image.Image:
     return image
 
 
-def table_of(folder: Path, tmp_path: Path, distance: int = 2, limits: MediaSettings = LIMITS) -> pd.DataFrame:
-    inventory = scan(folder, GROUPS, limits)
-    decoded = dict(decode_all(folder, inventory, tmp_path / "cache", limits))
-    return frame_table(inventory, decoded, distance)
+def table_of(folder: Path, tmp_path: Path, settings: MediaSettings = LIMITS) -> pd.DataFrame:
+    inventory = scan(folder, GROUPS, settings)
+    return frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", settings)), settings)
 
 
 def stripes(number: int) -> GifImage:
@@ -85,7 +84,7 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(0), stripes(3)]))
     inventory = scan(folder, GROUPS, LIMITS)
     cache, staging = tmp_path / "cache", tmp_path / "staging"
-    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), 2)
+    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), LIMITS)
     write_frame_files(table, inventory, cache, staging)
     kept = table[table["kept"]]
     assert sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*.png")) == sorted(kept["file"])
@@ -101,7 +100,7 @@ def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, t
     still = gif(16, 16, [stripes(3)])
     (folder / "stickers/still.gif").write_bytes(still)
     (folder / "stickers/still copy.gif").write_bytes(still)
-    table = table_of(folder, tmp_path, distance=-1).set_index("path")
+    table = table_of(folder, tmp_path, MediaSettings(merge="exact")).set_index("path")
     keeper = frame_id("stickers/still copy.gif", 0)
     assert table.loc["stickers/still copy.gif", "kept"]
     assert table.loc["stickers/still.gif", "duplicate_of"] == keeper
@@ -123,7 +122,7 @@ def test_near_duplicates_need_the_same_colours_and_alpha(folder, tmp_path):
     assert table["kept"].tolist() == [True, False, True, True, True]
     assert table.loc["stickers/b near.png", "duplicate_of"] == table.loc["stickers/a.png", "frame_id"]
     assert table.loc["stickers/b near.png", "reason"] == "nearly the same picture as stickers/a.png (frame 0)"
-    assert table_of(folder, tmp_path, distance=-1)["kept"].all()
+    assert table_of(folder, tmp_path, MediaSettings(merge="exact"))["kept"].all()
 
 
 def test_of_near_duplicates_the_larger_and_the_finer_is_kept(folder, tmp_path):
@@ -225,7 +224,7 @@ def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_n
     picture().save(path)
     inventory = scan(folder, GROUPS, LIMITS)
     picture(colour=BLUE).save(path)
-    table = frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), 2)
+    table = frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), LIMITS)
     assert table["kept"].tolist() == [False]
     assert "has changed since the inventory" in table["reason"][0]
     path.unlink()
@@ -245,7 +244,7 @@ def test_nothing_accepted_gives_an_empty_table_of_the_right_types(folder, tmp_pa
 def test_a_file_that_was_not_decoded_is_named(folder):
     Image.new("RGB", (9, 9), WHITE).save(folder / "stickers/a.png")
     with pytest.raises(MediaError, match=r"stickers/a\.png"):
-        frame_table(scan(folder, GROUPS, LIMITS), {}, 2)
+        frame_table(scan(folder, GROUPS, LIMITS), {}, LIMITS)
 
 
 def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
@@ -254,7 +253,7 @@ def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
     tables = []
     for cache in ("one", "two"):
         decoded = dict(decode_all(realdata / "hostile", inventory, tmp_path / cache, LIMITS))
-        tables.append(frame_table(inventory, decoded, 2))
+        tables.append(frame_table(inventory, decoded, LIMITS))
     pd.testing.assert_frame_equal(*tables)
     by_path = dict(list(tables[0].groupby("path")))
     for name, entry in entries.items():
@@ -275,7 +274,7 @@ def test_real_frames_equal_the_files(realdata, tmp_path):
     entries = json.loads((realdata / "INDEX.json").read_text(encoding="utf-8"))["anki_tan"]
     inventory = scan(realdata / "anki_tan", ["gifs"], LIMITS)
     decoded = dict(decode_all(realdata / "anki_tan", inventory, tmp_path / "cache", LIMITS))
-    table = frame_table(inventory, decoded, 2)
+    table = frame_table(inventory, decoded, LIMITS)
     for path, clip in table.groupby("path"):
         assert len(clip) == entries[path]["frames"]
         assert clip["pixel_sha256"].nunique() == entries[path]["distinct_frames"]
