@@ -49,6 +49,9 @@ class Curation(Strict):
     aliases: dict[Tag, Tag] = Field(default_factory=dict)
     weights: dict[Tag, Annotated[float, Field(gt=0, le=2)]] = Field(default_factory=dict)
     min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
+    written: Literal["keep", "ignore"] = Field(
+        "keep", description="a caption in a text file beside a picture is taken as it is, or left aside"
+    )
 
 
 class Rival(Strict):

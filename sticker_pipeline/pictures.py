@@ -23,14 +23,16 @@ def contact_sheet(
     *,
     cell: int = 96,
     columns: int = 10,
+    lines: int = 1,
 ) -> Image.Image:
-    """Images, each fitted into a square of `cell` pixels over a checkerboard, in rows of `columns`, captions below.
+    """Images, each fitted into a square of `cell` pixels over a checkerboard, in rows of `columns`, below each at most
+    `lines` lines of its caption.
 
     Returns an RGB picture; with no images, one empty cell.
     """
     columns = max(1, min(columns, len(images) or 1))
     rows = max(1, math.ceil(len(images) / columns))
-    line = 12 if captions else 0
+    line = 12 * lines if captions else 0
     sheet = Image.new("RGB", (columns * (cell + 4), rows * (cell + 4 + line)), "white")
     pen = ImageDraw.Draw(sheet)
     board = _checkerboard(cell)
@@ -41,7 +43,8 @@ def contact_sheet(
         tile.paste(fitted, ((cell - fitted.width) // 2, (cell - fitted.height) // 2), fitted)
         sheet.paste(tile, (x, y))
         if captions:
-            pen.text((x, y + cell), captions[number][: cell // 6], fill=(60, 60, 70))
+            text = _in_lines(captions[number], cell // 6, lines) if lines > 1 else captions[number][: cell // 6]
+            pen.multiline_text((x, y + cell), text, fill=(60, 60, 70), spacing=1)
     return sheet
 
 
@@ -66,9 +69,11 @@ def labelled_grid(
     return sheet
 
 
-def _in_lines(name: str, characters: int) -> str:
-    """`name` broken into at most three lines of `characters`."""
-    return "\n".join(textwrap.wrap(name, max(1, characters), max_lines=3, placeholder="…"))
+def _in_lines(name: str, characters: int, lines: int = 3) -> str:
+    """`name` broken into at most `lines` lines of `characters`; its own line breaks are kept."""
+    broken = [part for line in name.split("\n") for part in textwrap.wrap(line, max(1, characters), placeholder="…")]
+    last = "…" if len(broken) > lines else ""
+    return "\n".join([*broken[: lines - 1], (broken[lines - 1 : lines] or [""])[0] + last]).rstrip("\n")
 
 
 def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int = 24) -> Image.Image:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-from PIL import Image
 
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
@@ -13,11 +12,15 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media import frames as media_frames
+from sticker_pipeline.media import sheets
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.storage import write_table
 
-SHEET_CELLS = 60
+SHEETS = "sheets"
+SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36
+LINES = 4  # of text below a dropped frame
+CAPTIONS = "captions.parquet"
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -28,7 +31,7 @@ class NoMedia(ValueError):
 @dg.asset(
     deps=[key("media")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="media",
     kinds={"file", "parquet"},
     owners=["team:dataset"],
@@ -47,12 +50,15 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         rejected = inventory[inventory["status"] == "rejected"]
         for row in rejected.itertuples():
             context.log.warning(f"{row.path}: {row.reason}")
+        captions = read_captions(work.character.folder, inventory)
         write_table(inventory, work.staging)
+        write_table(captions, work.staging, CAPTIONS)
         return work.publish(
             {
                 SUMMARY: f"{accepted} files taken, {len(rejected)} refused, {counts.get('ignored', 0)} passed over",
                 "accepted": accepted,
                 "rejected": len(rejected),
+                "written_captions": len(captions),
                 "files": table(inventory[["path", "format", "width", "height", "n_frames", "status", "reason"]]),
                 "refused": table(rejected[["path", "reason"]]),
                 **described(inventory),
@@ -63,7 +69,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[raw_media, key("frames")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="media",
     kinds={"pillow", "parquet"},
     owners=["team:dataset"],
@@ -79,20 +85,41 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         kept = rows[rows["kept"]]
         if kept.empty:
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")
-        media_frames.write_frame_files(rows, inventory, cache, work.staging)
+        media_frames.write_frame_files(rows, inventory, cache, work.profile.media, work.staging)
         write_table(rows, work.staging)
+        cells = {
+            "kept": sheets.kept_cells(rows, decoded),
+            "dropped": sheets.dropped_cells(rows, decoded),
+            "near_duplicates": sheets.near_duplicate_cells(rows, decoded),
+        }
+        for name, part in cells.items():
+            _write_pages(part, work.staging / SHEETS, name)
         dropped = rows[~rows["kept"]]
         return work.publish(
             {
                 SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['clip_id'].nunique()} files",
-                "kept_frames": picture(_sheet(kept, work.staging), "kept frames"),
+                "kept_frames": picture(sheets.sheet(cells["kept"].spread(SHEET_CELLS)), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),
                 "why_dropped": table(_kinds(dropped["reason"])),
-                "dropped_frames": table(dropped[["path", "frame_index", "reason"]]),
+                "dropped_frames": picture(
+                    sheets.sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
+                ),
+                "near_duplicates": picture(
+                    sheets.sheet(cells["near_duplicates"].spread(PAIR_CELLS, each=2)), "frames and what stands for them"
+                ),
+                "dropped_table": table(dropped[["path", "frame_index", "reason"]]),
+                "sheets": dg.MetadataValue.path(work.store.folder(work.character.name, "frames") / SHEETS),
                 **described(rows),
-            }
+            },
+            content=lambda name: not name.startswith(SHEETS),
         )
+
+
+def _write_pages(cells: sheets.Cells, folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, page in enumerate(sheets.pages(cells, LINES if name == "dropped" else 1), start=1):
+        page.save(folder / f"{name}_{number:03}.webp", quality=85)
 
 
 def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
@@ -112,13 +139,3 @@ def _kinds(reasons: pd.Series) -> pd.DataFrame:
     """How many frames each kind of reason dropped: what a reason says before it names another frame."""
     kinds = reasons.str.partition(" as ")[0]
     return kinds.value_counts().rename_axis("reason").reset_index(name="frames")
-
-
-def _sheet(kept: pd.DataFrame, folder: Path) -> Image.Image:
-    """Kept frames spread evenly over the table, at most SHEET_CELLS."""
-    chosen = kept.iloc[:: max(1, -(-len(kept) // SHEET_CELLS))]
-    return contact_sheet(
-        [Image.open(folder / name) for name in chosen["file"]],
-        [path.rpartition("/")[2] for path in chosen["path"]],
-        cell=84,
-    )

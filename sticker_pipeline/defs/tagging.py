@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import dagster as dg
+import pandas as pd
 
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, making, picture, table
+from sticker_pipeline.defs.media import CAPTIONS
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -15,6 +17,7 @@ from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
 from sticker_pipeline.tagging.wd14 import open_tagger
+from sticker_pipeline.tagging.written import written_captions
 
 
 @dg.asset(
@@ -61,9 +64,9 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[wd14_tags, "frames", key("curation")],
+    deps=[wd14_tags, "frames", "raw_media", key("curation")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="tagging",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],
@@ -72,11 +75,14 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        frames = work.inputs["frames"].table()
-        frames = frames[frames["kept"]]
+        every = work.inputs["frames"].table()
+        frames = every[every["kept"]]
         tags = work.inputs["wd14_tags"].table()
         character = work.character
-        curated = curate(tags, frames, character.groups, character.trigger, character.settings.curation)
+        settings = character.settings.curation
+        beside = pd.read_parquet(work.inputs["raw_media"].folder / CAPTIONS)
+        written = written_captions(every, beside) if settings.written == "keep" else {}
+        curated = curate(tags, frames, character.groups, character.trigger, settings, written)
         write_table(curated.captions, work.staging)
         write_table(curated.dropped, work.staging, "dropped.parquet")
         before, after = summary.mean_tags(tags, curated.captions)
@@ -86,6 +92,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 SUMMARY: f"{before:.1f} tags per image became {after:.1f}",
                 "tags_before": before,
                 "tags_after": after,
+                "written_captions": len(written),
                 "captions": table(summary.caption_sample(curated.captions)),
                 "after": picture(bar_chart(counts, title="after curation", unit="captions"), "tags after"),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),

@@ -4,6 +4,7 @@ How files are decoded is in decode.py, when two frames are the same in duplicate
 """
 
 import hashlib
+import io
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
@@ -21,7 +23,7 @@ from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 COLUMNS = [
     "frame_id",
     "path",
@@ -48,13 +50,14 @@ DECODED_COLUMNS = [
     "pixel_sha256",
     "phash",
     "thumbnail",
+    "preview",
     "problem",
 ]
 TABLE = "frames.parquet"
 
 MIN_SIDE = 8  # pixels; below this nobody recognises a character
 MAX_ASPECT = 8.0  # longer : shorter side; beyond it a picture is a sprite strip or a banner
-INVISIBLE_ALPHA = 8  # of 255; a picture with nothing above it is empty
+PREVIEW_SIDE = 84  # pixels of the longer side of what contact sheets show
 
 
 def pixel_sha256(rgba: np.ndarray) -> str:
@@ -76,7 +79,7 @@ def useless_because(rgba: np.ndarray) -> str:
         return f"too small: {width}×{height} pixels (a side below {MIN_SIDE})"
     if max(height, width) > MAX_ASPECT * min(height, width):
         return f"aspect ratio: {width}×{height} pixels is beyond {MAX_ASPECT:g}:1"
-    if rgba[..., 3].max() <= INVISIBLE_ALPHA:
+    if visible_box(rgba) is None:
         return "empty: nothing is visible"
     if (rgba == rgba[0, 0]).all():
         return "blank: one single colour"
@@ -100,7 +103,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
     appears whole or not at all. A file that breaks off in the middle keeps its whole frames; its fault is one more row,
     with an empty pixel_sha256 and the cause as `problem`. `problem` of other rows says why a frame is useless.
     """
-    entry = cache_entry(cache, file_sha256)
+    entry = cache_entry(cache, file_sha256, limits)
     if (entry / TABLE).is_file():
         return pd.read_parquet(entry / TABLE)
     staging = cache / f".decoding.{uuid.uuid4().hex}"
@@ -116,9 +119,10 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def cache_entry(cache: Path, file_sha256: str) -> Path:
-    """The folder of a file's decoded frames: named by the file's bytes and by the versions of what decodes them."""
-    decoder = content_hash([DECODER_VERSION, version("pillow"), version("imagehash")])
+def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
+    """The folder of a file's decoded frames: named by the file's bytes, by what decodes them and by what is cut off."""
+    crop = [] if settings.crop == "none" else [settings.crop, settings.crop_margin]
+    decoder = content_hash([DECODER_VERSION, version("pillow"), version("imagehash"), *crop])
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
@@ -148,7 +152,9 @@ def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], se
     return _typed(table[COLUMNS])
 
 
-def write_frame_files(frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path, staging: Path) -> None:
+def write_frame_files(
+    frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path, settings: MediaSettings, staging: Path
+) -> None:
     """Put the PNG of each kept frame at `staging`/`file`, as a hard link to the cache where that is possible.
 
     `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
@@ -156,7 +162,7 @@ def write_frame_files(frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
     kept = frames[frames["kept"]]
     for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
-        link_or_copy(cache_entry(cache, digests[path]) / f"{digest}.png", staging / file)
+        link_or_copy(cache_entry(cache, digests[path], settings) / f"{digest}.png", staging / file)
 
 
 def frame_id(path: str, index: int) -> str:
@@ -168,13 +174,15 @@ def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSett
     count = 0
     try:
         for frame in decode_bytes(_unchanged_bytes(path, file_sha256), limits):
-            yield _decoded_row(frame, staging)
+            rgba = cropped(frame.rgba, limits.crop, limits.crop_margin)
+            yield _decoded_row(frame, np.ascontiguousarray(rgba), staging)
             count += 1
     except MediaError as error:
         where = f"from frame {count} on" if count else ""
         problem = " ".join(filter(None, ["cannot be decoded", where])) + f": {error}"
         unknown = dict.fromkeys(("start_ms", "duration_ms", "width", "height"), 0)
-        yield {"frame_index": count, **unknown, "pixel_sha256": "", "phash": "", "thumbnail": b"", "problem": problem}
+        nothing = {"pixel_sha256": "", "phash": "", "thumbnail": b"", "preview": b""}
+        yield {"frame_index": count, **unknown, **nothing, "problem": problem}
 
 
 def _unchanged_bytes(path: Path, file_sha256: str) -> bytes:
@@ -188,12 +196,13 @@ def _unchanged_bytes(path: Path, file_sha256: str) -> bytes:
     return data
 
 
-def _decoded_row(frame: Frame, staging: Path) -> dict[str, object]:
-    """The row of one frame; writes its PNG unless it is useless or was written for an earlier frame."""
-    image = Image.fromarray(frame.rgba)
+def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, object]:
+    """The row of one frame, of which `rgba` is kept; writes its PNG unless it is useless or was written for an earlier
+    frame."""
+    image = Image.fromarray(rgba)
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
-    digest, problem = pixel_sha256(frame.rgba), useless_because(frame.rgba)
+    digest, problem = pixel_sha256(rgba), useless_because(rgba)
     file = staging / f"{digest}.png"
     if not problem and not file.exists():
         image.save(file, compress_level=1)
@@ -206,6 +215,7 @@ def _decoded_row(frame: Frame, staging: Path) -> dict[str, object]:
         "pixel_sha256": digest,
         "phash": perceptual_hash(flat),
         "thumbnail": _thumbnail(flat, image.getchannel("A")),
+        "preview": _preview(image),
         "problem": problem,
     }
 
@@ -215,6 +225,15 @@ def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     colours = np.asarray(flat.resize(side, Image.Resampling.BOX))
     return np.dstack([colours, np.asarray(alpha.resize(side, Image.Resampling.BOX))]).tobytes()
+
+
+def _preview(image: Image.Image) -> bytes:
+    """A small WebP of the frame, for sheets that show thousands of them."""
+    small = image.copy()
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80, method=2)
+    return buffer.getvalue()
 
 
 def _publish(staging: Path, entry: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from sticker_pipeline.character import FILE_NAME
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, is_text, read_header, what_is_it
+from sticker_pipeline.media.sidecars import name_captions
 from sticker_pipeline.profile import MediaSettings
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]
@@ -59,7 +60,7 @@ def scan(folder: Path, groups: Collection[str], limits: MediaSettings) -> pd.Dat
     rows = sorted((_judge(found, groups, limits) for found in _walk(folder)), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
-    return table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS})
+    return name_captions(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
 
 
 def media_files(folder: Path) -> list[Path]:

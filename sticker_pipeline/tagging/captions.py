@@ -41,13 +41,15 @@ def _weighted_item(tag: str, weight: float) -> str:
 def parse_caption(caption: str) -> list[tuple[str, float]]:
     """The (tag, weight) pairs of a caption that `format_caption` wrote."""
     items = caption.split(SEPARATOR) if caption else []
-    matches = [_WEIGHTED.fullmatch(item) for item in items]
-    if not any(matches):
+    if not any(_WEIGHTED.fullmatch(item) for item in items):
         return [(item, 1.0) for item in items]
-    return [
-        (_unescaped(match.group(1)), float(match.group(2))) if match else (_unescaped(item), 1.0)
-        for item, match in zip(items, matches, strict=True)
-    ]
+    return [parse_weighted(item) for item in items]
+
+
+def parse_weighted(item: str) -> tuple[str, float]:
+    """The (tag, weight) of one item of a weighted caption."""
+    match = _WEIGHTED.fullmatch(item)
+    return (_unescaped(match.group(1)), float(match.group(2))) if match else (_unescaped(item), 1.0)
 
 
 def _unescaped(text: str) -> str:

@@ -14,6 +14,7 @@ from sticker_pipeline.tagging.captions import format_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of
 from sticker_pipeline.tagging.implications import implied_by
 from sticker_pipeline.tagging.wd14 import spelled
+from sticker_pipeline.tagging.written import written_caption
 
 # A trait (hair, eyes, ears, marks ...) is the character's own when its pictures show it more often than not. It cannot
 # be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the pictures and more.
@@ -24,6 +25,7 @@ RATING = "rating"
 CHARACTER = "character tag of the tagger"
 BLACKLISTED = "blacklisted"
 LISTED = "inherent: listed"
+WRITTEN = "written: the picture has a caption of its own"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def curate(
     groups: Mapping[str, Group],
     trigger: str,
     curation: Curation,
+    written: Mapping[str, str] | None = None,
 ) -> Curated:
     """Captions with as few tags as possible, so that what is inherent in the character binds to its trigger.
 
@@ -56,6 +59,8 @@ def curate(
         groups: the character's groups; their learned tags follow the trigger.
         trigger: first tag of every caption.
         curation: what the person said. Underscores in its tags are read as spaces.
+        written: frame_id -> a caption that is taken as it is, with trigger and learned tags put first where it lacks
+            them; nothing else here touches it, and all of the tagger's tags of that frame are dropped.
 
     Shares and counts go by clip, the frames of one clip being nearly one picture: a tag is rare when fewer than
     `min_images` clips have it, and inherent when the mean over clips of the share of their frames that have it is at
@@ -72,8 +77,9 @@ def curate(
     _mark_implied(rows)
     _mark_inherent(rows, frames, curation)
     _mark_rare(rows, frames, curation)
+    rows.reason[rows.table["frame_id"].isin(written or {}).to_numpy()] = WRITTEN
     kept = _kept_names(rows, groups, frames, trigger, curation)
-    captions = _captions(kept, frames, groups, trigger, curation)
+    captions = _captions(kept, frames, groups, trigger, curation, written or {})
     dropped = rows.table.loc[rows.reason != "", ["frame_id", "tag"]].assign(reason=rows.reason[rows.reason != ""])
     return Curated(captions, dropped.astype({"reason": str}).reset_index(drop=True))
 
@@ -209,7 +215,12 @@ def _kept_names(
 
 
 def _captions(
-    kept: pd.DataFrame, frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, curation: Curation
+    kept: pd.DataFrame,
+    frames: pd.DataFrame,
+    groups: Mapping[str, Group],
+    trigger: str,
+    curation: Curation,
+    written: Mapping[str, str],
 ) -> pd.DataFrame:
     """Trigger, learned tags of the group, then the frame's kept tags. Weights name tags as captions do."""
     weights = {**{spelled(tag): weight for tag, weight in curation.weights.items()}, **curation.weights}
@@ -217,10 +228,12 @@ def _captions(
     counts = np.bincount(kept["frame"], minlength=len(frames))
     names = kept["name"].tolist()
     texts, sizes, start = [], [], 0
-    for group, count in zip(frames["group"], counts, strict=True):
+    for frame, group, count in zip(frames["frame_id"], frames["group"], counts, strict=True):
         tags = [*first[group], *names[start : start + count]]
-        texts.append(format_caption(tags, weights))
-        sizes.append(len(tags))
+        own = written.get(frame)
+        text, size = written_caption(own, first[group]) if own else (format_caption(tags, weights), len(tags))
+        texts.append(text)
+        sizes.append(size)
         start += count
     table = {"frame_id": frames["frame_id"].to_numpy(), "caption": texts, "n_tags": np.array(sizes, dtype=np.int64)}
     return pd.DataFrame(table).astype({"frame_id": str, "caption": str})

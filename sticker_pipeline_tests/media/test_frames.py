@@ -85,7 +85,7 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     inventory = scan(folder, GROUPS, LIMITS)
     cache, staging = tmp_path / "cache", tmp_path / "staging"
     table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), LIMITS)
-    write_frame_files(table, inventory, cache, staging)
+    write_frame_files(table, inventory, cache, LIMITS, staging)
     kept = table[table["kept"]]
     assert sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*.png")) == sorted(kept["file"])
     for row in kept.itertuples():
@@ -189,11 +189,11 @@ def test_a_half_written_entry_is_not_used(folder, tmp_path, monkeypatch):
     picture().save(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     cache = tmp_path / "cache"
-    cache_entry(cache, digest).mkdir(parents=True)
-    (cache_entry(cache, digest) / "half.png").write_bytes(b"half")
+    cache_entry(cache, digest, LIMITS).mkdir(parents=True)
+    (cache_entry(cache, digest, LIMITS) / "half.png").write_bytes(b"half")
     table = decode_to_cache(path, digest, cache, LIMITS)
     assert table["problem"].tolist() == [""]
-    files = {file.name for file in cache_entry(cache, digest).iterdir()}
+    files = {file.name for file in cache_entry(cache, digest, LIMITS).iterdir()}
     assert files == {"frames.parquet", table["pixel_sha256"][0] + ".png"}
 
 
@@ -215,7 +215,7 @@ def test_a_file_that_breaks_in_the_middle_keeps_its_frames_and_tells_its_fault(f
     fault = table.iloc[2]
     assert fault["reason"].startswith("cannot be decoded from frame 2 on: the pixels of frame 2 are damaged")
     assert (fault["frame_index"], fault["pixel_sha256"], fault["file"]) == (2, "", "")
-    write_frame_files(table, scan(folder, GROUPS, LIMITS), tmp_path / "cache", tmp_path / "staging")
+    write_frame_files(table, scan(folder, GROUPS, LIMITS), tmp_path / "cache", LIMITS, tmp_path / "staging")
     assert len(list((tmp_path / "staging/files").iterdir())) == 2
 
 

@@ -1,0 +1,113 @@
+"""Contact sheets of a character's frames: every kept one, every dropped one with why, and near duplicates in pairs.
+
+They are made of the small previews that decoding keeps, so that thousands of frames take seconds.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.media.frames import PREVIEW_SIDE
+from sticker_pipeline.pictures import contact_sheet
+
+PAGE_CELLS = 240
+COLUMNS = 12
+NEARLY = "nearly the same picture"
+NAME_LETTERS = 14  # that fit below a preview
+
+Place = tuple[str, int]  # path and number of a frame
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a sheet shows: pictures, and what stands below each."""
+
+    previews: Sequence[bytes]
+    captions: Sequence[str]
+
+    def spread(self, most: int, each: int = 1) -> "Cells":
+        """At most `most` cells, in runs of `each`, evenly spread over all."""
+        runs = np.arange(len(self.previews)).reshape(-1, each)
+        chosen = runs[:: max(1, -(-len(runs) // (most // each)))].ravel().tolist()
+        return Cells([self.previews[cell] for cell in chosen], [self.captions[cell] for cell in chosen])
+
+
+def kept_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
+    """Every kept frame with its file's name and number, in the order of `frames`. `decoded` as for frame_table."""
+    kept = frames[frames["kept"]]
+    previews = _previews(decoded)
+    places = list(zip(kept["path"], kept["frame_index"], strict=True))
+    return Cells([previews[place] for place in places], [_name(*place) for place in places])
+
+
+def dropped_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
+    """Every dropped frame with its name and why."""
+    dropped = frames[~frames["kept"]]
+    previews = _previews(decoded)
+    places = list(zip(dropped["path"], dropped["frame_index"], strict=True))
+    place_of = _places(frames)
+    captions = [
+        f"{_name(*place)}\n{_why(reason, place_of.get(keeper))}"
+        for place, reason, keeper in zip(places, dropped["reason"], dropped["duplicate_of"], strict=True)
+    ]
+    return Cells([previews[place] for place in places], captions)
+
+
+def near_duplicate_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
+    """Two cells for each frame that was merged as nearly the same: the frame, and the one that stands for it."""
+    merged = frames[frames["reason"].str.startswith(NEARLY)]
+    place_of = _places(frames)
+    previews = _previews(decoded)
+    places = [
+        place_of[frame] for pair in zip(merged["frame_id"], merged["duplicate_of"], strict=True) for frame in pair
+    ]
+    captions = [f"{'= ' if number % 2 else ''}{_name(*place)}" for number, place in enumerate(places)]
+    return Cells([previews[place] for place in places], captions)
+
+
+def sheet(cells: Cells, lines: int = 1) -> Image.Image:
+    """One picture of all `cells`, with at most `lines` lines of text below each."""
+    images = [_picture(preview) for preview in cells.previews]
+    return contact_sheet(images, cells.captions, cell=PREVIEW_SIDE, columns=COLUMNS, lines=lines)
+
+
+def pages(cells: Cells, lines: int = 1) -> Iterator[Image.Image]:
+    """Sheets of at most PAGE_CELLS cells each, which together show all."""
+    for start in range(0, len(cells.previews), PAGE_CELLS):
+        part = slice(start, start + PAGE_CELLS)
+        yield sheet(Cells(cells.previews[part], cells.captions[part]), lines)
+
+
+def _previews(decoded: Mapping[str, pd.DataFrame]) -> dict[Place, bytes]:
+    return {
+        (path, number): preview
+        for path, table in decoded.items()
+        for number, preview in zip(table["frame_index"], table["preview"], strict=True)
+    }
+
+
+def _places(frames: pd.DataFrame) -> dict[str, Place]:
+    places = zip(frames["path"], frames["frame_index"], strict=True)
+    return dict(zip(frames["frame_id"], places, strict=True))
+
+
+def _name(path: str, number: int) -> str:
+    """The file's name, cut where it is long, and the number of a frame that is not the first, in NAME_LETTERS."""
+    name, suffix = path.rpartition("/")[2], f" {number}" if number else ""
+    room = NAME_LETTERS - len(suffix)
+    return (name if len(name) <= room else f"{name[: room - 2]}..") + suffix
+
+
+def _why(reason: str, keeper: Place | None) -> str:
+    if keeper is None:
+        return reason
+    return f"{'nearly ' if reason.startswith(NEARLY) else ''}the same as {_name(*keeper)}"
+
+
+def _picture(preview: bytes) -> Image.Image:
+    """The preview; a transparent dot for a frame that could not be decoded."""
+    return Image.open(io.BytesIO(preview)) if preview else Image.new("RGBA", (1, 1))

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from sticker_pipeline.media.frames import decode_all, frame_table
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.sheets import (
+    PAGE_CELLS,
+    Cells,
+    dropped_cells,
+    kept_cells,
+    near_duplicate_cells,
+    pages,
+    sheet,
+)
+from sticker_pipeline.profile import MediaSettings
+
+
+def face(path: Path, colour: str) -> None:
+    image = Image.new("RGB", (48, 48), "white")
+    ImageDraw.Draw(image).ellipse((8, 4, 39, 39), fill=colour, outline="black")
+    image.save(path)
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    folder = tmp_path / "stickers"
+    folder.mkdir()
+    face(folder / "a.png", "red")
+    face(folder / "b.png", "#fa0000")
+    face(folder / "c.png", "blue")
+    Image.new("RGB", (40, 40), "green").save(folder / "flat.png")
+    settings = MediaSettings()
+    inventory = scan(tmp_path, ["stickers"], settings)
+    decoded = dict(decode_all(tmp_path, inventory, tmp_path / "cache", settings))
+    return frame_table(inventory, decoded, settings), decoded
+
+
+def test_every_frame_is_on_one_sheet_and_near_duplicates_stand_beside_their_keeper(made) -> None:
+    frames, decoded = made
+    assert list(kept_cells(frames, decoded).captions) == ["a.png", "c.png"]
+    assert list(dropped_cells(frames, decoded).captions) == [
+        "b.png\nnearly the same as a.png",
+        "flat.png\nblank: one single colour",
+    ]
+    pairs = near_duplicate_cells(frames, decoded)
+    assert list(pairs.captions) == ["b.png", "= a.png"]
+    assert pairs.previews[1] == kept_cells(frames, decoded).previews[0]
+
+
+def test_a_sheet_shows_the_frame_itself(made) -> None:
+    cells = kept_cells(*made)
+    picture = sheet(cells)
+    assert picture.getpixel((2 + 42, 2 + 42))[0] > 200 > 100 > picture.getpixel((2 + 42, 2 + 42))[2]
+    assert picture.getpixel((88 + 2 + 42, 2 + 42))[2] > 200
+
+
+def test_pages_show_all_cells_and_a_spread_some_of_them() -> None:
+    cells = Cells([b""] * (2 * PAGE_CELLS + 1), [str(number) for number in range(2 * PAGE_CELLS + 1)])
+    assert len(list(pages(cells))) == 3
+    pairs = Cells([b""] * 100, [str(number) for number in range(100)]).spread(12, each=2)
+    assert len(pairs.captions) <= 12
+    assert all(
+        int(second) == int(first) + 1 for first, second in zip(pairs.captions[::2], pairs.captions[1::2], strict=True)
+    )
