@@ -89,6 +89,48 @@ def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int =
     return _rendered(figure)
 
 
+def paired_bars(
+    values: Mapping[str, tuple[float, float]], *, title: str, unit: str, names: tuple[str, str], most: int = 32
+) -> Image.Image:
+    """Two horizontal bars for each of the first `most` of `values`, one over the other; `names` says what they are."""
+    shown = list(values)[:most]
+    figure, axes = _figure(6.4, 1.0 + 0.26 * max(1, len(shown)))
+    for side, colour, offset in ((0, "#c9c5f5", -0.2), (1, "#5a4fe0", 0.2)):
+        places = [row + offset for row in range(len(shown))]
+        axes.barh(places, [values[name][side] for name in shown], 0.4, color=colour, label=names[side])
+    axes.set_yticks(range(len(shown)), [_plain(name[:32]) for name in shown])
+    axes.set_ylim(max(1, len(shown)) - 0.4, -0.6)
+    left_out = f" (first {most} of {len(values)})" if len(values) > most else ""
+    axes.set_title(_plain(title + left_out), fontsize=10)
+    axes.set_xlabel(unit, fontsize=9)
+    axes.legend(fontsize=8, loc="lower right")
+    return _rendered(figure)
+
+
+def count_histogram(counts: Mapping[str, Sequence[int]], *, title: str, x: str, y: str) -> Image.Image:
+    """How often each whole number occurs in each of the named sequences, as steps over one another."""
+    figure, axes = _figure(6.4, 2.8)
+    highest = max((max(values, default=0) for values in counts.values()), default=0)
+    for (name, values), colour in zip(counts.items(), ("#c9c5f5", "#5a4fe0"), strict=False):
+        mean = f"{name}: {sum(values) / max(1, len(values)):.1f} on average"
+        axes.hist(values, bins=np.arange(highest + 2) - 0.5, label=_plain(mean), color=colour, alpha=0.75)
+    axes.set_title(_plain(title), fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.legend(fontsize=8)
+    return _rendered(figure)
+
+
+def word_cloud(counts: Mapping[str, int]) -> Image.Image:
+    """The keys of `counts`, each as large as it is frequent; equal counts give equal pictures."""
+    from wordcloud import WordCloud
+
+    if not counts:
+        return Image.new("RGB", (640, 320), "white")
+    cloud = WordCloud(width=640, height=320, background_color="white", colormap="viridis", random_state=0)
+    return cloud.generate_from_frequencies(dict(counts)).to_image()
+
+
 def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, x: str, y: str) -> Image.Image:
     """Curves `name: (x values [n], y values [n])` in one picture."""
     figure, axes = _figure(6.4, 2.8)

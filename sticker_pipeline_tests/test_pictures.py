@@ -10,10 +10,13 @@ from sticker_pipeline.pictures import (
     MAX_EMBEDDED_SIDE,
     bar_chart,
     contact_sheet,
+    count_histogram,
     embedded_markdown,
     interval_chart,
     labelled_grid,
     line_chart,
+    paired_bars,
+    word_cloud,
 )
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -143,3 +146,32 @@ def test_embedding_flattens_over_white_and_leaves_the_picture_alone() -> None:
     picture = square((255, 0, 0, 0))
     assert decoded(embedded_markdown(picture, "x")).convert("RGB").getpixel((50, 50)) == WHITE
     assert picture.mode == "RGBA"
+
+
+def _pixels(image: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int((np.asarray(image) == colour).all(axis=2).sum())
+
+
+def test_paired_bars_are_as_long_as_their_numbers() -> None:
+    pale, dark = (0xC9, 0xC5, 0xF5), (0x5A, 0x4F, 0xE0)
+
+    def lengths(pairs: dict[str, tuple[float, float]]) -> tuple[int, int]:
+        image = paired_bars(pairs, title="t", unit="u", names=("before", "after"))
+        array = np.asarray(image)
+        return tuple(int((array == colour).all(axis=2).sum(axis=1).max()) for colour in (pale, dark))
+
+    before, after = lengths({"smile": (8, 2), "x": (1, 1)})
+    assert before == pytest.approx(4 * after, rel=0.05)
+    assert paired_bars({}, title="t", unit="u", names=("a", "b")).mode == "RGB"
+
+
+def test_a_histogram_states_the_means_and_takes_no_data() -> None:
+    full = count_histogram({"before": [1, 2, 2], "after": [1]}, title="t", x="tags", y="images")
+    assert (np.asarray(full) != np.asarray(count_histogram({"before": [], "after": []}, title="t", x="x", y="y"))).any()
+
+
+def test_the_word_cloud_shows_what_is_frequent_larger_and_is_the_same_every_time() -> None:
+    alone = word_cloud({"smile": 9})
+    assert _pixels(alone, WHITE) < 640 * 320
+    assert (np.asarray(alone) == np.asarray(word_cloud({"smile": 9}))).all()
+    assert _pixels(word_cloud({}), WHITE) == 640 * 320

@@ -47,6 +47,12 @@ class TerminalHandler(logging.Handler):
                 summary = event.materialization.metadata.get(SUMMARY)
                 seconds = time.monotonic() - self.started.get(str(event.step_key), time.monotonic())
                 self.console.print(f"      {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
+            case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluation = event.asset_check_evaluation_data
+                if not evaluation.passed:
+                    colour = "red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow"
+                    self.console.print(f"      [{colour}]{evaluation.check_name}:[/] ", end="")
+                    self.console.print(evaluation.description, markup=False)
             case dg.DagsterEventType.STEP_FAILURE:
                 self.console.print(f"    [red]{event.step_key} failed:[/]")
                 self.console.print(f"      {innermost_message(event)}", markup=False)

@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import dagster as dg
 import pandas as pd
+from PIL import Image
 
+from sticker_pipeline.character import Character
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, making, picture, table
 from sticker_pipeline.defs.media import CAPTIONS
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.pictures import bar_chart
+from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
 from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import curate
@@ -85,8 +87,12 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         curated = curate(tags, frames, character.groups, character.trigger, settings, written)
         write_table(curated.captions, work.staging)
         write_table(curated.dropped, work.staging, "dropped.parquet")
+        dropped = summary.dropped_tags(curated.dropped)
+        dropped.to_csv(work.staging / "dropped_tags.csv", index=False)
+        pictures = _pictures(tags, curated.captions, character)
+        for name, image in pictures.items():
+            image.save(work.staging / f"{name}.png")
         before, after = summary.mean_tags(tags, curated.captions)
-        counts = summary.caption_tag_counts(curated.captions)
         return work.publish(
             {
                 SUMMARY: f"{before:.1f} tags per image became {after:.1f}",
@@ -94,15 +100,33 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "tags_after": after,
                 "written_captions": len(written),
                 "captions": table(summary.caption_sample(curated.captions)),
-                "after": picture(bar_chart(counts, title="after curation", unit="captions"), "tags after"),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
-                "dropped_tags": table(summary.dropped_tags(curated.dropped)),
-                "before": picture(
-                    bar_chart(summary.tag_counts(tags), title="before curation", unit="frames"), "tags before"
-                ),
+                "dropped_tags": table(dropped),
+                **{name: picture(image, name.replace("_", " ")) for name, image in pictures.items()},
                 **described(curated.captions),
-            }
+            },
+            content=lambda name: name.endswith(".parquet"),
         )
+
+
+def _pictures(tags: pd.DataFrame, captions: pd.DataFrame, character: Character) -> dict[str, Image.Image]:
+    """Pictures of the tags, by name. What every caption begins with is left out of the cloud: it would be all of it."""
+    counts = summary.caption_tag_counts(captions)
+    taught = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
+    before, after = summary.tags_per_image(tags, captions)
+    return {
+        "word_cloud": word_cloud({tag: count for tag, count in counts.items() if tag not in taught}),
+        "tags_before_and_after": paired_bars(
+            summary.before_and_after(tags, captions),
+            title="tags before and after curation",
+            unit="frames",
+            names=("the tagger found it on", "captions that have it"),
+        ),
+        # For comparison: recipes have about 8 tags per image for a style LoRA, 30 for a character LoRA; here, few.
+        "tags_per_image": count_histogram(
+            {"before": before, "after": after}, title="tags per image", x="tags", y="images"
+        ),
+    }
 
 
 def _progress(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:

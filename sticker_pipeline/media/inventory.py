@@ -17,6 +17,7 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, is_text, read_header, what_is_it
 from sticker_pipeline.media.sidecars import name_captions
 from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]
 NOT_MEDIA = (FILE_NAME, "rivals")  # at the top of the folder: not the inventory's business
@@ -61,6 +62,17 @@ def scan(folder: Path, groups: Collection[str], limits: MediaSettings) -> pd.Dat
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
     return name_captions(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
+
+
+def rejected_files(inventory: pd.DataFrame) -> Verdict:
+    """Whether every file that was meant as a picture is taken whole. `inventory` as from `scan`."""
+    refused = inventory[inventory["status"] == "rejected"]
+    partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
+    evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
+    if evidence.empty:
+        return Verdict(True, "every file is taken whole or passed over for a reason.", evidence)
+    summary = f"{len(refused)} files are refused, {len(partly)} taken in part: mend, convert or remove them."
+    return Verdict(False, summary, evidence)
 
 
 def media_files(folder: Path) -> list[Path]:

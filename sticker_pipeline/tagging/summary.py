@@ -21,6 +21,19 @@ def caption_tag_counts(captions: pd.DataFrame) -> dict[str, int]:
     return _ranked(Counter(tag for caption in captions["caption"] for tag, _ in parse_caption(caption)))
 
 
+def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Tag -> (frames the tagger found it on, captions that have it), the most frequent of both first, then by name."""
+    before, after = tag_counts(tags), caption_tag_counts(captions)
+    pairs = {tag: (before.get(tag, 0), after.get(tag, 0)) for tag in {*before, *after}}
+    return dict(sorted(pairs.items(), key=lambda entry: (-max(entry[1]), entry[0])))
+
+
+def tags_per_image(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """The number of general tags of each captioned frame before curation, and of all tags of its caption after it."""
+    counts = tags[tags["category"] == "general"].groupby("frame_id").size()
+    return [int(counts.get(frame, 0)) for frame in captions["frame_id"]], captions["n_tags"].tolist()
+
+
 def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]:
     """Tags per frame before (general tags of the tagger) and after curation (with trigger); NaN without frames."""
     if captions.empty:
@@ -44,10 +57,10 @@ def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["rows", "reason"], ascending=[False, True], ignore_index=True)
 
 
-def dropped_tags(dropped: pd.DataFrame, most: int = 20) -> pd.DataFrame:
-    """Columns tag, reason, frames: the `most` frequent dropped tags, each with each of its reasons."""
+def dropped_tags(dropped: pd.DataFrame) -> pd.DataFrame:
+    """Columns tag, reason, frames: every dropped tag with each of its reasons, the most frequent first."""
     counts = dropped.groupby(["tag", "reason"]).size().rename("frames").reset_index()
-    return counts.sort_values(["frames", "tag", "reason"], ascending=[False, True, True], ignore_index=True)[:most]
+    return counts.sort_values(["frames", "tag", "reason"], ascending=[False, True, True], ignore_index=True)
 
 
 def caption_sample(captions: pd.DataFrame, most: int = 8) -> pd.DataFrame:

@@ -36,8 +36,22 @@ def test_drop_reasons() -> None:
 
 
 def test_dropped_tags() -> None:
-    table = summary.dropped_tags(DROPPED, most=1)
-    assert table.to_dict("records") == [{"tag": "smile", "reason": "rare: on 1 of at least 2 images", "frames": 2}]
+    assert summary.dropped_tags(DROPPED).values.tolist() == [
+        ["smile", "rare: on 1 of at least 2 images", 2],
+        ["cup", "rare: on 2 of at least 3 images", 1],
+        ["general", "rating", 1],
+    ]
+
+
+def test_before_and_after() -> None:
+    assert list(summary.before_and_after(TAGS, CAPTIONS).items()) == [
+        ("smile", (2, 0)),
+        ("t", (0, 2)),
+        ("cup", (1, 0)),
+        ("star (symbol)", (0, 1)),
+    ]
+    assert summary.tags_per_image(TAGS, CAPTIONS) == ([1, 2], [1, 2])
+    assert summary.tags_per_image(TAGS[:0], CAPTIONS) == ([0, 0], [1, 2])
 
 
 def test_caption_sample_is_spread_over_the_table() -> None:

@@ -1,0 +1,158 @@
+"""Checks of a character's dataset, with their evidence: one step for each asset, so that they cost little, and any of
+them can be run alone in the UI. What is checked, and against which bounds, stands in the stages."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import embed, open_embedder
+from sticker_pipeline.benchmark.strangers import looked_at, same_character
+from sticker_pipeline.character import Character, CharacterError
+from sticker_pipeline.defs.making import characters_with, picture, table
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.media.inventory import rejected_files
+from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.sampling import balance
+from sticker_pipeline.storage import Artifact
+from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags
+from sticker_pipeline.tagging.length import token_counter
+from sticker_pipeline.tagging.wd14 import load_labels
+from sticker_pipeline.verdict import Verdict
+
+STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
+
+
+def _spec(asset: str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=CHARACTERS)
+
+
+@dataclass(frozen=True)
+class Checking:
+    """One character whose artifacts are looked at."""
+
+    workspace: Workspace
+    character: Character
+    profile: Profile
+
+    def read(self, asset: str) -> Artifact:
+        return self.workspace.store.read(self.character.name, asset)
+
+
+def _checking(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Checking:
+    character = workspace.character(context.op_execution_context.partition_key)
+    return Checking(workspace, character, workspace.profile(character))
+
+
+def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """A failed check is a warning; only where training would be pointless it is an error, which stops what follows."""
+    severity = dg.AssetCheckSeverity.ERROR if verdict.pointless else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        asset_key=dg.AssetKey(asset),
+        check_name=name,
+        severity=severity,
+        description=verdict.summary,
+        metadata={"evidence": table(verdict.evidence), **(extra or {})},
+    )
+
+
+@dg.multi_asset_check(specs=[_spec("raw_media", "rejected_files", "No file that was meant as a picture is refused.")])
+def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    inventory = _checking(context, workspace).read("raw_media").table()
+    yield _result("raw_media", "rejected_files", rejected_files(inventory))
+
+
+@dg.multi_asset_check(
+    specs=[
+        _spec("frames", "different_enough", "The clips do not all show nearly the same drawing."),
+        _spec("frames", "same_character", "No frame looks like somebody else, in the eyes of the profile's CLIP."),
+    ],
+    pool="gpu",
+)
+def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    checking = _checking(context, workspace)
+    artifact = checking.read("frames")
+    frames = artifact.table()
+    yield _result("frames", "different_enough", balance.different_enough(frames))
+    profile = checking.profile
+    embedder = open_embedder(
+        profile.clip,
+        resolution=profile.resolution,
+        background=profile.background,
+        cache=workspace.store.cache("embeddings"),
+    )
+    seen = looked_at(frames)
+    verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
+    yield _result(
+        "frames", "same_character", verdict, {"strangest": picture(_strangest(verdict, artifact), "strangest")}
+    )
+
+
+@dg.multi_asset_check(
+    specs=[_spec("frame_weights", "balanced", "Every group, and every clip, has a fair part of the draws.")]
+)
+def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    weights = _checking(context, workspace).read("frame_weights").table()
+    yield _result("frame_weights", "balanced", balance.balanced(weights))
+
+
+@dg.multi_asset_check(
+    specs=[
+        _spec("curated_tags", "trigger_clash", "The trigger means nothing yet to the tagger or to the text encoder."),
+        _spec("curated_tags", "universal_tags", "No tag is on nearly all images of several characters."),
+        _spec("curated_tags", "caption_length", "The text encoder reads every caption to its end."),
+    ]
+)
+def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    checking = _checking(context, workspace)
+    captions = checking.read("curated_tags").table()
+    tokenizer = checking.profile.base / "tokenizer"
+    clash = trigger_clash(checking.character.trigger, load_labels(checking.profile.tagger), known_words(tokenizer))
+    yield _result("curated_tags", "trigger_clash", clash)
+    yield _result("curated_tags", "universal_tags", _universal_tags(workspace, checking.profile.name))
+    counter = token_counter(tokenizer)
+    yield _result("curated_tags", "caption_length", caption_length(captions, counter.count, counter.most))
+
+
+@dg.multi_asset_check(
+    specs=[_spec("training_set", "enough_images", "There is enough to learn a character from.", blocking=True)]
+)
+def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    checking = _checking(context, workspace)
+    rows = checking.read("training_set").table()
+    trained = rows.loc[rows["split"] == "train", "frame_id"]
+    lineage = checking.read("frames").table().set_index("frame_id").loc[trained, ["group", "clip_id"]]
+    yield _result("training_set", "enough_images", balance.enough_images(lineage.reset_index()))
+
+
+def _universal_tags(workspace: Workspace, profile: str) -> Verdict:
+    """Over all characters of the same profile that have captions; one whose character.yaml is broken is left out."""
+    captions: dict[str, pd.DataFrame] = {}
+    clips: dict[str, pd.Series] = {}
+    taught: dict[str, set[str]] = {}
+    for name in characters_with(workspace, "curated_tags"):
+        try:
+            character = workspace.character(name)
+        except CharacterError:
+            continue
+        if workspace.profile(character).name != profile:
+            continue
+        captions[name] = workspace.store.read(name, "curated_tags").table()
+        clips[name] = workspace.store.read(name, "frames").table().set_index("frame_id")["clip_id"]
+        taught[name] = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
+    return universal_tags(captions, clips, taught)
+
+
+def _strangest(verdict: Verdict, frames: Artifact) -> Image.Image:
+    files = frames.table().set_index("frame_id")["file"]
+    rows = verdict.evidence[:STRANGEST]
+    captions = [
+        f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
+    ]
+    return contact_sheet([Image.open(frames.folder / files[frame]) for frame in rows["frame_id"]], captions)

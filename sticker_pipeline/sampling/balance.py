@@ -1,0 +1,80 @@
+"""Whether a character's pictures are enough, different enough, and evenly enough drawn. Bounds and their reasons stand
+here; how weights are made stands in weights.py."""
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.sampling.weights import clip_shares, clip_similarity, effective_images, group_shares
+from sticker_pipeline.verdict import Verdict
+
+# A holdout needs three clips in a group (dataset/manifest.py); with fewer in all, nothing could even be measured.
+TOO_FEW = 3
+# People advise 10 to 20 pictures at least for a character; the demo characters learn well from some 25.
+FEW = 10
+# Kish's effective number of clips by perceptual hash. Real sets of stickers, all of one head on an empty background,
+# get 3.3 to 9.5; ten variants of one drawing get 1.0 to 1.3.
+FEW_DIFFERENT = 2.0
+# One group so much heavier than another that the other is hardly seen: with ten draws per clip, once in ten pictures.
+HEAVIER = 10.0
+# One clip of many that is every fourth picture.
+HEAVY_CLIP, MANY_CLIPS = 0.25, 8
+
+
+def enough_images(trained: pd.DataFrame) -> Verdict:
+    """Whether there is something to train on. `trained`: frame_id, group, clip_id of the frames in training."""
+    table = trained.groupby("group", sort=True).agg(clips=("clip_id", "nunique"), frames=("frame_id", "size"))
+    clips = trained["clip_id"].nunique()
+    summary = f"{clips} clips and stills to train on"
+    if clips < TOO_FEW:
+        summary += f": too few to learn a character from, or to measure it. Add pictures until there are {FEW} or more."
+    elif clips < FEW:
+        summary += f": expect poses and clothes to be copied; {FEW} or more are advised."
+    return Verdict(clips >= FEW, summary, table.reset_index(), pointless=clips < TOO_FEW)
+
+
+def different_enough(frames: pd.DataFrame) -> Verdict:
+    """Whether the clips show more than one drawing again and again, which trains a LoRA that can draw nothing else.
+
+    Kish's effective number n / (1 + (n − 1)·ρ) of n clips, each by its first kept frame, with ρ the mean likeness of
+    all pairs by perceptual hash (see weights.clip_similarity).
+    """
+    first = frames[frames["kept"].astype(bool)].drop_duplicates("clip_id")
+    count = len(first)
+    likeness = clip_similarity(first.assign(clip_id="all")).get("all", 1.0)
+    effective = count / (1 + (count - 1) * likeness) if count else 0.0
+    passed = effective >= FEW_DIFFERENT or count < TOO_FEW
+    summary = f"{count} clips are as different as {effective:.1f} unrelated pictures"
+    if not passed:
+        summary += ": they show nearly one drawing. Add other poses, framings and backgrounds."
+    return Verdict(passed, summary, _closest_pairs(first))
+
+
+def balanced(weights: pd.DataFrame) -> Verdict:
+    """Whether every group, and every clip, has a fair part of the draws. `weights` is the table of frame_weights."""
+    groups, clips = group_shares(weights), clip_shares(weights)
+    faults = []
+    light, heavy = groups.iloc[groups["share"].argmin()], groups.iloc[groups["share"].argmax()]
+    if heavy["share"] > HEAVIER * light["share"]:
+        ratio = heavy["share"] / light["share"]
+        faults.append(f"group {heavy['group']} is drawn {ratio:.0f} times as often as {light['group']}")
+    top = clips.iloc[clips["share"].argmax()]
+    if len(clips) >= MANY_CLIPS and top["share"] > HEAVY_CLIP:
+        faults.append(f"{top['clip_id']} alone is {top['share']:.0%} of the draws")
+    effective = effective_images(weights["probability"].to_numpy())
+    advice = (
+        "; ".join(faults) + ": change `share` in character.yaml, or the mode" if faults else "no group is left behind"
+    )
+    return Verdict(not faults, f"{len(weights)} frames count as {effective:.1f} equal images; {advice}.", groups)
+
+
+def _closest_pairs(first: pd.DataFrame, most: int = 20) -> pd.DataFrame:
+    """The pairs of clips that look most alike: one, other, differing_bits (of 64), the nearest first."""
+    hashes = np.array([int(value, 16) for value in first["phash"]], dtype=np.uint64)
+    clips = first["clip_id"].to_numpy()
+    nearest = []
+    for row in range(len(hashes) - 1):
+        bits = np.bitwise_count(hashes[row + 1 :] ^ hashes[row])
+        other = int(bits.argmin())
+        nearest.append((clips[row], clips[row + 1 + other], int(bits[other])))
+    table = pd.DataFrame(nearest, columns=["one", "other", "differing_bits"])
+    return table.sort_values(["differing_bits", "one"], ignore_index=True)[:most]

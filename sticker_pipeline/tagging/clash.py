@@ -1,0 +1,112 @@
+"""Whether what a caption says to the model is what was meant: triggers that mean something already, tags that every
+character has, captions longer than the text encoder reads."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sticker_pipeline.tagging.captions import parse_caption
+from sticker_pipeline.tagging.wd14 import Label, spelled
+from sticker_pipeline.verdict import Verdict, listed
+
+WORD_END = "</w>"  # how CLIP's tokenizer marks a token that ends a word
+MIN_LETTERS = 3  # shorter parts, such as a prefix `hsr`, name nothing by themselves
+# On nearly every image, of at least two characters and half of all: words that no single character owns.
+UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
+
+
+def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
+    """Whether `trigger`, or a part of it, says something to the models already. Such a word brings its old meaning into
+    every picture, and loses it (docs/experiments.md, a).
+
+    `labels` are the tagger's; `words` what the text encoder reads as one token (see known_words). Parts are what lies
+    between spaces, `_`, `-` and digits, of MIN_LETTERS letters or more.
+    """
+    parts = [part for part in re.split(r"[\s_\-\d]+", trigger.lower()) if len(part) >= MIN_LETTERS]
+    names = {label.name.lower(): label.category for label in labels}
+    rows = []
+    for part in dict.fromkeys([trigger.lower(), spelled(trigger.lower()), *parts]):
+        if part in names:
+            rows.append((part, f"a {names[part]} tag of the tagger"))
+        elif part in words:
+            rows.append((part, "one word to the text encoder"))
+    evidence = pd.DataFrame(rows, columns=["part", "known_as"])
+    if not rows:
+        return Verdict(True, f"neither {trigger!r} nor its parts mean anything to the models yet.", evidence)
+    found = ", ".join(f"{part!r} is {known}" for part, known in rows)
+    return Verdict(False, f"trigger {trigger!r}: {found}. Choose a made-up word, or part it otherwise.", evidence)
+
+
+def known_words(tokenizer: Path) -> frozenset[str]:
+    """The words of MIN_LETTERS letters or more that a CLIP tokenizer has one token for, which are the words that were
+    frequent where it was made. `tokenizer` is a folder with vocab.json. Raises ValueError, naming the file, without it.
+    """
+    path = tokenizer / "vocab.json"
+    try:
+        vocabulary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): a CLIP tokenizer has its tokens there.") from error
+    whole = (token.removesuffix(WORD_END) for token in vocabulary if token.endswith(WORD_END))
+    return frozenset(word for word in whole if len(word) >= MIN_LETTERS and word.isalpha())
+
+
+def universal_tags(
+    captions: Mapping[str, pd.DataFrame], clips: Mapping[str, pd.Series], taught: Mapping[str, Collection[str]]
+) -> Verdict:
+    """Tags that nearly all images of several characters have: a LoRA of several characters ties them to each of these,
+    and so the characters to one another.
+
+    By character: `captions` has frame_id and caption, `clips` the clip_id by frame_id, `taught` the trigger and learned
+    tags, which do not count. A tag's share is the mean over clips of the share of their frames.
+    """
+    shares = {name: _shares(captions[name], clips[name], taught[name]) for name in captions}
+    table = pd.DataFrame(shares).fillna(0.0)
+    having = (table >= UNIVERSAL_SHARE).sum(axis=1)
+    found = table[(having >= UNIVERSAL_CHARACTERS) & (2 * having >= len(shares))]
+    evidence = found.sort_index().rename_axis("tag").reset_index()
+    if evidence.empty:
+        return Verdict(True, f"no tag is on nearly all images of several of the {len(shares)} characters.", evidence)
+    tags = listed(evidence["tag"])
+    summary = (
+        f"on nearly all images of several of the {len(shares)} characters: {tags}. In a LoRA of all of them, these "
+    )
+    return Verdict(False, summary + "words would blend the characters: blacklist them before you train one.", evidence)
+
+
+def caption_length(
+    captions: pd.DataFrame, count_tokens: Callable[[Sequence[str]], Sequence[int]], most: int
+) -> Verdict:
+    """Whether the text encoder reads every caption to its end. `captions` has frame_id and caption; `most` is how many
+    tokens it reads (75 for CLIP, without the two that mark beginning and end)."""
+    distinct = captions["caption"].drop_duplicates()
+    counts = dict(zip(distinct, count_tokens(distinct.tolist()), strict=True))
+    table = captions.assign(tokens=captions["caption"].map(counts))
+    longest = int(table["tokens"].max()) if len(table) else 0
+    over = table.loc[table["tokens"] > most, ["frame_id", "tokens", "caption"]]
+    evidence = over.sort_values(["tokens", "frame_id"], ascending=[False, True], ignore_index=True)
+    if over.empty:
+        return Verdict(True, f"the longest caption has {longest} of {most} tokens.", evidence)
+    summary = (
+        f"{len(over)} of {len(table)} captions are longer than the {most} tokens that are read (up to {longest}): "
+    )
+    return Verdict(
+        False, summary + "what stands behind is lost. Blacklist tags, or shorten written captions.", evidence
+    )
+
+
+def _shares(captions: pd.DataFrame, clips: pd.Series, taught: Collection[str]) -> pd.Series:
+    """The share of a character's images, counted by clip, of each tag but `taught`: float64 by tag, 0 to 1."""
+    rows = pd.DataFrame(
+        [
+            (frame, tag)
+            for frame, caption in zip(captions["frame_id"], captions["caption"], strict=True)
+            for tag in {tag for tag, _ in parse_caption(caption)} - set(taught)
+        ],
+        columns=["frame_id", "tag"],
+    )
+    clip = captions["frame_id"].map(clips)
+    each = dict(zip(captions["frame_id"], 1.0 / clip.map(clip.value_counts()) / max(1, clip.nunique()), strict=True))
+    return rows["frame_id"].map(each).groupby(rows["tag"]).sum()

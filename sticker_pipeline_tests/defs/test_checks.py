@@ -1,0 +1,147 @@
+"""The checks of the dataset: each says what it found, and only what makes training pointless stops it."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from sticker_pipeline_tests.defs.conftest import DEMO, Bench
+from sticker_pipeline_tests.test_definitions import LINE
+
+DATASET = LINE[: LINE.index("training_set") + 1]
+CHECKS = {
+    "rejected_files": "raw_media",
+    "different_enough": "frames",
+    "same_character": "frames",
+    "balanced": "frame_weights",
+    "trigger_clash": "curated_tags",
+    "universal_tags": "curated_tags",
+    "caption_length": "curated_tags",
+    "enough_images": "training_set",
+}
+
+
+def materialize(bench: Bench, name: str, assets: list[str]) -> dg.ExecuteInProcessResult:
+    bench.instance.add_dynamic_partitions("characters", [name])
+    return bench.definitions.resolve_job_def("character_line").execute_in_process(
+        instance=bench.instance,
+        partition_key=name,
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
+        raise_on_error=False,
+    )
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+
+
+def art(folder: Path) -> list[Path]:
+    """The pictures of the group art; not their captions."""
+    return sorted(path for path in (folder / "art").iterdir() if path.suffix != ".txt")
+
+
+@pytest.fixture(scope="module")
+def checked(bench: Bench) -> Bench:
+    """`good`, a demo character; `bad`, another under a known word, with a stranger, a text named .png, a caption of its
+    own and one that is far too long."""
+    bench.add_character("good", "bram_thistle")
+    folder = bench.add_character("bad", "velvet_moth", settings="trigger: smile\n")
+    (folder / "stickers" / "notes.png").write_text("This is no picture.")
+    shutil.copy(DEMO / "pip_comet" / "stickers" / "hello.png", folder / "stickers" / "somebody_else.png")
+    first, second, *_ = art(folder)
+    first.with_suffix(".txt").write_text("a moth at night, (wings:1.2)")
+    second.with_suffix(".txt").write_text(", ".join(["open mouth"] * 60))
+    return bench
+
+
+def test_a_good_character_gives_no_cause_but_its_few_pictures(checked: Bench) -> None:
+    result = materialize(checked, "good", DATASET)
+    assert result.success
+    found = evaluations(result)
+    assert {name: evaluation.asset_key.to_user_string() for name, evaluation in found.items()} == CHECKS
+    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"enough_images"}
+    assert found["enough_images"].severity == dg.AssetCheckSeverity.WARN
+    assert all("evidence" in evaluation.metadata and evaluation.description for evaluation in found.values())
+
+
+def test_each_fault_is_named_and_none_of_them_stops_the_line(checked: Bench) -> None:
+    result = materialize(checked, "bad", DATASET)
+    assert result.success
+    found = evaluations(result)
+    failed = {name: evaluation.description for name, evaluation in found.items() if not evaluation.passed}
+    assert failed.keys() == {
+        "rejected_files",
+        "same_character",
+        "trigger_clash",
+        "caption_length",
+    } | ({"enough_images"} & failed.keys())
+    assert "somebody_else.png" in failed["same_character"]
+    assert "'smile' is a general tag of the tagger" in failed["trigger_clash"]
+    assert "1 of" in failed["caption_length"]
+    evidence = {name: evaluation.metadata["evidence"].value for name, evaluation in found.items()}
+    assert [record.data["path"] for record in evidence["rejected_files"].records] == ["stickers/notes.png"]
+    assert {evaluation.severity for evaluation in found.values()} == {dg.AssetCheckSeverity.WARN}
+
+
+def test_captions_written_beside_pictures_are_the_captions(checked: Bench) -> None:
+    frames = checked.store.read("bad", "frames").table().set_index("path")
+    captions = checked.store.read("bad", "curated_tags").table().set_index("frame_id")["caption"]
+    first = art(checked.folder("bad"))[0]
+    frame = frames.loc[first.relative_to(checked.folder("bad")).as_posix(), "frame_id"]
+    assert captions[frame] == "smile, a moth at night, (wings:1.2)"
+    inventory = checked.store.read("bad", "raw_media").table().set_index("path")
+    name = first.with_suffix(".txt").relative_to(checked.folder("bad")).as_posix()
+    assert inventory.loc[name, "reason"] == f"the caption of art/{first.name}"
+    assert checked.metadata("curated_tags", "bad")["written_captions"] == 2
+
+
+def test_an_edited_caption_touches_the_captions_and_no_frame(checked: Bench) -> None:
+    def versions() -> dict[str, str]:
+        return {asset: checked.store.read("bad", asset).data_version for asset in DATASET}
+
+    before = versions()
+    first = art(checked.folder("bad"))[0]
+    first.with_suffix(".txt").write_text("a moth by day")
+    result = materialize(checked, "bad", DATASET)
+    after = versions()
+    assert {asset for asset in DATASET if after[asset] != before[asset]} == {
+        "raw_media",
+        "curated_tags",
+        "training_set",
+    }
+    assert checked.metadata("wd14_tags", "bad")["computed"] == 0
+    assert result.success
+    settings = checked.folder("bad") / "character.yaml"
+    settings.write_text("trigger: smile\ncuration: {written: ignore}\n")
+    assert "curated_tags" in checked.stale("bad")
+    assert not {"raw_media", "frames", "wd14_tags"} & set(checked.stale("bad"))
+
+
+def test_two_pictures_train_nothing(bench: Bench) -> None:
+    folder = bench.folder("tiny")
+    (folder / "stickers").mkdir(parents=True)
+    (folder / "character.yaml").write_text("trigger: skv_tiny\n")
+    for path in sorted((DEMO / "pip_comet" / "stickers").glob("*.png"))[:2]:
+        shutil.copy(path, folder / "stickers")
+    result = materialize(bench, "tiny", [*DATASET, "lora"])
+    found = evaluations(result)["enough_images"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "2 clips and stills to train on: too few" in str(found.description)
+    assert not result.success
+    assert bench.store.find("tiny", "training_set")
+    assert bench.store.find("tiny", "lora") is None
+
+
+def test_cropping_is_a_setting_of_a_character(bench: Bench, tmp_path: Path) -> None:
+    folder = bench.add_character("cropped", "pip_comet", settings="trigger: skv_c\n")
+    assert materialize(bench, "cropped", ["raw_media", "frames"]).success
+    whole = bench.store.read("cropped", "frames").table()
+    (folder / "character.yaml").write_text("trigger: skv_c\nmedia: {crop: alpha, crop_margin: 0}\n")
+    assert bench.stale("cropped")[0] == "frames"
+    assert materialize(bench, "cropped", ["frames"]).success
+    table = bench.store.read("cropped", "frames").table()
+    both = pd.merge(whole[whole["kept"]], table[table["kept"]], on="frame_id")
+    assert (both["width_y"] <= both["width_x"]).all()
+    assert (both["width_y"] * both["height_y"]).sum() < 0.9 * (both["width_x"] * both["height_x"]).sum()

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags
+from sticker_pipeline.tagging.length import token_counter
+from sticker_pipeline.tagging.wd14 import Label
+
+LABELS = [Label("smile", "general"), Label("hatsune miku", "character"), Label("fox", "general")]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "parts"),
+    [
+        ("skv_zzyx", []),
+        ("hsr_aventurine", []),
+        ("smile", ["smile"]),
+        ("Hatsune_Miku", ["hatsune miku"]),
+        ("skv_fox2", ["fox"]),
+        ("skv-heart", ["heart"]),
+        ("heart", ["heart"]),
+        ("of_skv", []),
+    ],
+)
+def test_what_the_models_know_is_named(trigger: str, parts: list[str]) -> None:
+    verdict = trigger_clash(trigger, LABELS, {"heart", "girl", "of"})
+    assert verdict.evidence["part"].tolist() == parts
+    assert verdict.passed == (not parts)
+    assert not verdict.pointless
+
+
+def test_words_are_whole_tokens(tmp_path: Path) -> None:
+    tokens = ["heart</w>", "hea", "it</w>", "!</w>", "<|endoftext|>", "r2d2</w>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    assert known_words(tmp_path) == {"heart"}
+    with pytest.raises(ValueError, match=r"nowhere/vocab\.json cannot be read"):
+        known_words(tmp_path / "nowhere")
+
+
+def test_the_demo_triggers_mean_nothing_and_its_tags_do(embedded_models: Path) -> None:
+    words = known_words(embedded_models / "base" / "tokenizer")
+    assert trigger_clash("skv_pipcomet", LABELS, words).passed
+    assert not trigger_clash("skv_hair", LABELS, words).passed
+
+
+def captions(*texts: str) -> pd.DataFrame:
+    return pd.DataFrame({"frame_id": [f"f{n}" for n in range(len(texts))], "caption": texts})
+
+
+def each_its_clip(table: pd.DataFrame) -> pd.Series:
+    return pd.Series([f"c{n}" for n in range(len(table))], index=table["frame_id"])
+
+
+def test_tags_that_several_characters_always_have() -> None:
+    tables = {
+        "one": captions("t1, solo, smile", "t1, solo"),
+        "two": captions("t2, (solo:1.2), smile", "t2, solo, smile"),
+        "three": captions("t3, chibi", "t3, chibi"),
+    }
+    taught = {"one": {"t1"}, "two": {"t2"}, "three": {"t3"}}
+    verdict = universal_tags(tables, {name: each_its_clip(table) for name, table in tables.items()}, taught)
+    assert not verdict.passed
+    assert verdict.evidence.to_dict("records") == [{"tag": "solo", "one": 1.0, "two": 1.0, "three": 0.0}]
+    alone = {"one": tables["one"]}
+    assert universal_tags(alone, {"one": each_its_clip(tables["one"])}, taught).passed
+
+
+def test_shares_count_clips_and_not_the_trigger() -> None:
+    """One long clip with a tag beside nine stills without: on a tenth of the images, though on most frames."""
+    table = captions(*["t, solo"] * 30, *["t"] * 9)
+    clips = pd.Series(["gif"] * 30 + [f"c{n}" for n in range(9)], index=table["frame_id"])
+    both = {"one": table, "two": table}
+    assert universal_tags(both, dict.fromkeys(both, clips), {"one": {"t"}, "two": {"t"}}).passed
+    verdict = universal_tags(both, dict.fromkeys(both, clips), {"one": set(), "two": set()})
+    assert verdict.evidence["tag"].tolist() == ["t"]
+
+
+def test_long_captions_are_counted_in_tokens(embedded_models: Path) -> None:
+    counter = token_counter(embedded_models / "base" / "tokenizer")
+    assert counter.most == 75
+    assert counter.count(["", "smile", "(smile:1.2), smile"]) == [0, 1, 3]
+    assert counter.count([]) == []
+    table = captions("smile", ", ".join(["smile"] * 38), ", ".join(["smile"] * 39))
+    verdict = caption_length(table, counter.count, counter.most)
+    assert verdict.evidence[["frame_id", "tokens"]].values.tolist() == [["f2", 77]]
+    assert not verdict.passed
+    assert caption_length(table[:2], counter.count, counter.most).summary == "the longest caption has 75 of 75 tokens."
