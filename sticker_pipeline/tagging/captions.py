@@ -50,5 +50,10 @@ def parse_caption(caption: str) -> list[tuple[str, float]]:
     ]
 
 
+def is_weighted(caption: str) -> bool:
+    """Whether `caption` is a weighted one, in which parentheses mean emphasis unless they are escaped."""
+    return any(_WEIGHTED.fullmatch(item) for item in caption.split(SEPARATOR))
+
+
 def _unescaped(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
