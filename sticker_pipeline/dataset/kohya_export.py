@@ -38,7 +38,7 @@ CONFIG_TEMPLATE = """\
 # The training set of {name} for kohya's sd-scripts: --dataset_config {config}
 # Or, without this file: --train_data_dir {folder}
 # where the names of the folders hold the repeats.
-# An epoch is {epoch} pictures. Each picture has its probability in it to within a total variation of {error:.3g}.
+# An epoch is {epoch} pictures. Each picture has its probability in it to within a total variation of {error:g}.
 {weights}# Folders are absolute, since sd-scripts looks for others from where it is started: export again after a move.
 # sd-scripts drops transparency instead of putting a background behind it: alpha_mask keeps what nobody sees out of the
 # loss (with --train_data_dir, give --alpha_mask).
@@ -192,7 +192,7 @@ def _write_pictures(table: pd.DataFrame, pictures: Path, staging: Path) -> None:
 def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
     """One file for each folder, since sd-scripts has one number of repeats for each metadata file. A picture's key is
     its path from the subset's image_dir; `image_size` is width, height (train_util.FineTuningDataset)."""
-    for folder, part in trained.groupby("folder", sort=True):
+    for folder, part in trained.sort_values("name").groupby("folder", sort=True):
         sizes = zip(part["width"].tolist(), part["height"].tolist(), strict=True)
         entries = {
             f"{name}.png": {"caption": text, "image_size": list(size)}
@@ -210,7 +210,7 @@ def _config(trained: pd.DataFrame, character: Character, exported: Exported, bat
         config=exported.folder / CONFIG,
         metadata=METADATA,
         epoch=exported.images_per_epoch,
-        error=exported.error,
+        error=round(exported.error, 9),
         weights=WEIGHTED if exported.weighted_captions else "",
         resolution=resolution,
         batch_size=batch_size,

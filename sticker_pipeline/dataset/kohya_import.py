@@ -52,8 +52,7 @@ media: {merge: none, crop: none}
 HOLDOUT_SETTINGS = """
 # What the export kept from training.
 benchmark:
-  holdout:
-"""
+  holdout:"""
 
 
 @dataclass
@@ -79,8 +78,9 @@ def import_kohya(
 
     Each becomes a group of the same name whose share is its repeats, so that a picture has the probability
     repeats / Σ repeats. Captions come along beside their pictures. `holdout/<group>`, which an export writes, becomes
-    the group `holdout_<group>`, and its files are named in benchmark.holdout. The trigger is `trigger`, or what the
-    export recorded, or the tag that every caption begins with. With `link`, pictures are links to the originals.
+    the group `holdout_<group>`, and its files are named in benchmark.holdout; so are none where an export held none
+    out. The trigger is `trigger`, or what the export recorded, or the tag that every caption begins with. With `link`,
+    pictures are links to the originals.
     Notes name what was left out and what is read otherwise than sd-scripts reads it. Raises CharacterError as
     new_character.create does, and for a folder without pictures, an unreadable record, and no trigger.
     """
@@ -99,15 +99,16 @@ def import_kohya(
         raise CharacterError(f"{source} holds no picture that can be trained on.\n" + "\n".join(notes))
 
     captions, caption_notes = _read_captions(groups)
-    chosen = trigger or record.trigger or _common_trigger(source, list(captions.values()))
+    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()))
     files: dict[Path, Path | str] = {
         Path(key) / picture.name: picture for key, group in groups.items() for picture in group.pictures
     }
     files |= {Path(key): text + "\n" for key, text in captions.items()}
-    settings = {key: _settings(group, record) for key, group in groups.items()}
+    settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
     held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
-    write_character(target, files, settings_text(name, chosen, settings) + _extra_settings(held_out), link=link)
-    if not held_out:
+    stated = _holdout_text(held_out) if record is not None or held_out else ""
+    write_character(target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link)
+    if not stated:
         notes.append(
             "15 % of each group is held out from training by default, and the weights of the rest grow to fill its "
             "place; name the files yourself in benchmark.holdout, or none (`holdout: []`) to train on all"
@@ -116,10 +117,11 @@ def import_kohya(
     return Created(target, chosen, counts, [*notes, *caption_notes])
 
 
-def _read_record(source: Path) -> Record:
+def _read_record(source: Path) -> Record | None:
+    """What the export that made `source` recorded; None where it was made by something else."""
     path = source / RECORD
     if not path.is_file():
-        return Record()
+        return None
     try:
         return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -292,7 +294,6 @@ def _settings(group: _Group, record: Record) -> Group:
     return Group(style=known.style, learned=known.learned, share=float(group.repeats or 1))
 
 
-def _extra_settings(held_out: Sequence[str]) -> str:
-    if not held_out:
-        return SETTINGS
-    return SETTINGS + HOLDOUT_SETTINGS + "".join(f"    - {yaml_text(file)}\n" for file in held_out)
+def _holdout_text(held_out: Sequence[str]) -> str:
+    files = "".join(f"\n    - {yaml_text(file)}" for file in held_out)
+    return HOLDOUT_SETTINGS + (files or " []") + "\n"
