@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import Created, create
@@ -67,6 +68,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 
     workspace = workspace_from_environment()
     try:
+        check_name(name)
         character = workspace.character(name)
         rows, frames = (workspace.store.find(name, asset) for asset in ("training_set", "frames"))
         if rows is None or frames is None:
@@ -77,15 +79,16 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    shown = escape(str(exported.folder))
     CONSOLE.print(
-        f"[bold]{exported.folder}[/] has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
+        f"[bold]{shown}[/] has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
         f"An epoch is {exported.images_per_epoch} pictures. Total variation from the probabilities: "
         f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
         f"no repeats: {exported.uniform_error:.4f})."
     )
     if exported.weighted_captions:
         CONSOLE.print("Captions have weights: run sd-scripts with --weighted_captions.")
-    CONSOLE.print(f"Next: --dataset_config {exported.folder / 'dataset.toml'}, or --train_data_dir {exported.folder}")
+    CONSOLE.print(f"Next, in sd-scripts: --dataset_config {shown}/dataset.toml, or --train_data_dir {shown}")
 
 
 @main.command("import-kohya")
@@ -178,11 +181,12 @@ def _print_outcome(store: ArtifactStore) -> None:
 
 
 def _print_created(created: Created) -> None:
-    CONSOLE.print(f"[bold]{created.folder}[/] has {created.files} files in {', '.join(created.groups)}.")
+    shown = escape(str(created.folder))
+    CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
     for note in created.notes:
         CONSOLE.print(f"  {note}", markup=False)
     CONSOLE.print(
-        f"\nNext:\n  1. look over [bold]{created.folder / 'character.yaml'}[/] (the trigger is {created.trigger!r})\n"
+        f"\nNext:\n  1. look over [bold]{shown}/character.yaml[/] (the trigger is {created.trigger!r})\n"
         f"  2. sticker-pipeline update {created.folder.name}\n"
         "     or `make ui`, choose the job character_line, and materialize the partition of that name"
     )
