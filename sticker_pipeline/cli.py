@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from sticker_pipeline.character import CharacterError, check_name
-from sticker_pipeline.new_character import create
+from sticker_pipeline.new_character import Created, create
+from sticker_pipeline.profile import ProfileError
 from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
@@ -45,14 +47,64 @@ def new_character(name: str, folder: Path, trigger: str | None, link: bool) -> N
         created = create(name, folder, _workspace_characters(), trigger or f"{name}_char", link=link)
     except (CharacterError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    CONSOLE.print(f"[bold]{created.folder}[/] has {created.files} files in {', '.join(created.groups)}.")
-    for note in created.notes:
-        CONSOLE.print(f"  {note}")
+    _print_created(created)
+
+
+@main.command("export-kohya")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--max-error",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Allowed total variation of whole repeats from the probabilities; a smaller one makes longer epochs.",
+)
+def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
+    """Write the training set of NAME to the new FOLDER, as kohya's sd-scripts read it."""
+    from sticker_pipeline.dataset.kohya_export import export_kohya
+    from sticker_pipeline.dataset.manifest import DatasetError
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    workspace = workspace_from_environment()
+    try:
+        check_name(name)
+        character = workspace.character(name)
+        rows, frames = (workspace.store.find(name, asset) for asset in ("training_set", "frames"))
+        if rows is None or frames is None:
+            raise click.ClickException(f"{name} has no training set yet: sticker-pipeline update {name}")
+        batch_size = workspace.profile(character).training.batch_size
+        exported = export_kohya(
+            rows.table(), frames.table(), frames.folder, character, folder, batch_size=batch_size, max_error=max_error
+        )
+    except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    shown = escape(str(exported.folder))
     CONSOLE.print(
-        f"\nNext:\n  1. look over [bold]{created.folder / 'character.yaml'}[/] (the trigger is {created.trigger!r})\n"
-        f"  2. sticker-pipeline update {name}\n"
-        "     or `make ui`, choose the job character_line, and materialize the partition of that name"
+        f"[bold]{shown}[/] has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
+        f"An epoch is {exported.images_per_epoch} pictures. Total variation from the probabilities: "
+        f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
+        f"no repeats: {exported.uniform_error:.4f})."
     )
+    if exported.weighted_captions:
+        CONSOLE.print("Captions have weights: run sd-scripts with --weighted_captions.")
+    CONSOLE.print(f"Next, in sd-scripts: --dataset_config {shown}/dataset.toml, or --train_data_dir {shown}")
+
+
+@main.command("import-kohya")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--trigger", help="The made-up word that calls the character. Default: what every caption begins with.")
+@click.option("--link", is_flag=True, help="Link to the pictures instead of copying them.")
+def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool) -> None:
+    """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
+    from sticker_pipeline.dataset.kohya_import import import_kohya
+
+    try:
+        created = import_kohya(name, folder, _workspace_characters(), trigger, link=link)
+    except (CharacterError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    _print_created(created)
 
 
 @main.command()
@@ -126,6 +178,18 @@ def _print_outcome(store: ArtifactStore) -> None:
     CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
     CONSOLE.print(f"LoRA:      {store.root}/<character>/selected_lora/lora.safetensors")
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
+
+
+def _print_created(created: Created) -> None:
+    shown = escape(str(created.folder))
+    CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
+    for note in created.notes:
+        CONSOLE.print(f"  {note}", markup=False)
+    CONSOLE.print(
+        f"\nNext:\n  1. look over [bold]{shown}/character.yaml[/] (the trigger is {created.trigger!r})\n"
+        f"  2. sticker-pipeline update {created.folder.name}\n"
+        "     or `make ui`, choose the job character_line, and materialize the partition of that name"
+    )
 
 
 def _check_artifacts(artifacts: str) -> None:

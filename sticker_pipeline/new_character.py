@@ -5,16 +5,17 @@ Nothing that exists is overwritten, and the given folder is only read.
 
 import json
 import shutil
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sticker_pipeline.character import FILE_NAME, CharacterError, check_name, load_character
+from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.storage import new_folder
 
 GIFS, STICKERS = "gifs", "stickers"
 
@@ -65,31 +66,51 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     With `link`, the files are symbolic links to the originals. The folder appears whole or not at all.
     Raises CharacterError for a bad name or trigger, a character that exists, or a folder without media.
     """
+    target = free_target(name, source, characters)
+    plan, notes = _plan(source)
+    if not plan:
+        raise CharacterError(f"{source} holds no picture that can be read.")
+    counts = _count_groups(plan)
+    groups = {group: Group(style=default_style(group)) for group in counts}
+    files = {relative: original for original, relative in plan.items()}
+    write_character(target, files, settings_text(name, trigger, groups), link=link)
+    return Created(target, trigger, counts, notes)
+
+
+def free_target(name: str, source: Path, characters: Path) -> Path:
+    """The folder of a new character. Raises CharacterError for a bad name, one that exists, or one inside `source`."""
     check_name(name)
     target = characters / name
     if target.exists():
         raise CharacterError(f"{target} exists already; nothing was changed. Choose another name, or add files to it.")
     if target.resolve().is_relative_to(source.resolve()):
         raise CharacterError(f"{source} contains {characters}: choose a folder that holds only the character's media.")
-    plan, notes = _plan(source)
-    if not plan:
-        raise CharacterError(f"{source} holds no picture that can be read.")
-    characters.mkdir(parents=True, exist_ok=True)
-    staging = characters / f".{name}.{uuid.uuid4().hex[:8]}"
-    try:
-        for original, relative in plan.items():
-            _place(original, staging / relative, link=link)
-        counts = _count_groups(plan)
-        (staging / FILE_NAME).write_text(_yaml(name, trigger, list(counts)), encoding="utf-8")
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool) -> None:
+    """Make the character's folder `target` of `files` (path in it -> the original, or a text) and character.yaml.
+
+    With `link`, originals are linked to instead of copied. The folder appears whole or not at all. Raises
+    CharacterError, leaving nothing behind, when `settings` are not valid.
+    """
+    with new_folder(target) as staging:
+        for relative, content in files.items():
+            if isinstance(content, str):
+                (staging / relative).parent.mkdir(parents=True, exist_ok=True)
+                (staging / relative).write_text(content, encoding="utf-8")
+            else:
+                _place(content, staging / relative, link=link)
+        (staging / FILE_NAME).write_text(settings, encoding="utf-8")
     try:
         load_character(target)
     except CharacterError:
         shutil.rmtree(target)
         raise
-    return Created(target, trigger, counts, notes)
+
+
+def default_style(group: str) -> Literal["sticker", "art"]:
+    return "art" if group == "art" else "sticker"
 
 
 def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
@@ -147,9 +168,17 @@ def _count_groups(plan: dict[Path, Path]) -> dict[str, int]:
     return {name: sum(relative.parts[0] == name for relative in plan.values()) for name in names}
 
 
-def _yaml(name: str, trigger: str, groups: list[str]) -> str:
-    lines = "".join(
-        f"  {json.dumps(group, ensure_ascii=False)}: {{learned: [], style: {'art' if group == 'art' else 'sticker'}}}\n"
-        for group in groups
-    )
-    return TEMPLATE.format(name=name, trigger=json.dumps(trigger, ensure_ascii=False), groups=lines)
+def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:
+    """A commented character.yaml; a share is written where it is not 1."""
+    lines = "".join(f"  {yaml_text(key)}: {_group_text(group)}\n" for key, group in groups.items())
+    return TEMPLATE.format(name=name, trigger=yaml_text(trigger), groups=lines)
+
+
+def yaml_text(value: object) -> str:
+    """`value` (text, or a list of texts) in one line of YAML, which JSON is too."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _group_text(group: Group) -> str:
+    share = int(group.share) if group.share.is_integer() else group.share
+    return f"{{learned: {yaml_text(group.learned)}, style: {group.style}{f', share: {share}' if share != 1 else ''}}}"

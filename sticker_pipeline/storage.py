@@ -174,6 +174,22 @@ def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
 
 
 @contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A new empty folder beside `target`, renamed to it when the block succeeds and deleted when it fails: `target`
+    (absent, or an empty folder) appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    staging.mkdir()
+    try:
+        yield staging
+        if target.exists():
+            target.rmdir()
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block succeeds: for single files, as in caches."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sticker_pipeline.cli import main
+from sticker_pipeline.storage import ArtifactStore, write_table
 from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
 
 
 @pytest.fixture
@@ -93,3 +95,61 @@ def test_without_characters_the_next_command_is_said(characters: Path) -> None:
     shutil.rmtree(characters)
     for command in ("update", "doctor"):
         assert "sticker-pipeline new-character NAME FOLDER" in run(command).output
+
+
+def publish_small_set(characters: Path) -> None:
+    """The artifacts of a small character `luma` that an export reads."""
+    folder = draw_character(characters / "luma")
+    small = made(folder, characters.parent / "work", captions_of(folder))
+    store = ArtifactStore(characters.parent / "artifacts")
+    for asset, table in (("frames", small.frames), ("training_set", small.rows)):
+        with store.writing("luma", asset) as staging:
+            write_table(table, staging)
+            if asset == "frames":
+                shutil.copytree(small.pictures, staging, dirs_exist_ok=True)
+            store.publish(staging, "luma", asset, code_version="1", inputs={}, settings={})
+
+
+def test_a_training_set_goes_to_kohya_and_back(characters: Path, tmp_path: Path) -> None:
+    publish_small_set(characters)
+    target = tmp_path / "for [kohya]"
+    result = run("export-kohya", "luma", str(target), "--max-error", "0")
+    assert result.exit_code == 0, result.output
+    for words in (f"{target} has 7 pictures, and 6 held out", "An epoch is 24 pictures", ": 0.0000 (",
+                  "no repeats: 0.3214", f"--train_data_dir {target}"):  # fmt: skip
+        assert words in result.output
+    again = run("export-kohya", "luma", str(target))
+    assert again.exit_code == 1
+    assert "is not an empty folder; nothing was changed" in again.output
+    result = run("import-kohya", "luma_again", str(target))
+    assert result.exit_code == 0, result.output
+    assert "13 files in 1_gifs, 3_art, 6_stickers, holdout_art" in result.output
+    assert "the trigger is 'skv_luma'" in result.output
+    assert "sticker-pipeline update luma_again" in result.output
+    again = run("import-kohya", "luma_again", str(target))
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+
+
+def test_an_export_says_what_is_missing(characters: Path, tmp_path: Path) -> None:
+    for name, words in {
+        "good": "good has no training set yet: sticker-pipeline update good",
+        "bad": "Did you mean 'blacklist'",
+        "nobody": "character.yaml is missing",
+        "../x": "cannot be a character's name",
+    }.items():
+        result = run("export-kohya", name, str(tmp_path / "out"))
+        assert result.exit_code == 1
+        assert words in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_import_without_a_trigger_asks_for_one(characters: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "img" / "10_luma"
+    folder.mkdir(parents=True)
+    shutil.copy(next((REPOSITORY / "data" / "characters" / "pip_comet" / "stickers").glob("*.png")), folder / "a.png")
+    result = run("import-kohya", "luma", str(tmp_path / "img"))
+    assert result.exit_code == 1
+    assert "--trigger WORD" in result.output
+    assert run("import-kohya", "luma", str(tmp_path / "img"), "--trigger", "skv_luma", "--link").exit_code == 0
+    assert (characters / "luma" / "10_luma" / "a.png").is_symlink()

@@ -160,7 +160,7 @@ def write_frame_files(
     `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
     """
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
-    kept = frames[frames["kept"]]
+    kept = frames[frames["kept"]].drop_duplicates("file")  # without merging, several frames may have the same pixels
     for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
         link_or_copy(cache_entry(cache, digests[path], settings) / f"{digest}.png", staging / file)
 

@@ -52,5 +52,10 @@ def parse_weighted(item: str) -> tuple[str, float]:
     return (_unescaped(match.group(1)), float(match.group(2))) if match else (_unescaped(item), 1.0)
 
 
+def is_weighted(caption: str) -> bool:
+    """Whether `caption` is a weighted one, in which parentheses mean emphasis unless they are escaped."""
+    return any(_WEIGHTED.fullmatch(item) for item in caption.split(SEPARATOR))
+
+
 def _unescaped(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)

@@ -95,6 +95,16 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     assert (table.loc[~table["kept"], "file"] == "").all()
 
 
+def test_pictures_that_are_there_twice_can_both_be_kept(folder, tmp_path):
+    for name in ("one.png", "two.png"):
+        picture().save(folder / "stickers" / name)
+    settings = MediaSettings(merge="none")
+    table = table_of(folder, tmp_path, settings)
+    write_frame_files(table, scan(folder, GROUPS, settings), tmp_path / "cache", tmp_path / "out")
+    assert table["kept"].tolist() == [True, True]
+    assert [(tmp_path / "out" / file).is_file() for file in table["file"]] == [True, True]
+
+
 def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(3)]))
     still = gif(16, 16, [stripes(3)])

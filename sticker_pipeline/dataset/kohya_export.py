@@ -1,0 +1,275 @@
+"""A training set as folders for kohya's sd-scripts: pictures, captions, repeats, and what its config files say.
+
+How many repeats a picture gets is decided in repeats.py; what the layout is stands in kohya.py.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.character import Character, Group
+from sticker_pipeline.dataset.kohya import (
+    CONFIG,
+    HOLDOUT,
+    METADATA,
+    RECORD,
+    folder_repeats,
+    folder_subject,
+    shared_syntax,
+)
+from sticker_pipeline.dataset.manifest import HOLDOUT as HELD_OUT
+from sticker_pipeline.dataset.manifest import DatasetError
+from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
+from sticker_pipeline.storage import new_folder
+from sticker_pipeline.tagging.captions import parse_caption
+
+LINEAGE = ["path", "group", "clip_id", "frame_index", "pixel_sha256", "width", "height"]
+BUCKET_STEPS = (64, 32, 16, 8)  # sd-scripts' own default is 64; a tiny base needs finer ones
+_EXPORTED_NAME = re.compile(r"[0-9a-f]{10}-\d{4}")  # as media.frames.frame_id makes them
+
+CONFIG_TEMPLATE = """\
+# The training set of {name} for kohya's sd-scripts: --dataset_config {config}
+# Or, without this file: --train_data_dir {folder}
+# where the names of the folders hold the repeats.
+# An epoch is {epoch} pictures. Each picture has its probability in it to within a total variation of {error:g}.
+{weights}# Folders are absolute, since sd-scripts looks for others from where it is started: export again after a move.
+# sd-scripts drops transparency instead of putting a background behind it: alpha_mask keeps what nobody sees out of the
+# loss (with --train_data_dir, give --alpha_mask).
+# For a fine-tuning dataset, give each subset metadata_file = "<image_dir>/{metadata}", and drop caption_extension and
+# class_tokens.
+
+[general]
+caption_extension = ".txt"
+shuffle_caption = false # keep_tokens counts the trigger and learned tags, which stay in front when this is true
+
+[[datasets]]
+resolution = {resolution}
+batch_size = {batch_size}
+enable_bucket = true # pictures keep their shape
+min_bucket_reso = {smallest}
+max_bucket_reso = {largest}
+bucket_reso_steps = {steps}
+"""
+WEIGHTED = "# Captions have weights: --weighted_captions is needed. Brackets that stand for themselves are escaped.\n"
+SUBSET_TEMPLATE = """
+  [[datasets.subsets]]
+  image_dir = {image_dir}
+  num_repeats = {repeats}
+  class_tokens = {trigger}
+  keep_tokens = {keep_tokens}
+  alpha_mask = true
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. `error` is the total variation from the training set's probabilities; beside it what others
+    would have: `one_number_error` one number of repeats for each group, `uniform_error` no repeats at all."""
+
+    folder: Path
+    folders: dict[str, int]
+    pictures: int
+    held_out: int
+    images_per_epoch: int
+    error: float
+    one_number_error: float
+    uniform_error: float
+    weighted_captions: bool
+
+
+def export_kohya(
+    rows: pd.DataFrame,
+    frames: pd.DataFrame,
+    pictures: Path,
+    character: Character,
+    target: Path,
+    *,
+    batch_size: int,
+    max_error: float,
+) -> Exported:
+    """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
+
+    `frames` is the table of the frames that it was made of, `pictures` the folder that their `file` lies in. Each
+    training picture goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each held-out one to
+    `holdout/<group>/`, as `<frame_id>.png` and `.txt`. Pictures are copied byte by byte, not linked: people change such
+    folders in place, and artifacts must not change with them. Raises DatasetError, before anything is written, for a
+    `target` that holds something, tables that do not belong together, or an error that cannot be reached.
+    """
+    target = target.absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise DatasetError(f"{target} exists already and is not an empty folder; nothing was changed. Choose another.")
+    table = _with_lineage(rows, frames, character)
+    trained = (table["split"] != HELD_OUT).to_numpy()
+    probability = table.loc[trained, "probability"].to_numpy(dtype=np.float64)
+    chosen, error = choose_repeats(probability, max_error)
+    table["repeats"] = 0
+    table.loc[trained, "repeats"] = chosen
+    table["subject"] = table["group"].map(_subjects(table, character.groups))
+    numbers = table["repeats"].astype(str)
+    table["folder"] = np.where(trained, numbers + "_" + table["subject"], HOLDOUT + "/" + table["subject"])
+    table["name"] = _names(table)
+    table["text"], weighted = shared_syntax(table["caption"])
+    exported = Exported(
+        folder=target,
+        folders={str(name): len(part) for name, part in table.groupby("folder", sort=True)},
+        pictures=int(trained.sum()),
+        held_out=int((~trained).sum()),
+        images_per_epoch=int(chosen.sum()),
+        error=error,
+        one_number_error=one_number_error(probability, table.loc[trained, "group"].to_numpy(dtype=str)),
+        uniform_error=error_of(np.ones(len(chosen)), probability),
+        weighted_captions=weighted,
+    )
+    with new_folder(target) as staging:
+        _write_pictures(table, pictures, staging)
+        _write_metadata(table[trained], staging)
+        config = _config(table[trained], character, exported, batch_size)
+        (staging / CONFIG).write_text(config, encoding="utf-8")
+        record = _record(table, character, exported, max_error)
+        (staging / RECORD).write_text(_json(record), encoding="utf-8")
+    return exported
+
+
+def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character) -> pd.DataFrame:
+    """`rows` with the columns LINEAGE of their frames."""
+    lineage = frames.set_index("frame_id")
+    again = f"sticker-pipeline update {character.name}"
+    known = rows["frame_id"].isin(lineage.index)
+    if not known.all() or (lineage.loc[rows["frame_id"], "file"].to_numpy() != rows["file"].to_numpy()).any():
+        raise DatasetError(f"the training set of {character.name} is older than its frames: {again}")
+    table = rows.reset_index(drop=True).join(lineage[LINEAGE], on="frame_id")
+    gone = sorted(set(table["group"]) - set(character.groups))
+    if gone:
+        raise DatasetError(f"{character.folder} has no group {gone[0]!r} any more: {again}")
+    return table
+
+
+def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str]:
+    """What each group is called behind its repeats: its name, without what an import put in front of it.
+
+    An imported group is called `10_foo` and has the share 10, or is called `holdout_foo` and is wholly held out. Where
+    groups that differ in style or learned tags would come together under one name, all keep their full names.
+    """
+    trained = set(table.loc[table["split"] != HELD_OUT, "group"])
+    subjects = {}
+    for name in table["group"].unique():
+        group, prefix = groups[name], f"{HOLDOUT}_"
+        if folder_subject(name) and folder_repeats(name) == group.share:
+            subjects[name] = folder_subject(name)
+        elif name.startswith(prefix) and name != prefix and name not in trained:
+            subjects[name] = name.removeprefix(prefix)
+        else:
+            subjects[name] = name
+    kinds = {(subject, groups[name].style, tuple(groups[name].learned)) for name, subject in subjects.items()}
+    return subjects if len(kinds) == len(set(subjects.values())) else {name: name for name in subjects}
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """A file name without suffix for each row: its frame_id. A still that an export named before keeps that name, so
+    that import and export are each other's inverse."""
+    stems = [Path(path).stem for path in table["path"]]
+    alone = table.groupby("clip_id")["frame_id"].transform("size") == 1
+    if alone.all() and len(set(stems)) == len(stems) and all(map(_EXPORTED_NAME.fullmatch, stems)):
+        return stems
+    return table["frame_id"].tolist()
+
+
+def _write_pictures(table: pd.DataFrame, pictures: Path, staging: Path) -> None:
+    for folder in table["folder"].unique():
+        (staging / folder).mkdir(parents=True)
+    for folder, name, file, text in zip(table["folder"], table["name"], table["file"], table["text"], strict=True):
+        shutil.copyfile(pictures / file, staging / folder / f"{name}.png")
+        (staging / folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
+    """One file for each folder, since sd-scripts has one number of repeats for each metadata file. A picture's key is
+    its path from the subset's image_dir; `image_size` is width, height (train_util.FineTuningDataset)."""
+    for folder, part in trained.sort_values("name").groupby("folder", sort=True):
+        sizes = zip(part["width"].tolist(), part["height"].tolist(), strict=True)
+        entries = {
+            f"{name}.png": {"caption": text, "image_size": list(size)}
+            for name, text, size in zip(part["name"], part["text"], sizes, strict=True)
+        }
+        (staging / str(folder) / METADATA).write_text(_json(entries), encoding="utf-8")
+
+
+def _config(trained: pd.DataFrame, character: Character, exported: Exported, batch_size: int) -> str:
+    resolution = int(trained["bucket_width"].iloc[0])
+    steps = next(step for step in BUCKET_STEPS if resolution % step == 0)
+    head = CONFIG_TEMPLATE.format(
+        name=character.name,
+        folder=exported.folder,
+        config=exported.folder / CONFIG,
+        metadata=METADATA,
+        epoch=exported.images_per_epoch,
+        error=round(exported.error, 9),
+        weights=WEIGHTED if exported.weighted_captions else "",
+        resolution=resolution,
+        batch_size=batch_size,
+        steps=steps,
+        smallest=max(steps, resolution // 2 // steps * steps),
+        largest=2 * resolution,
+    )
+    subsets = (
+        SUBSET_TEMPLATE.format(
+            image_dir=_toml_text(str(exported.folder / str(folder))),
+            repeats=int(part["repeats"].iloc[0]),
+            trigger=_toml_text(character.trigger),
+            keep_tokens=_kept_in_front(part["caption"].tolist(), _first_tags(part, character)),
+        )
+        for folder, part in trained.groupby("folder", sort=True)
+    )
+    return head + "".join(subsets)
+
+
+def _first_tags(part: pd.DataFrame, character: Character) -> list[str]:
+    """Trigger and learned tags of a folder; the groups that share it have the same (see _subjects)."""
+    return list(dict.fromkeys([character.trigger, *character.groups[part["group"].iloc[0]].learned]))
+
+
+def _kept_in_front(captions: Sequence[str], first: Sequence[str]) -> int:
+    """How many of the tags `first` every caption begins with."""
+    begun = [[tag for tag, _ in parse_caption(caption)[: len(first)]] for caption in captions]
+    return next(count for count in range(len(first), -1, -1) if all(tags[:count] == first[:count] for tags in begun))
+
+
+def _record(table: pd.DataFrame, character: Character, exported: Exported, max_error: float) -> dict[str, Any]:
+    folders = {
+        str(folder): {
+            "repeats": int(part["repeats"].iloc[0]),
+            "groups": sorted(set(part["group"])),
+            "style": character.groups[part["group"].iloc[0]].style,
+            "learned": character.groups[part["group"].iloc[0]].learned,
+        }
+        for folder, part in table.groupby("folder", sort=True)
+    }
+    columns = {"path": "source", "clip_id": "clip", **{name: name for name in ("frame_index", "group", "pixel_sha256")}}
+    lineage = table.rename(columns=columns)[[*columns.values(), "probability"]].to_dict(orient="records")
+    places = table["folder"] + "/" + table["name"] + ".png"
+    return {
+        "character": character.name,
+        "trigger": character.trigger,
+        "max_error": max_error,
+        "total_variation": exported.error,
+        "images_per_epoch": exported.images_per_epoch,
+        "weighted_captions": exported.weighted_captions,
+        "folders": folders,
+        "files": dict(sorted(zip(places, lineage, strict=True))),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def _toml_text(text: str) -> str:
+    """`text` as a basic string of TOML, which has the escapes of JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,299 @@
+"""A training folder of kohya's sd-scripts as a character: `<repeats>_<name>` folders become groups of that share.
+
+Only files are sorted here and settings written; weights then follow from the shares, as for every character. What the
+layout is stands in kohya.py.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sticker_pipeline.character import CharacterError, Group, Settings, describe_problems
+from sticker_pipeline.dataset.kohya import (
+    CAPTION_SUFFIXES,
+    CONFIG,
+    HOLDOUT,
+    METADATA,
+    PICTURE_SUFFIXES,
+    RECORD,
+    FolderRecord,
+    Record,
+    caption_line,
+    folder_repeats,
+    folder_subject,
+    own_syntax,
+)
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.header import is_picture, read_header
+from sticker_pipeline.new_character import (
+    Created,
+    default_style,
+    free_target,
+    settings_text,
+    write_character,
+    yaml_text,
+)
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.tagging.captions import is_weighted, parse_caption
+
+MOST_NAMED = 8  # files in one note
+
+SETTINGS = """
+# Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
+# or cut, so that each counts there as it did.
+media: {merge: none, crop: none}
+"""
+HOLDOUT_SETTINGS = """
+# What the export kept from training.
+benchmark:
+  holdout:"""
+
+
+@dataclass
+class _Group:
+    """A group in the making: its folder in the source, and what is taken of it."""
+
+    source: Path
+    repeats: int | None  # None: held out
+    pictures: list[Path] = field(default_factory=list)
+    captions: dict[str, Path] = field(default_factory=dict)  # stem of the pictures -> caption file
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Its folder as a person and sticker_pipeline.json name it."""
+        return self.source.name if self.repeats is not None else f"{HOLDOUT}/{self.source.name}"
+
+
+def import_kohya(
+    name: str, source: Path, characters: Path, trigger: str | None = None, *, link: bool = False
+) -> Created:
+    """Make the character `characters`/`name` from `source`, a folder of `<repeats>_<name>` folders, or one of these.
+
+    Each becomes a group of the same name whose share is its repeats, so that a picture has the probability
+    repeats / Σ repeats. Captions come along beside their pictures. `holdout/<group>`, which an export writes, becomes
+    the group `holdout_<group>`, and its files are named in benchmark.holdout; so are none where an export held none
+    out. The trigger is `trigger`, or what the export recorded, or the tag that every caption begins with. With `link`,
+    pictures are links to the originals.
+    Notes name what was left out and what is read otherwise than sd-scripts reads it. Raises CharacterError as
+    new_character.create does, and for a folder without pictures, an unreadable record, and no trigger.
+    """
+    target = free_target(name, source, characters)
+    record = _read_record(source)
+    folders, notes = _folders(source)
+    groups = {}
+    for folder, repeats in folders:
+        group = _read_group(folder, repeats)
+        notes += group.notes
+        if group.pictures:
+            groups[folder.name if repeats is not None else _holdout_name(folder)] = group
+        else:
+            notes.append(f"left out: {group.label}: it holds no picture that can be read")
+    if not any(group.repeats for group in groups.values()):
+        raise CharacterError(f"{source} holds no picture that can be trained on.\n" + "\n".join(notes))
+
+    captions, caption_notes = _read_captions(groups)
+    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()))
+    files: dict[Path, Path | str] = {
+        Path(key) / picture.name: picture for key, group in groups.items() for picture in group.pictures
+    }
+    files |= {Path(key): text + "\n" for key, text in captions.items()}
+    settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
+    held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
+    stated = _holdout_text(held_out) if record is not None or held_out else ""
+    write_character(target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link)
+    if not stated:
+        notes.append(
+            "15 % of each group is held out from training by default, and the weights of the rest grow to fill its "
+            "place; name the files yourself in benchmark.holdout, or none (`holdout: []`) to train on all"
+        )
+    counts = {key: len(group.pictures) for key, group in groups.items()}
+    return Created(target, chosen, counts, [*notes, *caption_notes])
+
+
+def _read_record(source: Path) -> Record | None:
+    """What the export that made `source` recorded; None where it was made by something else."""
+    path = source / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise CharacterError("\n".join(describe_problems(str(path), error, Record))) from error
+    except (OSError, ValueError) as error:
+        raise CharacterError(f"{path} cannot be read: {error}. Delete it to import without it.") from error
+
+
+def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
+    """The folders to take with their repeats (None: held out), and notes on everything else in `source`."""
+    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    chosen: list[tuple[Path, int | None]] = []
+    left_out: dict[str, list[str]] = {}
+    for path in entries:
+        repeats = folder_repeats(path.name)
+        if not _is_utf8(path.name):
+            left_out.setdefault("its name is not UTF-8: rename it", []).append(path.name)
+        elif path.is_dir() and path.name == HOLDOUT:
+            chosen += [(one, None) for one in sorted(path.iterdir()) if one.is_dir()]
+            loose = [f"{HOLDOUT}/{one.name}" for one in sorted(path.iterdir()) if not one.is_dir()]
+            if loose:
+                left_out["an export keeps held-out pictures in folders inside it"] = loose
+        elif path.is_dir() and repeats is None:
+            left_out.setdefault("sd-scripts ignores folders not called <repeats>_<name>", []).append(path.name)
+        elif path.is_dir() and repeats is not None and repeats < 1:
+            left_out.setdefault("sd-scripts ignores folders with repeats below 1", []).append(path.name)
+        elif path.is_dir():
+            chosen.append((path, repeats))
+        elif path.name not in (RECORD, CONFIG):
+            left_out.setdefault("sd-scripts reads only files in <repeats>_<name> folders", []).append(path.name)
+    if any(repeats is not None for _, repeats in chosen):
+        return chosen, [_left_out(names, reason) for reason, names in left_out.items()]
+    own = folder_repeats(source.resolve().name)
+    if own is not None and own >= 1 and any(path.is_file() for path in entries):
+        return [(source.resolve(), own)], []
+    raise CharacterError(_nothing_found(source, entries))
+
+
+def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
+    def has_folders(folder: Path) -> bool:
+        return any((folder_repeats(one.name) or 0) >= 1 and one.is_dir() for one in folder.iterdir())
+
+    inside = next((path for path in entries if path.is_dir() and has_folders(path)), None)
+    hint = f" There are some in {inside}: import that." if inside else ""
+    if not inside and any(path.suffix in PICTURE_SUFFIXES for path in entries):
+        hint = f" Put its pictures into a folder such as {source / ('1_' + source.resolve().name)}."
+    return f"{source} has no folder called <repeats>_<name>, such as 10_luma.{hint}"
+
+
+def _holdout_name(folder: Path) -> str:
+    return f"{HOLDOUT}_{folder.name}"
+
+
+def _read_group(folder: Path, repeats: int | None) -> _Group:
+    """The pictures of one folder, their caption files, and notes on all else: sd-scripts does not look deeper."""
+    group = _Group(folder, repeats)
+    other: dict[str, list[str]] = {}
+    files = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == METADATA:
+            continue
+        if path.is_dir():
+            other.setdefault("sd-scripts does not look into folders inside it", []).append(path.name)
+        elif path.suffix not in CAPTION_SUFFIXES:
+            reason = _problem(path, group)
+            if reason:
+                other.setdefault(reason, []).append(path.name)
+            else:
+                group.pictures.append(path)
+        else:
+            files.append(path)
+    stems = {picture.stem for picture in group.pictures}
+    for suffix in CAPTION_SUFFIXES:
+        for path in files:
+            if path.suffix == suffix and path.stem in stems and path.stem not in group.captions:
+                group.captions[path.stem] = path
+    unused = [path.name for path in files if path not in group.captions.values()]
+    if unused:
+        other.setdefault("no picture of that name, or another caption file is taken for it", []).extend(unused)
+    group.notes += [_left_out([f"{group.label}/{name}" for name in names], reason) for reason, names in other.items()]
+    return group
+
+
+def _problem(path: Path, group: _Group) -> str:
+    """Why a file is no picture to take; empty for one that is, with a note where sd-scripts reads it otherwise."""
+    if not _is_utf8(path.name):
+        return "its name is not UTF-8: rename it"
+    try:
+        data = path.read_bytes()
+        if not is_picture(data):
+            return "not a picture"
+        header = read_header(data, MediaSettings())
+    except (MediaError, OSError) as error:
+        return str(error)
+    if path.suffix not in PICTURE_SUFFIXES:
+        group.notes.append(f"{group.label}/{path.name}: taken, though sd-scripts does not read {path.suffix} files")
+    if header.n_frames > 1:
+        group.notes.append(
+            f"{group.label}/{path.name}: sd-scripts reads the first of its {header.n_frames} frames only; here all of "
+            "them together count as that picture"
+        )
+    return ""
+
+
+def _is_utf8(name: str) -> bool:
+    return name == name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _left_out(names: Sequence[str], reason: str) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    listed = ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"left out: {listed}{more}: {reason}"
+
+
+def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
+    """The text of each caption file to write, by its path in the character's folder, and notes."""
+    lines: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    notes = []
+    for key, group in groups.items():
+        for stem, path in group.captions.items():
+            try:
+                data = path.read_bytes()
+                line = caption_line(data)
+            except (UnicodeDecodeError, OSError) as error:
+                notes.append(f"left out: {group.label}/{path.name}: the caption cannot be read as UTF-8 ({error})")
+                continue
+            if not line:
+                notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
+                continue
+            seen["longer"] += line != data.decode("utf-8-sig").strip()
+            lines[f"{key}/{stem}.txt"] = line
+    texts = own_syntax(lines.values())
+    bare = [
+        f"{sum(picture.stem not in group.captions for picture in group.pictures)} of {group.label}"
+        + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
+        for group in groups.values()
+        if any(picture.stem not in group.captions for picture in group.pictures)
+    ]
+    if bare:
+        notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
+    if seen["longer"]:
+        notes.append(f"{seen['longer']} captions have more than one line: sd-scripts reads the first, and so do we")
+    if any(map(is_weighted, texts)):
+        notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
+    return dict(zip(lines, texts, strict=True)), notes
+
+
+def _common_trigger(source: Path, captions: Sequence[str]) -> str:
+    """The tag that every caption begins with."""
+    first = {_first_tag(caption) for caption in captions}
+    if len(first) == 1:
+        reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"
+        with suppress(ValidationError):
+            return Settings(trigger=min(first)).trigger
+    else:
+        reason = "the captions do not all begin with one tag" if first else "there are no captions"
+    raise CharacterError(f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD.")
+
+
+def _first_tag(caption: str) -> str:
+    tags = parse_caption(re.split(r"\s*,", caption, maxsplit=1)[0])
+    return tags[0][0] if tags else ""
+
+
+def _settings(group: _Group, record: Record) -> Group:
+    """As the export recorded it, else by the folder's name; captions of other trainers hold their learned tags."""
+    name = folder_subject(group.source.name) if group.repeats is not None else group.source.name
+    known = record.folders.get(group.label, FolderRecord(style=default_style(name)))
+    return Group(style=known.style, learned=known.learned, share=float(group.repeats or 1))
+
+
+def _holdout_text(held_out: Sequence[str]) -> str:
+    files = "".join(f"\n    - {yaml_text(file)}" for file in held_out)
+    return HOLDOUT_SETTINGS + (files or " []") + "\n"

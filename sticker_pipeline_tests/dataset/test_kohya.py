@@ -1,0 +1,112 @@
+"""Names of folders and texts of captions as sd-scripts reads them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sticker_pipeline.dataset.kohya import caption_line, folder_repeats, folder_subject, own_syntax, shared_syntax
+from sticker_pipeline.tagging.captions import format_caption, parse_caption
+
+TAGS = st.text("ab (:)[]\\1.2", min_size=1, max_size=9).filter(lambda tag: tag == tag.strip())
+# Weights that a person writes; 1 is no weight.
+CAPTIONS = st.lists(
+    st.lists(st.tuples(TAGS, st.sampled_from([1.0, 1.0, 1.2, 0.5])), min_size=1, max_size=4), max_size=4
+)
+
+
+def emphasis(text: str) -> list[tuple[str, float]]:
+    """The letters of a weighted caption with their weights, by the grammar that sd-scripts documents: `\\` escapes,
+    ( ) multiplies by 1.1, (text:w) by w, [ ] divides by 1.1. Raises on what stays open: no export may have that."""
+    letters: list[tuple[str, float]] = []
+    stack: list[tuple[str, int]] = []
+    position = 0
+    while position < len(text):
+        letter = text[position]
+        weight = re.match(r":([+-]?[.\d]+)\)", text[position:])
+        if letter == "\\":
+            position += 1
+            letters.append((text[position], 1.0))
+        elif letter in "([":
+            stack.append((letter, len(letters)))
+        elif letter == "]" or letter == ")" or (weight and stack):
+            opened, start = stack.pop()
+            assert opened == ("[" if letter == "]" else "(")
+            factor = float(weight[1]) if weight else 1 / 1.1 if letter == "]" else 1.1
+            letters[start:] = [(one, value * factor) for one, value in letters[start:]]
+            position += len(weight[0]) - 1 if weight else 0
+        else:
+            letters.append((letter, 1.0))
+        position += 1
+    assert not stack
+    return letters
+
+
+def meant(items: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The letters that tags with weights should have."""
+    letters: list[tuple[str, float]] = []
+    for number, (tag, weight) in enumerate(items):
+        letters += [(one, 1.0) for one in (", " if number else "")] + [(one, weight) for one in tag]
+    return letters
+
+
+@given(CAPTIONS)
+def test_sd_scripts_reads_what_we_mean_and_we_read_back_what_we_wrote(sets):
+    captions = [format_caption([tag for tag, _ in items], dict(items)) for items in sets]
+    wanted = [parse_caption(caption) for caption in captions]  # a tag that comes twice has its last weight
+    texts, weighted = shared_syntax(captions)
+    if weighted:
+        assert [emphasis(text) for text in texts] == [meant(items) for items in wanted]
+    else:
+        assert texts == captions
+    assert own_syntax(texts) == captions
+
+
+@pytest.mark.parametrize(
+    ("captions", "texts", "weighted"),
+    [
+        (["a, gawr gura (hololive)", "a, :["], ["a, gawr gura (hololive)", "a, :["], False),
+        (
+            ["a, gawr gura (hololive)", "a, :[", r"a, (smile:1.2), star \(symbol\), :["],
+            [r"a, gawr gura \(hololive\)", r"a, :\[", r"a, (smile:1.2), star \(symbol\), :\["],
+            True,
+        ),
+    ],
+)
+def test_one_weight_makes_all_captions_weighted(captions, texts, weighted):
+    assert shared_syntax(captions) == (texts, weighted)
+    assert own_syntax(texts) == captions
+
+
+@pytest.mark.parametrize(
+    ("name", "repeats", "subject"),
+    [
+        ("10_luma", 10, "luma"), ("3_luma_art hat", 3, "luma_art hat"), ("7", 7, ""), ("0_off", 0, "off"),
+        ("luma", None, ""), ("x10_luma", None, "luma"), ("1.5_luma", None, "luma"), ("-2_luma", -2, "luma"),
+    ],
+)  # fmt: skip
+def test_folder_names(name, repeats, subject):
+    assert folder_repeats(name) == repeats
+    assert folder_subject(name) == subject
+
+
+@pytest.mark.parametrize(
+    ("data", "caption"),
+    [
+        (b"a, b", "a, b"),
+        (b"  a, b \r\nmore\r\n", "a, b"),
+        (b"a, b\rmore", "a, b"),
+        ("\ufeffa, ü".encode(), "a, ü"),
+        ("a\u2028b\nc".encode(), "a\u2028b"),
+        (b"", ""),
+        (b"\na", ""),
+    ],
+)
+def test_the_first_line_is_the_caption(data, caption):
+    assert caption_line(data) == caption
+
+
+def test_a_caption_in_another_encoding_is_an_error():
+    with pytest.raises(UnicodeDecodeError):
+        caption_line("ü".encode("latin-1"))

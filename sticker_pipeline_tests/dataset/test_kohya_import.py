@@ -1,0 +1,245 @@
+"""Kohya folders as characters: weights are the repeats, and an export comes back as it was."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sticker_pipeline.character import CharacterError, load_character
+from sticker_pipeline.dataset.kohya_export import export_kohya
+from sticker_pipeline.dataset.kohya_import import import_kohya
+from sticker_pipeline.media.frames import pixel_sha256
+from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
+
+
+def place(path: Path, number: int, caption: str | bytes | None = None, suffix: str = ".txt") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise(number).convert("RGB").save(path)
+    if caption is not None:
+        data = caption if isinstance(caption, bytes) else caption.encode()
+        path.with_suffix(suffix).write_bytes(data)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder as people have them: repeats 10, 3 and 0, and things that sd-scripts passes over."""
+    folder = tmp_path / "img"
+    place(folder / "10_luma" / "a.png", 1, "skv_luma, smile")
+    place(folder / "10_luma" / "b.jpg", 2, "skv_luma, hat\nsecond line\n", ".caption")
+    place(folder / "3_art" / "c.PNG", 3, "\ufeffskv_luma,sitting\r\n".encode())
+    place(folder / "3_art" / "d.webp", 4)
+    place(folder / "0_off" / "e.png", 5)
+    place(folder / "new ones" / "f.png", 6)
+    place(folder / "10_luma" / "deeper" / "g.png", 7)
+    place(folder / "loose.png", 8)
+    (folder / "10_luma" / "a_sdxl.npz").write_bytes(b"PK\x03\x04")
+    (folder / "3_art" / "nobody.txt").write_text("skv_luma")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(path: Path) -> str:
+    return pixel_sha256(np.asarray(Image.open(path).convert("RGBA")))
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_folders_become_groups_with_their_captions(source: Path, tmp_path: Path, link: bool):
+    before = tree(source)
+    created = import_kohya("luma", source, tmp_path / "characters", link=link)
+    assert created.groups == {"10_luma": 2, "3_art": 2}
+    assert created.trigger == "skv_luma"
+    files = tree(created.folder)
+    assert files.pop("character.yaml")
+    assert files == {
+        "10_luma/a.png": before["10_luma/a.png"], "10_luma/a.txt": b"skv_luma, smile\n",
+        "10_luma/b.jpg": before["10_luma/b.jpg"], "10_luma/b.txt": b"skv_luma, hat\n",
+        "3_art/c.PNG": before["3_art/c.PNG"], "3_art/c.txt": b"skv_luma,sitting\n",
+        "3_art/d.webp": before["3_art/d.webp"],
+    }  # fmt: skip
+    assert (created.folder / "10_luma" / "a.png").is_symlink() == link
+    assert tree(source) == before
+    character = load_character(created.folder)
+    assert {name: (group.share, group.style, group.learned) for name, group in character.groups.items()} == {
+        "10_luma": (10, "sticker", []), "3_art": (3, "art", []),
+    }  # fmt: skip
+    assert character.settings.media == {"merge": "none", "crop": "none"}
+    assert character.settings.benchmark.holdout == 0.15
+
+
+def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
+    notes = "\n".join(import_kohya("luma", source, tmp_path / "characters").notes)
+    for words in (
+        "left out: 0_off: sd-scripts ignores folders with repeats below 1",
+        "left out: new ones: sd-scripts ignores folders not called <repeats>_<name>",
+        "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
+        "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
+        "left out: 10_luma/a_sdxl.npz: not a picture",
+        "left out: 3_art/nobody.txt: no picture of that name",
+        "1 of 3_art (sd-scripts would call them 'art')",
+        "1 captions have more than one line",
+        "15 % of each group is held out from training by default",
+    ):
+        assert words in notes
+
+
+def test_probabilities_are_the_repeats(tmp_path: Path):
+    """Also of pictures that are there twice: kohya's trainer would show both."""
+    for number in range(5):
+        place(tmp_path / "img" / "7_a" / f"{number}.png", number, "yes")
+    place(tmp_path / "img" / "2_b" / "one.png", 0, "yes")
+    place(tmp_path / "img" / "2_b" / "two.png", 11, "yes")
+    place(tmp_path / "img" / "1234567_c" / "three.png", 12, "yes")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    small = made(created.folder, tmp_path / "work", {})
+    repeats = {"7_a": 7, "2_b": 2, "1234567_c": 1234567}
+    total = 5 * 7 + 2 * 2 + 1234567
+    assert small.frames["kept"].all()
+    assert len(small.weights) == 8
+    for row in small.weights.itertuples():
+        assert row.probability == repeats[row.group] / total
+    for row in small.frames.itertuples():
+        assert row.pixel_sha256 == pixels(tmp_path / "img" / row.path)
+
+
+def test_an_animation_counts_as_one_picture_and_is_noted(tmp_path: Path):
+    place(tmp_path / "img" / "4_a" / "still.png", 1, "yes")
+    images = [noise(number) for number in (2, 3, 4)]
+    images[0].save(tmp_path / "img" / "4_a" / "move.gif", save_all=True, append_images=images[1:])
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    notes = "\n".join(created.notes)
+    assert "4_a/move.gif: taken, though sd-scripts does not read .gif files" in notes
+    assert "4_a/move.gif: sd-scripts reads the first of its 3 frames only" in notes
+    small = made(created.folder, tmp_path / "work", {f"move.gif#{index}": "yes" for index in range(3)})
+    assert small.weights.groupby("clip_id")["probability"].sum().round(15).tolist() == [0.5, 0.5]
+
+
+def test_one_folder_alone(source: Path, tmp_path: Path):
+    created = import_kohya("luma", source / "10_luma", tmp_path / "characters")
+    assert created.groups == {"10_luma": 2}
+    assert load_character(created.folder).groups["10_luma"].share == 10
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"img/10_luma/a.png": "yes"},
+            r"no folder called <repeats>_<name>.* There are some in .*/top/img: import that",
+        ),
+        ({"a.png": "yes"}, r"no folder called .* Put its pictures into a folder such as .*/top/1_top"),
+        ({}, r"top has no folder called <repeats>_<name>, such as 10_luma\.$"),
+        ({"10_luma/a.png": None}, "there are no captions: say which made-up word .* --trigger"),
+        ({"10_a/a.png": "one, x", "10_a/b.png": "two, x"}, "do not all begin with one tag"),
+        ({"10_a/a.png": "a cat, x"}, "'a cat', which every caption begins with, cannot be a trigger"),
+        ({"10_a/a.png": ", x"}, "'', which every caption begins with, cannot be a trigger"),
+    ],
+)
+def test_what_cannot_be_imported(tmp_path: Path, files, message):
+    (tmp_path / "top").mkdir()
+    for number, (name, caption) in enumerate(files.items()):
+        place(tmp_path / "top" / name, number, caption)
+    with pytest.raises(CharacterError, match=message):
+        import_kohya("luma", tmp_path / "top", tmp_path / "characters")
+    assert not list((tmp_path / "characters").glob("*"))
+
+
+def test_bad_files_stop_nothing(tmp_path: Path):
+    folder = tmp_path / "img" / "2_a"
+    place(folder / "good.png", 1, "(yes:1.2), smile")
+    (folder / "broken.png").write_bytes(b"GIF89a")
+    (folder / "text.png").write_text("no picture")
+    place(folder / "latin.png", 2, "yes, grün".encode("latin-1"))
+    place(folder / "empty.png", 3, "")
+    place(tmp_path / "img" / "3_none" / "x.txt.png", 4)
+    (tmp_path / "img" / "3_none" / "x.txt.png").write_text("no picture")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.trigger == "yes"
+    assert created.groups == {"2_a": 3}
+    notes = "\n".join(created.notes)
+    for words in ("2_a/broken.png", "2_a/text.png: not a picture", "2_a/latin.txt: the caption cannot be read as UTF-8",
+                  "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
+        assert words in notes
+
+
+def test_of_two_caption_files_one_is_taken_and_the_other_named(tmp_path: Path):
+    place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, first")
+    (tmp_path / "img" / "2_a" / "a.caption").write_text("yes, second")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert (created.folder / "2_a" / "a.txt").read_text() == "yes, first\n"
+    assert any("2_a/a.caption" in note for note in created.notes)
+
+
+def test_a_given_trigger_wins_and_a_broken_record_is_named(source: Path, tmp_path: Path):
+    assert import_kohya("luma", source, tmp_path / "characters", "other").trigger == "other"
+    (source / "sticker_pipeline.json").write_text("{")
+    with pytest.raises(CharacterError, match=r"sticker_pipeline\.json cannot be read"):
+        import_kohya("luma_2", source, tmp_path / "characters")
+    (source / "sticker_pipeline.json").write_text('{"folders": {"10_luma": {"style": "photo"}}}')
+    with pytest.raises(CharacterError, match=r"folders\.10_luma\.style"):
+        import_kohya("luma_2", source, tmp_path / "characters")
+
+
+def export(one: SmallSet, target: Path) -> Path:
+    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, batch_size=8, max_error=0).folder
+
+
+SPECIAL = {
+    "plain": {},
+    "brackets": {"2.png#0": "skv_luma, luma_sticker, gawr gura (hololive), :["},
+    "weights": {
+        "2.png#0": "skv_luma, luma_sticker, gawr gura (hololive), :[",
+        "a.gif#1": r"skv_luma, (luma_sticker:1.2), star \(symbol\), :[, back\\slash",
+        "b.gif#2": r"skv_luma, luma_sticker, (blush:0.8)",  # held out
+    },
+    "a weight on the trigger": {"a.gif#1": "(skv_luma:1.1), luma_sticker, smile"},
+}
+
+
+@pytest.mark.parametrize("special", SPECIAL.values(), ids=SPECIAL.keys())
+@pytest.mark.parametrize("holdout", ["[stickers/3.png, gifs/b.gif, art/1.png]", "[]"], ids=["holdout", "none"])
+def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str], holdout: str):
+    """Pixels, captions, probabilities and split, for every picture; and the second export is the first."""
+    settings = SETTINGS.replace("[stickers/3.png, gifs/b.gif, art/1.png]", holdout)
+    folder = draw_character(tmp_path / "luma", settings)
+    before = made(folder, tmp_path / "work", captions_of(folder, special))
+    first = export(before, tmp_path / "out" / "first")
+    shutil.rmtree(folder)  # whatever comes back, comes from the export
+    created = import_kohya("again", first, tmp_path / "characters")
+    after = made(created.folder, tmp_path / "work2", {})
+    assert [note for note in created.notes if "captions have weights" not in note] == []
+
+    def by_name(one: SmallSet, names) -> dict[str, tuple]:
+        lineage = one.frames.set_index("frame_id")
+        return {
+            names(row.frame_id, lineage.loc[row.frame_id, "path"]): (
+                lineage.loc[row.frame_id, "pixel_sha256"], row.caption, row.split, row.probability,
+            )
+            for row in one.rows.itertuples()
+        }  # fmt: skip
+
+    old = by_name(before, lambda frame, path: frame)
+    new = by_name(after, lambda frame, path: Path(path).stem)
+    assert old.keys() == new.keys()
+    for name, (*what, probability) in old.items():
+        assert new[name][:-1] == tuple(what)
+        assert new[name][-1] == pytest.approx(probability, rel=1e-15, abs=0)
+    styles = {name: group.style for name, group in load_character(created.folder).groups.items()}
+    assert set(styles) == {path.name for path in first.glob("[0-9]*_*")} | {
+        f"holdout_{p.name}" for p in first.glob("holdout/*")
+    }
+    assert {name for name, style in styles.items() if style == "art"} == {
+        name for name in styles if name.endswith("_art")
+    }
+
+    second = export(after, tmp_path / "out" / "second")
+    one, two = tree(first), tree(second)
+    for name in ("dataset.toml", "sticker_pipeline.json"):  # these name places
+        texts = [one.pop(name).decode(), two.pop(name).decode()]
+        if name == "dataset.toml":
+            assert texts[0].replace("/out/first", "/out/second").replace("set of luma", "set of again") == texts[1]
+    assert one == two
