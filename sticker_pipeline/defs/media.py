@@ -102,18 +102,25 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
                 "kept": len(kept),
                 "dropped": len(dropped),
                 "why_dropped": table(_kinds(dropped["reason"])),
-                "dropped_frames": picture(
-                    sheets.sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
-                ),
-                "near_duplicates": picture(
-                    sheets.sheet(cells["near_duplicates"].spread(PAIR_CELLS, each=2)), "frames and what stands for them"
-                ),
+                **_dropped_pictures(cells["dropped"], cells["near_duplicates"]),
                 "dropped_table": table(dropped[["path", "frame_index", "reason"]]),
                 "sheets": dg.MetadataValue.path(work.store.folder(work.character.name, "frames") / SHEETS),
                 **described(rows),
             },
             content=lambda name: not name.startswith(SHEETS),
         )
+
+
+def _dropped_pictures(dropped: sheets.Cells, near: sheets.Cells) -> dict[str, dg.MetadataValue]:
+    """Sheets of some of the dropped frames, and of pairs of near duplicates, where there are any."""
+    pictures = {}
+    if dropped.previews:
+        sheet = sheets.sheet(dropped.spread(DROPPED_CELLS), LINES)
+        pictures["dropped_frames"] = picture(sheet, "dropped frames")
+    if near.previews:
+        sheet = sheets.sheet(near.spread(PAIR_CELLS, each=2))
+        pictures["near_duplicates"] = picture(sheet, "merged frames, each with the one that stands for it")
+    return pictures
 
 
 def _write_pages(cells: sheets.Cells, folder: Path, name: str) -> None:
@@ -137,5 +144,5 @@ def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.
 
 def _kinds(reasons: pd.Series) -> pd.DataFrame:
     """How many frames each kind of reason dropped: what a reason says before it names another frame."""
-    kinds = reasons.str.partition(" as ")[0]
+    kinds = reasons.str.split(" as ").str[0]
     return kinds.value_counts().rename_axis("reason").reset_index(name="frames")

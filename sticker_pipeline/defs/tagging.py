@@ -21,6 +21,8 @@ from sticker_pipeline.tagging.scoring import score_frames, tag_table
 from sticker_pipeline.tagging.wd14 import open_tagger
 from sticker_pipeline.tagging.written import written_captions
 
+RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain character; here, as few as possible."
+
 
 @dg.asset(
     deps=["frames", key("tagging")],
@@ -98,6 +100,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 SUMMARY: f"{before:.1f} tags per image became {after:.1f}",
                 "tags_before": before,
                 "tags_after": after,
+                "recipes": RECIPES,
                 "written_captions": len(written),
                 "captions": table(summary.caption_sample(curated.captions)),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
@@ -122,7 +125,6 @@ def _pictures(tags: pd.DataFrame, captions: pd.DataFrame, character: Character) 
             unit="frames",
             names=("the tagger found it on", "captions that have it"),
         ),
-        # For comparison: recipes have about 8 tags per image for a style LoRA, 30 for a character LoRA; here, few.
         "tags_per_image": count_histogram(
             {"before": before, "after": after}, title="tags per image", x="tags", y="images"
         ),

@@ -159,10 +159,11 @@ def write_frame_files(
 
     `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
     """
-    digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
+    digests = zip(inventory["path"], inventory["sha256"], strict=True)
+    entries = {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
     kept = frames[frames["kept"]].drop_duplicates("file")  # without merging, several frames may have the same pixels
     for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
-        link_or_copy(cache_entry(cache, digests[path], settings) / f"{digest}.png", staging / file)
+        link_or_copy(entries[path] / f"{digest}.png", staging / file)
 
 
 def frame_id(path: str, index: int) -> str:

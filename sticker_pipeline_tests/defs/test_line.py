@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
+from sticker_pipeline.dataset.kohya_export import export_kohya
+from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.storage import ALL
@@ -244,6 +247,37 @@ def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
     metadata = line.metadata("wd14_tags", "small")
     assert metadata["computed"] == len(fresh) > 0
     assert metadata["from_cache"] == frames["kept"].sum() - len(fresh)
+
+
+def test_a_kohya_export_comes_back_through_the_whole_line(line: Bench, tmp_path: Path) -> None:
+    def exported(name: str, target: Path) -> Path:
+        character, profile = line.character(name)
+        frames = line.store.read(name, "frames")
+        rows = line.store.read(name, "training_set").table()
+        size = profile.training.batch_size
+        return export_kohya(rows, frames.table(), frames.folder, character, target, batch_size=size, max_error=0).folder
+
+    def by_frame(name: str, named: Callable[[str, str], str]) -> pd.DataFrame:
+        rows = line.store.read(name, "training_set").table()
+        lineage = line.store.read(name, "frames").table()[["frame_id", "path", "pixel_sha256"]]
+        rows = rows.merge(lineage, on="frame_id")
+        rows.index = pd.Index([named(*pair) for pair in zip(rows["frame_id"], rows["path"], strict=True)])
+        return rows.sort_index()
+
+    first = exported("small", tmp_path / "first")
+    import_kohya("back", first, Path(line.workspace.characters))
+    line.instance.add_dynamic_partitions("characters", ["back"])
+    job = line.definitions.resolve_job_def("dataset_line")
+    assert job.execute_in_process(instance=line.instance, partition_key="back").success
+    old, new = by_frame("small", lambda frame, path: frame), by_frame("back", lambda frame, path: Path(path).stem)
+    assert old[["pixel_sha256", "caption", "split"]].equals(new[["pixel_sha256", "caption", "split"]])
+    np.testing.assert_allclose(new["probability"], old["probability"], rtol=1e-14, atol=0)
+    second = exported("back", tmp_path / "second")
+    inside = [
+        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.parent != root}
+        for root in (first, second)
+    ]
+    assert inside[0] == inside[1]
 
 
 def test_what_cannot_work_says_so_before_any_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

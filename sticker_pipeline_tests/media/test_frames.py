@@ -100,7 +100,7 @@ def test_pictures_that_are_there_twice_can_both_be_kept(folder, tmp_path):
         picture().save(folder / "stickers" / name)
     settings = MediaSettings(merge="none")
     table = table_of(folder, tmp_path, settings)
-    write_frame_files(table, scan(folder, GROUPS, settings), tmp_path / "cache", tmp_path / "out")
+    write_frame_files(table, scan(folder, GROUPS, settings), tmp_path / "cache", settings, tmp_path / "out")
     assert table["kept"].tolist() == [True, True]
     assert [(tmp_path / "out" / file).is_file() for file in table["file"]] == [True, True]
 
