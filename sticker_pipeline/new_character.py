@@ -36,7 +36,11 @@ groups:
 #   aliases: {{}}         # e.g. {{serafuku: school uniform}}
 #   weights: {{}}         # e.g. {{smile: 1.2}}
 #   min_images: 2       # a tag on fewer images is dropped
+#   written: keep       # captions in text files beside pictures are taken as they are; or `ignore`
 
+# media: {{}}             # e.g. {{crop: alpha}} cuts frames to what is visible; {{merge: none}} keeps like ones apart
+# sampling: {{}}          # e.g. {{mode: effective_size}}
+# tagging: {{}}           # e.g. {{general_threshold: 0.4}}
 # training: {{}}          # any training setting, e.g. {{epochs: 12, rank: 32}}
 
 # benchmark:

@@ -57,6 +57,16 @@ def test_training_overrides_are_checked(tmp_path: Path) -> None:
         assert "character.yaml: training" in str(error.value)
 
 
+def test_media_sampling_and_tagging_may_be_overridden_too(tmp_path: Path) -> None:
+    text = "trigger: a\nmedia: {crop: alpha, merge: none}\nsampling: {mode: uniform}\ntagging: {batch_size: 3}\n"
+    profile = character_profile(character_with(tmp_path, text), tmp_path)
+    assert (profile.media.crop, profile.media.merge, profile.media.max_frames) == ("alpha", "none", 2_000)
+    assert profile.sampling.mode == "uniform"
+    assert profile.tagging.batch_size == 3
+    with pytest.raises(ProfileError, match=r"character.yaml: media: unknown key 'crp'\. Did you mean 'crop'"):
+        character_profile(character_with(tmp_path, "trigger: a\nmedia: {crp: alpha}\n"), tmp_path)
+
+
 def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
     profile = load_profile("embedded", tmp_path)
     for part, names in MODEL_FILES.items():
