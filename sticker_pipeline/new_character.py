@@ -73,7 +73,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
         raise CharacterError(f"{source} contains {characters}: choose a folder that holds only the character's media.")
     plan, notes = _plan(source)
     if not plan:
-        raise CharacterError(f"{source} holds no picture that can be read.")
+        raise CharacterError(f"{source} holds no picture or video that can be read.")
     characters.mkdir(parents=True, exist_ok=True)
     staging = characters / f".{name}.{uuid.uuid4().hex[:8]}"
     try:
@@ -101,6 +101,8 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
     for path in sorted(media_files(source), key=lambda path: path.parent == source):
         relative = path.relative_to(source)
         try:
+            if (size := path.stat().st_size) > limits.max_bytes:
+                raise MediaError(f"{size} bytes: more than {limits.max_bytes} (the limit max_bytes of the profile)")
             data = path.read_bytes()
             if not is_picture(data):
                 if len(relative.parts) > 1:

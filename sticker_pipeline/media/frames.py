@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 1
+DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
 COLUMNS = [
     "frame_id",
     "path",
@@ -118,7 +120,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
 
 def cache_entry(cache: Path, file_sha256: str) -> Path:
     """The folder of a file's decoded frames: named by the file's bytes and by the versions of what decodes them."""
-    decoder = content_hash([DECODER_VERSION, version("pillow"), version("imagehash")])
+    decoder = content_hash([DECODER_VERSION, *(version(package) for package in DECODERS)])
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
@@ -167,9 +169,10 @@ def frame_id(path: str, index: int) -> str:
 def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSettings) -> Iterator[dict[str, object]]:
     count = 0
     try:
-        for frame in decode_bytes(_unchanged_bytes(path, file_sha256), limits):
-            yield _decoded_row(frame, staging)
-            count += 1
+        with closing(decode_bytes(_unchanged_bytes(path, file_sha256), limits)) as frames:
+            for frame in frames:
+                yield _decoded_row(frame, staging)
+                count += 1
     except MediaError as error:
         where = f"from frame {count} on" if count else ""
         problem = " ".join(filter(None, ["cannot be decoded", where])) + f": {error}"
