@@ -7,6 +7,7 @@ as its standard input. Which file is a video is decided in header.py.
 import queue
 import re
 import subprocess
+import sys
 import tempfile
 import threading
 from bisect import bisect_right
@@ -29,10 +30,11 @@ SILENCE_S = 30.0  # an ffmpeg that gives nothing for so long is ended: the longe
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Of a packet, as framecrc prints it: AV_PKT_FLAG_CORRUPT (cut off) and AV_PKT_FLAG_DISCARD (decoded but never shown).
 CORRUPT, DISCARD = 0x2, 0x4
-BYTES_PER_PIXEL = (
-    16  # the most that one pixel takes in a decoder's or scaler's single allocation: 4 channels of 32 bits
-)
-LEAST_ALLOCATION = 1 << 26  # bytes; what ffmpeg needs for itself even where max_pixels is small
+# Memory of an ffmpeg in bytes: what it needs for itself, and for each pixel of the largest frame allowed (to walk the
+# packets) or of the stream's own (to decode: some thirty for H.264 in 8 bits, twice that in 10).
+OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
+# And of a single block, such as the index of a file that claims millions of packets.
+OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
 KEPT_COMPLAINTS = 50
 
 STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions) 0: (.*)")
@@ -72,7 +74,8 @@ def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
     whole frame, and for anything beyond `limits`.
     """
     arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "pipe:1"]
-    with _ffmpeg(data, arguments, "level+info") as ffmpeg:
+    memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
+    with _ffmpeg(data, arguments, "level+info", memory) as ffmpeg:
         stream = _within(ffmpeg, lambda: _read_packets(ffmpeg.output, limits))
         ffmpeg.listen_to_the_end()
     if not stream.packets or not stream.width or not stream.height:
@@ -93,8 +96,9 @@ def video_frames(
     """
     decoder = ["-c:v", ALPHA_DECODERS[video.codec]] if video.codec in ALPHA_DECODERS else []
     arguments = [*decoder, "-xerror", *_input(video.demuxer, limits), "-map", "0:V:0", *_as_rgba(video), "pipe:1"]
+    memory = OWN_MEMORY + DECODING_MEMORY * video.width * video.height
     count = start = 0
-    with _ffmpeg(data, arguments, "level+error") as ffmpeg:
+    with _ffmpeg(data, arguments, "level+error", memory) as ffmpeg:
         while (rgba := _within(ffmpeg, lambda: _read_frame(ffmpeg.output, video))) is not None:
             start = _start_ms(ffmpeg.times, video, start)
             _check(count + 1, start, limits)
@@ -145,9 +149,9 @@ class _Running:
 
 def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
     """Arguments that name the input: the standard input, which is a file, so that ffmpeg can seek in it."""
-    allocation = max(LEAST_ALLOCATION, BYTES_PER_PIXEL * limits.max_pixels)
+    block = OWN_BLOCK + BLOCK_PER_PIXEL * limits.max_pixels
     return [
-        *("-max_alloc", str(allocation), "-max_pixels:v", str(limits.max_pixels), "-threads", "1"),
+        *("-max_alloc", str(block), "-max_pixels:v", str(limits.max_pixels), "-threads", "1"),
         *("-fflags", "+discardcorrupt", "-protocol_whitelist", "fd,pipe", "-f", demuxer, "-fd", "0", "-i", "fd:"),
     ]
 
@@ -164,15 +168,17 @@ def _as_rgba(video: Video) -> list[str]:
 
 
 @contextmanager
-def _ffmpeg(data: bytes, arguments: list[str], loudness: str) -> Iterator[_Running]:
-    """An ffmpeg that reads `data`; it is gone, and so is its temporary file, when the block is left."""
+def _ffmpeg(data: bytes, arguments: list[str], loudness: str, memory: int) -> Iterator[_Running]:
+    """An ffmpeg that reads `data` within `memory` bytes; it is gone, and so is its temporary file, when the block is
+    left."""
     command = [_executable(), "-nostdin", "-hide_banner", "-nostats", "-v", loudness, *arguments]
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe, pipesize=1 << 20) as process:
+        with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe) as process:
             assert process.stdout is not None and process.stderr is not None
+            _limit_memory(process.pid, memory)
             running = _Running(process, process.stdout)
             running.listener = threading.Thread(target=_listen, args=(process.stderr, running), daemon=True)
             running.listener.start()
@@ -181,6 +187,16 @@ def _ffmpeg(data: bytes, arguments: list[str], loudness: str) -> Iterator[_Runni
             finally:
                 process.kill()
                 running.listener.join()
+
+
+def _limit_memory(pid: int, memory: int) -> None:
+    """Where the system can (Linux): an allocation beyond `memory` bytes fails, and ffmpeg ends with an error."""
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
+        limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
 
 def _executable() -> str:
@@ -271,7 +287,8 @@ def _shown_vp8(data: bytes, demuxer: Demuxer, packets: list[_Packet], limits: Me
     """Those of the packets that hold a frame to be shown. VP8 keeps reference frames that are never shown in packets of
     their own; bit 4 of the first byte tells (RFC 6386, 9.1)."""
     arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "ivf", "pipe:1"]
-    with _ffmpeg(data, arguments, "level+error") as ffmpeg:
+    memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
+    with _ffmpeg(data, arguments, "level+error", memory) as ffmpeg:
         shown = _within(ffmpeg, lambda: [bool(first >> 4 & 1) for first in _first_bytes(ffmpeg.output, len(data))])
     return [packet for packet, visible in zip(packets, shown, strict=False) if visible]
 

@@ -30,6 +30,7 @@ CASES, WORKERS = 5_000, 2
 HARD_LIMIT_S = 30.0  # then the worker is killed
 SOFT_LIMIT_S = 10.0  # slower is a fault
 MOST_GROWTH_MB = 100.0  # over what the worker takes before the case; a canvas of the largest size is 2 MB
+MOST_FFMPEG_MB = 450.0
 MOST_ADDRESS_SPACE = 4 << 30  # bytes, of a worker and of each ffmpeg
 
 
@@ -157,6 +158,7 @@ def one_case(number: int, temporary: Path) -> Result:
     data = damaged_case(number)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again, from what is in use now
     before = peak_mb()
+    children_before = children_mb()
     frames, fault = 0, ""
     start = time.perf_counter()
     try:
@@ -171,6 +173,8 @@ def one_case(number: int, temporary: Path) -> Result:
         fault = fault or f"takes {milliseconds / 1000:.1f} s"
     if growth > MOST_GROWTH_MB:
         fault = fault or f"takes {growth:.0f} MB"
+    if children_mb() > max(MOST_FFMPEG_MB, children_before):
+        fault = fault or f"its ffmpeg takes {children_mb():.0f} MB"
     if psutil.Process().children() or list(temporary.iterdir()):
         fault = fault or "leaves a process or a file behind"
     return Result(frames, milliseconds, growth, children_mb(), fault)
