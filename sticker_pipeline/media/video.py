@@ -78,6 +78,7 @@ def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
     with _ffmpeg(data, arguments, "level+info", memory) as ffmpeg:
         stream = _within(ffmpeg, lambda: _read_packets(ffmpeg.output, limits))
         ffmpeg.listen_to_the_end()
+        _within(ffmpeg, ffmpeg.process.wait)
     if not stream.packets or not stream.width or not stream.height:
         _refuse(ffmpeg.complaints, limits)
     if stream.codec == "vp8":
@@ -218,8 +219,11 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
             known = int(value) != NO_TIME and int(denominator) > 0
             running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
         line = TIME.sub("", line).rstrip()
+        if "Output #0" in line:
+            running.rotation = (
+                0.0  # what was said so far is about all streams of the file, what follows about the chosen
+            )
         if rotation := ROTATION.search(line):
-            # Input and output are both described; the output, which is only the chosen stream, comes last.
             running.rotation = float(rotation[1])
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
@@ -311,7 +315,8 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
     _check(len(packets), end, limits)
     said = "\n".join(ffmpeg.complaints)
-    fault = next((fault for words, fault in FAULTS.items() if words in said), "")
+    unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
+    fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
     size = (stream.height, stream.width) if sideways else (stream.width, stream.height)
     note = partly_whole(fault, len(packets)) if fault else ""

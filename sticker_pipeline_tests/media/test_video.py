@@ -3,8 +3,10 @@
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -129,6 +131,17 @@ def test_rotated_video_is_turned_upright(degrees, turns):
     header = read_header(data, LIMITS)
     assert (header.width, header.height) == ((22, 18) if degrees == 180 else (18, 22))
     assert (pixels(data) == np.rot90(NOISE, turns, axes=(1, 2))).all()
+
+
+def test_only_the_rotation_of_the_stream_itself_counts():
+    """A file with two video streams, of which the second, which is not read, is rotated."""
+    with_two = ("-map", "0", "-map", "1", "-c", "copy")
+    with tempfile.TemporaryDirectory() as folder:
+        upright, turned = Path(folder) / "upright.mp4", Path(folder) / "turned.mp4"
+        upright.write_bytes(video("mp4", NOISE, *H264))
+        turned.write_bytes(remuxed("mp4", upright.read_bytes(), before=("-display_rotation:v:0", "90")))
+        data = ffmpeg("mp4", "-i", str(upright), "-i", str(turned), *with_two)
+    assert (pixels(data) == NOISE).all()
 
 
 def test_the_index_may_lie_at_either_end():
