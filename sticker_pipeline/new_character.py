@@ -73,7 +73,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     target = free_target(name, source, characters)
     plan, notes = _plan(source)
     if not plan:
-        raise CharacterError(f"{source} holds no picture that can be read.")
+        raise CharacterError(f"{source} holds no picture or video that can be read.")
     counts = _count_groups(plan)
     groups = {group: Group(style=default_style(group)) for group in counts}
     files = {relative: original for original, relative in plan.items()}
@@ -126,6 +126,8 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
     for path in sorted(media_files(source), key=lambda path: path.parent == source):
         relative = path.relative_to(source)
         try:
+            if (size := path.stat().st_size) > limits.max_bytes:
+                raise MediaError(f"{size} bytes: more than {limits.max_bytes} (the limit max_bytes of the profile)")
             data = path.read_bytes()
             if not is_picture(data):
                 if len(relative.parts) > 1:

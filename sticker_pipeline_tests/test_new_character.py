@@ -10,6 +10,8 @@ from PIL import Image
 from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.cli import main
 from sticker_pipeline.new_character import create
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline_tests.media.makers import noise, video
 
 
 @pytest.fixture
@@ -57,6 +59,18 @@ def test_files_are_sorted_into_groups(source: Path, tmp_path: Path, link: bool) 
     assert tree(source) == before
 
 
+def test_loose_videos_move_and_huge_files_are_not_opened(source: Path, tmp_path: Path) -> None:
+    (source / "dance.mp4").write_bytes(video("mp4", noise(3, 20, 20), "-c:v", "libx264rgb"))
+    with (source / "film.mkv").open("wb") as film:
+        film.truncate(MediaSettings().max_bytes + 1)
+    created = create("luma", source, tmp_path / "characters", "skv_luma")
+    assert (created.folder / "gifs" / "dance.mp4").is_file()
+    assert created.groups["gifs"] == 2
+    assert (
+        "left out: film.mkv: 200000001 bytes: more than 200000000 (the limit max_bytes of the profile)" in created.notes
+    )
+
+
 def test_a_loose_file_never_replaces_one_of_a_group(source: Path, tmp_path: Path) -> None:
     (source / "gifs").mkdir()
     (source / "gifs" / "Wave.gif").write_bytes((source / "wave.gif").read_bytes() + b"other")
@@ -95,7 +109,7 @@ def test_faults_leave_nothing_behind(source: Path, tmp_path: Path) -> None:
         create("Luma!", source, characters, "a")
     with pytest.raises(CharacterError, match="'trigger' = 'two words'"):
         create("luma", source, characters, "two words")
-    with pytest.raises(CharacterError, match="holds no picture that can be read"):
+    with pytest.raises(CharacterError, match="holds no picture or video that can be read"):
         create("luma", source / "papers", characters, "a")
     with pytest.raises(CharacterError, match="contains"):
         create("luma", tmp_path, characters, "a")

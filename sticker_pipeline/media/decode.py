@@ -1,33 +1,41 @@
-"""From the bytes of a picture file to its frames, one at a time.
+"""From the bytes of a picture or video file to its frames, one at a time.
 
-What each format's walk and compositing do is in gif.py, apng.py, webp.py and stills.py.
+What each format's walk and compositing do is in gif.py, apng.py, webp.py, video.py and stills.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from sticker_pipeline.media import apng, gif, webp
+from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
 from sticker_pipeline.media.header import Header, read_header
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
 from sticker_pipeline.profile import MediaSettings
 
 
-def decode(path: Path, limits: MediaSettings) -> Iterator[Frame]:
+def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:
     """The frames of the file, in order. A still is one frame of duration 0.
 
     Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for what is no
-    readable picture or is beyond `limits`, also in the middle: frames given before are whole.
+    readable picture or is beyond `limits`, also in the middle: frames given before are whole. Closing the generator
+    early ends everything that it started.
     """
     yield from decode_bytes(path.read_bytes(), limits)
 
 
-def decode_bytes(data: bytes, limits: MediaSettings) -> Iterator[Frame]:
+def decode_bytes(data: bytes, limits: MediaSettings) -> Generator[Frame, None, None]:
     """`decode` for a file that is in memory already."""
+    header = read_header(data, limits)
+    if isinstance(header.container, video.Video):
+        with closing(video.video_frames(data, header.container, limits)) as shown:
+            for index, (rgba, start, duration) in enumerate(shown):
+                yield Frame(rgba, index, start, duration)
+        return
     start = 0
-    for index, (rgba, duration) in enumerate(_pictures(data, read_header(data, limits))):
+    for index, (rgba, duration) in enumerate(_pictures(data, header)):
         yield Frame(rgba, index, start, duration)
         start += shown_ms(duration)
 

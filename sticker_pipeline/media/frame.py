@@ -1,6 +1,6 @@
 """What decoding gives: one frame, and the error for a file that cannot be read.
 
-How a format is read is the business of gif.py, apng.py, webp.py and stills.py.
+How a format is read is the business of gif.py, apng.py, webp.py, video.py and stills.py.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ class Frame:
 
     `rgba` is uint8 [height, width, 4], straight alpha, with R=G=B=0 wherever A=0. `duration_ms` is the delay as the
     file states it, which may be 0. `start_ms` is when a viewer shows the frame: the sum of the earlier frames' delays
-    as browsers play them (see `shown_ms`), so that it grows from frame to frame even where all delays are 0.
+    as browsers play them (see `shown_ms`), so that it grows from frame to frame even where all delays are 0; in a video
+    it is the time that the file states, counted from the first frame.
     """
 
     rgba: np.ndarray

@@ -8,6 +8,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 2
+DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
 COLUMNS = [
     "frame_id",
     "path",
@@ -122,7 +124,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
 def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
     """The folder of a file's decoded frames: named by the file's bytes, by what decodes them and by what is cut off."""
     crop = [] if settings.crop == "none" else [settings.crop, settings.crop_margin]
-    decoder = content_hash([DECODER_VERSION, version("pillow"), version("imagehash"), *crop])
+    decoder = content_hash([DECODER_VERSION, *(version(package) for package in DECODERS), *crop])
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
@@ -174,10 +176,11 @@ def frame_id(path: str, index: int) -> str:
 def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSettings) -> Iterator[dict[str, object]]:
     count = 0
     try:
-        for frame in decode_bytes(_unchanged_bytes(path, file_sha256), limits):
-            rgba = cropped(frame.rgba, limits.crop, limits.crop_margin)
-            yield _decoded_row(frame, np.ascontiguousarray(rgba), staging)
-            count += 1
+        with closing(decode_bytes(_unchanged_bytes(path, file_sha256), limits)) as frames:
+            for frame in frames:
+                rgba = cropped(frame.rgba, limits.crop, limits.crop_margin)
+                yield _decoded_row(frame, np.ascontiguousarray(rgba), staging)
+                count += 1
     except MediaError as error:
         where = f"from frame {count} on" if count else ""
         problem = " ".join(filter(None, ["cannot be decoded", where])) + f": {error}"

@@ -6,7 +6,7 @@ No pixel is unpacked here: this is what the inventory shows, and what is checked
 from dataclasses import dataclass
 from typing import Literal
 
-from sticker_pipeline.media import apng, gif, webp
+from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.stills import (
     ORIENTATION_TAG,
@@ -18,12 +18,10 @@ from sticker_pipeline.media.stills import (
 )
 from sticker_pipeline.profile import MediaSettings
 
-Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF"]
+Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "MP4", "WEBM"]
 
-VIDEO = "video is not read yet: convert it to GIF or APNG"
 # First bytes of files that people, and programs, leave among pictures.
 NOT_PICTURES = (
-    (b"\x1aE\xdf\xa3", VIDEO),
     (b"PK\x03\x04", "not a picture: a ZIP archive"),
     (b"\x1f\x8b", "not a picture: a gzip archive"),
     (b"7z\xbc\xaf", "not a picture: a 7z archive"),
@@ -41,13 +39,15 @@ NOT_PICTURES = (
 )
 PICKLE_PROTOCOLS = range(2, 6)
 AVIF_BRANDS = (b"avif", b"avis")
-HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis")
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 
 @dataclass(frozen=True)
 class Header:
     """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8. `note` says what is
-    missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG or WebP found."""
+    missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG, WebP or video
+    found. A MOV counts as MP4, Matroska as WEBM."""
 
     format: Format
     width: int
@@ -55,11 +55,11 @@ class Header:
     n_frames: int
     orientation: int = 1
     note: str = ""
-    container: gif.Gif | apng.Png | webp.Webp | None = None
+    container: gif.Gif | apng.Png | webp.Webp | video.Video | None = None
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
-    """The header of the picture file `data`.
+    """The header of the picture or video file `data`.
 
     Raises MediaError, naming the cause, for what is not a picture, is damaged as far as can be seen without unpacking,
     or exceeds `limits`.
@@ -77,18 +77,23 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return _jpeg_header(data, limits)
     if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
         return _pillow_header("BMP", data, limits)
-    if data[4:8] == b"ftyp" and _brands(data) & set(AVIF_BRANDS):
+    if _is_iso(data, AVIF_BRANDS):
         return _pillow_header("AVIF", data, limits)
+    if _is_mp4(data):
+        return _video_header("MP4", video.read_video(data, "mov", limits))
+    if data.startswith(EBML):
+        return _video_header("WEBM", video.read_video(data, "matroska", limits))
     raise MediaError(what_is_it(data))
 
 
 def is_picture(data: bytes) -> bool:
     """Whether the first bytes are those of a format that read_header reads."""
     return (
-        data.startswith((*gif.SIGNATURES, apng.SIGNATURE, b"\xff\xd8\xff"))
+        data.startswith((*gif.SIGNATURES, apng.SIGNATURE, b"\xff\xd8\xff", EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
-        or (data[4:8] == b"ftyp" and bool(_brands(data) & set(AVIF_BRANDS)))
+        or _is_iso(data, AVIF_BRANDS)
+        or _is_mp4(data)
     )
 
 
@@ -99,10 +104,10 @@ def what_is_it(data: bytes) -> str:
     for prefix, description in NOT_PICTURES:
         if data.startswith(prefix):
             return description
-    if data[4:8] == b"ftyp":
-        return "HEIC is not read: convert it to PNG or JPEG" if _brands(data) & set(HEIC_BRANDS) else VIDEO
+    if _is_iso(data, HEIC_BRANDS):
+        return "HEIC is not read: convert it to PNG or JPEG"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
-        return VIDEO
+        return "AVI is not read: convert it to MP4, GIF or APNG"
     if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
         return "not a picture: a Python pickle, which is never opened"
     return _text_kind(data) or "not a picture: unknown content"
@@ -132,10 +137,23 @@ def _text_kind(data: bytes) -> str:
     return "not a picture: an HTML page" if b"<html" in beginning else "not a picture: text"
 
 
+def _is_mp4(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
+
+
+def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:
+    """Whether this is an ISO media file of one of the brands."""
+    return data[4:8] == b"ftyp" and not _brands(data).isdisjoint(brands)
+
+
 def _brands(data: bytes) -> set[bytes]:
     """The brands of an ISO media file: the major one and the compatible ones."""
     box = data[8 : min(int.from_bytes(data[:4], "big"), 512)]
     return {box[at : at + 4] for at in range(0, len(box), 4) if at != 4}
+
+
+def _video_header(name: Literal["MP4", "WEBM"], found: video.Video) -> Header:
+    return Header(name, found.width, found.height, len(found.starts_ms), note=found.note, container=found)
 
 
 def _png_header(png: apng.Png) -> Header:

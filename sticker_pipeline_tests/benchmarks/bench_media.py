@@ -15,6 +15,7 @@ from PIL import Image
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
+from sticker_pipeline.media.video import Video
 from sticker_pipeline.profile import MediaSettings
 
 LIMITS = MediaSettings()
@@ -53,11 +54,13 @@ def main() -> None:
 
 
 def pictures(folders: list[Path]) -> Iterator[tuple[Path, str, int, int]]:
-    """(path, format, frames, pixels of a frame) of each readable file."""
+    """(path, format, frames, pixels of a frame) of each file that Pillow can read too: whole, and no video."""
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         try:
             header = read_header(path.read_bytes(), LIMITS)
         except MediaError:
+            continue
+        if header.note or isinstance(header.container, Video):
             continue
         yield path, header.format, header.n_frames, header.width * header.height
 

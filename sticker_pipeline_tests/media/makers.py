@@ -1,9 +1,12 @@
 """Files made byte by byte, so that tests decide every offset, disposal and delay: GIF and APNG writers, and an
-independent compositor for GIFs."""
+independent compositor for GIFs. Videos are written by ffmpeg."""
 
 import struct
+import subprocess
+import tempfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -147,3 +150,36 @@ def apng_chunks(width: int, height: int, images: list[ApngImage], default: np.nd
 
 def apng(width: int, height: int, images: list[ApngImage], default: np.ndarray | None = None) -> bytes:
     return b"".join(apng_chunks(width, height, images, default))
+
+
+def noise(count: int, width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Opaque frames, uint8 [count, height, width, 4], of which no two pixels agree."""
+    rgba = np.random.default_rng(seed).integers(0, 256, (count, height, width, 4), dtype=np.uint8)
+    rgba[..., 3] = 255
+    return rgba
+
+
+def video(container: str, frames: np.ndarray, *options: str, rate: int = 10) -> bytes:
+    """`frames` (uint8 [count, height, width, 4], straight RGBA) encoded by ffmpeg with its output options `options`."""
+    height, width = frames.shape[1:3]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{width}x{height}", "-r", str(rate), "-i", "pipe:0"]
+    return ffmpeg(container, *raw, *options, stdin=frames.tobytes())
+
+
+def remuxed(container: str, data: bytes, *options: str, before: tuple[str, ...] = ()) -> bytes:
+    """The video with its packets unchanged, written again; `before` are input options."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"
+        source.write_bytes(data)
+        return ffmpeg(container, *before, "-i", str(source), "-c", "copy", *options)
+
+
+def ffmpeg(container: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    """What ffmpeg writes; a file, because some containers need to be sought in."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "target"
+        command = [get_ffmpeg_exe(), "-v", "error", "-threads", "1", *arguments, "-f", container, str(target)]
+        subprocess.run(command, input=stdin, check=True, cwd=folder)
+        return target.read_bytes()

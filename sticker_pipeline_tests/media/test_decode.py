@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -190,6 +192,37 @@ def test_awkward_files(realdata):
                 list(decode(path, LIMITS))
         elif entry["expect"] == "decode_or_reject":
             assert [hashlib.sha256(frame.rgba).hexdigest() for frame in decode(path, LIMITS)] == entry["frame_sha256"]
+
+
+LIMITED = """
+import resource, sys, time
+from pathlib import Path
+from sticker_pipeline.media.decode import decode
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.profile import MediaSettings
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+try:
+    list(decode(Path(sys.argv[1]), MediaSettings()))
+    said = "decode"
+except MediaError:
+    said = "reject"
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(said, time.perf_counter() - start, grown / 1024)
+"""
+
+
+def test_awkward_files_keep_their_limits_of_time_and_memory(realdata):
+    limited = {name: entry for name, entry in hostile_files(realdata).items() if "limits" in entry}
+    assert "bomb_header.png" in limited
+    for name, entry in limited.items():
+        command = [sys.executable, "-c", LIMITED, str(realdata / "hostile" / "files" / name)]
+        run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+        said, seconds, grown_mb = run.stdout.split()
+        assert said == entry["expect"], name
+        assert float(seconds) < entry["limits"]["seconds"], name
+        assert float(grown_mb) < entry["limits"]["mem_mb"], name
 
 
 def check_frames(name: str, entry: dict, frames: list) -> None:

@@ -14,7 +14,7 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import COLUMNS, scan
 from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.storage import file_sha256
-from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, solid
+from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
 
 LIMITS = MediaSettings()
 GROUPS = ["gifs", "stickers"]
@@ -56,6 +56,20 @@ def test_accepted_files_have_their_facts(folder):
     assert set(table["reason"]) == {""}
 
 
+def test_video_is_known_by_its_content(folder):
+    pictures = noise(3, 16, 12)
+    (folder / "gifs/a.gif").write_bytes(video("mp4", pictures, "-c:v", "libx264rgb"))
+    (folder / "gifs/b").write_bytes(video("webm", pictures, "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p"))
+    table = scan(folder, GROUPS, LIMITS)
+    assert table["format"].tolist() == ["MP4", "WEBM"]
+    assert table[["width", "height", "n_frames"]].values.tolist() == [[16, 12, 3]] * 2
+    assert set(table["status"]) == {"accepted"}
+    assert reasons(folder, MediaSettings(max_seconds=0.2))["gifs/a.gif"] == (
+        "rejected",
+        "0.3 seconds: more than 0.2 (the limit max_seconds of the profile)",
+    )
+
+
 def test_refused_by_content_with_the_cause(folder):
     contents = {
         "text.png": (b"hello there, I am no picture", "not a picture: text"),
@@ -65,8 +79,9 @@ def test_refused_by_content_with_the_cause(folder):
         "empty.png": (b"", "empty"),
         "noise.png": (bytes(range(256)), "unknown content"),
         "model.gif": (pickle.dumps({"a": 1}), "pickle"),
-        "film.gif": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video is not read yet: convert it to GIF or APNG"),
-        "film2.gif": (b"\x1aE\xdf\xa3 webm", "video is not read yet"),
+        "film.gif": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "the video is cut off: its index"),
+        "film2.gif": (b"\x1aE\xdf\xa3 webm", "the video is damaged or cut off"),
+        "film3.gif": (b"RIFF\xff\xff\0\0AVI LIST", "AVI is not read: convert it to MP4, GIF or APNG"),
         "photo.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         "half.jpg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "JPEG is cut off"),
     }

@@ -1,0 +1,382 @@
+"""Video in MP4 (and MOV) and WebM (and Matroska): a pass over the packets for size, times and limits, and the frames.
+
+Both are the work of the ffmpeg that imageio-ffmpeg ships, run without shell, network or any file but the one it gets
+as its standard input. Which file is a video is decided in header.py.
+"""
+
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import IO, Literal, NoReturn, TypeVar
+
+import numpy as np
+
+from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
+from sticker_pipeline.profile import MediaSettings
+
+Demuxer = Literal["mov", "matroska"]
+Result = TypeVar("Result")
+
+SILENCE_S = 30.0  # an ffmpeg that gives nothing for so long is ended: the longest wait for one frame or for all packets
+# ffmpeg's own decoders of these leave the alpha of a WebM sticker out; libvpx's give it.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Of a packet, as framecrc prints it: AV_PKT_FLAG_CORRUPT (cut off) and AV_PKT_FLAG_DISCARD (decoded but never shown).
+CORRUPT, DISCARD = 0x2, 0x4
+# Memory of an ffmpeg in bytes: what it needs for itself, and for each pixel of the largest frame allowed (to walk the
+# packets) or of the stream's own (to decode: some thirty for H.264 in 8 bits, twice that in 10).
+OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
+# And of a single block, such as the index of a file that claims millions of packets.
+OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
+KEPT_COMPLAINTS = 50
+
+STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions) 0: (.*)")
+TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
+ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
+COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
+TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
+# What ffmpeg's demuxers say of a file that goes wrong behind its first packets.
+FAULTS = {
+    "partial file": "the video is cut off",
+    "ended prematurely": "the video is cut off",
+    "exceeds containing master element": "the video is damaged",
+}
+NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
+
+
+@dataclass(frozen=True)
+class Video:
+    """Everything but the pixels. `width` and `height` are those of the upright frame. `starts_ms` is when each shown
+    frame starts, ascending from 0; the last ends at `end_ms`. `origin_s` is the first frame's time in the file.
+    `note` is empty for a file that is whole."""
+
+    demuxer: Demuxer
+    codec: str
+    width: int
+    height: int
+    origin_s: Fraction
+    starts_ms: tuple[int, ...]
+    end_ms: int
+    note: str
+
+
+def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
+    """Walk the packets of a video file without decoding them.
+
+    A file that is cut off keeps the frames that are whole. Raises MediaError for a file without video or without a
+    whole frame, and for anything beyond `limits`.
+    """
+    arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "pipe:1"]
+    memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
+    with _ffmpeg(data, arguments, "level+info", memory) as ffmpeg:
+        stream = _within(ffmpeg, lambda: _read_packets(ffmpeg.output, limits))
+        ffmpeg.listen_to_the_end()
+        _within(ffmpeg, ffmpeg.process.wait)
+    if not stream.packets or not stream.width or not stream.height:
+        _refuse(ffmpeg.complaints, limits)
+    if stream.codec == "vp8":
+        stream.packets = _shown_vp8(data, demuxer, stream.packets, limits)
+    return _video(demuxer, stream, ffmpeg, limits)
+
+
+def video_frames(
+    data: bytes, video: Video, limits: MediaSettings
+) -> Generator[tuple[np.ndarray, int, int], None, None]:
+    """Each frame as (uint8 [H,W,4], start in ms, duration in ms), one in memory at a time.
+
+    Colours are ffmpeg's conversion to RGB of what the stream declares (BT.601 where it declares nothing). Closing the
+    generator ends ffmpeg. Raises MediaError at the first frame that is damaged, and when there are more than `limits`
+    allow, whatever the container said.
+    """
+    decoder = ["-c:v", ALPHA_DECODERS[video.codec]] if video.codec in ALPHA_DECODERS else []
+    arguments = [*decoder, "-xerror", *_input(video.demuxer, limits), "-map", "0:V:0", *_as_rgba(video), "pipe:1"]
+    memory = OWN_MEMORY + DECODING_MEMORY * video.width * video.height
+    count = start = 0
+    with _ffmpeg(data, arguments, "level+error", memory) as ffmpeg:
+        while (rgba := _within(ffmpeg, lambda: _read_frame(ffmpeg.output, video))) is not None:
+            start = _start_ms(ffmpeg.times, video, start)
+            _check(count + 1, start, limits)
+            yield clear_hidden_colour(rgba), start, _duration_ms(start, video)
+            count += 1
+        ffmpeg.listen_to_the_end()
+        if _within(ffmpeg, ffmpeg.process.wait):
+            _check_stated_size(ffmpeg.complaints, limits)
+            raise MediaError(f"frame {count} of the video is damaged ({_cause(ffmpeg.complaints)})")
+    if count < len(video.starts_ms):
+        raise MediaError(f"only {count} of the video's {len(video.starts_ms)} frames can be decoded")
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """Times in units of the stream's time base."""
+
+    start: int
+    duration: int
+
+
+@dataclass
+class _Stream:
+    """What the pass over the packets found; the size is as stored, before rotation."""
+
+    codec: str = ""
+    time_base: Fraction = Fraction(1)
+    width: int = 0
+    height: int = 0
+    packets: list[_Packet] = field(default_factory=list)
+
+
+@dataclass
+class _Running:
+    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, and complaints."""
+
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    listener: threading.Thread = field(init=False)
+    times: "queue.SimpleQueue[Fraction | None]" = field(default_factory=queue.SimpleQueue)
+    complaints: list[str] = field(default_factory=list)
+    rotation: float = 0.0
+
+    def listen_to_the_end(self) -> None:
+        """Wait until it has said all; its output must have ended."""
+        _within(self, self.listener.join)
+
+
+def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
+    """Arguments that name the input: the standard input, which is a file, so that ffmpeg can seek in it."""
+    block = OWN_BLOCK + BLOCK_PER_PIXEL * limits.max_pixels
+    return [
+        *("-max_alloc", str(block), "-max_pixels:v", str(limits.max_pixels), "-threads", "1"),
+        *("-fflags", "+discardcorrupt", "-protocol_whitelist", "fd,pipe", "-f", demuxer, "-fd", "0", "-i", "fd:"),
+    ]
+
+
+def _as_rgba(video: Video) -> list[str]:
+    """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
+    upright; frames of another size (some streams change theirs) are scaled, as players do."""
+    return [
+        *("-fps_mode:v", "passthrough", "-s:v", f"{video.width}x{video.height}", "-pix_fmt:v", "rgba"),
+        *("-sws_flags", "bicubic+accurate_rnd+full_chroma_int+bitexact", "-filter_threads", "1"),
+        *("-stats_enc_pre:v", "pipe:2", "-stats_enc_pre_fmt:v", "<time {ptsi} {tbi}>"),
+        *("-c:v", "rawvideo", "-f", "rawvideo"),
+    ]
+
+
+@contextmanager
+def _ffmpeg(data: bytes, arguments: list[str], loudness: str, memory: int) -> Iterator[_Running]:
+    """An ffmpeg that reads `data` within `memory` bytes; it is gone, and so is its temporary file, when the block is
+    left."""
+    command = [_executable(), "-nostdin", "-hide_banner", "-nostats", "-v", loudness, *arguments]
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe) as process:
+            assert process.stdout is not None and process.stderr is not None
+            _limit_memory(process.pid, memory)
+            running = _Running(process, process.stdout)
+            running.listener = threading.Thread(target=_listen, args=(process.stderr, running), daemon=True)
+            running.listener.start()
+            try:
+                yield running
+            finally:
+                process.kill()
+                running.listener.join()
+
+
+def _limit_memory(pid: int, memory: int) -> None:
+    """Where the system can (Linux): an allocation beyond `memory` bytes fails, and ffmpeg ends with an error."""
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
+        limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
+
+
+def _executable() -> str:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    try:
+        return get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MediaError(
+            f"video cannot be read on this machine: imageio-ffmpeg has no ffmpeg for it ({error})"
+        ) from error
+
+
+def _listen(errors: IO[bytes], running: _Running) -> None:
+    for raw in errors:
+        # A time may stand in the middle of a complaint: ffmpeg writes the two from different threads.
+        line = raw.decode("utf-8", "replace")
+        for value, numerator, denominator in TIME.findall(line):
+            known = int(value) != NO_TIME and int(denominator) > 0
+            running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
+        line = TIME.sub("", line).rstrip()
+        if "Output #0" in line:
+            running.rotation = (
+                0.0  # what was said so far is about all streams of the file, what follows about the chosen
+            )
+        if rotation := ROTATION.search(line):
+            running.rotation = float(rotation[1])
+        if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
+            running.complaints.append(complaint[1])
+
+
+def _within(ffmpeg: _Running, wait: Callable[[], Result]) -> Result:
+    """`wait()`, during which ffmpeg is killed when SILENCE_S pass; raises MediaError then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        ffmpeg.process.kill()
+
+    timer = threading.Timer(SILENCE_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        result = wait()
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise MediaError(f"ffmpeg gave nothing for {SILENCE_S:g} s: the video is damaged")
+    return result
+
+
+def _read_packets(lines: Iterable[bytes], limits: MediaSettings) -> _Stream:
+    """Parse framecrc: facts of the stream, then `stream, dts, pts, duration, size, checksum[, F=flags][, S=…]`."""
+    stream = _Stream()
+    for raw in lines:
+        line = raw.decode("ascii", "replace").rstrip()
+        if fact := STREAM_FACT.match(line):
+            _take_fact(stream, fact[1], fact[2], limits)
+        elif not line.startswith("#"):
+            packet = _packet(line.split(","), stream.packets)
+            if packet:
+                stream.packets.append(packet)
+            # Some of a VP8 file's packets are not shown: at most every second one.
+            if len(stream.packets) > limits.max_frames * (2 if stream.codec == "vp8" else 1):
+                _check(limits.max_frames + 1, 0, limits)
+    return stream
+
+
+def _take_fact(stream: _Stream, name: str, value: str, limits: MediaSettings) -> None:
+    if name == "tb":
+        stream.time_base = Fraction(value)
+    elif name == "codec_id":
+        stream.codec = value
+    else:
+        stream.width, stream.height = (int(side) for side in value.split("x"))
+        _check_size(stream.width, stream.height, limits)
+
+
+def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
+    """None for a packet whose frame is not shown. A packet without a time follows the one before it."""
+    flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
+    if flags & (CORRUPT | DISCARD):
+        return None
+    dts, pts, duration = (column.strip() for column in columns[1:4])
+    known = next((int(time) for time in (pts, dts) if time != "NOPTS"), None)
+    follows = earlier[-1].start + earlier[-1].duration if earlier else 0
+    return _Packet(follows if known is None else known, max(0, int(duration)))
+
+
+def _shown_vp8(data: bytes, demuxer: Demuxer, packets: list[_Packet], limits: MediaSettings) -> list[_Packet]:
+    """Those of the packets that hold a frame to be shown. VP8 keeps reference frames that are never shown in packets of
+    their own; bit 4 of the first byte tells (RFC 6386, 9.1)."""
+    arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "ivf", "pipe:1"]
+    memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
+    with _ffmpeg(data, arguments, "level+error", memory) as ffmpeg:
+        shown = _within(ffmpeg, lambda: [bool(first >> 4 & 1) for first in _first_bytes(ffmpeg.output, len(data))])
+    return [packet for packet, visible in zip(packets, shown, strict=False) if visible]
+
+
+def _first_bytes(ivf: IO[bytes], most: int) -> Iterator[int]:
+    """The first byte of each packet of an IVF stream: a header of 32 bytes, then size (4 bytes), time (8), packet."""
+    ivf.read(32)
+    while len(place := ivf.read(12)) == 12:
+        size = int.from_bytes(place[:4], "little")
+        packet = ivf.read(size) if 0 < size <= most else b""
+        yield packet[0] if packet else 0
+
+
+def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSettings) -> Video:
+    packets = sorted(stream.packets, key=lambda packet: packet.start)
+    if not packets:
+        raise MediaError("the video has no frame that is whole")
+    first = packets[0].start
+    starts = tuple(round(1000 * (packet.start - first) * stream.time_base) for packet in packets)
+    end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
+    _check(len(packets), end, limits)
+    said = "\n".join(ffmpeg.complaints)
+    unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
+    fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
+    sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
+    size = (stream.height, stream.width) if sideways else (stream.width, stream.height)
+    note = partly_whole(fault, len(packets)) if fault else ""
+    return Video(demuxer, stream.codec, *size, first * stream.time_base, starts, end, note)
+
+
+def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:
+    """Raise MediaError with the reason why there is no packet."""
+    _check_stated_size(complaints, limits)
+    everything = "\n".join(complaints)
+    if "matches no streams" in everything:
+        raise MediaError("it holds no video, only sound or text")
+    if "moov atom not found" in everything:
+        raise MediaError("the video is cut off: its index (the moov box) is missing")
+    raise MediaError(f"the video is damaged or cut off ({_cause(complaints)})")
+
+
+def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
+    """Raise MediaError where ffmpeg refused a size that only the pixels' own header states."""
+    if size := TOO_LARGE.search("\n".join(complaints)):
+        _check_size(int(size[1]), int(size[2]), limits)
+
+
+def _cause(complaints: list[str]) -> str:
+    return complaints[0] if complaints else "ffmpeg gives no reason"
+
+
+def _check_size(width: int, height: int, limits: MediaSettings) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
+        )
+
+
+def _check(n_frames: int, milliseconds: int, limits: MediaSettings) -> None:
+    if n_frames > limits.max_frames:
+        raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+    if milliseconds > 1000 * limits.max_seconds:
+        raise MediaError(
+            f"{milliseconds / 1000:g} seconds: more than {limits.max_seconds:g} (the limit max_seconds of the profile)"
+        )
+
+
+def _read_frame(output: IO[bytes], video: Video) -> np.ndarray | None:
+    """The next frame, uint8 [H,W,4]; None at the end."""
+    rgba = np.empty((video.height, video.width, 4), dtype=np.uint8)
+    return rgba if output.readinto(rgba.data.cast("B")) == rgba.nbytes else None  # type: ignore[attr-defined]
+
+
+def _start_ms(times: "queue.SimpleQueue[Fraction | None]", video: Video, previous: int) -> int:
+    """The start of the frame just read: ffmpeg says it before it gives the frame."""
+    try:
+        time = times.get(timeout=SILENCE_S)
+    except queue.Empty:
+        raise MediaError("ffmpeg gives no time for a frame of the video") from None
+    return max(previous, round(1000 * (time - video.origin_s))) if time is not None else previous
+
+
+def _duration_ms(start: int, video: Video) -> int:
+    """Until the next frame starts, by the times of the packets."""
+    following = bisect_right(video.starts_ms, start)
+    end = video.starts_ms[following] if following < len(video.starts_ms) else video.end_ms
+    return max(0, end - start)

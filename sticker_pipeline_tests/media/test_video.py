@@ -1,0 +1,349 @@
+"""Video, made at test time by the ffmpeg that also reads it: pixels are compared with the arrays that went in."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from sticker_pipeline.media import frames as frames_module
+from sticker_pipeline.media import video as module
+from sticker_pipeline.media.decode import decode_bytes
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.frames import cache_entry, decode_to_cache
+from sticker_pipeline.media.header import read_header
+from sticker_pipeline.media.video import read_video, video_frames
+from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline_tests.media.makers import ffmpeg, noise, remuxed, solid, video
+
+LIMITS = MediaSettings()
+H264 = ("-c:v", "libx264rgb", "-qp", "0")
+VP9 = ("-c:v", "libvpx-vp9", "-lossless", "1")
+NOISE = noise(6, 22, 18)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    yield
+    assert psutil.Process().children() == []
+
+
+def decoded(data: bytes) -> list:
+    return list(decode_bytes(data, LIMITS))
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.stack([frame.rgba for frame in decode_bytes(data, LIMITS)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "container", "options"),
+    [
+        ("MP4", "mp4", H264),
+        ("MP4", "mov", ("-c:v", "qtrle")),
+        ("WEBM", "webm", (*VP9, "-pix_fmt", "gbrp")),
+        ("WEBM", "matroska", ("-c:v", "ffv1")),
+        ("WEBM", "matroska", H264),
+    ],
+)
+def test_lossless_video_comes_out_as_it_went_in(kind, container, options):
+    data = video(container, NOISE, *options)
+    header = read_header(data, LIMITS)
+    assert (header.format, header.width, header.height, header.n_frames, header.note) == (kind, 22, 18, 6, "")
+    assert (pixels(data) == NOISE).all()
+    assert [(f.index, f.start_ms, f.duration_ms) for f in decoded(data)] == [(n, 100 * n, 100) for n in range(6)]
+
+
+@pytest.mark.parametrize(("container", "options"), [("matroska", ("-c:v", "ffv1")), ("mov", ("-c:v", "qtrle"))])
+def test_alpha_is_exact_and_hides_no_colour(container, options):
+    frames = noise(3, 16, 12)
+    frames[..., 3] = np.arange(16) * 17
+    expected = np.where(frames[..., 3:] == 0, 0, frames)
+    assert (frames[..., 0, :3] > 0).any()
+    assert (pixels(video(container, frames, *options)) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [((*VP9, "-pix_fmt", "yuva420p"), 1), (("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"), 6)],
+    ids=["vp9", "vp8"],
+)
+def test_video_stickers_keep_their_alpha(options, tolerance):
+    """ffmpeg's own decoders of VP8 and VP9 show such a sticker opaque."""
+    frames = np.stack([solid((200, 40, 40), 64, 48)] * 4)
+    frames[..., 3] = np.repeat([0, 85, 170, 255], 16)
+    data = video("webm", frames, *options, "-b:v", "2M")
+    seen = pixels(data)
+    middle = seen[:, :, 8::16]
+    assert np.abs(middle[..., 3].astype(int) - [0, 85, 170, 255]).max() <= tolerance
+    assert np.abs(middle[:, :, 1:, :3].astype(int) - (200, 40, 40)).max() <= 4
+    assert not seen[seen[..., 3] == 0].any()
+
+
+def test_odd_sizes_and_halved_chroma_are_converted_as_bt601_says():
+    """Lossless, so that the stored planes are known; chroma is interpolated, which a nearest-neighbour reading of a
+    smooth picture meets within 6 levels of 255."""
+    y, x = np.mgrid[0:47, 0:63]
+    smooth = np.dstack([40 + x, 200 - y, 100 + x + y, np.full_like(x, 255)]).astype(np.uint8)
+    data = video("webm", smooth[None], *VP9, "-pix_fmt", "yuv420p")
+    planes = np.frombuffer(raw_planes(data), dtype=np.uint8).astype(float)
+    luma, chroma = planes[: 47 * 63].reshape(47, 63), planes[47 * 63 :].reshape(2, 24, 32)
+    blue, red = (chroma.repeat(2, 1).repeat(2, 2)[:, :47, :63] - 128) / 224
+    luma = (luma - 16) / 219
+    green = luma - (0.299 * 1.402 * red + 0.114 * 1.772 * blue) / 0.587
+    expected = 255 * np.dstack([luma + 1.402 * red, green, luma + 1.772 * blue]).clip(0, 1)
+    (seen,) = pixels(data)
+    assert seen.shape == (47, 63, 4)
+    assert np.abs(seen[..., :3] - expected)[2:-2, 2:-2].max() <= 6
+
+
+def raw_planes(data: bytes) -> bytes:
+    arguments = [module._executable(), "-v", "error", "-i", "pipe:0", "-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:1"]
+    return subprocess.run(arguments, input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("container", "options"), [("mp4", (*H264, "-bf", "2")), ("webm", (*VP9, "-pix_fmt", "gbrp"))])
+def test_true_times_of_a_variable_frame_rate(container, options):
+    times = "settb=1/1000,setpts='eq(N,1)*40+eq(N,2)*300+eq(N,3)*333+eq(N,4)*1000+eq(N,5)*1017'"
+    timing = ("-vf", times, "-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+    data = video(container, NOISE, *timing, *options)
+    frames = decoded(data)
+    assert [frame.start_ms for frame in frames] == [0, 40, 300, 333, 1000, 1017]
+    assert [frame.duration_ms for frame in frames[:-1]] == [40, 260, 33, 667, 17]
+    assert (pixels(data) == NOISE).all()
+
+
+def test_times_count_from_the_first_frame():
+    data = remuxed("matroska", video("mp4", NOISE, *H264), before=("-itsoffset", "5"))
+    assert [frame.start_ms for frame in decoded(data)] == [0, 100, 200, 300, 400, 500]
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, 3)])
+def test_rotated_video_is_turned_upright(degrees, turns):
+    data = remuxed("mp4", video("mp4", NOISE, *H264), before=("-display_rotation:v:0", str(degrees)))
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height) == ((22, 18) if degrees == 180 else (18, 22))
+    assert (pixels(data) == np.rot90(NOISE, turns, axes=(1, 2))).all()
+
+
+def test_only_the_rotation_of_the_stream_itself_counts():
+    """A file with two video streams, of which the second, which is not read, is rotated."""
+    with_two = ("-map", "0", "-map", "1", "-c", "copy")
+    with tempfile.TemporaryDirectory() as folder:
+        upright, turned = Path(folder) / "upright.mp4", Path(folder) / "turned.mp4"
+        upright.write_bytes(video("mp4", NOISE, *H264))
+        turned.write_bytes(remuxed("mp4", upright.read_bytes(), before=("-display_rotation:v:0", "90")))
+        data = ffmpeg("mp4", "-i", str(upright), "-i", str(turned), *with_two)
+    assert (pixels(data) == NOISE).all()
+
+
+def test_the_index_may_lie_at_either_end():
+    last, first = (video("mp4", NOISE, *H264, *flags) for flags in ((), ("-movflags", "+faststart")))
+    assert last.index(b"mdat") < last.index(b"moov") < len(last)
+    assert first.index(b"moov") < first.index(b"mdat")
+    assert (pixels(last) == pixels(first)).all()
+    fragments = video("mp4", NOISE, *H264, "-movflags", "frag_keyframe+empty_moov")
+    assert (pixels(fragments) == NOISE).all()
+
+
+def test_frames_cut_off_by_an_edit_list_are_no_frames():
+    data = remuxed("mp4", video("mp4", NOISE, *H264), before=("-ss", "0.25"))
+    assert read_header(data, LIMITS).n_frames == 3
+    assert (pixels(data) == NOISE[3:]).all()
+
+
+def test_frames_that_are_never_shown_are_not_counted(tmp_path):
+    """Two passes make the VP8 encoder store reference frames that are not for showing."""
+    source = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=30:d=2")
+    options = ("-c:v", "libvpx", "-b:v", "100k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "128")
+    log = ("-passlogfile", str(tmp_path / "log"))
+    ffmpeg("framecrc", *source, *options, *log, "-pass", "1")
+    data = ffmpeg("webm", *source, *options, *log, "-pass", "2")
+    assert remuxed("framecrc", data).count(b"\n0,") > 60
+    header = read_header(data, LIMITS)
+    assert header.n_frames == len(decoded(data)) == 60
+    with pytest.raises(MediaError, match="more than 59 frames"):
+        read_header(data, MediaSettings(max_frames=59))
+
+
+@pytest.mark.parametrize(
+    ("container", "options"),
+    [
+        ("mp4", (*H264, "-bf", "0", "-movflags", "+faststart")),
+        ("webm", (*VP9, "-pix_fmt", "gbrp")),
+        ("matroska", ("-c:v", "ffv1")),
+    ],
+)
+def test_a_video_that_is_cut_off_keeps_its_whole_frames(container, options):
+    data = video(container, NOISE, *options)
+    cut = data[: len(data) * 7 // 10]
+    header = read_header(cut, LIMITS)
+    assert 2 <= header.n_frames < 6
+    assert header.note == f"the video is cut off: only what comes before, {header.n_frames} whole frames, is kept"
+    assert (pixels(cut) == NOISE[: header.n_frames]).all()
+
+
+def test_an_mp4_without_its_index_is_refused():
+    data = video("mp4", NOISE, *H264)
+    with pytest.raises(MediaError, match=r"cut off: its index \(the moov box\) is missing"):
+        read_header(data[: len(data) * 7 // 10], LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("container", "options"),
+    [("mp4", (*H264, "-bf", "0")), ("webm", (*VP9, "-pix_fmt", "gbrp"))],
+)
+def test_frames_before_damage_are_given(tmp_path, container, options):
+    data = bytearray(video(container, NOISE, *options))
+    middle, more_than_a_frame = len(data) // 2, len(data) // 5
+    data[middle : middle + more_than_a_frame] = b"\xee" * more_than_a_frame
+    seen = []
+    with pytest.raises(MediaError, match=r"frame \d of the video is damaged"):
+        for frame in decode_bytes(bytes(data), LIMITS):
+            seen.append(frame.rgba)
+    assert 1 <= len(seen) < 6
+    assert (np.stack(seen) == NOISE[: len(seen)]).all()
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    table = decode_to_cache(path, file_sha256(path), tmp_path / "cache", LIMITS)
+    assert table["problem"].tolist()[: len(seen)] == [""] * len(seen)
+    assert table["problem"].iloc[-1].startswith(f"cannot be decoded from frame {len(seen)} on: ")
+
+
+def test_sound_alone_is_refused_even_with_a_cover():
+    sound = ffmpeg("mp4", "-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac")
+    cover = (
+        "-f",
+        "lavfi",
+        "-i",
+        "color=red:s=32x32",
+        "-frames:v",
+        "1",
+        "-c:v",
+        "png",
+        "-disposition:v",
+        "attached_pic",
+    )
+    with_cover = ffmpeg("mp4", "-f", "lavfi", "-i", "sine=d=1", *cover)
+    for data in (sound, with_cover):
+        with pytest.raises(MediaError, match="it holds no video, only sound or text"):
+            read_header(data, LIMITS)
+
+
+def test_sound_beside_the_pictures_changes_nothing():
+    data = video("mp4", NOISE, "-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0", *H264, "-c:a", "aac")
+    assert (pixels(data) == NOISE).all()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_pixels": 395}, r"22×18 pixels: more than 395 \(the limit max_pixels of the profile\)"),
+        ({"max_frames": 5}, r"more than 5 frames \(the limit max_frames of the profile\)"),
+        ({"max_seconds": 0.59}, r"0\.6 seconds: more than 0\.59 \(the limit max_seconds of the profile\)"),
+    ],
+)
+@pytest.mark.parametrize(("container", "options"), [("mp4", H264), ("webm", (*VP9, "-pix_fmt", "gbrp"))])
+def test_limits_hold_before_decoding_and_while_decoding(monkeypatch, limits, message, container, options):
+    data = video(container, NOISE, *options)
+    assert read_header(data, MediaSettings(max_pixels=396, max_frames=6, max_seconds=0.6)).n_frames == 6
+    found = read_video(data, "mov" if container == "mp4" else "matroska", LIMITS)
+    # As if the container had lied: only the decoder sees what is really there.
+    strict = MediaSettings(**limits)
+    if "max_seconds" in limits:
+        found, strict, message = (
+            replace(found, origin_s=found.origin_s - 1),
+            MediaSettings(max_seconds=1),
+            "more than 1",
+        )
+    with pytest.raises(MediaError, match=message):
+        list(video_frames(data, found, strict))
+    monkeypatch.setattr(module, "video_frames", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(MediaError, match=message if "max_seconds" not in limits else "0.6 seconds"):
+        list(decode_bytes(data, MediaSettings(**limits)))
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is limited on Linux only")
+
+
+@linux
+def test_an_index_that_claims_millions_of_frames_takes_no_memory():
+    """Ten million packets of one byte each, in a file of some kilobytes: without a limit ffmpeg takes 755 MB."""
+    data = bytearray(video("mp4", NOISE, *H264, "-bf", "0"))
+    claimed = (10_000_000).to_bytes(4, "big")
+    sizes, times, chunks = (data.index(name) + 8 for name in (b"stsz", b"stts", b"stsc"))
+    data[sizes : sizes + 8] = (1).to_bytes(4, "big") + claimed
+    data[times + 4 : times + 8] = claimed
+    data[chunks + 8 : chunks + 12] = claimed
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    with pytest.raises(MediaError):
+        read_header(bytes(data), LIMITS)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 400_000) + 1  # KB
+
+
+@linux
+def test_decoding_has_its_own_limit_of_memory(monkeypatch):
+    data = video("mp4", NOISE, *H264)
+    found = read_video(data, "mov", LIMITS)
+    monkeypatch.setattr(module, "OWN_MEMORY", 1_000_000)
+    with pytest.raises(MediaError):
+        list(video_frames(data, found, LIMITS))
+
+
+def test_fewer_frames_than_the_container_states_are_reported():
+    data = video("mp4", NOISE, *H264)
+    found = read_video(data, "mov", LIMITS)
+    lying = replace(found, starts_ms=(*found.starts_ms, 600), end_ms=700)
+    with pytest.raises(MediaError, match="only 6 of the video's 7 frames can be decoded"):
+        list(video_frames(data, lying, LIMITS))
+
+
+def test_closing_early_leaves_no_process():
+    frames = decode_bytes(video("matroska", noise(40, 200, 200), "-c:v", "ffv1"), LIMITS)
+    next(frames)
+    (process,) = psutil.Process().children()
+    assert "ffmpeg" in process.name()
+    frames.close()
+    assert not process.is_running()
+
+
+def test_a_silent_ffmpeg_is_ended(monkeypatch, tmp_path):
+    data = video("mp4", NOISE, *H264)
+    found = read_video(data, "mov", LIMITS)
+    sleeper = tmp_path / "ffmpeg"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(module, "_executable", lambda: str(sleeper))
+    monkeypatch.setattr(module, "SILENCE_S", 0.3)
+    start = time.monotonic()
+    for work in (lambda: read_video(data, "mov", LIMITS), lambda: list(video_frames(data, found, LIMITS))):
+        with pytest.raises(MediaError, match=r"ffmpeg gave nothing for 0\.3 s"):
+            work()
+    assert time.monotonic() - start < 10
+
+
+def test_ffmpeg_opens_nothing_but_what_it_is_given(tmp_path):
+    """A QuickTime reference to another file is the way to make a reader open it."""
+    outside = tmp_path / "outside.mov"
+    outside.write_bytes(video("mov", NOISE, "-c:v", "qtrle"))
+    for source in (f"file:{outside}", str(outside)):
+        arguments = [module._executable(), "-v", "error", *module._input("mov", LIMITS), "-f", "null", "-"]
+        arguments[arguments.index("fd:")] = source
+        del arguments[arguments.index("-fd") : arguments.index("-fd") + 2]
+        run = subprocess.run(arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert run.returncode
+        assert "not on whitelist" in run.stderr
+
+
+def test_the_cache_is_of_one_ffmpeg(monkeypatch, tmp_path):
+    before = cache_entry(tmp_path, "ab12")
+    version = frames_module.version
+    monkeypatch.setattr(frames_module, "version", lambda name: version(name) + (name == "imageio-ffmpeg") * ".1")
+    assert cache_entry(tmp_path, "ab12") != before
