@@ -57,6 +57,38 @@ def test_training_overrides_are_checked(tmp_path: Path) -> None:
         assert "character.yaml: training" in str(error.value)
 
 
+def test_the_tagger_may_be_chosen_and_does_not_leave_the_models(tmp_path: Path) -> None:
+    character = character_with(tmp_path, "trigger: a\ntagging: {model: taggers/wd-swinv2-tagger-v3}\n")
+    profile = character_profile(character, tmp_path / "models")
+    assert profile.tagger == tmp_path / "models" / "taggers" / "wd-swinv2-tagger-v3"
+    assert profile.base == load_profile("embedded", tmp_path / "models").base
+    for name in ("../elsewhere", "/etc", "a/../../b", "a/", "", ".hidden", "a\\b", "a/.."):
+        with pytest.raises(ProfileError, match=r"character\.yaml: tagging: 'model'"):
+            character_profile(character_with(tmp_path, f"trigger: a\ntagging: {{model: '{name}'}}\n"), tmp_path)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "0.35", "mcut"])
+def test_a_threshold_is_a_number_or_a_word(tmp_path: Path, value: str) -> None:
+    text = f"trigger: a\ntagging: {{general_threshold: {value}, character_threshold: {value}}}\n"
+    tagging = character_profile(character_with(tmp_path, text), tmp_path).tagging
+    expected = value if value == "mcut" else float(value)
+    assert (tagging.general_threshold, tagging.character_threshold) == (expected, expected)
+
+
+@pytest.mark.parametrize("value", ["1.1", "-0.1", ".nan", "yes", "high", "[0.5]", "'0.5'"])
+def test_another_threshold_is_one_sentence(tmp_path: Path, value: str) -> None:
+    for key, words in {"general_threshold": "model or mcut", "character_threshold": "or mcut"}.items():
+        with pytest.raises(ProfileError) as error:
+            character_profile(character_with(tmp_path, f"trigger: a\ntagging: {{{key}: {value}}}\n"), tmp_path)
+        text = str(error.value)
+        assert f"character.yaml: tagging: '{key}' = " in text and "number from 0 to 1" in text and words in text
+        assert len(text.splitlines()) == 1
+    if value == "high":
+        with pytest.raises(ProfileError, match="'character_threshold' = 'model'"):
+            text = "trigger: a\ntagging: {character_threshold: model}\n"
+            character_profile(character_with(tmp_path, text), tmp_path)
+
+
 def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
     profile = load_profile("embedded", tmp_path)
     for part, names in MODEL_FILES.items():
