@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from sticker_pipeline.character import Character, describe_problems
+from sticker_pipeline.models.known import known_name
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
@@ -237,6 +238,23 @@ def check_models(profile: Profile) -> None:
         for name in names:
             if not (folder / name).is_file():
                 raise ProfileError(
-                    f"Profile {profile.name!r} needs {folder / name}, which is missing. Put the {key} model there, "
-                    "or point STICKER_MODELS at the folder that holds the models."
+                    f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "
+                    f"the {key} model there, or point STICKER_MODELS at the folder that holds the models."
                 )
+
+
+def profile_models(name: str) -> list[str]:
+    """The models of the profile `name` that can be fetched. Raises ProfileError for an unknown profile."""
+    profile = load_profile(name, Path())
+    names = (known_name(folder) for folder in (profile.base, profile.tagger, profile.clip))
+    return [known for known in names if known]
+
+
+def _how_to_get(profile: Profile, folder: Path) -> str:
+    """The command that fetches the model of that folder, where there is one, up to the `put` of the sentence."""
+    known = known_name(folder)
+    if known in profile_models(profile.name):
+        return f"`sticker-pipeline fetch-models --profile {profile.name}` downloads it; or put"
+    if known or (folder == profile.tagger and profile.tagging.model):
+        return f"`sticker-pipeline fetch-models {known or 'OWNER/' + folder.name}` downloads it; or put"
+    return "Put"

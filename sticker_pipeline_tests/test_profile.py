@@ -100,3 +100,23 @@ def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("")
     check_models(profile)
+
+
+def test_a_missing_model_that_can_be_fetched_names_the_command(tmp_path: Path) -> None:
+    def said(text: str, *there: str) -> str:
+        profile = character_profile(character_with(tmp_path, f"trigger: a\n{text}\n"), tmp_path)
+        for part in there:
+            for name in MODEL_FILES[part]:
+                (getattr(profile, part) / name).parent.mkdir(parents=True, exist_ok=True)
+                (getattr(profile, part) / name).write_text("")
+        with pytest.raises(ProfileError) as error:
+            check_models(profile)
+        return str(error.value)
+
+    assert "is missing. Put the base model there, or point STICKER_MODELS" in said("profile: embedded")
+    command = "is missing. `sticker-pipeline fetch-models --profile sd15` downloads it; or put the base model there, or"
+    assert command in said("profile: sd15")
+    tagger = said("profile: sd15\ntagging: {model: wd-swinv2-tagger-v3}", "base")
+    assert "`sticker-pipeline fetch-models wd-swinv2-tagger-v3` downloads it; or put the tagger model" in tagger
+    other = said("profile: sd15\ntagging: {model: mine, general_threshold: 0.3}", "base")
+    assert "`sticker-pipeline fetch-models OWNER/mine` downloads it; or put the tagger model" in other

@@ -15,7 +15,7 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes
+from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes, folder_hashes
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
@@ -124,9 +124,7 @@ def model_hash(folder: Path, store: ArtifactStore) -> str:
     """One hash over the names and contents of a model's files; `missing` where there is no such folder."""
     if not folder.is_dir():
         return "missing"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = file_hashes(files, store.cache("hashes") / f"model-{content_hash(str(folder))[:16]}.json")
-    return content_hash({path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()})
+    return content_hash(folder_hashes(folder, store.cache("hashes")))
 
 
 def observations(
