@@ -149,27 +149,42 @@ def _compute(
 
 
 def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile."""
-    waiting: deque[list[Future[np.ndarray]]] = deque()
+    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile.
+
+    A batch is valid until the next one is asked for: its memory is used again, as fresh pages for each batch cost as
+    much as decoding it.
+    """
+    ring = [np.empty((min(batch_size, len(paths)), size, size, 3), np.float32) for _ in range(BATCHES_AHEAD + 1)]
+    waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
+
+    def finished() -> np.ndarray:
+        batch, decoded = waiting.popleft()
+        for future in decoded:
+            future.result()
+        return batch[: len(decoded)]
+
     with ThreadPoolExecutor(DECODER_THREADS) as pool:
         try:
-            for start in range(0, len(paths), batch_size):
-                waiting.append([pool.submit(_read, path, size) for path in paths[start : start + batch_size]])
+            for number, start in enumerate(range(0, len(paths), batch_size)):
                 if len(waiting) > BATCHES_AHEAD:
-                    yield np.stack([future.result() for future in waiting.popleft()])
+                    yield finished()
+                batch, part = ring[number % len(ring)], paths[start : start + batch_size]
+                decoded = [pool.submit(_read, path, size, row) for path, row in zip(part, batch, strict=False)]
+                waiting.append((batch, decoded))
             while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
+                yield finished()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, size: int) -> np.ndarray:
+def _read(path: Path, size: int, row: np.ndarray) -> None:
+    """Decode the picture into `row` (float32 [size, size, 3])."""
     try:
         with Image.open(path) as image:
             rgba = np.asarray(image.convert("RGBA"))
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
         raise wd14.TaggerError(f"the frame {path} cannot be read ({error}): materialize 'frames' again.") from error
-    return wd14.preprocess(rgba, size)
+    row[:] = wd14.square(rgba, size)
 
 
 def tag_table(

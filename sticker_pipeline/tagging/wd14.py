@@ -124,7 +124,12 @@ def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
 
 
 def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
-    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255.
+    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255. See `square`."""
+    return square(rgba, size).astype(np.float32)
+
+
+def square(rgba: np.ndarray, size: int) -> np.ndarray:
+    """The same in whole numbers: uint8 [size, size, 3], BGR.
 
     `rgba` (uint8 [H, W, 4]) is flattened over white, padded with white to a centred square (of an odd margin the
     smaller half comes first), and resized with Pillow's bicubic filter when its side is not `size` yet.
@@ -135,12 +140,13 @@ def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(f"a picture must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
     height, width = rgba.shape[:2]
     side = max(height, width)
-    square = Image.new("RGB", (side, side), "white")
-    colour, alpha = Image.fromarray(rgba[:, :, :3]), Image.fromarray(rgba[:, :, 3])
-    square.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
+    canvas = Image.new("RGB", (side, side), "white")
+    # the channels are swapped while the picture is small; Pillow never learns of it
+    colour, alpha = Image.fromarray(rgba[:, :, 2::-1]), Image.fromarray(rgba[:, :, 3])
+    canvas.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
     if side != size:
-        square = square.resize((size, size), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], dtype=np.float32)
+        canvas = canvas.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(canvas)
 
 
 def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
