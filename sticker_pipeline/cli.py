@@ -107,12 +107,70 @@ def import_kohya_command(name: str, folder: Path, trigger: str | None, link: boo
     _print_created(created)
 
 
+@main.command("fetch-models")
+@click.argument("names", nargs=-1)
+@click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
+@click.option(
+    "--update", is_flag=True, help="Move on to the newest revision (or to owner/repo@revision) and lock that."
+)
+def fetch_models(names: tuple[str, ...], profile: str | None, update: bool) -> None:
+    """Download models from the hub into STICKER_MODELS, verified, at the revisions of models.lock.json there.
+
+    NAMES are those that the command lists when it is given none, or owner/repo[@revision] of any other WD14 tagger.
+    """
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.models.fetch import fetch
+    from sticker_pipeline.models.known import FetchError, source_of
+    from sticker_pipeline.profile import ProfileError, profile_models
+
+    workspace = workspace_from_environment()
+    _check_artifacts(workspace.artifacts)
+    models = Path(workspace.models).absolute()
+    try:
+        wanted = [*names, *(profile_models(profile) if profile else [])]
+        sources = [source_of(name) for name in dict.fromkeys(wanted)]
+    except (FetchError, ProfileError) as error:
+        raise click.ClickException(str(error)) from error
+    if not sources:
+        if profile:
+            CONSOLE.print(f"No model of the profile {profile} has to be fetched.")
+        else:
+            _list_models(models)
+        return
+    failed = False
+    for source in sources:  # one that fails does not stop the others
+        try:
+            memos = workspace.store.cache("hashes")
+            fetch(source, models, memos, update=update, say=lambda text: CONSOLE.print(text, markup=False))
+        except FetchError as error:
+            failed = True
+            CONSOLE.print(f"[red]problem:[/] {escape(str(error))}")
+    if failed:
+        raise click.ClickException("Not every model could be fetched; see above.")
+
+
+def _list_models(models: Path) -> None:
+    from sticker_pipeline.models.known import FetchError, known_models
+    from sticker_pipeline.models.lock import missing_files, read_lock
+
+    try:
+        locked = read_lock(models)
+    except FetchError as error:
+        raise click.ClickException(str(error)) from error
+    for name, source in known_models().items():
+        entry = locked.get(name)
+        here = f"at {entry.revision[:12]}" if entry and not missing_files(models, name, entry) else ""
+        CONSOLE.print(f"{name:32} {source.kind:7} {source.repo:50} {here}", markup=False)
+    CONSOLE.print(f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15", markup=False)
+
+
 @main.command()
 def doctor() -> None:
     """Check folders, characters and models, and say what to mend."""
     from dagster import DagsterInstance
 
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
+    from sticker_pipeline.models.lock import problems as model_problems
 
     _dagster_home()
     workspace = workspace_from_environment()
@@ -122,6 +180,7 @@ def doctor() -> None:
     with DagsterInstance.get() as instance:  # also makes the run history's tables, before two processes try at once
         CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
     valid, problems = workspace.valid_characters()
+    problems += model_problems(Path(workspace.models).absolute(), workspace.store.cache("hashes"))
     for character, profile in valid:
         problem = unready(character, profile)
         if problem:

@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from sticker_pipeline.character import Character, describe_problems
+from sticker_pipeline.models.known import known_name
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
@@ -48,11 +49,33 @@ class SamplingSettings(Strict):
 
 
 class TaggingSettings(Strict):
-    """Thresholds are the precision = recall points of the model cards (see the profile that states them)."""
+    """Which tagger looks at the frames, on what, and from which score a tag counts.
 
-    general_threshold: float = Field(0.35, ge=0, le=1)
-    character_threshold: float = Field(0.85, ge=0, le=1)
+    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each picture, `model` is what the tagger's
+    model card states (tagging/thresholds.csv; the cards state one for general tags only).
+    """
+
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$",
+        description="the tagger's folder below STICKER_MODELS; None: the profile's",
+    )
+    provider: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="what onnxruntime runs on; `auto`: CUDA where it starts, else the CPU, and says so"
+    )
+    general_threshold: float | Literal["model", "mcut"] = "model"
+    character_threshold: float | Literal["mcut"] = 0.85
     batch_size: int = Field(16, gt=0)
+
+    @field_validator("general_threshold", "character_threshold", mode="before")
+    @classmethod
+    def _number_or_word(cls, value: Any, info: ValidationInfo) -> Any:
+        """One sentence for a person, where a union would give one for each of its members."""
+        words = ("model", "mcut") if info.field_name == "general_threshold" else ("mcut",)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 <= value <= 1) and value not in words:
+            raise ValueError(f"it must be a number from 0 to 1, or {' or '.join(words)}")
+        return value
 
 
 class TrainingSettings(Strict):
@@ -137,13 +160,13 @@ PROFILES: dict[str, dict[str, Any]] = {
             },
         },
     },
-    # Any SD1.5 model in the diffusers layout. Threshold: SmilingWolf/wd-vit-tagger-v3 model card, P=R at 0.2614.
+    # Any SD1.5 model in the diffusers layout, and any WD14 tagger.
     "sd15": {
         "base": "sd15/base",
         "tagger": "wd-vit-tagger-v3",
         "clip": "clip-vit-l-14-quickgelu-openai",
         "resolution": 512,
-        "tagging": {"general_threshold": 0.2614, "character_threshold": 0.85},
+        "tagging": {},
         "training": {},
         "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
         "benchmark": {
@@ -187,7 +210,9 @@ def character_profile(character: Character, models: Path) -> Profile:
     """
     profile = load_profile(profile_name(character), models)
     sections = {name: _overridden(profile, name, character) for name in OVERRIDABLE}
-    return profile.model_copy(update=sections)
+    changed = profile.model_copy(update=sections)
+    model = changed.tagging.model
+    return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
 
 def _overridden(profile: Profile, section: str, character: Character) -> Strict:
@@ -213,6 +238,23 @@ def check_models(profile: Profile) -> None:
         for name in names:
             if not (folder / name).is_file():
                 raise ProfileError(
-                    f"Profile {profile.name!r} needs {folder / name}, which is missing. Put the {key} model there, "
-                    "or point STICKER_MODELS at the folder that holds the models."
+                    f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "
+                    f"the {key} model there, or point STICKER_MODELS at the folder that holds the models."
                 )
+
+
+def profile_models(name: str) -> list[str]:
+    """The models of the profile `name` that can be fetched. Raises ProfileError for an unknown profile."""
+    profile = load_profile(name, Path())
+    names = (known_name(folder) for folder in (profile.base, profile.tagger, profile.clip))
+    return [known for known in names if known]
+
+
+def _how_to_get(profile: Profile, folder: Path) -> str:
+    """The command that fetches the model of that folder, where there is one, up to the `put` of the sentence."""
+    known = known_name(folder)
+    if known in profile_models(profile.name):
+        return f"`sticker-pipeline fetch-models --profile {profile.name}` downloads it; or put"
+    if known or (folder == profile.tagger and profile.tagging.model):
+        return f"`sticker-pipeline fetch-models {known or 'OWNER/' + folder.name}` downloads it; or put"
+    return "Put"

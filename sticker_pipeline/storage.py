@@ -245,3 +245,11 @@ def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
         with atomic_file(memo) as staging:
             staging.write_text(json.dumps(fresh), encoding="utf-8")
     return {Path(path): entry[3] for path, entry in fresh.items()}
+
+
+def folder_hashes(folder: Path, memos: Path) -> dict[str, str]:
+    """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
+    `file_hashes`)."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json")
+    return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

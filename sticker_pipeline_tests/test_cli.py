@@ -1,5 +1,6 @@
 """What the commands say when something is missing or wrong; what they do when all is well is test_line's business."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sticker_pipeline.cli import main
-from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline.models.lock import LOCK_FILE
+from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
 
@@ -41,6 +43,30 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert result.exit_code == 0
     assert "Did you mean 'blacklist'" in result.output
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
+
+
+def test_doctor_holds_fetched_models_against_their_lock(characters: Path) -> None:
+    models = characters.parent / "models"
+    (models / "my-tagger").mkdir(parents=True)
+    (models / "my-tagger" / "model.onnx").write_bytes(b"\x08 right")
+    locked = {"bytes": 7, "sha256": file_sha256(models / "my-tagger" / "model.onnx")}
+    entry = {"repo": "a/my-tagger", "revision": "0" * 40, "files": {"model.onnx": locked}}
+    (models / LOCK_FILE).write_text(json.dumps({"my-tagger": entry}))
+    assert "my-tagger" not in run("doctor").output
+    (models / "my-tagger" / "model.onnx").write_bytes(b"\x08 wrong")
+    assert f"problem      {models / 'my-tagger' / 'model.onnx'} has sha256" in run("doctor").output
+    (models / "my-tagger" / "model.onnx").unlink()
+    assert "`sticker-pipeline fetch-models my-tagger` brings it back" in run("doctor").output
+
+
+def test_fetch_models_answers_an_unknown_name_with_the_list(characters: Path) -> None:
+    result = run("fetch-models", "wd-vit-tagger")
+    assert result.exit_code == 1
+    assert "no model 'wd-vit-tagger' to fetch. Known are wd-vit-tagger-v3, " in result.output
+    result = run("fetch-models", "--profile", "sd16")
+    assert result.exit_code == 1 and "There is no profile 'sd16'" in result.output
+    result = run("fetch-models", "--profile", "embedded")
+    assert result.exit_code == 0 and "No model of the profile embedded has to be fetched" in result.output
 
 
 def test_update_says_what_is_left_out_before_any_work(characters: Path) -> None:

@@ -67,6 +67,38 @@ def test_media_sampling_and_tagging_may_be_overridden_too(tmp_path: Path) -> Non
         character_profile(character_with(tmp_path, "trigger: a\nmedia: {crp: alpha}\n"), tmp_path)
 
 
+def test_the_tagger_may_be_chosen_and_does_not_leave_the_models(tmp_path: Path) -> None:
+    character = character_with(tmp_path, "trigger: a\ntagging: {model: taggers/wd-swinv2-tagger-v3}\n")
+    profile = character_profile(character, tmp_path / "models")
+    assert profile.tagger == tmp_path / "models" / "taggers" / "wd-swinv2-tagger-v3"
+    assert profile.base == load_profile("embedded", tmp_path / "models").base
+    for name in ("../elsewhere", "/etc", "a/../../b", "a/", "", ".hidden", "a\\b", "a/.."):
+        with pytest.raises(ProfileError, match=r"character\.yaml: tagging: 'model'"):
+            character_profile(character_with(tmp_path, f"trigger: a\ntagging: {{model: '{name}'}}\n"), tmp_path)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "0.35", "mcut"])
+def test_a_threshold_is_a_number_or_a_word(tmp_path: Path, value: str) -> None:
+    text = f"trigger: a\ntagging: {{general_threshold: {value}, character_threshold: {value}}}\n"
+    tagging = character_profile(character_with(tmp_path, text), tmp_path).tagging
+    expected = value if value == "mcut" else float(value)
+    assert (tagging.general_threshold, tagging.character_threshold) == (expected, expected)
+
+
+@pytest.mark.parametrize("value", ["1.1", "-0.1", ".nan", "yes", "high", "[0.5]", "'0.5'"])
+def test_another_threshold_is_one_sentence(tmp_path: Path, value: str) -> None:
+    for key, words in {"general_threshold": "model or mcut", "character_threshold": "or mcut"}.items():
+        with pytest.raises(ProfileError) as error:
+            character_profile(character_with(tmp_path, f"trigger: a\ntagging: {{{key}: {value}}}\n"), tmp_path)
+        text = str(error.value)
+        assert f"character.yaml: tagging: '{key}' = " in text and "number from 0 to 1" in text and words in text
+        assert len(text.splitlines()) == 1
+    if value == "high":
+        with pytest.raises(ProfileError, match="'character_threshold' = 'model'"):
+            text = "trigger: a\ntagging: {character_threshold: model}\n"
+            character_profile(character_with(tmp_path, text), tmp_path)
+
+
 def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
     profile = load_profile("embedded", tmp_path)
     for part, names in MODEL_FILES.items():
@@ -78,3 +110,23 @@ def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("")
     check_models(profile)
+
+
+def test_a_missing_model_that_can_be_fetched_names_the_command(tmp_path: Path) -> None:
+    def said(text: str, *there: str) -> str:
+        profile = character_profile(character_with(tmp_path, f"trigger: a\n{text}\n"), tmp_path)
+        for part in there:
+            for name in MODEL_FILES[part]:
+                (getattr(profile, part) / name).parent.mkdir(parents=True, exist_ok=True)
+                (getattr(profile, part) / name).write_text("")
+        with pytest.raises(ProfileError) as error:
+            check_models(profile)
+        return str(error.value)
+
+    assert "is missing. Put the base model there, or point STICKER_MODELS" in said("profile: embedded")
+    command = "is missing. `sticker-pipeline fetch-models --profile sd15` downloads it; or put the base model there, or"
+    assert command in said("profile: sd15")
+    tagger = said("profile: sd15\ntagging: {model: wd-swinv2-tagger-v3}", "base")
+    assert "`sticker-pipeline fetch-models wd-swinv2-tagger-v3` downloads it; or put the tagger model" in tagger
+    other = said("profile: sd15\ntagging: {model: mine, general_threshold: 0.3}", "base")
+    assert "`sticker-pipeline fetch-models OWNER/mine` downloads it; or put the tagger model" in other

@@ -100,3 +100,13 @@ def test_file_hashes_read_a_file_again_only_when_it_changed(tmp_path: Path, monk
     assert read == [files[1]]
     memo.write_text("not JSON")
     assert file_hashes(files[:1], memo) == {files[0]: expected[files[0]]}
+
+
+def test_the_hashes_of_a_folder_go_by_the_path_inside_it(tmp_path: Path) -> None:
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "model" / "unet" / "config.json").write_text("{}")
+    (tmp_path / "model" / "a").write_text("a")
+    expected = {"a": file_sha256(tmp_path / "model" / "a")}
+    expected["unet/config.json"] = file_sha256(tmp_path / "model" / "unet" / "config.json")
+    assert storage.folder_hashes(tmp_path / "model", tmp_path / "memos") == expected
+    assert len(list((tmp_path / "memos").iterdir())) == 1

@@ -15,7 +15,8 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes
+from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes, folder_hashes
+from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
 DATA_VERSION_TAG = "dagster/data_version"
@@ -75,9 +76,13 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             draws = profile.training.draws_per_epoch
             return {"mode": profile.sampling.mode, "shares": shares, "draws_per_epoch": draws}
         case "tagging":
+            thresholds = resolved(profile)
             return {
                 "tagger": model_hash(profile.tagger, store),
-                "thresholds": profile.tagging.model_dump(exclude={"batch_size"}),
+                "thresholds": {
+                    "general_threshold": thresholds.general,
+                    "character_threshold": thresholds.character,
+                },
             }
         case "curation":
             learned = {name: group.learned for name, group in character.groups.items()}
@@ -119,9 +124,7 @@ def model_hash(folder: Path, store: ArtifactStore) -> str:
     """One hash over the names and contents of a model's files; `missing` where there is no such folder."""
     if not folder.is_dir():
         return "missing"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = file_hashes(files, store.cache("hashes") / f"model-{content_hash(str(folder))[:16]}.json")
-    return content_hash({path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()})
+    return content_hash(folder_hashes(folder, store.cache("hashes")))
 
 
 def observations(

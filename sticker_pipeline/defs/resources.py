@@ -6,11 +6,12 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.character import Character, CharacterError, character_folders, load_character
+from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.tagging.thresholds import resolved
 
 
 class Workspace(dg.ConfigurableResource):
@@ -30,7 +31,12 @@ class Workspace(dg.ConfigurableResource):
 
     def profile(self, character: Character) -> Profile:
         """Raises ProfileError, saying what to mend."""
-        return character_profile(character, Path(self.models))
+        profile = character_profile(character, Path(self.models))
+        try:
+            resolved(profile)  # thresholds that cannot be told are said before any work
+        except ProfileError as error:
+            raise ProfileError(f"{character.folder / FILE_NAME}: {error}") from error
+        return profile
 
     def valid_characters(self) -> tuple[list[tuple[Character, Profile]], list[str]]:
         """Every character that can be worked on, and what is wrong with each of the others."""

@@ -18,7 +18,9 @@ from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
-from sticker_pipeline.tagging.wd14 import open_tagger
+from sticker_pipeline.tagging.thresholds import described as thresholds_described
+from sticker_pipeline.tagging.thresholds import per_frame, resolved
+from sticker_pipeline.tagging.wd14 import category_columns, open_tagger
 from sticker_pipeline.tagging.written import written_captions
 
 RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain character; here, as few as possible."
@@ -41,23 +43,23 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         folder = work.inputs["frames"].folder
         columns = (frames[name].tolist() for name in ("frame_id", "file", "pixel_sha256"))
         files = {frame: (folder / file, pixels) for frame, file, pixels in zip(*columns, strict=True)}
-        tagger = open_tagger(work.profile.tagger)
         settings = work.profile.tagging
+        tagger = open_tagger(work.profile.tagger, settings.provider)
+        if tagger.fallback:
+            context.log.warning(f"The tagger runs on {tagger.provider}: {tagger.fallback}.")
         scored = score_frames(files, tagger, work.store.cache("wd14"), settings.batch_size, _progress(context))
-        tags = tag_table(
-            list(files),
-            scored.scores,
-            tagger.labels,
-            general_threshold=settings.general_threshold,
-            character_threshold=settings.character_threshold,
-        )
+        thresholds = resolved(work.profile)
+        limits = per_frame(thresholds, scored.scores, category_columns(tagger.labels))
+        tags = tag_table(list(files), scored.scores, tagger.labels, limits)
         write_table(tags, work.staging)
         return work.publish(
             {
                 SUMMARY: f"{len(files)} frames: {scored.computed} newly tagged, {scored.cached} from the cache",
                 "computed": scored.computed,
                 "from_cache": scored.cached,
-                "provider": tagger.provider,
+                "tagger": work.profile.tagger.name,
+                "thresholds": thresholds_described(thresholds, limits),
+                "provider": f"{tagger.provider} ({tagger.fallback})" if tagger.fallback else tagger.provider,
                 "most_frequent": picture(
                     bar_chart(summary.tag_counts(tags), title="what the tagger found", unit="frames"), "tags"
                 ),

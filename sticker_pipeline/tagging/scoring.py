@@ -1,6 +1,7 @@
-"""Scores of many frames: read, tagged in batches, cached; and the table of tags above a threshold.
+"""Scores of many frames: read, tagged in batches, cached; and the table of tags that count.
 
-One picture and one model belong to `wd14`. Nothing here knows characters: the cache is shared by all of them.
+One picture and one model belong to `wd14`, from which score on a tag counts to `thresholds`. Nothing here knows
+characters: the cache is shared by all of them.
 
 The cache holds, for each (model, preprocessing), shards `<hash of content>.npy`: rows (pixel_sha256, float32 [T]).
 Shards are only ever added, each in one rename, so that runs of several characters may share the folder; a frame that
@@ -28,6 +29,7 @@ SHARD_FRAMES = 256
 # that needs 10 ms and more for a picture, without taking the cores that inference uses.
 DECODER_THREADS = 2
 BATCHES_AHEAD = 2
+ROWS_AT_A_TIME = 1024
 
 Progress = Callable[[int, int], None]
 
@@ -147,52 +149,60 @@ def _compute(
 
 
 def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile."""
-    waiting: deque[list[Future[np.ndarray]]] = deque()
+    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile.
+
+    A batch is valid until the next one is asked for: its memory is used again, as fresh pages for each batch cost as
+    much as decoding it.
+    """
+    ring = [np.empty((min(batch_size, len(paths)), size, size, 3), np.float32) for _ in range(BATCHES_AHEAD + 1)]
+    waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
+
+    def finished() -> np.ndarray:
+        batch, decoded = waiting.popleft()
+        for future in decoded:
+            future.result()
+        return batch[: len(decoded)]
+
     with ThreadPoolExecutor(DECODER_THREADS) as pool:
         try:
-            for start in range(0, len(paths), batch_size):
-                waiting.append([pool.submit(_read, path, size) for path in paths[start : start + batch_size]])
+            for number, start in enumerate(range(0, len(paths), batch_size)):
                 if len(waiting) > BATCHES_AHEAD:
-                    yield np.stack([future.result() for future in waiting.popleft()])
+                    yield finished()
+                batch, part = ring[number % len(ring)], paths[start : start + batch_size]
+                decoded = [pool.submit(_read, path, size, row) for path, row in zip(part, batch, strict=False)]
+                waiting.append((batch, decoded))
             while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
+                yield finished()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, size: int) -> np.ndarray:
+def _read(path: Path, size: int, row: np.ndarray) -> None:
+    """Decode the picture into `row` (float32 [size, size, 3])."""
     try:
         with Image.open(path) as image:
             rgba = np.asarray(image.convert("RGBA"))
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
         raise wd14.TaggerError(f"the frame {path} cannot be read ({error}): materialize 'frames' again.") from error
-    return wd14.preprocess(rgba, size)
+    row[:] = wd14.square(rgba, size)
 
 
 def tag_table(
     frame_ids: Sequence[str],
     scores: np.ndarray,
     labels: Sequence[wd14.Label],
-    general_threshold: float,
-    character_threshold: float,
+    limits: Mapping[wd14.Category, np.ndarray],
 ) -> pd.DataFrame:
     """The tags of each frame: columns frame_id, tag, category (general, character, rating), score (float32, 0-1).
 
-    General and character tags are rows where their score is at least their threshold (0-1); of the ratings, which are
-    one question with one answer, the best is a row whatever its score. Frames in the order of `frame_ids`, in each the
-    highest score first, equal scores by name. `scores` is float32 [N, T] for N frame_ids and T labels.
+    General and character tags are rows where their score is at least the frame's threshold for their category
+    (`limits`, float32 [N], from `thresholds.per_frame`); of the ratings, which are one question with one answer, the
+    best is a row whatever its score. Frames in the order of `frame_ids`, in each the highest score first, equal scores
+    by name. `scores` is float32 [N, T] for N frame_ids and T labels.
     """
     if scores.shape != (len(frame_ids), len(labels)):
         raise ValueError(f"scores are {list(scores.shape)} for {len(frame_ids)} frames and {len(labels)} labels")
-    columns = wd14.category_columns(labels)
-    thresholds = np.full(len(labels), np.inf, dtype=np.float32)
-    thresholds[columns["general"]] = general_threshold
-    thresholds[columns["character"]] = character_threshold
-    chosen = scores >= thresholds
-    if len(frame_ids) and len(columns["rating"]):
-        chosen[np.arange(len(frame_ids)), columns["rating"][scores[:, columns["rating"]].argmax(axis=1)]] = True
-    frames, tags = np.nonzero(chosen)
+    frames, tags = _chosen(scores, wd14.category_columns(labels), limits)
     names = np.array([label.name for label in labels], dtype=object)
     rank = np.empty(len(labels), dtype=np.int64)
     rank[np.argsort(names, kind="stable")] = np.arange(len(labels))
@@ -207,3 +217,23 @@ def tag_table(
         "score": values.astype(np.float32),
     }
     return pd.DataFrame(table).astype({"frame_id": str, "tag": str, "category": str})
+
+
+def _chosen(
+    scores: np.ndarray, columns: Mapping[wd14.Category, np.ndarray], limits: Mapping[wd14.Category, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(frame, label) numbers (int64, int64) of the tags that count; rows are looked at some at a time, as a mask of all
+    of them takes a third of a gigabyte for 30,000 frames of a full-size tagger."""
+    frames, tags = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(scores), ROWS_AT_A_TIME):
+        part = scores[start : start + ROWS_AT_A_TIME]
+        chosen = np.zeros(part.shape, dtype=bool)
+        for category, limit in limits.items():
+            chosen[:, columns[category]] = part[:, columns[category]] >= limit[start : start + len(part), None]
+        if len(columns["rating"]):
+            best = columns["rating"][part[:, columns["rating"]].argmax(axis=1)]
+            chosen[np.arange(len(part)), best] = True
+        rows, found = np.nonzero(chosen)
+        frames.append(rows + start)
+        tags.append(found)
+    return np.concatenate(frames), np.concatenate(tags)

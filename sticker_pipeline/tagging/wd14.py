@@ -1,10 +1,11 @@
-"""The WD14 tagger (v3 contract): its labels, what it does to a picture before looking, and its raw scores.
+"""The WD14 tagger (v2 and v3 alike): its labels, how it sees a picture, its raw scores, and what it runs on.
 
-Thresholds, caches and files of many frames belong to `scoring`; what becomes a caption belongs to `curation`.
+Thresholds belong to `thresholds`, caches and files of many frames to `scoring`, what becomes a caption to `curation`.
 """
 
 import csv
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ LABELS_FILE = "selected_tags.csv"
 PREPROCESSING_VERSION = 1  # raise it whenever `preprocess` gives other numbers: cached scores depend on it
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+Provider = Literal["auto", "cuda", "cpu"]
+CPU_BUILD = "this machine has an NVIDIA GPU, but this onnxruntime is the CPU build; onnxruntime-gpu would use it"
 
 Category = Literal["general", "character", "rating"]
 # danbooru's numbers for kinds of tags, as selected_tags.csv uses them (9 is the taggers' own addition)
@@ -39,7 +42,7 @@ KAOMOJI = frozenset({
 
 
 class TaggerError(ValueError):
-    """A tagger that cannot be used: a missing or malformed file, another contract than WD v3, no such hardware."""
+    """A tagger that cannot be used: a missing or malformed file, another contract than WD14, no such hardware."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Label:
 
 @dataclass(frozen=True)
 class Tagger:
-    """An opened tagger. `size` is the side of its input in pixels; `provider` is what it really runs on.
+    """An opened tagger. `size` is the side of its input in pixels; `provider` is what it really runs on, and `fallback`
+    why that is the CPU where a GPU might have been expected.
 
     `single` says that the model was exported for one picture at a time; `scores` then runs a batch one by one.
     """
@@ -65,6 +69,7 @@ class Tagger:
     labels: tuple[Label, ...]
     model_sha256: str
     provider: str
+    fallback: str | None = None
 
 
 def spelled(name: str) -> str:
@@ -119,7 +124,12 @@ def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
 
 
 def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
-    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255.
+    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255. See `square`."""
+    return square(rgba, size).astype(np.float32)
+
+
+def square(rgba: np.ndarray, size: int) -> np.ndarray:
+    """The same in whole numbers: uint8 [size, size, 3], BGR.
 
     `rgba` (uint8 [H, W, 4]) is flattened over white, padded with white to a centred square (of an odd margin the
     smaller half comes first), and resized with Pillow's bicubic filter when its side is not `size` yet.
@@ -130,57 +140,87 @@ def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(f"a picture must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
     height, width = rgba.shape[:2]
     side = max(height, width)
-    square = Image.new("RGB", (side, side), "white")
-    colour, alpha = Image.fromarray(rgba[:, :, :3]), Image.fromarray(rgba[:, :, 3])
-    square.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
+    canvas = Image.new("RGB", (side, side), "white")
+    # the channels are swapped while the picture is small; Pillow never learns of it
+    colour, alpha = Image.fromarray(rgba[:, :, 2::-1]), Image.fromarray(rgba[:, :, 3])
+    canvas.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
     if side != size:
-        square = square.resize((size, size), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], dtype=np.float32)
+        canvas = canvas.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(canvas)
 
 
-def open_tagger(folder: Path, providers: Sequence[str] | None = None) -> Tagger:
+def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
     """Open the tagger in `folder` (model.onnx, selected_tags.csv).
 
-    Args:
-        folder: where the two files lie.
-        providers: onnxruntime execution providers in order of preference. The first one must really be used: nothing
-            falls back silently. None: CUDA if this machine offers it, else CPU; see `Tagger.provider`.
+    `provider`: `cpu`; `cuda`, which must really start; `auto`, CUDA where onnxruntime offers it and it starts, else the
+    CPU, with `Tagger.fallback` saying why where there is a GPU to be missed.
 
     The number of threads is OMP_NUM_THREADS where that is set, else onnxruntime's choice.
 
-    Raises TaggerError when a file is missing, the model is not ONNX or has another contract than WD v3
-    (float32 [N, S, S, 3] -> [N, tags]), its outputs are not as many as the labels, or the provider is not available.
+    Raises TaggerError when a file is missing, the model is not ONNX or has another contract than WD14 v2 and v3
+    (float32 [N, S, S, 3] -> [N, tags]), its outputs are not as many as the labels, or `cuda` does not start.
     """
     path = folder / MODEL_FILE
     if not path.is_file():
         raise TaggerError(f"{path} is missing: a WD tagger is {MODEL_FILE} with its {LABELS_FILE} beside it.")
     labels = load_labels(folder)
-    session = _open_session(path, providers)
+    session, fallback = _open_session(path, provider)
     name, size, single = _checked_input(path, session)
     _check_output(path, session, len(labels))
-    return Tagger(folder, session, name, size, single, labels, _model_sha256(folder), session.get_providers()[0])
+    used = session.get_providers()[0]
+    return Tagger(folder, session, name, size, single, labels, _model_sha256(folder), used, fallback)
 
 
-def _open_session(path: Path, providers: Sequence[str] | None) -> "onnxruntime.InferenceSession":
+def _open_session(path: Path, provider: Provider) -> "tuple[onnxruntime.InferenceSession, str | None]":
+    """The session, and where `auto` took the CPU beside a GPU, why."""
     import onnxruntime
 
-    available = onnxruntime.get_available_providers()
-    wanted = list(providers) if providers is not None else [name for name in (CUDA, CPU) if name in available]
-    if not wanted or wanted[0] not in available:
+    offered = CUDA in onnxruntime.get_available_providers()
+    if provider == "cpu" or (provider == "auto" and not offered):
+        missed = provider == "auto" and nvidia_gpu_here()
+        return _session(path, CPU), CPU_BUILD if missed else None
+    if not offered:
         raise TaggerError(
-            f"onnxruntime has no {wanted[:1]} here; it has {available}. Ask for one of those, or for none."
+            "tagging: provider is 'cuda', but this onnxruntime is the CPU build. Install onnxruntime-gpu in its place, "
+            "or write `provider: auto` or `cpu`."
         )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # the CUDA libraries that PyTorch brought along
+    try:
+        session = _session(path, CUDA)
+        started = session.get_providers()[0] == CUDA
+    except TaggerError:
+        if provider == "cuda":
+            raise
+        started = False
+    if started:
+        session.disable_fallback()  # else a fault on the GPU would go on, silently, on the CPU
+        return session, None
+    if provider == "cuda":
+        raise TaggerError(
+            f"{path}: tagging: provider is 'cuda', but CUDA could not start; see onnxruntime's message above. Mend the "
+            "driver or the CUDA libraries, or write `provider: auto` or `cpu`."
+        )
+    return _session(path, CPU), f"{CUDA} was offered but did not start"
+
+
+def _session(path: Path, provider: str) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         options.intra_op_num_threads = int(threads)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        # single operators that CUDA does not have run on the CPU
+        return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, CPU))))
     except Exception as error:  # onnxruntime's exceptions share no narrower public base
         raise TaggerError(f"{path} cannot be opened as an ONNX model: {error}") from error
-    if providers is not None and session.get_providers()[0] != wanted[0]:
-        raise TaggerError(f"{path}: asked for {wanted[0]}, but it could not start; see onnxruntime's message above.")
-    return session
+
+
+def nvidia_gpu_here() -> bool:
+    """Whether this machine seems to have an NVIDIA GPU with its driver; loads no library."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
 
 
 def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple[str, int, bool]:
@@ -190,7 +230,10 @@ def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple
     fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4 and shape[3] == 3
     if not fits or not isinstance(shape[1], int) or shape[1] != shape[2]:
         described = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
-        raise TaggerError(f"{path}: a WD v3 tagger reads one float32 [N, S, S, 3]; this model reads {described}.")
+        hint = (
+            " It has channels first (NCHW): it was exported from PyTorch by somebody else." if shape[1:2] == [3] else ""
+        )
+        raise TaggerError(f"{path}: a WD14 tagger reads one float32 [N, S, S, 3]; this model reads {described}.{hint}")
     if isinstance(shape[0], int) and shape[0] != 1:
         raise TaggerError(
             f"{path}: exported for exactly {shape[0]} pictures at a time; export it with a free batch size."
@@ -202,7 +245,7 @@ def _check_output(path: Path, session: "onnxruntime.InferenceSession", labels: i
     outputs = session.get_outputs()
     shape = list(outputs[0].shape)
     if len(outputs) != 1 or len(shape) != 2:
-        raise TaggerError(f"{path}: a WD v3 tagger gives one [N, tags]; this model gives {[o.shape for o in outputs]}.")
+        raise TaggerError(f"{path}: a WD14 tagger gives one [N, tags]; this model gives {[o.shape for o in outputs]}.")
     if isinstance(shape[1], int) and shape[1] != labels:
         raise _label_mismatch(path, shape[1], labels)
 
@@ -223,16 +266,26 @@ def _model_sha256(folder: Path) -> str:
 def scores(tagger: Tagger, batch: np.ndarray) -> np.ndarray:
     """Probabilities float32 [N, T] (0–1, T labels) of `batch` (float32 [N, S, S, 3], from `preprocess`).
 
-    Raises TaggerError when the model's outputs are not probabilities, or not as many as its labels.
+    Raises TaggerError when the model cannot run, or its outputs are not probabilities or not as many as its labels.
     """
     parts = [batch[i : i + 1] for i in range(len(batch))] if tagger.single else [batch]
-    result = np.concatenate([tagger.session.run(None, {tagger.input_name: part})[0] for part in parts])
+    result = np.concatenate([_run(tagger, part) for part in parts])
     path = tagger.folder / MODEL_FILE
     if result.shape != (len(batch), len(tagger.labels)):
         raise _label_mismatch(path, result.shape[-1], len(tagger.labels))
     if result.size and not (result.min() >= 0 and result.max() <= 1):  # written so that NaN fails too
         raise TaggerError(
             f"{path} gives values from {result.min():.3g} to {result.max():.3g}, not probabilities: does it output "
-            "logits? A WD v3 model ends in a sigmoid; export it with one."
+            "logits? A WD14 model ends in a sigmoid; export it with one."
         )
     return result.astype(np.float32, copy=False)
+
+
+def _run(tagger: Tagger, part: np.ndarray) -> np.ndarray:
+    try:
+        return tagger.session.run(None, {tagger.input_name: part})[0]
+    except Exception as error:  # onnxruntime's exceptions share no narrower public base
+        raise TaggerError(
+            f"{tagger.folder / MODEL_FILE} failed on {tagger.provider} with {len(part)} pictures at a time: {error}. "
+            "A smaller `tagging: {batch_size: 1}` or `provider: cpu` in character.yaml may help."
+        ) from error

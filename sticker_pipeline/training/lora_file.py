@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sticker_pipeline.models.content import why_not_safetensors
 from sticker_pipeline.storage import atomic_file
 
 if TYPE_CHECKING:
@@ -209,13 +210,9 @@ def read_lora(path: Path, family: str = "sd15") -> LoraFile:
 def _refuse_pickle(path: Path) -> None:
     if not path.is_file():
         raise LoraError(f"{path}: there is no such file.")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:9] == b"{":  # behind the header's length, whose first byte may be any, comes its JSON
-        return
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise LoraError(f"{path} is a pickle checkpoint, which can run code when loaded. Use a .safetensors file.")
-    raise LoraError(f"{path} is not a safetensors file.")
+    why = why_not_safetensors(path)
+    if why:
+        raise LoraError(f"{path} {why}")
 
 
 def _adapters(tensors: Mapping[str, "torch.Tensor"], family: str, path: Path) -> dict[str, Adapter]:

@@ -18,7 +18,7 @@ Files = dict[str, tuple[Path, str]]
 
 @pytest.fixture
 def tagger(tmp_path: Path) -> Tagger:
-    return wd14.open_tagger(write_tagger(tmp_path / "tagger"), [wd14.CPU])
+    return wd14.open_tagger(write_tagger(tmp_path / "tagger"), "cpu")
 
 
 @pytest.fixture
@@ -157,9 +157,17 @@ LABELS = (
 )
 
 
+def limits(frames: int, general: float, character: float) -> dict[wd14.Category, np.ndarray]:
+    """The same thresholds for every frame."""
+    return {
+        "general": np.full(frames, general, np.float32),
+        "character": np.full(frames, character, np.float32),
+    }
+
+
 def test_tag_table_by_hand() -> None:
     scores = np.array([[0.1, 0.5, 0.5, 0.84, 0.2], [0.4, 0.49, 0.9, 0.85, 0.3], [0, 0, 0, 0, 0]], dtype=np.float32)
-    table = tag_table(["z", "y", "x"], scores, LABELS, 0.5, 0.85)
+    table = tag_table(["z", "y", "x"], scores, LABELS, limits(3, 0.5, 0.85))
     assert list(table.columns) == ["frame_id", "tag", "category", "score"]
     assert list(table.itertuples(index=False, name=None)) == [
         ("z", "a", "general", np.float32(0.5)),
@@ -172,12 +180,23 @@ def test_tag_table_by_hand() -> None:
     ]
 
 
+def test_each_frame_may_have_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "ROWS_AT_A_TIME", 2)
+    scores = np.tile(np.array([0.1, 0.4, 0.6, 0.9, 0], dtype=np.float32), (5, 1))
+    general, character = np.array([0, 0.5, 0.7, 0.6, 0.4]), np.array([1, 0.9, 0.95, 0, 1])
+    each = {"general": general.astype(np.float32), "character": character.astype(np.float32)}
+    table = tag_table(list("vwxyz"), scores, LABELS, each)
+    found = table[table["category"] != "rating"].groupby("frame_id")["tag"].agg(list)
+    assert found.to_dict() == {"v": ["a", "b"], "w": ["somebody", "a"], "y": ["somebody", "a"], "z": ["a", "b"]}
+    assert table[table["category"] == "rating"]["tag"].tolist() == ["explicit"] * 5
+
+
 def test_tag_table_of_nothing_has_its_columns() -> None:
-    table = tag_table([], np.empty((0, 5), np.float32), LABELS, 0.5, 0.5)
+    table = tag_table([], np.empty((0, 5), np.float32), LABELS, limits(0, 0.5, 0.5))
     assert list(table.columns) == ["frame_id", "tag", "category", "score"]
     assert table.empty
     with pytest.raises(ValueError, match="2 frames and 5 labels"):
-        tag_table(["a", "b"], np.empty((1, 5), np.float32), LABELS, 0.5, 0.5)
+        tag_table(["a", "b"], np.empty((1, 5), np.float32), LABELS, limits(2, 0.5, 0.5))
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,12 +215,12 @@ def test_tag_table_equals_a_loop(frames: int, seed: int, general: float, charact
         name = "explicit" if row[0] == best else "general"
         found.append((frame, name, "rating", best))
         expected += sorted(found, key=lambda entry: (-entry[3], entry[1]))
-    table = tag_table(ids, scores, LABELS, general, character)
+    table = tag_table(ids, scores, LABELS, limits(frames, general, character))
     assert list(table.itertuples(index=False, name=None)) == expected
 
 
 def test_tag_table_survives_parquet(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).uniform(0, 1, (4, 5)).astype(np.float32)
-    table = tag_table(list("abcd"), scores, LABELS, 0.2, 0.2)
+    table = tag_table(list("abcd"), scores, LABELS, limits(4, 0.2, 0.2))
     table.to_parquet(tmp_path / "t.parquet", index=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), table)

@@ -135,7 +135,7 @@ def test_other_arrays_are_refused(picture: np.ndarray) -> None:
 
 
 def test_size_and_name_come_from_the_session(tmp_path: Path) -> None:
-    tagger = open_tagger(write_tagger(tmp_path, size=40), [wd14.CPU])
+    tagger = open_tagger(write_tagger(tmp_path, size=40), "cpu")
     assert (tagger.size, tagger.input_name, tagger.single) == (40, "pixels", False)
     assert tagger.provider == wd14.CPU
     assert len(tagger.model_sha256) == 64
@@ -176,8 +176,17 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         open_tagger(tmp_path)
 
 
+def test_the_exports_of_both_generations_are_taken(tmp_path: Path) -> None:
+    """Names and first dimensions as the exports of v3 (timm) and v2 (tf2onnx, some for one picture) have them."""
+    for number, (name, batch) in enumerate([("input", "batch_size"), ("input_1:0", "unk__1234"), ("input_1:0", 1)]):
+        tagger = open_tagger(write_tagger(tmp_path / str(number), size=448, batch=batch, input_name=name), "cpu")
+        assert (tagger.input_name, tagger.size, tagger.single) == (name, 448, batch == 1)
+        result = scores(tagger, np.full((2, 448, 448, 3), 51, np.float32))
+        np.testing.assert_allclose(result, np.full((2, 4), 0.2), atol=1e-6)
+
+
 def test_other_contracts_are_refused_when_opening(tmp_path: Path) -> None:
-    with pytest.raises(TaggerError, match="reads one float32"):
+    with pytest.raises(TaggerError, match=r"reads one float32.*channels first \(NCHW\)"):
         open_tagger(write_tagger(tmp_path / "nchw", layout="NCHW"))
     with pytest.raises(TaggerError, match="exactly 4 pictures"):
         open_tagger(write_tagger(tmp_path / "four", batch=4))
@@ -185,29 +194,110 @@ def test_other_contracts_are_refused_when_opening(tmp_path: Path) -> None:
         open_tagger(write_tagger(tmp_path / "seven", weights=np.ones((3, 7))))
 
 
-def test_an_unavailable_provider_is_an_error_and_none_reports_what_it_took(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """onnxruntime as if it offered CUDA but could not start it, which it does with a message and the CPU. The providers
+    of each session that is opened."""
+    import onnxruntime
+
+    true_session, asked = onnxruntime.InferenceSession, []
+
+    def session(path: str, options: object, providers: list[str]) -> object:
+        asked.append(providers)
+        return true_session(path, options, providers=[wd14.CPU])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CUDA, wd14.CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return asked
+
+
+def test_auto_says_that_cuda_did_not_start(tmp_path: Path, opened: list[list[str]]) -> None:
+    tagger = open_tagger(write_tagger(tmp_path))
+    assert tagger.provider == wd14.CPU
+    assert tagger.fallback == "CUDAExecutionProvider was offered but did not start"
+    assert opened == [[wd14.CUDA, wd14.CPU], [wd14.CPU]]
+
+
+def test_cuda_starts_or_is_an_error(tmp_path: Path, opened: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    with pytest.raises(TaggerError, match=r"model\.onnx: .*CUDA could not start.*provider: auto"):
+        open_tagger(write_tagger(tmp_path), "cuda")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CPU])
+    with pytest.raises(TaggerError, match=r"CPU build. Install onnxruntime-gpu"):
+        open_tagger(tmp_path, "cuda")
+
+
+def test_cpu_never_asks_for_cuda(tmp_path: Path, opened: list[list[str]]) -> None:
+    tagger = open_tagger(write_tagger(tmp_path), "cpu")
+    assert (tagger.provider, tagger.fallback, opened) == (wd14.CPU, None, [[wd14.CPU]])
+
+
+@pytest.mark.parametrize("provider", ["cuda", "auto"])
+def test_where_cuda_starts_a_fault_on_it_does_not_go_on_silently_on_the_cpu(
+    provider: wd14.Provider, tmp_path: Path, opened: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnxruntime
 
-    folder = write_tagger(tmp_path)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CPU])
-    with pytest.raises(TaggerError, match="CUDAExecutionProvider"):
-        open_tagger(folder, [wd14.CUDA, wd14.CPU])
-    assert open_tagger(folder).provider == wd14.CPU
+    before = onnxruntime.InferenceSession
+
+    def starting(*arguments: object, **named: object) -> object:
+        session = before(*arguments, **named)
+        monkeypatch.setattr(session, "get_providers", lambda: [wd14.CUDA, wd14.CPU])
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", starting)
+    tagger = open_tagger(write_tagger(tmp_path), provider)
+    assert (tagger.provider, tagger.fallback, opened) == (wd14.CUDA, None, [[wd14.CUDA, wd14.CPU]])
+    assert not tagger.session._enable_fallback
+
+    def out_of_memory(*arguments: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(tagger.session, "run", out_of_memory)
+    with pytest.raises(TaggerError, match=r"failed on CUDAExecutionProvider with 2 pictures.*out of memory"):
+        scores(tagger, np.zeros((2, 40, 40, 3), np.float32))
 
 
-def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_where_opening_with_cuda_raises(
+    tmp_path: Path, opened: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnxruntime
 
-    if wd14.CUDA in onnxruntime.get_available_providers():
-        pytest.skip("CUDA is here")
-    folder = write_tagger(tmp_path)
-    # onnxruntime warns and goes on with the CPU when a provider that it claims to have cannot start
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CUDA, wd14.CPU])
-    with pytest.raises(TaggerError, match=r"could not start|cannot be opened"):
-        open_tagger(folder, [wd14.CUDA])
-    assert open_tagger(folder).provider == wd14.CPU
+    before = onnxruntime.InferenceSession
+
+    def failing(path: str, options: object, providers: list[str]) -> object:
+        if wd14.CUDA in providers:
+            raise RuntimeError("libcudart is too old")
+        return before(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", failing)
+    assert open_tagger(write_tagger(tmp_path)).fallback == "CUDAExecutionProvider was offered but did not start"
+    with pytest.raises(TaggerError, match="libcudart is too old"):
+        open_tagger(tmp_path, "cuda")
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_cpu_build_beside_a_gpu_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [wd14.CPU])
+    monkeypatch.setattr(wd14, "nvidia_gpu_here", lambda: gpu)
+    tagger = open_tagger(write_tagger(tmp_path))
+    assert tagger.provider == wd14.CPU
+    assert tagger.fallback == (wd14.CPU_BUILD if gpu else None)
+    assert open_tagger(tmp_path, "cpu").fallback is None  # as asked
+
+
+def test_a_gpu_is_known_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wd14, "Path", lambda _: tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not wd14.nvidia_gpu_here()
+    (tmp_path / "nvidia-smi").touch(0o755)
+    assert wd14.nvidia_gpu_here()
+    (tmp_path / "nvidia-smi").unlink()
+    (tmp_path / "nvidia0").touch()
+    assert wd14.nvidia_gpu_here()
 
 
 def test_threads_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +321,7 @@ def test_the_shipped_tagger_keeps_the_contract(embedded_models: Path) -> None:
     folder = embedded_models / "tagger"
     if not (folder / "model.onnx").is_file():
         pytest.skip(f"{folder} is not here")
-    tagger = open_tagger(folder, [wd14.CPU])
+    tagger = open_tagger(folder, "cpu")
     columns = wd14.category_columns(tagger.labels)
     assert all(len(columns[name]) for name in ("general", "character", "rating"))
     assert len(tagger.labels) >= 60

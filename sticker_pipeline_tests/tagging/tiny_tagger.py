@@ -14,6 +14,7 @@ def write_tagger(
     scale: float = 1 / 255,
     batch: int | str = "N",
     layout: str = "NHWC",
+    input_name: str = "pixels",
 ) -> Path:
     """Write model.onnx and selected_tags.csv for `rows` (name, category code) into `folder`.
 
@@ -28,11 +29,11 @@ def write_tagger(
     shape = [batch, size, size, 3] if layout == "NHWC" else [batch, 3, size, size]
     graph = helper.make_graph(
         [
-            helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+            helper.make_node("ReduceMean", [input_name, "axes"], ["means"], keepdims=0),
             helper.make_node("MatMul", ["means", "weights"], ["scores"]),
         ],
         "tiny",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, matrix.shape[1]])],
         [
             numpy_helper.from_array(np.array([1, 2] if layout == "NHWC" else [2, 3]), "axes"),

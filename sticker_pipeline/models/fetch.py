@@ -1,0 +1,255 @@
+"""Brings a model into its folder: at the locked revision, verified, whole or not at all.
+
+Which models there are stands in `known`, what is locked in `lock`; `hub` does the downloading. In the models' folder,
+`.fetch/<name>` holds what has arrived of a model. When all of it has and is verified, the new lock entry is written
+beside it, and from then on the rest (moving the files, the lock file) can be done again after any interruption.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sticker_pipeline.models import hub
+from sticker_pipeline.models.content import why_refused
+from sticker_pipeline.models.hub import RemoteFile
+from sticker_pipeline.models.known import FetchError, Source
+from sticker_pipeline.models.lock import (
+    LOCK_FILE,
+    Locked,
+    LockedFile,
+    changed_files,
+    entry_of,
+    locked_from,
+    missing_files,
+    read_lock,
+    write_entry,
+)
+from sticker_pipeline.storage import atomic_file, file_sha256
+
+STAGING = ".fetch"
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+_WHOLE = "whole.json"  # in a staging folder: the entry whose files are all there and verified
+
+Say = Callable[[str], None]
+
+
+def fetch(
+    source: Source, models: Path, memos: Path, *, update: bool = False, endpoint: str | None = None, say: Say
+) -> None:
+    """Make `models`/<name> hold the model's files, as locked, and lock them where they are not yet.
+
+    Args:
+        source: from `known.source_of`.
+        models: STICKER_MODELS.
+        memos: folder of remembered hashes (see `storage.folder_hashes`).
+        update: go to the newest revision (or the source's own) and lock that.
+        endpoint: of the hub; None: HF_ENDPOINT, else the public one.
+        say: told what happens, a sentence at a time.
+
+    Files that are there and right are left alone, and without missing ones there is no network traffic.
+    Raises FetchError, one sentence with what to do: for a file that is not the locked one or not the hub's, another
+    repository than the locked one, content that may not be loaded, and whatever the hub or the disk refuses.
+    """
+    with _disk_in_plain_words(models):
+        old = _checked_entry(source, models, memos, update)
+        interrupted = (_staging(models, source.name) / _WHOLE).is_file()
+        if old is not None and not update and not interrupted and not missing_files(models, source.name, old):
+            say(f"{source.name}: complete and verified, {old.repo} at {old.revision[:12]}")
+            return
+        with _alone(models):
+            _finish_interrupted(models, source.name)
+            old = _checked_entry(source, models, memos, update)
+            if old is not None and not update:
+                _bring(source, models, old.revision, _as_remote(old), old, endpoint, say)
+            else:
+                remote = hub.look_up(source, endpoint)
+                _bring(source, models, remote.revision, remote.files, old, endpoint, say)
+
+
+def _checked_entry(source: Source, models: Path, memos: Path, update: bool) -> Locked | None:
+    """The lock entry of the model, if any, after making sure that it is about this source and that what is there of it
+    is right. While an interrupted move waits to be finished, files may be of either revision."""
+    old = read_lock(models).get(source.name)
+    if old is None or (_staging(models, source.name) / _WHOLE).is_file():
+        return old
+    _refuse_other_source(source, old, models, update)
+    changed = changed_files(models, source.name, old, memos)
+    if changed:
+        raise FetchError("\n".join(changed))
+    return old
+
+
+def _refuse_other_source(source: Source, old: Locked, models: Path, update: bool) -> None:
+    if old.repo != source.repo:
+        raise FetchError(
+            f"{source.name} is locked to {old.repo} in {models / LOCK_FILE}, not to {source.repo}. To change it, "
+            "delete the folder and its entry there."
+        )
+    commit = source.revision is not None and _COMMIT.fullmatch(source.revision)  # a branch may have moved on since
+    if commit and not update and not old.revision.startswith(str(source.revision)):
+        raise FetchError(
+            f"{source.name} is locked at {old.revision}, not at {source.revision}: "
+            f"`sticker-pipeline fetch-models --update {source.repo}@{source.revision}` moves it there."
+        )
+
+
+def _as_remote(locked: Locked) -> dict[str, RemoteFile]:
+    return {name: RemoteFile(file.bytes, file.sha256, None) for name, file in locked.files.items()}
+
+
+def _bring(
+    source: Source,
+    models: Path,
+    revision: str,
+    wanted: Mapping[str, RemoteFile],
+    old: Locked | None,
+    endpoint: str | None,
+    say: Say,
+) -> None:
+    """Download what is not in place yet, verify it, and move it there."""
+    folder, staging = models / source.name, _staging(models, source.name)
+    absent = [name for name, expected in wanted.items() if not _is(folder / name, expected)]
+    if old is None:
+        _refuse_to_overwrite(folder, absent, source)
+    arriving = [name for name in absent if not _is(staging / name, wanted[name])]
+    _check_room(models, sum(wanted[name].bytes for name in arriving))
+    if arriving:
+        say(f"{source.name}: {len(arriving)} files of {source.repo} at {revision[:12]}")
+    files = {}
+    for name, expected in wanted.items():
+        path = (staging if name in absent else folder) / name
+        if name in arriving:
+            path.unlink(missing_ok=True)
+            hub.download(source.repo, revision, name, expected.bytes, path, endpoint)
+            _verify(path, name, expected, source, revision)
+        _check_content(path, name, source)
+        files[name] = LockedFile(expected.bytes, expected.sha256 or file_sha256(path))
+    entry = Locked(source.repo, revision, files)
+    if not absent and old == entry:
+        say(f"{source.name}: {source.repo} at {revision[:12]} is the newest, complete and verified")
+        return
+    staging.mkdir(parents=True, exist_ok=True)
+    with atomic_file(staging / _WHOLE) as path:
+        path.write_text(json.dumps(entry_of(entry)), encoding="utf-8")
+    _finish_interrupted(models, source.name)
+    say(f"{source.name}: {source.repo} at {revision[:12]} is in {folder}, and locked in {LOCK_FILE}")
+
+
+def _refuse_to_overwrite(folder: Path, absent: list[str], source: Source) -> None:
+    strange = [folder / name for name in absent if (folder / name).exists()]
+    if strange:
+        raise FetchError(
+            f"{strange[0]} is there already and is not the file of {source.repo}. It is used as it is; to have the "
+            "hub's instead, move it away and run this again."
+        )
+
+
+def _is(path: Path, expected: RemoteFile) -> bool:
+    """Whether the file at `path` is the expected one."""
+    return path.is_file() and path.stat().st_size == expected.bytes and _hash_like(path, expected) == _hash_of(expected)
+
+
+def _hash_of(expected: RemoteFile) -> str | None:
+    return expected.sha256 or expected.git_sha1
+
+
+def _hash_like(path: Path, expected: RemoteFile) -> str:
+    """The file's hash, of the sort that `expected` has."""
+    if expected.sha256:
+        return file_sha256(path)
+    data = path.read_bytes()  # git's own; only small files have it
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _verify(path: Path, name: str, expected: RemoteFile, source: Source, revision: str) -> None:
+    if _is(path, expected):
+        return
+    got = f"{path.stat().st_size} bytes, hash {_hash_like(path, expected)}"
+    path.unlink()
+    raise FetchError(
+        f"{source.name}: {name} of {source.repo} at {revision} arrived as {got} where {expected.bytes} bytes, hash "
+        f"{_hash_of(expected)} was expected, and was thrown away. Run this again; if it stays so, the hub, or the "
+        "mirror in HF_ENDPOINT, does not serve the file that was locked."
+    )
+
+
+def _check_content(path: Path, name: str, source: Source) -> None:
+    """Raise FetchError for content that may not be loaded, and for a CLIP that would silently be another one."""
+    why = why_refused(path, name)
+    if why:
+        raise FetchError(f"{source.name}: {name} of {source.repo} {why} It was not put into place.")
+    if name != "open_clip_config.json":
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model_cfg", {}).get("quick_gelu") is not True:
+        raise FetchError(
+            f"{source.name}: {name} of {source.repo} does not say `quick_gelu: true`. Its weights were trained with "
+            f"it; without it, all similarities come out wrong. Use a revision that says so: {source.repo}@REVISION."
+        )
+
+
+def _check_room(models: Path, needed: int) -> None:
+    free = shutil.disk_usage(models).free
+    if needed > free:
+        raise FetchError(
+            f"{models} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed. Make room first."
+        )
+
+
+def _staging(models: Path, name: str) -> Path:
+    return models / STAGING / name.replace("/", "+")
+
+
+def _finish_interrupted(models: Path, name: str) -> None:
+    """Move a verified staging folder's files to their places and lock them; nothing where there is none."""
+    staging, folder = _staging(models, name), models / name
+    if not (staging / _WHOLE).is_file():
+        return
+    entry = locked_from(json.loads((staging / _WHOLE).read_text(encoding="utf-8")))
+    for file in entry.files:
+        if (staging / file).is_file():
+            _move(staging / file, folder / file)
+    before = read_lock(models).get(name)
+    write_entry(models, name, entry)
+    for file in set(before.files if before else ()) - set(entry.files):
+        (folder / file).unlink(missing_ok=True)
+    shutil.rmtree(staging)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the model's folder is a link to another disk
+            raise
+        with atomic_file(target) as staging:
+            shutil.copyfile(source, staging)
+
+
+@contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Keep a second fetch into the same folder out."""
+    from filelock import FileLock, Timeout
+
+    (models / STAGING).mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(models / STAGING / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise FetchError(f"Another fetch-models is at work in {models}. Wait until it is done.") from error
+
+
+@contextmanager
+def _disk_in_plain_words(models: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise FetchError(f"The disk of {models} is full. Make room, and run this again.") from error
+        raise FetchError(f"{error.filename or models}: {error.strerror or error}.") from error

@@ -1,0 +1,129 @@
+"""models.lock.json: which revision of each fetched model this deployment uses, with size and hash of every file.
+
+It is written by the first download and obeyed by all later ones, also on another machine that is given the file.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sticker_pipeline.models.known import SAFE_NAME, FetchError
+from sticker_pipeline.storage import atomic_file, folder_hashes
+
+LOCK_FILE = "models.lock.json"
+_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One model of the lock file: `revision` is a commit of `repo`; `files` by their path in the model's folder."""
+
+    repo: str
+    revision: str
+    files: dict[str, LockedFile]
+
+
+def read_lock(models: Path) -> dict[str, Locked]:
+    """`models`/models.lock.json by model name; empty where there is none. Raises FetchError for a malformed one."""
+    path = models / LOCK_FILE
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _checked(name, entry) for name, entry in entries.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FetchError(
+            f"{path} is not a lock file ({error}). Take it from version control or another machine, or delete it: "
+            "the next download of each model then writes it anew."
+        ) from error
+
+
+def _checked(name: str, entry: Mapping[str, object]) -> Locked:
+    locked = locked_from(entry)
+    for text in (name, *locked.files):
+        if not SAFE_NAME.fullmatch(text):
+            raise ValueError(f"{text!r} is no name of a model or file")
+    if not _COMMIT.fullmatch(locked.revision):
+        raise ValueError(f"{name}: revision {locked.revision!r} is no commit")
+    if not locked.files or not all(_SHA256.fullmatch(file.sha256) for file in locked.files.values()):
+        raise ValueError(f"{name}: a sha256 is missing or malformed")
+    return locked
+
+
+def locked_from(entry: Mapping[str, object]) -> Locked:
+    """The entry as `entry_of` wrote it."""
+    files = entry["files"]
+    if not isinstance(files, dict):
+        raise TypeError("`files` is no object")
+    return Locked(
+        str(entry["repo"]),
+        str(entry["revision"]),
+        {name: LockedFile(int(file["bytes"]), str(file["sha256"])) for name, file in files.items()},
+    )
+
+
+def entry_of(locked: Locked) -> dict[str, object]:
+    """`locked` as JSON types."""
+    return asdict(locked)
+
+
+def write_entry(models: Path, name: str, locked: Locked) -> None:
+    """Put the entry of one model into the lock file, leaving all others as they are."""
+    entries = {**{key: entry_of(value) for key, value in read_lock(models).items()}, name: entry_of(locked)}
+    with atomic_file(models / LOCK_FILE) as staging:
+        staging.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def missing_files(models: Path, name: str, locked: Locked) -> list[str]:
+    """The files of the entry that are not in the model's folder."""
+    return [file for file in locked.files if not (models / name / file).is_file()]
+
+
+def changed_files(models: Path, name: str, locked: Locked, memos: Path) -> list[str]:
+    """A sentence for each file of the model that is there but is not the locked one. `memos`: see `folder_hashes`."""
+    folder = models / name
+    sentences = []
+    hashes: dict[str, str] | None = None
+    for file, expected in locked.files.items():
+        path = folder / file
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        if size != expected.bytes:
+            found = f"has {size} bytes where {LOCK_FILE} has {expected.bytes}"
+        else:
+            hashes = hashes if hashes is not None else folder_hashes(folder, memos)
+            if hashes.get(file) == expected.sha256:
+                continue
+            found = f"has sha256 {hashes.get(file, 'unreadable')} where {LOCK_FILE} has {expected.sha256}"
+        sentences.append(
+            f"{path} {found}: it was changed or came from elsewhere. Delete it, then `sticker-pipeline fetch-models "
+            f"{name}` brings the locked one back; or keep it and remove {name!r} from {models / LOCK_FILE}."
+        )
+    return sentences
+
+
+def problems(models: Path, memos: Path) -> list[str]:
+    """What is wrong with the fetched models in the folder `models`, a sentence each: changed and missing files."""
+    try:
+        entries = read_lock(models)
+    except FetchError as error:
+        return [str(error)]
+    found = []
+    for name, locked in entries.items():
+        missing = missing_files(models, name, locked)
+        if missing:
+            found.append(
+                f"{models / name / missing[0]} is in {LOCK_FILE} but missing: "
+                f"`sticker-pipeline fetch-models {name}` brings it back."
+            )
+        found += changed_files(models, name, locked, memos)
+    return found
