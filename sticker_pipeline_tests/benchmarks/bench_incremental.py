@@ -22,7 +22,8 @@ from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.sampling.weights import frame_weights
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
-from sticker_pipeline.tagging.wd14 import open_tagger
+from sticker_pipeline.tagging.thresholds import Thresholds, per_frame
+from sticker_pipeline.tagging.wd14 import category_columns, open_tagger
 from sticker_pipeline_tests.benchmarks.bench_tagging import SHIPPED
 
 FRAMES_PER_CLIP, SIDE = 30, 64
@@ -57,7 +58,6 @@ def dataset(folder: Path, out: Path, cache: Path) -> tuple[int, int]:
     timed("frame files", lambda: write_frame_files(frames, inventory, cache / "media", SETTINGS, out))
     timed("sheets", lambda: sum(1 for _ in sheets.pages(sheets.kept_cells(frames, decoded))))
     kept = frames[frames["kept"]]
-    start = time.perf_counter()
     timed("weights", lambda: frame_weights(frames, {"gifs": 1.0}, "inverse_length", None))
     tagger = open_tagger(SHIPPED)
     columns = (kept[name].tolist() for name in ("frame_id", "file", "pixel_sha256"))
@@ -65,12 +65,12 @@ def dataset(folder: Path, out: Path, cache: Path) -> tuple[int, int]:
     scored = timed("tag", lambda: score_frames(files, tagger, cache / "wd14", 32))
     tags = timed("thresholds", lambda: table_of_tags(files, scored.scores, tagger.labels))
     timed("curate", lambda: curate(tags, kept, {"gifs": Group()}, "skv_x", Curation()))
-    print(f"  {len(kept)} of {len(frames)} frames kept; {time.perf_counter() - start:.1f} s from weights to captions")
+    print(f"  {len(kept)} of {len(frames)} frames kept")
     return len(set((cache / "media").glob("??/*")) - before), scored.computed
 
 
 def table_of_tags(files: dict, scores: np.ndarray, labels: tuple) -> pd.DataFrame:
-    return tag_table(list(files), scores, labels, 0.35, 0.85)
+    return tag_table(list(files), scores, labels, per_frame(Thresholds(0.35, 0.85), scores, category_columns(labels)))
 
 
 def timed(name: str, work: Callable[[], T]) -> T:
