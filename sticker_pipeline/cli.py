@@ -121,7 +121,7 @@ def fetch_models(names: tuple[str, ...], profile: str | None, update: bool) -> N
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.models.fetch import fetch
     from sticker_pipeline.models.known import FetchError, source_of
-    from sticker_pipeline.profile import ProfileError, profile_models
+    from sticker_pipeline.profile import profile_models
 
     workspace = workspace_from_environment()
     _check_artifacts(workspace.artifacts)

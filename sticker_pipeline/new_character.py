@@ -14,6 +14,8 @@ from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_n
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.media.limits import read_within
+from sticker_pipeline.media.sidecars import SUFFIXES
 from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.storage import new_folder
 
@@ -76,7 +78,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
         raise CharacterError(f"{source} holds no picture or video that can be read.")
     counts = _count_groups(plan)
     groups = {group: Group(style=default_style(group)) for group in counts}
-    files = {relative: original for original, relative in plan.items()}
+    files = _loose_captions(source, plan) | {relative: original for original, relative in plan.items()}
     write_character(target, files, settings_text(name, trigger, groups), link=link)
     return Created(target, trigger, counts, notes)
 
@@ -126,9 +128,7 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
     for path in sorted(media_files(source), key=lambda path: path.parent == source):
         relative = path.relative_to(source)
         try:
-            if (size := path.stat().st_size) > limits.max_bytes:
-                raise MediaError(f"{size} bytes: more than {limits.max_bytes} (the limit max_bytes of the profile)")
-            data = path.read_bytes()
+            data = read_within(path, limits)
             if not is_picture(data):
                 if len(relative.parts) > 1:
                     plan[path] = relative  # a caption, a licence: stays beside its picture; the inventory judges it
@@ -140,6 +140,23 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
         loose = Path(GIFS if header.n_frames > 1 else STICKERS) / relative
         plan[path] = relative if len(relative.parts) > 1 else _free(loose, plan.values())
     return {path: relative for path, relative in plan.items() if _has_pictures(relative.parts[0], plan)}, notes
+
+
+def _loose_captions(source: Path, plan: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Captions that lie beside loose pictures: path in the character's folder -> the original. A picture that gets
+    another name there takes its caption along under that name."""
+    captions = {}
+    for picture, relative in plan.items():
+        if picture.parent != source:
+            continue
+        for suffix in SUFFIXES:
+            for beside, target in (
+                (picture.with_name(picture.name + suffix), relative.with_name(relative.name + suffix)),
+                (picture.with_suffix(suffix), relative.with_suffix(suffix)),
+            ):
+                if beside.is_file():
+                    captions[target] = beside
+    return captions
 
 
 def _free(target: Path, taken: Iterable[Path]) -> Path:

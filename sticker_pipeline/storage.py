@@ -42,6 +42,11 @@ class Artifact:
     files: dict[str, dict[str, Any]]
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
+        """Raises StorageError for a table that an earlier version of the asset did not have yet."""
+        if name not in self.files:
+            raise StorageError(
+                f"{self.folder} has no {name}: it is of an earlier version, materialize '{self.asset}' again."
+            )
         return pd.read_parquet(self.folder / name)
 
 

@@ -81,6 +81,20 @@ def test_a_loose_file_never_replaces_one_of_a_group(source: Path, tmp_path: Path
     assert load_character(tmp_path / "characters" / "luma").trigger == "yes"
 
 
+def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pictures(
+    source: Path, tmp_path: Path
+) -> None:
+    (source / "gifs").mkdir(exist_ok=True)
+    (source / "gifs" / "Wave.gif").write_bytes((source / "wave.gif").read_bytes() + b"other")
+    (source / "wave.txt").write_text("waving")
+    (source / "wave.gif.caption").write_text("waving back")
+    (source / "readme.txt").write_text("not a caption")
+    folder = create("luma", source, tmp_path / "characters", "yes").folder
+    assert (folder / "gifs" / "wave_2.txt").read_text() == "waving"
+    assert (folder / "gifs" / "wave_2.gif.caption").read_text() == "waving back"
+    assert not any("readme" in name for name in tree(folder))
+
+
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:
     character = load_character(create("luma", source, tmp_path / "characters", "skv_luma").folder)
     assert character.trigger == "skv_luma"

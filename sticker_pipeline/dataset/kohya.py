@@ -16,7 +16,6 @@ HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a n
 RECORD = "sticker_pipeline.json"
 CONFIG = "dataset.toml"
 METADATA = "metadata.json"
-CAPTION_SUFFIXES = (".txt", ".caption")  # what kohya_ss sets, and the default of sd-scripts itself
 # train_util.IMAGE_EXTENSIONS, with what its plug-ins for Pillow add. It knows them in lower and in upper case only.
 _READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl")
 PICTURE_SUFFIXES = frozenset(_READ) | {suffix.upper() for suffix in _READ}

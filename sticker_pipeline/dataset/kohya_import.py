@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from sticker_pipeline.character import CharacterError, Group, Settings, describe_problems
 from sticker_pipeline.dataset.kohya import (
-    CAPTION_SUFFIXES,
     CONFIG,
     HOLDOUT,
     METADATA,
@@ -30,7 +29,9 @@ from sticker_pipeline.dataset.kohya import (
     own_syntax,
 )
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, read_header
+from sticker_pipeline.media.header import is_picture, read_header, what_is_it
+from sticker_pipeline.media.limits import read_within
+from sticker_pipeline.media.sidecars import SUFFIXES
 from sticker_pipeline.new_character import (
     Created,
     default_style,
@@ -185,7 +186,7 @@ def _read_group(folder: Path, repeats: int | None) -> _Group:
             continue
         if path.is_dir():
             other.setdefault("sd-scripts does not look into folders inside it", []).append(path.name)
-        elif path.suffix not in CAPTION_SUFFIXES:
+        elif path.suffix not in SUFFIXES:
             reason = _problem(path, group)
             if reason:
                 other.setdefault(reason, []).append(path.name)
@@ -194,7 +195,7 @@ def _read_group(folder: Path, repeats: int | None) -> _Group:
         else:
             files.append(path)
     stems = {picture.stem for picture in group.pictures}
-    for suffix in CAPTION_SUFFIXES:
+    for suffix in SUFFIXES:
         for path in files:
             if path.suffix == suffix and path.stem in stems and path.stem not in group.captions:
                 group.captions[path.stem] = path
@@ -210,10 +211,11 @@ def _problem(path: Path, group: _Group) -> str:
     if not _is_utf8(path.name):
         return "its name is not UTF-8: rename it"
     try:
-        data = path.read_bytes()
+        limits = MediaSettings()
+        data = read_within(path, limits)
         if not is_picture(data):
-            return "not a picture"
-        header = read_header(data, MediaSettings())
+            return what_is_it(data)
+        header = read_header(data, limits)
     except (MediaError, OSError) as error:
         return str(error)
     if path.suffix not in PICTURE_SUFFIXES:

@@ -3,6 +3,7 @@ them can be run alone in the UI. What is checked, and against which bounds, stan
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,8 +12,8 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
 from sticker_pipeline.benchmark.strangers import looked_at, same_character
-from sticker_pipeline.character import Character, CharacterError
-from sticker_pipeline.defs.making import characters_with, picture, table
+from sticker_pipeline.character import Character
+from sticker_pipeline.defs.making import picture, table
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import rejected_files
@@ -90,7 +91,10 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
     yield _result(
-        "frames", "same_character", verdict, {"strangest": picture(_strangest(verdict, artifact), "strangest")}
+        "frames",
+        "same_character",
+        verdict,
+        {"strangest": picture(_strangest(verdict, frames, artifact.folder), "strangest")},
     )
 
 
@@ -132,27 +136,24 @@ def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Works
 
 
 def _universal_tags(workspace: Workspace, profile: str) -> Verdict:
-    """Over all characters of the same profile that have captions; one whose character.yaml is broken is left out."""
+    """Over all characters of the same profile that have captions; one that cannot be worked on is left out."""
     captions: dict[str, pd.DataFrame] = {}
     clips: dict[str, pd.Series] = {}
     taught: dict[str, set[str]] = {}
-    for name in characters_with(workspace, "curated_tags"):
-        try:
-            character = workspace.character(name)
-        except CharacterError:
+    for character, own in workspace.valid_characters()[0]:
+        name, artifact = character.name, workspace.store.find(character.name, "curated_tags")
+        if artifact is None or own.name != profile:
             continue
-        if workspace.profile(character).name != profile:
-            continue
-        captions[name] = workspace.store.read(name, "curated_tags").table()
+        captions[name] = artifact.table()
         clips[name] = workspace.store.read(name, "frames").table().set_index("frame_id")["clip_id"]
         taught[name] = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
     return universal_tags(captions, clips, taught)
 
 
-def _strangest(verdict: Verdict, frames: Artifact) -> Image.Image:
-    files = frames.table().set_index("frame_id")["file"]
+def _strangest(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
+    files = frames.set_index("frame_id")["file"]
     rows = verdict.evidence[:STRANGEST]
     captions = [
         f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
     ]
-    return contact_sheet([Image.open(frames.folder / files[frame]) for frame in rows["frame_id"]], captions)
+    return contact_sheet([Image.open(folder / files[frame]) for frame in rows["frame_id"]], captions)

@@ -87,10 +87,11 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")
         media_frames.write_frame_files(rows, inventory, cache, work.profile.media, work.staging)
         write_table(rows, work.staging)
+        previews = sheets.previews_of(decoded)
         cells = {
-            "kept": sheets.kept_cells(rows, decoded),
-            "dropped": sheets.dropped_cells(rows, decoded),
-            "near_duplicates": sheets.near_duplicate_cells(rows, decoded),
+            "kept": sheets.kept_cells(rows, previews),
+            "dropped": sheets.dropped_cells(rows, previews),
+            "near_duplicates": sheets.near_duplicate_cells(rows, previews),
         }
         for name, part in cells.items():
             _write_pages(part, work.staging / SHEETS, name)

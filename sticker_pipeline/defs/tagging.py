@@ -86,7 +86,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         tags = work.inputs["wd14_tags"].table()
         character = work.character
         settings = character.settings.curation
-        beside = pd.read_parquet(work.inputs["raw_media"].folder / CAPTIONS)
+        beside = work.inputs["raw_media"].table(CAPTIONS)
         written = written_captions(every, beside) if settings.written == "keep" else {}
         curated = curate(tags, frames, character.groups, character.trigger, settings, written)
         write_table(curated.captions, work.staging)

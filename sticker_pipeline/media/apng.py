@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError, partly_whole
+from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import exif_orientation, open_pixels
 from sticker_pipeline.profile import MediaSettings
 
@@ -183,9 +184,7 @@ class _Reader:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
         if len(content) != 13 or not width or not height:
             raise MediaError(f"the PNG declares an empty picture of {width}×{height} pixels")
-        if width * height > self.limits.max_pixels:
-            limit = self.limits.max_pixels
-            raise MediaError(f"{width}×{height} pixels: more than {limit} (the limit max_pixels of the profile)")
+        check_pixels(width, height, self.limits)
         self.header, self.size = content, (width, height)
 
     def _take_control(self, content: bytes) -> None:
@@ -195,9 +194,7 @@ class _Reader:
         width, height, left, top = (int.from_bytes(content[at : at + 4], "big") for at in (4, 8, 12, 16))
         if not width or not height or left + width > self.size[0] or top + height > self.size[1]:
             raise _Damage("the APNG is damaged (a frame reaches outside the canvas)")
-        if len(self.images) >= self.limits.max_frames:
-            limit = self.limits.max_frames
-            raise MediaError(f"more than {limit} frames (the limit max_frames of the profile)")
+        check_frames(len(self.images) + 1, self.limits)
         duration = _delay_ms(int.from_bytes(content[20:22], "big"), int.from_bytes(content[22:24], "big"))
         self.images.append(SubImage(width, height, left, top, duration, content[24], content[25]))
 

@@ -176,7 +176,7 @@ def frame_id(path: str, index: int) -> str:
 def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSettings) -> Iterator[dict[str, object]]:
     count = 0
     try:
-        with closing(decode_bytes(_unchanged_bytes(path, file_sha256), limits)) as frames:
+        with closing(decode_bytes(unchanged_bytes(path, file_sha256), limits)) as frames:
             for frame in frames:
                 rgba = cropped(frame.rgba, limits.crop, limits.crop_margin)
                 yield _decoded_row(frame, np.ascontiguousarray(rgba), staging)
@@ -189,7 +189,7 @@ def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSett
         yield {"frame_index": count, **unknown, **nothing, "problem": problem}
 
 
-def _unchanged_bytes(path: Path, file_sha256: str) -> bytes:
+def unchanged_bytes(path: Path, file_sha256: str) -> bytes:
     """The file's bytes, after making sure that they are those of the inventory: a cache entry must never lie."""
     try:
         data = path.read_bytes()

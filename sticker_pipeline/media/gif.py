@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.media.frame import OPAQUE, MediaError, partly_whole
+from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.profile import MediaSettings
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
@@ -74,8 +75,7 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
         for image in _images(data, at, palette):
             images.append(image)
             _check_size(image.width, image.height, limits)
-            if len(images) > limits.max_frames:
-                raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+            check_frames(len(images), limits)
     except _CutOff as fault:
         if not images:
             raise MediaError(f"{fault}, before its first picture is whole") from fault
@@ -171,10 +171,7 @@ def _u16(data: bytes, at: int) -> int:
 def _check_size(width: int, height: int, limits: MediaSettings) -> None:
     if not width or not height:
         raise MediaError(f"the GIF declares an empty picture of {width}×{height} pixels")
-    if width * height > limits.max_pixels:
-        raise MediaError(
-            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
-        )
+    check_pixels(width, height, limits)
 
 
 def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import (
     ORIENTATION_TAG,
     PILLOW_ERRORS,
@@ -201,12 +202,8 @@ def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: Me
             orientation = image.getexif().get(ORIENTATION_TAG, 1)
         except PILLOW_ERRORS:
             orientation = 1
-    if width * height > limits.max_pixels:
-        raise MediaError(
-            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
-        )
-    if n_frames > limits.max_frames:
-        raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+    check_pixels(width, height, limits)
+    check_frames(n_frames, limits)
     orientation = orientation if n_frames == 1 and orientation in UPRIGHT else 1
     return Header(name, *_upright_size(width, height, orientation), n_frames, orientation)
 

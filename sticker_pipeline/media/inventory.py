@@ -15,6 +15,7 @@ import pandas as pd
 from sticker_pipeline.character import FILE_NAME
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, is_text, read_header, what_is_it
+from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.sidecars import name_captions
 from sticker_pipeline.profile import MediaSettings
 from sticker_pipeline.verdict import Verdict
@@ -164,10 +165,9 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
         if not stat.S_ISREG(mode):
             kind = next((name for test, name in KINDS.items() if test(mode)), "a special file")
             return _with(row, reason=f"not a picture: {kind}, which is never opened")
-        if row.bytes > limits.max_bytes:
-            limit = limits.max_bytes
-            return _with(row, reason=f"{row.bytes} bytes: more than {limit} (the limit max_bytes of the profile)")
-        data = path.read_bytes()
+        data = read_within(path, limits)
+    except MediaError as error:
+        return _with(row, reason=str(error))
     except FileNotFoundError:
         return _with(row, reason="a link to a file that does not exist")
     except OSError as error:

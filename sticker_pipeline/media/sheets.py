@@ -20,6 +20,7 @@ NEARLY = "nearly the same picture"
 NAME_LETTERS = 14  # that fit below a preview
 
 Place = tuple[str, int]  # path and number of a frame
+Previews = Mapping[Place, bytes]
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,25 @@ class Cells:
         return Cells([self.previews[cell] for cell in chosen], [self.captions[cell] for cell in chosen])
 
 
-def kept_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
-    """Every kept frame with its file's name and number, in the order of `frames`. `decoded` as for frame_table."""
+def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
+    """The preview of every decoded frame; `decoded` as for frame_table."""
+    return {
+        (path, number): preview
+        for path, table in decoded.items()
+        for number, preview in zip(table["frame_index"], table["preview"], strict=True)
+    }
+
+
+def kept_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
+    """Every kept frame with its file's name and number, in the order of `frames`."""
     kept = frames[frames["kept"]]
-    previews = _previews(decoded)
     places = list(zip(kept["path"], kept["frame_index"], strict=True))
     return Cells([previews[place] for place in places], [_name(*place) for place in places])
 
 
-def dropped_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
+def dropped_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
     """Every dropped frame with its name and why."""
     dropped = frames[~frames["kept"]]
-    previews = _previews(decoded)
     places = list(zip(dropped["path"], dropped["frame_index"], strict=True))
     place_of = _places(frames)
     captions = [
@@ -57,11 +65,10 @@ def dropped_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> 
     return Cells([previews[place] for place in places], captions)
 
 
-def near_duplicate_cells(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> Cells:
+def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
     """Two cells for each frame that was merged as nearly the same: the frame, and the one that stands for it."""
     merged = frames[frames["reason"].str.startswith(NEARLY)]
     place_of = _places(frames)
-    previews = _previews(decoded)
     places = [
         place_of[frame] for pair in zip(merged["frame_id"], merged["duplicate_of"], strict=True) for frame in pair
     ]
@@ -80,14 +87,6 @@ def pages(cells: Cells, lines: int = 1) -> Iterator[Image.Image]:
     for start in range(0, len(cells.previews), PAGE_CELLS):
         part = slice(start, start + PAGE_CELLS)
         yield sheet(Cells(cells.previews[part], cells.captions[part]), lines)
-
-
-def _previews(decoded: Mapping[str, pd.DataFrame]) -> dict[Place, bytes]:
-    return {
-        (path, number): preview
-        for path, table in decoded.items()
-        for number, preview in zip(table["frame_index"], table["preview"], strict=True)
-    }
 
 
 def _places(frames: pd.DataFrame) -> dict[str, Place]:

@@ -3,12 +3,12 @@
 Files are found and judged by the inventory; what becomes of a caption is the business of tagging.
 """
 
-import hashlib
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.frames import unchanged_bytes
 
 COLUMNS = ["path", "caption_file", "caption"]
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
@@ -59,10 +59,8 @@ def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
 
 def _read(path: Path, digest: str) -> str:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MediaError(f"{path} cannot be read any more ({error.strerror}): take the inventory again") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise MediaError(f"{path} has changed since the inventory was made: take the inventory again")
+        data = unchanged_bytes(path, digest)
+    except MediaError as error:
+        raise MediaError(f"{path}: {error}") from error
     lines = data.decode("utf-8-sig").splitlines()
     return ", ".join(line.strip().strip(",").strip() for line in lines if line.strip(" ,\t"))

@@ -20,6 +20,7 @@ from typing import IO, Literal, NoReturn, TypeVar
 import numpy as np
 
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
+from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
 from sticker_pipeline.profile import MediaSettings
 
 Demuxer = Literal["mov", "matroska"]
@@ -102,7 +103,8 @@ def video_frames(
     with _ffmpeg(data, arguments, "level+error", memory) as ffmpeg:
         while (rgba := _within(ffmpeg, lambda: _read_frame(ffmpeg.output, video))) is not None:
             start = _start_ms(ffmpeg.times, video, start)
-            _check(count + 1, start, limits)
+            check_frames(count + 1, limits)
+            check_seconds(start, limits)
             yield clear_hidden_colour(rgba), start, _duration_ms(start, video)
             count += 1
         ffmpeg.listen_to_the_end()
@@ -220,9 +222,7 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
             running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
         line = TIME.sub("", line).rstrip()
         if "Output #0" in line:
-            running.rotation = (
-                0.0  # what was said so far is about all streams of the file, what follows about the chosen
-            )
+            running.rotation = 0.0  # so far it was about all streams of the file, from here about the chosen one
         if rotation := ROTATION.search(line):
             running.rotation = float(rotation[1])
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
@@ -261,8 +261,7 @@ def _read_packets(lines: Iterable[bytes], limits: MediaSettings) -> _Stream:
             if packet:
                 stream.packets.append(packet)
             # Some of a VP8 file's packets are not shown: at most every second one.
-            if len(stream.packets) > limits.max_frames * (2 if stream.codec == "vp8" else 1):
-                _check(limits.max_frames + 1, 0, limits)
+            check_frames(len(stream.packets) // (2 if stream.codec == "vp8" else 1), limits)
     return stream
 
 
@@ -273,7 +272,7 @@ def _take_fact(stream: _Stream, name: str, value: str, limits: MediaSettings) ->
         stream.codec = value
     else:
         stream.width, stream.height = (int(side) for side in value.split("x"))
-        _check_size(stream.width, stream.height, limits)
+        check_pixels(stream.width, stream.height, limits)
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
@@ -313,7 +312,8 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     first = packets[0].start
     starts = tuple(round(1000 * (packet.start - first) * stream.time_base) for packet in packets)
     end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
-    _check(len(packets), end, limits)
+    check_frames(len(packets), limits)
+    check_seconds(end, limits)
     said = "\n".join(ffmpeg.complaints)
     unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
     fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
@@ -337,27 +337,11 @@ def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:
 def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
     """Raise MediaError where ffmpeg refused a size that only the pixels' own header states."""
     if size := TOO_LARGE.search("\n".join(complaints)):
-        _check_size(int(size[1]), int(size[2]), limits)
+        check_pixels(int(size[1]), int(size[2]), limits)
 
 
 def _cause(complaints: list[str]) -> str:
     return complaints[0] if complaints else "ffmpeg gives no reason"
-
-
-def _check_size(width: int, height: int, limits: MediaSettings) -> None:
-    if width * height > limits.max_pixels:
-        raise MediaError(
-            f"{width}×{height} pixels: more than {limits.max_pixels} (the limit max_pixels of the profile)"
-        )
-
-
-def _check(n_frames: int, milliseconds: int, limits: MediaSettings) -> None:
-    if n_frames > limits.max_frames:
-        raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
-    if milliseconds > 1000 * limits.max_seconds:
-        raise MediaError(
-            f"{milliseconds / 1000:g} seconds: more than {limits.max_seconds:g} (the limit max_seconds of the profile)"
-        )
 
 
 def _read_frame(output: IO[bytes], video: Video) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image
 from sticker_pipeline.profile import MediaSettings
 
@@ -36,15 +37,12 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
         content = data[start : min(end, start + 16)]
         if not any(size):
             size = _size(kind, content)
-            if size[0] * size[1] > limits.max_pixels:
-                limit = limits.max_pixels
-                raise MediaError(f"{size[0]}×{size[1]} pixels: more than {limit} (the limit max_pixels of the profile)")
+            check_pixels(*size, limits)
         if kind == b"VP8X" and content:
             animated = bool(content[0] & ANIMATION_FLAG)
         elif kind == b"ANMF" and animated:
             durations.append(int.from_bytes(content[12:15], "little"))
-        if len(durations) > limits.max_frames:
-            raise MediaError(f"more than {limits.max_frames} frames (the limit max_frames of the profile)")
+        check_frames(len(durations), limits)
     if not all(size) or (animated and not durations):
         raise MediaError("the WebP has no picture")
     return Webp(*size, tuple(durations))

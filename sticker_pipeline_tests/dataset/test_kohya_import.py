@@ -78,7 +78,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: new ones: sd-scripts ignores folders not called <repeats>_<name>",
         "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
         "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
-        "left out: 10_luma/a_sdxl.npz: not a picture",
+        "left out: 10_luma/a_sdxl.npz: not a picture: ",
         "left out: 3_art/nobody.txt: no picture of that name",
         "1 of 3_art (sd-scripts would call them 'art')",
         "1 captions have more than one line",

@@ -85,6 +85,18 @@ def test_each_fault_is_named_and_none_of_them_stops_the_line(checked: Bench) -> 
     assert {evaluation.severity for evaluation in found.values()} == {dg.AssetCheckSeverity.WARN}
 
 
+def test_a_broken_character_does_not_stop_the_checks_of_another(checked: Bench) -> None:
+    settings = checked.folder("bad") / "character.yaml"
+    before = settings.read_text()
+    settings.write_text("trigger: smile\nprofile: nonsense\n")
+    try:
+        result = materialize(checked, "good", ["curated_tags"])
+    finally:
+        settings.write_text(before)
+    assert result.success
+    assert "of the 1 characters" in str(evaluations(result)["universal_tags"].description)
+
+
 def test_captions_written_beside_pictures_are_the_captions(checked: Bench) -> None:
     frames = checked.store.read("bad", "frames").table().set_index("path")
     captions = checked.store.read("bad", "curated_tags").table().set_index("frame_id")["caption"]

@@ -12,6 +12,7 @@ from sticker_pipeline.media.sheets import (
     kept_cells,
     near_duplicate_cells,
     pages,
+    previews_of,
     sheet,
 )
 from sticker_pipeline.profile import MediaSettings
@@ -34,19 +35,19 @@ def made(tmp_path: Path):
     settings = MediaSettings()
     inventory = scan(tmp_path, ["stickers"], settings)
     decoded = dict(decode_all(tmp_path, inventory, tmp_path / "cache", settings))
-    return frame_table(inventory, decoded, settings), decoded
+    return frame_table(inventory, decoded, settings), previews_of(decoded)
 
 
 def test_every_frame_is_on_one_sheet_and_near_duplicates_stand_beside_their_keeper(made) -> None:
-    frames, decoded = made
-    assert list(kept_cells(frames, decoded).captions) == ["a.png", "c.png"]
-    assert list(dropped_cells(frames, decoded).captions) == [
+    frames, previews = made
+    assert list(kept_cells(frames, previews).captions) == ["a.png", "c.png"]
+    assert list(dropped_cells(frames, previews).captions) == [
         "b.png\nnearly the same as a.png",
         "flat.png\nblank: one single colour",
     ]
-    pairs = near_duplicate_cells(frames, decoded)
+    pairs = near_duplicate_cells(frames, previews)
     assert list(pairs.captions) == ["b.png", "= a.png"]
-    assert pairs.previews[1] == kept_cells(frames, decoded).previews[0]
+    assert pairs.previews[1] == kept_cells(frames, previews).previews[0]
 
 
 def test_a_sheet_shows_the_frame_itself(made) -> None:

@@ -59,5 +59,5 @@ def test_a_caption_that_changed_since_is_an_error_that_names_it(folder: Path) ->
     (folder / "art/a.txt").write_text("smile")
     inventory = scan(folder, ["art"], LIMITS)
     (folder / "art/a.txt").write_text("frown")
-    with pytest.raises(MediaError, match=r"art/a\.txt has changed since"):
+    with pytest.raises(MediaError, match=r"art/a\.txt: it has changed since"):
         read_captions(folder, inventory)
