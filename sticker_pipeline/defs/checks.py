@@ -156,4 +156,6 @@ def _strangest(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Im
     captions = [
         f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
     ]
-    return contact_sheet([Image.open(folder / files[frame]) for frame in rows["frame_id"]], captions)
+    return contact_sheet(
+        [Image.open(folder / files[frame]) for frame in rows["frame_id"]], captions, columns=7, cell=128
+    )

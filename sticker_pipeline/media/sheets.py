@@ -15,7 +15,7 @@ from sticker_pipeline.media.frames import PREVIEW_SIDE
 from sticker_pipeline.pictures import contact_sheet
 
 PAGE_CELLS = 240
-COLUMNS = 12
+COLUMNS = 10  # the UI shows pictures of up to 960 pixels whole
 NEARLY = "nearly the same picture"
 NAME_LETTERS = 14  # that fit below a preview
 

@@ -51,4 +51,4 @@ def test_every_frame_is_on_a_sheet(bench: Bench, character: str) -> None:
         assert len(pages) == -(-count // PAGE_CELLS)
         for page in pages:
             with Image.open(page) as image:
-                assert image.width <= 1056
+                assert image.width <= 880
