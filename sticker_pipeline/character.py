@@ -80,6 +80,7 @@ class Settings(Strict):
     curation: Curation = Curation()
     media: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's media settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sampling settings")
+    buckets: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's bucket settings")
     tagging: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's tagging settings")
     training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
     benchmark: Benchmark = Benchmark()
@@ -90,7 +91,7 @@ class Settings(Strict):
         """`curation:` with all its lines commented out reads as null; a person means 'the defaults'."""
         if not isinstance(data, dict):
             return data
-        sections = {"groups", "media", "sampling", "tagging", "curation", "training", "benchmark", "profile"}
+        sections = set(cls.model_fields) - {"trigger"}
         kept = {key: value for key, value in data.items() if value is not None or key not in sections}
         if isinstance(kept.get("groups"), dict):
             kept["groups"] = {name: {} if group is None else group for name, group in kept["groups"].items()}
@@ -139,7 +140,7 @@ def _media_folders(folder: Path) -> list[str]:
         entries = [path.name for path in folder.iterdir() if path.is_dir()]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
-    return sorted(name for name in entries if not name.startswith(".") and name != "rivals")
+    return sorted(name for name in entries if not name.startswith(".") and name not in ("rivals", "regularisation"))
 
 
 def check_name(name: str) -> None:

@@ -16,7 +16,7 @@ from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.sidecars import SUFFIXES
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import new_folder
 
 GIFS, STICKERS = "gifs", "stickers"

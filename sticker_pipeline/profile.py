@@ -8,125 +8,45 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError
 
 from sticker_pipeline.character import Character, describe_problems
 from sticker_pipeline.models.known import known_name
+from sticker_pipeline.settings import (
+    BenchmarkSettings,
+    BucketSettings,
+    GenerationSettings,
+    MediaSettings,
+    SamplingSettings,
+    Strict,
+    TaggingSettings,
+    TrainingSettings,
+    without_effect,
+)
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
+
+Family = Literal["sd15", "sdxl"]
 
 
 class ProfileError(ValueError):
     """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MediaSettings(Strict):
-    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same picture."""
-
-    max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
-    max_frames: int = Field(2_000, gt=0, description="of one file")
-    max_seconds: float = Field(120.0, gt=0, description="of one video")
-    max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
-    crop: Literal["none", "alpha", "subject"] = Field(
-        "none",
-        description="`alpha` cuts a frame to what is visible; `subject` also cuts an even border off opaque ones",
-    )
-    crop_margin: float = Field(
-        0.05, ge=0, le=1, description="left around the box of `crop`, as a share of its longer side"
-    )
-    merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same picture")
-    near_duplicate_distance: int = Field(
-        2, ge=0, le=64, description="with `merge: near`: perceptual hashes differ in at most this many of 64 bits"
-    )
-
-
-class SamplingSettings(Strict):
-    mode: Literal["inverse_length", "effective_size", "uniform"] = "inverse_length"
-
-
-class TaggingSettings(Strict):
-    """Which tagger looks at the frames, on what, and from which score a tag counts.
-
-    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each picture, `model` is what the tagger's
-    model card states (tagging/thresholds.csv; the cards state one for general tags only).
-    """
-
-    model: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$",
-        description="the tagger's folder below STICKER_MODELS; None: the profile's",
-    )
-    provider: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="what onnxruntime runs on; `auto`: CUDA where it starts, else the CPU, and says so"
-    )
-    general_threshold: float | Literal["model", "mcut"] = "model"
-    character_threshold: float | Literal["mcut"] = 0.85
-    batch_size: int = Field(16, gt=0)
-
-    @field_validator("general_threshold", "character_threshold", mode="before")
-    @classmethod
-    def _number_or_word(cls, value: Any, info: ValidationInfo) -> Any:
-        """One sentence for a person, where a union would give one for each of its members."""
-        words = ("model", "mcut") if info.field_name == "general_threshold" else ("mcut",)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and 0 <= value <= 1) and value not in words:
-            raise ValueError(f"it must be a number from 0 to 1, or {' or '.join(words)}")
-        return value
-
-
-class TrainingSettings(Strict):
-    """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
-
-    preset: Literal["recipe"] = Field("recipe", description="the original project's settings")
-    rank: int = Field(32, ge=1, le=320)
-    alpha: float = Field(16.0, gt=0)
-    targets: Literal["all", "attention"] = Field("all", description="which layers of the transformer blocks adapt")
-    epochs: int = Field(8, ge=1)
-    draws_per_epoch: int | None = Field(None, ge=1, description="pictures per epoch; None: 10 for each clip")
-    batch_size: int = Field(1, ge=1)
-    learning_rate_unet: float = Field(1e-5, gt=0)
-    learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
-    schedule: Literal["restarts", "constant"] = Field(
-        "restarts", description="cosine with hard restarts and a warm-up in each cycle, or the peak throughout"
-    )
-    cycles: int = Field(4, ge=1)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of each cycle (`constant`: of the first only)")
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    caption_dropout: float = Field(0.05, ge=0, le=1)
-    seed: int = Field(0, ge=0)
-
-
-class GenerationSettings(Strict):
-    scheduler: Literal["euler", "dpmsolver++", "ddim"] = "dpmsolver++"
-    steps: int = Field(25, ge=1)
-    guidance_scale: float = Field(7.0, ge=0)
-    negative_prompt: str = ""
-    batch_size: int = Field(4, ge=1)
-
-
-class BenchmarkSettings(Strict):
-    seeds_per_prompt: int = Field(4, ge=1)
-    bootstrap_samples: int = Field(2_000, ge=100)
-    prompts: dict[str, list[str]] = Field(description="free attributes for each style, used beside the character's own")
-    style_tags: dict[str, str] = Field(description="what the base model calls each style")
-
-
 class Profile(Strict):
-    """Paths are absolute. `clip` is an open_clip model folder (`local-dir`)."""
+    """Paths are absolute. `base` is a folder in the diffusers layout or one .safetensors file, `clip` an open_clip
+    model folder (`local-dir`)."""
 
     name: str
     base: Path
     tagger: Path
     clip: Path
+    family: Family = Field(description="architecture of the base model")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
     background: str = Field("white", description="what transparent pictures are flattened over")
     media: MediaSettings = MediaSettings()
     sampling: SamplingSettings = SamplingSettings()
+    buckets: BucketSettings = BucketSettings()
     tagging: TaggingSettings
     training: TrainingSettings
     generation: GenerationSettings
@@ -139,9 +59,11 @@ FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "cryi
 PROFILES: dict[str, dict[str, Any]] = {
     "embedded": {
         "base": "embedded/base",
+        "family": "sd15",
         "tagger": "embedded/tagger",
         "clip": "embedded/clip",
         "resolution": 96,
+        "buckets": {"shape": "square"},  # its base model has learned squares alone
         "tagging": {"general_threshold": 0.5, "character_threshold": 0.8, "batch_size": 32},
         "training": {
             "rank": 16,
@@ -160,9 +82,10 @@ PROFILES: dict[str, dict[str, Any]] = {
             },
         },
     },
-    # Any SD1.5 model in the diffusers layout, and any WD14 tagger.
+    # Any SD1.5 model, and any WD14 tagger.
     "sd15": {
         "base": "sd15/base",
+        "family": "sd15",
         "tagger": "wd-vit-tagger-v3",
         "clip": "clip-vit-l-14-quickgelu-openai",
         "resolution": 512,
@@ -174,6 +97,29 @@ PROFILES: dict[str, dict[str, Any]] = {
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
         },
     },
+    # Any SDXL model. Tags and tagger as for SD1.5; sizes as SDXL was trained on them.
+    "sdxl": {
+        "base": "sdxl/base",
+        "tagger": "wd-swinv2-tagger-v3",
+        "clip": "clip-vit-l-14-quickgelu-openai",
+        "family": "sdxl",
+        "resolution": 1024,
+        "buckets": {"min_side": 512, "upscale": False},
+        "tagging": {},
+        "training": {"learning_rate_unet": 1e-4, "learning_rate_text_encoder": 0.0},
+        "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "benchmark": {
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+        },
+    },
+}
+
+# What `training.preset` changes in the profile's own settings, before character.yaml changes single ones.
+PRESETS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "low_memory": {"batch_size": 1, "learning_rate_text_encoder": 0.0, "memory_budget": "4GiB"},
+    "kohya_import": {},
 }
 
 
@@ -197,6 +143,7 @@ def load_profile(name: str, models: Path) -> Profile:
 OVERRIDABLE: dict[str, type[Strict]] = {
     "media": MediaSettings,
     "sampling": SamplingSettings,
+    "buckets": BucketSettings,
     "tagging": TaggingSettings,
     "training": TrainingSettings,
 }
@@ -216,12 +163,17 @@ def character_profile(character: Character, models: Path) -> Profile:
 
 
 def _overridden(profile: Profile, section: str, character: Character) -> Strict:
-    model = OVERRIDABLE[section]
+    model, stated = OVERRIDABLE[section], getattr(character.settings, section)
+    preset = PRESETS.get(stated.get("preset"), {}) if section == "training" else {}
+    source = f"{character.folder / 'character.yaml'}: {section}"
     try:
-        return model.model_validate({**getattr(profile, section).model_dump(), **getattr(character.settings, section)})
+        settings = model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
     except ValidationError as error:
-        source = f"{character.folder / 'character.yaml'}: {section}"
         raise ProfileError("\n".join(describe_problems(source, error, model))) from error
+    idle = without_effect(settings, stated) if isinstance(settings, TrainingSettings) else []
+    if idle:
+        raise ProfileError("\n".join(f"{source}: {sentence}" for sentence in idle))
+    return settings
 
 
 MODEL_FILES = {

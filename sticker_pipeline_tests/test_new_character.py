@@ -10,7 +10,7 @@ from PIL import Image
 from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.cli import main
 from sticker_pipeline.new_character import create
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import noise, video
 
 

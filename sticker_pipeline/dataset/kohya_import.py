@@ -40,7 +40,7 @@ from sticker_pipeline.new_character import (
     write_character,
     yaml_text,
 )
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 
 MOST_NAMED = 8  # files in one note

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from sticker_pipeline.generation.prompts import PromptError, Request
-from sticker_pipeline.profile import GenerationSettings, Profile
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.lora_file import apply_lora, read_lora
 from sticker_pipeline.training.sampler import make_scheduler
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import exif_orientation, open_pixels
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2

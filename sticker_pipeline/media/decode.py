@@ -13,7 +13,7 @@ from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
 from sticker_pipeline.media.header import Header, read_header
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 
 def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:

@@ -20,7 +20,7 @@ from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.

@@ -17,7 +17,7 @@ from sticker_pipeline.media.stills import (
     exif_orientation,
     open_image,
 )
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "MP4", "WEBM"]
 

@@ -17,7 +17,7 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, is_text, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.sidecars import name_captions
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]

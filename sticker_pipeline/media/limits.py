@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 
 def check_pixels(width: int, height: int, limits: MediaSettings) -> None:

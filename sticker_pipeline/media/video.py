@@ -21,7 +21,7 @@ import numpy as np
 
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 Demuxer = Literal["mov", "matroska"]
 Result = TypeVar("Result")

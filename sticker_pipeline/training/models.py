@@ -16,7 +16,7 @@ import transformers
 from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sticker_pipeline.profile import TrainingSettings
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.lora_file import Adapter, adaptable_modules
 from sticker_pipeline.training.spec import SpecError
 

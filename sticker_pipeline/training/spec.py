@@ -12,7 +12,7 @@ from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sticker_pipeline.character import describe_problems
-from sticker_pipeline.profile import GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.settings import GenerationSettings, Strict, TrainingSettings
 
 FILE_NAME = "spec.json"
 

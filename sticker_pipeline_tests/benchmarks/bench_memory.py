@@ -17,7 +17,7 @@ import psutil
 from PIL import Image
 
 from sticker_pipeline.media.frames import decode_to_cache, perceptual_hash
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import ffmpeg
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sticker_pipeline.defs.launcher import _ending
-from sticker_pipeline.profile import TrainingSettings
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline

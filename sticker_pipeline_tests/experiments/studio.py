@@ -26,8 +26,9 @@ from sticker_pipeline.embedded.scene import VOCABULARY, Identity, Scene, identit
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import perceptual_hash
-from sticker_pipeline.profile import Profile, TrainingSettings, load_profile
+from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.sampling.weights import frame_weights
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.spec import TrainingSpec
 

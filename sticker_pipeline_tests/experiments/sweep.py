@@ -35,8 +35,9 @@ from sticker_pipeline.embedded.build import processor
 from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
-from sticker_pipeline.profile import SETTINGS_VARIABLE, TrainingSettings
+from sticker_pipeline.profile import SETTINGS_VARIABLE
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline_tests.experiments import studio
 

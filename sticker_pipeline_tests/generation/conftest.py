@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.profile import GenerationSettings, Profile, load_profile
+from sticker_pipeline.profile import Profile, load_profile
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
 
 

@@ -14,7 +14,8 @@ from sticker_pipeline.generation.generate import (
     with_lora,
 )
 from sticker_pipeline.generation.prompts import PromptError, Request
-from sticker_pipeline.profile import GenerationSettings, Profile
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 

@@ -12,7 +12,8 @@ from sticker_pipeline.generation.prompts import (
     request_seed,
     requests_for,
 )
-from sticker_pipeline.profile import BenchmarkSettings, Profile, load_profile
+from sticker_pipeline.profile import Profile, load_profile
+from sticker_pipeline.settings import BenchmarkSettings
 
 
 def make_profile(prompts: dict[str, list[str]], style_tags: dict[str, str]) -> Profile:

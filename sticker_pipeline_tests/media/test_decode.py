@@ -17,7 +17,7 @@ from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.header import read_header
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
 
@@ -199,7 +199,7 @@ import resource, sys, time
 from pathlib import Path
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()

@@ -23,7 +23,7 @@ from sticker_pipeline.media.frames import (
     write_frame_files,
 )
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import BLUE, RED, WHITE, GifImage, gif, solid
 
 LIMITS = MediaSettings()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import COLUMNS, scan
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
 

@@ -15,7 +15,7 @@ from sticker_pipeline.media.sheets import (
     previews_of,
     sheet,
 )
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 
 def face(path: Path, colour: str) -> None:

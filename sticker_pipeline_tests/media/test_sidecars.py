@@ -6,7 +6,7 @@ from PIL import Image
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import MAX_BYTES, captions_of, read_captions
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 
 LIMITS = MediaSettings()
 

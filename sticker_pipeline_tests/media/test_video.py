@@ -19,7 +19,7 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import cache_entry, decode_to_cache
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.video import read_video, video_frames
-from sticker_pipeline.profile import MediaSettings
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import ffmpeg, noise, remuxed, solid, video
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sticker_pipeline.profile import TrainingSettings
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import (
     TABLE,

@@ -1,0 +1,215 @@
+"""What a person may choose about each stage, as strict models: unknown keys and values out of range are errors.
+
+Which values belong to which base model stands in profile.py; what a character changes, in its character.yaml.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MediaSettings(Strict):
+    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same picture."""
+
+    max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
+    max_frames: int = Field(2_000, gt=0, description="of one file")
+    max_seconds: float = Field(120.0, gt=0, description="of one video")
+    max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
+    crop: Literal["none", "alpha", "subject"] = Field(
+        "none",
+        description="`alpha` cuts a frame to what is visible; `subject` also cuts an even border off opaque ones",
+    )
+    crop_margin: float = Field(
+        0.05, ge=0, le=1, description="left around the box of `crop`, as a share of its longer side"
+    )
+    merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same picture")
+    near_duplicate_distance: int = Field(
+        2, ge=0, le=64, description="with `merge: near`: perceptual hashes differ in at most this many of 64 bits"
+    )
+
+
+class SamplingSettings(Strict):
+    mode: Literal["inverse_length", "effective_size", "uniform"] = "inverse_length"
+
+
+class TaggingSettings(Strict):
+    """Which tagger looks at the frames, on what, and from which score a tag counts.
+
+    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each picture, `model` is what the tagger's
+    model card states (tagging/thresholds.csv; the cards state one for general tags only).
+    """
+
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$",
+        description="the tagger's folder below STICKER_MODELS; None: the profile's",
+    )
+    provider: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="what onnxruntime runs on; `auto`: CUDA where it starts, else the CPU, and says so"
+    )
+    general_threshold: float | Literal["model", "mcut"] = "model"
+    character_threshold: float | Literal["mcut"] = 0.85
+    batch_size: int = Field(16, gt=0)
+
+    @field_validator("general_threshold", "character_threshold", mode="before")
+    @classmethod
+    def _number_or_word(cls, value: Any, info: ValidationInfo) -> Any:
+        """One sentence for a person, where a union would give one for each of its members."""
+        words = ("model", "mcut") if info.field_name == "general_threshold" else ("mcut",)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 <= value <= 1) and value not in words:
+            raise ValueError(f"it must be a number from 0 to 1, or {' or '.join(words)}")
+        return value
+
+
+class BucketSettings(Strict):
+    """The sizes to which pictures are cut for training."""
+
+    shape: Literal["square", "aspect"] = Field(
+        "aspect",
+        description="`square` pads every picture to a square; `aspect` cuts it to the nearest of many shapes of the "
+        "same area, so that wide and tall pictures are seen as they are",
+    )
+    step: int = Field(64, gt=0, multiple_of=8, description="sides are multiples of this, in pixels")
+    min_side: int = Field(256, gt=0)
+    max_side: int = Field(2048, gt=0)
+    upscale: bool = Field(True, description="False: a picture smaller than the resolution keeps its size")
+
+
+Optimizer = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]
+Schedule = Literal["restarts", "cosine_restarts", "cosine", "linear", "constant"]
+
+
+class TrainingSettings(Strict):
+    """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
+
+    preset: Literal["recipe", "low_memory", "kohya_import"] = Field(
+        "recipe",
+        description="where the other settings begin: the original project's; those for a small GPU; or what the "
+        "kohya_ss file `kohya_json` makes sd-scripts do",
+    )
+    kohya_json: str | None = Field(None, description="with `preset: kohya_import`: the file, in the character's folder")
+
+    # adapters
+    rank: int = Field(32, ge=1, le=320)
+    alpha: float = Field(16.0, gt=0)
+    targets: Literal["attention", "all", "all+conv"] = Field(
+        "all", description="attention layers; every linear layer of the transformer blocks; the convolutions as well"
+    )
+    feed_forward_rank: int | None = Field(None, ge=1, le=320, description="of all but attention; None: `rank`")
+    feed_forward_alpha: float | None = Field(None, gt=0)
+    conv_rank: int | None = Field(None, ge=1, le=320, description="of the convolutions; None: `rank`")
+    conv_alpha: float | None = Field(None, gt=0)
+    dora: bool = Field(False, description="weights decomposed into magnitude and direction (DoRA); slower")
+
+    # pictures
+    epochs: int = Field(8, ge=1)
+    draws_per_epoch: int | None = Field(None, ge=1, description="pictures per epoch; None: 10 for each clip")
+    batch_size: int = Field(1, ge=1)
+    gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")
+    flip: bool = Field(
+        False, description="every picture is also seen mirrored; not for characters with a left and right"
+    )
+    crops: int = Field(1, ge=1, le=16, description="ways in which a picture is cut to its bucket; 1: the middle")
+    background_weight: float = Field(1.0, ge=0, le=1, description="of transparent pixels in the loss; 1: like others")
+    regularisation: str | None = Field(
+        None,
+        description="a folder of pictures of the base model's own kind, mixed in so that the trigger alone "
+        "carries the character; absolute or in the character's folder, with captions as .txt beside them",
+    )
+    regularisation_share: float = Field(0.5, gt=0, lt=1, description="of the draws")
+    regularisation_weight: float = Field(1.0, gt=0, description="of their loss")
+
+    # captions
+    shuffle_tags: bool = Field(False, description="another order of tags at each draw, but for the first `keep_tags`")
+    keep_tags: int = Field(1, ge=0, description="tags at the beginning that stay in place and are never dropped")
+    tag_dropout: float = Field(0.0, ge=0, lt=1, description="chance of each other tag to be left out at a draw")
+    caption_dropout: float = Field(0.05, ge=0, le=1, description="chance of a whole caption to be left empty")
+    caption_variants: int = Field(
+        16, ge=1, le=1024, description="orders and omissions drawn beforehand where the text encoder is not trained"
+    )
+    max_tokens: Literal[75, 150, 225] = Field(225, description="captions are cut there")
+    clip_skip: int = Field(1, ge=1, le=12, description="SD1.5: 2 takes the text encoder's layer before the last")
+
+    # optimization
+    optimizer: Optimizer = "adamw"
+    learning_rate_unet: float = Field(1e-5, gt=0, description="its peak; about 1 for prodigy, which finds its own")
+    learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of adamw and prodigy")
+    weight_decay: float = Field(0.01, ge=0)
+    prodigy_d_coef: float = Field(1.0, gt=0)
+    schedule: Schedule = Field(
+        "restarts",
+        description="`restarts`: cosine with hard restarts and a warm-up in each cycle; `cosine_restarts`: with one "
+        "warm-up before all; `cosine`; `linear`, falling to 0; `constant`",
+    )
+    cycles: int = Field(4, ge=1, description="of the schedules with restarts")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; `restarts`: of each cycle")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="None: gradients are not clipped")
+    loss_weighting: Literal["uniform", "min_snr", "debiased"] = "uniform"
+    min_snr_gamma: float = Field(5.0, gt=0)
+    noise_offset: float = Field(0.0, ge=0, le=1)
+    prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
+    zero_terminal_snr: bool = Field(False, description="noise levels rescaled so that the last one is pure noise")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="checkpoints hold this moving average of the LoRA")
+    seed: int = Field(0, ge=0)
+
+    # the machine
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the frozen base model; adapters are float32. `auto`: half on a GPU, float32 on a CPU"
+    )
+    memory_budget: ByteSize | None = Field(
+        None, description="GPU memory to stay within, e.g. 4GiB; None: all of it. What saves memory is then decided"
+    )
+
+
+INEFFECTIVE: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
+    ("kohya_json", lambda s: s.preset != "kohya_import", "`preset: kohya_import`"),
+    ("feed_forward_rank", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
+    ("feed_forward_alpha", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
+    ("conv_rank", lambda s: s.targets != "all+conv", "`targets: all+conv`"),
+    ("conv_alpha", lambda s: s.targets != "all+conv", "`targets: all+conv`"),
+    ("regularisation_share", lambda s: s.regularisation is None, "`regularisation`"),
+    ("regularisation_weight", lambda s: s.regularisation is None, "`regularisation`"),
+    ("keep_tags", lambda s: not (s.shuffle_tags or s.tag_dropout), "`shuffle_tags` or `tag_dropout`"),
+    (
+        "caption_variants",
+        lambda s: not (s.shuffle_tags or s.tag_dropout) or s.learning_rate_text_encoder > 0,
+        "`shuffle_tags` or `tag_dropout`, and a text encoder that is not trained",
+    ),
+    ("betas", lambda s: s.optimizer == "adafactor", "another optimizer than adafactor"),
+    ("prodigy_d_coef", lambda s: s.optimizer != "prodigy", "`optimizer: prodigy`"),
+    ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
+    ("min_snr_gamma", lambda s: s.loss_weighting != "min_snr", "`loss_weighting: min_snr`"),
+)
+"""A setting, when it would do nothing, and what it needs to have an effect."""
+
+
+def without_effect(settings: TrainingSettings, stated: Iterable[str]) -> list[str]:
+    """A sentence for each setting that a person `stated` and that changes nothing beside the others."""
+    names = set(stated)
+    return [
+        f"'{name}' has no effect here: it needs {needs}. Remove it, or set that."
+        for name, idle, needs in INEFFECTIVE
+        if name in names and idle(settings)
+    ]
+
+
+class GenerationSettings(Strict):
+    scheduler: Literal["euler", "dpmsolver++", "ddim"] = "dpmsolver++"
+    steps: int = Field(25, ge=1)
+    guidance_scale: float = Field(7.0, ge=0)
+    negative_prompt: str = ""
+    batch_size: int = Field(4, ge=1)
+
+
+class BenchmarkSettings(Strict):
+    seeds_per_prompt: int = Field(4, ge=1)
+    bootstrap_samples: int = Field(2_000, ge=100)
+    prompts: dict[str, list[str]] = Field(description="free attributes for each style, used beside the character's own")
+    style_tags: dict[str, str] = Field(description="what the base model calls each style")
