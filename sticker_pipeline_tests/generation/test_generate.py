@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from sticker_pipeline.generation.generate import (
-    BaseModelError,
     generate,
     open_pipeline,
     starting_noise,
@@ -16,6 +15,7 @@ from sticker_pipeline.generation.generate import (
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 
@@ -99,7 +99,7 @@ def test_a_resolution_off_the_grid_is_refused(pipeline: Any) -> None:
 
 
 def test_a_missing_base_model_is_named(tiny_profile: Profile, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"nowhere holds no base model"):
+    with pytest.raises(BaseModelError, match=r"nowhere/model_index.json is missing"):
         open_pipeline(tiny_profile.model_copy(update={"base": tmp_path / "nowhere"}))
 
 
