@@ -15,7 +15,7 @@ MOST_SNR = 1000.0
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
-    """Raise SpecError for settings that no model with `prediction_type` ("epsilon", "v_prediction") can be trained by."""
+    """Raise SpecError for settings that a model with `prediction_type` (epsilon, v_prediction) cannot be trained by."""
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
             "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
@@ -44,10 +44,8 @@ def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod:
     return signal * latents + spread * noise
 
 
-def target(
-    prediction_type: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor
-) -> Tensor:
-    """What the U-Net should say, [b, c, h, w]: the noise for "epsilon"; v = √ᾱ·noise − √(1−ᾱ)·latents for "v_prediction"
+def target(prediction_type: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """What the U-Net should say [b, c, h, w]: for "epsilon" the noise, for "v_prediction" v = √ᾱ·noise − √(1−ᾱ)·latents
     (Salimans and Ho 2022). Raises ValueError for another type."""
     if prediction_type == "epsilon":
         return noise

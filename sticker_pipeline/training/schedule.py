@@ -46,9 +46,7 @@ def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> C
     return lambda step: within(step % cycle)
 
 
-def _after_warmup(
-    shape: Callable[[float], float], total_steps: int, warmup_fraction: float
-) -> Callable[[int], float]:
+def _after_warmup(shape: Callable[[float], float], total_steps: int, warmup_fraction: float) -> Callable[[int], float]:
     """A linear warm-up, then `shape` of the progress 0 ≤ p < 1 through the other steps, of which there is at least one:
     a run of one step would else learn nothing."""
     if total_steps < 1 or not 0 <= warmup_fraction < 1:
