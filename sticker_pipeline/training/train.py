@@ -20,7 +20,7 @@ from sticker_pipeline.training.metadata import lora_metadata
 from sticker_pipeline.training.models import Models, adapters_of, add_adapters, load_models
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.samples import sample_pictures
-from sticker_pipeline.training.schedule import SCHEDULES
+from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 from sticker_pipeline.training.step import DTYPES, Run, make_accelerator, make_optimizer, training_step
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
@@ -75,7 +75,7 @@ def set_up(spec: TrainingSpec, table: pd.DataFrame, progress: Progress, stop: St
         text_encoder=accelerator.prepare(models.text_encoder) if trains_text else models.text_encoder,
         layers=layers,
         optimizer=optimizer,
-        schedule=SCHEDULES[spec.settings.schedule](total_steps, spec.settings.cycles, spec.settings.warmup_fraction),
+        schedule=make_schedule(spec.settings, total_steps),
         latents=latents,
         tokens=tokenize(models.tokenizer, [*table["caption"], ""], accelerator.device),
     )
