@@ -32,18 +32,29 @@ def check_base(base: Path, family: str) -> None:
         _check_folder(base, family)
 
 
+def config_files(family: str) -> list[str]:
+    """What a diffusers folder of `family` has beside the weights, as paths in it."""
+    tokenizers = [f"{encoder.tokenizer}/tokenizer_config.json" for encoder in FAMILIES[family].text_encoders]
+    parts = [f"{part}/config.json" for part in _weights(family)]
+    return ["model_index.json", *parts, *tokenizers, "scheduler/scheduler_config.json"]
+
+
+def _weights(family: str) -> list[str]:
+    return ["unet", "vae", *(encoder.folder for encoder in FAMILIES[family].text_encoders)]
+
+
 def _check_folder(base: Path, family: str) -> None:
-    encoders = FAMILIES[family].text_encoders
-    weights = ["unet", "vae", *(encoder.folder for encoder in encoders)]
-    tokenizers = [f"{encoder.tokenizer}/tokenizer_config.json" for encoder in encoders]
-    configs = ["model_index.json", *(f"{part}/config.json" for part in weights), *tokenizers]
-    for name in [*configs, "scheduler/scheduler_config.json"]:
+    for name in config_files(family):
         if not (base / name).is_file():
             raise BaseModelError(
                 f"{base / name} is missing. A base model of family {family} is one .safetensors file, or a folder in "
                 "the diffusers layout."
             )
-    for part in weights:
+    if (base / "text_encoder_2").is_dir() and "text_encoder_2" not in _weights(family):
+        raise BaseModelError(
+            f"{base} has two text encoders: it is not of family {family}. Choose a profile of its own."
+        )
+    for part in _weights(family):
         files = sorted((base / part).glob("*.safetensors"))
         if not files:
             raise BaseModelError(f"{base / part} has no .safetensors file (pickled weights are not loaded).")

@@ -25,7 +25,9 @@ class Board:
     def step(self, row: LogRow) -> None:
         """One step of the training."""
         values = {"loss": row.loss, "grad_norm": row.grad_norm, "samples_per_s": row.samples_per_s}
-        values |= {f"error/{name.removeprefix('loss_')}": value for name, value in zip(BAND_COLUMNS, row.bands, strict=True)}
+        values |= {
+            f"error/{name.removeprefix('loss_')}": value for name, value in zip(BAND_COLUMNS, row.bands, strict=True)
+        }
         values |= {"learning_rate/unet": row.lr_unet, "learning_rate/text_encoder": row.lr_text_encoder}
         values |= {"memory_bytes": row.memory_bytes}
         self.scalars({f"training/{name}": value for name, value in values.items()}, row.step)
