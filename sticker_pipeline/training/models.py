@@ -1,6 +1,6 @@
 """Opens the base model, frozen, and puts trainable adapters into it.
 
-Which modules adapt is data in lora_file.py; how they are trained stands in train.py.
+Which modules adapt is data in keys.py; how they are trained stands in train.py.
 """
 
 import json
@@ -17,7 +17,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, UNet2DCondi
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.lora_file import Adapter, adaptable_modules
+from sticker_pipeline.training.keys import adaptable_modules
+from sticker_pipeline.training.lora_file import Adapter
 from sticker_pipeline.training.spec import SpecError
 
 ADAPTER = "default"  # peft's name of the adapter inside each module
@@ -81,13 +82,13 @@ def add_adapters(models: Models, settings: TrainingSettings, family: str) -> dic
     rate is 0 gets none.
     """
     text_encoder = models.text_encoder if settings.learning_rate_text_encoder > 0 else None
-    attention_only = settings.targets == "attention"
-    targets = set(adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only).values())
+    modules = adaptable_modules(models.unet, (text_encoder,), family=family, targets=settings.targets)
+    targets = set(modules.values())
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for model in filter(None, (models.unet, text_encoder)):
             _inject(model, [path for path, module in model.named_modules() if module in targets], settings)
-    layers = adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only)
+    layers = adaptable_modules(models.unet, (text_encoder,), family=family, targets=settings.targets)
     for layer in layers.values():
         for part in (layer.lora_A, layer.lora_B):
             part[ADAPTER].float()
