@@ -1,6 +1,6 @@
 """From requests to pictures: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
 
-What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py.
+What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py and foreign.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from PIL import Image
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.base_model import check_base, open_base
-from sticker_pipeline.training.lora_file import apply_lora, read_lora
+from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.sampler import make_scheduler
 
 if TYPE_CHECKING:
@@ -109,5 +111,8 @@ def _batches(
 def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[None]:
     """Inside the block the pipeline draws with the LoRA file at `path`; after it, with the base model's weights,
     bit for bit. Raises training.lora_file.LoraError for a file that cannot be read or does not fit the base model."""
-    with apply_lora(pipeline.unet, pipeline.text_encoder, read_lora(path), strength):
+    (family,) = [family for family in FAMILIES.values() if family.pipeline == type(pipeline).__name__]
+    encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)
+    lora = read_any_lora(path, family.name)
+    with apply_lora(pipeline.unet, encoders, lora, strength, family=family.name):
         yield

@@ -11,7 +11,7 @@ import peft
 import torch
 
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.keys import adaptable_modules, kind_of
+from sticker_pipeline.training.keys import adaptable_modules, row_of
 from sticker_pipeline.training.lora_file import Adapter
 from sticker_pipeline.training.models import Models
 
@@ -54,9 +54,15 @@ def rank_and_alpha(kind: str, settings: TrainingSettings) -> tuple[int, float]:
     return rank or settings.rank, alpha or settings.alpha
 
 
+def _kind(key: str, family: str) -> str:
+    row = row_of(key, family)
+    assert row is not None  # keys come from the same table
+    return row.kind
+
+
 def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
     """Adapters into the modules of `model` at `paths` (module path -> kohya name)."""
-    sizes = {path: rank_and_alpha(kind_of(key, family), settings) for path, key in paths.items()}
+    sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -81,12 +87,26 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
             down.detach(),
             up.detach(),
             float(layer.lora_alpha[ADAPTER]),
-            None if magnitude is None else magnitude.detach(),
+            None if magnitude is None else magnitude.detach().reshape(-1, *[1] * (down.ndim - 1)),
         )
         if not math.isclose(layer.scaling[ADAPTER], adapter.alpha / adapter.rank):
             raise RuntimeError(f"{key}: peft scales by {layer.scaling[ADAPTER]}, a LoRA file would not.")
         found[key] = adapter
     return found
+
+
+@torch.no_grad()
+def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
+    """Put the values of `adapters` into peft's LoRA `layers`. Raises ValueError where they are not of the same modules."""
+    if layers.keys() != adapters.keys():
+        raise ValueError("The saved adapters are of other modules than those that are trained now.")
+    for key, adapter in adapters_of(layers).items():
+        saved = adapters[key]
+        adapter.down.copy_(saved.down)
+        adapter.up.copy_(saved.up)
+        if adapter.magnitude is not None:
+            assert saved.magnitude is not None
+            adapter.magnitude.copy_(saved.magnitude)
 
 
 def parameters_of(layers: Mapping[str, Any]) -> dict[str, list[torch.nn.Parameter]]:

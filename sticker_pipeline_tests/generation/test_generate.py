@@ -16,7 +16,8 @@ from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.base_model import BaseModelError
-from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
+from sticker_pipeline.training.keys import adaptable_modules
+from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 
 REQUESTS = [
@@ -113,7 +114,7 @@ def test_a_missing_tokenizer_is_refused(tiny_profile: Profile, tmp_path: Path) -
 
 def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    modules = adaptable_modules(pipeline.unet, pipeline.text_encoder)
+    modules = adaptable_modules(pipeline.unet, (pipeline.text_encoder,))
     write_lora(path, LoraFile({key: random_adapter(module.weight) for key, module in modules.items()}), "float32")
     before = pictures(pipeline, REQUESTS)
     with with_lora(pipeline, path):
@@ -127,7 +128,7 @@ def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Pa
 
 def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    key, layer = next(iter(adaptable_modules(pipeline.unet, pipeline.text_encoder).items()))
+    key, layer = next(iter(adaptable_modules(pipeline.unet, (pipeline.text_encoder,)).items()))
     write_lora(path, LoraFile({key: random_adapter(layer.weight)}), "float32")
     original = layer.weight.detach().clone()
     with pytest.raises(PromptError), with_lora(pipeline, path):
