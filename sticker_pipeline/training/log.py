@@ -92,6 +92,16 @@ def memory_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
+    """`log` with a column for each field of LogRow: read back without loss by `log_rows`."""
+    return pd.DataFrame([asdict(row) | {"bands": list(row.bands)} for row in log], columns=[*LogRow.__annotations__])
+
+
+def log_rows(table: pd.DataFrame) -> list[LogRow]:
+    """The log of which `table` is the raw_table."""
+    return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
+
+
 def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
     """`log` with COLUMNS."""
     rows = [

@@ -42,6 +42,7 @@ class Run:
     """What a training consists of while it runs."""
 
     spec: TrainingSpec
+    fingerprint: str  # see state.py
     table: pd.DataFrame
     plan: Plan
     accelerator: accelerate.Accelerator
