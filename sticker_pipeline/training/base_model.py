@@ -120,8 +120,8 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
     does not fit its text encoder and for an unknown prediction type.
     """
     with _quiet_loading():
-        pipeline = _from_file(base, family, dtype, vae_dtype) if base.is_file() else _from_folder(base, family, dtype)
-        pipeline.vae.to(vae_dtype)
+        opened = _from_file if base.is_file() else _from_folder
+        pipeline = opened(base, family, dtype, vae_dtype)
     for encoder in FAMILIES[family].text_encoders:
         check_tokenizer(base, getattr(pipeline, encoder.tokenizer), getattr(pipeline, encoder.folder))
     prediction = pipeline.scheduler.config.prediction_type
@@ -136,12 +136,11 @@ def _options(family: str) -> dict[str, Any]:
     return {"local_files_only": True, **(checker if family == "sd15" else {})}
 
 
-def _from_folder(base: Path, family: str, dtype: "torch.dtype") -> Any:
+def _from_folder(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.dtype") -> Any:
     import diffusers
-    import torch
 
     pipeline_class = getattr(diffusers, FAMILIES[family].pipeline)
-    dtypes = {"default": dtype, "vae": torch.float32}
+    dtypes = {"default": dtype, "vae": vae_dtype}
     return pipeline_class.from_pretrained(base, torch_dtype=dtypes, use_safetensors=True, **_options(family))
 
 
