@@ -6,7 +6,8 @@ A text encoder reads 77 tokens. A longer caption is cut into chunks of 75 tokens
 and read on its own, and the states of all of its chunks, start and end tokens too, are joined along the sequence. This
 is what A1111 and ComfyUI do with long prompts (sd-scripts keeps the first start and the last end token only, so its
 sequences are 77, 152, 227 long where those clients' are 77, 154, 231). Chunks are cut at plain token positions, as in
-sd-scripts; A1111 moves up to 20 tokens behind the last comma to the next chunk, ComfyUI a word that would be split.
+sd-scripts and ComfyUI; A1111 moves up to 20 tokens behind the last comma to the next chunk, and ComfyUI a weighted part
+of fewer than 8 tokens that would be split.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int
     """`captions`, one at least, as each of the tokenizers reads them, cut after `max_tokens` (a multiple of 75) tokens.
 
     A caption is padded as its tokenizer says: SD1.5's and SDXL's first repeat the end token, SDXL's second has token 0.
-    That is "!" there, and diffusers reads every "!" of a caption as it, which ComfyUI does not (diffusers issue 4153).
+    That is "!" there, and every "!" of a caption is read as it, as in diffusers; open_clip, where that encoder is from,
+    reads another token (diffusers issue 4153).
     """
     parsed = [parse_caption(caption) for caption in captions]
     read = [_read(tokenizer, parsed, max_tokens) for tokenizer in tokenizers]
@@ -85,7 +87,7 @@ def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int
 
 @dataclass(frozen=True)
 class _Read:
-    """The tokens of captions as one tokenizer gives them, uncut, and where in the joined tags each of them stands."""
+    """Captions as one tokenizer reads them, not yet in chunks, and where in the joined tags each token stands."""
 
     parsed: list[list[tuple[str, float]]]
     ids: list[list[int]]
