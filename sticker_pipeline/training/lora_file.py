@@ -7,7 +7,7 @@ apply_lora.py, and what the metadata of our own files say in metadata.py.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +61,21 @@ class LoraFile:
 
     adapters: dict[str, Adapter]
     metadata: dict[str, str] = field(default_factory=dict)
+
+
+def with_one_alpha(lora: LoraFile, alpha: float) -> LoraFile:
+    """The same LoRA with this alpha in every module: what theirs differs by is moved into `up`.
+
+    diffusers 0.42 takes the most frequent alpha of a kohya file for all attention layers, and loses others; ComfyUI,
+    A1111 and sd-scripts read each. A file whose modules have different alphas should pass through this.
+    """
+    adapters = {
+        key: adapter
+        if adapter.alpha == alpha
+        else replace(adapter, up=adapter.up * (adapter.alpha / alpha), alpha=alpha)
+        for key, adapter in lora.adapters.items()
+    }
+    return replace(lora, adapters=adapters)
 
 
 def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
