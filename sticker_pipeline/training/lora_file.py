@@ -36,8 +36,8 @@ class Adapter:
 
     `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled so that its norms are these. Its shape
     says which norms, as in LyCORIS: [out, 1] or [out, 1, 1, 1] those of each output's row (what peft trains), [1, in]
-    or [1, in, 1, 1] those of each input's column. Clients differ: ComfyUI reads both, but divides rows by the norm of
-    the unchanged weight; A1111 takes columns alone; diffusers rows alone, as [out].
+    or [1, in, 1, 1] those of each input's column. Columns are what clients apply exactly (ComfyUI, A1111). Rows they do
+    not: ComfyUI divides by the norms of the unchanged weight, A1111 takes them for columns; diffusers drops both.
     """
 
     down: "torch.Tensor"

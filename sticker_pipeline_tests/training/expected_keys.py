@@ -1,7 +1,7 @@
 """Which modules of the true architectures a LoRA may change, and what files call them, by rules of sd-scripts.
 
-`python -m sticker_pipeline_tests.training.expected_keys` writes them to data/<family>_keys.txt, against which keys.py is
-tested. The rules are not those of keys.py: classes of modules are looked for, as sd-scripts' create_modules does, and
+`python -m sticker_pipeline_tests.training.expected_keys` writes them to data/<family>_keys.txt; keys.py is tested against
+them. The rules are not those of keys.py: classes of modules are looked for, as in create_modules of sd-scripts, and
 SDXL's blocks are numbered by walking through the U-Net in the order in which it computes.
 """
 
