@@ -175,10 +175,12 @@ def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Ad
         if part not in parts:
             raise LoraError(f"{path}: key '{module}.{part}' is missing.")
     down, up, magnitude = parts[DOWN], parts[UP], parts.get(MAGNITUDE)
-    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *[1] * (down.ndim - 2)):
-        raise LoraError(f"{path}: {module}: up {list(up.shape)} and down {list(down.shape)} do not fit together.")
     ones = [1] * (down.ndim - 2)
+    if down.ndim not in (2, 4) or not down.shape[0] or list(up.shape[1:]) != [down.shape[0], *ones]:
+        raise LoraError(f"{path}: {module}: up {list(up.shape)} and down {list(down.shape)} do not fit together.")
     if magnitude is not None and list(magnitude.shape) not in ([up.shape[0], 1, *ones], [1, down.shape[1], *ones]):
         raise LoraError(f"{path}: {module}: {MAGNITUDE} {list(magnitude.shape)} fits neither outputs nor inputs.")
-    alpha = parts[ALPHA].item() if ALPHA in parts else down.shape[0]
-    return Adapter(down, up, float(alpha), magnitude)
+    alpha = parts.get(ALPHA)
+    if alpha is not None and not (alpha.numel() == 1 and alpha.isfinite().all()):
+        raise LoraError(f"{path}: key '{module}.{ALPHA}' is not one number.")
+    return Adapter(down, up, float(down.shape[0] if alpha is None else alpha.item()), magnitude)

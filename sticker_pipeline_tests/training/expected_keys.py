@@ -1,8 +1,9 @@
 """Which modules of the true architectures a LoRA may change, and what files call them, by rules of sd-scripts.
 
-`python -m sticker_pipeline_tests.training.expected_keys` writes them to data/<family>_keys.txt; keys.py is tested against
-them. The rules are not those of keys.py: classes of modules are looked for, as in create_modules of sd-scripts, and
-SDXL's blocks are numbered by walking through the U-Net in the order in which it computes.
+`python -m sticker_pipeline_tests.training.expected_keys` writes them to data/<family>_keys.txt, for tests of keys.py.
+The rules are not those of keys.py: classes of modules are looked for, as in create_modules of sd-scripts, and SDXL's
+blocks are numbered by walking through the U-Net in the order in which it computes. The real create_modules
+(networks/lora.py at 48d368f), run over sd-scripts' own model classes, gave these very keys, shapes and ranks.
 """
 
 from collections.abc import Iterator

@@ -129,6 +129,18 @@ def test_hashes_are_those_that_clients_compute(tmp_path: Path) -> None:
             },
             "fits neither outputs nor inputs",
         ),
+        (
+            {f"{KEY}.lora_down.weight": torch.zeros(0, 8), f"{KEY}.lora_up.weight": torch.zeros(6, 0)},
+            "do not fit together",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8),
+                f"{KEY}.lora_up.weight": torch.zeros(6, 4),
+                f"{KEY}.alpha": torch.tensor(float("nan")),
+            },
+            "is not one number",
+        ),
         ({f"{CONV_KEY}.lora_mid.weight": torch.zeros(4, 4, 3, 3)}, "lora_mid"),
         ({}, "no LoRA at all"),
     ],
