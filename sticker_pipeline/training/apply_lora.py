@@ -92,6 +92,7 @@ def _with_magnitude(weight: "torch.Tensor", magnitude: "torch.Tensor") -> "torch
     import torch
 
     kept = 0 if magnitude.shape[0] == weight.shape[0] else 1
-    norm = weight.norm(dim=[axis for axis in range(weight.ndim) if axis != kept], keepdim=True)
+    others = [axis for axis in range(weight.ndim) if axis != kept]
+    norm = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
     scale = magnitude.reshape(norm.shape) / norm.clamp_min(torch.finfo(torch.float32).tiny)
     return weight * scale

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.training.families import FAMILIES
-from sticker_pipeline.training.keys import TABLE, key_of, path_of
+from sticker_pipeline.training.keys import TABLE, key_of, numbered, path_of
 from sticker_pipeline.training.lora_file import (
     ALPHA,
     DOWN,
@@ -82,7 +82,8 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
         if name in renamed:
             raise LoraError(f"{path}: key {key!r} says the same as another one ({name}): only one can be meant.")
         renamed[name] = _as_column(key, tensor)
-    return LoraFile(joined({**_stated_alphas(renamed, metadata, family), **renamed}, family, path), metadata)
+    alphas = _stated_alphas(renamed, _configurations(metadata, path), family)
+    return LoraFile(joined({**alphas, **renamed}, family, path), metadata)
 
 
 def _refuse_other_methods(tensors: "Tensors", path: Path) -> None:
@@ -111,7 +112,7 @@ def _families(tensors: "Tensors", metadata: Mapping[str, str]) -> Iterator[tuple
             if value.lower().startswith(start):
                 yield family, f"{key} is {value!r}"
     for key, tensor in tensors.items():
-        if re.search(r"attn2[._](processor\.)?to_k[._]?.*(lora_down|lora_A|down)\b", key):
+        if tensor.ndim > 1 and re.search(r"attn2[._](processor\.)?to_k[._]?.*(lora_down|lora_A|down)\b", key):
             width = int(tensor.shape[1])
             if width in CROSS_ATTENTION_WIDTHS:  # that of a small model made for tests, or so, tells nothing
                 yield CROSS_ATTENTION_WIDTHS[width], f"its cross-attention reads {width} values"
@@ -146,7 +147,7 @@ def _spellings(family: str) -> tuple[tuple[re.Pattern[str], str], ...]:
         for prefix in sorted(prefixes[row.model]):
             for path in paths:
                 name = f"{prefix}.{path}".replace(".", "_")
-                found.append((re.compile(re.escape(name).replace(r"\{\}", r"(\d+)")), row.key))
+                found.append((numbered(name), row.key))
     return tuple(found)
 
 
@@ -179,11 +180,18 @@ def _as_column(key: str, tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor[:, None] if tensor.ndim == 1 else tensor.transpose(0, 1)
 
 
-def _stated_alphas(tensors: "Tensors", metadata: Mapping[str, str], family: str) -> "dict[str, torch.Tensor]":
-    """Alphas by key, out of peft's configurations in the file's metadata, where it has them."""
+def _configurations(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """peft's configurations of all models in one dictionary (`unet.lora_alpha`, …); empty where there are none."""
+    try:
+        return dict(json.loads(metadata.get(_ADAPTER_METADATA, "{}")))
+    except (TypeError, ValueError) as error:
+        raise LoraError(f"{path}: the metadata {_ADAPTER_METADATA!r} cannot be read: {error}.") from error
+
+
+def _stated_alphas(tensors: "Tensors", configurations: Mapping[str, Any], family: str) -> "dict[str, torch.Tensor]":
+    """Alphas by key, as peft's configurations state them."""
     import torch
 
-    configurations = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     alphas = {}
     for key, tensor in tensors.items():
         module, _, part = key.partition(".")

@@ -185,10 +185,11 @@ def row_of(key: str, family: str = "sd15") -> Row | None:
 @cache
 def _patterns(family: str) -> tuple[tuple[Row, re.Pattern[str], re.Pattern[str]], ...]:
     """Each row with what its paths and its keys look like."""
-    return tuple((row, _pattern(row.path), _pattern(row.key)) for row in TABLE[family])
+    return tuple((row, numbered(row.path), numbered(row.key)) for row in TABLE[family])
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def numbered(text: str) -> re.Pattern[str]:
+    """What `text` looks like with a number for each of its {}; the numbers are the groups."""
     return re.compile(re.escape(text).replace(r"\{\}", r"(\d+)"))
 
 

@@ -7,7 +7,7 @@ apply_lora.py, and what the metadata of our own files say in metadata.py.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,8 +36,8 @@ class Adapter:
 
     `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled so that its norms are these. Its shape
     says which norms, as in LyCORIS: [out, 1] or [out, 1, 1, 1] those of each output's row (what peft trains), [1, in]
-    or [1, in, 1, 1] those of each input's column. Clients differ: ComfyUI reads both, but divides rows by the norm of
-    the unchanged weight; A1111 takes columns alone; diffusers rows alone, as [out].
+    or [1, in, 1, 1] those of each input's column. Columns are what clients apply exactly (ComfyUI, A1111). Rows they do
+    not: ComfyUI divides by the norms of the unchanged weight, A1111 takes them for columns; diffusers drops both.
     """
 
     down: "torch.Tensor"
@@ -61,6 +61,21 @@ class LoraFile:
 
     adapters: dict[str, Adapter]
     metadata: dict[str, str] = field(default_factory=dict)
+
+
+def with_one_alpha(lora: LoraFile, alpha: float) -> LoraFile:
+    """The same LoRA with this alpha in every module: what theirs differs by is moved into `up`.
+
+    diffusers 0.42 takes the most frequent alpha of a kohya file for all attention layers, and loses others; ComfyUI,
+    A1111 and sd-scripts read each. A file whose modules have different alphas should pass through this.
+    """
+    adapters = {
+        key: adapter
+        if adapter.alpha == alpha
+        else replace(adapter, up=adapter.up * (adapter.alpha / alpha), alpha=alpha)
+        for key, adapter in lora.adapters.items()
+    }
+    return replace(lora, adapters=adapters)
 
 
 def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
@@ -160,10 +175,12 @@ def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Ad
         if part not in parts:
             raise LoraError(f"{path}: key '{module}.{part}' is missing.")
     down, up, magnitude = parts[DOWN], parts[UP], parts.get(MAGNITUDE)
-    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *[1] * (down.ndim - 2)):
-        raise LoraError(f"{path}: {module}: up {list(up.shape)} and down {list(down.shape)} do not fit together.")
     ones = [1] * (down.ndim - 2)
+    if down.ndim not in (2, 4) or not down.shape[0] or list(up.shape[1:]) != [down.shape[0], *ones]:
+        raise LoraError(f"{path}: {module}: up {list(up.shape)} and down {list(down.shape)} do not fit together.")
     if magnitude is not None and list(magnitude.shape) not in ([up.shape[0], 1, *ones], [1, down.shape[1], *ones]):
         raise LoraError(f"{path}: {module}: {MAGNITUDE} {list(magnitude.shape)} fits neither outputs nor inputs.")
-    alpha = parts[ALPHA].item() if ALPHA in parts else down.shape[0]
-    return Adapter(down, up, float(alpha), magnitude)
+    alpha = parts.get(ALPHA)
+    if alpha is not None and not (alpha.numel() == 1 and alpha.isfinite().all()):
+        raise LoraError(f"{path}: key '{module}.{ALPHA}' is not one number.")
+    return Adapter(down, up, float(down.shape[0] if alpha is None else alpha.item()), magnitude)
