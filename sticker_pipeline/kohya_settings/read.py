@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from sticker_pipeline.kohya_settings.answers import Answer, Verdict, ignored
 from sticker_pipeline.kohya_settings.form import (
     EXTRA,
     Form,
@@ -23,7 +24,7 @@ from sticker_pipeline.kohya_settings.form import (
     read_object,
     rows,
 )
-from sticker_pipeline.kohya_settings.rules import Answer, Verdict, answer, ignored
+from sticker_pipeline.kohya_settings.rules import answer
 from sticker_pipeline.settings import BucketSettings, TrainingSettings
 
 COLUMNS = ["key", "value", "verdict", "effect"]
