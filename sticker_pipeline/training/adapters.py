@@ -97,7 +97,7 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
 
 @torch.no_grad()
 def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
-    """Put the values of `adapters` into peft's LoRA `layers`. Raises ValueError where they are not of the same modules."""
+    """Put the values of `adapters` into peft's LoRA `layers`. Raises ValueError where they are of other modules."""
     if layers.keys() != adapters.keys():
         raise ValueError("The saved adapters are of other modules than those that are trained now.")
     for key, adapter in adapters_of(layers).items():

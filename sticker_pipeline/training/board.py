@@ -54,5 +54,5 @@ def open_board(folder: Path | None, step: int) -> Iterator[Board]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=step + 1) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield Board(writer)

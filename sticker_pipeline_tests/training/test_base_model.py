@@ -60,7 +60,7 @@ def test_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
 def test_a_folder_of_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
     family, folder, _ = both
     other = {"sd15": "sdxl", "sdxl": "sd15"}[family]
-    with pytest.raises(BaseModelError, match="is not of family sd15|text_encoder_2/config.json is missing"):
+    with pytest.raises(BaseModelError, match=r"is not of family sd15|text_encoder_2/config\.json is missing"):
         check_base(folder, other)
 
 
