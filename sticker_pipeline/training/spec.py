@@ -12,7 +12,7 @@ from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sticker_pipeline.character import describe_problems
-from sticker_pipeline.settings import GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
 
 FILE_NAME = "spec.json"
 
@@ -35,6 +35,10 @@ class TrainingSpec(Strict):
     cache: Path = Field(description="folder of cached latents, shared between runs")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
     background: str = Field("white", description="what transparent pictures are flattened over")
+    buckets: BucketSettings = Field(
+        BucketSettings(shape="square"), description="how the training set's sizes were chosen, and pictures are cut"
+    )
+    regularisation: Path | None = Field(None, description="folder of the pictures that settings.regularisation names")
     settings: TrainingSettings
     save_precision: Literal["float16", "float32"] = Field(
         "float16",

@@ -16,7 +16,7 @@ import torch
 
 from sticker_pipeline.training.captions import Tokens
 from sticker_pipeline.training.data import Batch, dropped_captions, step_rng
-from sticker_pipeline.training.latents import Posterior, redraw
+from sticker_pipeline.training.latents import Latents, redraw
 from sticker_pipeline.training.log import LogRow, memory_bytes
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
@@ -43,7 +43,7 @@ class Run:
     layers: dict[str, Any]  # peft LoRA layers by kohya name
     optimizer: Any
     schedule: Callable[[int], float]
-    latents: list[Posterior]
+    latents: Latents
     tokens: Tokens  # the caption of each row of the table, and the empty caption last
     log: list[LogRow] = field(default_factory=list)
 
@@ -126,7 +126,10 @@ def draw_inputs(run: Run, batch: Batch, step: int) -> tuple[torch.Tensor, torch.
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     config = run.models.vae.config
     latents = redraw(
-        [run.latents[row] for row in batch], config.scaling_factor, config.get("shift_factor") or 0.0, generator
+        [run.latents.entry(row, 0) for row in batch],
+        config.scaling_factor,
+        config.get("shift_factor") or 0.0,
+        generator,
     )
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = torch.randint(run.models.scheduler.config.num_train_timesteps, (len(batch),), generator=generator)

@@ -12,8 +12,8 @@ import torch
 
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training.captions import tokenize
-from sticker_pipeline.training.data import plan, read_training_set, share_of_rank
-from sticker_pipeline.training.latents import Posterior, posteriors, prepared_pixels, vae_hash
+from sticker_pipeline.training.data import plan, read_training_set
+from sticker_pipeline.training.latents import Latents, vae_hash, views_of
 from sticker_pipeline.training.log import state, write_log
 from sticker_pipeline.training.lora_file import LoraFile, write_lora
 from sticker_pipeline.training.metadata import lora_metadata
@@ -36,7 +36,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     Raises SpecError before any long work; TrainingDiverged when the loss is no number; Interrupted, having saved
     checkpoints/interrupted_step_NNNN.safetensors, when `stop` asks to end.
     """
-    table = read_training_set(spec)
+    table = read_training_set(spec, progress.note)
     run = set_up(spec, table, progress, stop)
     try:
         for epoch, batches in enumerate(run.epochs, start=1):
@@ -62,7 +62,8 @@ def set_up(spec: TrainingSpec, table: pd.DataFrame, progress: Progress, stop: St
     trains_text = spec.settings.learning_rate_text_encoder > 0
     layers = add_adapters(models, spec.settings, spec.family)
     optimizer = accelerator.prepare(make_optimizer(spec, layers))
-    epochs = [share_of_rank(epoch, accelerator.process_index, accelerator.num_processes) for epoch in plan(table, spec)]
+    planned = plan(table, spec, accelerator.process_index, accelerator.num_processes)
+    epochs = [[batch for step in planned.epoch(number) for batch in step] for number in range(spec.settings.epochs)]
     total_steps = sum(len(epoch) for epoch in epochs)
     progress.note(f"{len(layers)} adapters of rank {spec.settings.rank}; {total_steps} steps in {len(epochs)} epochs")
     return Run(
@@ -91,20 +92,19 @@ def empty_output(spec: TrainingSpec) -> None:
 
 def load_latents(
     spec: TrainingSpec, table: pd.DataFrame, models: Models, progress: Progress, stop: StopRequest
-) -> list[Posterior]:
-    """The VAE posterior of every row of `table`, from the cache where it has it."""
-    pictures = (
-        prepared_pixels(spec.frames / file, width, height, spec.background)
-        for file, width, height in zip(table["file"], table["bucket_width"], table["bucket_height"], strict=True)
-    )
+) -> Latents:
+    """The latents of every row of `table`, from the cache where it has them."""
+    latents = Latents(views_of(table, spec), vae_hash(spec.base), spec.cache, dtype=models.vae.dtype)
+    missing = latents.missing()
 
     def encoded(count: int) -> None:
         if (number := stop()) is not None:
             raise Interrupted(number, NOTHING_LEARNED)
-        if count % 50 == 0 or count == len(table):
-            progress.note(f"latents {count}/{len(table)}")
+        if count % 50 == 0 or count == len(missing):
+            progress.note(f"latents {count}/{len(missing)}")
 
-    return posteriors(pictures, models.vae, vae_hash(spec.base), spec.cache, encoded=encoded)
+    latents.encode(missing, models.vae, encoded=encoded)
+    return latents
 
 
 def end_epoch(run: Run, progress: Progress, stop: StopRequest, epoch: int) -> None:
