@@ -73,9 +73,17 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
         rows, frames = (workspace.store.find(name, asset) for asset in ("training_set", "frames"))
         if rows is None or frames is None:
             raise click.ClickException(f"{name} has no training set yet: sticker-pipeline update {name}")
-        batch_size = workspace.profile(character).training.batch_size
+        profile = workspace.profile(character)
         exported = export_kohya(
-            rows.table(), frames.table(), frames.folder, character, folder, batch_size=batch_size, max_error=max_error
+            rows.table(),
+            frames.table(),
+            frames.folder,
+            character,
+            folder,
+            batch_size=profile.training.batch_size,
+            resolution=profile.resolution,
+            buckets=profile.buckets,
+            max_error=max_error,
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error

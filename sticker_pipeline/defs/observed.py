@@ -29,7 +29,7 @@ DESCRIPTIONS = {
     "sampling": "Weighting mode, the share of each group, and the draws of an epoch.",
     "tagging": "The tagger's file and its thresholds.",
     "curation": "Trigger, learned tags and the `curation` section of character.yaml.",
-    "dataset": "What is held out, and how pictures are prepared.",
+    "dataset": "What is held out, and how pictures are prepared and cut.",
     "training": "The base model's files and every training setting.",
     "generation": "The base model's files, prompts, seeds and sampler.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
@@ -96,6 +96,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "holdout": character.settings.benchmark.holdout,
                 "resolution": profile.resolution,
                 "background": profile.background,
+                "buckets": profile.buckets.model_dump(mode="json"),
             }
         case "training":
             settings = profile.training.model_dump(mode="json")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
 from sticker_pipeline.dataset import pixels
@@ -276,7 +276,7 @@ def encode(vae: Any, picture: np.ndarray) -> Posterior:
 
 def read_entry(path: Path) -> LatentEntry:
     """The cache entry at `path`. Raises FileNotFoundError, SafetensorError or KeyError for none, or a damaged one."""
-    tensors = load_file(path)
+    tensors = from_bytes(path.read_bytes())  # load_file only maps the file: one map each, and SIGBUS if it is cut off
     height, width, top, left = tensors["geometry"].tolist()
     return LatentEntry(tensors["mean"], tensors["std"], tensors["mask"], (height, width), (top, left))
 
