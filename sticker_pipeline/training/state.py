@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load, save_file
 
 from sticker_pipeline.storage import content_hash, new_folder
 from sticker_pipeline.training import ema
@@ -92,9 +93,9 @@ def restore_state(run: Run, folder: Path) -> None:
     """Bring a freshly set up `run` to the state in `folder`."""
     description = _description(folder)
     load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
-    load_optimizer_state(run.optimizer.optimizer, load_file(folder / "optimizer.safetensors"), description["optimizer"])
+    load_optimizer_state(run.optimizer.optimizer, _tensors(folder / "optimizer.safetensors"), description["optimizer"])
     if run.average:
-        ema.load_average(run.average, load_file(folder / "average.safetensors"))
+        ema.load_average(run.average, _tensors(folder / "average.safetensors"))
     if run.accelerator.scaler:
         run.accelerator.scaler.load_state_dict(description["scaler"])
     history: History = run.history
@@ -102,6 +103,11 @@ def restore_state(run: Run, folder: Path) -> None:
     history.log[:] = log
     history.held_out[:] = description["held_out"]
     history.epochs_done = description["epochs_done"]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in memory of their own: the file is removed when the next state is written."""
+    return load(path.read_bytes())
 
 
 def _description(folder: Path) -> dict[str, Any]:

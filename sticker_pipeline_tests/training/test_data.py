@@ -12,7 +12,6 @@ from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.data import (
     Step,
     batches,
-    dropped_captions,
     plan,
     read_holdout,
     read_training_set,
@@ -189,9 +188,3 @@ def test_a_step_has_its_own_random_numbers() -> None:
         len({step_rng(3, 5).random(), step_rng(3, 6).random(), step_rng(4, 5).random(), step_rng(3, 5, 1).random()})
         == 4
     )
-
-
-def test_share_of_dropped_captions() -> None:
-    assert dropped_captions(step_rng(0, 0), 10_000, 0.1).mean() == pytest.approx(0.1, abs=0.01)
-    assert not dropped_captions(step_rng(0, 0), 100, 0.0).any()
-    assert dropped_captions(step_rng(0, 0), 100, 1.0).all()
