@@ -111,7 +111,7 @@ class Plan:
     def epoch(self, number: int) -> list[Step]:
         """The steps of epoch `number` (from 0): a function of the plan's values and this number alone."""
         order = epoch_order(self.probabilities, self.draws, self.seed, number)
-        rng = np.random.default_rng([self.seed, number, 2])
+        rng = np.random.default_rng([self.seed, number, 0, 1])  # no other stream has four numbers
         share = share_of_rank(batches(order, self.buckets, self.batch_size, rng), self.rank, self.ranks)
         return steps(share, self.accumulation)
 
