@@ -131,7 +131,8 @@ def profile_name(character: Character) -> str:
 
 
 def load_profile(name: str, models: Path) -> Profile:
-    """The profile `name` with its model paths below `models`. Raises ProfileError for an unknown name."""
+    """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
+    the single file of that name with `.safetensors`. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
@@ -139,6 +140,9 @@ def load_profile(name: str, models: Path) -> Profile:
         )
     data = PROFILES[name]
     paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
+    single = paths["base"].with_name(paths["base"].name + ".safetensors")
+    if single.is_file() and not paths["base"].joinpath("model_index.json").is_file():
+        paths["base"] = single
     return Profile(name=name, **{**data, **paths})
 
 
@@ -233,7 +237,7 @@ def check_models(profile: Profile) -> None:
     """Raise ProfileError naming the first model file that the profile needs and that is not there."""
     for key, names in MODEL_FILES.items():
         folder: Path = getattr(profile, key)
-        for name in names:
+        for name in names if not folder.is_file() else ():
             if not (folder / name).is_file():
                 raise ProfileError(
                     f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "

@@ -62,7 +62,7 @@ def conditions(
     models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
 ) -> dict[str, Any]:
     """The U-Net's arguments for b pictures, on `device`, in its dtype."""
-    dtype = models.unet.dtype
+    dtype = models.dtype
     hidden = encoded.hidden.to(device, dtype)
     if not models.family.pooled:
         return {"encoder_hidden_states": hidden}

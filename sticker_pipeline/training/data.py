@@ -175,5 +175,8 @@ def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
 
 
 def step_rng(seed: int, step: int, rank: int = 0, number: int = 0) -> np.random.Generator:
-    """The random numbers of batch `number` of one step, independent of all others."""
-    return np.random.default_rng([seed, step, rank, number])
+    """The random numbers of batch `number` of one step, independent of all others and of those that plan epochs.
+
+    numpy fills shorter seeds up with zeros, so that [seed, step] and [seed, step, 0, 0] are one: hence the last number.
+    """
+    return np.random.default_rng([seed, step, rank, number, 1])

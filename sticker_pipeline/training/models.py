@@ -25,6 +25,7 @@ class Models:
     tokenizers: tuple[Any, ...]
     vae: Any
     noise: Any  # a DDPMScheduler
+    dtype: torch.dtype  # of U-Net and text encoders: asking a model means a walk through all of its modules
 
     @property
     def prediction_type(self) -> str:
@@ -52,6 +53,7 @@ def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str,
         tokenizers=tuple(getattr(pipeline, part.tokenizer) for part in parts),
         vae=pipeline.vae,
         noise=noise,
+        dtype=dtype,
     )
     for model in (models.unet, models.vae, *models.text_encoders):
         model.requires_grad_(False)

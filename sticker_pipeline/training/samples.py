@@ -56,7 +56,7 @@ def sample_pictures(
 
 
 def _latents(pipeline: Any, encoded: Encoded, number: int, spec: TrainingSpec, models: Models) -> torch.Tensor:
-    device, dtype, settings = models.unet.device, models.unet.dtype, spec.generation
+    device, dtype, settings = models.unet.device, models.dtype, spec.generation
     prompt, negative = ({"hidden": encoded.hidden[row][None].to(device, dtype)} for row in (number, -1))
     if encoded.pooled is not None:
         prompt["pooled"], negative["pooled"] = (encoded.pooled[row][None].to(device, dtype) for row in (number, -1))
