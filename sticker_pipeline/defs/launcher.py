@@ -22,8 +22,7 @@ from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMes
 from PIL import Image
 from pydantic import Field
 
-from sticker_pipeline.defs.making import picture
-from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.pictures import contact_sheet, embedded_markdown
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
@@ -165,8 +164,10 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
         metadata: dict[str, Any] = {key: value for key, value in message.items() if isinstance(value, int | float)}
         if "epoch_done" in message:
             pictures = [Image.open(path) for path in message["pictures"] if Path(path).is_file()]
-            sheet = {"samples": picture(contact_sheet(pictures, cell=SAMPLE_SIDE), "samples")} if pictures else {}
-            _log_observation(context, metadata | sheet)
+            if pictures:
+                sheet = contact_sheet(pictures, cell=SAMPLE_SIDE)
+                metadata["samples"] = dg.MetadataValue.md(embedded_markdown(sheet, "samples"))
+            _log_observation(context, metadata)
             return
         step, total = int(message["step"]), int(message["total_steps"])
         due = time.monotonic() - last["time"] >= MIN_SECONDS_BETWEEN_OBSERVATIONS

@@ -13,34 +13,30 @@ import torch
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.keys import adaptable_modules, row_of
 from sticker_pipeline.training.lora_file import Adapter
-from sticker_pipeline.training.models import Models
 
 ADAPTER = "default"  # peft's name of the adapter inside each module
 
 
-def add_adapters(models: Models, settings: TrainingSettings) -> dict[str, Any]:
+def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings: TrainingSettings) -> dict[str, Any]:
     """Put a fresh float32 adapter into each module that `settings` name; returns peft's LoRA layers by kohya name.
 
     Adapters begin as no change at all (up = 0; down uniform, seeded by settings.seed). Text encoders whose learning
     rate is 0 get none.
     """
-    trained = models.text_encoders if settings.learning_rate_text_encoder > 0 else ()
-    names = {module: key for key, module in _modules(models, trained, settings).items()}
+    trained = tuple(text_encoders) if settings.learning_rate_text_encoder > 0 else ()
+    modules = adaptable_modules(unet, trained, family=family, targets=settings.targets)
+    names = {module: key for key, module in modules.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        for model in (models.unet, *trained):
+        for model in (unet, *trained):
             paths = {path: names[module] for path, module in model.named_modules() if module in names}
-            _inject(model, paths, models.family.name, settings)
-    layers = _modules(models, trained, settings)
+            _inject(model, paths, family, settings)
+    layers = adaptable_modules(unet, trained, family=family, targets=settings.targets)
     for layer in layers.values():
         for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
             if ADAPTER in part:
                 part[ADAPTER].float()
     return layers
-
-
-def _modules(models: Models, trained: Sequence[Any], settings: TrainingSettings) -> dict[str, Any]:
-    return adaptable_modules(models.unet, tuple(trained), family=models.family.name, targets=settings.targets)
 
 
 def rank_and_alpha(kind: str, settings: TrainingSettings) -> tuple[int, float]:

@@ -13,7 +13,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Workload:
     parts: Parts
     family: str
     settings: TrainingSettings
-    adapt: Callable[[Any, Sequence[Any]], None]
+    adapt: Callable[[Any, Sequence[Any]], object]
     width: int
     height: int
     dtype: torch.dtype
@@ -95,6 +95,30 @@ class MemoryPlan:
     def most(self) -> int:
         return max(self.peak_bytes.values())
 
+    def line(self) -> str:
+        """The plan as a line of the log."""
+        measures = [
+            name
+            for name, taken in (
+                ("only what is needed on the GPU", self.phasing),
+                ("gradient checkpointing", self.gradient_checkpointing),
+                ("VAE tiles", self.vae_tiling),
+            )
+            if taken
+        ]
+        counted = ", ".join(f"{phase} {size / GIB:.2f}" for phase, size in self.peak_bytes.items())
+        return f"memory saved by: {', '.join(measures) or 'nothing'}" + (f"; GiB to {counted}" if counted else "")
+
+
+def no_limit(sample_batch: int) -> MemoryPlan:
+    """The plan where memory is no concern: nothing is moved or computed twice."""
+    return MemoryPlan(False, False, False, sample_batch, {})
+
+
+def write_plan(plan: MemoryPlan, path: Path) -> None:
+    """Write `plan` as JSON."""
+    path.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
+
 
 def true_parts(family: str) -> Parts:
     """The true architecture of `family`: that of every single file."""
@@ -117,6 +141,14 @@ def folder_parts(base: Path, family: str) -> Parts:
 
     encoders = tuple(partial(text_encoder, part.folder, part.class_name) for part in FAMILIES[family].text_encoders)
     return Parts(partial(diffusers_part, "unet"), partial(diffusers_part, "vae"), encoders)
+
+
+def base_parts(base: Path, family: str) -> Parts:
+    """The parts of the base model `base`: a folder, or a single file with its configurations beside it or none."""
+    if base.is_dir():
+        return folder_parts(base, family)
+    beside = base.with_suffix("")
+    return folder_parts(beside, family) if beside.is_dir() else true_parts(family)
 
 
 def decide(budget: int, work: Workload) -> MemoryPlan:

@@ -10,6 +10,7 @@ import diffusers
 import torch
 from PIL import Image
 
+from sticker_pipeline.training.memory import MemoryPlan, tile_vae
 from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
@@ -28,54 +29,58 @@ def encode_prompts(models: TextModels, spec: TrainingSpec) -> Encoded:
 
 @torch.no_grad()
 def sample_pictures(
-    models: Models, spec: TrainingSpec, prompts: Prompts, stop: Callable[[], int | None] = lambda: None
+    models: Models,
+    spec: TrainingSpec,
+    prompts: Prompts,
+    memory: MemoryPlan,
+    stop: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Image.Image]:
     """One picture of each of spec.sample_prompts, drawn with the adapters as they are; fewer when `stop` asks to end.
 
-    Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone. Pictures
-    are drawn one by one, and the VAE is on the U-Net's device only while it decodes: this must not need more memory
-    than the training.
+    Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone. As many
+    are drawn at once as `memory` allows, and the VAE comes to the U-Net's device for as long as it decodes.
     """
     if not spec.sample_prompts:
         return
     pipeline, encoded = _pipeline(models, spec), prompts()
-    device, home = models.unet.device, models.vae.device
+    device, home, count = models.unet.device, models.vae.device, len(spec.sample_prompts)
     latents = []
-    for number in range(len(spec.sample_prompts)):
+    for start in range(0, count, memory.sample_batch):
         if stop() is not None:
             return
-        latents.append(_latents(pipeline, encoded, number, spec, models))
+        latents += _latents(pipeline, encoded, range(start, min(start + memory.sample_batch, count)), spec, models)
+    if memory.vae_tiling:
+        tile_vae(models.vae, spec.resolution, spec.resolution)
     move([models.vae], device)
     try:
         for one in latents:
             # Decoded here, because the VAE stays in float32 where the rest is in half precision.
-            decoded = models.vae.decode(one.to(models.vae.dtype) / models.vae.config.scaling_factor).sample
+            decoded = models.vae.decode(one[None].to(models.vae.dtype) / models.vae.config.scaling_factor).sample
             yield from pipeline.image_processor.postprocess(decoded, output_type="pil")
     finally:
         move([models.vae], home)
 
 
-def _latents(pipeline: Any, encoded: Encoded, number: int, spec: TrainingSpec, models: Models) -> torch.Tensor:
+def _latents(pipeline: Any, encoded: Encoded, rows: range, spec: TrainingSpec, models: Models) -> list[torch.Tensor]:
     device, dtype, settings = models.unet.device, models.dtype, spec.generation
-    prompt, negative = ({"hidden": encoded.hidden[row][None].to(device, dtype)} for row in (number, -1))
-    if encoded.pooled is not None:
-        prompt["pooled"], negative["pooled"] = (encoded.pooled[row][None].to(device, dtype) for row in (number, -1))
-    pooled = {
-        "pooled_prompt_embeds": prompt.get("pooled"),
-        "negative_pooled_prompt_embeds": negative.get("pooled"),
+    negatives = [len(spec.sample_prompts)] * len(rows)
+    texts = {
+        "prompt_embeds": encoded.hidden[list(rows)].to(device, dtype),
+        "negative_prompt_embeds": encoded.hidden[negatives].to(device, dtype),
     }
+    if encoded.pooled is not None:
+        texts["pooled_prompt_embeds"] = encoded.pooled[list(rows)].to(device, dtype)
+        texts["negative_pooled_prompt_embeds"] = encoded.pooled[negatives].to(device, dtype)
     found: torch.Tensor = pipeline(
-        prompt_embeds=prompt["hidden"],
-        negative_prompt_embeds=negative["hidden"],
-        **(pooled if models.family.pooled else {}),
+        **texts,
         height=spec.resolution,
         width=spec.resolution,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance_scale,
-        generator=torch.Generator().manual_seed(spec.sample_seed + number),
+        generator=[torch.Generator().manual_seed(spec.sample_seed + row) for row in rows],
         output_type="latent",
     ).images
-    return found
+    return list(found)
 
 
 def _pipeline(models: Models, spec: TrainingSpec) -> Any:

@@ -21,7 +21,8 @@ from sticker_pipeline.training.conditions import TextSource, cached_text, live_t
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set
 from sticker_pipeline.training.held_out import Probe, chosen_rows
 from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
-from sticker_pipeline.training.models import Models, load_models, move
+from sticker_pipeline.training.memory import MemoryPlan, Workload, base_parts, decide, no_limit, write_plan
+from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
 from sticker_pipeline.training.progress import Progress
@@ -47,6 +48,7 @@ class Prepared:
     run: Run
     probes: list[Probe]
     prompts: Prompts
+    memory: MemoryPlan
 
 
 def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepared:
@@ -59,6 +61,8 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     check_optimizer(settings)
     accelerator = make_accelerator(settings.precision)
     progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
+    memory = plan_memory(spec, table, accelerator)
+    progress.note(memory.line())
     models = load_models(
         spec.base,
         spec.family,
@@ -71,20 +75,26 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     mark = fingerprint(spec, table, [row[0].sha256 for row in views], accelerator.num_processes)
     found = find_state(spec, mark)
     if accelerator.is_main_process:
-        begin_output(spec, afresh=found is None)
+        begin_output(spec, memory, afresh=found is None)
 
-    latents = load_latents(views, spec, models, accelerator, counted(progress, stop, "latents"))
+    away = torch.device("cpu") if memory.phasing else accelerator.device
+    latents = load_latents(views, spec, models, accelerator, away, counted(progress, stop, "latents"))
     probes = [probe(TRAIN, table, latents)]
     if len(held_out):
         plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
         of_held_out = load_latents(
-            views_of(held_out, plain), spec, models, accelerator, counted(progress, stop, HELD_OUT)
+            views_of(held_out, plain), spec, models, accelerator, away, counted(progress, stop, "held-out latents")
         )
         probes.append(probe(HELD_OUT, held_out, of_held_out))
 
-    layers = add_adapters(models, settings)
+    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
     captions = [*table["caption"], *held_out["caption"]]
-    unet, encoders, text, prompts = to_device(models, spec, captions, accelerator, counted(progress, stop, "captions"))
+    unet, encoders, text, prompts = to_device(
+        models, spec, captions, accelerator, away, counted(progress, stop, "captions")
+    )
+    if memory.gradient_checkpointing:
+        for model in (models.unet, *(models.text_encoders if encoders else ())):
+            checkpoint_gradients(model)
     groups = [
         {"name": name, "params": values, "peak": peak(name, settings)} for name, values in parameters_of(layers).items()
     ]
@@ -112,7 +122,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     if found:
         restore_state(run, found)
         progress.note(f"goes on after step {len(run.history.log)} of {planned.total_steps}, from {found}")
-    return Prepared(run, probes, prompts)
+    return Prepared(run, probes, prompts, memory)
 
 
 def make_accelerator(precision: str) -> accelerate.Accelerator:
@@ -130,8 +140,35 @@ def peak(group: str, settings: TrainingSettings) -> float:
     return {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}[group]
 
 
-def begin_output(spec: TrainingSpec, *, afresh: bool) -> None:
-    """Write the spec; before a training that begins `afresh`, remove what an earlier one left: two never mix."""
+def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
+    """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
+    free on it where they have none. Raises SpecError where nothing helps."""
+    budget = spec.settings.memory_budget
+    if budget is None and accelerator.device.type == "cuda":
+        budget = torch.cuda.mem_get_info()[0]
+    if budget is None:
+        return no_limit(spec.generation.batch_size)
+    sizes = table[["bucket_width", "bucket_height"]].to_numpy()
+    width, height = sizes[sizes.prod(axis=1).argmax()].tolist()
+    half = accelerator.mixed_precision != "no"
+    work = Workload(
+        parts=base_parts(spec.base, spec.family),
+        family=spec.family,
+        settings=spec.settings,
+        adapt=lambda unet, encoders: add_adapters(unet, encoders, spec.family, spec.settings),
+        width=max(width, spec.resolution),  # sample pictures are squares of it
+        height=max(height, spec.resolution),
+        dtype=DTYPES[accelerator.mixed_precision],
+        autocast=half,
+        sample_batch=min(len(spec.sample_prompts), spec.generation.batch_size) or 1,
+        guided=spec.generation.guidance_scale > 1,
+    )
+    return decide(int(budget), work)
+
+
+def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
+    """Write the spec and the memory plan; before a training that begins `afresh`, remove what an earlier one left, so
+    that two never mix."""
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
@@ -139,6 +176,7 @@ def begin_output(spec: TrainingSpec, *, afresh: bool) -> None:
             for path in spec.output.glob("*.parquet"):
                 path.unlink()
         save_spec(spec, spec.output / FILE_NAME)
+        write_plan(memory, spec.output / "memory.json")
 
 
 def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
@@ -158,9 +196,10 @@ def load_latents(
     spec: TrainingSpec,
     models: Models,
     accelerator: accelerate.Accelerator,
+    away: torch.device,
     count: Callable[[int, int], None],
 ) -> Latents:
-    """The latents of all `views`, from the cache or from the VAE, which is on the device only meanwhile."""
+    """The latents of all `views`, from the cache or from the VAE, which then goes to `away`."""
     latents = Latents(views, vae_hash(spec.base), spec.cache / "latents", dtype=models.vae.dtype)
     missing = latents.missing()
     count(0, len(missing))
@@ -173,7 +212,7 @@ def load_latents(
             ranks=accelerator.num_processes,
             encoded=lambda done: count(done, len(missing)),
         )
-        move([models.vae], "cpu")
+    move([models.vae], away)
     accelerator.wait_for_everyone()
     return latents
 
@@ -189,11 +228,12 @@ def to_device(
     spec: TrainingSpec,
     captions: list[str],
     accelerator: accelerate.Accelerator,
+    away: torch.device,
     count: Callable[[int, int], None],
 ) -> tuple[Any, list[Any], TextSource, Prompts]:
     """The U-Net and the trained text encoders as accelerate prepares them, and what reads captions and prompts.
 
-    Text encoders that are not trained read everything beforehand and leave the device again before the U-Net comes.
+    Text encoders that are not trained read everything beforehand and go to `away` before the U-Net comes.
     """
     settings = spec.settings
     move(models.text_encoders, accelerator.device)
@@ -219,7 +259,7 @@ def to_device(
             spec.cache / "text",
             encoded=lambda done: count(done, distinct),
         )
-    move(models.text_encoders, "cpu")
+    move(models.text_encoders, away)
     kept = Encoded(hidden, pooled)
     return accelerator.prepare(models.unet), [], cached_text(encodings, settings), lambda: kept
 

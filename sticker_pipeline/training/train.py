@@ -110,7 +110,7 @@ def draw_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int
     paths: list[Path] = []
     if not run.accelerator.is_main_process:
         return paths
-    for number, picture in enumerate(sample_pictures(run.models, run.spec, prepared.prompts, stop)):
+    for number, picture in enumerate(sample_pictures(run.models, run.spec, prepared.prompts, prepared.memory, stop)):
         path = run.spec.output / "samples" / f"epoch_{epoch:02d}_{number}.png"
         with writing(path), atomic_file(path) as staging:
             picture.save(staging, "PNG")
