@@ -141,7 +141,7 @@ def _from_folder(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torc
 
     pipeline_class = getattr(diffusers, FAMILIES[family].pipeline)
     dtypes = {"default": dtype, "vae": vae_dtype}
-    return pipeline_class.from_pretrained(base, torch_dtype=dtypes, use_safetensors=True, **_options(family))
+    return pipeline_class.from_pretrained(base, dtype=dtypes, use_safetensors=True, **_options(family))
 
 
 def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.dtype") -> Any:
@@ -149,9 +149,9 @@ def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.
 
     with config_folder(base, family) as configs:
         shared: dict[str, Any] = {"config": str(configs), "local_files_only": True}
-        vae = diffusers.AutoencoderKL.from_single_file(str(base), subfolder="vae", torch_dtype=vae_dtype, **shared)
+        vae = diffusers.AutoencoderKL.from_single_file(str(base), subfolder="vae", dtype=vae_dtype, **shared)
         pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_single_file(
-            str(base), config=str(configs), vae=vae, torch_dtype=dtype, **_options(family)
+            str(base), config=str(configs), vae=vae, dtype=dtype, **_options(family)
         )
     names = tensor_names(base)
     stated = {"prediction_type": "v_prediction"} if "v_pred" in names else {}

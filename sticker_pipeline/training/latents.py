@@ -109,8 +109,9 @@ def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
     if count == 1 or room == 0:
         return [0.5]
     parts = min(count, room + 1)
-    places = (np.arange(parts) + np.random.default_rng(int(sha256[:16], 16)).random(parts)) * (room + 1) / parts
-    return [place / room for place in sorted({int(place) for place in places})]
+    edges = np.arange(parts + 1) * (room + 1) // parts
+    random = np.random.default_rng(int(sha256[:16], 16)).random(parts)
+    return ((edges[:-1] + (random * np.diff(edges)).astype(int)) / room).tolist()
 
 
 def vae_hash(base: Path) -> str:

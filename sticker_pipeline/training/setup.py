@@ -143,7 +143,7 @@ def peak(group: str, settings: TrainingSettings) -> float:
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
     """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
     free on it where they have none. Raises SpecError where nothing helps."""
-    budget = spec.settings.memory_budget
+    budget: int | None = spec.settings.memory_budget
     if budget is None and accelerator.device.type == "cuda":
         budget = torch.cuda.mem_get_info()[0]
     if budget is None:

@@ -35,6 +35,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
         "checkpoints/epoch_02.safetensors",
         "held_out.parquet",
         "log.parquet",
+        "memory.json",
         "samples/epoch_01_0.png",
         "samples/epoch_02_0.png",
         "spec.json",
