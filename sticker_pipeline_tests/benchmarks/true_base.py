@@ -3,13 +3,11 @@
 Written once per folder, as diffusers reads them. The architectures stand in training/architectures.py.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.storage import new_folder
 from sticker_pipeline.training.architectures import CONFIGS, build, write_config_folder
-from sticker_pipeline.training.families import FAMILIES
 
 WEIGHT_FILES = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
 
