@@ -73,9 +73,17 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
         rows, frames = (workspace.store.find(name, asset) for asset in ("training_set", "frames"))
         if rows is None or frames is None:
             raise click.ClickException(f"{name} has no training set yet: sticker-pipeline update {name}")
-        batch_size = workspace.profile(character).training.batch_size
+        profile = workspace.profile(character)
         exported = export_kohya(
-            rows.table(), frames.table(), frames.folder, character, folder, batch_size=batch_size, max_error=max_error
+            rows.table(),
+            frames.table(),
+            frames.folder,
+            character,
+            folder,
+            batch_size=profile.training.batch_size,
+            resolution=profile.resolution,
+            buckets=profile.buckets,
+            max_error=max_error,
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -105,6 +113,39 @@ def import_kohya_command(name: str, folder: Path, trigger: str | None, link: boo
     except (CharacterError, OSError) as error:
         raise click.ClickException(str(error)) from error
     _print_created(created)
+
+
+@main.command("explain-kohya")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--profile", "name", default="sd15", show_default=True, help="The profile that the character will have.")
+def explain_kohya_command(file: Path, name: str) -> None:
+    """Say what each key of a kohya_ss FILE makes sd-scripts do, and what a character trained like it is trained with.
+
+    Such a character has the file in its folder, and in its character.yaml: training: {preset: kohya_import,
+    kohya_json: FILE}.
+    """
+    from sticker_pipeline.kohya_settings.form import KohyaSettingsError
+    from sticker_pipeline.kohya_settings.read import read_kohya_settings
+    from sticker_pipeline.profile import kohya_target, load_profile
+
+    try:
+        profile = load_profile(name, Path())
+        imported = read_kohya_settings(file, kohya_target(profile))
+    except (KohyaSettingsError, ProfileError) as error:
+        raise click.ClickException(str(error)) from error
+    for verdict in dict.fromkeys(line.verdict for line in imported.report):
+        CONSOLE.print(f"[bold]{verdict}[/]")
+        for line in imported.report:
+            if line.verdict == verdict:
+                CONSOLE.print(f"  {line.key:34} {line.value or '(empty)':24} {line.effect}", markup=False)
+    CONSOLE.print(f"[bold]effective settings[/] of the profile {name} (*: the file's)")
+    for section, settings, taken in (
+        ("training", profile.training, {"preset": "kohya_import", "kohya_json": file.name, **imported.training}),
+        ("buckets", profile.buckets, imported.buckets),
+    ):
+        for setting, value in {**settings.model_dump(), **taken}.items():
+            star = "*" if setting in taken else " "
+            CONSOLE.print(f"{star} {section + '.' + setting:34} {value}", markup=False)
 
 
 @main.command("fetch-models")

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sticker_pipeline.character import Character, describe_problems
+from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
+from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
 from sticker_pipeline.models.known import known_name
 from sticker_pipeline.settings import (
     BenchmarkSettings,
@@ -119,7 +121,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "low_memory": {"batch_size": 1, "learning_rate_text_encoder": 0.0, "memory_budget": "4GiB"},
-    "kohya_import": {},
+    "kohya_import": {},  # and what the file says
 }
 
 
@@ -129,7 +131,8 @@ def profile_name(character: Character) -> str:
 
 
 def load_profile(name: str, models: Path) -> Profile:
-    """The profile `name` with its model paths below `models`. Raises ProfileError for an unknown name."""
+    """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
+    the single file of that name with `.safetensors`. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
@@ -137,6 +140,9 @@ def load_profile(name: str, models: Path) -> Profile:
         )
     data = PROFILES[name]
     paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
+    single = paths["base"].with_name(paths["base"].name + ".safetensors")
+    if single.is_file() and not paths["base"].joinpath("model_index.json").is_file():
+        paths["base"] = single
     return Profile(name=name, **{**data, **paths})
 
 
@@ -156,15 +162,59 @@ def character_profile(character: Character, models: Path) -> Profile:
     Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
     """
     profile = load_profile(profile_name(character), models)
-    sections = {name: _overridden(profile, name, character) for name in OVERRIDABLE}
+    preset = _preset(profile, character)
+    sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
 
-def _overridden(profile: Profile, section: str, character: Character) -> Strict:
+def character_kohya_import(character: Character, models: Path) -> KohyaImport | None:
+    """What the character takes over from a kohya_ss file, with the report on each key; None without that preset.
+
+    Raises ProfileError as `character_profile` does, with a line for each key of the file that is at fault.
+    """
+    return _kohya_import(load_profile(profile_name(character), models), character)
+
+
+def kohya_target(profile: Profile, epochs: int | None = None) -> Target:
+    """What a kohya_ss file is read for; `epochs` where they are not the profile's."""
+    return Target(profile.name, profile.family, profile.resolution, epochs or profile.training.epochs)
+
+
+def _preset(profile: Profile, character: Character) -> dict[str, dict[str, Any]]:
+    """What `training.preset` changes in the profile, by section."""
+    name = character.settings.training.get("preset")
+    training = PRESETS.get(name, {}) if isinstance(name, str) else {}
+    imported = _kohya_import(profile, character)
+    return (
+        {"training": {**training, **imported.training}, "buckets": imported.buckets}
+        if imported
+        else {"training": training}
+    )
+
+
+def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
+    stated = character.settings.training
+    if stated.get("preset") != "kohya_import":
+        return None
+    name, source = stated.get("kohya_json"), f"{character.folder / 'character.yaml'}: training"
+    if not name:
+        raise ProfileError(f"{source}: 'preset: kohya_import' needs 'kohya_json', the file that kohya_ss has saved.")
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ProfileError(
+            f"{source}: 'kohya_json' = {name!r}: it must be the path of a file in the character's folder."
+        )
+    epochs = stated.get("epochs")
+    target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
+    try:
+        return read_kohya_settings(character.folder / name, target)
+    except KohyaSettingsError as error:
+        raise ProfileError(str(error)) from error
+
+
+def _overridden(profile: Profile, section: str, character: Character, preset: dict[str, Any]) -> Strict:
     model, stated = OVERRIDABLE[section], getattr(character.settings, section)
-    preset = PRESETS.get(stated.get("preset"), {}) if section == "training" else {}
     source = f"{character.folder / 'character.yaml'}: {section}"
     try:
         settings = model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
@@ -187,7 +237,7 @@ def check_models(profile: Profile) -> None:
     """Raise ProfileError naming the first model file that the profile needs and that is not there."""
     for key, names in MODEL_FILES.items():
         folder: Path = getattr(profile, key)
-        for name in names:
+        for name in names if not folder.is_file() else ():
             if not (folder / name).is_file():
                 raise ProfileError(
                     f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "

@@ -76,9 +76,12 @@ class BucketSettings(Strict):
         "same area, so that wide and tall pictures are seen as they are",
     )
     step: int = Field(64, gt=0, multiple_of=8, description="sides are multiples of this, in pixels")
-    min_side: int = Field(256, gt=0)
-    max_side: int = Field(2048, gt=0)
-    upscale: bool = Field(True, description="False: a picture smaller than the resolution keeps its size")
+    min_side: int = Field(256, gt=0, description="in pixels; never more than the side of the square")
+    max_side: int = Field(2048, gt=0, description="in pixels")
+    upscale: bool = Field(
+        True,
+        description="False: no picture is scaled up; one smaller than its size goes to a smaller one that it fills",
+    )
 
 
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]

@@ -179,3 +179,30 @@ def test_an_import_without_a_trigger_asks_for_one(characters: Path, tmp_path: Pa
     assert "--trigger WORD" in result.output
     assert run("import-kohya", "luma", str(tmp_path / "img"), "--trigger", "skv_luma", "--link").exit_code == 0
     assert (characters / "luma" / "10_luma" / "a.png").is_symlink()
+
+
+def test_a_kohya_ss_file_is_explained_key_by_key(characters: Path, tmp_path: Path) -> None:
+    file = tmp_path / "kohya.json"
+    file.write_text(json.dumps({"network_dim": 64, "max_grad_norm": 0, "conv_dim": 8, "output_name": "x", "vae": ""}))
+    result = run("explain-kohya", str(file))
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    for words in (
+        "network_dim 64 rank = 64",
+        "output_name x where results go",
+        "vae (empty) the base model's own VAE is used",
+        "* training.rank 64",
+        "* training.max_grad_norm 1.0",
+        "training.caption_variants 16",
+        "* training.kohya_json kohya.json",
+        "* buckets.upscale False",
+        "effective settings of the profile sd15 (*: the file's)",
+    ):
+        assert words in lines
+    assert {"taken over", "ignored by sd-scripts", "same without it", "not about training"} <= set(lines)
+    file.write_text(json.dumps({"sdxl": True, "netwrk_dim": 1}))
+    result = run("explain-kohya", str(file))
+    assert result.exit_code == 1
+    assert "Did you mean 'network_dim'" in result.output and "Choose a profile of the same family" in result.output
+    result = run("explain-kohya", str(file), "--profile", "sd16")
+    assert result.exit_code == 1 and "There is no profile 'sd16'" in result.output

@@ -112,6 +112,17 @@ def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
     check_models(profile)
 
 
+def test_a_base_model_may_be_one_file(tmp_path: Path) -> None:
+    (tmp_path / "sd15").mkdir()
+    (tmp_path / "sd15" / "base.safetensors").write_text("")
+    assert load_profile("sd15", tmp_path).base == tmp_path / "sd15" / "base.safetensors"
+    with pytest.raises(ProfileError, match=r"wd-vit-tagger-v3/model\.onnx, which is missing"):
+        check_models(load_profile("sd15", tmp_path))
+    (tmp_path / "sd15" / "base").mkdir()
+    (tmp_path / "sd15" / "base" / "model_index.json").write_text("")
+    assert load_profile("sd15", tmp_path).base == tmp_path / "sd15" / "base"
+
+
 def test_a_missing_model_that_can_be_fetched_names_the_command(tmp_path: Path) -> None:
     def said(text: str, *there: str) -> str:
         profile = character_profile(character_with(tmp_path, f"trigger: a\n{text}\n"), tmp_path)

@@ -24,7 +24,7 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
     both, one-layer text encoder of width 32 over 77 tokens, v-prediction. Equal arguments give equal weights.
     """
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     vocabulary, merges = byte_pair_vocabulary(words)
@@ -32,14 +32,7 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         text_encoder = CLIPTextModel(_text_config(vocabulary))
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 16, 16),
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=32,
-        )
+        vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=8,
             block_out_channels=(block, 2 * block),
@@ -50,18 +43,62 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
             attention_head_dim=2,
             norm_num_groups=8,
         )
-    scheduler = DDIMScheduler(
-        prediction_type="v_prediction", beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-    )
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=scheduler,
+        scheduler=_scheduler("v_prediction"),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def build_tiny_sdxl(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, block: int = 16) -> Path:
+    """Write a StableDiffusionXLPipeline of about 2.3 M random parameters to `folder`, which is returned.
+
+    Its blocks are those of SDXL, so that its LoRA keys are a part of SDXL's: three levels (`block`, 2·`block`,
+    4·`block` channels) of two layers, without attention, with 1 and with 2 transformer blocks. Text encoders of two
+    layers, width 32 and 48; time ids; f4 VAE (a 32 px picture has 8×8 latents); epsilon prediction.
+    """
+    import torch
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    vocabulary, merges = byte_pair_vocabulary(words)
+    pads = (END, "!")  # as in SDXL
+    first, second = (CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=pad) for pad in pads)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        text_encoder = CLIPTextModel(_text_config(vocabulary, layers=2))
+        text_encoder_2 = CLIPTextModelWithProjection(_text_config(vocabulary, width=48, layers=2))
+        vae = _vae()
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(block, 2 * block, 4 * block),
+            layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 1, 2),
+            attention_head_dim=(1, 2, 4),
+            cross_attention_dim=32 + 48,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=48 + 6 * 8,
+            norm_num_groups=8,
+        )
+    StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        text_encoder_2=text_encoder_2,
+        tokenizer=first,
+        tokenizer_2=second,
+        unet=unet,
+        scheduler=_scheduler("epsilon"),
+        add_watermarker=False,
     ).save_pretrained(folder)
     return folder
 
@@ -114,18 +151,39 @@ def byte_pair_vocabulary(words: Sequence[str]) -> tuple[dict[str, int], list[tup
     return {token: number for number, token in enumerate(tokens)}, merges
 
 
-def _text_config(vocabulary: dict[str, int]) -> Any:
+def _text_config(vocabulary: dict[str, int], *, width: int = 32, layers: int = 1) -> Any:
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=77,
-        projection_dim=32,
+        projection_dim=width,
         bos_token_id=vocabulary[START],
         eos_token_id=vocabulary[END],
         pad_token_id=vocabulary[END],
+    )
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 16, 16),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
+    )
+
+
+def _scheduler(prediction_type: str) -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        prediction_type=prediction_type, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
     )

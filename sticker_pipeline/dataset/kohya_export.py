@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.character import Character, Group
+from sticker_pipeline.dataset.buckets import bucket_sizes
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
     HOLDOUT,
@@ -27,6 +28,7 @@ from sticker_pipeline.dataset.kohya import (
 from sticker_pipeline.dataset.manifest import HOLDOUT as HELD_OUT
 from sticker_pipeline.dataset.manifest import DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
+from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.storage import new_folder
 from sticker_pipeline.tagging.captions import parse_caption
 
@@ -56,6 +58,7 @@ enable_bucket = true # pictures keep their shape
 min_bucket_reso = {smallest}
 max_bucket_reso = {largest}
 bucket_reso_steps = {steps}
+bucket_no_upscale = {no_upscale}
 """
 WEIGHTED = "# Captions have weights: --weighted_captions is needed. Brackets that stand for themselves are escaped.\n"
 SUBSET_TEMPLATE = """
@@ -92,15 +95,19 @@ def export_kohya(
     target: Path,
     *,
     batch_size: int,
+    resolution: int,
+    buckets: BucketSettings,
     max_error: float,
 ) -> Exported:
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
     `frames` is the table of the frames that it was made of, `pictures` the folder that their `file` lies in. Each
     training picture goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each held-out one to
-    `holdout/<group>/`, as `<frame_id>.png` and `.txt`. Pictures are copied byte by byte, not linked: people change such
-    folders in place, and artifacts must not change with them. Raises DatasetError, before anything is written, for a
-    `target` that holds something, tables that do not belong together, or an error that cannot be reached.
+    `holdout/<group>/`, as `<frame_id>.png` and `.txt`. `resolution` and `buckets` become the options with which
+    sd-scripts cuts pictures to the same sizes; where ours are padded to squares it has none, and keeps their shape.
+    Pictures are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
+    with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
+    belong together, or an error that cannot be reached.
     """
     target = target.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -130,7 +137,8 @@ def export_kohya(
     with new_folder(target) as staging:
         _write_pictures(table, pictures, staging)
         _write_metadata(table[trained], staging)
-        config = _config(table[trained], character, exported, batch_size)
+        head = _config_head(character, exported, batch_size, resolution, buckets)
+        config = head + _subsets(table[trained], character, exported)
         (staging / CONFIG).write_text(config, encoding="utf-8")
         record = _record(table, character, exported, max_error)
         (staging / RECORD).write_text(_json(record), encoding="utf-8")
@@ -201,10 +209,10 @@ def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
         (staging / str(folder) / METADATA).write_text(_json(entries), encoding="utf-8")
 
 
-def _config(trained: pd.DataFrame, character: Character, exported: Exported, batch_size: int) -> str:
-    resolution = int(trained["bucket_width"].iloc[0])
-    steps = next(step for step in BUCKET_STEPS if resolution % step == 0)
-    head = CONFIG_TEMPLATE.format(
+def _config_head(
+    character: Character, exported: Exported, batch_size: int, resolution: int, buckets: BucketSettings
+) -> str:
+    return CONFIG_TEMPLATE.format(
         name=character.name,
         folder=exported.folder,
         config=exported.folder / CONFIG,
@@ -212,13 +220,33 @@ def _config(trained: pd.DataFrame, character: Character, exported: Exported, bat
         epoch=exported.images_per_epoch,
         error=round(exported.error, 9),
         weights=WEIGHTED if exported.weighted_captions else "",
-        resolution=resolution,
         batch_size=batch_size,
-        steps=steps,
-        smallest=max(steps, resolution // 2 // steps * steps),
-        largest=2 * resolution,
+        **_bucket_options(resolution, buckets),
     )
-    subsets = (
+
+
+def _bucket_options(resolution: int, buckets: BucketSettings) -> dict[str, int | str]:
+    """sd-scripts asks that its limits are multiples of the steps with the resolution between them
+    (train_util.adjust_min_max_bucket_reso_by_steps); its resolution may be none."""
+    if buckets.shape == "square":
+        steps = next(step for step in BUCKET_STEPS if resolution % step == 0)
+        smallest, largest, upscale = max(steps, resolution // 2 // steps * steps), 2 * resolution, True
+    else:
+        sides = [side for size in bucket_sizes(resolution, buckets) for side in size]
+        steps, smallest, upscale = buckets.step, min(sides), buckets.upscale
+        largest = max(buckets.max_side // steps, -(-resolution // steps)) * steps
+    no_upscale = "false" if upscale else "true"
+    return {
+        "resolution": resolution,
+        "smallest": smallest,
+        "largest": largest,
+        "steps": steps,
+        "no_upscale": no_upscale,
+    }
+
+
+def _subsets(trained: pd.DataFrame, character: Character, exported: Exported) -> str:
+    return "".join(
         SUBSET_TEMPLATE.format(
             image_dir=_toml_text(str(exported.folder / str(folder))),
             repeats=int(part["repeats"].iloc[0]),
@@ -227,7 +255,6 @@ def _config(trained: pd.DataFrame, character: Character, exported: Exported, bat
         )
         for folder, part in trained.groupby("folder", sort=True)
     )
-    return head + "".join(subsets)
 
 
 def _first_tags(part: pd.DataFrame, character: Character) -> list[str]:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
+from sticker_pipeline.settings import BucketSettings
+
 COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
 TRAIN, HOLDOUT = "train", "holdout"
 MIN_CLIPS = 3  # a group with fewer clips gives none away
@@ -26,6 +29,7 @@ def training_set(
     captions: pd.DataFrame,
     holdout: float | Sequence[str],
     resolution: int,
+    buckets: BucketSettings,
 ) -> pd.DataFrame:
     """The kept frames with the columns COLUMNS, in the order of `frames`.
 
@@ -33,8 +37,9 @@ def training_set(
     themselves (paths in the character's folder, see named_clips). Held-out frames have probability 0. The others are
     rescaled to sum to 1 by one common factor: that is the formula of the sampling weights applied to the clips that
     are left, so any two clips in training count in the same proportion to each other as before. Every picture goes to
-    one square bucket of `resolution` pixels. Raises DatasetError for no kept frame, a kept frame without weight or
-    caption, a named file that does not exist or has no picture, and a holdout that leaves nothing to train on.
+    the bucket that fits its width and height best, see assign_buckets. Raises DatasetError for no kept frame, a kept
+    frame without weight or caption, a named file that does not exist or has no picture, a holdout that leaves nothing
+    to train on, and buckets that `resolution` has no size for.
     """
     kept = frames[frames["kept"].astype(bool)]
     if kept.empty:
@@ -51,7 +56,11 @@ def training_set(
         )
     table["probability"] = np.where(in_holdout, 0.0, probability / total)
     table["split"] = np.where(in_holdout, HOLDOUT, TRAIN)
-    return table.assign(bucket_width=resolution, bucket_height=resolution)[COLUMNS]
+    try:
+        sizes = assign_buckets(kept["width"].to_numpy(), kept["height"].to_numpy(), resolution, buckets)
+    except BucketError as error:
+        raise DatasetError(str(error)) from error
+    return table.assign(bucket_width=sizes[:, 0], bucket_height=sizes[:, 1])[COLUMNS]
 
 
 def held_out_clips(kept: pd.DataFrame, share: float) -> set[str]:

@@ -1,10 +1,32 @@
-"""The pixels that models see of a picture: flattened over the background and fitted into a bucket.
+"""The pixels that models see of a picture: flattened over the background, and padded or cut to a size.
 
-Training, benchmark and samples all prepare pictures here, so that they see the same pixels.
+Training, benchmark and samples all prepare pictures here, so that they see the same pixels. Which size a picture goes
+to is decided in buckets.py.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageColor
+
+VERSION = 1  # raise it whenever a function here gives other numbers: cached latents depend on it
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as training sees it.
+
+    `pixels` uint8 [h, w, 3]; `alpha` float32 [h, w], 0..1: how much of each pixel is picture and not background;
+    `size` (height, width) of the picture before it was scaled, and `crop` (top, left), the pixels that were cut off
+    after scaling: the conditions "original size" and "crop" of SDXL (Podell et al. 2023, section 2.2).
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray
+    size: tuple[int, int]
+    crop: tuple[int, int]
 
 
 def fit_picture(rgba: np.ndarray, width: int, height: int, background: str) -> np.ndarray:
@@ -15,13 +37,44 @@ def fit_picture(rgba: np.ndarray, width: int, height: int, background: str) -> n
     (Lanczos). Raises ValueError for a colour that does not exist.
     """
     colour = ImageColor.getrgb(background)[:3]
-    picture = flatten(rgba, colour)
-    scale = min(width / picture.width, height / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    canvas = Image.new("RGB", (width, height), colour)
-    resized = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
-    canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
-    return np.asarray(canvas)
+    return np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
+
+
+def pad_picture(rgba: np.ndarray, width: int, height: int, background: str, *, mirrored: bool = False) -> Prepared:
+    """`fit_picture` for training; what is padded counts as transparent. `mirrored`: left and right change places."""
+    colour = ImageColor.getrgb(background)[:3]
+    pixels = np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
+    alpha = np.asarray(_fitted(_alpha(rgba), width, height, 0))
+    return _prepared(pixels, alpha, rgba.shape[:2], (0, 0), mirrored)
+
+
+def cover_picture(
+    rgba: np.ndarray, width: int, height: int, background: str, *, offset: float = 0.5, mirrored: bool = False
+) -> Prepared:
+    """The picture (uint8 [H,W,4], straight alpha) as small as covers width × height pixels, cut to that size.
+
+    Flattened over `background` as in fit_picture; nothing is stretched or padded. `offset` (0..1) is the part of the
+    free room (see free_room) that is cut off before the picture, on the axis that has any: 0.5 keeps the middle. A
+    `mirrored` picture shows the same part, and its crop is counted from its own left edge. Raises ValueError for a
+    colour that does not exist.
+    """
+    scaled_width, scaled_height = _covering_size(rgba.shape[1], rgba.shape[0], width, height)
+    left, top = round(offset * (scaled_width - width)), round(offset * (scaled_height - height))
+    across, down = rgba.shape[1] / scaled_width, rgba.shape[0] / scaled_height
+    # Only the part that is kept is scaled: a strip scaled as a whole could take gigabytes.
+    right, bottom = min((left + width) * across, rgba.shape[1]), min((top + height) * down, rgba.shape[0])
+    box = (left * across, top * down, right, bottom)
+    pixels = _part(flatten(rgba, ImageColor.getrgb(background)[:3]), box, width, height)
+    alpha = _part(_alpha(rgba), box, width, height)
+    crop = (top, scaled_width - width - left if mirrored else left)
+    return _prepared(pixels, alpha, rgba.shape[:2], crop, mirrored)
+
+
+def free_room(picture_width: int, picture_height: int, width: int, height: int) -> int:
+    """By how many pixels the picture, scaled to cover width × height, is longer than that on one of its axes; on the
+    other it fits exactly."""
+    scaled_width, scaled_height = _covering_size(picture_width, picture_height, width, height)
+    return scaled_width - width + scaled_height - height
 
 
 def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
@@ -30,3 +83,36 @@ def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
     flat = Image.new("RGB", picture.size, tuple(colour))
     flat.paste(picture, mask=picture.getchannel("A"))
     return flat
+
+
+def _covering_size(picture_width: int, picture_height: int, width: int, height: int) -> tuple[int, int]:
+    """Width and height, to the nearest pixel, of the smallest picture of the same shape that covers width × height."""
+    if picture_width * height >= picture_height * width:
+        return max(width, (2 * picture_width * height + picture_height) // (2 * picture_height)), height
+    return width, max(height, (2 * picture_height * width + picture_width) // (2 * picture_width))
+
+
+def _fitted(picture: Image.Image, width: int, height: int, colour: tuple[int, ...] | int) -> Image.Image:
+    scale = min(width / picture.width, height / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    canvas = Image.new(picture.mode, (width, height), colour)
+    resized = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+    canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return canvas
+
+
+def _part(picture: Image.Image, box: Box, width: int, height: int) -> np.ndarray:
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def _alpha(rgba: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(rgba[..., 3]))
+
+
+def _prepared(
+    pixels: np.ndarray, alpha: np.ndarray, size: tuple[int, ...], crop: tuple[int, int], mirrored: bool
+) -> Prepared:
+    if mirrored:
+        pixels, alpha = pixels[:, ::-1], alpha[:, ::-1]
+    share = np.ascontiguousarray(alpha).astype(np.float32) / np.float32(255)
+    return Prepared(np.ascontiguousarray(pixels), share, (size[0], size[1]), crop)

@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
@@ -19,12 +20,12 @@ SHEET_CELLS = 20
 @dg.asset(
     deps=["frames", "frame_weights", "curated_tags", key("dataset")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="dataset",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],
-    description="Each kept frame with its caption and the probability with which it is drawn; whole clips are held out "
-    "as references that are never trained on.",
+    description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
+    "cut; whole clips are held out as references that are never trained on.",
 )
 def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
@@ -35,18 +36,21 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
             work.inputs["curated_tags"].table(),
             work.character.settings.benchmark.holdout,
             work.profile.resolution,
+            work.profile.buckets,
         )
         write_table(rows, work.staging)
         clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
         trained, held_out = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
+        buckets = bucket_table(trained)
         return work.publish(
             {
-                SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, "
-                f"{len(held_out)} of {clips.get('holdout', 0)} held out",
+                SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, in {len(buckets)} "
+                f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out",
                 "trained_on": picture(_sheet(work, trained), "training pictures"),
                 "held_out": picture(_sheet(work, held_out), "held-out pictures"),
                 "train_frames": len(trained),
                 "holdout_frames": len(held_out),
+                "buckets": table(buckets),
                 "most_drawn": table(trained.sort_values("probability", ascending=False, kind="stable")),
                 **described(rows),
             }

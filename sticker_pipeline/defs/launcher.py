@@ -13,16 +13,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import dagster as dg
 import psutil
 from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
+from PIL import Image
 from pydantic import Field
 
+from sticker_pipeline.pictures import contact_sheet, embedded_markdown
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
+SAMPLE_SIDE = 192  # pixels of a sample picture in the UI
 MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
 
 
@@ -149,20 +153,34 @@ def _ending(code: int) -> str:
 
 
 def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[str, Any]], None]:
-    """A callback that shows the trainer's progress in the UI: an observation of the asset (step, loss: live curves)
-    and the run tag `progress`, both throttled."""
+    """A callback that shows the trainer's progress in the UI: observations of the asset and the run tag `progress`.
+
+    Steps (step, loss, gradient norm, speed: live curves) are throttled; the end of an epoch, with its losses on fixed
+    pictures and its samples, is always shown.
+    """
     last = {"time": 0.0, "step": -1}
 
     def observe(message: Mapping[str, Any]) -> None:
+        metadata: dict[str, Any] = {key: value for key, value in message.items() if isinstance(value, int | float)}
+        if "epoch_done" in message:
+            pictures = [Image.open(path) for path in message["pictures"] if Path(path).is_file()]
+            if pictures:
+                sheet = contact_sheet(pictures, cell=SAMPLE_SIDE)
+                metadata["samples"] = dg.MetadataValue.md(embedded_markdown(sheet, "samples"))
+            _log_observation(context, metadata)
+            return
         step, total = int(message["step"]), int(message["total_steps"])
         due = time.monotonic() - last["time"] >= MIN_SECONDS_BETWEEN_OBSERVATIONS
         if step == last["step"] or not (due or step == total):
             return
         last.update(time=time.monotonic(), step=step)
-        metadata = {key: value for key, value in message.items() if isinstance(value, int | float)}
-        context.log_event(
-            dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=metadata)
-        )
+        _log_observation(context, metadata)
         context.instance.add_run_tags(context.run_id, {"progress": f"{step}/{total}"})
 
     return observe
+
+
+def _log_observation(context: dg.AssetExecutionContext, metadata: Mapping[str, Any]) -> None:
+    context.log_event(
+        dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=metadata)
+    )

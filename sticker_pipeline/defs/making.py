@@ -28,6 +28,7 @@ class Making:
     store: ArtifactStore
     character: Character
     profile: Profile
+    models: Path
     staging: Path
     inputs: dict[str, Artifact]
     sections: dict[str, dict[str, Any]]
@@ -72,7 +73,7 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
         # shown as stale as soon as the sensor has looked.
         raise dg.RetryRequested(max_retries=1)
     with store.writing(character.name, context.asset_key.path[-1]) as staging:
-        yield Making(context, store, character, profile, staging, inputs, sections)
+        yield Making(context, store, character, profile, Path(workspace.models), staging, inputs, sections)
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:

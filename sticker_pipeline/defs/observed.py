@@ -29,7 +29,7 @@ DESCRIPTIONS = {
     "sampling": "Weighting mode, the share of each group, and the draws of an epoch.",
     "tagging": "The tagger's file and its thresholds.",
     "curation": "Trigger, learned tags and the `curation` section of character.yaml.",
-    "dataset": "What is held out, and how pictures are prepared.",
+    "dataset": "What is held out, and how pictures are prepared and cut.",
     "training": "The base model's files and every training setting.",
     "generation": "The base model's files, prompts, seeds and sampler.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
@@ -96,10 +96,14 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "holdout": character.settings.benchmark.holdout,
                 "resolution": profile.resolution,
                 "background": profile.background,
+                "buckets": profile.buckets.model_dump(mode="json"),
             }
         case "training":
             settings = profile.training.model_dump(mode="json")
-            return {"base": model_hash(profile.base, store), "settings": settings}
+            regular = regularisation_folder(character, profile)
+            pictures = folder_hashes(regular, store.cache("hashes")) if regular and regular.is_dir() else {}
+            base = model_hash(profile.base, store)
+            return {"base": base, "settings": settings, "regularisation": content_hash(pictures)}
         case "generation":
             return {
                 "base": model_hash(profile.base, store),
@@ -120,8 +124,17 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             raise KeyError(section)
 
 
+def regularisation_folder(character: Character, profile: Profile) -> Path | None:
+    """The folder that training.regularisation names, beside the character's own where it is relative."""
+    name = profile.training.regularisation
+    return character.folder / name if name else None
+
+
 def model_hash(folder: Path, store: ArtifactStore) -> str:
-    """One hash over the names and contents of a model's files; `missing` where there is no such folder."""
+    """One hash over the names and contents of a model's files, or that of a single file; `missing` where there is
+    neither."""
+    if folder.is_file():
+        return file_hashes([folder], store.cache("hashes") / f"{folder.name}.json")[folder]
     if not folder.is_dir():
         return "missing"
     return content_hash(folder_hashes(folder, store.cache("hashes")))

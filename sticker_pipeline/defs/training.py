@@ -2,65 +2,79 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import key, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import benchmark_prompts
-from sticker_pipeline.pictures import labelled_grid, line_chart
+from sticker_pipeline.kohya_settings.read import report_table
+from sticker_pipeline.pictures import labelled_grid
+from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.storage import link_or_copy
+from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 
 SAMPLE_PROMPTS = 2
+KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", FILE_NAME)
 
 
 @dg.asset(
     deps=["training_set", "frames", key("training")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="training",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],
     pool="gpu",
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
-    "every step, and sample pictures. Live curves: Metadata → Plots → Events.",
+    "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
+    "that was stopped or killed goes on where it was when this is materialized again.",
 )
 def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         spec = _spec(work)
         path = work.store.work(work.character.name, "lora-spec") / FILE_NAME
         save_spec(spec, path)
+        context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
         launcher.train(context, [str(path)], progress_observer(context))
         _collect(spec.output, work.staging)
-        log = pd.read_parquet(work.staging / "log.parquet")
-        checkpoints = sorted((work.staging / "checkpoints").glob("epoch_*.safetensors"))
-        result = work.publish(
-            {
-                SUMMARY: f"{len(checkpoints)} epochs, {len(log)} steps, {_seconds(log, spec):.0f} s of steps, "
-                f"last loss {log['loss'].tail(20).mean():.4f}",
-                "learning_rate": picture(_rates(log), "learning rates"),
-                "loss": picture(_loss(log), "loss"),
-                "samples": picture(_samples(work.staging, len(checkpoints)), "samples per epoch"),
-                "steps": len(log),
-                "samples_per_s": float(log["samples_per_s"].median()),
-                "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
-                "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
-                "log": table(log.iloc[:: max(1, len(log) // 20)]),
-                **described(log),
-            },
-            content=lambda name: name.startswith("checkpoints/"),
-        )
+        result = work.publish(_metadata(work, spec), content=lambda name: name.startswith("checkpoints/"))
         shutil.rmtree(spec.output)
         return result
+
+
+def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
+    """What a person looks at to judge a training, curves and pictures first."""
+    log, fixed = (pd.read_parquet(work.staging / name) for name in ("log.parquet", "held_out.parquet"))
+    epochs = len(list((work.staging / "checkpoints").iterdir()))
+    seconds = float((spec.settings.batch_size * spec.settings.gradient_accumulation / log["samples_per_s"]).sum())
+    shown = {
+        SUMMARY: f"{epochs} epochs, {len(log)} steps, {seconds:.0f} s of steps, "
+        f"last loss {log['loss'].tail(20).mean():.4f}",
+        "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
+        "loss": picture(curves.losses(log), "loss"),
+        "loss_by_timestep": picture(curves.losses_by_timestep(log), "loss by timestep"),
+        "gradient_norm": picture(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
+        "learning_rate": picture(curves.learning_rates(log), "learning rates"),
+        "samples": picture(_samples(work.staging, epochs), "samples per epoch"),
+        "steps": len(log),
+        "samples_per_s": float(log["samples_per_s"].median()),
+        "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
+        "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
+        "log": table(log.iloc[:: max(1, len(log) // 20)]),
+    }
+    imported = character_kohya_import(work.character, work.models)
+    report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
+    return {**shown, **report, **described(log)}
 
 
 def _spec(work: Making) -> TrainingSpec:
@@ -73,14 +87,17 @@ def _spec(work: Making) -> TrainingSpec:
     return TrainingSpec(
         name=work.character.name,
         trigger=work.character.trigger,
+        family=work.profile.family,
         base=work.profile.base,
         base_sha=work.sections["training"]["base"],
         training_set=work.inputs["training_set"].folder,
         frames=work.inputs["frames"].folder,
         output=work.store.work(work.character.name, "lora"),
-        cache=work.store.cache("latents"),
+        cache=work.store.cache("training"),
         resolution=work.profile.resolution,
         background=work.profile.background,
+        buckets=work.profile.buckets,
+        regularisation=regularisation_folder(work.character, work.profile),
         settings=settings,
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         generation=work.profile.generation,
@@ -93,33 +110,10 @@ def _clips(work: Making) -> dict[str, str]:
 
 
 def _collect(output: Path, staging: Path) -> None:
-    """Place what the trainer wrote; checkpoints of interrupted runs stay behind."""
-    for path in sorted(output.rglob("*")):
-        relative = path.relative_to(output)
-        if path.is_file() and not path.name.startswith("interrupted"):
-            link_or_copy(path, staging / relative)
-
-
-def _seconds(log: pd.DataFrame, spec: TrainingSpec) -> float:
-    return float((spec.settings.batch_size / log["samples_per_s"]).sum())
-
-
-def _rates(log: pd.DataFrame) -> Image.Image:
-    steps = log["step"].to_numpy()
-    curves = {"U-Net": (steps, log["lr_unet"].to_numpy()), "text encoder": (steps, log["lr_text_encoder"].to_numpy())}
-    return line_chart(curves, title="learning rate", x="step", y="learning rate")
-
-
-def _loss(log: pd.DataFrame) -> Image.Image:
-    steps, loss = log["step"].to_numpy(), log["loss"]
-    window = max(1, len(log) // 20)
-    smooth = loss.rolling(window, min_periods=1).mean().to_numpy()
-    return line_chart(
-        {"each step": (steps, loss.to_numpy()), f"mean of {window}": (steps, np.asarray(smooth))},
-        title="loss",
-        x="step",
-        y="mean squared error",
-    )
+    """Place what the trainer made; states, and checkpoints of interrupted runs, stay behind."""
+    for pattern in KEPT:
+        for path in sorted(output.glob(pattern)):
+            link_or_copy(path, staging / path.relative_to(output))
 
 
 def _samples(folder: Path, epochs: int) -> Image.Image:

@@ -1,6 +1,6 @@
 """From requests to pictures: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
 
-What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py.
+What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py and foreign.py.
 """
 
 from __future__ import annotations
@@ -8,71 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.training.lora_file import apply_lora, read_lora
+from sticker_pipeline.training.apply_lora import apply_lora
+from sticker_pipeline.training.base_model import check_base, open_base
+from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.sampler import make_scheduler
 
 if TYPE_CHECKING:
     import torch
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
 
-class BaseModelError(ValueError):
-    """A base model folder that cannot be used; the message names the folder or file and what is wrong with it."""
-
-
-def open_pipeline(profile: Profile) -> StableDiffusionPipeline:
+def open_pipeline(profile: Profile) -> Any:
     """The profile's base model, ready to generate: on the GPU in half precision where there is one, else on the CPU.
 
     Only local safetensors are loaded, nothing is downloaded, there is no safety checker and no progress bar.
-    Raises BaseModelError for a folder without a model and for a tokenizer that does not fit the text encoder.
+    Raises training.base_model.BaseModelError for a model that is not there, or not whole.
     """
     import torch
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
-    if not (profile.base / "model_index.json").is_file():
-        raise BaseModelError(
-            f"{profile.base} holds no base model (model_index.json is missing). Put one there in the diffusers layout, "
-            "or point STICKER_MODELS at the folder that holds the models."
-        )
+    check_base(profile.base, profile.family)
     device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    with _quiet_loading():
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            profile.base,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
-    check_tokenizer(pipeline, profile.base)
+    pipeline = open_base(profile.base, profile.family, dtype, dtype)
     pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-def check_tokenizer(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Raise BaseModelError unless the tokenizer fits the text encoder and knows letters.
-
-    transformers builds an empty tokenizer out of missing files without complaint: every prompt then reads the same.
-    """
-    tokenizer = pipeline.tokenizer
-    known, expected = len(tokenizer), pipeline.text_encoder.config.vocab_size
-    inner = tokenizer("sticker").input_ids[1:-1]
-    if known != expected or not inner or tokenizer.unk_token_id in inner:
-        raise BaseModelError(
-            f"{folder / 'tokenizer'} does not fit the text encoder: it has {known} tokens where the encoder has "
-            f"{expected}, and reads 'sticker' as {inner}. It needs tokenizer.json, or vocab.json and merges.txt."
-        )
-
-
-def check_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
+def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:
     """Raise PromptError for the first prompt longer than the text encoder reads: the stock pipeline would cut it."""
     limit = pipeline.tokenizer.model_max_length
     for prompt in dict.fromkeys(prompts):
@@ -92,7 +61,7 @@ def starting_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def generate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
     requests: Sequence[Request],
     settings: GenerationSettings,
     resolution: int,
@@ -111,7 +80,7 @@ def generate(
 
 
 def _batches(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
     requests: Sequence[Request],
     settings: GenerationSettings,
     resolution: int,
@@ -139,26 +108,11 @@ def _batches(
 
 
 @contextmanager
-def with_lora(pipeline: StableDiffusionPipeline, path: Path, strength: float = 1.0) -> Iterator[None]:
+def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[None]:
     """Inside the block the pipeline draws with the LoRA file at `path`; after it, with the base model's weights,
     bit for bit. Raises training.lora_file.LoraError for a file that cannot be read or does not fit the base model."""
-    with apply_lora(pipeline.unet, pipeline.text_encoder, read_lora(path), strength):
+    (family,) = [family for family in FAMILIES.values() if family.pipeline == type(pipeline).__name__]
+    encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)
+    lora = read_any_lora(path, family.name)
+    with apply_lora(pipeline.unet, encoders, lora, strength, family=family.name):
         yield
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No "Loading weights" bars while a model opens: they would garble the caller's own progress."""
-    import diffusers
-    import transformers
-
-    libraries = [diffusers.utils.logging, transformers.utils.logging]
-    shown = [library.is_progress_bar_enabled() for library in libraries]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, was_shown in zip(libraries, shown, strict=True):
-            if was_shown:
-                library.enable_progress_bar()

@@ -1,57 +1,45 @@
-"""Captions as the text encoder reads them: token ids, and the weight that a caption gives to some of its tags.
+"""Captions as they are drawn for training: tags in another order, and some left out.
 
-How a caption is written stands in tagging/captions.py.
+Only text here, without torch. How a caption is written stands in tagging/captions.py, how it is read in text.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import numpy as np
 
-import torch
-
-from sticker_pipeline.tagging.captions import SEPARATOR, parse_caption
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.storage import content_hash
+from sticker_pipeline.tagging.captions import SEPARATOR, is_weighted, parse_weighted
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Captions as token ids int64[n, length], and weights float32[n, length] where any of them has a weight."""
+def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> str:
+    """One draw of `caption`: behind its first `keep_tags` tags each one is left out with the chance `tag_dropout`, and
+    those that stay come in a random order under `shuffle_tags`. A tag keeps its weight.
 
-    ids: torch.Tensor
-    weights: torch.Tensor | None
-
-    def hidden_states(self, text_encoder: Any, rows: torch.Tensor) -> torch.Tensor:
-        """What the text encoder makes of the captions `rows` (int64[b]): [b, length, width], the state of each token
-        times its weight, which is how clients read `(tag:1.2)`."""
-        hidden: torch.Tensor = text_encoder(self.ids[rows])[0]
-        return hidden if self.weights is None else hidden * self.weights[rows][..., None].to(hidden.dtype)
-
-
-def tokenize(tokenizer: Any, captions: Sequence[str], device: torch.device) -> Tokens:
-    """Captions cut and padded to the length that the text encoder was made for."""
-    parsed = [parse_caption(caption) for caption in captions]
-    encoded = tokenizer(
-        [SEPARATOR.join(tag for tag, _ in tags) for tags in parsed],
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-        return_tensors="pt",
-        return_offsets_mapping=True,
-    )
-    ids = encoded.input_ids.to(device)
-    if all(weight == 1.0 for tags in parsed for _, weight in tags):
-        return Tokens(ids, None)
-    rows = [
-        [_weight_at(tags, start) if end > start else 1.0 for start, end in offsets]
-        for tags, offsets in zip(parsed, encoded.offset_mapping.tolist(), strict=True)
-    ]
-    return Tokens(ids, torch.tensor(rows, dtype=torch.float32, device=device))
+    May be "" where no tag is kept. Uses up the same random numbers for every caption with the same number of tags.
+    """
+    items = caption.split(SEPARATOR)
+    kept, free = items[: settings.keep_tags], items[settings.keep_tags :]
+    stays = rng.random(len(free)) >= settings.tag_dropout
+    order = rng.permutation(len(free)) if settings.shuffle_tags else range(len(free))
+    return _joined([*kept, *(free[place] for place in order if stays[place])], is_weighted(caption))
 
 
-def _weight_at(tags: Sequence[tuple[str, float]], position: int) -> float:
-    """The weight of the tag that the character at `position` of the joined tags belongs to; 1 between two tags."""
-    start = 0
-    for tag, weight in tags:
-        if start <= position < start + len(tag):
-            return weight
-        start += len(tag) + len(SEPARATOR)
-    return 1.0
+def _joined(items: list[str], weighted: bool) -> str:
+    """Items of a caption as a caption. A `weighted` one that has lost all its weights becomes a plain one, which is
+    read without escapes."""
+    caption = SEPARATOR.join(items)
+    if weighted and not is_weighted(caption):
+        return SEPARATOR.join(parse_weighted(item)[0] for item in items)
+    return caption
+
+
+def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:
+    """`count` independent draws of `caption`; the caption alone where nothing is shuffled or left out.
+
+    A function of (caption, settings, seed): other captions change nothing, and a larger `count` only adds to the end.
+    A short caption's draws repeat each other and are all kept: picking one of them evenly is then the distribution of
+    `vary`, which it would not be if the rarer ones weighed as much as the others.
+    """
+    if not (settings.shuffle_tags or settings.tag_dropout):
+        return [caption]
+    rng = np.random.default_rng([seed, int(content_hash(caption), 16)])
+    return [vary(caption, settings, rng) for _ in range(count)]

@@ -1,89 +1,182 @@
 """What is drawn when: the training set's rows, the batches of each epoch, and each step's own random numbers.
 
 Everything here is a function of (training set, seed, epoch, step); nothing is kept between steps. Pictures and latents
-belong to latents.py.
+belong to latents.py, how pictures of the base model's kind are found to regularisation.py.
 """
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from sticker_pipeline.sampling.draws import epoch_order
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.sampling.draws import epoch_order, systematic_draws
+from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
 COLUMNS = ("frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split")
 
 Batch = np.ndarray  # int64[b]: row numbers of the train table, all of one bucket
+Step = list[Batch]  # the batches whose gradients make one step of the optimizer
 
 
-def read_training_set(spec: TrainingSpec) -> pd.DataFrame:
-    """The rows of the train split, numbered from 0.
+def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+    """The rows to train on, numbered from 0: the train split and, behind it, the regularisation pictures.
 
-    Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
-    that is no multiple of 8, or a picture that is not there.
+    Beside COLUMNS they have `path` (absolute), `width` and `height` (of the picture, in pixels) and `regularisation`.
+    Probabilities sum to 1, of which the regularisation pictures have settings.regularisation_share. `note` is told
+    which of those are left out, and why. Raises SpecError for a missing table or column, an empty train split,
+    probabilities that do not sum to 1, a size that is no multiple of 8, a picture that is not there, and a
+    regularisation folder without any.
     """
-    path = spec.training_set / "index.parquet"
+    train = _split(spec, TRAIN)
+    if train.empty:
+        raise SpecError(f"training_set: {_index(spec)} has no picture to train on (no row with split '{TRAIN}').")
+    if not np.isclose(train["probability"].sum(), 1.0, atol=1e-6) or (train["probability"] < 0).any():
+        raise SpecError(
+            f"training_set: {_index(spec)}: probabilities of the train split sum to {train['probability'].sum()}."
+        )
+    if spec.regularisation is None:
+        return train
+    share = spec.settings.regularisation_share
+    others = read_regularisation(spec.regularisation, spec.cache, spec.resolution, spec.buckets, share=share, note=note)
+    train["probability"] *= (1 - share) / train["probability"].sum()
+    return pd.concat([train, others], ignore_index=True)
+
+
+def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
+    """The held-out rows, numbered from 0, with the columns of read_training_set; there may be none. Raises SpecError as
+    that does."""
+    return _split(spec, HOLDOUT)
+
+
+def _index(spec: TrainingSpec) -> Path:
+    return spec.training_set / "index.parquet"
+
+
+def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
+    path = _index(spec)
     if not path.is_file():
         raise SpecError(f"training_set: {path} is missing.")
     table = pd.read_parquet(path)
     for column in COLUMNS:
         if column not in table.columns:
             raise SpecError(f"training_set: {path} has no column '{column}'. It needs {', '.join(COLUMNS)}.")
-    train = table[table["split"] == "train"].reset_index(drop=True)
-    if train.empty:
-        raise SpecError(f"training_set: {path} has no picture to train on (no row with split 'train').")
-    if not np.isclose(train["probability"].sum(), 1.0, atol=1e-6) or (train["probability"] < 0).any():
-        raise SpecError(f"training_set: {path}: probabilities of the train split sum to {train['probability'].sum()}.")
-    sizes = train[["bucket_width", "bucket_height"]].to_numpy()
+    rows = table.loc[table["split"] == split, list(COLUMNS)].reset_index(drop=True)
+    sizes = rows[["bucket_width", "bucket_height"]].to_numpy()
     if (sizes % 8 != 0).any() or (sizes <= 0).any():
         raise SpecError(f"training_set: {path}: bucket_width and bucket_height must be multiples of 8.")
-    for file in train["file"]:
-        if not (spec.frames / file).is_file():
-            raise SpecError(f"training_set: {path} names {file!r}, but {spec.frames / file} is missing.")
-    return train
+    paths = [(spec.frames / file).absolute() for file in rows["file"]]
+    sides = np.array([_size(path, file, spec) for path, file in zip(paths, rows["file"], strict=True)], dtype=np.int64)
+    width, height = sides.reshape(-1, 2).T
+    return rows.assign(path=[str(path) for path in paths], width=width, height=height, regularisation=False)
 
 
-def plan(table: pd.DataFrame, spec: TrainingSpec) -> list[list[Batch]]:
-    """The batches of every epoch: known before training begins, since buckets make their number vary by epoch."""
-    buckets = list(zip(table["bucket_width"].tolist(), table["bucket_height"].tolist(), strict=True))
-    probabilities = table["probability"].to_numpy(dtype=np.float64)
-    return [
-        batches(
-            epoch_order(probabilities, spec.draws_per_epoch, spec.settings.seed, epoch),
-            buckets,
-            spec.settings.batch_size,
-        )
-        for epoch in range(spec.settings.epochs)
-    ]
+def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
+    """Width and height of a frame, from its header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError as error:
+        raise SpecError(f"training_set: {_index(spec)} names {file!r}, but {path} is missing.") from error
+    except OSError as error:
+        raise SpecError(f"training_set: {path} cannot be read as a picture: {error}.") from error
 
 
-def batches(order: np.ndarray, buckets: list[tuple[int, int]], batch_size: int) -> list[Batch]:
-    """Cut `order` (int64[n_draws]) into batches of pictures of one size, keeping the order within each bucket.
+@dataclass(frozen=True)
+class Plan:
+    """The steps of every epoch for one process, worked out epoch by epoch: those of a large training fill no memory.
 
-    A batch is complete as soon as its bucket has `batch_size` draws; what is left at the end becomes smaller batches,
-    so that each draw is used exactly once.
+    `probabilities` float64[n] and `buckets` int64[n] (numbers from 0) of each row; `lengths`: the number of steps of
+    each epoch, which is known beforehand and varies where buckets do not come out even.
     """
-    open_batches: dict[tuple[int, int], list[int]] = {}
-    done: list[Batch] = []
-    for row in order.tolist():
-        batch = open_batches.setdefault(buckets[row], [])
-        batch.append(row)
-        if len(batch) == batch_size:
-            done.append(np.array(open_batches.pop(buckets[row]), dtype=np.int64))
-    return done + [np.array(batch, dtype=np.int64) for batch in open_batches.values()]
+
+    probabilities: np.ndarray
+    buckets: np.ndarray
+    draws: int
+    seed: int
+    batch_size: int
+    accumulation: int
+    rank: int
+    ranks: int
+    lengths: tuple[int, ...]
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.lengths)
+
+    def epoch(self, number: int) -> list[Step]:
+        """The steps of epoch `number` (from 0): a function of the plan's values and this number alone."""
+        order = epoch_order(self.probabilities, self.draws, self.seed, number)
+        rng = np.random.default_rng([self.seed, number, 0, 1])  # no other stream has four numbers
+        share = share_of_rank(batches(order, self.buckets, self.batch_size, rng), self.rank, self.ranks)
+        return steps(share, self.accumulation)
 
 
-def share_of_rank(epoch: list[Batch], rank: int, ranks: int) -> list[Batch]:
+def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1) -> Plan:
+    """What process `rank` of `ranks` trains on; each has the same number of steps.
+
+    In an epoch of N draws over all processes each row is drawn ⌊N·p⌋ or ⌈N·p⌉ times, whatever its bucket, and each draw
+    is in exactly one batch (but for those that fill up the last round of several processes).
+    """
+    settings = spec.settings
+    sizes = table[["bucket_width", "bucket_height"]]
+    buckets = sizes.groupby(list(sizes.columns), sort=True).ngroup().to_numpy(dtype=np.int64)
+    probabilities = table["probability"].to_numpy(dtype=np.float64)
+    lengths = []
+    for epoch in range(settings.epochs):
+        drawn = systematic_draws(probabilities, spec.draws_per_epoch, settings.seed, epoch)
+        in_bucket = np.bincount(buckets, weights=drawn).astype(np.int64)
+        rounds = -(-int((-(-in_bucket // settings.batch_size)).sum()) // ranks)
+        lengths.append(-(-rounds // settings.gradient_accumulation))
+    return Plan(
+        probabilities,
+        buckets,
+        spec.draws_per_epoch,
+        settings.seed,
+        settings.batch_size,
+        settings.gradient_accumulation,
+        rank,
+        ranks,
+        tuple(lengths),
+    )
+
+
+def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+    """Cut `order` (int64[n_draws], rows) into batches of at most `batch_size` rows of one bucket (`buckets`: int64[n],
+    the number of each row's), keeping the order within each bucket.
+
+    A bucket has as few batches as it needs. Where they do not come out even they differ by one at most, instead of
+    leaving a rest: in a batch of its own a picture would move the weights more than the others do. Batches come in a
+    random order, so that no bucket, and no smaller batch, has its place at the end of every epoch.
+    """
+    of_bucket = buckets[order]
+    sorted_rows = order[np.argsort(of_bucket, kind="stable")]
+    counts = np.bincount(of_bucket)
+    parts = np.split(sorted_rows, np.cumsum(counts)[:-1])
+    made = [batch for part in parts if len(part) for batch in np.array_split(part, -(-len(part) // batch_size))]
+    return [made[number] for number in rng.permutation(len(made))]
+
+
+def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
     """The batches that process `rank` of `ranks` trains on: equally many for each, the last round filled up from the
     epoch's beginning."""
     rounds = -(-len(epoch) // ranks)
     return [epoch[(number * ranks + rank) % len(epoch)] for number in range(rounds)]
 
 
-def step_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
-    """The random numbers of one step, independent of all other steps."""
-    return np.random.default_rng([seed, step, rank])
+def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
+    """The epoch's batches in groups of `accumulation`, one for each step; the last group may be smaller. They differ in
+    size: a step's gradient is the mean over its pictures, not over its batches."""
+    return [list(epoch[start : start + accumulation]) for start in range(0, len(epoch), accumulation)]
 
 
-def dropped_captions(rng: np.random.Generator, size: int, share: float) -> np.ndarray:
-    """bool[size]: which captions of a batch are left empty."""
-    return rng.random(size) < share
+def step_rng(seed: int, step: int, rank: int = 0, number: int = 0) -> np.random.Generator:
+    """The random numbers of batch `number` of one step, independent of all others and of those that plan epochs.
+
+    numpy fills shorter seeds up with zeros, so that [seed, step] and [seed, step, 0, 0] are one: hence the last number.
+    """
+    return np.random.default_rng([seed, step, rank, number, 1])

@@ -1,8 +1,9 @@
 """The log of a training, one row per step, and what a person reads from its end.
 
-How it is shown stands in progress.py.
+How it is shown stands in progress.py and board.py; the loss on fixed pictures and noise in held_out.py.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +16,30 @@ import torch
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training.progress import State
 
-COLUMNS = ["step", "epoch", "loss", "lr_unet", "lr_text_encoder", "grad_norm", "samples_per_s", "memory_bytes"]
+BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
+"""Noise levels that are looked at apart: details are learned at low timesteps, shapes and colours at high ones."""
+BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
+COLUMNS = [
+    *("step", "epoch", "loss", *BAND_COLUMNS),
+    *("lr_unet", "lr_text_encoder", "grad_norm", "samples_per_s", "memory_bytes"),
+]
 STEPS_IN_PACE = 20  # the speed shown is the mean over this many last steps
+WINDOW, EXPLODED = 50, 4.0  # the error has exploded when its mean over WINDOW steps is EXPLODED times its lowest
 
 
 @dataclass(frozen=True)
 class LogRow:
-    """One optimizer step as log.parquet keeps it; `step` and `epoch` count from 1."""
+    """One optimizer step as log.parquet keeps it; `step` and `epoch` count from 1.
+
+    `loss` is what is minimised; `error` the plain mean squared error, and `bands` that of each of BANDS (no number
+    where the step drew no such timestep).
+    """
 
     step: int
     epoch: int
     loss: float
+    error: float
+    bands: tuple[float, ...]
     lr_unet: float
     lr_text_encoder: float
     grad_norm: float
@@ -38,6 +52,15 @@ class LogRow:
         return self.samples / self.seconds
 
 
+def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
+    """The mean of `errors` (float32[b]) in each of BANDS by `timesteps` (int64[b]); no number where there is none."""
+    found = []
+    for low, high in BANDS:
+        inside = errors[(timesteps >= low) & (timesteps < high)]
+        found.append(float(inside.mean()) if len(inside) else math.nan)
+    return tuple(found)
+
+
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
     """Where a training is, by the end of its log. The speed, and the time left, are those of the last few steps."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
@@ -47,10 +70,19 @@ def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
         epoch=row.epoch,
         epochs=epochs,
         loss=row.loss,
+        grad_norm=row.grad_norm,
         learning_rate=row.lr_unet,
         samples_per_s=sum(row.samples for row in recent) / sum(row.seconds for row in recent),
         eta_s=(total_steps - row.step) * float(np.mean([row.seconds for row in recent])),
     )
+
+
+def has_exploded(log: Sequence[LogRow]) -> bool:
+    """Whether the error of the last WINDOW steps is far above what it was: looked at once in WINDOW steps."""
+    if len(log) < 2 * WINDOW or len(log) % WINDOW:
+        return False
+    means = np.array([row.error for row in log]).reshape(-1, WINDOW).mean(axis=1)
+    return bool(means[-1] > EXPLODED * means[:-1].min())
 
 
 def memory_bytes() -> int:
@@ -60,9 +92,26 @@ def memory_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
+    """`log` with a column for each field of LogRow: read back without loss by `log_rows`."""
+    return pd.DataFrame([asdict(row) | {"bands": list(row.bands)} for row in log], columns=[*LogRow.__annotations__])
+
+
+def log_rows(table: pd.DataFrame) -> list[LogRow]:
+    """The log of which `table` is the raw_table."""
+    return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
+
+
+def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
+    """`log` with COLUMNS."""
+    rows = [
+        {**asdict(row), **dict(zip(BAND_COLUMNS, row.bands, strict=True)), "samples_per_s": row.samples_per_s}
+        for row in log
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
 def write_log(log: Sequence[LogRow], path: Path) -> None:
     """Write `log` as Parquet with COLUMNS, whole or not at all."""
     with atomic_file(path) as staging:
-        pd.DataFrame([asdict(row) | {"samples_per_s": row.samples_per_s} for row in log], columns=COLUMNS).to_parquet(
-            staging, index=False
-        )
+        log_table(log).to_parquet(staging, index=False)

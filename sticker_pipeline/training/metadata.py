@@ -4,17 +4,33 @@ Values only; the file format stands in lora_file.py. No times and no paths: equa
 """
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from sticker_pipeline.training.lora_file import BASE_VERSIONS
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.spec import TrainingSpec
 
-ARCHITECTURES = {"sd15": "stable-diffusion-v1/lora"}
 PREDICTION_NAMES = {"epsilon": "epsilon", "v_prediction": "v"}
-SCHEDULER_NAMES = {"restarts": "cosine_with_restarts", "constant": "constant_with_warmup"}  # as sd-scripts calls them
+# Names as sd-scripts has them (train_network.py, library/train_util.py).
+SCHEDULER_NAMES = {
+    "restarts": "cosine_with_restarts",
+    "cosine_restarts": "cosine_with_restarts",
+    "cosine": "cosine",
+    "linear": "linear",
+    "constant": "constant_with_warmup",
+}
+OPTIMIZER_NAMES = {
+    "adamw": "torch.optim.adamw.AdamW",
+    "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
+    "prodigy": "prodigyopt.prodigy.Prodigy",
+    "adafactor": "transformers.optimization.Adafactor",
+}
+# Whose names the keys of the U-Net follow (sd-scripts, library/sai_model_spec.py).
+IMPLEMENTATIONS = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
 
 
 def lora_metadata(
@@ -26,54 +42,154 @@ def lora_metadata(
     step: int,
     total_steps: int,
     mixed_precision: str,
+    regularisation_images: int = 0,
 ) -> dict[str, str]:
-    """Metadata of a checkpoint after `step` steps and `epoch` whole epochs; `table` is the train split."""
-    settings = spec.settings
-    folder = f"1_{spec.name}"
-    values: dict[str, Any] = {
+    """Metadata of a checkpoint after `step` steps and `epoch` whole epochs; `table` is the train split.
+
+    `prediction_type`: "epsilon" or "v_prediction", what the run trained. `mixed_precision`: as accelerate calls it.
+    """
+    values = {
+        **_model(spec),
+        **_network(spec.settings),
+        **_optimization(spec.settings, total_steps),
+        **_loss(spec.settings),
+        **_captions(spec),
+        **_pictures(spec, table, regularisation_images),
+        "ss_mixed_precision": mixed_precision,
+        "ss_seed": spec.settings.seed,
+        "ss_num_epochs": spec.settings.epochs,
+        "ss_steps": step,
+        "ss_epoch": epoch,
+        **_modelspec(spec, prediction_type),
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+def _model(spec: TrainingSpec) -> dict[str, Any]:
+    return {
         "ss_output_name": spec.name,
-        "ss_base_model_version": BASE_VERSIONS[spec.family],
+        "ss_base_model_version": FAMILIES[spec.family].base_version,
         "ss_sd_model_name": spec.base.name,
         "ss_new_sd_model_hash": spec.base_sha,
         "ss_v2": False,
+        "ss_training_comment": f"trigger: {spec.trigger}",
+    }
+
+
+def _network(settings: TrainingSettings) -> dict[str, Any]:
+    """Arguments of the network are strings, as on the command line of sd-scripts; `conv_dim` and `conv_alpha` mean 3×3
+    convolutions there too."""
+    arguments: dict[str, Any] = {"targets": settings.targets}
+    if settings.targets != "attention":
+        arguments["feed_forward_dim"] = settings.feed_forward_rank or settings.rank
+        arguments["feed_forward_alpha"] = settings.feed_forward_alpha or settings.alpha
+    if settings.targets == "all+conv":
+        arguments["conv_dim"] = settings.conv_rank or settings.rank
+        arguments["conv_alpha"] = settings.conv_alpha or settings.alpha
+    arguments["dora"] = settings.dora
+    return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": settings.rank,
         "ss_network_alpha": settings.alpha,
-        "ss_network_args": json.dumps({"targets": settings.targets}),
-        "ss_resolution": f"({spec.resolution}, {spec.resolution})",
-        "ss_clip_skip": None,
+        "ss_network_args": json.dumps({key: str(value) for key, value in arguments.items()}),
+    }
+
+
+def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any]:
+    scheduler = SCHEDULER_NAMES[settings.schedule]
+    schedule: dict[str, Any] = {"warmup": settings.warmup_fraction, "warmup_in_cycle": settings.schedule == "restarts"}
+    if scheduler == "cosine_with_restarts":
+        schedule["cycles"] = settings.cycles
+    warmed_up = math.ceil(total_steps / settings.cycles) if settings.schedule == "restarts" else total_steps
+    return {
         "ss_learning_rate": settings.learning_rate_unet,
         "ss_unet_lr": settings.learning_rate_unet,
         "ss_text_encoder_lr": settings.learning_rate_text_encoder,
-        "ss_lr_scheduler": SCHEDULER_NAMES[settings.schedule],
-        "ss_lr_scheduler_args": json.dumps({"cycles": settings.cycles, "warmup_in_cycle": settings.warmup_fraction}),
-        "ss_optimizer": f"torch.optim.AdamW(weight_decay={settings.weight_decay})",
-        "ss_max_grad_norm": settings.max_grad_norm,
-        "ss_caption_dropout_rate": settings.caption_dropout,
-        "ss_mixed_precision": mixed_precision,
-        "ss_cache_latents": True,
-        "ss_seed": settings.seed,
-        "ss_num_train_images": len(table),
-        "ss_num_reg_images": 0,
-        "ss_num_epochs": settings.epochs,
+        "ss_lr_scheduler": "constant"
+        if not settings.warmup_fraction and settings.schedule == "constant"
+        else scheduler,
+        "ss_lr_scheduler_args": json.dumps(schedule),
+        "ss_lr_warmup_steps": round(settings.warmup_fraction * warmed_up),
+        "ss_optimizer": f"{OPTIMIZER_NAMES[settings.optimizer]}({_optimizer_arguments(settings)})",
+        "ss_max_grad_norm": settings.max_grad_norm or 0.0,  # sd-scripts: 0 does not clip
+        "ss_gradient_accumulation_steps": settings.gradient_accumulation,
         "ss_batch_size_per_device": settings.batch_size,
         "ss_max_train_steps": total_steps,
-        "ss_steps": step,
-        "ss_epoch": epoch,
+    }
+
+
+def _optimizer_arguments(settings: TrainingSettings) -> str:
+    arguments: dict[str, Any] = {"weight_decay": settings.weight_decay}
+    if settings.optimizer != "adafactor":
+        arguments["betas"] = settings.betas
+    if settings.optimizer == "prodigy":
+        arguments["d_coef"] = settings.prodigy_d_coef
+    return ",".join(f"{key}={value}" for key, value in arguments.items())
+
+
+def _loss(settings: TrainingSettings) -> dict[str, Any]:
+    """None where sd-scripts has no value unless one is given."""
+    return {
+        "ss_min_snr_gamma": settings.min_snr_gamma if settings.loss_weighting == "min_snr" else None,
+        "ss_debiased_estimation": settings.loss_weighting == "debiased",
+        "ss_noise_offset": settings.noise_offset or None,
+        "ss_zero_terminal_snr": settings.zero_terminal_snr,
+        "ss_prior_loss_weight": settings.regularisation_weight if settings.regularisation else 1.0,
+        "ss_loss_type": "l2",
+    }
+
+
+def _captions(spec: TrainingSpec) -> dict[str, Any]:
+    settings = spec.settings
+    return {
+        "ss_clip_skip": _clip_skip(spec),
+        "ss_max_token_length": settings.max_tokens if settings.max_tokens > 75 else None,
+        "ss_shuffle_caption": settings.shuffle_tags,
+        "ss_keep_tokens": settings.keep_tags,
+        "ss_caption_tag_dropout_rate": settings.tag_dropout,
+        "ss_caption_dropout_rate": settings.caption_dropout,
+    }
+
+
+def _clip_skip(spec: TrainingSpec) -> int | None:
+    """None for the last layer, as in sd-scripts, and for SDXL, whose layer is always the same."""
+    penultimate = FAMILIES[spec.family].penultimate
+    return None if penultimate or spec.settings.clip_skip == 1 else spec.settings.clip_skip
+
+
+def _pictures(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int) -> dict[str, Any]:
+    folder, sides = f"1_{spec.name}", table[["bucket_width", "bucket_height"]]
+    return {
+        "ss_resolution": f"({spec.resolution}, {spec.resolution})",
+        "ss_num_train_images": len(table),
+        "ss_num_reg_images": regularisation_images,
+        "ss_cache_latents": True,
+        "ss_flip_aug": spec.settings.flip,
+        "ss_random_crop": spec.settings.crops > 1,
+        "ss_enable_bucket": bool((sides != spec.resolution).to_numpy().any()),
+        "ss_min_bucket_reso": int(sides.to_numpy().min()),
+        "ss_max_bucket_reso": int(sides.to_numpy().max()),
+        "ss_bucket_info": json.dumps(bucket_info(table)),
         "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": len(table)}}),
         "ss_tag_frequency": json.dumps({folder: tag_frequency(table)}, ensure_ascii=False),
-        "ss_bucket_info": json.dumps(bucket_info(table)),
-        "ss_training_comment": f"trigger: {spec.trigger}",
+    }
+
+
+def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
+    """Stability's ModelSpec 1.0.1 (github.com/Stability-AI/ModelSpec); its hash is added by write_lora. The date, which
+    it recommends, is left out."""
+    layer = _clip_skip(spec)
+    return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": ARCHITECTURES[spec.family],
-        "modelspec.implementation": "diffusers",
+        "modelspec.architecture": FAMILIES[spec.family].architecture,
+        "modelspec.implementation": IMPLEMENTATIONS[spec.family],
         "modelspec.title": spec.name,
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
-        "modelspec.prediction_type": PREDICTION_NAMES[prediction_type],
         "modelspec.trigger_phrase": spec.trigger,
+        "modelspec.prediction_type": PREDICTION_NAMES[prediction_type],
         "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}.",
+        **({"modelspec.encoder_layer": layer} if layer else {}),
     }
-    return {key: str(value) for key, value in values.items()}
 
 
 def tag_frequency(table: pd.DataFrame) -> dict[str, int]:

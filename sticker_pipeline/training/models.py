@@ -1,118 +1,79 @@
-"""Opens the base model, frozen, and puts trainable adapters into it.
+"""The base model in training: frozen, on its device, and moved off it while it is not needed.
 
-Which modules adapt is data in lora_file.py; how they are trained stands in train.py.
+How it is read from disk stands in base_model.py; what is trained into it, in adapters.py.
 """
 
-import json
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import peft
 import torch
-import transformers
-from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import DDPMScheduler
 
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.lora_file import Adapter, adaptable_modules
-from sticker_pipeline.training.spec import SpecError
-
-ADAPTER = "default"  # peft's name of the adapter inside each module
-VAE_CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+from sticker_pipeline.training.base_model import open_base
+from sticker_pipeline.training.families import FAMILIES, Family
 
 
 @dataclass(frozen=True)
 class Models:
-    """A base model, all of it frozen and in evaluation mode. `scheduler` has the noise levels of the training."""
+    """A base model, all of it frozen and in evaluation mode. `noise` has the noise levels of the training."""
 
+    family: Family
     unet: Any
-    text_encoder: Any
-    tokenizer: Any
+    text_encoders: tuple[Any, ...]
+    tokenizers: tuple[Any, ...]
     vae: Any
-    scheduler: Any
+    noise: Any  # a DDPMScheduler
+    dtype: torch.dtype  # of U-Net and text encoders: asking a model means a walk through all of its modules
 
     @property
     def prediction_type(self) -> str:
-        return str(self.scheduler.config.prediction_type)
+        return str(self.noise.config.prediction_type)
 
 
-def load_models(base: Path, device: torch.device, dtype: torch.dtype) -> Models:
-    """The diffusers folder `base`, from local safetensors only. U-Net and text encoder get `dtype`, the VAE float32.
+def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str, zero_terminal_snr: bool) -> Models:
+    """The base model on the CPU. U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16.
 
-    Raises SpecError for a VAE or prediction type that is not known here, or a tokenizer that does not fit.
+    `prediction` is "base" for what the model's files say, or overrules them; zero terminal SNR is added to what they
+    say. Raises BaseModelError.
     """
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-    local: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    vae_name = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))["_class_name"]
-    if vae_name not in VAE_CLASSES:
-        raise SpecError(f"base: {base / 'vae'} is a {vae_name}; known are {', '.join(VAE_CLASSES)}.")
-    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", torch_dtype=dtype, **local)
-    text_encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder", dtype=dtype, **local)
-    vae = VAE_CLASSES[vae_name].from_pretrained(base, subfolder="vae", torch_dtype=torch.float32, **local)
-    tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer", local_files_only=True)
-    scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler", local_files_only=True)
-    if scheduler.config.prediction_type not in PREDICTION_TYPES:
-        raise SpecError(f"base: prediction type {scheduler.config.prediction_type!r} is none of {PREDICTION_TYPES}.")
-    _check_tokenizer(base, tokenizer, text_encoder.config.vocab_size)
-    for model in (unet, text_encoder, vae):
-        model.requires_grad_(False)
-        model.eval().to(device)
-    return Models(unet, text_encoder, tokenizer, vae, scheduler)
-
-
-def _check_tokenizer(base: Path, tokenizer: Any, expected: int) -> None:
-    """transformers builds an empty tokenizer from missing files without complaint, and every caption reads the same."""
-    if len(tokenizer) != expected:
-        raise SpecError(
-            f"base: {base / 'tokenizer'} has {len(tokenizer)} tokens where the text encoder has {expected}. "
-            "It needs tokenizer.json, or vocab.json and merges.txt."
-        )
-
-
-def add_adapters(models: Models, settings: TrainingSettings, family: str) -> dict[str, Any]:
-    """Put a fresh float32 LoRA into each module that `settings` name; returns peft's LoRA layers by kohya name.
-
-    Adapters begin as no change at all (up = 0; down uniform, seeded by settings.seed). A text encoder whose learning
-    rate is 0 gets none.
-    """
-    text_encoder = models.text_encoder if settings.learning_rate_text_encoder > 0 else None
-    attention_only = settings.targets == "attention"
-    targets = set(adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only).values())
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        for model in filter(None, (models.unet, text_encoder)):
-            _inject(model, [path for path, module in model.named_modules() if module in targets], settings)
-    layers = adaptable_modules(models.unet, text_encoder, family=family, attention_only=attention_only)
-    for layer in layers.values():
-        for part in (layer.lora_A, layer.lora_B):
-            part[ADAPTER].float()
-    return layers
-
-
-def _inject(model: Any, paths: list[str], settings: TrainingSettings) -> None:
-    config = peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=0.0,
-        init_lora_weights=True,
-        target_modules=paths,
+    pipeline = open_base(base, family, dtype, torch.float32)
+    parts = FAMILIES[family].text_encoders
+    config = pipeline.scheduler.config
+    noise = DDPMScheduler.from_config(
+        config,
+        prediction_type=config.prediction_type if prediction == "base" else prediction,
+        rescale_betas_zero_snr=zero_terminal_snr or bool(config.get("rescale_betas_zero_snr")),
     )
-    peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-    model.eval()
+    models = Models(
+        family=FAMILIES[family],
+        unet=pipeline.unet,
+        text_encoders=tuple(getattr(pipeline, part.folder) for part in parts),
+        tokenizers=tuple(getattr(pipeline, part.tokenizer) for part in parts),
+        vae=pipeline.vae,
+        noise=noise,
+        dtype=dtype,
+    )
+    for model in (models.unet, models.vae, *models.text_encoders):
+        model.requires_grad_(False)
+        model.eval()
+    return models
 
 
-def adapters_of(layers: dict[str, Any]) -> dict[str, Adapter]:
-    """The adapters in peft's LoRA `layers` as a LoRA file holds them (sharing the memory of the trained weights)."""
-    found = {}
-    for key, layer in layers.items():
-        down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-        adapter = Adapter(down.detach(), up.detach(), float(layer.lora_alpha[ADAPTER]))
-        if not math.isclose(layer.scaling[ADAPTER], adapter.alpha / adapter.rank):
-            raise RuntimeError(f"{key}: peft scales by {layer.scaling[ADAPTER]}, a LoRA file would not.")
-        found[key] = adapter
-    return found
+def move(parts: Iterable[Any], device: torch.device | str) -> None:
+    """Move models to `device`; memory that they leave on a GPU is given back at once."""
+    for part in parts:
+        part.to(device)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def checkpoint_gradients(model: Any) -> None:
+    """Let `model` (of diffusers or transformers) compute its forward pass again in the backward pass instead of keeping
+    it: less memory, about a third more time."""
+    if hasattr(model, "gradient_checkpointing_enable"):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()  # transformers checkpoints in training mode only; CLIP has no dropout
+    else:
+        model.enable_gradient_checkpointing()

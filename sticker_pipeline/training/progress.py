@@ -24,12 +24,13 @@ class State:
     epoch: int
     epochs: int
     loss: float
+    grad_norm: float
     learning_rate: float  # of the U-Net
     samples_per_s: float
     eta_s: float
 
     def message(self) -> dict[str, Any]:
-        names = ("step", "total_steps", "epoch", "loss", "samples_per_s", "eta_s")
+        names = ("step", "total_steps", "epoch", "loss", "grad_norm", "samples_per_s", "eta_s")
         return {name: getattr(self, name) for name in names}
 
     def line(self) -> str:
@@ -55,6 +56,11 @@ class Progress:
     def note(self, text: str) -> None:
         """A line about something that happens seldom."""
         self._write(text)
+
+    def report(self, **message: Any) -> None:
+        """A message about something that happens seldom, such as the end of an epoch: never held back."""
+        if self._send:
+            self._send(message)
 
     def show(self, state: State, *, always: bool = False) -> None:
         """Show `state` where an interval has passed, or `always` (the end of an epoch)."""

@@ -12,8 +12,13 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_scheduler(name: str, config: Any) -> Any:
-    """The scheduler `name` of SCHEDULERS with the noise levels and prediction type of the base model's `config`."""
+    """The scheduler `name` of SCHEDULERS with the noise levels and prediction type of the base model's `config`.
+
+    Where the last level is pure noise, steps are spaced so that sampling begins there (Lin et al. 2023, section 3.3).
+    """
     import diffusers
 
     class_name, extra = SCHEDULERS[name]
+    if config.get("rescale_betas_zero_snr"):
+        extra = {**extra, "timestep_spacing": "trailing"}
     return getattr(diffusers, class_name).from_config(config, **extra)

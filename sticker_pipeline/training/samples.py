@@ -6,55 +6,93 @@ A quick look with few prompts; the pictures that the benchmark measures are made
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.memory import MemoryPlan, tile_vae
+from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
+from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
+
+Prompts = Callable[[], Encoded]
+"""The encodings of spec.sample_prompts, and of the negative prompt last: one row each."""
+
+
+@torch.no_grad()
+def encode_prompts(models: TextModels, spec: TrainingSpec) -> Encoded:
+    """See Prompts; on the device and in the dtype of the text encoders."""
+    texts = [*spec.sample_prompts, spec.generation.negative_prompt]
+    return encode(models, tokenize(models.tokenizers, texts, spec.settings.max_tokens), spec.settings.clip_skip)
 
 
 @torch.no_grad()
 def sample_pictures(
-    models: Models, spec: TrainingSpec, stop: Callable[[], int | None] = lambda: None
+    models: Models,
+    spec: TrainingSpec,
+    prompts: Prompts,
+    memory: MemoryPlan,
+    stop: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Image.Image]:
     """One picture of each of spec.sample_prompts, drawn with the adapters as they are; fewer when `stop` asks to end.
 
-    Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone.
+    Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone. As many
+    are drawn at once as `memory` allows, and the VAE comes to the U-Net's device for as long as it decodes.
     """
-    pipeline = _pipeline(models, spec)
-    settings = spec.generation
-    for start in range(0, len(spec.sample_prompts), settings.batch_size):
+    if not spec.sample_prompts:
+        return
+    pipeline, encoded = _pipeline(models, spec), prompts()
+    device, home, count = models.unet.device, models.vae.device, len(spec.sample_prompts)
+    latents = []
+    for start in range(0, count, memory.sample_batch):
         if stop() is not None:
             return
-        prompts = spec.sample_prompts[start : start + settings.batch_size]
-        latents = pipeline(
-            prompts,
-            negative_prompt=[settings.negative_prompt] * len(prompts),
-            height=spec.resolution,
-            width=spec.resolution,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            generator=[torch.Generator().manual_seed(spec.sample_seed + start + k) for k in range(len(prompts))],
-            output_type="latent",
-        ).images
-        # Decoded here, because the VAE stays in float32 where the rest is in half precision.
-        decoded = models.vae.decode(latents.to(models.vae.dtype) / models.vae.config.scaling_factor).sample
-        yield from pipeline.image_processor.postprocess(decoded, output_type="pil")
+        latents += _latents(pipeline, encoded, range(start, min(start + memory.sample_batch, count)), spec, models)
+    if memory.vae_tiling:
+        tile_vae(models.vae, spec.resolution, spec.resolution)
+    move([models.vae], device)
+    try:
+        for one in latents:
+            # Decoded here, because the VAE stays in float32 where the rest is in half precision.
+            decoded = models.vae.decode(one[None].to(models.vae.dtype) / models.vae.config.scaling_factor).sample
+            yield from pipeline.image_processor.postprocess(decoded, output_type="pil")
+    finally:
+        move([models.vae], home)
+
+
+def _latents(pipeline: Any, encoded: Encoded, rows: range, spec: TrainingSpec, models: Models) -> list[torch.Tensor]:
+    device, dtype, settings = models.unet.device, models.dtype, spec.generation
+    negatives = [len(spec.sample_prompts)] * len(rows)
+    texts = {
+        "prompt_embeds": encoded.hidden[list(rows)].to(device, dtype),
+        "negative_prompt_embeds": encoded.hidden[negatives].to(device, dtype),
+    }
+    if encoded.pooled is not None:
+        texts["pooled_prompt_embeds"] = encoded.pooled[list(rows)].to(device, dtype)
+        texts["negative_pooled_prompt_embeds"] = encoded.pooled[negatives].to(device, dtype)
+    found: torch.Tensor = pipeline(
+        **texts,
+        height=spec.resolution,
+        width=spec.resolution,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        generator=[torch.Generator().manual_seed(spec.sample_seed + row) for row in rows],
+        output_type="latent",
+    ).images
+    return list(found)
 
 
 def _pipeline(models: Models, spec: TrainingSpec) -> Any:
     """The models in training as a pipeline: it shares their weights and holds nothing of its own."""
-    pipeline: Any = StableDiffusionPipeline(
+    texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
+    extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline: Any = getattr(diffusers, models.family.pipeline)(
         unet=models.unet,
-        text_encoder=models.text_encoder,
-        tokenizer=models.tokenizer,
         vae=models.vae,
-        scheduler=make_scheduler(spec.generation.scheduler, models.scheduler.config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=make_scheduler(spec.generation.scheduler, models.noise.config),
+        **texts,
+        **({"add_watermarker": False} if models.family.pooled else extra),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -1,10 +1,31 @@
 """Learning-rate schedules: pure functions of the step, and nothing else.
 
-Peak learning rates, and which parameters they belong to, stand in train.py.
+Peak learning rates, and which parameters they belong to, stand in optimizers.py.
 """
 
 import math
 from collections.abc import Callable
+
+from sticker_pipeline.settings import TrainingSettings
+
+
+def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
+    """What settings.schedule, cycles and warmup_fraction say: step 0 ≤ s < total_steps -> multiplier 0–1 of the peak.
+
+    `restarts` is `recipe`. The others warm up once, over w = round(warmup_fraction·total_steps) steps: s/w while s < w.
+    Then, with p = (s−w)/(total_steps−w), cosine has ½(1 + cos πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear
+    1 − p; constant 1: the schedules of the same names in diffusers and transformers (with warm-up).
+    Raises ValueError for total_steps < 1.
+    """
+    if settings.schedule == "restarts":
+        return recipe(total_steps, settings.cycles, settings.warmup_fraction)
+    shapes: dict[str, Callable[[float], float]] = {
+        "cosine_restarts": lambda progress: _half_cosine(settings.cycles * progress % 1.0),
+        "cosine": _half_cosine,
+        "linear": lambda progress: 1.0 - progress,
+        "constant": lambda progress: 1.0,
+    }
+    return _after_warmup(shapes[settings.schedule], total_steps, settings.warmup_fraction)
 
 
 def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> Callable[[int], float]:
@@ -18,34 +39,23 @@ def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> C
 
     Raises ValueError for total_steps < 1, cycles < 1 or a warmup_fraction outside 0 ≤ x < 1.
     """
-    cycle, warmup = _cycle(total_steps, cycles, warmup_fraction)
-
-    def multiplier(step: int) -> float:
-        into_cycle = step % cycle
-        if into_cycle < warmup:
-            return into_cycle / warmup
-        return 0.5 * (1.0 + math.cos(math.pi * (into_cycle - warmup) / (cycle - warmup)))
-
-    return multiplier
-
-
-def constant(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> Callable[[int], float]:
-    """The peak throughout, after one linear warm-up as long as that of the first cycle of `recipe` with the same
-    arguments: multiplier 0–1 of the peak learning rate. Raises ValueError as `recipe` does."""
-    _, warmup = _cycle(total_steps, cycles, warmup_fraction)
-    return lambda step: step / warmup if step < warmup else 1.0
-
-
-def _cycle(total_steps: int, cycles: int, warmup_fraction: float) -> tuple[int, int]:
-    """Steps of a cycle, and of the warm-up at its beginning."""
-    if total_steps < 1 or cycles < 1 or not 0 <= warmup_fraction < 1:
-        raise ValueError(
-            f"A schedule needs total_steps ≥ 1, cycles ≥ 1 and 0 ≤ warmup_fraction < 1, "
-            f"not {total_steps}, {cycles} and {warmup_fraction}."
-        )
+    if total_steps < 1 or cycles < 1:
+        raise ValueError(f"A schedule needs total_steps ≥ 1 and cycles ≥ 1, not {total_steps} and {cycles}.")
     cycle = math.ceil(total_steps / cycles)
-    return cycle, min(round(warmup_fraction * cycle), cycle - 1)
+    within = _after_warmup(_half_cosine, cycle, warmup_fraction)
+    return lambda step: within(step % cycle)
 
 
-SCHEDULES = {"restarts": recipe, "constant": constant}
-"""`training.schedule` of the settings -> the schedule, made from (total_steps, cycles, warmup_fraction)."""
+def _after_warmup(shape: Callable[[float], float], total_steps: int, warmup_fraction: float) -> Callable[[int], float]:
+    """A linear warm-up, then `shape` of the progress 0 ≤ p < 1 through the other steps, of which there is at least one:
+    a run of one step would else learn nothing."""
+    if total_steps < 1 or not 0 <= warmup_fraction < 1:
+        raise ValueError(
+            f"A schedule needs total_steps ≥ 1 and 0 ≤ warmup_fraction < 1, not {total_steps} and {warmup_fraction}."
+        )
+    warmup = min(round(warmup_fraction * total_steps), total_steps - 1)
+    return lambda step: step / warmup if step < warmup else shape((step - warmup) / (total_steps - warmup))
+
+
+def _half_cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))

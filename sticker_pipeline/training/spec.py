@@ -12,7 +12,9 @@ from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sticker_pipeline.character import describe_problems
-from sticker_pipeline.settings import GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.profile import Family
+from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.training.base_model import BaseModelError, check_base
 
 FILE_NAME = "spec.json"
 
@@ -26,21 +28,28 @@ class TrainingSpec(Strict):
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
     trigger: str = Field(min_length=1, description="the learned tag that every caption begins with")
-    family: Literal["sd15"] = Field("sd15", description="decides the names of the keys in the LoRA file")
-    base: Path = Field(description="the base model: a folder in the diffusers layout")
+    family: Family = Field("sd15", description="of the base model; decides the keys in the LoRA file")
+    base: Path = Field(description="the base model: a folder in the diffusers layout, or one .safetensors file")
     base_sha: str = Field(description="hash of the base model, stamped into the LoRA file")
     training_set: Path = Field(description="folder with the training set's index.parquet")
     frames: Path = Field(description="folder that the training set's `file` column is relative to")
-    output: Path = Field(description="work folder: checkpoints, log and samples of an earlier run in it are replaced")
-    cache: Path = Field(description="folder of cached latents, shared between runs")
+    output: Path = Field(
+        description="work folder: an unfinished run of the same spec in it goes on, what another one left is replaced"
+    )
+    cache: Path = Field(description="folder of cached latents and text encodings, shared between runs")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
     background: str = Field("white", description="what transparent pictures are flattened over")
+    buckets: BucketSettings = Field(
+        BucketSettings(shape="square"), description="how the training set's sizes were chosen, and pictures are cut"
+    )
+    regularisation: Path | None = Field(None, description="folder of the pictures that settings.regularisation names")
     settings: TrainingSettings
     save_precision: Literal["float16", "float32"] = Field(
         "float16",
         description="of the LoRA file's matrices: float16 halves the file and costs under 0.1 % of a weight's value",
     )
     sample_prompts: list[str] = Field(default_factory=list, description="a picture of each is drawn after every epoch")
+    state_seconds: float = Field(300.0, ge=0, description="between two states to go on from; one is kept at each epoch")
     sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")
     generation: GenerationSettings = GenerationSettings()
 
@@ -84,23 +93,11 @@ def save_spec(spec: TrainingSpec, path: Path) -> None:
     path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-BASE_FILES = (
-    "model_index.json",
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-    "scheduler/scheduler_config.json",
-)
-
-
 def check_paths(spec: TrainingSpec) -> None:
     """Raise SpecError naming the first input that is missing: cheap, and before any heavy library is loaded."""
-    for name in BASE_FILES:
-        if not (spec.base / name).is_file():
-            raise SpecError(f"base: {spec.base / name} is missing. `base` must be a model in the diffusers layout.")
-    for name in ("unet", "vae", "text_encoder"):
-        if not any((spec.base / name).glob("*.safetensors")):
-            raise SpecError(f"base: {spec.base / name} has no .safetensors file (pickled weights are not loaded).")
+    try:
+        check_base(spec.base, spec.family)
+    except BaseModelError as error:
+        raise SpecError(f"base: {error}") from error
     if not spec.frames.is_dir():
         raise SpecError(f"frames: there is no folder {spec.frames}.")

@@ -1,11 +1,12 @@
 """One optimizer step: what it acts on, what it draws, and how it changes the adapters.
 
-No files here; the story around it stands in train.py.
+No files here; the story around it stands in train.py, what is minimised in objective.py.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +15,26 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sticker_pipeline.training.captions import Tokens
-from sticker_pipeline.training.data import Batch, dropped_captions, step_rng
-from sticker_pipeline.training.latents import Posterior, redraw
-from sticker_pipeline.training.log import LogRow, memory_bytes
+from sticker_pipeline.training import ema, objective
+from sticker_pipeline.training.conditions import TextSource, conditions
+from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
+from sticker_pipeline.training.latents import Latents, redraw
+from sticker_pipeline.training.log import LogRow, band_errors, has_exploded, memory_bytes
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more; checkpoints of earlier epochs are whole."""
+    """The loss is no number any more, or many times what it was; checkpoints of earlier epochs are whole."""
 
 
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model
+@dataclass
+class History:
+    """What a training has done so far: the only part of a Run that changes beside weights and optimizer."""
+
+    log: list[LogRow] = field(default_factory=list)
+    held_out: list[dict[str, Any]] = field(default_factory=list)  # rows as held_out.py makes them
+    epochs_done: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,113 +42,146 @@ class Run:
     """What a training consists of while it runs."""
 
     spec: TrainingSpec
+    fingerprint: str  # see state.py
     table: pd.DataFrame
-    epochs: list[list[Batch]]
+    plan: Plan
     accelerator: accelerate.Accelerator
     models: Models
-    unet: Any  # models.unet and models.text_encoder as accelerate prepared them
-    text_encoder: Any
+    unet: Any  # models.unet as accelerate prepared it
+    trained: list[Any]  # all models with adapters, as accelerate prepared them
     layers: dict[str, Any]  # peft LoRA layers by kohya name
     optimizer: Any
     schedule: Callable[[int], float]
-    latents: list[Posterior]
-    tokens: Tokens  # the caption of each row of the table, and the empty caption last
-    log: list[LogRow] = field(default_factory=list)
+    latents: Latents
+    text: TextSource
+    average: ema.MovingAverage | None
+    history: History = field(default_factory=History)
 
     @property
-    def total_steps(self) -> int:
-        return sum(len(epoch) for epoch in self.epochs)
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
-def make_accelerator() -> accelerate.Accelerator:
-    """On a GPU half precision with float32 adapters, bfloat16 where the GPU has it; on the CPU float32 throughout."""
-    if not torch.cuda.is_available():
-        return accelerate.Accelerator(cpu=True, mixed_precision="no")
-    return accelerate.Accelerator(mixed_precision="bf16" if torch.cuda.is_bf16_supported() else "fp16")
-
-
-def make_optimizer(spec: TrainingSpec, layers: dict[str, torch.nn.Module]) -> torch.optim.Optimizer:
-    """AdamW with a group for the U-Net and, where it is trained, one for the text encoder; `peak` is the group's own
-    learning rate, which the schedule scales."""
-    wanted = [
-        ("unet", "lora_unet_", spec.settings.learning_rate_unet),
-        ("text_encoder", "lora_te_", spec.settings.learning_rate_text_encoder),
-    ]
-    groups: list[dict[str, Any]] = []
-    for name, prefix, peak in wanted:
-        chosen = [layer for key, layer in layers.items() if key.startswith(prefix)]
-        parameters = [parameter for layer in chosen for parameter in layer.parameters() if parameter.requires_grad]
-        if parameters:
-            groups.append({"name": name, "params": parameters, "peak": peak})
-    return torch.optim.AdamW(groups, lr=0.0, weight_decay=spec.settings.weight_decay, fused=True)
-
-
-def training_step(run: Run, batch: Batch, epoch: int) -> LogRow:
-    """One optimizer step on the rows in `batch`; the log says which step it is. Returns its row for the log.
+def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
+    """One optimizer step on the rows in `batches`, whose gradients add up; the log says which step it is. Returns its
+    row for the log: losses of this process, pictures of all of them.
 
     A function of (seed, step) and the weights alone. Raises TrainingDiverged before the weights are touched.
     """
-    started, step = time.monotonic(), len(run.log)
+    started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * run.schedule(step)
-    loss = check_finite(run, "loss", forward_backward(run, batch, step), step)
-    trained = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
-    norm = run.accelerator.clip_grad_norm_(trained, run.spec.settings.max_grad_norm).item()
+    drawn = [forward_backward(run, batches, number, step) for number in range(len(batches))]
+    loss = check_finite(run, "loss", sum(losses for losses, _, _ in drawn).item(), step)  # type: ignore[union-attr]
+    # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
+    norm = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf).item()
     if run.accelerator.scaler is None:  # a scaler meets infinities while it looks for its scale, and skips them
         check_finite(run, "gradient", norm, step)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    rates = {group["name"]: group["lr"] for group in run.optimizer.param_groups}
+    if run.average:
+        ema.update(run.average, run.parameters)
+    errors, timesteps = (torch.cat(values).cpu() for values in zip(*(found[1:] for found in drawn), strict=True))
+    rates = {group["name"]: group["lr"] * group.get("d", 1.0) for group in run.optimizer.param_groups}
     return LogRow(
         step=step + 1,
         epoch=epoch,
         loss=loss,
+        error=float(errors.mean()),
+        bands=band_errors(errors, timesteps),
         lr_unet=rates["unet"],
         lr_text_encoder=rates.get("text_encoder", 0.0),
         grad_norm=norm,
-        samples=len(batch) * run.accelerator.num_processes,
+        samples=len(errors) * run.accelerator.num_processes,
         seconds=time.monotonic() - started,
         memory_bytes=memory_bytes(),
     )
 
 
-def forward_backward(run: Run, batch: Batch, step: int) -> float:
-    """The gradient of the mean squared error of what the U-Net predicts (noise, or v), all noise levels weighing alike;
-    returns that error."""
-    latents, noise, timesteps, captions = draw_inputs(run, batch, step)
-    scheduler = run.models.scheduler
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    target = noise if run.models.prediction_type == "epsilon" else scheduler.get_velocity(latents, noise, timesteps)
-    hidden = run.tokens.hidden_states(run.text_encoder, captions)
-    predicted = run.unet(noisy, timesteps, encoder_hidden_states=hidden, return_dict=False)[0]
-    loss = torch.nn.functional.mse_loss(predicted.float(), target)
-    run.accelerator.backward(loss)
-    return loss.item()
+def forward_backward(
+    run: Run, batches: Step, number: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradient of batch `number` of a step. Returns its part of the step's loss, float32[], and the squared error
+    float32[b] and the timestep int64[b] of each picture."""
+    batch, pictures = batches[number], sum(len(batch) for batch in batches)
+    with ExitStack() as stack:
+        if number < len(batches) - 1:  # several processes exchange gradients once in a step
+            for model in run.trained:
+                stack.enter_context(run.accelerator.no_sync(model))
+        drawn = draw(run, batch, step, number)
+        predicted = run.unet(drawn.noisy, drawn.timesteps, **drawn.conditions, return_dict=False)[0]
+        errors = objective.picture_losses(predicted, drawn.target, drawn.pixel_weights)
+        loss = (errors * drawn.weights).sum() / pictures
+        run.accelerator.backward(loss)
+    return loss.detach(), errors.detach(), drawn.timesteps
 
 
-def draw_inputs(run: Run, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents and noise float32[b, c, h, w], timesteps int64[b] and rows of run.tokens int64[b] of one step, on the
-    training's device. Drawn on the CPU, so that they are the same on every device."""
-    rng = step_rng(run.spec.settings.seed, step, run.accelerator.process_index)
-    dropped = dropped_captions(rng, len(batch), run.spec.settings.caption_dropout)
+@dataclass(frozen=True)
+class Drawn:
+    """The inputs of the U-Net for b pictures, and what it should say; on the training's device."""
+
+    noisy: torch.Tensor  # float32[b, c, h, w], as are targets
+    timesteps: torch.Tensor  # int64[b]
+    target: torch.Tensor
+    conditions: dict[str, Any]  # further arguments of the U-Net
+    pixel_weights: torch.Tensor | None  # float32[b, 1, h, w]
+    weights: torch.Tensor  # float32[b]: of each picture's loss
+
+
+def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
+    """Batch `number` of a step as the U-Net sees it: views, captions, posteriors, noise and timesteps drawn anew.
+
+    Drawn on the CPU, so that they are the same on every device.
+    """
+    settings, device = run.spec.settings, run.accelerator.device
+    rng = step_rng(settings.seed, step, run.accelerator.process_index, number)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    entries = [run.latents.entry(row, int(rng.integers(run.latents.variants(row)))) for row in batch]
+    encoded = run.text(run.table["caption"].to_numpy()[batch].tolist(), rng)
+
     config = run.models.vae.config
-    latents = redraw(
-        [run.latents[row] for row in batch], config.scaling_factor, config.get("shift_factor") or 0.0, generator
+    latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
+    noise = objective.offset_noise(torch.randn(latents.shape, generator=generator), settings.noise_offset, generator)
+    timesteps = torch.randint(run.models.noise.config.num_train_timesteps, (len(batch),), generator=generator)
+    levels = run.models.noise.alphas_cumprod
+    weights = objective.loss_weights(
+        settings, run.models.prediction_type, objective.signal_to_noise(levels, timesteps)
+    ) * picture_weights(run, batch)
+    transparent = settings.background_weight < 1
+    masks = objective.pixel_weights(torch.stack([entry.mask for entry in entries]), settings.background_weight)
+    return Drawn(
+        noisy=objective.add_noise(latents, noise, timesteps, levels).to(device),
+        timesteps=timesteps.to(device),
+        target=objective.target(run.models.prediction_type, latents, noise, timesteps, levels).to(device),
+        conditions=conditions(run.models, encoded, entries, device),
+        pixel_weights=masks.to(device) if transparent else None,
+        weights=weights.to(device),
     )
-    noise = torch.randn(latents.shape, generator=generator)
-    timesteps = torch.randint(run.models.scheduler.config.num_train_timesteps, (len(batch),), generator=generator)
-    rows = torch.from_numpy(np.where(dropped, len(run.table), batch))
-    device = run.accelerator.device
-    return latents.to(device), noise.to(device), timesteps.to(device), rows.to(device)
+
+
+def picture_weights(run: Run, batch: Batch) -> torch.Tensor:
+    """What the loss of each row of `batch` is multiplied by, float32[b]."""
+    regular = run.table["regularisation"].to_numpy()[batch]
+    return torch.from_numpy(np.where(regular, run.spec.settings.regularisation_weight, 1.0)).float()
 
 
 def check_finite(run: Run, name: str, value: float, step: int) -> float:
     """`value`. Raises TrainingDiverged where it is infinite or no number."""
     if not math.isfinite(value):
-        raise TrainingDiverged(
-            f"The {name} is {value} at step {step + 1} of {run.total_steps}: the training has diverged. Lower "
-            "training.learning_rate_unet and training.learning_rate_text_encoder in character.yaml. Checkpoints of "
-            f"earlier epochs are in {run.spec.output / 'checkpoints'}."
-        )
+        raise TrainingDiverged(_diverged(run, f"The {name} is {value} at step {step + 1}"))
     return value
+
+
+def check_exploding(run: Run) -> None:
+    """Raise TrainingDiverged when the error has grown far beyond what it was, before any more is spent on it."""
+    log: Sequence[LogRow] = run.history.log
+    if has_exploded(log):
+        raise TrainingDiverged(_diverged(run, f"The error has multiplied by step {len(log)}"))
+
+
+def _diverged(run: Run, what: str) -> str:
+    return (
+        f"{what} of {run.plan.total_steps}: the training has diverged. Lower training.learning_rate_unet and "
+        f"training.learning_rate_text_encoder in character.yaml. Checkpoints of earlier epochs are in "
+        f"{run.spec.output / 'checkpoints'}; the last weights that were well in {run.spec.output / 'state'}."
+    )

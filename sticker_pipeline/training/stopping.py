@@ -10,6 +10,8 @@ from types import FrameType
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asked to stop, or None
 
+NOTHING_LEARNED = "nothing was learned yet"
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -4,150 +4,168 @@ Nothing here knows of Dagster or of the command line. On several GPUs every proc
 `accelerate launch`); the first one writes.
 """
 
-import shutil
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from sticker_pipeline.storage import atomic_file
-from sticker_pipeline.training.captions import tokenize
-from sticker_pipeline.training.data import plan, read_training_set, share_of_rank
-from sticker_pipeline.training.latents import Posterior, posteriors, prepared_pixels, vae_hash
+from sticker_pipeline.training import ema
+from sticker_pipeline.training.adapters import adapters_of
+from sticker_pipeline.training.board import FOLDER as BOARD
+from sticker_pipeline.training.board import Board, open_board
+from sticker_pipeline.training.data import Step
+from sticker_pipeline.training.held_out import held_out_rows, write_held_out
 from sticker_pipeline.training.log import state, write_log
 from sticker_pipeline.training.lora_file import LoraFile, write_lora
 from sticker_pipeline.training.metadata import lora_metadata
-from sticker_pipeline.training.models import Models, adapters_of, add_adapters, load_models
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.samples import sample_pictures
-from sticker_pipeline.training.schedule import SCHEDULES
-from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
-from sticker_pipeline.training.step import DTYPES, Run, make_accelerator, make_optimizer, training_step
-from sticker_pipeline.training.stopping import Interrupted, StopRequest
+from sticker_pipeline.training.setup import Prepared, set_up
+from sticker_pipeline.training.spec import TrainingSpec
+from sticker_pipeline.training.state import keep_state, writing
+from sticker_pipeline.training.step import Run, check_exploding, training_step
+from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 
-LOG_NAME = "log.parquet"
-NOTHING_LEARNED = "nothing was learned yet"
+LOG_NAME, HELD_OUT_NAME = "log.parquet", "held_out.parquet"
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
     """Train the LoRA that `spec` describes; returns its last checkpoint, after the last epoch.
 
-    Writes to spec.output: spec.json, log.parquet, checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png.
-    Raises SpecError before any long work; TrainingDiverged when the loss is no number; Interrupted, having saved
-    checkpoints/interrupted_step_NNNN.safetensors, when `stop` asks to end.
+    Writes to spec.output: spec.json, log.parquet, held_out.parquet, checkpoints/epoch_NN.safetensors,
+    samples/epoch_NN_k.png, tensorboard/ and state/. Where state/ holds an unfinished training with the same spec and
+    pictures, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
+
+    Raises SpecError before any long work; TrainingDiverged when the loss is no number or explodes; OutputError when
+    something cannot be written; Interrupted, having saved checkpoints/interrupted_step_NNNN.safetensors, when `stop`
+    asks to end.
     """
-    table = read_training_set(spec)
-    run = set_up(spec, table, progress, stop)
-    try:
-        for epoch, batches in enumerate(run.epochs, start=1):
-            for batch in batches:
-                stop_if_asked(run, stop, epoch - 1)
-                run.log.append(training_step(run, batch, epoch))
-                progress.show(state(run.log, run.total_steps, len(run.epochs)))
-            checkpoint = save(run, f"epoch_{epoch:02d}", epoch)
-            end_epoch(run, progress, stop, epoch)
-    finally:
-        keep_log(run)
+    prepared = set_up(spec, progress, stop)
+    run, history = prepared.run, prepared.run.history
+    board_folder = spec.output / BOARD if run.accelerator.is_main_process else None
+    state_due = time.monotonic() + spec.state_seconds
+    checkpoint = checkpoint_path(run, f"epoch_{spec.settings.epochs:02d}")
+    with open_board(board_folder, len(history.log)) as board:
+        try:
+            if not history.held_out:
+                look(prepared, board, 0)
+            for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
+                for batches in steps_left(run, epoch):
+                    stop_if_asked(run, stop)
+                    row = training_step(run, batches, epoch)
+                    history.log.append(row)
+                    board.step(row)
+                    check_exploding(run)
+                    progress.show(state(history.log, run.plan.total_steps, spec.settings.epochs))
+                    if time.monotonic() >= state_due:
+                        keep(run)
+                        state_due = time.monotonic() + spec.state_seconds
+                end_epoch(prepared, board, progress, stop, epoch)
+        finally:
+            keep_logs(run)
     return checkpoint
 
 
-def set_up(spec: TrainingSpec, table: pd.DataFrame, progress: Progress, stop: StopRequest) -> Run:
-    """Everything before the first step: empty output folder, models, adapters, latents, captions."""
-    accelerator = make_accelerator()
-    if accelerator.is_main_process:
-        empty_output(spec)
-    progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
-    models = load_models(spec.base, accelerator.device, DTYPES[accelerator.mixed_precision])
-    latents = load_latents(spec, table, models, progress, stop)
-    trains_text = spec.settings.learning_rate_text_encoder > 0
-    layers = add_adapters(models, spec.settings, spec.family)
-    optimizer = accelerator.prepare(make_optimizer(spec, layers))
-    epochs = [share_of_rank(epoch, accelerator.process_index, accelerator.num_processes) for epoch in plan(table, spec)]
-    total_steps = sum(len(epoch) for epoch in epochs)
-    progress.note(f"{len(layers)} adapters of rank {spec.settings.rank}; {total_steps} steps in {len(epochs)} epochs")
-    return Run(
-        spec=spec,
-        table=table,
-        epochs=epochs,
-        accelerator=accelerator,
-        models=models,
-        unet=accelerator.prepare(models.unet),
-        text_encoder=accelerator.prepare(models.text_encoder) if trains_text else models.text_encoder,
-        layers=layers,
-        optimizer=optimizer,
-        schedule=SCHEDULES[spec.settings.schedule](total_steps, spec.settings.cycles, spec.settings.warmup_fraction),
-        latents=latents,
-        tokens=tokenize(models.tokenizer, [*table["caption"], ""], accelerator.device),
-    )
+def steps_left(run: Run, epoch: int) -> list[Step]:
+    """The steps of `epoch` (from 1) that are not in the log yet."""
+    done = len(run.history.log) - sum(run.plan.lengths[: epoch - 1])
+    return run.plan.epoch(epoch - 1)[done:]
 
 
-def empty_output(spec: TrainingSpec) -> None:
-    """Remove what an earlier run left in the output folder, so that two runs never mix, and write the spec."""
-    for name in ("checkpoints", "samples"):
-        shutil.rmtree(spec.output / name, ignore_errors=True)
-    (spec.output / LOG_NAME).unlink(missing_ok=True)
-    save_spec(spec, spec.output / FILE_NAME)
+def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
+    """What follows the epoch's last step: its checkpoint, the held-out loss, sample pictures, and a state to go on
+    from, in which all of these are done."""
+    run, history = prepared.run, prepared.run.history
+    with averaged(run):
+        save(run, f"epoch_{epoch:02d}", epoch)
+        look(prepared, board, epoch)
+        pictures = draw_samples(prepared, board, stop, epoch)
+    progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)
+    rows = [row for row in history.held_out if row["epoch"] == epoch]
+    losses = {f"{row['split']}_loss": row["loss"] for row in rows}
+    progress.report(epoch_done=epoch, step=len(history.log), pictures=[str(path) for path in pictures], **losses)
+    history.epochs_done = epoch
+    keep_logs(run)
+    keep(run)
 
 
-def load_latents(
-    spec: TrainingSpec, table: pd.DataFrame, models: Models, progress: Progress, stop: StopRequest
-) -> list[Posterior]:
-    """The VAE posterior of every row of `table`, from the cache where it has it."""
-    pictures = (
-        prepared_pixels(spec.frames / file, width, height, spec.background)
-        for file, width, height in zip(table["file"], table["bucket_width"], table["bucket_height"], strict=True)
-    )
-
-    def encoded(count: int) -> None:
-        if (number := stop()) is not None:
-            raise Interrupted(number, NOTHING_LEARNED)
-        if count % 50 == 0 or count == len(table):
-            progress.note(f"latents {count}/{len(table)}")
-
-    return posteriors(pictures, models.vae, vae_hash(spec.base), spec.cache, encoded=encoded)
+def averaged(run: Run) -> AbstractContextManager[None]:
+    """Inside the block the adapters are their moving average, where the settings want one."""
+    return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
-def end_epoch(run: Run, progress: Progress, stop: StopRequest, epoch: int) -> None:
-    """What follows the epoch's checkpoint: the log so far, a line that is always shown, sample pictures."""
-    keep_log(run)
-    progress.show(state(run.log, run.total_steps, len(run.epochs)), always=True)
-    if run.accelerator.is_main_process:
-        for number, picture in enumerate(sample_pictures(run.models, run.spec, stop)):
-            with atomic_file(run.spec.output / "samples" / f"epoch_{epoch:02d}_{number}.png") as staging:
-                picture.save(staging, "PNG")
+def look(prepared: Prepared, board: Board, epoch: int) -> None:
+    """The loss on the fixed pictures after `epoch` epochs, into the log and onto the board."""
+    run = prepared.run
+    rows = held_out_rows(run, prepared.probes, epoch)
+    run.history.held_out += rows
+    board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
+
+
+def draw_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int) -> list[Path]:
+    """samples/epoch_NN_k.png for each sample prompt."""
+    run = prepared.run
+    paths: list[Path] = []
+    if not run.accelerator.is_main_process:
+        return paths
+    for number, picture in enumerate(sample_pictures(run.models, run.spec, prepared.prompts, prepared.memory, stop)):
+        path = run.spec.output / "samples" / f"epoch_{epoch:02d}_{number}.png"
+        with writing(path), atomic_file(path) as staging:
+            picture.save(staging, "PNG")
+        board.picture(f"sample_{number}", picture, len(run.history.log))
+        paths.append(path)
+    return paths
+
+
+def checkpoint_path(run: Run, name: str) -> Path:
+    return run.spec.output / "checkpoints" / f"{name}.safetensors"
 
 
 def save(run: Run, name: str, epoch: int) -> Path:
     """Write checkpoints/<name>.safetensors, after `epoch` whole epochs: a whole file or none."""
-    path = run.spec.output / "checkpoints" / f"{name}.safetensors"
+    path = checkpoint_path(run, name)
     if run.accelerator.is_main_process:
+        regular = run.table["regularisation"]
         metadata = lora_metadata(
             run.spec,
-            run.table,
+            run.table[~regular],
             prediction_type=run.models.prediction_type,
             epoch=epoch,
-            step=len(run.log),
-            total_steps=run.total_steps,
+            step=len(run.history.log),
+            total_steps=run.plan.total_steps,
             mixed_precision=run.accelerator.mixed_precision,
+            regularisation_images=int(regular.sum()),
         )
-        write_lora(path, LoraFile(adapters_of(run.layers), metadata), run.spec.save_precision)
+        with writing(path):
+            write_lora(path, LoraFile(adapters_of(run.layers), metadata), run.spec.save_precision)
     return path
 
 
-def stop_if_asked(run: Run, stop: StopRequest, epochs_done: int) -> None:
+def stop_if_asked(run: Run, stop: StopRequest) -> None:
     """Save and raise Interrupted when a signal asked to stop; several processes agree on the step they stop at."""
     number = stop() or 0
     if run.accelerator.num_processes > 1:
         number = int(run.accelerator.gather(torch.tensor([number], device=run.accelerator.device)).max())
     if not number:
         return
-    if not run.log:
+    if not run.history.log:
         raise Interrupted(number, NOTHING_LEARNED)
-    step = len(run.log)
-    path = save(run, f"interrupted_step_{step:04d}", epochs_done)
-    raise Interrupted(number, f"{step} of {run.total_steps} steps are saved in {path}")
+    step = len(run.history.log)
+    keep(run)
+    with averaged(run):
+        path = save(run, f"interrupted_step_{step:04d}", run.history.epochs_done)
+    raise Interrupted(number, f"{step} of {run.plan.total_steps} steps are saved in {path}; run again to go on")
 
 
-def keep_log(run: Run) -> None:
+def keep(run: Run) -> None:
     if run.accelerator.is_main_process:
-        write_log(run.log, run.spec.output / LOG_NAME)
+        keep_state(run)
+
+
+def keep_logs(run: Run) -> None:
+    if run.accelerator.is_main_process:
+        with writing(run.spec.output):
+            write_log(run.history.log, run.spec.output / LOG_NAME)
+            write_held_out(run.history.held_out, run.spec.output / HELD_OUT_NAME)

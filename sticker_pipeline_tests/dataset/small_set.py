@@ -75,7 +75,8 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
         for path, index in zip(kept["path"], kept["frame_index"], strict=True)
     ]
     table = pd.DataFrame({"frame_id": kept["frame_id"], "caption": texts})
-    rows = training_set(frames, weights, table, character.settings.benchmark.holdout, profile.resolution)
+    holdout = character.settings.benchmark.holdout
+    rows = training_set(frames, weights, table, holdout, profile.resolution, profile.buckets)
     return SmallSet(character, frames, work / "frames", weights, rows)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.manifest import DatasetError
 from sticker_pipeline.media.frames import pixel_sha256
+from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline_tests.dataset.small_set import SmallSet, captions_of, draw_character, made
 
 # Options of a dataset of the DreamBooth kind and its subsets, by place, with their types: config_util.ConfigSanitizer
@@ -37,8 +39,12 @@ def luma(tmp_path: Path) -> SmallSet:
     return made(folder, tmp_path / "work", captions_of(folder))
 
 
-def export(one: SmallSet, target: Path, max_error: float = 0.0):
-    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, batch_size=8, max_error=max_error)
+SQUARE = BucketSettings(shape="square")
+
+
+def export(one: SmallSet, target: Path, max_error: float = 0.0, resolution: int = 96, buckets: BucketSettings = SQUARE):
+    options = {"batch_size": 8, "resolution": resolution, "buckets": buckets, "max_error": max_error}
+    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, **options)
 
 
 def files(folder: Path) -> set[str]:
@@ -106,6 +112,22 @@ def test_the_config_has_only_options_that_sd_scripts_knows(luma: SmallSet, tmp_p
         exported.folder / "6_stickers": (6, 2, "skv_luma"),
     }
     assert all(folder.is_dir() and folder.is_absolute() for folder in shown)
+
+
+def test_buckets_become_the_options_of_sd_scripts(luma: SmallSet, tmp_path: Path):
+    def options(name: str, resolution: int, **buckets) -> dict:
+        exported = export(luma, tmp_path / name, resolution=resolution, buckets=BucketSettings(**buckets))
+        (dataset,) = tomllib.loads((exported.folder / "dataset.toml").read_text(encoding="utf-8"))["datasets"]
+        return {key: value for key, value in dataset.items() if "bucket" in key or key == "resolution"}
+
+    expected = {"resolution": 512, "enable_bucket": True, "bucket_reso_steps": 64, "bucket_no_upscale": False}
+    assert options("a", 512) == {**expected, "min_bucket_reso": 256, "max_bucket_reso": 2048}
+    # a smallest side above the square, a resolution between two steps, no scaling up
+    small = options("b", 100, min_side=256, max_side=96, step=32, upscale=False)
+    assert small == {
+        "resolution": 100, "enable_bucket": True, "bucket_reso_steps": 32, "bucket_no_upscale": True,
+        "min_bucket_reso": 96, "max_bucket_reso": 128,
+    }  # fmt: skip
 
 
 def test_metadata_for_fine_tuning(luma: SmallSet, tmp_path: Path):
@@ -182,8 +204,8 @@ def test_a_failing_export_leaves_nothing_behind(luma: SmallSet, tmp_path: Path):
 def test_tables_of_different_ages_are_noticed(luma: SmallSet, tmp_path: Path):
     frames = luma.frames[luma.frames["frame_id"] != luma.rows["frame_id"].iloc[0]]
     with pytest.raises(DatasetError, match="older than its frames: sticker-pipeline update luma"):
-        export_kohya(luma.rows, frames, luma.pictures, luma.character, tmp_path / "o", batch_size=1, max_error=0.1)
+        export(replace(luma, frames=frames), tmp_path / "o")
     frames = luma.frames.assign(group=luma.frames["group"].replace("art", "paintings"))
     with pytest.raises(DatasetError, match="no group 'paintings' any more: sticker-pipeline update luma"):
-        export_kohya(luma.rows, frames, luma.pictures, luma.character, tmp_path / "o", batch_size=1, max_error=0.1)
+        export(replace(luma, frames=frames), tmp_path / "o")
     assert not (tmp_path / "o").exists()

@@ -11,6 +11,7 @@ from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.frames import pixel_sha256
+from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
 
 
@@ -185,7 +186,8 @@ def test_a_given_trigger_wins_and_a_broken_record_is_named(source: Path, tmp_pat
 
 
 def export(one: SmallSet, target: Path) -> Path:
-    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, batch_size=8, max_error=0).folder
+    options = {"batch_size": 8, "resolution": 96, "buckets": BucketSettings(shape="square"), "max_error": 0}
+    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, **options).folder
 
 
 SPECIAL = {

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from sticker_pipeline.dataset.manifest import COLUMNS, DatasetError, held_out_clips, training_set
 from sticker_pipeline.sampling.weights import frame_weights
+from sticker_pipeline.settings import BucketSettings
+
+SQUARE = BucketSettings(shape="square")
 
 CLIPS = {
     **{("gifs", f"gifs/{name}.gif"): 5 for name in "abcd"},
@@ -23,11 +26,23 @@ SHARES = {"gifs": 1.0, "stickers": 1.0, "art": 2.0}
 
 def frames_of(clips=CLIPS) -> pd.DataFrame:
     rows = [
-        (f"{clip}#{index}", clip, group, clip, "0" * 16, True, "", "", f"files/{clip}{index}.png")
+        (f"{clip}#{index}", clip, group, clip, "0" * 16, True, "", "", f"files/{clip}{index}.png", 300, 200)
         for (group, clip), count in clips.items()
         for index in range(count)
     ]
-    columns = ["frame_id", "path", "group", "clip_id", "phash", "kept", "reason", "duplicate_of", "file"]
+    columns = [
+        "frame_id",
+        "path",
+        "group",
+        "clip_id",
+        "phash",
+        "kept",
+        "reason",
+        "duplicate_of",
+        "file",
+        "width",
+        "height",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -36,10 +51,10 @@ def drop(frames: pd.DataFrame, frame: str, reason: str, duplicate_of: str = "") 
     frames.loc[row, ["kept", "reason", "duplicate_of", "file"]] = [False, reason, duplicate_of, ""]
 
 
-def made(frames: pd.DataFrame, holdout=0.15, mode="inverse_length") -> pd.DataFrame:
+def made(frames: pd.DataFrame, holdout=0.15, mode="inverse_length", resolution=96, buckets=SQUARE) -> pd.DataFrame:
     weights = frame_weights(frames, SHARES, mode, None)
     captions = pd.DataFrame({"frame_id": weights["frame_id"], "caption": "caption of " + weights["frame_id"]})
-    return training_set(frames, weights, captions.sample(frac=1, random_state=1), holdout, 96)
+    return training_set(frames, weights, captions.sample(frac=1, random_state=1), holdout, resolution, buckets)
 
 
 def clips_of(table: pd.DataFrame, split: str) -> set[str]:
@@ -56,6 +71,18 @@ def test_every_kept_frame_has_its_row():
     assert table["file"].tolist() == kept["file"].tolist()
     assert (table["caption"] == "caption of " + table["frame_id"]).all()
     assert (table[["bucket_width", "bucket_height"]] == 96).all(axis=None)
+
+
+def test_each_picture_goes_to_the_size_of_its_shape():
+    frames = frames_of()
+    frames.loc[frames["clip_id"] == "art/two.png", ["width", "height"]] = [100, 400]
+    drop(frames, "gifs/a.gif#2", "blank")  # rows do not stand where frames do
+    table = made(frames, resolution=512, buckets=BucketSettings())
+    tall = table["frame_id"] == "art/two.png#0"
+    assert table.loc[tall, ["bucket_width", "bucket_height"]].to_numpy().tolist() == [[256, 1024]]
+    assert (table.loc[~tall, ["bucket_width", "bucket_height"]] == [640, 384]).all(axis=None)
+    with pytest.raises(DatasetError, match=r"buckets\.step is 64 pixels, but the resolution is 32"):
+        made(frames, resolution=32, buckets=BucketSettings())
 
 
 def test_whole_clips_are_held_out_in_every_group_that_can_spare_one():
@@ -153,7 +180,7 @@ def test_no_usable_frame():
     weights = frame_weights(frames, SHARES, "uniform", None)
     drop(frames, "a#0", "blank")
     with pytest.raises(DatasetError, match="no frame is kept"):
-        training_set(frames, weights, pd.DataFrame({"frame_id": [], "caption": []}), 0.15, 96)
+        training_set(frames, weights, pd.DataFrame({"frame_id": [], "caption": []}), 0.15, 96, SQUARE)
 
 
 def test_tables_of_different_ages_are_noticed():
@@ -161,4 +188,4 @@ def test_tables_of_different_ages_are_noticed():
     weights = frame_weights(frames, SHARES, "uniform", None)
     captions = pd.DataFrame({"frame_id": weights["frame_id"][1:], "caption": "x"})
     with pytest.raises(DatasetError, match="has no caption: curated_tags is older"):
-        training_set(frames, weights, captions, 0.15, 96)
+        training_set(frames, weights, captions, 0.15, 96, SQUARE)

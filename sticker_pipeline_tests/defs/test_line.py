@@ -254,8 +254,17 @@ def test_a_kohya_export_comes_back_through_the_whole_line(line: Bench, tmp_path:
         character, profile = line.character(name)
         frames = line.store.read(name, "frames")
         rows = line.store.read(name, "training_set").table()
-        size = profile.training.batch_size
-        return export_kohya(rows, frames.table(), frames.folder, character, target, batch_size=size, max_error=0).folder
+        return export_kohya(
+            rows,
+            frames.table(),
+            frames.folder,
+            character,
+            target,
+            batch_size=profile.training.batch_size,
+            resolution=profile.resolution,
+            buckets=profile.buckets,
+            max_error=0,
+        ).folder
 
     def by_frame(name: str, named: Callable[[str, str], str]) -> pd.DataFrame:
         rows = line.store.read(name, "training_set").table()

@@ -333,16 +333,18 @@ E = Question(
 
 
 def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
-    """Train with `schedule`, its peak being `factor` times the profile's."""
+    """Train with `schedule`, its peak being `factor` times the profile's; each first warms up over as many steps."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         usual = studio.profile().training
+        share = 1 if schedule == "restarts" else usual.cycles  # `restarts` takes its fraction of each cycle
         epochs = studio.train(
             work,
             studio.pictures(stickers(seed), studio.curated(TRIGGER)),
             TRIGGER,
             seed,
             schedule=schedule,
+            warmup_fraction=usual.warmup_fraction / share,
             learning_rate_unet=factor * usual.learning_rate_unet,
             learning_rate_text_encoder=factor * usual.learning_rate_text_encoder,
         )

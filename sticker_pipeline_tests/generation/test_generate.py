@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sticker_pipeline.generation.generate import (
-    BaseModelError,
     generate,
     open_pipeline,
     starting_noise,
@@ -16,8 +17,11 @@ from sticker_pipeline.generation.generate import (
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.training.lora_file import Adapter, LoraFile, adaptable_modules, write_lora
+from sticker_pipeline.training.base_model import BaseModelError
+from sticker_pipeline.training.keys import adaptable_modules
+from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
+from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
 
 REQUESTS = [
     Request("sticker", "x, sticker, smile", 11),
@@ -61,8 +65,6 @@ def test_seed_and_prompt_each_change_the_picture(pipeline: Any) -> None:
 
 
 def test_starting_noise_is_standard_normal_and_independent_of_global_state() -> None:
-    import torch
-
     noise = starting_noise(5, (4, 64, 64))
     torch.manual_seed(1)
     assert torch.equal(noise, starting_noise(5, (4, 64, 64)))
@@ -99,7 +101,7 @@ def test_a_resolution_off_the_grid_is_refused(pipeline: Any) -> None:
 
 
 def test_a_missing_base_model_is_named(tiny_profile: Profile, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"nowhere holds no base model"):
+    with pytest.raises(BaseModelError, match=r"nowhere/model_index.json is missing"):
         open_pipeline(tiny_profile.model_copy(update={"base": tmp_path / "nowhere"}))
 
 
@@ -113,7 +115,7 @@ def test_a_missing_tokenizer_is_refused(tiny_profile: Profile, tmp_path: Path) -
 
 def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    modules = adaptable_modules(pipeline.unet, pipeline.text_encoder)
+    modules = adaptable_modules(pipeline.unet, (pipeline.text_encoder,))
     write_lora(path, LoraFile({key: random_adapter(module.weight) for key, module in modules.items()}), "float32")
     before = pictures(pipeline, REQUESTS)
     with with_lora(pipeline, path):
@@ -125,9 +127,35 @@ def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Pa
     assert distance(before, pictures(pipeline, REQUESTS)) == 0
 
 
+def test_a_lora_of_others_changes_every_part_of_sdxl(tmp_path: Path) -> None:
+    """In diffusers' own layout, which is not the one that we write."""
+    from diffusers import StableDiffusionXLPipeline
+
+    pipeline = StableDiffusionXLPipeline.from_pretrained(build_tiny_sdxl(tmp_path / "base"), local_files_only=True)
+    names = {
+        "unet": "mid_block.attentions.0.proj_in",
+        "text_encoder": "encoder.layers.1.mlp.fc1",
+        "text_encoder_2": "text_model.encoder.layers.1.mlp.fc1",
+    }
+    weights = {part: getattr(pipeline, part).get_submodule(name).weight for part, name in names.items()}
+    before = {part: weight.detach().clone() for part, weight in weights.items()}
+    tensors = {}
+    for part, name in names.items():
+        out, into = weights[part].shape
+        tensors |= {
+            f"{part}.{name}.lora_A.weight": torch.ones(1, into),
+            f"{part}.{name}.lora_B.weight": torch.ones(out, 1),
+        }
+    save_file(tensors, tmp_path / "lora.safetensors")
+    with with_lora(pipeline, tmp_path / "lora.safetensors", strength=0.5):
+        for part, weight in weights.items():
+            torch.testing.assert_close(weight - before[part], torch.full_like(weight, 0.5))
+    assert all(weight.equal(before[part]) for part, weight in weights.items())
+
+
 def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    key, layer = next(iter(adaptable_modules(pipeline.unet, pipeline.text_encoder).items()))
+    key, layer = next(iter(adaptable_modules(pipeline.unet, (pipeline.text_encoder,)).items()))
     write_lora(path, LoraFile({key: random_adapter(layer.weight)}), "float32")
     original = layer.weight.detach().clone()
     with pytest.raises(PromptError), with_lora(pipeline, path):
@@ -137,8 +165,6 @@ def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Pa
 
 
 def random_adapter(weight: Any) -> Adapter:
-    import torch
-
     generator = torch.Generator().manual_seed(weight.shape[0])
     down = torch.randn(2, *weight.shape[1:], generator=generator)
     up = torch.randn(weight.shape[0], 2, *(1 for _ in weight.shape[2:]), generator=generator)

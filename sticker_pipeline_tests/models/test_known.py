@@ -7,7 +7,7 @@ import pytest
 from sticker_pipeline.models.known import FetchError, known_models, known_name, source_of
 from sticker_pipeline.profile import MODEL_FILES, PROFILES, profile_models
 from sticker_pipeline.tagging.thresholds import model_thresholds
-from sticker_pipeline.training.spec import BASE_FILES
+from sticker_pipeline.training.base_model import config_files
 
 
 def test_every_tagger_with_a_threshold_can_be_fetched_from_its_author() -> None:
@@ -19,7 +19,7 @@ def test_the_files_are_those_that_the_project_asks_for() -> None:
     for source in known_models().values():
         assert set(MODEL_FILES[source.kind]) <= set(source.files)
         assert all(not name.endswith((".bin", ".ckpt", ".pt")) for name in source.files)
-    assert set(BASE_FILES) <= set(known_models()["sd15/base"].files)
+    assert set(config_files("sd15")) <= set(known_models()["sd15/base"].files)
 
 
 def test_every_model_of_the_real_profile_can_be_fetched() -> None:

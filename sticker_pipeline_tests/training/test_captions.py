@@ -1,45 +1,99 @@
-from pathlib import Path
+from collections import Counter
 
+import numpy as np
 import pytest
-import torch
-from transformers import CLIPTokenizer
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sticker_pipeline.training.captions import tokenize
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.tagging.captions import format_caption, parse_caption
+from sticker_pipeline.training.captions import caption_variants, vary
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base: Path) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(tiny_base, subfolder="tokenizer", local_files_only=True)
-
-
-def test_plain_captions_are_what_the_tokenizer_says(tokenizer: CLIPTokenizer) -> None:
-    tokens = tokenize(tokenizer, ["sticker, long hair", ""], CPU)
-    words = ["<|startoftext|>", "sticker</w>", ",</w>", "long</w>", "hair</w>", "<|endoftext|>", "<|endoftext|>"]
-    assert tokenizer.convert_ids_to_tokens(tokens.ids[0, :7].tolist()) == words
-    assert tokens.ids.shape == (2, 77)
-    assert tokens.weights is None
+TAG = st.text("ab (:)\\1.2", min_size=1, max_size=9).filter(lambda tag: tag == tag.strip())
+TAGS = st.lists(st.tuples(TAG, st.sampled_from([1.0, 1.0, 0.5, 1.2])), max_size=8, unique_by=lambda one: one[0])
+FREE = TrainingSettings(shuffle_tags=True, tag_dropout=0.3, keep_tags=1)
 
 
-def test_weights_belong_to_the_tokens_of_their_tag(tokenizer: CLIPTokenizer) -> None:
-    tokens = tokenize(tokenizer, ["sticker, (long hair:1.5), dress", "smile"], CPU)
-    plain = tokenize(tokenizer, ["sticker, long hair, dress", "smile"], CPU)
-    assert torch.equal(tokens.ids, plain.ids)
-    assert tokens.weights is not None
-    #                                        start sticker , long hair  ,  dress
-    assert tokens.weights[0, :8].tolist() == [1.0, 1.0, 1.0, 1.5, 1.5, 1.0, 1.0, 1.0]
-    assert tokens.weights[1].eq(1).all()
+def written(tags: list[tuple[str, float]]) -> str:
+    return format_caption([tag for tag, _ in tags], dict(tags))
 
 
-def test_weights_scale_hidden_states(tokenizer: CLIPTokenizer) -> None:
-    tokens = tokenize(tokenizer, ["(long:2.0), dress", "smile"], CPU)
-    encoder = lambda ids: (torch.ones(*ids.shape, 3),)  # noqa: E731
-    hidden = tokens.hidden_states(encoder, torch.tensor([1, 0]))
-    assert hidden.shape == (2, 77, 3)
-    assert hidden[0].eq(1).all()
-    assert hidden[1, :4, 0].tolist() == [1.0, 2.0, 1.0, 1.0]
+@given(TAGS, st.integers(0, 9), st.integers(0, 99))
+def test_shuffling_keeps_every_tag_its_weight_and_the_first_ones_places(
+    tags: list[tuple[str, float]], keep: int, seed: int
+) -> None:
+    settings = TrainingSettings(shuffle_tags=True, keep_tags=keep)
+    drawn = parse_caption(vary(written(tags), settings, np.random.default_rng(seed)))
+    assert drawn[:keep] == tags[:keep]
+    assert Counter(drawn) == Counter(tags)
 
 
-def test_captions_are_cut_to_the_encoders_length(tokenizer: CLIPTokenizer) -> None:
-    assert tokenize(tokenizer, ["sticker, " * 60 + "smile"], CPU).ids.shape == (1, 77)
+@given(TAGS, st.integers(0, 9), st.floats(0, 0.99), st.integers(0, 99))
+def test_dropout_leaves_a_part_in_order_and_the_first_ones_whole(
+    tags: list[tuple[str, float]], keep: int, dropout: float, seed: int
+) -> None:
+    settings = TrainingSettings(tag_dropout=dropout, keep_tags=keep)
+    drawn = parse_caption(vary(written(tags), settings, np.random.default_rng(seed)))
+    assert drawn[:keep] == tags[:keep]
+    assert drawn == [tag for tag in tags if tag in drawn]
+
+
+def test_a_caption_without_its_last_weight_is_read_as_a_plain_one() -> None:
+    settings = TrainingSettings(tag_dropout=0.99, keep_tags=2)
+    drawn = vary(r"nova, star \(symbol\), (smile:1.2)", settings, np.random.default_rng(0))
+    assert drawn == "nova, star (symbol)"
+
+
+def test_each_tag_is_dropped_with_the_stated_chance_alone() -> None:
+    settings = TrainingSettings(tag_dropout=0.3, keep_tags=1)
+    drawn = [set(one.split(", ")) for one in caption_variants("nova, a, b, c", settings, seed=0, count=4_000)]
+    kept = {tag: np.array([tag in one for one in drawn]) for tag in ("nova", "a", "b", "c")}
+    assert kept["nova"].all()
+    for tag in ("a", "b", "c"):
+        assert kept[tag].mean() == pytest.approx(0.7, abs=4 * (0.3 * 0.7 / 4_000) ** 0.5)
+    assert abs(np.corrcoef(kept["a"], kept["b"])[0, 1]) < 4 / 4_000**0.5
+
+
+def test_every_order_is_as_likely_as_the_others() -> None:
+    settings = TrainingSettings(shuffle_tags=True, keep_tags=1)
+    counts = Counter(caption_variants("nova, a, b, c", settings, seed=1, count=6_000))
+    assert len(counts) == 6
+    assert sum((count - 1_000) ** 2 / 1_000 for count in counts.values()) < 25.7  # χ², 5 degrees of freedom, p = 1e-4
+
+
+def test_repeats_of_short_captions_are_kept() -> None:
+    settings = TrainingSettings(tag_dropout=0.25, keep_tags=1)
+    counts = Counter(caption_variants("nova, a", settings, seed=0, count=1_000))
+    assert counts["nova"] == pytest.approx(250, abs=55) and counts.total() == 1_000
+
+
+@given(TAGS, st.integers(0, 1_000), st.integers(1, 8), st.integers(0, 8))
+def test_variants_depend_on_nothing_else_and_more_of_them_begin_with_the_same(
+    tags: list[tuple[str, float]], seed: int, count: int, more: int
+) -> None:
+    caption = written(tags)
+    first = caption_variants(caption, FREE, seed=seed, count=count)
+    assert len(first) == count
+    assert caption_variants(caption, FREE, seed=seed, count=count + more)[:count] == first
+
+
+def test_captions_and_seeds_have_draws_of_their_own() -> None:
+    tags = ", ".join(f"t{number}" for number in range(12))
+    drawn = {
+        tuple(one.replace("nova", "").replace("luna", "") for one in caption_variants(*draw, seed=seed, count=4))
+        for draw in ((f"nova, {tags}", FREE), (f"luna, {tags}", FREE))
+        for seed in (0, 1)
+    }
+    assert len(drawn) == 4
+
+
+@pytest.mark.parametrize("caption", ["", "nova", "nova, (smile:1.2)", "nova,  two  spaces , "])
+def test_without_shuffling_and_dropout_there_is_the_caption_alone(caption: str) -> None:
+    assert caption_variants(caption, TrainingSettings(), seed=3, count=16) == [caption]
+
+
+def test_a_caption_of_another_tool_is_varied_as_it_stands() -> None:
+    settings = TrainingSettings(shuffle_tags=True, keep_tags=1)
+    caption = "nova, a,b, , end"  # format_caption would refuse its second and third items
+    (drawn,) = caption_variants(caption, settings, seed=0, count=1)
+    assert Counter(drawn.split(", ")) == Counter(caption.split(", "))

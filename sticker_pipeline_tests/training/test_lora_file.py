@@ -1,97 +1,17 @@
 import hashlib
 import json
 import pickle
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.training.lora_file import (
-    TABLE,
-    Adapter,
-    LoraError,
-    LoraFile,
-    adaptable_modules,
-    apply_lora,
-    key_of,
-    path_of,
-    read_lora,
-    write_lora,
-)
-from sticker_pipeline.training.models import Models, adapters_of, add_adapters, load_models
+from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, read_lora, with_one_alpha, write_lora
 
 KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
-TEXT_KEY = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
-
-
-@pytest.fixture(scope="module")
-def sd15() -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The true SD1.5 architecture without weights."""
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-        )
-    return unet, text_encoder
-
-
-def test_sd15_has_192_and_72_modules(sd15: tuple[torch.nn.Module, torch.nn.Module]) -> None:
-    keys = list(adaptable_modules(*sd15))
-    assert sum(key.startswith("lora_unet_") for key in keys) == 192
-    assert sum(key.startswith("lora_te_text_model_encoder_layers_") for key in keys) == 72
-    assert len(keys) == 264
-    attention = list(adaptable_modules(*sd15, attention_only=True))
-    assert sum(key.startswith("lora_unet_") for key in attention) == 128  # what diffusers' own script trains
-    assert sum(key.startswith("lora_te_") for key in attention) == 48
-
-
-def test_targets_are_every_linear_and_1x1_convolution(sd15: tuple[torch.nn.Module, torch.nn.Module]) -> None:
-    unet, text_encoder = sd15
-    expected = {
-        id(module)
-        for path, module in [*unet.named_modules(), *text_encoder.named_modules()]
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-        and (".attentions." in path or "encoder.layers." in path)
-    }
-    assert {id(module) for module in adaptable_modules(unet, text_encoder).values()} == expected
-
-
-def test_names_are_kohyas(sd15: tuple[torch.nn.Module, torch.nn.Module]) -> None:
-    modules = adaptable_modules(*sd15)
-    for key in (
-        KEY,
-        TEXT_KEY,
-        "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_out_0",
-        "lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_ff_net_0_proj",
-        "lora_unet_up_blocks_1_attentions_0_transformer_blocks_0_ff_net_2",
-        "lora_unet_down_blocks_2_attentions_1_proj_in",
-        "lora_te_text_model_encoder_layers_11_mlp_fc2",
-    ):
-        assert key in modules
-
-
-def test_the_table_is_one_to_one() -> None:
-    rows = TABLE["sd15"]
-    assert len({row.key for row in rows}) == len({(row.model, row.path) for row in rows}) == len(rows) == 42
-    for row in rows:
-        numbers = range(3, 3 + row.path.count("{}"))
-        path, key = row.path.format(*numbers), row.key.format(*numbers)
-        assert (key_of(path, row.model), path_of(key)) == (key, (row.model, path))
-        assert re.fullmatch(r"lora_(unet|te_text_model)_[a-z0-9_]+", key)
-
-
-def test_both_spellings_of_the_text_encoder_have_one_key() -> None:
-    """transformers dropped the prefix `text_model.` from its modules; files keep it."""
-    assert key_of("text_model.encoder.layers.0.self_attn.q_proj", "text_encoder") == TEXT_KEY
-    assert key_of("encoder.layers.0.self_attn.q_proj", "text_encoder") == TEXT_KEY
-    assert key_of("conv_in", "unet") is None and path_of("lora_unet_conv_in") is None
+CONV_KEY = "lora_unet_down_blocks_0_resnets_0_conv1"
 
 
 def example(rank: int = 4, alpha: float = 2.7) -> LoraFile:
@@ -114,6 +34,49 @@ def test_round_trip_keeps_values_alpha_and_metadata(tmp_path: Path) -> None:
         assert torch.equal(found.adapters[key].down, adapter.down) and torch.equal(found.adapters[key].up, adapter.up)
         assert found.adapters[key].alpha == pytest.approx(2.7, rel=1e-7)  # true alpha, not the rank
     assert found.metadata.items() >= lora.metadata.items()
+
+
+def test_convolutions_and_magnitudes_survive(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(2)
+    adapters = {
+        KEY: Adapter(torch.ones(2, 8), torch.ones(6, 2), 1.0, torch.rand(6, 1, generator=generator)),
+        KEY.replace("to_q", "to_k"): Adapter(torch.ones(2, 8), torch.ones(6, 2), 1.0, torch.full((1, 8), 1 / 3)),
+        CONV_KEY: Adapter(torch.ones(2, 4, 3, 3), torch.ones(5, 2, 1, 1), 1.0, torch.full((5, 1, 1, 1), 1 / 3)),
+    }
+    write_lora(tmp_path / "a.safetensors", LoraFile(adapters), "float16")
+    tensors = load_file(tmp_path / "a.safetensors")
+    assert {key: (tuple(value.shape), value.dtype) for key, value in tensors.items() if key.startswith(CONV_KEY)} == {
+        f"{CONV_KEY}.lora_down.weight": ((2, 4, 3, 3), torch.float16),
+        f"{CONV_KEY}.lora_up.weight": ((5, 2, 1, 1), torch.float16),
+        f"{CONV_KEY}.alpha": ((), torch.float32),
+        f"{CONV_KEY}.dora_scale": ((5, 1, 1, 1), torch.float32),  # it scales whole weights: no half precision
+    }
+    found = read_lora(tmp_path / "a.safetensors").adapters
+    for key, adapter in adapters.items():
+        magnitude, right = found[key].magnitude, adapter.magnitude
+        assert magnitude is not None and right is not None and torch.equal(magnitude, right)
+    assert (found[KEY].shape, found[CONV_KEY].shape) == ((6, 8), (5, 4, 3, 3))
+
+
+def test_sdxl_has_keys_of_its_own(tmp_path: Path) -> None:
+    key = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    write_lora(tmp_path / "a", LoraFile({key: Adapter(torch.ones(1, 2), torch.ones(2, 1), 1.0)}), "float32")
+    assert list(read_lora(tmp_path / "a", "sdxl").adapters) == [key]
+    with pytest.raises(LoraError, match="not one of a sd15 LoRA"):
+        read_lora(tmp_path / "a", "sd15")
+
+
+def test_one_alpha_keeps_the_change_of_every_weight() -> None:
+    lora = example()
+    first, second = lora.adapters
+    lora.adapters[second] = Adapter(*(getattr(lora.adapters[second], part) for part in ("down", "up")), alpha=0.9)
+    found = with_one_alpha(lora, 2.7)
+    assert [adapter.alpha for adapter in found.adapters.values()] == [2.7, 2.7]
+    assert found.adapters[first] is lora.adapters[first] and found.metadata == lora.metadata
+    for key in (first, second):
+        new, old = found.adapters[key], lora.adapters[key]
+        torch.testing.assert_close(new.alpha * new.up, old.alpha * old.up)
+        assert new.down is old.down
 
 
 def test_file_layout_is_kohyas(tmp_path: Path) -> None:
@@ -154,6 +117,31 @@ def test_hashes_are_those_that_clients_compute(tmp_path: Path) -> None:
             {f"{KEY}.lora_down.weight": torch.zeros(4, 8), f"{KEY}.lora_up.weight": torch.zeros(6, 3)},
             "do not fit together",
         ),
+        (
+            {f"{CONV_KEY}.lora_down.weight": torch.zeros(4, 8, 3, 3), f"{CONV_KEY}.lora_up.weight": torch.zeros(6, 4)},
+            "do not fit together",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8),
+                f"{KEY}.lora_up.weight": torch.zeros(6, 4),
+                f"{KEY}.dora_scale": torch.zeros(6),
+            },
+            "fits neither outputs nor inputs",
+        ),
+        (
+            {f"{KEY}.lora_down.weight": torch.zeros(0, 8), f"{KEY}.lora_up.weight": torch.zeros(6, 0)},
+            "do not fit together",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8),
+                f"{KEY}.lora_up.weight": torch.zeros(6, 4),
+                f"{KEY}.alpha": torch.tensor(float("nan")),
+            },
+            "is not one number",
+        ),
+        ({f"{CONV_KEY}.lora_mid.weight": torch.zeros(4, 4, 3, 3)}, "lora_mid"),
         ({}, "no LoRA at all"),
     ],
 )
@@ -207,58 +195,3 @@ def test_values_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(LoraError, match="infinities"):
         write_lora(tmp_path / "b", LoraFile({KEY: adapter}), "float16")
     assert not (tmp_path / "b").exists()
-
-
-def outputs(models: Models) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    noisy = torch.randn(2, 4, 8, 8, generator=generator)
-    ids = torch.randint(0, 300, (2, 77), generator=generator)
-    with torch.no_grad():
-        hidden = models.text_encoder(ids)[0]
-        return models.unet(noisy, torch.tensor([10, 700]), encoder_hidden_states=hidden).sample, hidden
-
-
-@pytest.mark.parametrize("targets", ["all", "attention"])
-def test_applied_effect_is_that_of_training(tmp_path: Path, tiny_base: Path, targets: str) -> None:
-    cpu = torch.device("cpu")
-    trained = load_models(tiny_base, cpu, torch.float32)
-    settings = TrainingSettings.model_validate({"rank": 4, "alpha": 3.0, "targets": targets})
-    layers = add_adapters(trained, settings, "sd15")
-    generator = torch.Generator().manual_seed(5)
-    for layer in layers.values():
-        weight = layer.lora_B["default"].weight
-        weight.data.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
-    write_lora(tmp_path / "a", LoraFile(adapters_of(layers)), "float32")
-
-    plain = load_models(tiny_base, cpu, torch.float32)
-    weights = {name: value.clone() for name, value in plain.unet.state_dict().items()}
-    before = outputs(plain)
-    with apply_lora(plain.unet, plain.text_encoder, read_lora(tmp_path / "a")):
-        for applied, expected, original in zip(outputs(plain), outputs(trained), before, strict=True):
-            torch.testing.assert_close(applied, expected, rtol=1e-5, atol=1e-5)
-            assert (applied - original).abs().max() > 0.01
-    assert all(torch.equal(value, weights[name]) for name, value in plain.unet.state_dict().items())
-    assert all(torch.equal(*pair) for pair in zip(outputs(plain), before, strict=True))
-
-
-def test_strength_scales_the_change_of_the_weights(tiny_base: Path) -> None:
-    models = load_models(tiny_base, torch.device("cpu"), torch.float32)
-    weight = adaptable_modules(models.unet, models.text_encoder)[KEY].weight
-    original = weight.clone()
-    down, up = torch.randn(4, weight.shape[1]), torch.randn(weight.shape[0], 4)
-    handle = apply_lora(models.unet, models.text_encoder, LoraFile({KEY: Adapter(down, up, 2.0)}), strength=0.5)
-    torch.testing.assert_close(weight - original, 0.5 * 2.0 / 4 * up @ down, rtol=1e-4, atol=1e-5)
-    handle.remove()
-    assert torch.equal(weight, original)
-
-
-def test_a_lora_that_does_not_fit_changes_nothing(tiny_base: Path) -> None:
-    models = load_models(tiny_base, torch.device("cpu"), torch.float32)
-    weights = {name: value.clone() for name, value in models.unet.state_dict().items()}
-    fitting = adaptable_modules(models.unet, models.text_encoder)[KEY].weight.shape
-    good = Adapter(torch.ones(1, fitting[1]), torch.ones(fitting[0], 1), 1.0)
-    for key, message in ((KEY.replace("blocks_0_att", "blocks_7_att"), "does not have"), (TEXT_KEY, "is for a module")):
-        with pytest.raises(LoraError, match=message):
-            bad = Adapter(torch.ones(1, 5), torch.ones(5, 1), 1.0)
-            apply_lora(models.unet, models.text_encoder, LoraFile({KEY: good, key: bad}))
-    assert all(torch.equal(value, weights[name]) for name, value in models.unet.state_dict().items())

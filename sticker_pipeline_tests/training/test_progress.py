@@ -6,7 +6,7 @@ import pytest
 from sticker_pipeline.training.log import LogRow, state
 from sticker_pipeline.training.progress import Progress, State, open_progress
 
-STATE = State(120, 800, 2, 8, 0.12345, 1e-5, 31.21, 83.4)
+STATE = State(120, 800, 2, 8, 0.12345, 0.7, 1e-5, 31.21, 83.4)
 
 
 def test_line_of_the_log() -> None:
@@ -29,15 +29,16 @@ def test_lines_every_5_s_messages_every_2_s_and_both_at_an_epochs_end() -> None:
         "total_steps": 800,
         "epoch": 2,
         "loss": 0.12345,
+        "grad_norm": 0.7,
         "samples_per_s": 31.21,
         "eta_s": 83.4,
     }
 
 
 def test_state_is_the_pace_of_the_last_steps() -> None:
-    row = LogRow(1, 1, 0.5, 1e-3, 0.0, 1.0, samples=4, seconds=100.0, memory_bytes=1)
+    row = LogRow(1, 1, 0.5, 0.4, (0.4,) * 4, 1e-3, 0.0, 2.0, samples=4, seconds=100.0, memory_bytes=1)
     log = [row, *(replace(row, step=step, epoch=2, seconds=0.5) for step in range(2, 22))]
-    assert state(log, total_steps=31, epochs=3) == State(21, 31, 2, 3, 0.5, 1e-3, 8.0, 5.0)
+    assert state(log, total_steps=31, epochs=3) == State(21, 31, 2, 3, 0.5, 2.0, 1e-3, 8.0, 5.0)
 
 
 def test_without_dagster_it_prints(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

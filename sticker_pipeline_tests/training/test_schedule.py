@@ -1,10 +1,14 @@
 import math
+from typing import Any
 
 import pytest
+import torch
+from diffusers import optimization as diffusers_schedules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.training.schedule import constant, recipe
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.schedule import make_schedule, recipe
 
 
 @pytest.mark.parametrize(
@@ -42,10 +46,11 @@ def test_more_cycles_than_steps() -> None:
 
 @given(st.integers(1, 500), st.integers(1, 20), st.floats(0, 0.99))
 def test_every_step_is_a_share_of_the_peak(total: int, cycles: int, warmup: float) -> None:
-    rate = recipe(total, cycles, warmup)
-    values = [rate(s) for s in range(total)]
-    assert all(0.0 <= value <= 1.0 for value in values)
-    assert max(values) > 0
+    for name in ("restarts", "cosine_restarts", "cosine", "linear", "constant"):
+        rate = make_schedule(TrainingSettings(schedule=name, cycles=cycles, warmup_fraction=warmup), total)
+        values = [rate(s) for s in range(total)]
+        assert all(0.0 <= value <= 1.0 for value in values)
+        assert max(values) > 0
 
 
 @pytest.mark.parametrize("arguments", [(0,), (8, 0), (8, 4, 1.0), (8, 4, -0.1)])
@@ -54,7 +59,44 @@ def test_impossible_schedules(arguments: tuple[int, ...]) -> None:
         recipe(*arguments)
 
 
-def test_constant_warms_up_once_and_stays() -> None:
-    rate = constant(80, cycles=4, warmup_fraction=0.1)  # a cycle of 20 steps has a warm-up of 2
-    assert [rate(step) for step in (0, 1, 2, 20, 21, 79)] == [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]
-    assert {constant(80, warmup_fraction=0.0)(step) for step in range(80)} == {1.0}
+def test_a_run_of_no_steps_has_no_schedule() -> None:
+    with pytest.raises(ValueError, match="total_steps ≥ 1"):
+        make_schedule(TrainingSettings(schedule="linear"), 0)
+
+
+def test_restarts_is_the_recipe() -> None:
+    made = make_schedule(TrainingSettings(schedule="restarts", cycles=3, warmup_fraction=0.2), 100)
+    assert [made(s) for s in range(100)] == [recipe(100, 3, 0.2)(s) for s in range(100)]
+
+
+def diffusers_multipliers(name: str, total: int, warmup: int, cycles: int) -> list[float]:
+    """The same schedule as diffusers makes it: the factor of LambdaLR at each step."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    makers: dict[str, Any] = {
+        "cosine_restarts": lambda: diffusers_schedules.get_cosine_with_hard_restarts_schedule_with_warmup(
+            optimizer, warmup, total, cycles
+        ),
+        "cosine": lambda: diffusers_schedules.get_cosine_schedule_with_warmup(optimizer, warmup, total),
+        "linear": lambda: diffusers_schedules.get_linear_schedule_with_warmup(optimizer, warmup, total),
+        "constant": lambda: diffusers_schedules.get_constant_schedule_with_warmup(optimizer, warmup),
+    }
+    (multiplier,) = makers[name]().lr_lambdas
+    return [float(multiplier(step)) for step in range(total)]
+
+
+@pytest.mark.parametrize("name", ["cosine_restarts", "cosine", "linear", "constant"])
+@pytest.mark.parametrize(
+    ("total", "fraction", "warmup", "cycles"), [(100, 0.1, 10, 4), (37, 0.25, 9, 3), (8, 0.0, 0, 1), (800, 0.05, 40, 5)]
+)
+def test_the_usual_schedules_are_those_of_diffusers(
+    name: Any, total: int, fraction: float, warmup: int, cycles: int
+) -> None:
+    made = make_schedule(TrainingSettings(schedule=name, cycles=cycles, warmup_fraction=fraction), total)
+    ours = [made(step) for step in range(total)]
+    assert ours == pytest.approx(diffusers_multipliers(name, total, warmup, cycles), abs=1e-12)
+
+
+def test_a_warm_up_leaves_one_step() -> None:
+    """Of one step, 60 % round to one step: it would have rate 0, and nothing would be learned."""
+    for name in ("cosine_restarts", "cosine", "linear", "constant"):
+        assert make_schedule(TrainingSettings(schedule=name, warmup_fraction=0.6), 1)(0) == 1.0

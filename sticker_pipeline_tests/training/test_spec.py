@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sticker_pipeline.training.spec import BASE_FILES, SpecError, TrainingSpec, check_paths, load_spec, save_spec
+from sticker_pipeline.training.base_model import config_files
+from sticker_pipeline.training.spec import SpecError, TrainingSpec, check_paths, load_spec, save_spec
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_missing_spec_file(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_not_enough(tmp_path: Path) -> None:
-    for name in BASE_FILES:
+    for name in config_files("sd15"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"PK")

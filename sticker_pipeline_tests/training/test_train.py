@@ -9,15 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.training.data import read_training_set
-from sticker_pipeline.training.log import COLUMNS
+from sticker_pipeline.training.base_model import BaseModelError
+from sticker_pipeline.training.log import BAND_COLUMNS, COLUMNS
 from sticker_pipeline.training.lora_file import LoraError, read_lora
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import recipe
-from sticker_pipeline.training.spec import SpecError, load_spec
-from sticker_pipeline.training.step import TrainingDiverged, training_step
+from sticker_pipeline.training.setup import set_up
+from sticker_pipeline.training.spec import load_spec
+from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step
 from sticker_pipeline.training.stopping import Interrupted
-from sticker_pipeline.training.train import set_up, stop_if_asked, train
+from sticker_pipeline.training.train import stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
@@ -32,10 +33,15 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert sorted(path.relative_to(spec.output).as_posix() for path in spec.output.rglob("*.*")) == [
         "checkpoints/epoch_01.safetensors",
         "checkpoints/epoch_02.safetensors",
+        "held_out.parquet",
         "log.parquet",
+        "memory.json",
         "samples/epoch_01_0.png",
         "samples/epoch_02_0.png",
         "spec.json",
+        *(f"state/step_0000006/{name}" for name in ("log.parquet", "lora.safetensors", "optimizer.safetensors")),
+        "state/step_0000006/state.json",
+        *(f"tensorboard/{path.name}" for path in (spec.output / "tensorboard").iterdir()),
     ]
     assert load_spec(spec.output / "spec.json") == spec
     log = pd.read_parquet(spec.output / "log.parquet")
@@ -43,7 +49,17 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert log["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert log["epoch"].tolist() == [1, 1, 1, 2, 2, 2]
     assert log["lr_unet"].tolist() == pytest.approx([1e-3 * recipe(6)(step) for step in range(6)])
-    assert np.isfinite(log.to_numpy(dtype=float)).all() and (log["loss"] > 0).all()
+    assert np.isfinite(log.drop(columns=BAND_COLUMNS).to_numpy(dtype=float)).all() and (log["loss"] > 0).all()
+    # With uniform weights the loss of a step is the mean over its pictures, and so between its bands' errors.
+    bands = log[BAND_COLUMNS].to_numpy()
+    assert (np.nanmin(bands, axis=1) <= log["loss"] + 1e-6).all() and (
+        log["loss"] <= np.nanmax(bands, axis=1) + 1e-6
+    ).all()
+    fixed = pd.read_parquet(spec.output / "held_out.parquet")
+    assert fixed[["epoch", "split", "pictures"]].to_numpy().tolist() == [
+        [epoch, split, count] for epoch in range(3) for split, count in (("train", 8), ("held_out", 2))
+    ]
+    assert fixed["loss"].to_numpy() == pytest.approx(fixed[BAND_COLUMNS].mean(axis=1).to_numpy())
 
     metadata = read_lora(last).metadata
     assert (metadata["ss_steps"], metadata["ss_epoch"]) == ("6", "2")
@@ -51,7 +67,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
 
 
 def test_a_constant_schedule_reaches_the_optimizer(make_spec: SpecMaker) -> None:
-    spec = make_spec(settings={"schedule": "constant", "cycles": 1, "warmup_fraction": 0.4, "epochs": 1})
+    spec = make_spec(settings={"schedule": "constant", "warmup_fraction": 0.4, "epochs": 1})
     train(spec, QUIET)
     log = pd.read_parquet(spec.output / "log.parquet")
     assert log["lr_unet"].tolist() == pytest.approx([0.0, 1e-3, 1e-3])  # 3 steps, of which round(1.2) warm up
@@ -74,17 +90,17 @@ def test_the_seed_decides_the_result(make_spec: SpecMaker, tmp_path: Path) -> No
 
 def test_the_base_model_stays_as_it_is_and_adapters_learn(make_spec: SpecMaker, tiny_base: Path) -> None:
     spec = make_spec(settings={"cycles": 1, "warmup_fraction": 0.0, "caption_dropout": 0.0})
-    run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
+    run = set_up(spec, QUIET, lambda: None).run
     for _ in range(3):
-        run.log.append(training_step(run, run.epochs[0][0], 1))
+        run.history.log.append(training_step(run, run.plan.epoch(0)[0], 1))
     trainable = {
         name
-        for model in (run.models.unet, run.models.text_encoder, run.models.vae)
+        for model in (run.models.unet, *run.models.text_encoders, run.models.vae)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
     assert trainable and all("lora_A" in name or "lora_B" in name for name in trainable)
-    for folder, model in (("unet", run.models.unet), ("text_encoder", run.models.text_encoder)):
+    for folder, model in (("unet", run.models.unet), ("text_encoder", run.models.text_encoders[0])):
         trained = {name.replace(".base_layer", ""): value for name, value in model.state_dict().items()}
         (file,) = (tiny_base / folder).glob("*.safetensors")
         for name, original in load_file(file).items():
@@ -95,33 +111,106 @@ def test_the_base_model_stays_as_it_is_and_adapters_learn(make_spec: SpecMaker, 
 
 def test_loss_falls_on_what_is_seen_again_and_again(make_spec: SpecMaker) -> None:
     spec = make_spec(settings={"rank": 16, "alpha": 16.0, "cycles": 1, "warmup_fraction": 0.0})
-    run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
+    run = set_up(spec, QUIET, lambda: None).run
     # The log stays empty, so that each step is step 0: the same pictures, noise and noise levels at the peak rate.
-    losses = [training_step(run, run.epochs[0][0], 1).loss for _ in range(20)]
+    losses = [training_step(run, run.plan.epoch(0)[0], 1).loss for _ in range(20)]
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_target_follows_the_scheduler_config(make_spec: SpecMaker, prediction_type: str) -> None:
-    spec = make_spec()
-    run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
-    run.models.scheduler.register_to_config(prediction_type=prediction_type)
-    seen: dict[str, torch.Tensor] = {}
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_target_follows_the_prediction_type(make_spec: SpecMaker, prediction: str) -> None:
+    """A U-Net that knows the picture (its posterior is made certain) predicts the target by its definition."""
+    spec = make_spec(settings={"prediction": prediction})
+    run = set_up(spec, QUIET, lambda: None).run
+    (batch,) = run.plan.epoch(0)[0]
+    certain = [
+        replace(run.latents.entry(row, 0), std=torch.zeros_like(run.latents.entry(row, 0).std))
+        for row in batch.tolist()
+    ]
+    latents = torch.stack([entry.mean for entry in certain]) * run.models.vae.config.scaling_factor
 
     def perfect(noisy: torch.Tensor, timesteps: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
-        """The true target by its definition, from the noise that the step drew (recorded below)."""
-        signal = run.models.scheduler.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
-        deviation = (1 - signal**2).sqrt()
-        latents = (noisy - deviation * seen["noise"]) / signal
-        target = seen["noise"] if prediction_type == "epsilon" else signal * seen["noise"] - deviation * latents
-        return (target.requires_grad_(),)
+        signal = run.models.noise.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
+        spread = (1 - signal**2).sqrt()
+        noise = (noisy - signal * latents) / spread
+        return ((noise if prediction == "epsilon" else signal * noise - spread * latents).requires_grad_(),)
 
-    add_noise = run.models.scheduler.add_noise
-    run.models.scheduler.add_noise = lambda latents, noise, t: (seen.update(noise=noise), add_noise(latents, noise, t))[
-        1
-    ]
-    run = replace(run, unet=perfect)
-    assert training_step(run, run.epochs[0][0], 1).loss == pytest.approx(0, abs=1e-6)
+    one_way = SimpleNamespace(variants=lambda row: 1, entry=lambda row, _: certain[batch.tolist().index(row)])
+    run = replace(run, unet=perfect, latents=one_way)
+    assert training_step(run, [batch], 1).loss == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({}, [1.0, 1.0]),
+        ({"loss_weighting": "min_snr", "prediction": "epsilon"}, None),
+        ({"noise_offset": 0.1}, [1.0, 1.0]),
+    ],
+)
+def test_what_is_drawn_follows_the_settings(
+    make_spec: SpecMaker, settings: dict[str, object], weights: list[float] | None
+) -> None:
+    run = set_up(make_spec(settings=settings), QUIET, lambda: None).run
+    (batch,) = run.plan.epoch(0)[0]
+    drawn, again, next_step = draw(run, batch, 0, 0), draw(run, batch, 0, 0), draw(run, batch, 1, 0)
+    assert torch.equal(drawn.noisy, again.noisy) and torch.equal(drawn.timesteps, again.timesteps)
+    assert not torch.equal(drawn.noisy, next_step.noisy)
+    levels = run.models.noise.alphas_cumprod[drawn.timesteps]
+    snr = levels / (1 - levels)
+    expected = torch.tensor(weights) if weights else torch.minimum(snr, torch.tensor(5.0)) / snr
+    assert torch.allclose(drawn.weights, expected)
+
+
+def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
+    """The mean over a step's pictures, however they were divided: batches of 1 and 3 weigh 1 to 3."""
+    run = set_up(make_spec(), QUIET, lambda: None).run
+    whole = np.arange(4)
+    drawn = [draw(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]
+    errors = []
+    for one in drawn:
+        predicted = run.unet(one.noisy, one.timesteps, **one.conditions, return_dict=False)[0]
+        errors += (predicted - one.target).square().mean(dim=(1, 2, 3)).tolist()
+    row = training_step(run, [whole[:1], whole[1:]], 1)
+    assert row.samples == 4
+    assert row.loss == pytest.approx(np.mean(errors), rel=1e-5)
+    assert row.error == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_transparent_pixels_may_be_left_out(make_spec: SpecMaker) -> None:
+    run = set_up(make_spec(settings={"background_weight": 0.25}), QUIET, lambda: None).run
+    (batch,) = run.plan.epoch(0)[0]
+    weights = draw(run, batch, 0, 0).pixel_weights
+    assert weights is not None
+    masks = torch.stack([run.latents.entry(row, 0).mask for row in batch.tolist()])
+    assert torch.allclose(weights, masks + (1 - masks) * 0.25) and weights.min() < 1
+
+
+def test_a_moving_average_is_what_is_saved(make_spec: SpecMaker, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "cycles": 1, "warmup_fraction": 0.0}
+    last = read_lora(train(make_spec(settings=settings), QUIET))
+    average = read_lora(train(make_spec(output=tmp_path / "ema", settings={**settings, "ema_decay": 0.9}), QUIET))
+    first, second = last.adapters[KEY].up.float(), average.adapters[KEY].up.float()
+    assert 0 < second.norm() < first.norm()  # it began at nothing and lags behind
+
+
+def test_caption_dropout_of_everything_trains_the_empty_caption(make_spec: SpecMaker) -> None:
+    for rate in (0.0, 1e-3):  # read beforehand, and while it is trained
+        run = set_up(
+            make_spec(settings={"caption_dropout": 1.0, "learning_rate_text_encoder": rate}), QUIET, lambda: None
+        ).run
+        (batch,) = run.plan.epoch(0)[0]
+        hidden = draw(run, batch, 0, 0).conditions["encoder_hidden_states"]
+        assert torch.allclose(hidden, run.text([""] * len(batch), None).hidden, atol=1e-6)
+
+
+def test_text_read_beforehand_is_the_text_read_at_each_step(make_spec: SpecMaker) -> None:
+    captions = ["nova_tag, sticker, smile", "nova_tag, art, angry"]
+    live, cached = (
+        set_up(make_spec(settings={"learning_rate_text_encoder": rate}), QUIET, lambda: None).run.text(captions, None)
+        for rate in (1e-3, 0.0)
+    )
+    assert torch.allclose(live.hidden, cached.hidden, atol=1e-6)
 
 
 def test_a_text_encoder_with_rate_0_is_left_alone(make_spec: SpecMaker) -> None:
@@ -136,6 +225,18 @@ def test_an_earlier_run_in_the_output_folder_is_replaced(make_spec: SpecMaker) -
     stale.write_bytes(b"old")
     train(spec, QUIET)
     assert not stale.exists()
+
+
+def test_an_exploding_error_stops_the_training(make_spec: SpecMaker) -> None:
+    run = set_up(make_spec(), QUIET, lambda: None).run
+    row = training_step(run, run.plan.epoch(0)[0], 1)
+    calm, wild = replace(row, error=0.1), replace(row, error=0.5)
+    run.history.log[:] = [calm] * 150 + [wild] * 50
+    with pytest.raises(TrainingDiverged, match="The error has multiplied by step 200 of 6: the training has diverged"):
+        check_exploding(run)
+    for fine in ([wild] * 50 + [calm] * 50, [calm] * 50 + [replace(row, error=0.39)] * 50, [calm] * 50 + [wild] * 49):
+        run.history.log[:] = fine
+        check_exploding(run)
 
 
 def test_divergence_keeps_earlier_checkpoints(make_spec: SpecMaker) -> None:
@@ -171,17 +272,18 @@ def test_a_request_to_stop_saves_what_is_learned(make_spec: SpecMaker) -> None:
 
 def test_processes_that_train_together_stop_at_the_same_step(make_spec: SpecMaker) -> None:
     spec = make_spec()
-    run = set_up(spec, read_training_set(spec), QUIET, lambda: None)
-    run.log.append(training_step(run, run.epochs[0][0], 1))
+    run = set_up(spec, QUIET, lambda: None).run
+    run.history.log.append(training_step(run, run.plan.epoch(0)[0], 1))
     first_of_two = SimpleNamespace(
         num_processes=2,
         is_main_process=True,
         mixed_precision="no",
+        scaler=None,
         device=torch.device("cpu"),
         gather=lambda mine: torch.cat([mine, torch.tensor([15])]),  # only the other one has had the signal
     )
     with pytest.raises(Interrupted, match=r"1 of 6 steps are saved in .*interrupted_step_0001"):
-        stop_if_asked(replace(run, accelerator=first_of_two), lambda: None, 0)
+        stop_if_asked(replace(run, accelerator=first_of_two), lambda: None)
 
 
 def test_a_request_to_stop_during_set_up(make_spec: SpecMaker) -> None:
@@ -198,5 +300,5 @@ def test_a_tokenizer_without_its_vocabulary_is_noticed(make_spec: SpecMaker, tmp
     for path in (broken / "tokenizer").iterdir():
         if path.name != "tokenizer_config.json":
             path.unlink()
-    with pytest.raises(SpecError, match="tokens where the text encoder has"):
+    with pytest.raises(BaseModelError, match="tokens where the encoder has"):
         train(make_spec(base=broken), QUIET)

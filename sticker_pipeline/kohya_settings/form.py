@@ -1,0 +1,178 @@
+"""A kohya_ss settings file as the form that it fills in: every key with its kind, and the flags that go with it.
+
+The keys stand in keys.csv: those of kohya_ss's LoRA form (every version up to 45088f0), and the flags of sd-scripts
+(48d368f). What becomes of a key does not belong here, but in rules.py.
+"""
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+EXTRA = "additional_parameters"
+
+
+class KohyaSettingsError(ValueError):
+    """A kohya_ss file that is none, or that asks for something unknown or not to be had here: a line for each fault."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What profile and character.yaml have decided, as far as the meaning of a kohya_ss file depends on it."""
+
+    profile: str
+    family: Literal["sd15", "sdxl"]
+    resolution: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A key of keys.csv.
+
+    `flag` is the flag of sd-scripts that says the same, if any; a key that begins with -- is a flag without a field in
+    the form. `default` is what the form shows where a file lacks the key. `left_out` is what sd-scripts does where the
+    form holds 0, False or nothing: kohya_ss then passes no flag at all.
+    """
+
+    key: str
+    flag: str
+    kind: Literal["", "text", "whole", "number", "switch"]
+    default: Any
+    left_out: Any
+    role: Literal["rule", "setting", "off", "other", "elsewhere", "old"]
+    note: str
+
+
+@cache
+def rows() -> Mapping[str, Row]:
+    """keys.csv by key, in the order of the report."""
+    with Path(__file__).with_name("keys.csv").open(encoding="utf-8", newline="") as file:
+        return {cells["key"]: _row(cells) for cells in csv.DictReader(file)}
+
+
+def _row(cells: dict[str, Any]) -> Row:
+    values = {name: parse(cells["kind"], cells[name]) for name in ("default", "left_out")}
+    return Row(**{**cells, **values})
+
+
+def parse(kind: str, value: Any) -> Any:
+    """`value` as the form reads it: an empty field of a number is 0. Raises ValueError saying what it must be."""
+    if kind in ("whole", "number"):
+        return _number(kind, value)
+    if kind == "switch":
+        words = {"true": True, "false": False, "1": True, "0": False, "": False}
+        if str(value).lower() not in words:
+            raise ValueError("it must be true or false")
+        return words[str(value).lower()]
+    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)).strip()
+
+
+def _number(kind: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value or 0)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("it must be a number")
+    if kind == "number":
+        return number
+    if number != int(number):
+        raise ValueError("it must be a whole number")
+    return int(number)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Fields and additional flags by key; `stated`: the fields of the file, as it has them. `form[key]` is what
+    sd-scripts works with."""
+
+    fields: Mapping[str, Any]
+    flags: Mapping[str, Any]
+    stated: Mapping[str, Any]
+    target: Target
+
+    def __getitem__(self, key: str) -> Any:
+        """The flag's value, which sd-scripts lets win; else the field's, or where that is 0 or empty, `left_out`."""
+        return self.flags[key] if key in self.flags else self.fields[key] or rows()[key].left_out
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object at `path`. Raises KohyaSettingsError where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise KohyaSettingsError(f"{path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise KohyaSettingsError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise KohyaSettingsError(
+            f"{path} must hold the keys of kohya_ss's LoRA form, as its button 'Save' writes them; it holds a "
+            f"{type(data).__name__}."
+        )
+    return data
+
+
+def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[str]]:
+    """The form that `data` fills in, and a sentence for each unknown key or flag and each value of the wrong kind.
+
+    A null counts as a missing key, as in kohya_ss; a value of the wrong kind as the default, so that reading goes on.
+    """
+    fields = [key for key in rows() if not key.startswith("--")]
+    problems = [
+        f"unknown key '{key}'.{closest(key, fields)} It is no field of kohya_ss's LoRA form; remove it."
+        for key in data
+        if key not in fields
+    ]
+    stated = {key: data[key] for key in fields if data.get(key) is not None}
+    read = {}
+    for key, row in rows().items():
+        try:
+            read[key] = parse(row.kind, stated.get(key, row.default))
+        except ValueError as error:
+            read[key] = row.default
+            problems.append(f"'{key}' = {stated[key]!r}: {error}.")
+    if "optimizer" not in stated and read["use_8bit_adam"]:
+        read["optimizer"] = "AdamW8bit"
+    flags, faults = _read_flags(read[EXTRA])
+    return Form(read, flags, stated, target), problems + faults
+
+
+def _read_flags(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The flags of additional_parameters by key of the table, and a sentence for each that is wrong."""
+    known = {row.flag: row for row in rows().values() if row.flag}
+    words = text.replace('"', "").split()  # as kohya_ss does
+    flags: dict[str, Any] = {}
+    problems = [f"'{EXTRA}': '{words[0]}' belongs to no flag; remove it."] if words and words[0][:2] != "--" else []
+    for name, value in _split_flags(words):
+        if name not in known:
+            problems.append(f"'{EXTRA}': unknown flag '--{name}'.{closest(name, list(known))} Remove it.")
+            continue
+        row = known[name]
+        try:
+            flags[row.key] = parse(row.kind, "true" if row.kind == "switch" and not value else value)
+        except ValueError as error:
+            problems.append(f"'{EXTRA}': --{name} {value}: {error}.")
+    return flags, problems
+
+
+def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`--flag value …` and `--flag=value …` as (flag, its values joined by spaces)."""
+    found: list[list[str]] = []
+    for word in words:
+        if word.startswith("--"):
+            found.append(word[2:].split("=", 1))
+        elif found:
+            found[-1].append(word)
+    return [(name, " ".join(values)) for name, *values in found]
+
+
+def closest(word: str, known: Sequence[str]) -> str:
+    """' Did you mean …?' with the word of `known` that `word` is a misspelling of, or nothing."""
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,341 @@
+"""The rules for keys of a kohya_ss file about optimizer, learning rates, schedule, loss, noise and seed.
+
+The other keys have theirs in rules.py, which also says where all of this was read.
+"""
+
+import ast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sticker_pipeline.kohya_settings.answers import Answer, Rule, differs, ignored, refused, same, taken
+from sticker_pipeline.kohya_settings.form import EXTRA, Form, closest
+
+
+def rates(form: Form) -> tuple[float, float]:
+    """Learning rates of the U-Net and the text encoder in sd-scripts; 0: not trained.
+
+    kohya_ss takes a rate of 0 beside another that is not 0 as 'do not train it', and two rates of 0 as 'both have
+    learning_rate'. That is decided by the form's fields, before flags replace them.
+    """
+    field_unet, field_text = form.fields["unet_lr"], form.fields["text_encoder_lr"]
+    unet = 0.0 if field_text and not field_unet else form["unet_lr"] or form["learning_rate"]
+    text = 0.0 if field_unet and not field_text else form["text_encoder_lr"] or form["learning_rate"]
+    return float(unet), 0.0 if form["--network_train_unet_only"] else float(text)
+
+
+def _learning_rate(form: Form) -> Answer:
+    fields = [form.fields[key] for key in ("unet_lr", "text_encoder_lr")]
+    if any(fields):
+        return ignored("unet_lr and text_encoder_lr go before it")
+    if not form.fields["learning_rate"] and "learning_rate" not in form.flags:
+        return refused("kohya_ss stops: no learning rate is set")
+    return taken("for U-Net and text encoder, whose own rates are 0")
+
+
+def _unet_rate(form: Form) -> Answer:
+    unet, _ = rates(form)
+    if not unet:
+        return refused("kohya_ss then trains the text encoder alone; the U-Net is always trained here. Set a rate")
+    return taken(learning_rate_unet=unet)
+
+
+def _text_rate(form: Form) -> Answer:
+    unet, text = rates(form)
+    if form["optimizer"].lower() == "prodigy" and text and unet and text != unet:
+        return refused(
+            f"sd-scripts stops: Prodigy has one rate, and unet_lr is {unet}. Set both to the same, or this to 0"
+        )
+    why = "kohya_ss trains the U-Net alone" if not text else ""
+    return taken(why, learning_rate_text_encoder=text)
+
+
+def _unet_only(form: Form) -> Answer:
+    return taken(learning_rate_text_encoder=0.0) if form["--network_train_unet_only"] else same("off")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer of sd-scripts: ours of the same kind, its own weight decay, its arguments that are settings here,
+    and the others that are fixed here, as (its default, ours). `near`: the same, but another value is only reported."""
+
+    ours: str
+    weight_decay: float
+    settings: tuple[str, ...]
+    fixed: Mapping[str, tuple[Any, Any]]
+    near: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+_ADAMW = Optimizer("adamw", 0.01, ("weight_decay", "betas"), {"eps": (1e-8, 1e-8), "amsgrad": (False, False)})
+_ADAMW8BIT = Optimizer("adamw8bit", 0.01, _ADAMW.settings, _ADAMW.fixed)
+
+# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt and transformers (sd-scripts itself turns
+# Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adamw": _ADAMW,
+    "pagedadamw": _ADAMW,
+    "pagedadamw32bit": _ADAMW,
+    "adamw8bit": _ADAMW8BIT,
+    "pagedadamw8bit": _ADAMW8BIT,
+    "prodigy": Optimizer(
+        "prodigy",
+        0.0,
+        ("weight_decay", "betas", "d_coef"),
+        {
+            "decouple": (True, True),
+            "d0": (1e-6, 1e-6),
+            "eps": (1e-8, 1e-8),
+            "beta3": (None, None),
+            "growth_rate": (math.inf, math.inf),
+            "slice_p": (1, 1),
+        },
+        {"use_bias_correction": (False, True), "safeguard_warmup": (False, True)},
+    ),
+    "adafactor": Optimizer(
+        "adafactor",
+        0.0,
+        ("weight_decay",),
+        {
+            "relative_step": (True, False),
+            "scale_parameter": (True, False),
+            "warmup_init": (False, False),
+            "clip_threshold": (1.0, 1.0),
+            "decay_rate": (-0.8, -0.8),
+            "beta1": (None, None),
+            "eps": ((1e-30, 1e-3), (1e-30, 1e-3)),
+        },
+    ),
+}
+SETTING_OF_ARGUMENT = {"weight_decay": "weight_decay", "betas": "betas", "d_coef": "prodigy_d_coef"}
+ARGUMENT_DEFAULTS = {"betas": (0.9, 0.999), "d_coef": 1.0}
+
+
+def _optimizer(form: Form) -> Answer:
+    kind = OPTIMIZERS.get(form["optimizer"].lower())
+    if not kind:
+        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy or Adafactor")
+    return taken(optimizer=kind.ours)
+
+
+def _use_8bit_adam(form: Form) -> Answer:
+    if not form["use_8bit_adam"]:
+        return same("off")
+    if "optimizer" in form.stated:
+        return ignored("optimizer goes before it")
+    return taken("optimizer AdamW8bit")
+
+
+def _optimizer_args(form: Form) -> Answer:
+    kind = OPTIMIZERS.get(form["optimizer"].lower())
+    if not kind:
+        return same("of an optimizer that is not trained with here")
+    try:
+        given = dict(_argument(word) for word in form["optimizer_args"].replace('"', "").split())
+    except ValueError as error:
+        return refused(str(error))
+    faults = _unknown_arguments(kind, given) + _fixed_arguments(kind, given)
+    if faults:
+        return refused("; ".join(faults))
+    defaults = {**ARGUMENT_DEFAULTS, "weight_decay": kind.weight_decay}
+    training = {SETTING_OF_ARGUMENT[name]: given.get(name, defaults[name]) for name in kind.settings}
+    others = [f"{name} is {ours} here" for name, (own, ours) in kind.near.items() if given.get(name, own) != ours]
+    return differs(", ".join(others), **training) if others else taken(**training)
+
+
+def _unknown_arguments(kind: Optimizer, given: Mapping[str, Any]) -> list[str]:
+    known = [*kind.settings, *kind.fixed, *kind.near]
+    return [f"{name} is not known here.{closest(name, known)} Remove it" for name in given if name not in known]
+
+
+def _fixed_arguments(kind: Optimizer, given: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {given.get(name, own)} in sd-scripts, and {ours} here. Write {name}={ours}"
+        for name, (own, ours) in kind.fixed.items()
+        if given.get(name, own) != ours
+    ]
+
+
+def _argument(word: str) -> tuple[str, Any]:
+    """`name=value` as sd-scripts reads it: the value is a Python literal."""
+    name, equals, value = word.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"'{word}' is not name=value{', with a number or True or False as value' if equals else ''}"
+        ) from error
+
+
+SCHEDULES = {
+    "cosine": "cosine",
+    "cosine_with_restarts": "cosine_restarts",
+    "linear": "linear",
+    "polynomial": "linear",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+}
+
+
+def _schedule(form: Form) -> Answer:
+    name = form["lr_scheduler"]
+    if name not in SCHEDULES:
+        return refused(f"it is not trained with here. Choose {', '.join(SCHEDULES)}")
+    if name == "polynomial" and form["lr_scheduler_power"] != 1:
+        return refused("only lr_scheduler_power 1 is trained with here")
+    why = {"cosine_with_restarts": "one warm-up before all cycles", "polynomial": "down to 0, not to 1e-7"}
+    return taken(why.get(name, ""), schedule=SCHEDULES[name])
+
+
+def _cycles(form: Form) -> Answer:
+    if form["lr_scheduler"] != "cosine_with_restarts":
+        return ignored("read only with lr_scheduler cosine_with_restarts")
+    return taken(cycles=form["lr_scheduler_num_cycles"])
+
+
+def _power(form: Form) -> Answer:
+    if form["lr_scheduler"] != "polynomial":
+        return ignored("read only with lr_scheduler polynomial")
+    return taken("falling in a straight line")
+
+
+def _warmup(form: Form) -> Answer:
+    if "lr_warmup_steps" in form.flags:
+        return ignored(f"{EXTRA} has --lr_warmup_steps")
+    if form.fields["lr_scheduler"] == "constant" and form.fields["lr_warmup"]:
+        why = "kohya_ss sets it to 0 with lr_scheduler constant"
+        return Answer("ignored by sd-scripts", f"warmup_fraction = 0.0; {why}", {"warmup_fraction": 0.0})
+    if form.fields["lr_warmup_steps"]:
+        return ignored("lr_warmup_steps goes before it")
+    return _warmup_fraction(form, form.fields["lr_warmup"] / 100, "percent of all steps")
+
+
+def _warmup_steps(form: Form) -> Answer:
+    steps, by_flag = form["lr_warmup_steps"], "lr_warmup_steps" in form.flags
+    if not steps:
+        return taken(warmup_fraction=0.0) if by_flag else same("off")
+    if form.fields["lr_scheduler"] == "constant" and not by_flag:
+        return ignored("kohya_ss sets it to 0 with lr_scheduler constant")
+    if steps < 1 and by_flag:
+        return _warmup_fraction(form, steps, "a share of all steps")
+    if not form["max_train_steps"] or form["max_train_epochs"]:
+        return refused("how many steps there are is not known beforehand here. Give the warm-up in percent: lr_warmup")
+    return _warmup_fraction(form, int(steps) / form["max_train_steps"], f"of {form['max_train_steps']} steps")
+
+
+def _warmup_fraction(form: Form, fraction: float, why: str) -> Answer:
+    if fraction and form["lr_scheduler"] == "constant":
+        return refused("sd-scripts stops: lr_scheduler constant has no warm-up. Choose constant_with_warmup")
+    return taken(why, warmup_fraction=fraction)
+
+
+def _max_grad_norm(form: Form) -> Answer:
+    return taken(max_grad_norm=float(form["max_grad_norm"]) or None)
+
+
+def _min_snr(form: Form) -> Answer:
+    gamma = form["min_snr_gamma"]
+    if not gamma:
+        return same("off")
+    if form["debiased_estimation_loss"]:
+        return refused(
+            "sd-scripts multiplies it with debiased_estimation_loss; here it is one or the other. Turn one off"
+        )
+    return taken(loss_weighting="min_snr", min_snr_gamma=float(gamma))
+
+
+def _debiased(form: Form) -> Answer:
+    if form["debiased_estimation_loss"]:
+        return taken(loss_weighting="debiased")
+    return same("off") if form["min_snr_gamma"] else taken(loss_weighting="uniform")
+
+
+def _loss_type(form: Form) -> Answer:
+    return same("the loss here") if form["loss_type"] == "l2" else refused("the loss here is l2. Choose that")
+
+
+def _noise_offset(form: Form) -> Answer:
+    offset, kind = form["noise_offset"], form["noise_offset_type"]
+    if offset and kind != "Original" and "noise_offset" not in form.flags:
+        return Answer(
+            "ignored by sd-scripts", f"noise_offset = 0.0; noise_offset_type is {kind}", {"noise_offset": 0.0}
+        )
+    return taken(noise_offset=float(offset))
+
+
+def _noise_offset_type(form: Form) -> Answer:
+    kind = form["noise_offset_type"]
+    if kind not in ("Original", "Multires"):
+        return refused("it must be Original or Multires")
+    return taken("noise_offset is read" if kind == "Original" else "multires_noise_iterations is read")
+
+
+def _only_with_offset(rule: Rule) -> Rule:
+    def checked(form: Form) -> Answer:
+        if form["noise_offset_type"] != "Original":
+            return ignored("read only with noise_offset_type Original")
+        return rule(form)
+
+    return checked
+
+
+def _random_offset(form: Form) -> Answer:
+    if not form["noise_offset_random_strength"]:
+        return same("off")
+    if not form["noise_offset"]:
+        return ignored("noise_offset is 0")
+    return refused("the offset has one strength here. Turn it off, or set noise_offset to 0")
+
+
+def _adaptive_noise(form: Form) -> Answer:
+    if not form["adaptive_noise_scale"]:
+        return same("off")
+    if not form["noise_offset"]:
+        return refused("sd-scripts stops: it needs a noise_offset. Set it to 0")
+    return refused("the offset does not depend on the picture here. Set it to 0")
+
+
+def _multires(form: Form) -> Answer:
+    if not form["multires_noise_iterations"]:
+        return same("off")
+    if form["noise_offset_type"] != "Multires" and "multires_noise_iterations" not in form.flags:
+        return ignored("read only with noise_offset_type Multires")
+    return refused("noise has one resolution here. Set it to 0, or noise_offset_type to Original")
+
+
+def _multires_discount(form: Form) -> Answer:
+    return ignored("multires_noise_iterations is 0, or noise_offset_type Original")
+
+
+def _seed(form: Form) -> Answer:
+    if form["seed"] or "seed" in form.flags:
+        return taken(seed=form["seed"])
+    return differs("sd-scripts draws a seed; here it stays the profile's, so that a run can be repeated")
+
+
+OPTIMIZATION: dict[str, Rule] = {
+    "optimizer": _optimizer,
+    "use_8bit_adam": _use_8bit_adam,
+    "optimizer_args": _optimizer_args,
+    "learning_rate": _learning_rate,
+    "unet_lr": _unet_rate,
+    "text_encoder_lr": _text_rate,
+    "--network_train_unet_only": _unet_only,
+    "lr_scheduler": _schedule,
+    "lr_scheduler_num_cycles": _cycles,
+    "lr_scheduler_power": _power,
+    "lr_warmup": _warmup,
+    "lr_warmup_steps": _warmup_steps,
+    "max_grad_norm": _max_grad_norm,
+    "min_snr_gamma": _min_snr,
+    "debiased_estimation_loss": _debiased,
+    "loss_type": _loss_type,
+    "noise_offset_type": _noise_offset_type,
+    "noise_offset": _noise_offset,
+    "noise_offset_random_strength": _only_with_offset(_random_offset),
+    "adaptive_noise_scale": _only_with_offset(_adaptive_noise),
+    "multires_noise_iterations": _multires,
+    "multires_noise_discount": _multires_discount,
+    "seed": _seed,
+}
+"""What becomes of each of these keys."""

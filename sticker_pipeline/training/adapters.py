@@ -1,0 +1,114 @@
+"""The trainable part: LoRA or DoRA adapters put into the base model, and taken from it for a LoRA file.
+
+Which modules adapt, and what a file calls them, is data in keys.py; how adapters are trained stands in step.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import peft
+import torch
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.keys import adaptable_modules, row_of
+from sticker_pipeline.training.lora_file import Adapter
+
+ADAPTER = "default"  # peft's name of the adapter inside each module
+
+
+def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings: TrainingSettings) -> dict[str, Any]:
+    """Put a fresh float32 adapter into each module that `settings` name; returns peft's LoRA layers by kohya name.
+
+    Adapters begin as no change at all (up = 0; down uniform, seeded by settings.seed). Text encoders whose learning
+    rate is 0 get none.
+    """
+    trained = tuple(text_encoders) if settings.learning_rate_text_encoder > 0 else ()
+    modules = adaptable_modules(unet, trained, family=family, targets=settings.targets)
+    names = {module: key for key, module in modules.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        for model in (unet, *trained):
+            paths = {path: names[module] for path, module in model.named_modules() if module in names}
+            _inject(model, paths, family, settings)
+    layers = adaptable_modules(unet, trained, family=family, targets=settings.targets)
+    for layer in layers.values():
+        for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
+            if ADAPTER in part:
+                part[ADAPTER].float()
+    return layers
+
+
+def rank_and_alpha(kind: str, settings: TrainingSettings) -> tuple[int, float]:
+    """Rank and alpha of modules of `kind` ("attention", "feed_forward", "conv"): its own, else the general ones."""
+    own = {
+        "attention": (None, None),
+        "feed_forward": (settings.feed_forward_rank, settings.feed_forward_alpha),
+        "conv": (settings.conv_rank, settings.conv_alpha),
+    }
+    rank, alpha = own[kind]
+    return rank or settings.rank, alpha or settings.alpha
+
+
+def _kind(key: str, family: str) -> str:
+    row = row_of(key, family)
+    assert row is not None  # keys come from the same table
+    return row.kind
+
+
+def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
+    """Adapters into the modules of `model` at `paths` (module path -> kohya name)."""
+    sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        rank_pattern={f"^{path}": rank for path, (rank, _) in sizes.items() if rank != settings.rank},
+        alpha_pattern={f"^{path}": alpha for path, (_, alpha) in sizes.items() if alpha != settings.alpha},
+        lora_dropout=0.0,
+        init_lora_weights=True,
+        use_dora=settings.dora,
+        target_modules=list(paths),
+    )
+    peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    model.eval()
+
+
+def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
+    """The adapters in peft's LoRA `layers` as a LoRA file holds them (sharing the memory of the trained weights)."""
+    found = {}
+    for key, layer in layers.items():
+        down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        magnitude = layer.lora_magnitude_vector[ADAPTER].weight if ADAPTER in layer.lora_magnitude_vector else None
+        adapter = Adapter(
+            down.detach(),
+            up.detach(),
+            float(layer.lora_alpha[ADAPTER]),
+            None if magnitude is None else magnitude.detach().reshape(-1, *[1] * (down.ndim - 1)),
+        )
+        if not math.isclose(layer.scaling[ADAPTER], adapter.alpha / adapter.rank):
+            raise RuntimeError(f"{key}: peft scales by {layer.scaling[ADAPTER]}, a LoRA file would not.")
+        found[key] = adapter
+    return found
+
+
+@torch.no_grad()
+def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
+    """Put the values of `adapters` into peft's LoRA `layers`. Raises ValueError where they are of other modules."""
+    if layers.keys() != adapters.keys():
+        raise ValueError("The saved adapters are of other modules than those that are trained now.")
+    for key, adapter in adapters_of(layers).items():
+        saved = adapters[key]
+        adapter.down.copy_(saved.down)
+        adapter.up.copy_(saved.up)
+        if adapter.magnitude is not None:
+            assert saved.magnitude is not None
+            adapter.magnitude.copy_(saved.magnitude)
+
+
+def parameters_of(layers: Mapping[str, Any]) -> dict[str, list[torch.nn.Parameter]]:
+    """The trained parameters by what they belong to: "unet", "text_encoder" (of all text encoders together)."""
+    found: dict[str, list[torch.nn.Parameter]] = {"unet": [], "text_encoder": []}
+    for key, layer in layers.items():
+        group = "unet" if key.startswith("lora_unet_") else "text_encoder"
+        found[group] += [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    return {name: parameters for name, parameters in found.items() if parameters}

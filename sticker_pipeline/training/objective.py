@@ -1,0 +1,107 @@
+"""What a training minimises: noise levels, targets, and the loss of each picture, as pure functions of tensors.
+
+Nothing here knows of models or files. b: pictures of a batch; c, h, w: channels and size of latents; T: noise levels.
+`alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
+"""
+
+import torch
+from torch import Tensor
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.spec import SpecError
+
+MOST_SNR = 1000.0
+"""Above it `debiased` weighs like there, as in sd-scripts: the SNR of the first noise levels may be infinite."""
+
+
+def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
+    """Raise SpecError for settings that a model with `prediction_type` (epsilon, v_prediction) cannot be trained by."""
+    if settings.zero_terminal_snr and prediction_type == "epsilon":
+        raise SpecError(
+            "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
+            "(epsilon) learns nothing about the picture. Set `prediction: v_prediction` with a base model of that "
+            "kind, or leave zero_terminal_snr out."
+        )
+
+
+def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """ᾱ as float[T] such that the last level is pure noise (exactly 0) and the first stays: Lin et al. 2023 (Common
+    diffusion noise schedules and sample steps are flawed), Algorithm 1."""
+    signal = alphas_cumprod.double().sqrt()
+    first, last = signal[0], signal[-1]
+    return ((signal - last) * (first / (first - last))).square().to(alphas_cumprod.dtype)
+
+
+def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    """SNR float[b] of `timesteps` int64[b]."""
+    alphas = alphas_cumprod.to(timesteps.device)[timesteps]
+    return alphas / (1.0 - alphas)
+
+
+def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """√ᾱ·latents + √(1−ᾱ)·noise, each [b, c, h, w], at `timesteps` int64[b]."""
+    signal, spread = _amplitudes(alphas_cumprod, timesteps, latents)
+    return signal * latents + spread * noise
+
+
+def target(prediction_type: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """What the U-Net should say [b, c, h, w]: for "epsilon" the noise, for "v_prediction" v = √ᾱ·noise − √(1−ᾱ)·latents
+    (Salimans and Ho 2022). Raises ValueError for another type."""
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        signal, spread = _amplitudes(alphas_cumprod, timesteps, latents)
+        return signal * noise - spread * latents
+    raise ValueError(f"Prediction type {prediction_type!r} is neither 'epsilon' nor 'v_prediction'.")
+
+
+def _amplitudes(alphas_cumprod: Tensor, timesteps: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """√ᾱ and √(1−ᾱ), [b, 1, 1, 1] in the dtype of `latents`."""
+    alphas = alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+    return alphas.sqrt().to(latents), (1.0 - alphas).sqrt().to(latents)
+
+
+def offset_noise(noise: Tensor, offset: float, generator: torch.Generator) -> Tensor:
+    """`noise` [b, c, h, w] plus `offset` times one normal draw for each picture and channel, so that the mean colour of
+    pictures is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0."""
+    if offset == 0:
+        return noise
+    return noise + offset * torch.randn((*noise.shape[:2], 1, 1), generator=generator)
+
+
+def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:
+    """Weight in the loss of each latent pixel of pictures with opacity `alpha` (0–1): 1 where something is seen,
+    `background_weight` (0–1) where nothing is."""
+    return alpha + (1.0 - alpha) * background_weight
+
+
+def picture_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Squared error of each picture, float32[b]: the mean over its latent pixels [b, c, h, w], weighted by `weights`
+    [b, 1, h, w] where given.
+
+    It is divided by the sum of the weights, not by the number of pixels as in sd-scripts: how much a picture counts is
+    for its sampling weight to say, and not for the share of it that is transparent; and losses of the same model stay
+    comparable. A picture whose weights are all 0 has loss 0, and gradient 0.
+    """
+    errors = (predicted.float() - wanted.float()).square().mean(dim=1, keepdim=True)
+    if weights is None:
+        return errors.mean(dim=(1, 2, 3))
+    weights = weights.to(errors)
+    total = weights.sum(dim=(1, 2, 3))
+    return (errors * weights).sum(dim=(1, 2, 3)) / torch.where(total > 0, total, 1.0)
+
+
+def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
+    """Weight of each picture's loss, float[b], from the `snr` float[b] of its noise level, by settings.loss_weighting.
+
+    uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction min(snr, γ)/(snr + 1). debiased (Yu et al.
+    2023, Debias the training of diffusion models): 1/√snr; for v-prediction, as sd-scripts does, 1/(snr + 1); snr at
+    most MOST_SNR in both. At a zero terminal SNR (v-prediction only, see check_objective) they are 0 and 1.
+    """
+    velocity = prediction_type == "v_prediction"
+    if settings.loss_weighting == "min_snr":
+        return snr.clamp(max=settings.min_snr_gamma) / (snr + 1.0 if velocity else snr)
+    if settings.loss_weighting == "debiased":
+        snr = snr.clamp(max=MOST_SNR)
+        return 1.0 / (snr + 1.0) if velocity else snr.rsqrt()
+    return torch.ones_like(snr)

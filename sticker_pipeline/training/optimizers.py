@@ -1,0 +1,113 @@
+"""The optimizers that settings name, and their state as plain tensors and JSON, lossless and without pickle.
+
+How the learning rate moves stands in schedule.py; where the state is kept, in train.py.
+"""
+
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.spec import SpecError
+
+
+def check_optimizer(settings: TrainingSettings) -> None:
+    """Raise SpecError where `make_optimizer` could not make what `settings` name: cheap, before models are loaded."""
+    if settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise SpecError(
+            "settings.optimizer: adamw8bit needs the package bitsandbytes, which is not installed. "
+            "Run `pip install 'sticker_pipeline[gpu]'`, or choose adamw."
+        )
+    rates = {settings.learning_rate_unet, settings.learning_rate_text_encoder} - {0.0}
+    if settings.optimizer == "prodigy" and len(rates) > 1:
+        raise SpecError(
+            "settings.learning_rate_text_encoder: prodigy finds one step size for all weights. Set it to the value of "
+            "learning_rate_unet, or to 0, which leaves the text encoder as it is."
+        )
+
+
+def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+    """settings.optimizer over `groups`, each {"name": …, "params": [float32 tensors], "peak": its peak learning rate}.
+
+    `name` and `peak` stay keys of the optimizer's groups; a group's "lr" begins at its peak, and whoever steps sets it
+    to peak · schedule(step) before each step. Weights decay apart from the gradient, by lr · weight_decay.
+    Raises SpecError as check_optimizer does.
+
+    adamw: torch's, fused. adamw8bit: that of bitsandbytes, on a CPU as well, where it is slow. adafactor: that of
+    transformers with the external rate, without its relative step and its scaling by the size of a parameter (torch's
+    own always scales, and LoRA's up matrices, which begin at 0, would hardly move). prodigy: its authors' package, with
+    the bias correction and the safeguard for warm-ups that they advise for diffusion models; a step at rate 0 is none.
+    """
+    check_optimizer(settings)
+    chosen = [{**group, "lr": group["peak"], "weight_decay": settings.weight_decay} for group in groups]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(chosen, betas=settings.betas, fused=True)
+    if settings.optimizer == "adamw8bit":
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(chosen, betas=settings.betas)
+    if settings.optimizer == "adafactor":
+        from transformers import Adafactor
+
+        return Adafactor(chosen, lr=settings.learning_rate_unet, scale_parameter=False, relative_step=False)
+    from prodigyopt import Prodigy
+
+    return Prodigy(
+        chosen,
+        betas=settings.betas,
+        d_coef=settings.prodigy_d_coef,
+        decouple=True,
+        use_bias_correction=True,
+        safeguard_warmup=True,
+    )
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
+    """All that `optimizer` remembers: tensors by name, copied to the CPU, and the rest as JSON with their names in it.
+
+    Raises TypeError for a value that is neither a tensor nor a number, string, list, tuple or dict of such.
+    """
+    tensors: dict[str, Tensor] = {}
+    return tensors, _to_json(optimizer.state_dict(), "", tensors)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Any) -> None:
+    """Make `optimizer`, freshly made over parameters of the same shapes, go on where `optimizer_state` was taken.
+
+    `state` may have been JSON text in between. Raises ValueError where groups or their lengths are others.
+    """
+    optimizer.load_state_dict(_from_json(state, tensors))
+
+
+def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` in what JSON has: what it lacks becomes an object with the type as its only key."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[key, _to_json(item, f"{name}.{key}".lstrip("."), tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_to_json(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"The optimizer's {name} is a {type(value).__name__}, which its saved state has no form for.")
+
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _from_json(item, tensors) for key, item in content}
+    return tuple(_from_json(content, tensors)) if kind == "tuple" else float(content)

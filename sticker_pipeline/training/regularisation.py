@@ -1,0 +1,160 @@
+"""Pictures of the base model's own kind, mixed into a training so that the trigger alone carries the character.
+
+They are read as they lie in a person's folder and become rows like those of the training set. How often they are drawn
+is decided in data.py, what their loss weighs in the step.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
+from sticker_pipeline.dataset.kohya import caption_line
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.media.decode import decode_bytes
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
+from sticker_pipeline.media.header import is_picture, is_text, what_is_it
+from sticker_pipeline.media.inventory import TEXT_SUFFIXES, media_files
+from sticker_pipeline.media.limits import read_within
+from sticker_pipeline.media.sidecars import MAX_BYTES, SUFFIXES
+from sticker_pipeline.settings import BucketSettings, MediaSettings
+from sticker_pipeline.storage import atomic_file, content_hash, file_hashes
+from sticker_pipeline.training.spec import SpecError
+
+SHOWN = 20  # reasons for pictures that are left out, before only their number is told
+LIMITS = MediaSettings()
+
+Size = tuple[int, int]  # width, height in pixels
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file of the folder: the size of the picture in it, or why there is none; neither for text beside pictures."""
+
+    size: Size | None = None
+    reason: str = ""
+
+
+def read_regularisation(
+    folder: Path,
+    cache: Path,
+    resolution: int,
+    buckets: BucketSettings,
+    *,
+    share: float,
+    note: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """The pictures in `folder` and the folders in it, as rows of data.read_training_set that are drawn equally often
+    and make up `share` (0..1) of all draws. Of an animation the first frame counts.
+
+    A picture's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
+    and useless pictures are left out; `note` is told which and why, and how many have no caption. Each picture is
+    decoded once to know that it can be; the sizes of good ones are remembered below `cache` by their content. Raises
+    SpecError for no such folder, no usable picture, and a caption that is not UTF-8.
+    """
+    if not folder.is_dir():
+        raise SpecError(f"regularisation: there is no folder {folder}.")
+    sizes = _usable(folder, cache, note)
+    if not sizes:
+        raise SpecError(f"regularisation: {folder} has no usable picture.")
+    captions = [_caption(path) for path in sizes]
+    if missing := captions.count(""):
+        note(f"regularisation: {missing} of {len(captions)} pictures have no caption: theirs is empty")
+    sides = np.array(list(sizes.values()), dtype=np.int64)
+    try:
+        chosen = assign_buckets(sides[:, 0], sides[:, 1], resolution, buckets)
+    except BucketError as error:
+        raise SpecError(f"regularisation: {error}.") from error
+    names = [path.relative_to(folder).as_posix() for path in sizes]
+    columns = {
+        "frame_id": [f"regularisation/{name}" for name in names],
+        "file": names,
+        "caption": captions,
+        "probability": share / len(names),
+        "bucket_width": chosen[:, 0],
+        "bucket_height": chosen[:, 1],
+        "split": TRAIN,
+        "path": [str(path) for path in sizes],
+        "width": sides[:, 0],
+        "height": sides[:, 1],
+        "regularisation": True,
+    }
+    return pd.DataFrame(columns)
+
+
+def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path, Size]:
+    """The usable pictures with their sizes, sorted by path."""
+    files = media_files(folder.absolute())
+    memos = cache / "regularisation"
+    name = content_hash(os.fspath(folder.absolute()))[:16]
+    hashes = file_hashes(files, memos / f"hashes-{name}.json")
+    memo = memos / f"sizes-{name}-{DECODER_VERSION}.json"
+    known = _remembered(memo)
+
+    def look(path: Path) -> _Found:
+        size = known.get(hashes.get(path, ""))
+        return _Found(size=(size[0], size[1])) if size else _judge(path)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(files, pool.map(look, files), strict=True))
+    broken = {path: one.reason for path, one in found.items() if one.reason}
+    for path in list(broken)[:SHOWN]:
+        note(f"regularisation: left out {path.relative_to(folder.absolute()).as_posix()}: {broken[path]}")
+    if len(broken) > SHOWN:
+        note(f"regularisation: left out {len(broken) - SHOWN} more")
+    sizes = {path: one.size for path, one in found.items() if one.size}
+    fresh = {hashes[path]: list(size) for path, size in sizes.items() if path in hashes}
+    if fresh != known:
+        with atomic_file(memo) as staging:
+            staging.write_text(json.dumps(fresh), encoding="utf-8")
+    return sizes
+
+
+def _remembered(memo: Path) -> dict[str, list[int]]:
+    try:
+        known: dict[str, list[int]] = json.loads(memo.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return known
+
+
+def _judge(path: Path) -> _Found:
+    """What is in one file, by decoding it."""
+    try:
+        data = read_within(path, LIMITS)
+        if not is_picture(data):
+            text = path.suffix.lower() in TEXT_SUFFIXES and is_text(data)
+            return _Found(reason="" if text else what_is_it(data))
+        with closing(decode_bytes(data, LIMITS)) as frames:
+            rgba = next(frames).rgba
+    except MediaError as error:
+        return _Found(reason=str(error))
+    except OSError as error:
+        return _Found(reason=f"cannot be read: {error.strerror}")
+    reason = useless_because(rgba)
+    return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
+
+
+def _caption(path: Path) -> str:
+    """The caption beside a picture: `fox.png.txt` before `fox.txt`, as for media; empty where there is none."""
+    for stem in (path.name, path.stem):
+        for suffix in SUFFIXES:
+            caption = path.with_name(stem + suffix)
+            if caption.is_file() and caption.stat().st_size <= MAX_BYTES:
+                return _read_caption(caption)
+    return ""
+
+
+def _read_caption(path: Path) -> str:
+    try:
+        return caption_line(path.read_bytes())
+    except (UnicodeDecodeError, OSError) as error:
+        raise SpecError(f"regularisation: {path}: the caption cannot be read as UTF-8: {error}.") from error

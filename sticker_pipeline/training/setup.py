@@ -1,0 +1,276 @@
+"""Everything before the first step: models, adapters, latents and encodings, in the order that needs least memory.
+
+What is then done with it stands in train.py. Checks come first: whatever is wrong shows before anything long begins.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import accelerate
+import pandas as pd
+import torch
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training import ema
+from sticker_pipeline.training.adapters import add_adapters, parameters_of
+from sticker_pipeline.training.base_model import part_files
+from sticker_pipeline.training.board import FOLDER as BOARD
+from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
+from sticker_pipeline.training.data import plan, read_holdout, read_training_set
+from sticker_pipeline.training.held_out import Probe, chosen_rows
+from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
+from sticker_pipeline.training.memory import MemoryPlan, Workload, base_parts, decide, no_limit, write_plan
+from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
+from sticker_pipeline.training.objective import check_objective
+from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.samples import Prompts, encode_prompts
+from sticker_pipeline.training.schedule import make_schedule
+from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
+from sticker_pipeline.training.state import FOLDER as STATE
+from sticker_pipeline.training.state import find_state, fingerprint, restore_state, writing
+from sticker_pipeline.training.step import Run
+from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
+from sticker_pipeline.training.text import Encoded, TextModels
+from sticker_pipeline.training.text_cache import Reading, encode_captions, text_hash
+
+MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready for its next step, and what is looked at after each epoch."""
+
+    run: Run
+    probes: list[Probe]
+    prompts: Prompts
+    memory: MemoryPlan
+
+
+def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepared:
+    """A fresh training, or the one that spec.output holds the state of, brought to that state.
+
+    Raises SpecError or BaseModelError before any long work, Interrupted when `stop` asks to end.
+    """
+    settings = spec.settings
+    table, held_out = read_training_set(spec, progress.note), read_holdout(spec)
+    check_optimizer(settings)
+    accelerator = make_accelerator(settings.precision)
+    progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
+    memory = plan_memory(spec, table, accelerator)
+    progress.note(memory.line())
+    models = load_models(
+        spec.base,
+        spec.family,
+        DTYPES[accelerator.mixed_precision],
+        prediction=settings.prediction,
+        zero_terminal_snr=settings.zero_terminal_snr,
+    )
+    check_objective(settings, models.prediction_type)
+    views = views_of(table, spec)
+    mark = fingerprint(spec, table, [row[0].sha256 for row in views], accelerator.num_processes)
+    found = find_state(spec, mark)
+    if accelerator.is_main_process:
+        begin_output(spec, memory, afresh=found is None)
+
+    away = torch.device("cpu") if memory.phasing else accelerator.device
+    latents = load_latents(views, spec, models, accelerator, away, counted(progress, stop, "latents"))
+    probes = [probe(TRAIN, table, latents)]
+    if len(held_out):
+        plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
+        of_held_out = load_latents(
+            views_of(held_out, plain), spec, models, accelerator, away, counted(progress, stop, "held-out latents")
+        )
+        probes.append(probe(HELD_OUT, held_out, of_held_out))
+
+    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
+    captions = [*table["caption"], *held_out["caption"]]
+    unet, encoders, text, prompts = to_device(
+        models, spec, captions, accelerator, away, counted(progress, stop, "captions")
+    )
+    if memory.gradient_checkpointing:
+        for model in (models.unet, *(models.text_encoders if encoders else ())):
+            checkpoint_gradients(model)
+    groups = [
+        {"name": name, "params": values, "peak": peak(name, settings)} for name, values in parameters_of(layers).items()
+    ]
+    optimizer = accelerator.prepare(make_optimizer(settings, groups))
+    planned = plan(table, spec, accelerator.process_index, accelerator.num_processes)
+    run = Run(
+        spec=spec,
+        fingerprint=mark,
+        table=table,
+        plan=planned,
+        accelerator=accelerator,
+        models=models,
+        unet=unet,
+        trained=[unet, *encoders],
+        layers=layers,
+        optimizer=optimizer,
+        schedule=make_schedule(settings, planned.total_steps),
+        latents=latents,
+        text=text,
+        average=None,
+    )
+    if settings.ema_decay:
+        run = replace(run, average=ema.moving_average(run.parameters, settings.ema_decay))
+    progress.note(f"{len(layers)} adapters; {planned.total_steps} steps in {settings.epochs} epochs")
+    if found:
+        restore_state(run, found)
+        progress.note(f"goes on after step {len(run.history.log)} of {planned.total_steps}, from {found}")
+    return Prepared(run, probes, prompts, memory)
+
+
+def make_accelerator(precision: str) -> accelerate.Accelerator:
+    """On the GPU where there is one. `precision` "auto" is there bfloat16, or float16 where the GPU lacks it, and
+    float32 on a CPU."""
+    on_gpu = torch.cuda.is_available()
+    if precision == "auto":
+        half = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float16"
+        precision = half if on_gpu else "float32"
+    return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision])
+
+
+def peak(group: str, settings: TrainingSettings) -> float:
+    """The peak learning rate of a group of parameters_of."""
+    return {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}[group]
+
+
+def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
+    """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
+    free on it where they have none. Raises SpecError where nothing helps."""
+    budget: int | None = spec.settings.memory_budget
+    if budget is None and accelerator.device.type == "cuda":
+        budget = torch.cuda.mem_get_info()[0]
+    if budget is None:
+        return no_limit(spec.generation.batch_size)
+    sizes = table[["bucket_width", "bucket_height"]].to_numpy()
+    width, height = sizes[sizes.prod(axis=1).argmax()].tolist()
+    half = accelerator.mixed_precision != "no"
+    work = Workload(
+        parts=base_parts(spec.base, spec.family),
+        family=spec.family,
+        settings=spec.settings,
+        adapt=lambda unet, encoders: add_adapters(unet, encoders, spec.family, spec.settings),
+        width=max(width, spec.resolution),  # sample pictures are squares of it
+        height=max(height, spec.resolution),
+        dtype=DTYPES[accelerator.mixed_precision],
+        autocast=half,
+        sample_batch=min(len(spec.sample_prompts), spec.generation.batch_size) or 1,
+        guided=spec.generation.guidance_scale > 1,
+    )
+    return decide(int(budget), work)
+
+
+def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
+    """Write the spec and the memory plan; before a training that begins `afresh`, remove what an earlier one left, so
+    that two never mix."""
+    with writing(spec.output):
+        if afresh:
+            for name in ("checkpoints", "samples", BOARD, STATE):
+                shutil.rmtree(spec.output / name, ignore_errors=True)
+            for path in spec.output.glob("*.parquet"):
+                path.unlink()
+        save_spec(spec, spec.output / FILE_NAME)
+        write_plan(memory, spec.output / "memory.json")
+
+
+def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
+    """Called with (done, of how many) while something is prepared: says so now and then, and stops when asked."""
+
+    def count(done: int, total: int) -> None:
+        if (number := stop()) is not None:
+            raise Interrupted(number, NOTHING_LEARNED)
+        if done and (done % 50 == 0 or done == total):
+            progress.note(f"{what} {done}/{total}")
+
+    return count
+
+
+def load_latents(
+    views: list[list[View]],
+    spec: TrainingSpec,
+    models: Models,
+    accelerator: accelerate.Accelerator,
+    away: torch.device,
+    count: Callable[[int, int], None],
+) -> Latents:
+    """The latents of all `views`, from the cache or from the VAE, which then goes to `away`."""
+    latents = Latents(views, vae_hash(spec.base), spec.cache / "latents", dtype=models.vae.dtype)
+    missing = latents.missing()
+    count(0, len(missing))
+    if missing:
+        move([models.vae], accelerator.device)
+        latents.encode(
+            missing,
+            models.vae,
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+            encoded=lambda done: count(done, len(missing)),
+        )
+    move([models.vae], away)
+    accelerator.wait_for_everyone()
+    return latents
+
+
+def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
+    """The rows of `table` that are looked at after each epoch."""
+    rows = chosen_rows(table)
+    return Probe(split, table["caption"].to_numpy()[rows].tolist(), [latents.entry(row, 0) for row in rows.tolist()])
+
+
+def to_device(
+    models: Models,
+    spec: TrainingSpec,
+    captions: list[str],
+    accelerator: accelerate.Accelerator,
+    away: torch.device,
+    count: Callable[[int, int], None],
+) -> tuple[Any, list[Any], TextSource, Prompts]:
+    """The U-Net and the trained text encoders as accelerate prepares them, and what reads captions and prompts.
+
+    Text encoders that are not trained read everything beforehand and go to `away` before the U-Net comes.
+    """
+    settings = spec.settings
+    move(models.text_encoders, accelerator.device)
+    texts = TextModels(models.family, models.text_encoders, models.tokenizers)
+    if settings.learning_rate_text_encoder > 0:
+        encoders = [accelerator.prepare(encoder) for encoder in models.text_encoders]
+        live = TextModels(models.family, tuple(encoders), models.tokenizers)
+        return (
+            accelerator.prepare(models.unet),
+            encoders,
+            live_text(live, settings),
+            lambda: encode_prompts(texts, spec),
+        )
+    prompts = encode_prompts(texts, spec)
+    hidden, pooled = prompts.hidden.cpu(), None if prompts.pooled is None else prompts.pooled.cpu()
+    distinct = len(set(captions))
+    with accelerator.main_process_first():
+        encodings = encode_captions(
+            captions,
+            variants_to_encode(settings),
+            lambda: texts,
+            reading(spec, models),
+            spec.cache / "text",
+            encoded=lambda done: count(done, distinct),
+        )
+    move(models.text_encoders, away)
+    kept = Encoded(hidden, pooled)
+    return accelerator.prepare(models.unet), [], cached_text(encodings, settings), lambda: kept
+
+
+def reading(spec: TrainingSpec, models: Models) -> Reading:
+    """All but the words that decides what a caption is encoded to."""
+    parts = [name for part in models.family.text_encoders for name in (part.folder, part.tokenizer)]
+    return Reading(
+        family=spec.family,
+        text_sha=text_hash(part_files(spec.base, *parts)),
+        clip_skip=spec.settings.clip_skip,
+        max_tokens=spec.settings.max_tokens,
+        dtype=models.text_encoders[0].dtype,
+    )

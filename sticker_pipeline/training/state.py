@@ -1,0 +1,114 @@
+"""What a training needs to go on exactly where it was: written now and then, read at the next start.
+
+What is drawn at a step is a function of (seed, step), and the schedule of the step; so this is weights, optimizer,
+moving average and the log. Files a person uses are written in train.py.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load, save_file
+
+from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.training import ema
+from sticker_pipeline.training.adapters import adapters_of, load_adapters
+from sticker_pipeline.training.log import LogRow, log_rows, raw_table
+from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
+from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
+from sticker_pipeline.training.spec import TrainingSpec
+from sticker_pipeline.training.step import History, Run
+
+FOLDER = "state"
+VERSION = 1  # of the training as a function of its spec and pictures; raise it when equal input trains differently
+NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
+
+
+class OutputError(RuntimeError):
+    """Something could not be written; what was written before is whole."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises OutputError, naming `path` and what to do, where the block meets a full disk or a forbidden folder."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}. What was written before is whole. Make room, or "
+            "allow writing there, and start again: the training goes on from its last state."
+        ) from error
+
+
+def fingerprint(spec: TrainingSpec, table: pd.DataFrame, pictures: list[str], processes: int) -> str:
+    """Hash of all that decides a training: its spec, the rows it draws from, the hashes of their `pictures`, and the
+    number of processes. A state is taken up only by a training with the same."""
+    decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
+    rows = table.drop(columns="path").to_json(orient="split", double_precision=15)
+    return content_hash([VERSION, decisive, rows, pictures, processes])
+
+
+def keep_state(run: Run) -> Path:
+    """Write the state of `run` as it is now, and then remove the one before: there is always a whole one."""
+    folder = run.spec.output / FOLDER
+    final = folder / f"step_{len(run.history.log):07d}"
+    if final.is_dir():  # nothing but the epoch's end lies between two states of the same step
+        shutil.rmtree(final)
+    tensors, rest = optimizer_state(run.optimizer.optimizer)
+    scaler = run.accelerator.scaler
+    description = {
+        "fingerprint": run.fingerprint,
+        "epochs_done": run.history.epochs_done,
+        "held_out": run.history.held_out,
+        "optimizer": rest,
+        "scaler": scaler.state_dict() if scaler else None,
+    }
+    with writing(final), new_folder(final) as staging:
+        write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
+        save_file(tensors, staging / "optimizer.safetensors")
+        if run.average:
+            save_file(ema.average_tensors(run.average), staging / "average.safetensors")
+        raw_table(run.history.log).to_parquet(staging / "log.parquet", index=False)
+        (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+    for other in folder.iterdir():
+        if other != final:
+            shutil.rmtree(other)
+    return final
+
+
+def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
+    """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
+    folders = sorted((spec.output / FOLDER).glob("step_*"))
+    if not folders:
+        return None
+    return folders[-1] if _description(folders[-1])["fingerprint"] == wanted else None
+
+
+def restore_state(run: Run, folder: Path) -> None:
+    """Bring a freshly set up `run` to the state in `folder`."""
+    description = _description(folder)
+    load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
+    load_optimizer_state(run.optimizer.optimizer, _tensors(folder / "optimizer.safetensors"), description["optimizer"])
+    if run.average:
+        ema.load_average(run.average, _tensors(folder / "average.safetensors"))
+    if run.accelerator.scaler:
+        run.accelerator.scaler.load_state_dict(description["scaler"])
+    history: History = run.history
+    log: list[LogRow] = log_rows(pd.read_parquet(folder / "log.parquet"))
+    history.log[:] = log
+    history.held_out[:] = description["held_out"]
+    history.epochs_done = description["epochs_done"]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in memory of their own: the file is removed when the next state is written."""
+    return load(path.read_bytes())
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))

@@ -1,0 +1,114 @@
+"""Whole files: what they become, the report, and all faults at once."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sticker_pipeline.kohya_settings.form import EXTRA, KohyaSettingsError, rows
+from sticker_pipeline.kohya_settings.read import COLUMNS, NOT_STATED, report_table
+from sticker_pipeline.settings import BucketSettings, TrainingSettings, without_effect
+from sticker_pipeline_tests.kohya_settings.files import FILLED, line, read
+
+
+def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
+    imported = read(tmp_path, FILLED)
+    assert imported.training == {
+        "prediction": "epsilon",
+        "zero_terminal_snr": False,
+        "targets": "all",
+        "rank": 64,
+        "alpha": 32.0,
+        "epochs": 10,
+        "batch_size": 2,
+        "gradient_accumulation": 1,
+        "flip": False,
+        "crops": 1,
+        "background_weight": 1.0,
+        "shuffle_tags": True,
+        "keep_tags": 2,
+        "tag_dropout": 0.0,
+        "caption_dropout": 0.0,
+        "max_tokens": 75,
+        "clip_skip": 1,
+        "optimizer": "adamw8bit",
+        "weight_decay": 0.1,
+        "betas": (0.9, 0.99),
+        "learning_rate_unet": 0.0002,
+        "learning_rate_text_encoder": 5e-05,
+        "schedule": "cosine_restarts",
+        "cycles": 3,
+        "warmup_fraction": 0.05,
+        "max_grad_norm": 1.0,
+        "loss_weighting": "min_snr",
+        "min_snr_gamma": 5.0,
+        "noise_offset": 0.0,
+        "seed": 1234,
+        "precision": "bfloat16",
+    }
+    assert imported.buckets == {"shape": "aspect", "step": 64, "upscale": False, "min_side": 64, "max_side": 4096}
+    assert line(imported, "learning_rate").verdict == "ignored by sd-scripts"
+    assert line(imported, "max_grad_norm").value == NOT_STATED
+    BucketSettings.model_validate(imported.buckets)
+    assert without_effect(TrainingSettings.model_validate(imported.training), imported.training) == []
+
+
+def test_the_report_has_a_row_for_each_key_of_the_file(tmp_path: Path) -> None:
+    imported = read(tmp_path, FILLED)
+    table = report_table(imported)
+    assert list(table.columns) == COLUMNS
+    assert list(table["key"]) == [line.key for line in imported.report]
+    assert set(table["key"]) >= set(FILLED) and table["key"].is_unique
+    assert (table["effect"] != "").all()
+    row = table.set_index("key").loc["lr_scheduler_num_cycles"]
+    assert list(row) == ["3", "taken over", "cycles = 3"]
+
+
+def test_a_flag_has_a_line_beside_the_field_that_it_replaces(tmp_path: Path) -> None:
+    imported = read(tmp_path, {**FILLED, EXTRA: "--network_dim 8"})
+    assert imported.training["rank"] == 8
+    assert (line(imported, "--network_dim").value, line(imported, "--network_dim").verdict) == ("8", "taken over")
+    field = line(imported, "network_dim")
+    assert (field.value, field.verdict) == ("64", "ignored by sd-scripts")
+    assert field.effect == "additional_parameters has --network_dim"
+
+
+def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
+    bad = {
+        **FILLED,
+        "netwrk_dim": 8,
+        "network_dropout": 0.1,
+        "scale_weight_norms": 1,
+        "LoRA_type": "LyCORIS/LoHa",
+        "network_dim": 100000,
+        "seed": "x",
+        EXTRA: "--base_weights a.safetensors --max_grad_norm=-1",
+    }
+    with pytest.raises(KohyaSettingsError) as error:
+        read(tmp_path, bad)
+    faults = str(error.value).splitlines()
+    assert len(faults) == 8
+    assert all(fault.startswith(f"{tmp_path / 'kohya.json'}: ") for fault in faults)
+    for words in (
+        "unknown key 'netwrk_dim'. Did you mean 'network_dim'?",
+        "'network_dropout' = 0.1: adapters have no dropout here",
+        "'scale_weight_norms' = 1: weight norms are not limited here",
+        "'LoRA_type' = 'LyCORIS/LoHa': only",
+        "'network_dim' = 100000: here it is rank = 100000, and input should be less than or equal to 320.",
+        "'seed' = 'x': it must be a number.",
+        "'additional_parameters': --base_weights a.safetensors: ",
+        "'additional_parameters': --max_grad_norm -1.0: here it is max_grad_norm = -1.0, and ",
+    ):
+        assert any(words in fault for fault in faults), words
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False))
+def test_stating_defaults_changes_nothing(tmp_path: Path, chance: random.Random) -> None:
+    keys = [key for key in rows() if not key.startswith("--")]
+    chosen = chance.sample(keys, chance.randrange(len(keys)))
+    imported, empty = read(tmp_path, {key: rows()[key].default for key in chosen}), read(tmp_path, {})
+    assert (imported.training, imported.buckets) == (empty.training, empty.buckets)
+    assert {line.key for line in imported.report if line.value != NOT_STATED} == set(chosen)

@@ -1,0 +1,103 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sticker_pipeline.training.base_model import BaseModelError, check_base, open_base, part_files
+from sticker_pipeline.training.models import load_models
+from sticker_pipeline_tests.single_file import write_single_file
+from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
+
+BUILDERS = {"sd15": build_tiny_pipeline, "sdxl": build_tiny_sdxl}
+
+
+@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    """A family, a tiny base model of it as a folder, and the same as a single file with its configurations beside."""
+    folder = tmp_path_factory.mktemp(request.param)
+    base = BUILDERS[request.param](folder / "diffusers")
+    single = write_single_file(base, request.param, folder / "single.safetensors")
+    shutil.copytree(base, folder / "single", ignore=shutil.ignore_patterns("*.safetensors"))
+    return request.param, base, single
+
+
+def states(pipeline: object, family: str) -> dict[str, torch.Tensor]:
+    parts = ["unet", "vae", "text_encoder", *(["text_encoder_2"] if family == "sdxl" else [])]
+    return {f"{part}.{name}": value for part in parts for name, value in getattr(pipeline, part).state_dict().items()}
+
+
+def test_a_folder_and_a_single_file_are_the_same_model(both: tuple[str, Path, Path]) -> None:
+    family, folder, single = both
+    opened = []
+    for base in (folder, single):
+        check_base(base, family)
+        opened.append(states(open_base(base, family, torch.float32, torch.float32), family))
+    assert opened[0].keys() == opened[1].keys()
+    for name, value in opened[0].items():
+        assert torch.equal(value, opened[1][name]), name
+
+
+def test_each_part_has_its_precision(both: tuple[str, Path, Path]) -> None:
+    family, folder, single = both
+    for base in (folder, single):
+        models = load_models(base, family, torch.bfloat16, prediction="base", zero_terminal_snr=False)
+        assert models.unet.dtype == torch.bfloat16
+        assert models.vae.dtype == torch.float32
+        assert [encoder.dtype for encoder in models.text_encoders] == [torch.bfloat16] * len(models.text_encoders)
+        assert not any(p.requires_grad for model in (models.unet, models.vae) for p in model.parameters())
+
+
+def test_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
+    family, _, single = both
+    other = {"sd15": "sdxl", "sdxl": "sd15"}[family]
+    with pytest.raises(BaseModelError, match=f"single.safetensors is a model of family {family}, not {other}"):
+        check_base(single, other)
+
+
+def test_a_folder_of_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
+    family, folder, _ = both
+    other = {"sd15": "sdxl", "sdxl": "sd15"}[family]
+    with pytest.raises(BaseModelError, match=r"is not of family sd15|text_encoder_2/config\.json is missing"):
+        check_base(folder, other)
+
+
+def test_v_prediction_and_zero_terminal_snr_are_read_from_a_single_file(
+    both: tuple[str, Path, Path], tmp_path: Path
+) -> None:
+    family, folder, single = both
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    target = tmp_path / "model.safetensors"
+    shutil.copytree(single.with_suffix(""), tmp_path / "model")
+    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps({**config, "prediction_type": "epsilon"})
+    )
+    save_file(load_file(single), target)
+    plain = load_models(target, family, torch.float32, prediction="base", zero_terminal_snr=False)
+    assert plain.prediction_type == "epsilon" and plain.noise.alphas_cumprod[-1] > 0
+    save_file({**load_file(single), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, target)
+    stated = load_models(target, family, torch.float32, prediction="base", zero_terminal_snr=False)
+    assert stated.prediction_type == "v_prediction" and stated.noise.alphas_cumprod[-1] == pytest.approx(0, abs=1e-6)
+    overruled = load_models(target, family, torch.float32, prediction="epsilon", zero_terminal_snr=False)
+    assert overruled.prediction_type == "epsilon"
+
+
+def test_pickles_are_refused_by_content(both: tuple[str, Path, Path], tmp_path: Path) -> None:
+    family, folder, _ = both
+    pickle = tmp_path / "model.safetensors"
+    torch.save({"a": torch.zeros(1)}, pickle)
+    with pytest.raises(BaseModelError, match="pickle"):
+        check_base(pickle, family)
+    copy = Path(shutil.copytree(folder, tmp_path / "folder"))
+    (weights,) = (copy / "vae").glob("*.safetensors")
+    weights.write_bytes(pickle.read_bytes())
+    with pytest.raises(BaseModelError, match="pickle"):
+        check_base(copy, family)
+
+
+def test_files_of_parts(both: tuple[str, Path, Path]) -> None:
+    _, folder, single = both
+    assert [path.name for path in part_files(folder, "vae")] == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert part_files(single, "vae", "text_encoder") == [single]

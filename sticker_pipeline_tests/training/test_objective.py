@@ -1,0 +1,159 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr as rescaled_betas
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.objective import (
+    add_noise,
+    check_objective,
+    loss_weights,
+    offset_noise,
+    picture_losses,
+    pixel_weights,
+    rescale_zero_terminal_snr,
+    signal_to_noise,
+    target,
+)
+from sticker_pipeline.training.spec import SpecError
+
+SCHEDULER = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+ALPHAS = SCHEDULER.alphas_cumprod
+TIMESTEPS = torch.tensor([0, 500, 999])
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_noise_and_targets_of_round_numbers() -> None:
+    alphas = torch.tensor([0.64, 0.36])  # amplitudes .8 and .6, then .6 and .8
+    latents, noise, steps = torch.tensor([10.0, 20.0]), torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
+    latents, noise = latents.view(2, 1, 1, 1), noise.view(2, 1, 1, 1)
+    assert add_noise(latents, noise, steps, alphas).flatten().tolist() == pytest.approx([8.6, 13.6])
+    assert target("epsilon", latents, noise, steps, alphas) is noise
+    v = target("v_prediction", latents, noise, steps, alphas)
+    assert v.flatten().tolist() == pytest.approx([0.8 * 1 - 0.6 * 10, 0.6 * 2 - 0.8 * 20])
+    assert signal_to_noise(alphas, steps).tolist() == pytest.approx([16 / 9, 9 / 16])
+
+
+def test_noise_and_velocity_are_those_of_diffusers() -> None:
+    latents, noise = drawn(3, 4, 5, 6), drawn(3, 4, 6, 5).transpose(2, 3)
+    assert torch.allclose(
+        add_noise(latents, noise, TIMESTEPS, ALPHAS), SCHEDULER.add_noise(latents, noise, TIMESTEPS), atol=1e-6
+    )
+    velocity = target("v_prediction", latents, noise, TIMESTEPS, ALPHAS)
+    assert torch.allclose(velocity, SCHEDULER.get_velocity(latents, noise, TIMESTEPS), atol=1e-6)
+
+
+def test_an_unknown_prediction_type() -> None:
+    with pytest.raises(ValueError, match="'sample' is neither"):
+        target("sample", drawn(1), drawn(1), torch.tensor([0]), ALPHAS)
+
+
+def test_zero_terminal_snr_is_that_of_diffusers() -> None:
+    ours = rescale_zero_terminal_snr(ALPHAS)
+    theirs = torch.cumprod(1.0 - rescaled_betas(SCHEDULER.betas.double()), dim=0)
+    assert torch.allclose(ours.double(), theirs, atol=1e-6)
+    assert ours[-1] == 0 and ours[0] == pytest.approx(float(ALPHAS[0]), rel=1e-6)
+    assert bool((ours[1:] < ours[:-1]).all())
+    assert ours.dtype == ALPHAS.dtype
+
+
+def test_the_last_level_of_zero_terminal_snr_is_pure_noise() -> None:
+    latents, noise, last = drawn(1, 4, 2, 2), drawn(1, 4, 2, 3)[..., :2], torch.tensor([999])
+    alphas = rescale_zero_terminal_snr(ALPHAS)
+    assert torch.equal(add_noise(latents, noise, last, alphas), noise)
+    assert torch.equal(target("v_prediction", latents, noise, last, alphas), -latents)
+
+
+def test_noise_prediction_cannot_learn_from_pure_noise() -> None:
+    settings = TrainingSettings(zero_terminal_snr=True)
+    check_objective(settings, "v_prediction")
+    check_objective(TrainingSettings(), "epsilon")
+    with pytest.raises(SpecError, match=r"zero_terminal_snr: .*v_prediction"):
+        check_objective(settings, "epsilon")
+
+
+@pytest.mark.parametrize(
+    ("weighting", "prediction_type", "snr", "expected"),
+    [
+        ("uniform", "epsilon", 20.0, 1.0),
+        ("min_snr", "epsilon", 20.0, 0.25),
+        ("min_snr", "epsilon", 2.0, 1.0),
+        ("min_snr", "v_prediction", 19.0, 0.25),
+        ("min_snr", "v_prediction", 3.0, 0.75),
+        ("min_snr", "v_prediction", 0.0, 0.0),  # pure noise
+        ("debiased", "epsilon", 16.0, 0.25),
+        ("debiased", "epsilon", 1e9, 1000**-0.5),
+        ("debiased", "epsilon", math.inf, 1000**-0.5),
+        ("debiased", "v_prediction", 3.0, 0.25),
+        ("debiased", "v_prediction", 1e9, 1 / 1001),
+        ("debiased", "v_prediction", 0.0, 1.0),
+    ],
+)
+def test_weights_of_noise_levels(weighting: Any, prediction_type: str, snr: float, expected: float) -> None:
+    settings = TrainingSettings(loss_weighting=weighting, min_snr_gamma=5.0)
+    assert loss_weights(settings, prediction_type, torch.tensor([snr])).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_weighs_the_same_error_alike_in_either_prediction(prediction_type: str) -> None:
+    """An error e of the clean picture is √snr·e of the noise and √(snr+1)·e of v: with the weights of Hang et al. every
+    one of them is min(snr, γ)·e²."""
+    snr = torch.tensor([0.1, 4.0, 30.0])
+    squared = snr if prediction_type == "epsilon" else snr + 1
+    weights = loss_weights(TrainingSettings(loss_weighting="min_snr", min_snr_gamma=5.0), prediction_type, snr)
+    assert (weights * squared).tolist() == pytest.approx([0.1, 4.0, 5.0])
+
+
+def test_offset_moves_whole_channels() -> None:
+    noise = drawn(2, 4, 3, 5)
+    moved = offset_noise(noise, 0.1, torch.Generator().manual_seed(3)) - noise
+    expected = 0.1 * torch.randn((2, 4), generator=torch.Generator().manual_seed(3))
+    assert torch.allclose(moved, expected[:, :, None, None].expand_as(noise), atol=1e-6)
+
+
+def test_no_offset_draws_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+    noise = drawn(1, 4, 2, 2)
+    assert offset_noise(noise, 0.0, generator) is noise
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_losses_are_weighted_means_over_pixels() -> None:
+    predicted = torch.zeros(2, 2, 1, 2)
+    wanted = torch.tensor([[[[1.0, 3.0]], [[1.0, 5.0]]], [[[2.0, 0.0]], [[0.0, 2.0]]]])  # errors 1, 17 and 2, 2
+    assert picture_losses(predicted, wanted).tolist() == [9.0, 2.0]
+    weights = pixel_weights(torch.tensor([[[[1.0, 0.0]]], [[[0.5, 1.0]]]]), background_weight=0.25)
+    assert weights.tolist() == [[[[1.0, 0.25]]], [[[0.625, 1.0]]]]
+    assert picture_losses(predicted, wanted, weights).tolist() == pytest.approx([(1 + 0.25 * 17) / 1.25, 2.0])
+
+
+def test_losses_of_half_precision_are_float32() -> None:
+    loss = picture_losses(torch.full((1, 1, 1, 1), 300.0, dtype=torch.float16), torch.zeros(1, 1, 1, 1))
+    assert loss.dtype == torch.float32 and loss.tolist() == [90_000.0]  # float16 ends at 65,504
+
+
+def test_a_picture_of_nothing_teaches_nothing() -> None:
+    predicted = drawn(2, 4, 3, 3).requires_grad_()
+    weights = torch.stack([torch.zeros(1, 3, 3), torch.ones(1, 3, 3)])
+    losses = picture_losses(predicted, drawn(2, 4, 3, 4)[..., :3], weights)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    assert losses[0] == 0 and losses[1] > 0
+    assert predicted.grad is not None
+    assert bool((predicted.grad[0] == 0).all()) and bool((predicted.grad[1] != 0).any())
+
+
+@given(st.floats(0.01, 1), st.integers(0, 2**31))
+def test_even_weights_change_nothing(weight: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    predicted, wanted = (torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2))
+    weighted = picture_losses(predicted, wanted, torch.full((2, 1, 4, 4), weight))
+    assert torch.allclose(weighted, ((predicted - wanted) ** 2).mean(dim=(1, 2, 3)), rtol=1e-5)

@@ -1,0 +1,190 @@
+import importlib.util
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.optimizers import (
+    check_optimizer,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+)
+from sticker_pipeline.training.spec import SpecError
+
+EIGHT_BIT = pytest.param(
+    "adamw8bit", marks=pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
+)
+
+
+def settings(optimizer: str, **others: Any) -> TrainingSettings:
+    rate = 1.0 if optimizer == "prodigy" else 1e-2
+    values = {"optimizer": optimizer, "learning_rate_unet": rate, "learning_rate_text_encoder": rate, **others}
+    return TrainingSettings.model_validate(values)
+
+
+def groups(chosen: TrainingSettings) -> list[dict[str, Any]]:
+    """Weights as LoRA has them: down matrices of noise, up matrices of 0, one large enough for 8 bits."""
+    generator = torch.Generator().manual_seed(0)
+    unet = [torch.nn.Parameter(torch.randn(8, 640, generator=generator)), torch.nn.Parameter(torch.zeros(640, 8))]
+    text = [torch.nn.Parameter(torch.randn(4, 6, generator=generator)), torch.nn.Parameter(torch.zeros(6, 4))]
+    return [
+        {"name": "unet", "params": unet, "peak": chosen.learning_rate_unet},
+        {"name": "text_encoder", "params": text, "peak": chosen.learning_rate_text_encoder},
+    ]
+
+
+def parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
+    """Steps `first` to `last`, each a function of its number and the weights; the rate is 0 at step 0."""
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * min(1.0, step / 3)
+        for weight in parameters(optimizer):
+            weight.grad = weight.detach() + 0.3 * torch.randn(weight.shape, generator=generator) - 0.5
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("saved_at", [0, 1, 6])
+def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None:
+    chosen = settings(name, betas=(0.85, 0.98))
+    whole = make_optimizer(chosen, groups(chosen))
+    take_steps(whole, 0, 12)
+
+    first = make_optimizer(chosen, groups(chosen))
+    take_steps(first, 0, saved_at)
+    tensors, state = optimizer_state(first)
+    weights = [weight.detach().clone() for weight in parameters(first)]
+    file, text = save(tensors), json.dumps(state, allow_nan=False)
+    take_steps(first, saved_at, 12)  # must not reach what was saved
+
+    second = make_optimizer(chosen, groups(chosen))
+    with torch.no_grad():
+        for weight, value in zip(parameters(second), weights, strict=True):
+            weight.copy_(value)
+    load_optimizer_state(second, load(file), json.loads(text))
+    take_steps(second, saved_at, 12)
+
+    assert all(torch.equal(a, b) for a, b in zip(parameters(second), parameters(whole), strict=True))
+    (tensors, state), (others, other) = optimizer_state(second), optimizer_state(whole)
+    assert state == other and tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+def test_values_keep_their_types(name: str) -> None:
+    chosen = settings(name)
+    before, after = (make_optimizer(chosen, groups(chosen)) for _ in range(2))
+    take_steps(before, 0, 4)
+    tensors, state = optimizer_state(before)
+    load_optimizer_state(after, tensors, json.loads(json.dumps(state)))
+
+    def shape(value: Any) -> Any:
+        """`value` with each tensor as its dtype and shape, and each number beside its type."""
+        if isinstance(value, torch.Tensor):
+            return value.dtype, value.shape
+        if isinstance(value, dict):
+            return {key: shape(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value), [shape(item) for item in value]
+        return type(value), value
+
+    assert shape(after.state_dict()) == shape(before.state_dict())
+
+
+def test_a_value_without_a_form_is_refused() -> None:
+    chosen = settings("adamw")
+    optimizer = make_optimizer(chosen, groups(chosen))
+    optimizer.param_groups[1]["odd"] = {1, 2}
+    with pytest.raises(TypeError, match=r"param_groups\.1\.odd is a set"):
+        optimizer_state(optimizer)
+
+
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+def test_groups_keep_their_names_and_peaks(name: str) -> None:
+    chosen = settings(name, weight_decay=0.05)
+    optimizer = make_optimizer(chosen, groups(chosen))
+    assert [group["name"] for group in optimizer.param_groups] == ["unet", "text_encoder"]
+    for group in optimizer.param_groups:
+        assert group["lr"] == group["peak"] == chosen.learning_rate_unet
+        assert group["weight_decay"] == 0.05
+
+
+def test_adamw_is_fused_and_has_the_betas() -> None:
+    chosen = settings("adamw", betas=(0.8, 0.95))
+    optimizer = make_optimizer(chosen, groups(chosen))
+    assert type(optimizer) is torch.optim.AdamW
+    assert all(group["fused"] and group["betas"] == (0.8, 0.95) for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, 100.0])
+def test_adafactor_moves_by_the_external_rate_whatever_the_size_of_a_weight(value: float) -> None:
+    """Its first step divides a gradient by its own size: a gradient of equal entries moves each weight by the rate."""
+    chosen = settings("adafactor", weight_decay=0.0)
+    weight = torch.nn.Parameter(torch.full((4, 5), value))
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}])
+    optimizer.param_groups[0]["lr"] = 0.25
+    weight.grad = torch.full((4, 5), 3.0)
+    optimizer.step()
+    assert weight.detach().flatten().tolist() == pytest.approx([value - 0.25] * 20, rel=1e-5)
+
+
+def prodigy_by_the_paper(weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float]) -> float:
+    """Algorithm 4 of Mishchenko and Defazio 2023 (Adam version) with its bias correction and, for rates that warm up,
+    the rate left out of the denominator's sum s; moves `weight` and returns d. β = (.9, .999), d₀ = 1e-6, ε = 1e-8."""
+    beta1, beta2, d0, eps = 0.9, 0.999, 1e-6, 1e-8
+    beta3, d, r, k = math.sqrt(beta2), d0, 0.0, 0
+    start, first, second, s = weight.clone(), *(torch.zeros_like(weight) for _ in range(3))
+    for gradient, rate in zip(gradients, rates, strict=True):
+        if rate == 0:
+            continue
+        k += 1
+        step = d * rate * math.sqrt(1 - beta2**k) / (1 - beta1**k)
+        first = beta1 * first + (1 - beta1) * d * gradient
+        second = beta2 * second + (1 - beta2) * d**2 * gradient**2
+        r = beta3 * r + d / d0 * step * float((gradient * (start - weight)).sum())
+        s = beta3 * s + d / d0 * d * gradient
+        d = max(d, r / float(s.abs().sum()))
+        weight -= step * first / (second.sqrt() + d * eps)
+    return d
+
+
+def test_prodigy_follows_its_paper_and_the_schedule() -> None:
+    chosen = settings("prodigy", weight_decay=0.0)
+    weight = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4))
+    expected = weight.detach().clone()
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}])
+    generator = torch.Generator().manual_seed(1)
+    gradients = [torch.randn(3, 4, generator=generator, dtype=torch.float64) + 2.0 for _ in range(60)]
+    rates = [0.0, 0.25, 0.5, 0.75, *[1.0] * 40, 0.5, 0.0, *[0.5] * 14]
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = gradient.clone()
+        optimizer.step()
+    d = prodigy_by_the_paper(expected, gradients, rates)
+    assert d > 1e-5  # it has grown
+    assert optimizer.param_groups[0]["d"] == pytest.approx(d, rel=1e-9)
+    assert torch.allclose(weight.detach(), expected, rtol=1e-9)
+
+
+def test_prodigy_has_one_rate() -> None:
+    check_optimizer(settings("prodigy", learning_rate_text_encoder=0.0))
+    with pytest.raises(SpecError, match="learning_rate_text_encoder: prodigy finds one step size"):
+        check_optimizer(settings("prodigy", learning_rate_text_encoder=0.5))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    chosen = settings("adamw8bit")
+    with pytest.raises(SpecError, match=r"bitsandbytes.*sticker_pipeline\[gpu\]"):
+        make_optimizer(chosen, groups(chosen))

@@ -1,0 +1,218 @@
+"""A training that was killed goes on, and ends as one that was not: the same bytes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.log import COLUMNS
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.spec import TrainingSpec, save_spec
+from sticker_pipeline.training.state import OutputError, keep_state
+from sticker_pipeline.training.train import train
+from sticker_pipeline_tests.training.conftest import SpecMaker
+
+QUIET = Progress(lambda line: None)
+SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(10**6)
+SETTINGS = {"epochs": 3, "draws_per_epoch": 8, "batch_size": 2, "cycles": 2}  # 4 steps in each of 3 epochs
+
+# What holds state of its own beside the weights: moments, averages, accumulated batches, cached and varied texts.
+VARIANTS: list[dict[str, Any]] = [
+    {"ema_decay": 0.9, "gradient_accumulation": 2, "batch_size": 1},
+    {"optimizer": "prodigy", "learning_rate_unet": 1.0, "learning_rate_text_encoder": 1.0, "schedule": "cosine"},
+    {"optimizer": "adafactor", "learning_rate_text_encoder": 0.0, "shuffle_tags": True, "tag_dropout": 0.2},
+    {"targets": "all+conv", "conv_rank": 2, "dora": True, "flip": True},
+]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside this process: nothing of the trainer's may catch it."""
+
+
+def results(output: Path) -> dict[str, str]:
+    """Hashes of all that a person gets from a training."""
+    files = [*output.glob("checkpoints/*"), *output.glob("samples/*")]
+    return {path.name: file_sha256(path) for path in files}
+
+
+def logs(output: Path) -> list[pd.DataFrame]:
+    steady = [name for name in COLUMNS if name not in ("samples_per_s", "memory_bytes")]
+    return [pd.read_parquet(output / "log.parquet")[steady], pd.read_parquet(output / "held_out.parquet")]
+
+
+def assert_same(first: Path, second: Path) -> None:
+    assert results(first) == results(second)
+    for one, other in zip(logs(first), logs(second), strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def killed_at(spec: TrainingSpec, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until `step` steps are done, and die there."""
+    import sticker_pipeline.training.train as module
+
+    original = module.training_step
+
+    def dying(run: Any, batches: Any, epoch: int) -> Any:
+        if len(run.history.log) == step:
+            raise Killed
+        return original(run, batches, epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "training_step", dying)
+        patched.setattr(module, "keep_logs", lambda run: None)  # a SIGKILL leaves no time for a last log
+        with pytest.raises(Killed):
+            train(spec, QUIET)
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: "-".join(settings))
+def test_killed_at_random_steps(
+    settings: dict[str, Any], make_spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(settings={**SETTINGS, **settings}, sample_prompts=["nova_tag, smile"], state_seconds=0)
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    train(whole, QUIET)
+    dice = random.Random(SEED)
+    steps = sorted(dice.sample(range(12), 2))
+    print(f"KILL_SEED={SEED}: killed after steps {steps}")
+    for step in steps:
+        killed_at(spec, step, monkeypatch)
+    lines: list[str] = []
+    train(spec, Progress(lines.append))
+    assert any(line.startswith(f"goes on after step {steps[-1]} of ") for line in lines) == (steps[-1] > 0)
+    assert_same(spec.output, whole.output)
+
+
+def test_killed_for_real(make_spec: SpecMaker, tmp_path: Path) -> None:
+    """SIGKILL to the trainer's process, wherever it is when the line of some step appears."""
+    spec = make_spec(settings={**SETTINGS, "epochs": 6}, state_seconds=0)
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    train(whole, QUIET)
+    save_spec(spec, tmp_path / "spec.json")
+    command = [sys.executable, "-m", "sticker_pipeline.training", str(tmp_path / "spec.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seen = random.Random(SEED).randint(1, 6)  # lines: one at each epoch's end, and more on a slow machine
+    for line in process.stdout:
+        seen -= line.startswith("step ")
+        if not seen:
+            break
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "goes on after step " in finished.stdout
+    assert_same(spec.output, whole.output)
+
+
+def test_a_stopped_training_goes_on(make_spec: SpecMaker, tmp_path: Path) -> None:
+    """As after a cancellation in the UI, which leaves time to save."""
+    from sticker_pipeline.training.stopping import Interrupted
+
+    spec = make_spec(settings=SETTINGS)
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    train(whole, QUIET)
+    lines: list[str] = []
+    with pytest.raises(Interrupted, match="run again to go on"):
+        train(spec, Progress(lines.append), lambda: 15 if any(line.startswith("step 4") for line in lines) else None)
+    train(spec, QUIET)
+    (stopped,) = (spec.output / "checkpoints").glob("interrupted_*")
+    stopped.unlink()
+    assert_same(spec.output, whole.output)
+
+
+@pytest.mark.parametrize("change", ["seed", "picture", "base"])
+def test_another_training_begins_anew(
+    change: str, make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec = make_spec(settings=SETTINGS, state_seconds=0)
+    killed_at(spec, 5, monkeypatch)
+    match change:
+        case "seed":
+            spec = make_spec(settings={**SETTINGS, "seed": 1})
+        case "base":
+            spec = make_spec(settings=SETTINGS, base_sha="another")
+        case "picture":
+            first, second = spec.frames / "0.png", spec.frames / "1.png"
+            first.write_bytes(second.read_bytes())
+    lines: list[str] = []
+    train(spec, Progress(lines.append))
+    assert not any(line.startswith("goes on") for line in lines)
+    assert len(pd.read_parquet(spec.output / "log.parquet")) == 12
+
+
+def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state before it is taken, and its remains are cleared away."""
+    import sticker_pipeline.training.state as module
+
+    spec = make_spec(settings=SETTINGS, state_seconds=0)
+    killed_at(spec, 5, monkeypatch)
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "raw_table", dying)
+        patched.setattr(module.shutil, "rmtree", lambda *_, **__: None)  # nobody cleans up behind a SIGKILL
+        with pytest.raises(Killed):
+            train(spec, QUIET)
+    assert len(list((spec.output / "state").iterdir())) == 2
+    lines: list[str] = []
+    train(spec, Progress(lines.append))
+    assert any(line.startswith("goes on after step 5 of 12") for line in lines)
+    (state,) = (spec.output / "state").iterdir()
+    assert json.loads((state / "state.json").read_text())["epochs_done"] == 3
+
+
+def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(
+    make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    import sticker_pipeline.training.state as module
+
+    spec = make_spec(settings=SETTINGS)
+    original = module.write_lora
+
+    def full(path: Path, *arguments: Any) -> None:
+        original(path, *arguments)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_lora", full)
+        with pytest.raises(
+            OutputError, match=r"state/step_0000004 cannot be written: No space left on device\. What was"
+        ):
+            train(spec, QUIET)
+    assert (spec.output / "checkpoints" / "epoch_01.safetensors").stat().st_size > 0
+    assert not list((spec.output / "state").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(make_spec: SpecMaker, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+        train(make_spec(output=tmp_path / "locked" / "out"), QUIET)
+
+
+def test_an_output_that_is_a_file_is_a_clear_error(make_spec: SpecMaker, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(OutputError, match=r"taken.* cannot be written: Not a directory"):
+        train(make_spec(output=tmp_path / "taken" / "out"), QUIET)
+
+
+def test_a_state_can_be_kept_twice_at_the_same_step(make_spec: SpecMaker) -> None:
+    from sticker_pipeline.training.setup import set_up
+
+    run = set_up(make_spec(), QUIET, lambda: None).run
+    first = keep_state(run)
+    again = keep_state(replace(run))
+    assert first == again and (again / "state.json").is_file()
