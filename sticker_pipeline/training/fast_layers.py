@@ -1,0 +1,267 @@
+"""Frozen layers, and the LoRA around them, for training on a CPU: the same outputs and gradients in less time.
+
+Frozen weights never change, so they are laid out once in the order in which oneDNN reads them, for the forward and for
+the backward pass, where PyTorch sorts them anew in every call. Which layers are trained belongs to models.py.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+# PyTorch's own operators over oneDNN with weights laid out beforehand; torch.compile uses them for frozen models.
+_onednn = torch.ops.mkldnn
+_PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no operation fused behind
+
+SMALL, LARGE = 6, 64  # sides of the pictures that convolutions in a U-Net see, in latent pixels: the usual range
+
+
+def speed_up(model: nn.Module) -> int:
+    """Replace the frozen float32 Linear and Conv2d layers of `model`, which lies on the CPU; returns how many.
+
+    Call it after adapters were added: a layer with a weight to train stays as it is. peft's LoRA around a replaced
+    layer then runs in one call with it, on the same parameters. Outputs and gradients are equal but for rounding.
+
+    The new layers hold their weight twice, once for each direction, and have no `weight`: what is to be merged, saved
+    or decomposed (DoRA, whose layers stay as they are) is done before. Returns 0 where PyTorch has no oneDNN.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return 0
+    count = 0
+    for parent in list(model.modules()):
+        if getattr(parent, "lora_magnitude_vector", None):
+            continue
+        for name, child in list(parent.named_children()):
+            if (layer := _frozen(child)) is not None:
+                setattr(parent, name, layer)
+                count += 1
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if _has_plain_lora(child):
+                setattr(parent, name, Adapted(child))
+    return count
+
+
+def _frozen(layer: nn.Module) -> nn.Module | None:
+    """What `layer` is replaced with; None: it stays."""
+    if type(layer) not in (nn.Linear, nn.Conv2d):
+        return None
+    weight = layer.weight
+    if weight.requires_grad or weight.dtype != torch.float32 or weight.device.type != "cpu":
+        return None
+    if isinstance(layer, nn.Linear):
+        return FrozenLinear(layer)
+    assert isinstance(layer, nn.Conv2d)
+    if (layer.groups, layer.kernel_size, layer.stride, layer.padding) == (1, (1, 1), (1, 1), (0, 0)):
+        return FrozenPointwise(layer)
+    geometry = geometry_of(layer)
+    return None if geometry is None else FrozenConv2d(layer, geometry)
+
+
+def _has_plain_lora(layer: nn.Module) -> bool:
+    """Whether `layer` is peft's, over a FrozenLinear, and adds just scale · up(down(x))."""
+    if not isinstance(getattr(layer, "base_layer", None), FrozenLinear):
+        return False
+    adapters: Any = layer
+    names = list(adapters.active_adapters)
+    return len(names) == 1 and isinstance(adapters.lora_dropout[names[0]], nn.Identity)
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ + b with the gradient of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, layer: "FrozenLinear") -> Any:
+        ctx.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return ctx.layer.product_back(gradient), None
+
+
+class FrozenLinear(nn.Module):
+    """A Linear that does not learn, of weight float32[out, in] and bias float32[out]."""
+
+    def __init__(self, linear: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        weight = linear.weight.detach().flatten(1)
+        self.out_features, self.in_features = weight.shape
+        self.there = _onednn._reorder_linear_weight(weight)
+        self.back = _onednn._reorder_linear_weight(weight.t().contiguous())
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] → [..., out]"""
+        result: torch.Tensor = _Product.apply(x, self)
+        return result
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """x Wᵀ + b for x [..., in], unseen by autograd."""
+        result: torch.Tensor = _onednn._linear_pointwise(x.contiguous(), self.there, self.bias, *_PLAIN)
+        return result
+
+    def product_back(self, gradient: torch.Tensor) -> torch.Tensor:
+        """gradient W for gradient [..., out], unseen by autograd."""
+        result: torch.Tensor = _onednn._linear_pointwise(gradient.contiguous(), self.back, None, *_PLAIN)
+        return result
+
+
+class FrozenPointwise(FrozenLinear):
+    """A 1×1 convolution that does not learn, as the Linear over channels that it is: oneDNN is slow at it otherwise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, in, h, w] → [n, out, h, w], channels last in memory"""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """x Wᵀ + b + scale · x downᵀ upᵀ, with the gradients of x, down and up."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, layer: FrozenLinear, scale: float
+    ) -> Any:
+        rows = x.reshape(-1, layer.in_features)
+        inner = rows @ down.t()
+        result = layer.product(x)
+        result.view(-1, layer.out_features).addmm_(inner, up.t(), alpha=scale)
+        ctx.save_for_backward(rows, inner, down, up)
+        ctx.layer, ctx.scale = layer, scale
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        rows, inner, down, up = ctx.saved_tensors
+        gradient_rows = gradient.reshape(-1, ctx.layer.out_features)
+        of_inner = (gradient_rows @ up).mul_(ctx.scale)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = ctx.layer.product_back(gradient)
+            of_x.view(-1, ctx.layer.in_features).addmm_(of_inner, down)
+        return of_x, of_inner.t() @ rows, (gradient_rows.t() @ inner).mul_(ctx.scale), None, None
+
+
+class Adapted(nn.Module):
+    """peft's LoRA `layer` over a FrozenLinear, in one call. The parameters, and the scale, stay in `layer`."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        (self.adapter,) = layer.active_adapters
+        self.pointwise = isinstance(layer.base_layer, FrozenPointwise)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] → [..., out], or [n, in, h, w] → [n, out, h, w] for a 1×1 convolution"""
+        if self.layer.disable_adapters:
+            return self.layer.base_layer(x)
+        down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight
+        frozen, scale = self.layer.base_layer, self.layer.scaling[self.adapter]
+        result: torch.Tensor
+        if self.pointwise:
+            result = _AdaptedProduct.apply(x.permute(0, 2, 3, 1), down.flatten(1), up.flatten(1), frozen, scale)
+            return result.permute(0, 3, 1, 2)
+        result = _AdaptedProduct.apply(x, down, up, frozen, scale)
+        return result
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All that a convolution of one group and zero padding is but its weight; pairs are (height, width)."""
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    padding: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def ordered(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
+        """`weight` float32[out, in, kh, kw] as oneDNN reads it for pictures of `side` by `side`."""
+        picture = [1, self.in_channels, side, side]
+        result: torch.Tensor = _onednn._reorder_convolution_weight(
+            weight, self.padding, self.stride, self.dilation, 1, picture
+        )
+        return result
+
+    def ordered_back(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
+        """`weight` as oneDNN reads it for gradients, which a transposed convolution makes."""
+        gradient = [1, self.out_channels, side, side]
+        result: torch.Tensor = _onednn._reorder_convolution_transpose_weight(
+            weight, self.padding, (0, 0), self.stride, self.dilation, 1, gradient
+        )
+        return result
+
+    def left_over(self, size: torch.Size, out: torch.Size) -> list[int]:
+        """Rows and columns at the end of a picture of `size` that a stride over 1 never reached on the way to `out`."""
+        sides = zip(size, out, self.kernel, self.padding, self.stride, self.dilation, strict=True)
+        return [
+            side - ((steps - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+            for side, steps, kernel, padding, stride, dilation in sides
+        ]
+
+
+def geometry_of(conv: nn.Conv2d) -> Geometry | None:
+    """The geometry of `conv`, or None where FrozenConv2d cannot take its place."""
+    if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return None
+    pairs: Any = (conv.kernel_size, conv.padding, conv.stride, conv.dilation)
+    geometry = Geometry(conv.in_channels, conv.out_channels, *pairs)
+    return geometry if one_order_for_all_sizes(geometry) else None
+
+
+@functools.cache
+def one_order_for_all_sizes(geometry: Geometry) -> bool:
+    """Whether oneDNN reads weights of this geometry in one order, whatever the size of the picture.
+
+    Some numbers of channels (240, say) have two, and in the wrong one a call takes thirty times as long: those
+    convolutions are better left to PyTorch.
+    """
+    weight = torch.zeros(geometry.out_channels, geometry.in_channels, *geometry.kernel)
+    return all(
+        len({_order(ordered(weight, side)) for side in (SMALL, LARGE)}) == 1
+        for ordered in (geometry.ordered, geometry.ordered_back)
+    )
+
+
+def _order(weight: torch.Tensor) -> bytes:
+    return bytes(_onednn._get_mkldnn_serialized_md(weight).tolist())
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution with the gradient of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, layer: "FrozenConv2d") -> Any:
+        ctx.layer, ctx.size = layer, x.shape[2:]
+        shape = layer.geometry
+        return _onednn._convolution_pointwise(
+            x, layer.there, layer.bias, shape.padding, shape.stride, shape.dilation, 1, *_PLAIN
+        )
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        shape, back = ctx.layer.geometry, ctx.layer.back
+        left_over = shape.left_over(ctx.size, gradient.shape[2:])
+        of_x = _onednn._convolution_transpose_pointwise(
+            gradient, back, None, shape.padding, left_over, shape.stride, shape.dilation, 1, *_PLAIN
+        )
+        return of_x, None
+
+
+class FrozenConv2d(nn.Module):
+    """A convolution of `geometry` that does not learn."""
+
+    def __init__(self, conv: nn.Conv2d, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.there = geometry.ordered(conv.weight.detach())
+        self.back = geometry.ordered_back(conv.weight.detach())
+        self.bias = None if conv.bias is None else conv.bias.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, in, h, w] → [n, out, h', w']"""
+        result: torch.Tensor = _Convolution.apply(x, self)
+        return result
