@@ -20,6 +20,7 @@ from sticker_pipeline.training.board import FOLDER as BOARD
 from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set
 from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.training.fast_layers import speed_up
 from sticker_pipeline.training.held_out import Probe, chosen_rows
 from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
 from sticker_pipeline.training.memory import MemoryPlan, Workload, base_parts, decide, no_limit, write_plan
@@ -93,6 +94,9 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     unet, encoders, text, prompts = to_device(
         models, spec, captions, accelerator, away, counted(progress, stop, "captions")
     )
+    if accelerator.device.type == "cpu":
+        for model in (models.unet, *models.text_encoders):
+            speed_up(model)
     if memory.gradient_checkpointing:
         for model in (models.unet, *(models.text_encoders if encoders else ())):
             checkpoint_gradients(model)
