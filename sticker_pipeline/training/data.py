@@ -174,9 +174,9 @@ def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
     return [list(epoch[start : start + accumulation]) for start in range(0, len(epoch), accumulation)]
 
 
-def step_rng(seed: int, step: int, rank: int = 0, number: int = 0) -> np.random.Generator:
+def step_rng(seed: int, step: int, number: int = 0) -> np.random.Generator:
     """The random numbers of batch `number` of one step, independent of all others and of those that plan epochs.
 
-    numpy fills shorter seeds up with zeros, so that [seed, step] and [seed, step, 0, 0] are one: hence the last number.
+    numpy fills shorter seeds up with zeros, so that [seed, step] and [seed, step, 0] are one: hence the last number.
     """
-    return np.random.default_rng([seed, step, rank, number, 1])
+    return np.random.default_rng([seed, step, number, 1])

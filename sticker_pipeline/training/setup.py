@@ -19,6 +19,7 @@ from sticker_pipeline.training.base_model import part_files
 from sticker_pipeline.training.board import FOLDER as BOARD
 from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set
+from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.held_out import Probe, chosen_rows
 from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
 from sticker_pipeline.training.memory import MemoryPlan, Workload, base_parts, decide, no_limit, write_plan
@@ -59,7 +60,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     settings = spec.settings
     table, held_out = read_training_set(spec, progress.note), read_holdout(spec)
     check_optimizer(settings)
-    accelerator = make_accelerator(settings.precision)
+    accelerator = make_accelerator(spec)
     progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
     memory = plan_memory(spec, table, accelerator)
     progress.note(memory.line())
@@ -125,14 +126,17 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     return Prepared(run, probes, prompts, memory)
 
 
-def make_accelerator(precision: str) -> accelerate.Accelerator:
-    """On the GPU where there is one. `precision` "auto" is there bfloat16, or float16 where the GPU lacks it, and
+def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
+    """On the GPU where there is one. Precision "auto" is there bfloat16, or float16 where the GPU lacks it, and
     float32 on a CPU."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu, precision = torch.cuda.is_available(), spec.settings.precision
     if precision == "auto":
         half = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float16"
         precision = half if on_gpu else "float32"
-    return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision])
+    # Where the U-Net reads an inner layer of a text encoder, adapters behind that layer never have a gradient.
+    unused = FAMILIES[spec.family].penultimate or spec.settings.clip_skip > 1
+    several = accelerate.DistributedDataParallelKwargs(find_unused_parameters=unused)
+    return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision], kwargs_handlers=[several])
 
 
 def peak(group: str, settings: TrainingSettings) -> float:

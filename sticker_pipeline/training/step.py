@@ -134,7 +134,9 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     Drawn on the CPU, so that they are the same on every device.
     """
     settings, device = run.spec.settings, run.accelerator.device
-    rng = step_rng(settings.seed, step, run.accelerator.process_index, number)
+    # Numbered over all processes: two of them draw what one draws that accumulates two batches.
+    place = number * run.accelerator.num_processes + run.accelerator.process_index
+    rng = step_rng(settings.seed, step, place)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     entries = [run.latents.entry(row, int(rng.integers(run.latents.variants(row)))) for row in batch]
     encoded = run.text(run.table["caption"].to_numpy()[batch].tolist(), rng)
