@@ -1,86 +1,245 @@
-"""How many pictures a second our training loop learns from on the embedded base model, and what accelerate costs.
+"""How many pictures a second training learns from, beside the peers: `python -m …benchmarks.bench_training`.
 
-python sticker_pipeline_tests/benchmarks/bench_training.py
+The peers are diffusers' example scripts and kohya-ss/sd-scripts, run as they are, each as a process of its own:
+`--diffusers CHECKOUT` (needs the package `datasets`; `--diffusers-python` where another environment has it) and
+`--sd-scripts CHECKOUT --sd-scripts-python PYTHON` (needs an environment of its own, see its requirements.txt).
+
+Every trainer runs twice, for a few steps and for many, and what the longer run takes more is the time of those steps:
+loading, caching and saving drop out, and all that happens between two steps counts. Trainers take turns; medians.
+Equal for all: pictures, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing.
+Each caches what it can. sd-scripts cannot open the embedded base: its U-Net has the channels of SD1.5 built in.
+
+Without peers, ours alone: its speed, and where the time of a step goes. On a CUDA machine the same at real sizes, with
+the share of what the GPU can do; base models are then of the true architecture with random weights, kept in `--work`.
 """
 
-import dataclasses
+import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+from sticker_pipeline.training.spec import load_spec
+from sticker_pipeline_tests.benchmarks.trainers import Work, diffusers_script, ours, sd_scripts, write_pictures
+from sticker_pipeline_tests.benchmarks.true_base import true_base
 
-from sticker_pipeline.profile import load_profile
-from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline_tests.training.conftest import write_training_set
+EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "models" / "embedded" / "base"
+Command = Callable[[Work, Path, Path, int], list[Any]]  # of (work, pictures, output folder, steps)
 
-STEPS = 12
-BATCH_SIZES = (1, 4, 8, 16)
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: `steps` of the shorter and the longer run, and the ratio that is wanted against each peer."""
+
+    name: str
+    work: Work
+    steps: tuple[int, int]
+    wanted: dict[str, float]
 
 
 def main() -> None:
+    """Print for each case a table of samples/s and ratios, then where the time of our step goes."""
+    arguments = _arguments()
+    peers = _peers(arguments)
     import torch
 
-    from sticker_pipeline.training.data import read_training_set
-    from sticker_pipeline.training.progress import Progress
-    from sticker_pipeline.training.train import set_up
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads of a CPU"
+    print(f"PyTorch {torch.__version__} on {device}; {arguments.rounds} rounds, medians")
+    for case in _cases(arguments.work, cuda, peers):
+        if arguments.only and arguments.only not in case.name:
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            write_pictures(folder / "pictures", case.work.side)
+            _race(case, {name: peers[name] for name in case.wanted if name in peers}, folder, arguments.rounds)
+            _shares_of_a_step(case.work, folder)
+    for name in ("diffusers", "sd-scripts"):
+        if name not in peers:
+            print(f"\nOpen: beside {name}; name its checkout with --{name}.")
+    if not cuda:
+        print("\nOpen: the figures of a GPU; there is no CUDA device here.")
 
-    profile = load_profile("embedded", Path(os.environ.get("STICKER_MODELS", "data/models")))
-    with tempfile.TemporaryDirectory() as name:
-        spec = make_spec(Path(name), profile)
-        start = time.perf_counter()
-        run = set_up(spec, read_training_set(spec), Progress(lambda line: None), lambda: None)
-        print(f"set up in {time.perf_counter() - start:.1f} s, {torch.get_num_threads()} threads, {spec.resolution} px")
-        for batch_size in BATCH_SIZES:
-            ours, plain = step_seconds(run, batch_size)
-            print(
-                f"batch {batch_size:2}: {batch_size / ours:6.1f} img/s; without accelerate {batch_size / plain:6.1f} "
-                f"({ours / plain - 1:+.1%} time)"
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    own = Path(sys.executable)
+    parser.add_argument("--diffusers", type=Path, default=os.environ.get("DIFFUSERS"))
+    parser.add_argument("--diffusers-python", type=Path, default=os.environ.get("DIFFUSERS_PYTHON", own))
+    parser.add_argument("--sd-scripts", type=Path, default=os.environ.get("SD_SCRIPTS"))
+    parser.add_argument("--sd-scripts-python", type=Path, default=os.environ.get("SD_SCRIPTS_PYTHON"))
+    parser.add_argument("--work", type=Path, default=Path(".build/bench_training"), help="base models are kept here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="the case with this in its name")
+    return parser.parse_args()
+
+
+def _peers(arguments: argparse.Namespace) -> dict[str, Command]:
+    peers: dict[str, Command] = {}
+    if arguments.diffusers:
+        peers["diffusers"] = partial(diffusers_script, arguments.diffusers, arguments.diffusers_python)
+    if arguments.sd_scripts:
+        peers["sd-scripts"] = partial(sd_scripts, arguments.sd_scripts, arguments.sd_scripts_python)
+    return peers
+
+
+def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
+    """diffusers' script trains attention alone, sd-scripts all linear layers: each is met on its own ground."""
+    grounds = {"attention": "diffusers", "all": "sd-scripts"}
+    if cuda:
+        return [
+            Case(
+                f"{family} {side} px, batch {batch}, {targets}",
+                Work(family, true_base(family, folder / family), side, batch, targets, "bfloat16"),
+                (10, steps),
+                {peer: wanted[peer]},
             )
+            for family, side, batch, steps, wanted in (
+                ("sd15", 512, 1, 160, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sd15", 512, 4, 90, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sdxl", 1024, 1, 60, {"diffusers": 1.3, "sd-scripts": 1.3}),
+            )
+            for targets, peer in grounds.items()
+        ]
+    embedded = [
+        Case(
+            f"embedded 96 px, batch {batch}, attention",
+            Work("sd15", EMBEDDED, 96, batch, "attention", "float32"),
+            (10, steps),
+            {"diffusers": 2.0},
+        )
+        for batch, steps in ((8, 110), (1, 310))
+    ]
+    true = [
+        Case(
+            f"sd15 128 px, batch 1, {targets}",
+            Work("sd15", true_base("sd15", folder / "sd15"), 128, 1, targets, "float32"),
+            (4, 34),
+            {peer: 1.3},
+        )
+        for targets, peer in grounds.items()
+        if peer in peers
+    ]
+    return embedded + true
 
 
-def make_spec(folder: Path, profile: Any) -> TrainingSpec:
-    """The embedded profile's own settings over forty random pictures."""
-    write_training_set(folder / "set", pictures=50, side=profile.resolution)
-    return TrainingSpec(
-        name="bench",
-        trigger="bench",
-        base=profile.base,
-        base_sha="",
-        training_set=folder / "set",
-        frames=folder / "set" / "frames",
-        output=folder / "out",
-        cache=folder / "cache",
-        resolution=profile.resolution,
-        settings=profile.training.model_copy(update={"draws_per_epoch": 40}),
-    )
+def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int) -> None:
+    few, many = case.steps
+    contenders: dict[str, Command] = {"ours": ours, **peers}
+    seconds: dict[tuple[str, int], list[float]] = {(name, n): [] for name in contenders for n in case.steps}
+    for number in range(rounds):
+        for name, command in contenders.items():
+            for steps in case.steps:
+                output = folder / f"{name}_{steps}_{number}"
+                output.mkdir()
+                seconds[name, steps].append(_run(command(case.work, folder / "pictures", output, steps), output))
+    print(f"\n{case.name}: {many - few} steps, samples/s between the steps {few} and {many}; all with start-up")
+    rates = {
+        name: [
+            case.work.batch * (many - few) / (long - short)
+            for short, long in zip(seconds[name, few], seconds[name, many], strict=True)
+        ]
+        for name in contenders
+    }
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        line = f"  {name:12} {rate:8.3f} ({min(found):.3f} to {max(found):.3f})"
+        line += f"  {case.work.batch * many / statistics.median(seconds[name, many]):8.3f}"
+        if name != "ours":
+            ratio = statistics.median(rates["ours"]) / rate
+            line += f"   ours is {ratio:.2f} times as fast, wanted {case.wanted[name]}"
+        print(line, flush=True)
 
 
-def step_seconds(run: Any, batch_size: int) -> tuple[float, float]:
-    """Median seconds of a step, through accelerate and with what accelerate does written by hand, taken in turns."""
+def _run(command: list[Any], output: Path) -> float:
+    """Seconds of the whole process. Raises RuntimeError, with its last words, where it fails."""
+    # No network, and every run reads its pictures anew: what `datasets` kept of another run would be quicker.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "datasets")}
+    start = time.perf_counter()
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{process.stderr[-3000:]}")
+    return time.perf_counter() - start
+
+
+KINDS = (
+    ("convolutions", ("conv",)),
+    ("attention", ("scaled_dot_product", "attention")),
+    ("matrix products", ("::mm", "addmm", "bmm", "linear_pointwise", "gemm")),
+    ("norms", ("group_norm", "layer_norm", "vector_norm")),
+    ("optimizer", ("adam",)),
+)
+STEPS_PROFILED = 5
+
+
+def _shares_of_a_step(work: Work, folder: Path) -> None:
+    """Print what of our step is spent on which kind of operation and, on a GPU, how near it comes to the hardware."""
     import torch
+    from torch.profiler import profile
 
+    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.step import training_step
 
-    by_hand = SimpleNamespace(
-        process_index=0,
-        num_processes=1,
-        scaler=None,
-        device=run.accelerator.device,
-        backward=lambda loss: loss.backward(),
-        clip_grad_norm_=torch.nn.utils.clip_grad_norm_,
-    )
-    variants = (run, dataclasses.replace(run, accelerator=by_hand, optimizer=run.optimizer.optimizer))
-    batch = np.arange(batch_size) % len(run.table)
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(STEPS):
-        for variant, found in zip(variants, seconds, strict=True):
-            found.append(training_step(variant, batch, 1).seconds)
-    return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
+    output = folder / "shares"
+    output.mkdir()
+    ours(work, folder / "pictures", output, 3 * STEPS_PROFILED)
+    run = set_up(load_spec(output / "bench.json"), Progress(lambda line: None), lambda: None).run
+    batches = run.plan.epoch(0)[0]
+
+    def steps() -> float:
+        start = time.perf_counter()
+        for _ in range(STEPS_PROFILED):
+            run.history.log.append(training_step(run, batches, 1))
+        return (time.perf_counter() - start) / STEPS_PROFILED
+
+    steps()
+    seconds = steps()
+    with profile() as profiler:
+        steps()
+    on_gpu = run.accelerator.device.type == "cuda"
+    busy: dict[str, float] = {}
+    for event in profiler.key_averages():
+        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        kind = next((kind for kind, words in KINDS if any(word in event.key.lower() for word in words)), "the rest")
+        busy[kind] = busy.get(kind, 0.0) + spent
+    whole = sum(busy.values())
+    print(f"  a step takes {seconds * 1000:.0f} ms: " + ", ".join(f"{k} {v / whole:.0%}" for k, v in busy.items()))
+    if on_gpu:
+        flops, peak = _flops(lambda: training_step(run, batches, 1)), _peak_flops(torch.bfloat16)
+        print(
+            f"  {flops / 1e12:.2f} TFLOP a step: {flops / seconds / peak:.0%} of the {peak / 1e12:.0f} TFLOP/s", end=""
+        )
+        print(" that this GPU reaches in a large bfloat16 product")
+
+
+def _flops(step: Callable[[], Any]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _peak_flops(dtype: Any, side: int = 8192, products: int = 20) -> float:
+    import torch
+
+    a, b = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(products):
+        a @ b
+    torch.cuda.synchronize()
+    return 2 * side**3 * products / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""The trainers of bench_training's race as commands: ours, diffusers' example scripts, kohya-ss/sd-scripts.
+
+Each is given the same pictures and settings, in the form that it reads; the peers' scripts run as they are. How their
+speed is measured stands in bench_training.py.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.training.spec import TrainingSpec, save_spec
+
+RANK = 16  # and alpha
+LEARNING_RATE = 1e-4
+CAPTION = "bench, 1girl, blue hair, smile, white background"
+PICTURES = 40
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, in which precision, on pictures of which side; text encoders are not."""
+
+    family: Literal["sd15", "sdxl"]
+    base: Path
+    side: int
+    batch: int
+    targets: Literal["attention", "all"]
+    precision: Literal["float32", "bfloat16"]
+
+    @property
+    def mixed_precision(self) -> str:
+        return {"float32": "no", "bfloat16": "bf16"}[self.precision]
+
+
+def write_pictures(folder: Path, side: int) -> None:
+    """PICTURES squares of `side` pixels to `folder`: for ours with a table, for diffusers with metadata.jsonl, for
+    sd-scripts with captions as text."""
+    rng = np.random.default_rng(0)
+    for name in ("ours/frames", "diffusers", f"sd_scripts/{_repeats(10_000)}_bench"):
+        (folder / name).mkdir(parents=True)
+    for number in range(PICTURES):
+        path = folder / "ours" / "frames" / f"{number:02}.png"
+        blocks = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((side, side), Image.Resampling.NEAREST).save(path)
+        for copies in (folder / "diffusers", *(folder / "sd_scripts").iterdir()):
+            shutil.copy(path, copies)
+        (next((folder / "sd_scripts").iterdir()) / f"{number:02}.txt").write_text(CAPTION, encoding="utf-8")
+    names = [f"{number:02}.png" for number in range(PICTURES)]
+    lines = [json.dumps({"file_name": name, "text": CAPTION}) for name in names]
+    (folder / "diffusers" / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = pd.DataFrame({"frame_id": names, "file": names, "caption": CAPTION, "probability": 1 / PICTURES})
+    table.assign(bucket_width=side, bucket_height=side, split="train").to_parquet(folder / "ours" / "index.parquet")
+
+
+def _repeats(samples: int) -> int:
+    """So many that `samples` are one epoch: between two, sd-scripts starts its loader anew, which costs time."""
+    return -(-samples // PICTURES)
+
+
+def ours(work: Work, pictures: Path, output: Path, steps: int) -> list[str | Path]:
+    """One epoch of so many draws that it has `steps` steps."""
+    spec = TrainingSpec.model_validate(
+        {
+            "name": "bench",
+            "trigger": "bench",
+            "family": work.family,
+            "base": work.base.absolute(),
+            "base_sha": "",
+            "training_set": pictures / "ours",
+            "frames": pictures / "ours" / "frames",
+            "output": output,
+            "cache": output / "cache",
+            "resolution": work.side,
+            "settings": {
+                "rank": RANK,
+                "alpha": RANK,
+                "targets": work.targets,
+                "epochs": 1,
+                "draws_per_epoch": steps * work.batch,
+                "batch_size": work.batch,
+                "caption_dropout": 0.0,
+                "learning_rate_unet": LEARNING_RATE,
+                "learning_rate_text_encoder": 0.0,
+                "schedule": "constant",
+                "warmup_fraction": 0.0,
+                "precision": work.precision,
+            },
+        }
+    )
+    save_spec(spec, output / "bench.json")
+    return [sys.executable, "-m", "sticker_pipeline.training", output / "bench.json"]
+
+
+def diffusers_script(checkout: Path, python: Path, work: Work, pictures: Path, output: Path, steps: int) -> list[str]:
+    """It encodes pictures (and, for SD1.5, captions) anew in every step: it has no cache."""
+    name = {"sd15": "train_text_to_image_lora.py", "sdxl": "train_text_to_image_lora_sdxl.py"}[work.family]
+    return [
+        str(python),
+        str(checkout / "examples" / "text_to_image" / name),
+        f"--pretrained_model_name_or_path={work.base.absolute()}",
+        f"--train_data_dir={pictures / 'diffusers'}",
+        f"--output_dir={output}",
+        f"--cache_dir={output / 'cache'}",
+        f"--resolution={work.side}",
+        "--center_crop",
+        f"--train_batch_size={work.batch}",
+        f"--rank={RANK}",
+        f"--learning_rate={LEARNING_RATE}",
+        "--lr_scheduler=constant",
+        "--lr_warmup_steps=0",
+        f"--max_train_steps={steps}",
+        "--checkpointing_steps=1000000",
+        f"--mixed_precision={work.mixed_precision}",
+        "--seed=0",
+    ]
+
+
+def sd_scripts(checkout: Path, python: Path, work: Work, pictures: Path, output: Path, steps: int) -> list[str]:
+    """Its latents are cached, and for SDXL its text encodings: for SD1.5 it cannot. Attention by PyTorch, no loader
+    processes: what they would read is in memory."""
+    name = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py"}[work.family]
+    _keep_tokenizers(work, output / "tokenizers")
+    return [
+        str(python),
+        str(checkout / name),
+        f"--pretrained_model_name_or_path={work.base.absolute()}",
+        f"--tokenizer_cache_dir={output / 'tokenizers'}",
+        f"--train_data_dir={pictures / 'sd_scripts'}",
+        "--caption_extension=.txt",
+        f"--output_dir={output}",
+        "--save_model_as=safetensors",
+        f"--resolution={work.side},{work.side}",
+        f"--train_batch_size={work.batch}",
+        "--network_module=networks.lora",
+        f"--network_dim={RANK}",
+        f"--network_alpha={RANK}",
+        "--network_train_unet_only",
+        "--optimizer_type=AdamW",
+        f"--learning_rate={LEARNING_RATE}",
+        "--lr_scheduler=constant",
+        f"--max_train_steps={steps}",
+        f"--mixed_precision={work.mixed_precision}",
+        "--sdpa",
+        "--cache_latents",
+        *(["--cache_text_encoder_outputs", "--no_half_vae"] if work.family == "sdxl" else []),
+        "--max_data_loader_n_workers=0",
+        "--seed=0",
+    ]
+
+
+SD_SCRIPTS_TOKENIZERS = {
+    "openai_clip-vit-large-patch14": "tokenizer",
+    "laion_CLIP-ViT-bigG-14-laion2B-39B-b160k": "tokenizer_2",
+}
+"""Where sd-scripts looks for tokenizers without a network, and the folders of the base model that they come from."""
+
+
+def _keep_tokenizers(work: Work, folder: Path) -> None:
+    """Tokenizers as transformers before 5 reads them: with vocab.json and merges.txt."""
+    for name, part in SD_SCRIPTS_TOKENIZERS.items():
+        if not (work.base / part).is_dir():
+            continue
+        shutil.copytree(work.base / part, folder / name)
+        model = json.loads((folder / name / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        (folder / name / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+        pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        (folder / name / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n", encoding="utf-8")
