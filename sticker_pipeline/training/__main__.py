@@ -33,7 +33,9 @@ def main(arguments: list[str]) -> int:
 def _train(spec: TrainingSpec) -> int:
     with stop_requests() as stop, open_progress() as progress:
         # Only now: these take ten seconds to load, and the spec is known to be good.
+        from sticker_pipeline.training.base_model import BaseModelError
         from sticker_pipeline.training.lora_file import LoraError
+        from sticker_pipeline.training.state import OutputError
         from sticker_pipeline.training.step import TrainingDiverged
         from sticker_pipeline.training.train import train
 
@@ -42,7 +44,9 @@ def _train(spec: TrainingSpec) -> int:
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             return interruption.exit_code
-        except (TrainingDiverged, LoraError) as error:
+        except BaseModelError as error:
+            raise SpecError(f"base: {error}") from error
+        except (TrainingDiverged, LoraError, OutputError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         progress.note(f"done: {checkpoint}")

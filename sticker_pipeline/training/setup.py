@@ -133,7 +133,8 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
 def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
     """On the GPU where there is one. Precision "auto" is there bfloat16, or float16 where the GPU lacks it, and
     float32 on a CPU."""
-    on_gpu, precision = torch.cuda.is_available(), spec.settings.precision
+    on_gpu = torch.cuda.is_available()
+    precision: str = spec.settings.precision
     if precision == "auto":
         half = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float16"
         precision = half if on_gpu else "float32"

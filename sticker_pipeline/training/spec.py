@@ -65,6 +65,12 @@ class TrainingSpec(Strict):
             raise ValueError("settings.draws_per_epoch must be a number here: whoever writes the spec works it out")
         return self
 
+    @model_validator(mode="after")
+    def _clip_skip_is_of_the_family(self) -> "TrainingSpec":
+        if self.family == "sdxl" and self.settings.clip_skip != 1:
+            raise ValueError("settings.clip_skip: SDXL always reads the layer before the last; leave it out")
+        return self
+
     @property
     def draws_per_epoch(self) -> int:
         assert self.settings.draws_per_epoch is not None  # by the validator

@@ -18,7 +18,7 @@ from sticker_pipeline.training.board import Board, open_board
 from sticker_pipeline.training.data import Step
 from sticker_pipeline.training.held_out import held_out_rows, write_held_out
 from sticker_pipeline.training.log import state, write_log
-from sticker_pipeline.training.lora_file import LoraFile, write_lora
+from sticker_pipeline.training.lora_file import LoraFile, with_one_alpha, write_lora
 from sticker_pipeline.training.metadata import lora_metadata
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.samples import sample_pictures
@@ -139,7 +139,9 @@ def save(run: Run, name: str, epoch: int) -> Path:
             regularisation_images=int(regular.sum()),
         )
         with writing(path):
-            write_lora(path, LoraFile(adapters_of(run.layers), metadata), run.spec.save_precision)
+            # One alpha for all modules: diffusers loses those that differ.
+            lora = with_one_alpha(LoraFile(adapters_of(run.layers), metadata), run.spec.settings.alpha)
+            write_lora(path, lora, run.spec.save_precision)
     return path
 
 
