@@ -1,5 +1,6 @@
 """Several processes that train together, as on several GPUs: here on the CPU, started by torchrun."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ from sticker_pipeline_tests.training.conftest import SpecMaker
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than cores wait for each other
+
 
 def train_on(processes: int, spec: TrainingSpec, folder: Path) -> dict[str, torch.Tensor]:
     save_spec(spec, folder / "spec.json")
     starter = TORCHRUN if processes == 2 else [sys.executable]
     command = [*starter, "-m", "sticker_pipeline.training", str(folder / "spec.json")]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
     assert finished.returncode == 0, finished.stderr
     return load_file(spec.output / "checkpoints" / "epoch_02.safetensors")
 
