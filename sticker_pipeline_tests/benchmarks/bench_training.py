@@ -14,6 +14,7 @@ the share of what the GPU can do; base models are then of the true architecture 
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -60,7 +61,10 @@ def main() -> None:
             folder = Path(temporary)
             write_pictures(folder / "pictures", case.work.side)
             _race(case, {name: peers[name] for name in case.wanted if name in peers}, folder, arguments.rounds)
-            _shares_of_a_step(case.work, folder)
+            # In a process of its own: what it holds in memory would be missing in the next race.
+            process = multiprocessing.get_context("spawn").Process(target=_shares_of_a_step, args=(case.work, folder))
+            process.start()
+            process.join()
     for name in ("diffusers", "sd-scripts"):
         if name not in peers:
             print(f"\nOpen: beside {name}; name its checkout with --{name}.")
