@@ -117,11 +117,11 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 
-# What `training.preset` changes in the profile's own settings, before character.yaml changes single ones.
-PRESETS: dict[str, dict[str, Any]] = {
-    "recipe": {},
-    "low_memory": {"batch_size": 1, "learning_rate_text_encoder": 0.0, "memory_budget": "4GiB"},
-    "kohya_import": {},  # and what the file says
+# What `training.preset` changes in the settings of a profile of that family, before character.yaml changes single ones.
+# `kohya_import` is not among them: it is what its file says.
+_SMALL = {"batch_size": 1, "learning_rate_text_encoder": 0.0}
+PRESETS: dict[str, dict[Family, dict[str, Any]]] = {
+    "low_memory": {"sd15": {**_SMALL, "memory_budget": "4GiB"}, "sdxl": {**_SMALL, "memory_budget": "8GiB"}},
 }
 
 
@@ -165,6 +165,7 @@ def character_profile(character: Character, models: Path) -> Profile:
     preset = _preset(profile, character)
     sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
+    _check_effects(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
@@ -185,13 +186,10 @@ def kohya_target(profile: Profile, epochs: int | None = None) -> Target:
 def _preset(profile: Profile, character: Character) -> dict[str, dict[str, Any]]:
     """What `training.preset` changes in the profile, by section."""
     name = character.settings.training.get("preset")
-    training = PRESETS.get(name, {}) if isinstance(name, str) else {}
-    imported = _kohya_import(profile, character)
-    return (
-        {"training": {**training, **imported.training}, "buckets": imported.buckets}
-        if imported
-        else {"training": training}
-    )
+    if imported := _kohya_import(profile, character):
+        return {"training": imported.training, "buckets": imported.buckets}
+    small = PRESETS.get(name) if isinstance(name, str) else None
+    return {"training": small[profile.family]} if small else {}
 
 
 def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
@@ -217,13 +215,18 @@ def _overridden(profile: Profile, section: str, character: Character, preset: di
     model, stated = OVERRIDABLE[section], getattr(character.settings, section)
     source = f"{character.folder / 'character.yaml'}: {section}"
     try:
-        settings = model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
+        return model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
     except ValidationError as error:
         raise ProfileError("\n".join(describe_problems(source, error, model))) from error
-    idle = without_effect(settings, stated) if isinstance(settings, TrainingSettings) else []
+
+
+def _check_effects(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for what character.yaml states and what does nothing in this profile."""
+    stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
+    idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:
-        raise ProfileError("\n".join(f"{source}: {sentence}" for sentence in idle))
-    return settings
+        path = character.folder / "character.yaml"
+        raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
 
 
 MODEL_FILES = {

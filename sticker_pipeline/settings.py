@@ -3,7 +3,7 @@
 Which values belong to which base model stands in profile.py; what a character changes, in its character.yaml.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
@@ -171,7 +171,7 @@ class TrainingSettings(Strict):
     )
 
 
-INEFFECTIVE: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
+IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
     ("kohya_json", lambda s: s.preset != "kohya_import", "`preset: kohya_import`"),
     ("feed_forward_rank", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
     ("feed_forward_alpha", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
@@ -190,17 +190,30 @@ INEFFECTIVE: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
     ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
     ("min_snr_gamma", lambda s: s.loss_weighting != "min_snr", "`loss_weighting: min_snr`"),
 )
-"""A setting, when it would do nothing, and what it needs to have an effect."""
+"""A setting of the training, when it would do nothing, and what it needs to have an effect."""
+
+ASPECT = "`buckets: {shape: aspect}`"
+IDLE_IN_SQUARES = {"training": ("crops",), "buckets": ("step", "min_side", "max_side", "upscale")}
+"""Settings by section that do nothing where every picture is padded to the same square."""
 
 
-def without_effect(settings: TrainingSettings, stated: Iterable[str]) -> list[str]:
-    """A sentence for each setting that a person `stated` and that changes nothing beside the others."""
-    names = set(stated)
-    return [
-        f"'{name}' has no effect here: it needs {needs}. Remove it, or set that."
-        for name, idle, needs in INEFFECTIVE
-        if name in names and idle(settings)
-    ]
+def without_effect(
+    training: TrainingSettings, buckets: BucketSettings, family: str, stated: Mapping[str, Iterable[str]]
+) -> list[str]:
+    """A sentence for each setting that a person `stated` (section -> names) and that does nothing beside the others."""
+    names = {section: set(stated.get(section, ())) for section in ("training", "buckets")}
+    idle_now = [(name, needs) for name, idle, needs in IDLE_TRAINING if idle(training)]
+    found = [(f"training.{name}", needs) for name, needs in idle_now if name in names["training"]]
+    if family == "sdxl" and "clip_skip" in names["training"]:
+        found.append(("training.clip_skip", "a base model of SD1.5: SDXL always reads the layer before the last"))
+    if buckets.shape == "square":
+        found += [
+            (f"{section}.{name}", ASPECT)
+            for section, idle in IDLE_IN_SQUARES.items()
+            for name in idle
+            if name in names[section]
+        ]
+    return [f"'{name}' has no effect here: it needs {needs}. Remove it, or set that." for name, needs in found]
 
 
 class GenerationSettings(Strict):

@@ -1,5 +1,6 @@
 """Assets of the stage `training`: the LoRA, trained in a process of its own."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 
 SAMPLE_PROMPTS = 2
-KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", FILE_NAME)
+KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.json")
 
 
 @dg.asset(
@@ -56,9 +57,8 @@ def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
     """What a person looks at to judge a training, curves and pictures first."""
     log, fixed = (pd.read_parquet(work.staging / name) for name in ("log.parquet", "held_out.parquet"))
     epochs = len(list((work.staging / "checkpoints").iterdir()))
-    seconds = float((spec.settings.batch_size * spec.settings.gradient_accumulation / log["samples_per_s"]).sum())
     shown = {
-        SUMMARY: f"{epochs} epochs, {len(log)} steps, {seconds:.0f} s of steps, "
+        SUMMARY: f"{epochs} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}",
         "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
         "loss": picture(curves.losses(log), "loss"),
@@ -69,6 +69,7 @@ def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
         "steps": len(log),
         "samples_per_s": float(log["samples_per_s"].median()),
         "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
+        "memory": dg.MetadataValue.json(json.loads((work.staging / "memory.json").read_text(encoding="utf-8"))),
         "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
         "log": table(log.iloc[:: max(1, len(log) // 20)]),
     }

@@ -21,7 +21,7 @@ BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
 COLUMNS = [
     *("step", "epoch", "loss", *BAND_COLUMNS),
-    *("lr_unet", "lr_text_encoder", "grad_norm", "samples_per_s", "memory_bytes"),
+    *("lr_unet", "lr_text_encoder", "grad_norm", "samples_per_s", "seconds", "memory_bytes"),
 ]
 STEPS_IN_PACE = 20  # the speed shown is the mean over this many last steps
 WINDOW, EXPLODED = 50, 4.0  # the error has exploded when its mean over WINDOW steps is EXPLODED times its lowest

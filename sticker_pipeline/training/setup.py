@@ -5,14 +5,14 @@ What is then done with it stands in train.py. Checks come first: whatever is wro
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import accelerate
 import pandas as pd
 import torch
 
-from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import add_adapters, parameters_of
 from sticker_pipeline.training.base_model import part_files
@@ -30,7 +30,7 @@ from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.samples import Prompts, encode_prompts
 from sticker_pipeline.training.schedule import make_schedule
-from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
+from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
 from sticker_pipeline.training.state import FOLDER as STATE
 from sticker_pipeline.training.state import find_state, fingerprint, restore_state, writing
 from sticker_pipeline.training.step import Run
@@ -74,79 +74,81 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     )
     check_objective(settings, models.prediction_type)
     views = views_of(table, spec)
-    mark = fingerprint(spec, table, [row[0].sha256 for row in views], accelerator.num_processes)
+    mark = fingerprint(spec, [table, held_out], [row[0].sha256 for row in views], accelerator.num_processes)
     found = find_state(spec, mark)
     if accelerator.is_main_process:
         begin_output(spec, memory, afresh=found is None)
 
-    away = torch.device("cpu") if memory.phasing else accelerator.device
-    latents = load_latents(views, spec, models, accelerator, away, counted(progress, stop, "latents"))
+    device = Device(accelerator, torch.device("cpu") if memory.phasing else accelerator.device)
+    read = partial(load_latents, vae_sha=vae_hash(spec.base), spec=spec, models=models, device=device)
+    latents = read(views, count=counted(progress, stop, "latents"))
     probes = [probe(TRAIN, table, latents)]
     if len(held_out):
         plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
-        of_held_out = load_latents(
-            views_of(held_out, plain), spec, models, accelerator, away, counted(progress, stop, "held-out latents")
-        )
+        of_held_out = read(views_of(held_out, plain), count=counted(progress, stop, "held-out latents"))
         probes.append(probe(HELD_OUT, held_out, of_held_out))
-
-    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
     captions = [*table["caption"], *held_out["caption"]]
-    unet, encoders, text, prompts = to_device(
-        models, spec, captions, accelerator, away, counted(progress, stop, "captions")
-    )
-    if accelerator.device.type == "cpu":
-        for model in (models.unet, *models.text_encoders):
-            speed_up(model)
-    if memory.gradient_checkpointing:
-        for model in (models.unet, *(models.text_encoders if encoders else ())):
-            checkpoint_gradients(model)
-    groups = [
-        {"name": name, "params": values, "peak": peak(name, settings)} for name, values in parameters_of(layers).items()
-    ]
-    optimizer = accelerator.prepare(make_optimizer(settings, groups))
+    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
+    placed = to_device(models, spec, captions, device, counted(progress, stop, "captions"))
+    make_cheaper(models.unet, *placed.encoders, on=accelerator.device, memory=memory)
+
+    run = make_run(spec, mark, table, accelerator, models, placed, layers, latents)
+    progress.note(f"{len(layers)} adapters; {run.plan.total_steps} steps in {settings.epochs} epochs")
+    if found:
+        restore_state(run, found)
+        progress.note(f"goes on after step {len(run.history.log)} of {run.plan.total_steps}, from {found}")
+    return Prepared(run, probes, placed.prompts, memory)
+
+
+def make_run(
+    spec: TrainingSpec,
+    mark: str,
+    table: pd.DataFrame,
+    accelerator: accelerate.Accelerator,
+    models: Models,
+    placed: "Placed",
+    layers: dict[str, Any],
+    latents: Latents,
+) -> Run:
+    """The training as it is before its first step: plan, optimizer, schedule and moving average."""
+    settings = spec.settings
+    peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
+    parameters = parameters_of(layers)
+    groups = [{"name": name, "params": values, "peak": peaks[name]} for name, values in parameters.items()]
+    trained = [parameter for values in parameters.values() for parameter in values]
     planned = plan(table, spec, accelerator.process_index, accelerator.num_processes)
-    run = Run(
+    return Run(
         spec=spec,
         fingerprint=mark,
         table=table,
         plan=planned,
         accelerator=accelerator,
         models=models,
-        unet=unet,
-        trained=[unet, *encoders],
+        unet=placed.unet,
+        trained=[placed.unet, *placed.prepared_encoders],
         layers=layers,
-        optimizer=optimizer,
+        optimizer=accelerator.prepare(make_optimizer(settings, groups)),
         schedule=make_schedule(settings, planned.total_steps),
         latents=latents,
-        text=text,
-        average=None,
+        text=placed.text,
+        average=ema.moving_average(trained, settings.ema_decay) if settings.ema_decay else None,
     )
-    if settings.ema_decay:
-        run = replace(run, average=ema.moving_average(run.parameters, settings.ema_decay))
-    progress.note(f"{len(layers)} adapters; {planned.total_steps} steps in {settings.epochs} epochs")
-    if found:
-        restore_state(run, found)
-        progress.note(f"goes on after step {len(run.history.log)} of {planned.total_steps}, from {found}")
-    return Prepared(run, probes, prompts, memory)
 
 
 def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
     """On the GPU where there is one. Precision "auto" is there bfloat16, or float16 where the GPU lacks it, and
-    float32 on a CPU."""
+    float32 on a CPU. Raises SpecError for float16 on a CPU, which has no scaling of gradients."""
     on_gpu = torch.cuda.is_available()
     precision: str = spec.settings.precision
     if precision == "auto":
         half = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float16"
         precision = half if on_gpu else "float32"
+    if precision == "float16" and not on_gpu:
+        raise SpecError("settings.precision: float16 needs a GPU. Set `precision: auto` in the training settings.")
     # Where the U-Net reads an inner layer of a text encoder, adapters behind that layer never have a gradient.
     unused = FAMILIES[spec.family].penultimate or spec.settings.clip_skip > 1
     several = accelerate.DistributedDataParallelKwargs(find_unused_parameters=unused)
     return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision], kwargs_handlers=[several])
-
-
-def peak(group: str, settings: TrainingSettings) -> float:
-    """The peak learning rate of a group of parameters_of."""
-    return {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}[group]
 
 
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
@@ -200,29 +202,38 @@ def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, 
     return count
 
 
+@dataclass(frozen=True)
+class Device:
+    """Where a training runs, and where its models go while they are not needed."""
+
+    accelerator: accelerate.Accelerator
+    away: torch.device
+
+
 def load_latents(
     views: list[list[View]],
+    *,
+    vae_sha: str,
     spec: TrainingSpec,
     models: Models,
-    accelerator: accelerate.Accelerator,
-    away: torch.device,
+    device: Device,
     count: Callable[[int, int], None],
 ) -> Latents:
-    """The latents of all `views`, from the cache or from the VAE, which then goes to `away`."""
-    latents = Latents(views, vae_hash(spec.base), spec.cache / "latents", dtype=models.vae.dtype)
+    """The latents of all `views`, from the cache or from the VAE, which then goes away."""
+    latents = Latents(views, vae_sha, spec.cache / "latents", dtype=models.vae.dtype)
     missing = latents.missing()
     count(0, len(missing))
     if missing:
-        move([models.vae], accelerator.device)
+        move([models.vae], device.accelerator.device)
         latents.encode(
             missing,
             models.vae,
-            rank=accelerator.process_index,
-            ranks=accelerator.num_processes,
+            rank=device.accelerator.process_index,
+            ranks=device.accelerator.num_processes,
             encoded=lambda done: count(done, len(missing)),
         )
-    move([models.vae], away)
-    accelerator.wait_for_everyone()
+    move([models.vae], device.away)
+    device.accelerator.wait_for_everyone()
     return latents
 
 
@@ -232,32 +243,35 @@ def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
     return Probe(split, table["caption"].to_numpy()[rows].tolist(), [latents.entry(row, 0) for row in rows.tolist()])
 
 
-def to_device(
-    models: Models,
-    spec: TrainingSpec,
-    captions: list[str],
-    accelerator: accelerate.Accelerator,
-    away: torch.device,
-    count: Callable[[int, int], None],
-) -> tuple[Any, list[Any], TextSource, Prompts]:
-    """The U-Net and the trained text encoders as accelerate prepares them, and what reads captions and prompts.
+@dataclass(frozen=True)
+class Placed:
+    """The models that are trained, on the device, and what reads captions and prompts.
 
-    Text encoders that are not trained read everything beforehand and go to `away` before the U-Net comes.
+    `encoders` are the trained text encoders, none or all; `unet` and `prepared_encoders` are as accelerate prepared
+    them.
     """
-    settings = spec.settings
+
+    unet: Any
+    encoders: tuple[Any, ...]
+    prepared_encoders: tuple[Any, ...]
+    text: TextSource
+    prompts: Prompts
+
+
+def to_device(
+    models: Models, spec: TrainingSpec, captions: list[str], device: Device, count: Callable[[int, int], None]
+) -> Placed:
+    """Text encoders that are not trained read everything beforehand and go away before the U-Net comes."""
+    settings, accelerator = spec.settings, device.accelerator
     move(models.text_encoders, accelerator.device)
     texts = TextModels(models.family, models.text_encoders, models.tokenizers)
     if settings.learning_rate_text_encoder > 0:
-        encoders = [accelerator.prepare(encoder) for encoder in models.text_encoders]
-        live = TextModels(models.family, tuple(encoders), models.tokenizers)
-        return (
-            accelerator.prepare(models.unet),
-            encoders,
-            live_text(live, settings),
-            lambda: encode_prompts(texts, spec),
-        )
+        prepared = tuple(accelerator.prepare(encoder) for encoder in models.text_encoders)
+        text = live_text(TextModels(models.family, prepared, models.tokenizers), settings)
+        unet = accelerator.prepare(models.unet)
+        return Placed(unet, models.text_encoders, prepared, text, lambda: encode_prompts(texts, spec))
     prompts = encode_prompts(texts, spec)
-    hidden, pooled = prompts.hidden.cpu(), None if prompts.pooled is None else prompts.pooled.cpu()
+    kept = Encoded(prompts.hidden.cpu(), None if prompts.pooled is None else prompts.pooled.cpu())
     distinct = len(set(captions))
     with accelerator.main_process_first():
         encodings = encode_captions(
@@ -268,9 +282,17 @@ def to_device(
             spec.cache / "text",
             encoded=lambda done: count(done, distinct),
         )
-    move(models.text_encoders, away)
-    kept = Encoded(hidden, pooled)
-    return accelerator.prepare(models.unet), [], cached_text(encodings, settings), lambda: kept
+    move(models.text_encoders, device.away)
+    return Placed(accelerator.prepare(models.unet), (), (), cached_text(encodings, settings), lambda: kept)
+
+
+def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:
+    """What makes a step of the `trained` models faster or smaller without changing what it learns."""
+    for model in trained:
+        if on.type == "cpu":
+            speed_up(model)
+        if memory.gradient_checkpointing:
+            checkpoint_gradients(model)
 
 
 def reading(spec: TrainingSpec, models: Models) -> Reading:

@@ -6,7 +6,7 @@ moving average and the log. Files a person uses are written in train.py.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,11 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def fingerprint(spec: TrainingSpec, table: pd.DataFrame, pictures: list[str], processes: int) -> str:
-    """Hash of all that decides a training: its spec, the rows it draws from, the hashes of their `pictures`, and the
-    number of processes. A state is taken up only by a training with the same."""
+def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], pictures: list[str], processes: int) -> str:
+    """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (trained on, held out), the
+    hashes of the `pictures` trained on, and the number of processes. Only a state with the same is taken up."""
     decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
-    rows = table.drop(columns="path").to_json(orient="split", double_precision=15)
+    rows = [table.drop(columns="path").to_json(orient="split", double_precision=15) for table in tables]
     return content_hash([VERSION, decisive, rows, pictures, processes])
 
 

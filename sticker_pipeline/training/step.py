@@ -71,8 +71,9 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * run.schedule(step)
-    drawn = [forward_backward(run, batches, number, step) for number in range(len(batches))]
-    loss = check_finite(run, "loss", sum(losses for losses, _, _ in drawn).item(), step)  # type: ignore[union-attr]
+    parts = [forward_backward(run, batches, number, step) for number in range(len(batches))]
+    errors, weighted, timesteps = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
+    loss = check_finite(run, "loss", float(weighted.sum()) / len(errors), step)
     # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
     norm = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf).item()
     if run.accelerator.scaler is None:  # a scaler meets infinities while it looks for its scale, and skips them
@@ -81,7 +82,6 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
     run.optimizer.zero_grad(set_to_none=True)
     if run.average:
         ema.update(run.average, run.parameters)
-    errors, timesteps = (torch.cat(values).cpu() for values in zip(*(found[1:] for found in drawn), strict=True))
     rates = {group["name"]: group["lr"] * group.get("d", 1.0) for group in run.optimizer.param_groups}
     return LogRow(
         step=step + 1,
@@ -101,8 +101,8 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
 def forward_backward(
     run: Run, batches: Step, number: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradient of batch `number` of a step. Returns its part of the step's loss, float32[], and the squared error
-    float32[b] and the timestep int64[b] of each picture."""
+    """The gradient of batch `number` of a step. Returns of each picture the squared error float32[b], the same times
+    its weight, and the timestep int64[b]."""
     batch, pictures = batches[number], sum(len(batch) for batch in batches)
     with ExitStack() as stack:
         if number < len(batches) - 1:  # several processes exchange gradients once in a step
@@ -111,9 +111,9 @@ def forward_backward(
         drawn = draw(run, batch, step, number)
         predicted = run.unet(drawn.noisy, drawn.timesteps, **drawn.conditions, return_dict=False)[0]
         errors = objective.picture_losses(predicted, drawn.target, drawn.pixel_weights)
-        loss = (errors * drawn.weights).sum() / pictures
-        run.accelerator.backward(loss)
-    return loss.detach(), errors.detach(), drawn.timesteps
+        weighted = errors * drawn.weights
+        run.accelerator.backward(weighted.sum() / pictures)
+    return errors.detach(), weighted.detach(), drawn.timesteps
 
 
 @dataclass(frozen=True)
@@ -185,5 +185,5 @@ def _diverged(run: Run, what: str) -> str:
     return (
         f"{what} of {run.plan.total_steps}: the training has diverged. Lower training.learning_rate_unet and "
         f"training.learning_rate_text_encoder in character.yaml. Checkpoints of earlier epochs are in "
-        f"{run.spec.output / 'checkpoints'}; the last weights that were well in {run.spec.output / 'state'}."
+        f"{run.spec.output / 'checkpoints'}; the last weights that were kept are in {run.spec.output / 'state'}."
     )

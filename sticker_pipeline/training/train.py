@@ -7,6 +7,7 @@ Nothing here knows of Dagster or of the command line. On several GPUs every proc
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     with open_board(board_folder, len(history.log)) as board:
         try:
             if not history.held_out:
-                look(prepared, board, 0)
+                note_held_out(run, board, held_out_rows(run, prepared.probes, 0))
             for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
                 for batches in steps_left(run, epoch):
                     stop_if_asked(run, stop)
@@ -76,14 +77,15 @@ def steps_left(run: Run, epoch: int) -> list[Step]:
 
 def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
     """What follows the epoch's last step: its checkpoint, the held-out loss, sample pictures, and a state to go on
-    from, in which all of these are done."""
+    from, in which all of these are done. An epoch that was stopped before its last sample is ended again, whole."""
     run, history = prepared.run, prepared.run.history
     with averaged(run):
         save(run, f"epoch_{epoch:02d}", epoch)
-        look(prepared, board, epoch)
+        rows = held_out_rows(run, prepared.probes, epoch)
         pictures = draw_samples(prepared, board, stop, epoch)
+    stop_if_asked(run, stop)
+    note_held_out(run, board, rows)
     progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)
-    rows = [row for row in history.held_out if row["epoch"] == epoch]
     losses = {f"{row['split']}_loss": row["loss"] for row in rows}
     progress.report(epoch_done=epoch, step=len(history.log), pictures=[str(path) for path in pictures], **losses)
     history.epochs_done = epoch
@@ -96,10 +98,8 @@ def averaged(run: Run) -> AbstractContextManager[None]:
     return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
-def look(prepared: Prepared, board: Board, epoch: int) -> None:
-    """The loss on the fixed pictures after `epoch` epochs, into the log and onto the board."""
-    run = prepared.run
-    rows = held_out_rows(run, prepared.probes, epoch)
+def note_held_out(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
+    """The losses on the fixed pictures into the log and onto the board."""
     run.history.held_out += rows
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 

@@ -56,7 +56,7 @@ def test_a_number_of_steps_stays_whatever_the_epochs_are(tmp_path: Path) -> None
         ("{preset: kohya_import, kohya_json: /etc/kohya.json}", "in the character's folder"),
         ("{preset: kohya_import, kohya_json: [kohya.json]}", "in the character's folder"),
         ("{preset: kohya_import, kohya_json: other.json}", "other.json cannot be read"),
-        ("{kohya_json: kohya.json}", "'kohya_json' has no effect here: it needs `preset: kohya_import`"),
+        ("{kohya_json: kohya.json}", "'training.kohya_json' has no effect here: it needs `preset: kohya_import`"),
         ("{preset: kohya_import, kohya_json: kohya.json, epochs: 0}", "'epochs' = 0"),
         ("{preset: [kohya_import]}", "'preset' = "),
     ],

@@ -51,8 +51,9 @@ def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
     assert imported.buckets == {"shape": "aspect", "step": 64, "upscale": False, "min_side": 64, "max_side": 4096}
     assert line(imported, "learning_rate").verdict == "ignored by sd-scripts"
     assert line(imported, "max_grad_norm").value == NOT_STATED
-    BucketSettings.model_validate(imported.buckets)
-    assert without_effect(TrainingSettings.model_validate(imported.training), imported.training) == []
+    settings, buckets = TrainingSettings.model_validate(imported.training), BucketSettings(**imported.buckets)
+    stated = {"training": imported.training, "buckets": imported.buckets}
+    assert without_effect(settings, buckets, "sd15", stated) == []
 
 
 def test_the_report_has_a_row_for_each_key_of_the_file(tmp_path: Path) -> None:

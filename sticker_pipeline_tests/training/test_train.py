@@ -15,7 +15,7 @@ from sticker_pipeline.training.lora_file import LoraError, read_lora
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.setup import set_up
-from sticker_pipeline.training.spec import load_spec
+from sticker_pipeline.training.spec import SpecError, load_spec
 from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step
 from sticker_pipeline.training.stopping import Interrupted
 from sticker_pipeline.training.train import stop_if_asked, train
@@ -288,6 +288,12 @@ def test_processes_that_train_together_stop_at_the_same_step(make_spec: SpecMake
     )
     with pytest.raises(Interrupted, match=r"1 of 6 steps are saved in .*interrupted_step_0001"):
         stop_if_asked(replace(run, accelerator=first_of_two), lambda: None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do it")
+def test_half_precision_that_a_cpu_lacks_is_refused(make_spec: SpecMaker) -> None:
+    with pytest.raises(SpecError, match=r"float16 needs a GPU\. Set `precision: auto`"):
+        train(make_spec(settings={"precision": "float16"}), QUIET)
 
 
 def test_a_request_to_stop_during_set_up(make_spec: SpecMaker) -> None:
