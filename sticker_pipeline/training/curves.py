@@ -37,7 +37,7 @@ def fixed_losses(rows: pd.DataFrame) -> Image.Image:
 def gradient_norms(log: pd.DataFrame, clipped_at: float | None) -> Image.Image:
     """The norm of each step's gradient before clipping, and where it is clipped."""
     curves = {"each step": _curve(log, log["grad_norm"]), "mean": _smooth(log, log["grad_norm"])}
-    if clipped_at is not None and log["grad_norm"].max() > clipped_at / 10:
+    if clipped_at is not None and log["grad_norm"].max() > clipped_at / 2:
         curves["clipped at"] = _curve(log, pd.Series(clipped_at, index=log.index))
     return line_chart(curves, title="gradient norm", x="step", y="norm")
 

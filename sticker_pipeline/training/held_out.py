@@ -17,6 +17,7 @@ from sticker_pipeline.training import objective
 from sticker_pipeline.training.conditions import conditions
 from sticker_pipeline.training.latents import LatentEntry
 from sticker_pipeline.training.log import BAND_COLUMNS, BANDS
+from sticker_pipeline.training.step import Run
 
 MOST_PICTURES = 16  # of each split
 TIMESTEPS = [(low + high) // 2 for low, high in BANDS]
@@ -39,22 +40,22 @@ def chosen_rows(table: pd.DataFrame) -> np.ndarray:
 
 
 @torch.no_grad()
-def probe_errors(run: Any, probe: Probe) -> np.ndarray:
+def probe_errors(run: Run, probe: Probe) -> np.ndarray:
     """The plain mean squared error of each of the probe's pictures at each of TIMESTEPS, float64 [pictures, bands].
 
     Noise is a function of the picture's place and the band; the posterior's mean is used, captions as they are written.
     """
     timesteps, device = torch.tensor(TIMESTEPS), run.accelerator.device
-    levels, config = run.models.noise.alphas_cumprod, run.models.vae.config
+    config = run.models.vae.config
     found = []
     for place, (caption, entry) in enumerate(zip(probe.captions, probe.entries, strict=True)):
         latents = (entry.mean - (config.get("shift_factor") or 0.0)) * config.scaling_factor
         latents = latents.expand(len(TIMESTEPS), -1, -1, -1)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(place))
-        target = objective.target(run.models.prediction_type, latents, noise, timesteps, levels)
+        target = run.models.target(latents, noise, timesteps)
         encoded = run.text([caption] * len(TIMESTEPS), None)
         predicted = run.unet(
-            objective.add_noise(latents, noise, timesteps, levels).to(device),
+            run.models.noise.add_noise(latents, noise, timesteps).to(device),
             timesteps.to(device),
             **conditions(run.models, encoded, [entry] * len(TIMESTEPS), device),
             return_dict=False,
@@ -63,7 +64,7 @@ def probe_errors(run: Any, probe: Probe) -> np.ndarray:
     return np.array(found)
 
 
-def held_out_rows(run: Any, probes: Sequence[Probe], epoch: int) -> list[dict[str, Any]]:
+def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int) -> list[dict[str, Any]]:
     """A row with COLUMNS for each probe after `epoch` whole epochs."""
     rows = []
     for probe in probes:

@@ -31,6 +31,13 @@ class Models:
     def prediction_type(self) -> str:
         return str(self.noise.config.prediction_type)
 
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the U-Net should say, [b, c, h, w]: the noise, or v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022)."""
+        if self.prediction_type == "epsilon":
+            return noise
+        velocity: torch.Tensor = self.noise.get_velocity(latents, noise, timesteps)
+        return velocity
+
 
 def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str, zero_terminal_snr: bool) -> Models:
     """The base model on the CPU. U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16.

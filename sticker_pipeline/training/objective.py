@@ -1,7 +1,8 @@
-"""What a training minimises: noise levels, targets, and the loss of each picture, as pure functions of tensors.
+"""What a training minimises: the loss of each picture and its weight, as pure functions of tensors.
 
-Nothing here knows of models or files. b: pictures of a batch; c, h, w: channels and size of latents; T: noise levels.
-`alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
+Nothing here knows of models or files; noise is added, and v computed, by diffusers' scheduler (models.py).
+b: pictures of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
+2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
 import torch
@@ -24,41 +25,10 @@ def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
         )
 
 
-def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """ᾱ as float[T] such that the last level is pure noise (exactly 0) and the first stays: Lin et al. 2023 (Common
-    diffusion noise schedules and sample steps are flawed), Algorithm 1."""
-    signal = alphas_cumprod.double().sqrt()
-    first, last = signal[0], signal[-1]
-    return ((signal - last) * (first / (first - last))).square().to(alphas_cumprod.dtype)
-
-
 def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
     """SNR float[b] of `timesteps` int64[b]."""
     alphas = alphas_cumprod.to(timesteps.device)[timesteps]
     return alphas / (1.0 - alphas)
-
-
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """√ᾱ·latents + √(1−ᾱ)·noise, each [b, c, h, w], at `timesteps` int64[b]."""
-    signal, spread = _amplitudes(alphas_cumprod, timesteps, latents)
-    return signal * latents + spread * noise
-
-
-def target(prediction_type: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """What the U-Net should say [b, c, h, w]: for "epsilon" the noise, for "v_prediction" v = √ᾱ·noise − √(1−ᾱ)·latents
-    (Salimans and Ho 2022). Raises ValueError for another type."""
-    if prediction_type == "epsilon":
-        return noise
-    if prediction_type == "v_prediction":
-        signal, spread = _amplitudes(alphas_cumprod, timesteps, latents)
-        return signal * noise - spread * latents
-    raise ValueError(f"Prediction type {prediction_type!r} is neither 'epsilon' nor 'v_prediction'.")
-
-
-def _amplitudes(alphas_cumprod: Tensor, timesteps: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """√ᾱ and √(1−ᾱ), [b, 1, 1, 1] in the dtype of `latents`."""
-    alphas = alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
-    return alphas.sqrt().to(latents), (1.0 - alphas).sqrt().to(latents)
 
 
 def offset_noise(noise: Tensor, offset: float, generator: torch.Generator) -> Tensor:

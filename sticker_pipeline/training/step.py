@@ -145,16 +145,14 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
     noise = objective.offset_noise(torch.randn(latents.shape, generator=generator), settings.noise_offset, generator)
     timesteps = torch.randint(run.models.noise.config.num_train_timesteps, (len(batch),), generator=generator)
-    levels = run.models.noise.alphas_cumprod
-    weights = objective.loss_weights(
-        settings, run.models.prediction_type, objective.signal_to_noise(levels, timesteps)
-    ) * picture_weights(run, batch)
+    snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
+    weights = objective.loss_weights(settings, run.models.prediction_type, snr) * picture_weights(run, batch)
     transparent = settings.background_weight < 1
     masks = objective.pixel_weights(torch.stack([entry.mask for entry in entries]), settings.background_weight)
     return Drawn(
-        noisy=objective.add_noise(latents, noise, timesteps, levels).to(device),
+        noisy=run.models.noise.add_noise(latents, noise, timesteps).to(device),
         timesteps=timesteps.to(device),
-        target=objective.target(run.models.prediction_type, latents, noise, timesteps, levels).to(device),
+        target=run.models.target(latents, noise, timesteps).to(device),
         conditions=conditions(run.models, encoded, entries, device),
         pixel_weights=masks.to(device) if transparent else None,
         weights=weights.to(device),

@@ -101,3 +101,21 @@ def test_files_of_parts(both: tuple[str, Path, Path]) -> None:
     _, folder, single = both
     assert [path.name for path in part_files(folder, "vae")] == ["config.json", "diffusion_pytorch_model.safetensors"]
     assert part_files(single, "vae", "text_encoder") == [single]
+
+
+def test_targets_of_both_kinds(both: tuple[str, Path, Path]) -> None:
+    family, folder, _ = both
+    latents, noise, timesteps = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([0, 700])
+    for prediction in ("epsilon", "v_prediction"):
+        models = load_models(folder, family, torch.float32, prediction=prediction, zero_terminal_snr=False)
+        levels = models.noise.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        wanted = noise if prediction == "epsilon" else levels.sqrt() * noise - (1 - levels).sqrt() * latents
+        assert torch.allclose(models.target(latents, noise, timesteps), wanted, atol=1e-6)
+
+
+def test_the_last_level_of_zero_terminal_snr_is_pure_noise(both: tuple[str, Path, Path]) -> None:
+    family, folder, _ = both
+    models = load_models(folder, family, torch.float32, prediction="v_prediction", zero_terminal_snr=True)
+    latents, noise, last = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2), torch.tensor([999])
+    assert torch.allclose(models.noise.add_noise(latents, noise, last), noise, atol=1e-6)
+    assert torch.allclose(models.target(latents, noise, last), -latents, atol=1e-6)

@@ -4,21 +4,16 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr as rescaled_betas
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
-    add_noise,
     check_objective,
     loss_weights,
     offset_noise,
     picture_losses,
     pixel_weights,
-    rescale_zero_terminal_snr,
-    signal_to_noise,
-    target,
 )
 from sticker_pipeline.training.spec import SpecError
 
@@ -29,47 +24,6 @@ TIMESTEPS = torch.tensor([0, 500, 999])
 
 def drawn(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def test_noise_and_targets_of_round_numbers() -> None:
-    alphas = torch.tensor([0.64, 0.36])  # amplitudes .8 and .6, then .6 and .8
-    latents, noise, steps = torch.tensor([10.0, 20.0]), torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
-    latents, noise = latents.view(2, 1, 1, 1), noise.view(2, 1, 1, 1)
-    assert add_noise(latents, noise, steps, alphas).flatten().tolist() == pytest.approx([8.6, 13.6])
-    assert target("epsilon", latents, noise, steps, alphas) is noise
-    v = target("v_prediction", latents, noise, steps, alphas)
-    assert v.flatten().tolist() == pytest.approx([0.8 * 1 - 0.6 * 10, 0.6 * 2 - 0.8 * 20])
-    assert signal_to_noise(alphas, steps).tolist() == pytest.approx([16 / 9, 9 / 16])
-
-
-def test_noise_and_velocity_are_those_of_diffusers() -> None:
-    latents, noise = drawn(3, 4, 5, 6), drawn(3, 4, 6, 5).transpose(2, 3)
-    assert torch.allclose(
-        add_noise(latents, noise, TIMESTEPS, ALPHAS), SCHEDULER.add_noise(latents, noise, TIMESTEPS), atol=1e-6
-    )
-    velocity = target("v_prediction", latents, noise, TIMESTEPS, ALPHAS)
-    assert torch.allclose(velocity, SCHEDULER.get_velocity(latents, noise, TIMESTEPS), atol=1e-6)
-
-
-def test_an_unknown_prediction_type() -> None:
-    with pytest.raises(ValueError, match="'sample' is neither"):
-        target("sample", drawn(1), drawn(1), torch.tensor([0]), ALPHAS)
-
-
-def test_zero_terminal_snr_is_that_of_diffusers() -> None:
-    ours = rescale_zero_terminal_snr(ALPHAS)
-    theirs = torch.cumprod(1.0 - rescaled_betas(SCHEDULER.betas.double()), dim=0)
-    assert torch.allclose(ours.double(), theirs, atol=1e-6)
-    assert ours[-1] == 0 and ours[0] == pytest.approx(float(ALPHAS[0]), rel=1e-6)
-    assert bool((ours[1:] < ours[:-1]).all())
-    assert ours.dtype == ALPHAS.dtype
-
-
-def test_the_last_level_of_zero_terminal_snr_is_pure_noise() -> None:
-    latents, noise, last = drawn(1, 4, 2, 2), drawn(1, 4, 2, 3)[..., :2], torch.tensor([999])
-    alphas = rescale_zero_terminal_snr(ALPHAS)
-    assert torch.equal(add_noise(latents, noise, last, alphas), noise)
-    assert torch.equal(target("v_prediction", latents, noise, last, alphas), -latents)
 
 
 def test_noise_prediction_cannot_learn_from_pure_noise() -> None:
