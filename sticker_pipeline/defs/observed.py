@@ -99,11 +99,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "buckets": profile.buckets.model_dump(mode="json"),
             }
         case "training":
-            settings = profile.training.model_dump(mode="json")
-            regular = regularisation_folder(character, profile)
-            pictures = folder_hashes(regular, store.cache("hashes")) if regular and regular.is_dir() else {}
-            base = model_hash(profile.base, store)
-            return {"base": base, "settings": settings, "regularisation": content_hash(pictures)}
+            return _training_value(character, profile, store)
         case "generation":
             return {
                 "base": model_hash(profile.base, store),
@@ -122,6 +118,16 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             }
         case _:
             raise KeyError(section)
+
+
+def _training_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    folder = regularisation_folder(character, profile)
+    pictures = folder_hashes(folder, store.cache("hashes")) if folder and folder.is_dir() else {}
+    return {
+        "base": model_hash(profile.base, store),
+        "settings": profile.training.model_dump(mode="json"),
+        "regularisation": content_hash(pictures),
+    }
 
 
 def regularisation_folder(character: Character, profile: Profile) -> Path | None:

@@ -127,6 +127,15 @@ def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Pa
     assert distance(before, pictures(pipeline, REQUESTS)) == 0
 
 
+def test_a_profile_of_sdxl_draws_by_prompt_and_seed(tiny_profile: Profile, tmp_path: Path) -> None:
+    base = build_tiny_sdxl(tmp_path / "base")
+    pipeline = open_pipeline(tiny_profile.model_copy(update={"base": base, "family": "sdxl"}))
+    first, again = pictures(pipeline, REQUESTS), pictures(pipeline, REQUESTS)
+    assert len(first) == len(REQUESTS) and first[0].shape == (32, 32, 3)
+    assert distance(first, again) == 0
+    assert distance(first[:1], first[1:2]) > 0
+
+
 def test_a_lora_of_others_changes_every_part_of_sdxl(tmp_path: Path) -> None:
     """In diffusers' own layout, which is not the one that we write."""
     from diffusers import StableDiffusionXLPipeline
