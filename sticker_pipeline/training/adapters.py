@@ -105,10 +105,9 @@ def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) ->
             adapter.magnitude.copy_(saved.magnitude)
 
 
-def parameters_of(layers: Mapping[str, Any]) -> dict[str, list[torch.nn.Parameter]]:
-    """The trained parameters by what they belong to: "unet", "text_encoder" (of all text encoders together)."""
-    found: dict[str, list[torch.nn.Parameter]] = {"unet": [], "text_encoder": []}
+def by_model(layers: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """peft's LoRA `layers` by what they belong to: "unet", "text_encoder" (all text encoders together)."""
+    found: dict[str, list[Any]] = {"unet": [], "text_encoder": []}
     for key, layer in layers.items():
-        group = "unet" if key.startswith("lora_unet_") else "text_encoder"
-        found[group] += [parameter for parameter in layer.parameters() if parameter.requires_grad]
-    return {name: parameters for name, parameters in found.items() if parameters}
+        found["unet" if key.startswith("lora_unet_") else "text_encoder"].append(layer)
+    return {name: group for name, group in found.items() if group}

@@ -4,7 +4,6 @@ How text is encoded stands in text.py; which words a caption has at a draw, in c
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -60,8 +59,9 @@ def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]
 
 def conditions(
     models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
-) -> dict[str, Any]:
-    """The U-Net's arguments for b pictures, on `device`, in its dtype."""
+) -> dict[str, torch.Tensor]:
+    """What the U-Net reads for b pictures beside the noisy latents, on `device` and in its dtype:
+    `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`."""
     dtype = models.dtype
     hidden = encoded.hidden.to(device, dtype)
     if not models.family.pooled:
@@ -69,8 +69,7 @@ def conditions(
     assert encoded.pooled is not None
     factor = 2 ** (len(models.vae.config.block_out_channels) - 1)
     sizes = torch.tensor([time_ids(entry, factor) for entry in entries], dtype=dtype, device=device)
-    added = {"text_embeds": encoded.pooled.to(device, dtype), "time_ids": sizes}
-    return {"encoder_hidden_states": hidden, "added_cond_kwargs": added}
+    return {"encoder_hidden_states": hidden, "text_embeds": encoded.pooled.to(device, dtype), "time_ids": sizes}
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:

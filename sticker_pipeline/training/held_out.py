@@ -14,6 +14,7 @@ import torch
 
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training import objective
+from sticker_pipeline.training.backward import predict
 from sticker_pipeline.training.conditions import conditions
 from sticker_pipeline.training.latents import LatentEntry
 from sticker_pipeline.training.log import BAND_COLUMNS, BANDS
@@ -54,12 +55,12 @@ def probe_errors(run: Run, probe: Probe) -> np.ndarray:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(place))
         target = run.models.target(latents, noise, timesteps)
         encoded = run.text([caption] * len(TIMESTEPS), None)
-        predicted = run.unet(
-            run.models.noise.add_noise(latents, noise, timesteps).to(device),
-            timesteps.to(device),
+        inputs = {
+            "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(device, run.models.dtype),
+            "timesteps": timesteps.to(device),
             **conditions(run.models, encoded, [entry] * len(TIMESTEPS), device),
-            return_dict=False,
-        )[0]
+        }
+        predicted = predict(run.models.unet, inputs)
         found.append(objective.picture_losses(predicted, target.to(device)).double().cpu().numpy())
     return np.array(found)
 

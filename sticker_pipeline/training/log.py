@@ -86,9 +86,9 @@ def has_exploded(log: Sequence[LogRow]) -> bool:
 
 
 def memory_bytes() -> int:
-    """The peak of GPU memory where there is one, else this process's resident memory now."""
+    """The most that PyTorch has taken of the GPU so far where there is one, else this process's resident memory now."""
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_reserved())
     return int(psutil.Process().memory_info().rss)
 
 

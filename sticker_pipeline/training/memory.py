@@ -12,7 +12,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -60,8 +60,8 @@ class Workload:
     """What is to be trained, as far as memory goes.
 
     `adapt` puts adapters into (U-Net, text encoders), as models.py will; it may build, but not read weights. `dtype` is
-    that of the frozen base; the VAE is float32. `autocast`: the step runs under torch.autocast with it. `width` and
-    `height` are those of the largest bucket in pixels; `sample_batch` is how many sample pictures are drawn at once.
+    that of the frozen base, in which the step computes; the VAE is float32. `width` and `height` are those of the
+    largest bucket in pixels; `sample_batch` is how many sample pictures are drawn at once.
     """
 
     parts: Parts
@@ -71,7 +71,6 @@ class Workload:
     width: int
     height: int
     dtype: torch.dtype
-    autocast: bool
     sample_batch: int = 1
     guided: bool = True  # samples are drawn with classifier-free guidance: two predictions for each
 
@@ -282,16 +281,10 @@ class DryRun:
             return _with_reserve(*peak_bytes(self.encoding_step, tensors_of(self.vae)))
 
     def train(self, checkpointing: bool) -> int:
-        """Of one step of the optimizer that is not the first: its state, and accumulated gradients, are there."""
+        """Of one step of the optimizer that is not the first: its state is there."""
         (self.unet.enable_gradient_checkpointing if checkpointing else self.unet.disable_gradient_checkpointing)()
         with self.fake:
-            accumulated = self.trained if self.work.settings.gradient_accumulation > 1 else []
-            for parameter in accumulated:
-                parameter.grad = torch.empty_like(parameter)
-            gradients = [parameter.grad for parameter in accumulated if parameter.grad is not None]
-            weights, beyond = peak_bytes(self.training_step, [*self._resident(), *gradients])
-            for parameter in self.trained:
-                parameter.grad = None
+            weights, beyond = peak_bytes(self.training_step, self._resident())
         return _with_reserve(weights + self._kept(), beyond)
 
     def sample(self, batch: int) -> int:
@@ -338,14 +331,13 @@ class DryRun:
         """Forward and backward, on the default device, where the models are."""
         settings = self.work.settings
         chunks = settings.max_tokens // 75
-        with self._autocast():
-            if self._trains_text:
-                hidden, pooled = self._encoded_captions(settings.batch_size, chunks)
-            else:
-                hidden, pooled = self._cached_captions(settings.batch_size, chunks)
-            predicted = self._predict(settings.batch_size, hidden, pooled)
-        wanted = torch.empty(predicted.shape)
-        torch.autograd.backward([(predicted.float() - wanted).square().mean()])
+        if self._trains_text:
+            hidden, pooled = self._encoded_captions(settings.batch_size, chunks)
+        else:
+            hidden, pooled = self._cached_captions(settings.batch_size, chunks)
+        predicted = self._predict(settings.batch_size, hidden, pooled)
+        loss = (predicted.float() - torch.empty(predicted.shape)).square().mean()
+        torch.autograd.grad(loss, self.trained, allow_unused=True)
 
     def sampling_step(self, batch: int) -> None:
         pictures = 2 * batch if self.work.guided else batch
@@ -370,14 +362,13 @@ class DryRun:
 
     def _predict(self, batch: int, hidden: Tensor, pooled: Tensor) -> Tensor:
         added = {"text_embeds": pooled, "time_ids": torch.empty(batch, 6, dtype=self.work.dtype)}
-        with self._autocast():
-            predicted: Tensor = self.unet(
-                self._latents(batch, self.work.dtype),
-                torch.zeros(batch, dtype=torch.int64),
-                encoder_hidden_states=hidden,
-                added_cond_kwargs=added if FAMILIES[self.work.family].pooled else None,
-                return_dict=False,
-            )[0]
+        predicted: Tensor = self.unet(
+            self._latents(batch, self.work.dtype),
+            torch.zeros(batch, dtype=torch.int64),
+            encoder_hidden_states=hidden,
+            added_cond_kwargs=added if FAMILIES[self.work.family].pooled else None,
+            return_dict=False,
+        )[0]
         return predicted
 
     def _latents(self, batch: int, dtype: torch.dtype) -> Tensor:
@@ -385,30 +376,26 @@ class DryRun:
         size = (self.work.height // scale, self.work.width // scale)
         return torch.empty(batch, self.unet.config.in_channels, *size, dtype=dtype)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        """Fakes are on the CPU: there, _like_cuda makes norms behave as under CUDA's."""
-        device = torch.get_default_device().type
-        return torch.autocast(device, self.work.dtype) if self.work.autocast else nullcontext()
-
     def _kept(self) -> int:
-        """What the optimizer and the moving average keep from step to step."""
+        """What stays from step to step beside the weights that compute: those that learn, where these are copies of
+        them, their gradients, and what the optimizer and the moving average keep."""
+        learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
         averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
-        return averages + sum(state_bytes(self.work.settings.optimizer, parameter) for parameter in self.trained)
+        optimizer = sum(state_bytes(self.work.settings.optimizer, parameter) for parameter in self.trained)
+        return learned + self._adapter_bytes() + averages + optimizer
 
     def _replaced(self) -> int:
         """The trained weights, kept aside while their moving average draws the samples."""
         return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
 
     def _adapter_bytes(self) -> int:
-        return sum(parameter.numel() * parameter.element_size() for parameter in self.trained)
+        return sum(4 * parameter.numel() for parameter in self.trained)
 
 
 def dry_run(work: Workload) -> DryRun:
     """The models of `work` as fakes, in a dry run."""
     fake = FakeTensorMode()
     unet, vae, *text_encoders = models = meta_models(work)
-    for model in (unet, *text_encoders) if work.autocast else ():
-        _like_cuda(model)
     for model in models:
         _give_weights(model, fake)
     return DryRun(work, fake, unet, vae, tuple(text_encoders))
@@ -420,21 +407,22 @@ def meta_models(work: Workload) -> tuple[Any, ...]:
         unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
         text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
         work.adapt(unet, text_encoders)
+    for model in (unet, *text_encoders):
+        _use_copies(model, work.dtype)
     return unet, vae, *text_encoders
+
+
+def _use_copies(model: Any, dtype: torch.dtype) -> None:
+    """Adapters in the precision that computes: see backward.py."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _frozen(model: Any, dtype: torch.dtype) -> Any:
     model.requires_grad_(False)
     model.eval()
     return torch.nn.Module.to(model, dtype)  # diffusers' own warns
-
-
-def _like_cuda(model: Any) -> None:
-    """CUDA's autocast computes norms in float32, and so gives them float32; that of the CPU does not."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
-            module.float()
-            module.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
 
 
 def _give_weights(model: Any, fake: FakeTensorMode) -> None:

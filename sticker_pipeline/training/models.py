@@ -5,11 +5,13 @@ How it is read from disk stands in base_model.py; what is trained into it, in ad
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
+from torch.utils.checkpoint import checkpoint
 
 from sticker_pipeline.training.base_model import open_base
 from sticker_pipeline.training.families import FAMILIES, Family
@@ -83,4 +85,5 @@ def checkpoint_gradients(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # transformers checkpoints in training mode only; CLIP has no dropout
     else:
-        model.enable_gradient_checkpointing()
+        # Nothing is random in it; and what PyTorch does about random states cannot be recorded in a CUDA graph.
+        model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))

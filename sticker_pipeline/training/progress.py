@@ -49,8 +49,10 @@ class Progress:
         write: Callable[[str], None],
         send: Callable[[dict[str, Any]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        seconds_between_lines: float = SECONDS_BETWEEN_LINES,
     ) -> None:
         self._write, self._send, self._clock = write, send, clock
+        self._seconds_between_lines = seconds_between_lines
         self._line_due = self._message_due = float("-inf")
 
     def note(self, text: str) -> None:
@@ -66,7 +68,7 @@ class Progress:
         """Show `state` where an interval has passed, or `always` (the end of an epoch)."""
         now = self._clock()
         if always or now >= self._line_due:
-            self._line_due = now + SECONDS_BETWEEN_LINES
+            self._line_due = now + self._seconds_between_lines
             self._write(state.line())
         if self._send and (always or now >= self._message_due):
             self._message_due = now + SECONDS_BETWEEN_MESSAGES

@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.training import ema
-from sticker_pipeline.training.adapters import add_adapters, parameters_of
+from sticker_pipeline.training.adapters import add_adapters, by_model
+from sticker_pipeline.training.backward import unet_backward, weights_of
 from sticker_pipeline.training.base_model import part_files
 from sticker_pipeline.training.board import FOLDER as BOARD
 from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
+from sticker_pipeline.training.cuda_graph import Recordings, recorded
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set
-from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.fast_layers import speed_up
 from sticker_pipeline.training.held_out import Probe, chosen_rows
 from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
@@ -113,9 +114,12 @@ def make_run(
     """The training as it is before its first step: plan, optimizer, schedule and moving average."""
     settings = spec.settings
     peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
-    parameters = parameters_of(layers)
-    groups = [{"name": name, "params": values, "peak": peaks[name]} for name, values in parameters.items()]
-    trained = [parameter for values in parameters.values() for parameter in values]
+    weights = {name: weights_of(group, models.dtype) for name, group in by_model(layers).items()}
+    groups = [{"name": name, "params": one.learned, "peak": peaks[name]} for name, one in weights.items()]
+    trained = [parameter for one in weights.values() for parameter in one.learned]
+    scale = accelerator.scaler.scale if accelerator.scaler else lambda loss: loss
+    backward = unet_backward(models.unet, weights["unet"], scale)
+    recordings: Recordings = {}
     planned = plan(table, spec, accelerator.process_index, accelerator.num_processes)
     return Run(
         spec=spec,
@@ -124,9 +128,10 @@ def make_run(
         plan=planned,
         accelerator=accelerator,
         models=models,
-        unet=placed.unet,
-        trained=[placed.unet, *placed.prepared_encoders],
         layers=layers,
+        weights=weights,
+        backward=recorded(backward, recordings) if accelerator.device.type == "cuda" else backward,
+        recordings=recordings,
         optimizer=accelerator.prepare(make_optimizer(settings, groups)),
         schedule=make_schedule(settings, planned.total_steps),
         latents=latents,
@@ -145,10 +150,7 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
         precision = half if on_gpu else "float32"
     if precision == "float16" and not on_gpu:
         raise SpecError("settings.precision: float16 needs a GPU. Set `precision: auto` in the training settings.")
-    # Where the U-Net reads an inner layer of a text encoder, adapters behind that layer never have a gradient.
-    unused = FAMILIES[spec.family].penultimate or spec.settings.clip_skip > 1
-    several = accelerate.DistributedDataParallelKwargs(find_unused_parameters=unused)
-    return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision], kwargs_handlers=[several])
+    return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision])
 
 
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
@@ -161,7 +163,6 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
         return no_limit(spec.generation.batch_size)
     sizes = table[["bucket_width", "bucket_height"]].to_numpy()
     width, height = sizes[sizes.prod(axis=1).argmax()].tolist()
-    half = accelerator.mixed_precision != "no"
     work = Workload(
         parts=base_parts(spec.base, spec.family),
         family=spec.family,
@@ -170,7 +171,6 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
         width=max(width, spec.resolution),  # sample pictures are squares of it
         height=max(height, spec.resolution),
         dtype=DTYPES[accelerator.mixed_precision],
-        autocast=half,
         sample_batch=min(len(spec.sample_prompts), spec.generation.batch_size) or 1,
         guided=spec.generation.guidance_scale > 1,
     )
@@ -245,15 +245,10 @@ def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
 
 @dataclass(frozen=True)
 class Placed:
-    """The models that are trained, on the device, and what reads captions and prompts.
+    """What reads captions and prompts once the models are where they are needed; `encoders` are the trained text
+    encoders, none or all."""
 
-    `encoders` are the trained text encoders, none or all; `unet` and `prepared_encoders` are as accelerate prepared
-    them.
-    """
-
-    unet: Any
     encoders: tuple[Any, ...]
-    prepared_encoders: tuple[Any, ...]
     text: TextSource
     prompts: Prompts
 
@@ -266,10 +261,8 @@ def to_device(
     move(models.text_encoders, accelerator.device)
     texts = TextModels(models.family, models.text_encoders, models.tokenizers)
     if settings.learning_rate_text_encoder > 0:
-        prepared = tuple(accelerator.prepare(encoder) for encoder in models.text_encoders)
-        text = live_text(TextModels(models.family, prepared, models.tokenizers), settings)
-        unet = accelerator.prepare(models.unet)
-        return Placed(unet, models.text_encoders, prepared, text, lambda: encode_prompts(texts, spec))
+        move([models.unet], accelerator.device)
+        return Placed(models.text_encoders, live_text(texts, settings), lambda: encode_prompts(texts, spec))
     prompts = encode_prompts(texts, spec)
     kept = Encoded(prompts.hidden.cpu(), None if prompts.pooled is None else prompts.pooled.cpu())
     distinct = len(set(captions))
@@ -283,7 +276,8 @@ def to_device(
             encoded=lambda done: count(done, distinct),
         )
     move(models.text_encoders, device.away)
-    return Placed(accelerator.prepare(models.unet), (), (), cached_text(encodings, settings), lambda: kept)
+    move([models.unet], accelerator.device)
+    return Placed((), cached_text(encodings, settings), lambda: kept)
 
 
 def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:

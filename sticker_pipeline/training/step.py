@@ -6,7 +6,6 @@ No files here; the story around it stands in train.py, what is minimised in obje
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,9 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.training import ema, objective
+from sticker_pipeline.training.backward import Backward, Inputs, Weights, in_use
 from sticker_pipeline.training.conditions import TextSource, conditions
+from sticker_pipeline.training.cuda_graph import Recordings
 from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
 from sticker_pipeline.training.latents import Latents, redraw
 from sticker_pipeline.training.log import LogRow, band_errors, has_exploded, memory_bytes
@@ -47,9 +48,10 @@ class Run:
     plan: Plan
     accelerator: accelerate.Accelerator
     models: Models
-    unet: Any  # models.unet as accelerate prepared it
-    trained: list[Any]  # all models with adapters, as accelerate prepared them
     layers: dict[str, Any]  # peft LoRA layers by kohya name
+    weights: dict[str, Weights]  # "unet" and, where text encoders are trained, "text_encoder"
+    backward: Backward
+    recordings: Recordings  # of `backward`, on a GPU
     optimizer: Any
     schedule: Callable[[int], float]
     latents: Latents
@@ -71,15 +73,19 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * run.schedule(step)
-    parts = [forward_backward(run, batches, number, step) for number in range(len(batches))]
+    with in_use(*run.weights.values()):
+        parts = [forward_backward(run, batches, number, step) for number in range(len(batches))]
+    average_over_processes(run)
+    # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
+    norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
     errors, weighted, timesteps = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     loss = check_finite(run, "loss", float(weighted.sum()) / len(errors), step)
-    # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
-    norm = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf).item()
+    norm = norm_ahead.item()
     if run.accelerator.scaler is None:  # a scaler meets infinities while it looks for its scale, and skips them
         check_finite(run, "gradient", norm, step)
     run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    for weights in run.weights.values():
+        weights.clear()
     if run.average:
         ema.update(run.average, run.parameters)
     rates = {group["name"]: group["lr"] * group.get("d", 1.0) for group in run.optimizer.param_groups}
@@ -101,31 +107,36 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
 def forward_backward(
     run: Run, batches: Step, number: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradient of batch `number` of a step. Returns of each picture the squared error float32[b], the same times
-    its weight, and the timestep int64[b]."""
+    """Adds the gradient of batch `number` of a step. Returns of each picture the squared error float32[b], the same
+    times its weight, and the timestep int64[b]."""
     batch, pictures = batches[number], sum(len(batch) for batch in batches)
-    with ExitStack() as stack:
-        if number < len(batches) - 1:  # several processes exchange gradients once in a step
-            for model in run.trained:
-                stack.enter_context(run.accelerator.no_sync(model))
-        drawn = draw(run, batch, step, number)
-        predicted = run.unet(drawn.noisy, drawn.timesteps, **drawn.conditions, return_dict=False)[0]
-        errors = objective.picture_losses(predicted, drawn.target, drawn.pixel_weights)
-        weighted = errors * drawn.weights
-        run.accelerator.backward(weighted.sum() / pictures)
-    return errors.detach(), weighted.detach(), drawn.timesteps
+    drawn = draw(run, batch, step, number)
+    inputs = {**drawn.inputs, "share": drawn.weights / pictures}
+    errors, of_text = run.backward(inputs)
+    if of_text:
+        texts, weights = [tensor for tensor in inputs.values() if tensor.requires_grad], run.weights["text_encoder"]
+        # SDXL, and clip_skip, read an inner layer: adapters behind it have no gradient.
+        found = torch.autograd.grad(texts, weights.used, of_text, allow_unused=True, materialize_grads=True)
+        weights.add(found)
+    return errors, errors * drawn.weights, inputs["timesteps"]
+
+
+def average_over_processes(run: Run) -> None:
+    """Gradients become their mean over the processes that train together: exchanged once in a step."""
+    if run.accelerator.num_processes > 1:
+        gradients = [gradient for weights in run.weights.values() for gradient in weights.gradients]
+        mean = run.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        parts = mean.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(one) for part, one in zip(parts, gradients, strict=True)])
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The inputs of the U-Net for b pictures, and what it should say; on the training's device."""
+    """The `inputs` of the U-Net for b pictures but their share in the loss, and the weight of each picture's error,
+    float32[b]; on the training's device."""
 
-    noisy: torch.Tensor  # float32[b, c, h, w], as are targets
-    timesteps: torch.Tensor  # int64[b]
-    target: torch.Tensor
-    conditions: dict[str, Any]  # further arguments of the U-Net
-    pixel_weights: torch.Tensor | None  # float32[b, 1, h, w]
-    weights: torch.Tensor  # float32[b]: of each picture's loss
+    inputs: Inputs
+    weights: torch.Tensor
 
 
 def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
@@ -147,16 +158,16 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     timesteps = torch.randint(run.models.noise.config.num_train_timesteps, (len(batch),), generator=generator)
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
     weights = objective.loss_weights(settings, run.models.prediction_type, snr) * picture_weights(run, batch)
-    transparent = settings.background_weight < 1
-    masks = objective.pixel_weights(torch.stack([entry.mask for entry in entries]), settings.background_weight)
-    return Drawn(
-        noisy=run.models.noise.add_noise(latents, noise, timesteps).to(device),
-        timesteps=timesteps.to(device),
-        target=run.models.target(latents, noise, timesteps).to(device),
-        conditions=conditions(run.models, encoded, entries, device),
-        pixel_weights=masks.to(device) if transparent else None,
-        weights=weights.to(device),
-    )
+    inputs = {
+        "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(device, run.models.dtype),
+        "timesteps": timesteps.to(device),
+        "target": run.models.target(latents, noise, timesteps).to(device),
+        **conditions(run.models, encoded, entries, device),
+    }
+    if settings.background_weight < 1:
+        masks = torch.stack([entry.mask for entry in entries])
+        inputs["pixel_weights"] = objective.pixel_weights(masks, settings.background_weight).to(device)
+    return Drawn(inputs, weights.to(device))
 
 
 def picture_weights(run: Run, batch: Batch) -> torch.Tensor:

@@ -14,8 +14,10 @@ import torch
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of
+from sticker_pipeline.training.backward import in_use
 from sticker_pipeline.training.board import FOLDER as BOARD
 from sticker_pipeline.training.board import Board, open_board
+from sticker_pipeline.training.cuda_graph import forget
 from sticker_pipeline.training.data import Step
 from sticker_pipeline.training.held_out import held_out_rows, write_held_out
 from sticker_pipeline.training.log import state, write_log
@@ -51,7 +53,9 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     with open_board(board_folder, len(history.log)) as board:
         try:
             if not history.held_out:
-                note_held_out(run, board, held_out_rows(run, prepared.probes, 0))
+                with in_use(*run.weights.values()):
+                    rows = held_out_rows(run, prepared.probes, 0)
+                note_held_out(run, board, rows)
             for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
                 for batches in steps_left(run, epoch):
                     stop_if_asked(run, stop)
@@ -79,10 +83,12 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
     """What follows the epoch's last step: its checkpoint, the held-out loss, sample pictures, and a state to go on
     from, in which all of these are done. An epoch that was stopped before its last sample is ended again, whole."""
     run, history = prepared.run, prepared.run.history
+    forget(run.recordings)
     with averaged(run):
         save(run, f"epoch_{epoch:02d}", epoch)
-        rows = held_out_rows(run, prepared.probes, epoch)
-        pictures = draw_samples(prepared, board, stop, epoch)
+        with in_use(*run.weights.values()):
+            rows = held_out_rows(run, prepared.probes, epoch)
+            pictures = draw_samples(prepared, board, stop, epoch)
     stop_if_asked(run, stop)
     note_held_out(run, board, rows)
     progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)

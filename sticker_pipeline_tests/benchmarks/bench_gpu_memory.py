@@ -1,132 +1,107 @@
-"""GPU memory of LoRA training within a budget: what the dry run predicts and, on a CUDA machine, what a training of the
-true architecture with random weights takes under its plan. Fails where a measured peak exceeds its budget.
+"""GPU memory of LoRA training with `preset: low_memory`: what the dry run predicts and, on a CUDA machine, what our
+trainer takes under its plan, on a base of the true architecture with random weights, sample pictures included.
+
+`--work` keeps the base models. What is taken is read from nvidia-smi while the trainer runs, less what was taken before
+it: nothing else may use the GPU. Fails where that exceeds the budget.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_gpu_memory
 """
 
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
+import pandas as pd
 import torch
 
+from sticker_pipeline.profile import PRESETS
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.memory import (
-    GIB,
-    RESERVE,
-    DryRun,
-    MemoryPlan,
-    Workload,
-    decide,
-    meta_models,
-    tile_vae,
-    true_parts,
-)
-from sticker_pipeline.training.optimizers import make_optimizer
-from sticker_pipeline_tests.training.plain_adapters import plain_adapters
+from sticker_pipeline.training.adapters import add_adapters
+from sticker_pipeline.training.memory import GIB, RESERVE, MemoryPlan, Workload, decide, true_parts
+from sticker_pipeline.training.spec import save_spec
+from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_pictures
+from sticker_pipeline_tests.benchmarks.true_base import true_base
 
-CASES = [  # family, side in pixels, rank, budget in GiB
-    ("sd15", 512, 16, 4.0),
-    ("sd15", 512, 32, 4.0),
-    ("sdxl", 1024, 16, 8.0),
-    ("sdxl", 1024, 32, 8.0),
+CASES = [  # family, side in pixels, rank
+    ("sd15", 512, 16),
+    ("sd15", 512, 32),
+    ("sdxl", 1024, 16),
+    ("sdxl", 1024, 32),
 ]
-STEPS = 3  # the second and later ones have the optimizer's state beside them
+STEPS, EPOCHS, SAMPLES = 8, 2, 4
+SMI = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]  # in MiB
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path(".build/bench_training"), help="base models are kept here")
+    parser.add_argument("--only", default="", help="the case with this in its name")
+    arguments = parser.parse_args()
     cuda = torch.cuda.is_available()
     print(f"on {torch.cuda.get_device_name() if cuda else 'no GPU'}; GiB; a prediction includes a reserve of", end=" ")
-    print(f"{sum(RESERVE.values()) / GIB:.2f} for the CUDA context and workspaces. Batch 1, text encoders not trained.")
+    print(
+        f"{sum(RESERVE.values()) / GIB:.2f} for the CUDA context and workspaces. preset: low_memory, {SAMPLES} samples."
+    )
     missed = 0
-    for family, side, rank, budget in CASES:
-        work = workload(family, side, rank)
+    for family, side, rank in CASES:
+        name = f"{family} {side} px, rank {rank}"
+        if arguments.only not in name:
+            continue
         began = time.perf_counter()
-        plan = decide(int(budget * GIB), work)
-        print(f"\n{family} {side} px, rank {rank}, budget {budget}: decided in {time.perf_counter() - began:.0f} s:")
-        print(f"  phasing {plan.phasing}, gradient checkpointing {plan.gradient_checkpointing}, ", end="")
-        print(f"VAE tiles {plan.vae_tiling}, {plan.sample_batch} samples at once")
-        measured = measure(work, plan) if cuda else {}
-        for phase, predicted in plan.peak_bytes.items():
-            line = f"  {phase:8} predicted {predicted / GIB:5.2f}"
-            if phase in measured:
-                allocated, reserved, used = measured[phase]
-                missed += reserved > budget * GIB
-                line += f"   allocated {allocated / GIB:5.2f}   reserved {reserved / GIB:5.2f}"
-                line += f"   in use on the GPU, context included {used / GIB:5.2f}"
-            print(line)
+        work = workload(family, side, rank)
+        budget = int(work.settings.memory_budget or 0)
+        plan = decide(budget, work)
+        print(f"\n{name}, budget {budget / GIB:.2f}: decided in {time.perf_counter() - began:.0f} s:")
+        print(f"  {plan.line()}; {plan.sample_batch} samples at once")
+        print(f"  predicted {plan.most / GIB:.2f}", flush=True)
+        if cuda:
+            missed += measure(family, side, work, arguments.work) > budget
     if not cuda:
         print("\nNo CUDA device here: these are predictions; the figures of a GPU are open.")
     return int(missed > 0)
 
 
 def workload(family: str, side: int, rank: int) -> Workload:
+    preset = PRESETS["low_memory"][family]  # type: ignore[index]
+    settings = TrainingSettings.model_validate({"rank": rank, "alpha": rank, **preset})
     return Workload(
         parts=true_parts(family),
         family=family,
-        settings=TrainingSettings(rank=rank, learning_rate_text_encoder=0.0),
-        adapt=plain_adapters(rank),
+        settings=settings,
+        adapt=lambda unet, encoders: add_adapters(unet, encoders, family, settings),
         width=side,
         height=side,
-        dtype=torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float16,
-        autocast=True,
-        sample_batch=4,
+        dtype=torch.bfloat16,
+        sample_batch=SAMPLES,
     )
 
 
-def measure(work: Workload, plan: MemoryPlan) -> dict[str, tuple[int, int, int]]:
-    """Each phase for real, under `plan`: the most that was allocated and reserved, and what is in use on the GPU."""
-    unet, vae, *encoders = (with_weights(model) for model in meta_models(work))
-    run = DryRun(work, torch.device("cuda"), unet, vae, tuple(encoders))
-    found = {}
-    with torch.device("cuda"):
-        place(vae, [unet, *encoders], plan)
-        with torch.no_grad():
-            found["encode"] = taken(run.encoding_step)
-        place(unet, [vae, *encoders], plan)
-        if plan.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        group = {"name": "unet", "params": run.trained, "peak": work.settings.learning_rate_unet}
-        optimizer = make_optimizer(work.settings, [group])
-
-        def train() -> None:
-            for _ in range(STEPS):
-                run.training_step()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-
-        found["train"] = taken(train)
-        with torch.no_grad():
-            found["sample"] = taken(lambda: run.sampling_step(plan.sample_batch))
-            vae.to("cuda")
-            if plan.vae_tiling:
-                tile_vae(vae, work.width, work.height)
-            found["decode"] = taken(run.decoding_step)
-    return found
-
-
-def with_weights(model: Any) -> Any:
-    """`model` from the meta device with random weights, in the CPU's memory."""
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.02)
-    return model
-
-
-def place(needed: Any, others: list[Any], plan: MemoryPlan) -> None:
-    for model in others:
-        model.to("cpu" if plan.phasing else "cuda")
-    needed.to("cuda")
-
-
-def taken(step: Callable[[], object]) -> tuple[int, int, int]:
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    torch.cuda.synchronize()
-    free, total = torch.cuda.mem_get_info()  # what nvidia-smi shows, other processes included
-    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), total - free
+def measure(family: str, side: int, work: Workload, bases: Path) -> int:
+    """Print what a training takes; returns the bytes of the GPU that were in use at its worst moment."""
+    settings = work.settings.model_dump(include={"rank", "alpha", "targets", "batch_size", "memory_budget"})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_pictures(folder / "pictures", side)
+        done = Work(family, true_base(family, bases / family), side, 1, settings.pop("targets"), "bfloat16")  # type: ignore[arg-type]
+        spec = our_spec(done, folder / "pictures", folder / "out", STEPS, **settings, epochs=EPOCHS)
+        spec = spec.model_copy(update={"sample_prompts": ["bench"] * SAMPLES})
+        save_spec(spec, folder / "bench.json")
+        before = int(subprocess.run(SMI, capture_output=True, text=True, check=True).stdout)
+        watch = subprocess.Popen([*SMI, "--loop-ms=50"], stdout=subprocess.PIPE, text=True)
+        subprocess.run([sys.executable, "-m", "sticker_pipeline.training", folder / "bench.json"], check=True)
+        watch.terminate()
+        used = (max(map(int, watch.communicate()[0].split())) - before) * 2**20
+        reserved = pd.read_parquet(spec.output / "log.parquet")["memory_bytes"]
+        plan = MemoryPlan(**json.loads((spec.output / "memory.json").read_text(encoding="utf-8")))
+    print(f"  {plan.line()}")
+    by_epoch = reserved.to_numpy().reshape(EPOCHS, -1).max(axis=1) / GIB
+    print(f"  measured {used / GIB:.2f} in use on the GPU; PyTorch's share while training", end=" ")
+    print(f"{by_epoch[0]:.2f}, with samples {by_epoch[-1]:.2f}", flush=True)
+    return used
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ The peers are diffusers' example scripts and kohya-ss/sd-scripts, run as they ar
 `--diffusers CHECKOUT` (needs the package `datasets`; `--diffusers-python` where another environment has it) and
 `--sd-scripts CHECKOUT --sd-scripts-python PYTHON` (needs an environment of its own, see its requirements.txt).
 
-Every trainer runs twice, for a few steps and for many, and what the longer run takes more is the time of those steps:
-loading, caching and saving drop out, and all that happens between two steps counts. Trainers take turns; medians.
+Each trainer's own progress is read while it runs: the time between two steps that it shows is the time of the steps
+between them, and all that happens there counts; loading, caching and saving drop out. Trainers take turns; medians.
 Equal for all: pictures, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing.
 Each caches what it can. sd-scripts cannot open the embedded base: its U-Net has the channels of SD1.5 built in.
 
@@ -16,13 +16,14 @@ the share of what the GPU can do; base models are then of the true architecture 
 import argparse
 import multiprocessing
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ Command = Callable[[Work, Path, Path, int], list[Any]]  # of (work, pictures, ou
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: `steps` of the shorter and the longer run, and the ratio that is wanted against each peer."""
+    """One comparison over `steps` steps, of which the first `warm_up` are not timed, and the ratio that is wanted
+    against each peer."""
 
     name: str
     work: Work
-    steps: tuple[int, int]
+    warm_up: int
+    steps: int
     wanted: dict[str, float]
 
 
@@ -102,13 +105,14 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
             Case(
                 f"{family} {side} px, batch {batch}, {targets}",
                 Work(family, true_base(family, folder / family), side, batch, targets, "bfloat16"),
-                (10, steps),
+                20,
+                steps,
                 {peer: wanted[peer]},
             )
             for family, side, batch, steps, wanted in (
-                ("sd15", 512, 1, 160, {"diffusers": 2.0, "sd-scripts": 1.5}),
-                ("sd15", 512, 4, 90, {"diffusers": 2.0, "sd-scripts": 1.5}),
-                ("sdxl", 1024, 1, 60, {"diffusers": 1.3, "sd-scripts": 1.3}),
+                ("sd15", 512, 1, 200, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sd15", 512, 4, 100, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sdxl", 1024, 1, 80, {"diffusers": 1.3, "sd-scripts": 1.3}),
             )
             for targets, peer in grounds.items()
         ]
@@ -116,7 +120,8 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
         Case(
             f"embedded 96 px, batch {batch}, attention",
             Work("sd15", EMBEDDED, 96, batch, "attention", "float32"),
-            (10, steps),
+            10,
+            steps,
             {"diffusers": 2.0},
         )
         for batch, steps in ((8, 110), (1, 310))
@@ -125,7 +130,8 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
         Case(
             f"sd15 128 px, batch 1, {targets}",
             Work("sd15", true_base("sd15", folder / "sd15"), 128, 1, targets, "float32"),
-            (4, 34),
+            4,
+            34,
             {peer: 1.3},
         )
         for targets, peer in grounds.items()
@@ -135,49 +141,52 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
 
 
 def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int) -> None:
-    few, many = case.steps
     contenders: dict[str, Command] = {"ours": ours, **peers}
-    seconds: dict[tuple[str, int], list[float]] = {(name, n): [] for name in contenders for n in case.steps}
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    whole: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, command in contenders.items():
-            for steps in case.steps:
-                output = folder / f"{name}_{steps}_{number}"
-                output.mkdir()
-                seconds[name, steps].append(_run(command(case.work, folder / "pictures", output, steps), output))
-    print(f"\n{case.name}: {many - few} steps, samples/s between the steps {few} and {many}; all with start-up")
-    rates = {
-        name: [
-            case.work.batch * (many - few) / (long - short)
-            for short, long in zip(seconds[name, few], seconds[name, many], strict=True)
-        ]
-        for name in contenders
-    }
+            output = folder / f"{name}_{number}"
+            output.mkdir()
+            rate, seconds = _run(command(case.work, folder / "pictures", output, case.steps), output, case)
+            rates[name].append(rate)
+            whole[name].append(case.work.batch * case.steps / seconds)
+    print(f"\n{case.name}: samples/s after {case.warm_up} of {case.steps} steps; of the whole run, with its start")
     for name, found in rates.items():
         rate = statistics.median(found)
-        line = f"  {name:12} {rate:8.3f} ({min(found):.3f} to {max(found):.3f})"
-        line += f"  {case.work.batch * many / statistics.median(seconds[name, many]):8.3f}"
+        line = f"  {name:12} {rate:8.3f} ({min(found):.3f} to {max(found):.3f})  {statistics.median(whole[name]):8.3f}"
         if name != "ours":
             ratio = statistics.median(rates["ours"]) / rate
             line += f"   ours is {ratio:.2f} times as fast, wanted {case.wanted[name]}"
         print(line, flush=True)
 
 
-def _run(command: list[Any], output: Path) -> float:
-    """Seconds of the whole process. Raises RuntimeError, with its last words, where it fails."""
+def _run(command: list[Any], output: Path, case: Case) -> tuple[float, float]:
+    """Samples/s between the first and the last step shown after the warm-up, and the seconds of the whole process.
+    Raises RuntimeError, with its last words, where it fails."""
     # No network, and every run reads its pictures anew: what `datasets` kept of another run would be quicker.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "datasets")}
     start = time.perf_counter()
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{process.stderr[-3000:]}")
-    return time.perf_counter() - start
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    said, shown = b"", {}
+    while part := os.read(process.stdout.fileno(), 2**16):
+        said = said[-3000:] + part
+        for step in re.findall(rb"\b(\d+)/%d\b" % case.steps, said[-len(part) - 20 :]):
+            shown.setdefault(int(step), time.perf_counter())
+    if process.wait():
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said.decode(errors='replace')}")
+    timed = {step: moment for step, moment in shown.items() if case.warm_up <= step < case.steps}
+    first, last = min(timed), max(timed)
+    rate = case.work.batch * (last - first) / (timed[last] - timed[first])
+    return rate, time.perf_counter() - start
 
 
-KINDS = (
-    ("convolutions", ("conv",)),
-    ("attention", ("scaled_dot_product", "attention")),
-    ("matrix products", ("::mm", "addmm", "bmm", "linear_pointwise", "gemm")),
-    ("norms", ("group_norm", "layer_norm", "vector_norm")),
+KINDS = (  # words in the names of PyTorch's operations on a CPU, and of kernels on a GPU
+    ("attention", ("scaled_dot_product", "attention", "sdpa", "flash", "fmha")),
+    ("convolutions", ("conv", "fprop", "dgrad", "nchwtonhwc", "nhwctonchw")),
+    ("matrix products", ("::mm", "addmm", "bmm", "linear_pointwise", "gemm", "nvjet", "cutlass")),
+    ("norms", ("group_norm", "layer_norm", "vector_norm", "groupnorm", "layernorm", "rowwisemoments")),
     ("optimizer", ("adam",)),
 )
 STEPS_PROFILED = 5
@@ -188,6 +197,7 @@ def _shares_of_a_step(work: Work, folder: Path) -> None:
     import torch
     from torch.profiler import profile
 
+    from sticker_pipeline.training.backward import unet_backward
     from sticker_pipeline.training.progress import Progress
     from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.step import training_step
@@ -217,7 +227,8 @@ def _shares_of_a_step(work: Work, folder: Path) -> None:
     whole = sum(busy.values())
     print(f"  a step takes {seconds * 1000:.0f} ms: " + ", ".join(f"{k} {v / whole:.0%}" for k, v in busy.items()))
     if on_gpu:
-        flops, peak = _flops(lambda: training_step(run, batches, 1)), _peak_flops(torch.bfloat16)
+        eager = replace(run, backward=unet_backward(run.models.unet, run.weights["unet"], lambda loss: loss))
+        flops, peak = _flops(lambda: training_step(eager, batches, 1)), _peak_flops(torch.bfloat16)
         print(
             f"  {flops / 1e12:.2f} TFLOP a step: {flops / seconds / peak:.0%} of the {peak / 1e12:.0f} TFLOP/s", end=""
         )

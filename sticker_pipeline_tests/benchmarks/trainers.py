@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from sticker_pipeline.training.spec import TrainingSpec, save_spec
 RANK = 16  # and alpha
 LEARNING_RATE = 1e-4
 CAPTION = "bench, 1girl, blue hair, smile, white background"
-PICTURES = 40
+PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def _repeats(samples: int) -> int:
     return -(-samples // PICTURES)
 
 
-def ours(work: Work, pictures: Path, output: Path, steps: int) -> list[str | Path]:
-    """One epoch of so many draws that it has `steps` steps."""
-    spec = TrainingSpec.model_validate(
+def our_spec(work: Work, pictures: Path, output: Path, steps: int, **changes: Any) -> TrainingSpec:
+    """One epoch of so many draws that it has `steps` steps; `changes` are to its settings."""
+    return TrainingSpec.model_validate(
         {
             "name": "bench",
             "trigger": "bench",
@@ -91,15 +91,20 @@ def ours(work: Work, pictures: Path, output: Path, steps: int) -> list[str | Pat
                 "schedule": "constant",
                 "warmup_fraction": 0.0,
                 "precision": work.precision,
+                **changes,
             },
         }
     )
-    save_spec(spec, output / "bench.json")
-    return [sys.executable, "-m", "sticker_pipeline.training", output / "bench.json"]
+
+
+def ours(work: Work, pictures: Path, output: Path, steps: int) -> list[str | Path]:
+    """What `python -m sticker_pipeline.training` runs, with a line for each step."""
+    save_spec(our_spec(work, pictures, output, steps), output / "bench.json")
+    return [sys.executable, "-m", "sticker_pipeline_tests.benchmarks.train_ours", output / "bench.json"]
 
 
 def diffusers_script(checkout: Path, python: Path, work: Work, pictures: Path, output: Path, steps: int) -> list[str]:
-    """It encodes pictures (and, for SD1.5, captions) anew in every step: it has no cache."""
+    """It encodes pictures and captions anew in every step: it has no cache."""
     name = {"sd15": "train_text_to_image_lora.py", "sdxl": "train_text_to_image_lora_sdxl.py"}[work.family]
     return [
         str(python),
@@ -163,12 +168,6 @@ SD_SCRIPTS_TOKENIZERS = {
 
 
 def _keep_tokenizers(work: Work, folder: Path) -> None:
-    """Tokenizers as transformers before 5 reads them: with vocab.json and merges.txt."""
     for name, part in SD_SCRIPTS_TOKENIZERS.items():
-        if not (work.base / part).is_dir():
-            continue
-        shutil.copytree(work.base / part, folder / name)
-        model = json.loads((folder / name / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-        (folder / name / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
-        pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-        (folder / name / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n", encoding="utf-8")
+        if (work.base / part).is_dir():
+            shutil.copytree(work.base / part, folder / name)

@@ -3,6 +3,7 @@
 The architectures stand in training/architectures.py.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ DIFFUSERS_FILE, TRANSFORMERS_FILE = "diffusion_pytorch_model.safetensors", "mode
 def true_base(family: str, folder: Path) -> Path:
     """Write a diffusers folder of `family` with float16 weights to `folder` (sd15: 2.1 GB, sdxl: 6.9 GB).
 
-    Returns `folder`, which is left alone where it exists. Equal calls give equal weights.
+    Returns `folder`, which is left alone where it exists. On one kind of device, equal calls give equal weights.
     """
     if folder.is_dir():
         return folder
@@ -24,6 +25,8 @@ def true_base(family: str, folder: Path) -> Path:
         write_config_folder(family, staging)
         for seed, part in enumerate(part for part in CONFIGS[family] if part != "scheduler"):
             _write_weights(family, part, seed, staging / part)
+        for tokenizer in staging.glob("tokenizer*"):
+            _write_published_vocabulary(tokenizer)
     return folder
 
 
@@ -31,7 +34,7 @@ def _write_weights(family: str, part: str, seed: int, folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         torch.manual_seed(seed)
         model = build(family, part)
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
@@ -45,3 +48,11 @@ def _with_prefix(state: dict[str, Any]) -> dict[str, Any]:
     """A text encoder's tensors under their published names: transformers before 5.6 (sd-scripts') knows no others."""
     known = ("text_model.", "text_projection.")
     return {name if name.startswith(known) else f"text_model.{name}": tensor for name, tensor in state.items()}
+
+
+def _write_published_vocabulary(folder: Path) -> None:
+    """vocab.json and merges.txt beside tokenizer.json, as published: transformers before 5 (sd-scripts') needs them."""
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n", encoding="utf-8")

@@ -19,17 +19,14 @@ def test_time_ids_are_sizes_and_crops_in_pixels() -> None:
 
 def test_sdxl_is_told_more_than_sd15() -> None:
     encoded = Encoded(torch.zeros(1, 77, 6), torch.ones(1, 5))
-    for name, expected in (
-        ("sd15", {"encoder_hidden_states"}),
-        ("sdxl", {"encoder_hidden_states", "added_cond_kwargs"}),
-    ):
+    for name, further in (("sd15", set()), ("sdxl", {"text_embeds", "time_ids"})):
         vae = SimpleNamespace(config=SimpleNamespace(block_out_channels=[1, 1, 1, 1]))
         models = SimpleNamespace(family=FAMILIES[name], dtype=torch.float16, vae=vae)
         found = conditions(models, encoded, [ENTRY], torch.device("cpu"))  # type: ignore[arg-type]
-        assert found.keys() == expected
-        assert found["encoder_hidden_states"].dtype == torch.float16
-    assert found["added_cond_kwargs"]["time_ids"].tolist() == [[300, 500, 0, 12, 64, 128]]
-    assert torch.equal(found["added_cond_kwargs"]["text_embeds"], torch.ones(1, 5, dtype=torch.float16))
+        assert found.keys() == {"encoder_hidden_states"} | further
+        assert {tensor.dtype for tensor in found.values()} == {torch.float16}
+    assert found["time_ids"].tolist() == [[300, 500, 0, 12, 64, 128]]
+    assert torch.equal(found["text_embeds"], torch.ones(1, 5, dtype=torch.float16))
 
 
 def test_a_caption_is_encoded_as_written_and_then_as_it_is_drawn() -> None:

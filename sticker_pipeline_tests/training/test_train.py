@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.backward import Inputs, predict
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.log import BAND_COLUMNS, COLUMNS
 from sticker_pipeline.training.lora_file import LoraError, read_lora
+from sticker_pipeline.training.objective import picture_losses
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.setup import set_up
@@ -133,14 +135,17 @@ def test_the_target_follows_the_prediction_type(make_spec: SpecMaker, prediction
     ]
     latents = torch.stack([entry.mean for entry in certain]) * run.models.vae.config.scaling_factor
 
-    def perfect(noisy: torch.Tensor, timesteps: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+    def perfect(noisy: torch.Tensor, timesteps: torch.Tensor, *_: object, **__: object) -> tuple[torch.Tensor]:
         signal = run.models.noise.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
         spread = (1 - signal**2).sqrt()
         noise = (noisy - signal * latents) / spread
-        return ((noise if prediction == "epsilon" else signal * noise - spread * latents).requires_grad_(),)
+        return (noise if prediction == "epsilon" else signal * noise - spread * latents,)
+
+    def backward(inputs: Inputs) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        return picture_losses(predict(perfect, inputs), inputs["target"]), ()
 
     one_way = SimpleNamespace(variants=lambda row: 1, entry=lambda row, _: certain[batch.tolist().index(row)])
-    run = replace(run, unet=perfect, latents=one_way)
+    run = replace(run, backward=backward, latents=one_way)
     assert training_step(run, [batch], 1).loss == pytest.approx(0, abs=1e-4)
 
 
@@ -158,9 +163,9 @@ def test_what_is_drawn_follows_the_settings(
     run = set_up(make_spec(settings=settings), QUIET, lambda: None).run
     (batch,) = run.plan.epoch(0)[0]
     drawn, again, next_step = draw(run, batch, 0, 0), draw(run, batch, 0, 0), draw(run, batch, 1, 0)
-    assert torch.equal(drawn.noisy, again.noisy) and torch.equal(drawn.timesteps, again.timesteps)
-    assert not torch.equal(drawn.noisy, next_step.noisy)
-    levels = run.models.noise.alphas_cumprod[drawn.timesteps]
+    assert all(torch.equal(value, again.inputs[name]) for name, value in drawn.inputs.items())
+    assert not torch.equal(drawn.inputs["noisy"], next_step.inputs["noisy"])
+    levels = run.models.noise.alphas_cumprod[drawn.inputs["timesteps"]]
     snr = levels / (1 - levels)
     expected = torch.tensor(weights) if weights else torch.minimum(snr, torch.tensor(5.0)) / snr
     assert torch.allclose(drawn.weights, expected)
@@ -173,8 +178,8 @@ def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
     drawn = [draw(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]
     errors = []
     for one in drawn:
-        predicted = run.unet(one.noisy, one.timesteps, **one.conditions, return_dict=False)[0]
-        errors += (predicted - one.target).square().mean(dim=(1, 2, 3)).tolist()
+        predicted = predict(run.models.unet, one.inputs)
+        errors += (predicted - one.inputs["target"]).square().mean(dim=(1, 2, 3)).tolist()
     row = training_step(run, [whole[:1], whole[1:]], 1)
     assert row.samples == 4
     assert row.loss == pytest.approx(np.mean(errors), rel=1e-5)
@@ -184,8 +189,7 @@ def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
 def test_transparent_pixels_may_be_left_out(make_spec: SpecMaker) -> None:
     run = set_up(make_spec(settings={"background_weight": 0.25}), QUIET, lambda: None).run
     (batch,) = run.plan.epoch(0)[0]
-    weights = draw(run, batch, 0, 0).pixel_weights
-    assert weights is not None
+    weights = draw(run, batch, 0, 0).inputs["pixel_weights"]
     masks = torch.stack([run.latents.entry(row, 0).mask for row in batch.tolist()])
     assert torch.allclose(weights, masks + (1 - masks) * 0.25) and weights.min() < 1
 
@@ -204,7 +208,7 @@ def test_caption_dropout_of_everything_trains_the_empty_caption(make_spec: SpecM
             make_spec(settings={"caption_dropout": 1.0, "learning_rate_text_encoder": rate}), QUIET, lambda: None
         ).run
         (batch,) = run.plan.epoch(0)[0]
-        hidden = draw(run, batch, 0, 0).conditions["encoder_hidden_states"]
+        hidden = draw(run, batch, 0, 0).inputs["encoder_hidden_states"]
         assert torch.allclose(hidden, run.text([""] * len(batch), None).hidden, atol=1e-6)
 
 
