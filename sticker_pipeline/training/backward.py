@@ -6,7 +6,7 @@ recorded once and replayed: see cuda_graph.py. What is drawn for a batch stands 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,75 +31,80 @@ CONDITIONS = ("text_embeds", "time_ids")  # further arguments of SDXL's U-Net
 
 @dataclass(frozen=True)
 class Weights:
-    """Trained weights: `learned` are float32 parameters that always have a `grad`, `used` what the models compute with.
+    """Trained weights: `learned` are float32 parameters, `used` what the models compute with.
 
     Where these are half-precision copies, `places` says where each stands in for its original: (a module's parameters,
-    name). Otherwise they are the same tensors, and there are no places.
+    name), and `copy` brings them up to date. Otherwise they are the same tensors, and there are no places. `gradient`
+    float32[all of them] is what the `grad` of each learned parameter is a part of: it stays where it is in memory.
     """
 
     learned: list[torch.nn.Parameter]
     used: list[Tensor]
     places: list[tuple[dict[str, Any], str]]
-
-    @property
-    def gradients(self) -> list[Tensor]:
-        """Those of the `learned`, in memory that stays where it is: a recorded step adds to it."""
-        return [parameter.grad for parameter in self.learned if parameter.grad is not None]
+    copy: Callable[[], object]
+    gradient: Tensor
 
     def add(self, gradients: Iterable[Tensor]) -> None:
         """Add `gradients` of the `used` to those of the `learned`."""
-        torch._foreach_add_(self.gradients, list(gradients))
-
-    def clear(self) -> None:
-        """Set the gradients to 0."""
-        torch._foreach_zero_(self.gradients)
+        self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]))
 
 
 def weights_of(layers: Iterable[Any], dtype: torch.dtype) -> Weights:
     """The trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
 
-    DoRA's magnitudes are used in float32: in half precision, a magnitude and the norm that it is divided by would each
-    be rounded, by more than a training changes them.
+    Those that are copied come to lie side by side, as their copies do, so that all are copied at once. DoRA's
+    magnitudes are used in float32: in half precision, a magnitude and the norm that it is divided by would each be
+    rounded, by more than a training changes them.
     """
-    weights = Weights([], [], [])
+    matrices, magnitudes = [], []
     for layer in layers:
-        matrices = [layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]]
-        for module in layer.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is None or not parameter.requires_grad:
-                    continue
-                parameter.grad = torch.zeros_like(parameter)
-                weights.learned.append(parameter)
-                if module in matrices and dtype != parameter.dtype:
-                    weights.used.append(parameter.detach().to(dtype).requires_grad_())
-                    weights.places.append((module._parameters, name))
-                else:
-                    weights.used.append(parameter)
-    return weights
+        for module in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
+            matrices.append((module._parameters, "weight"))
+        magnitudes += list(layer.lora_magnitude_vector.parameters())
+    learned = [parameters[name] for parameters, name in matrices]
+    everything = [*learned, *magnitudes]
+    gradient = _gradient(everything)
+    if dtype == learned[0].dtype:
+        return Weights(everything, list(everything), [], lambda: None, gradient)
+    originals = _side_by_side(learned, torch.float32)
+    copies = originals.to(dtype)
+    for parameter, part in zip(learned, _parts(originals, learned), strict=True):
+        parameter.data = part
+    used = [part.requires_grad_() for part in _parts(copies, learned)]
+    return Weights(everything, [*used, *magnitudes], matrices, lambda: copies.detach().copy_(originals), gradient)
+
+
+def _side_by_side(tensors: list[torch.nn.Parameter], dtype: torch.dtype) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors]).to(dtype)
+
+
+def _parts(whole: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]:
+    """Pieces of `whole`, which they share the memory of, in the shapes of `like`."""
+    pieces = whole.split([one.numel() for one in like])
+    return [piece.view(one.shape) for piece, one in zip(pieces, like, strict=True)]
+
+
+def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
+    """Zeros of which each parameter's `grad` is a part from now on."""
+    gradient = torch.zeros_like(_side_by_side(parameters, torch.float32))
+    for parameter, part in zip(parameters, _parts(gradient, parameters), strict=True):
+        parameter.grad = part
+    return gradient
 
 
 @contextmanager
 def in_use(*weights: Weights) -> Iterator[None]:
     """Inside, models compute with the `used` weights, which are brought up to date first."""
-    with ExitStack() as stack:
-        for one in weights:
-            stack.enter_context(_in_use(one))
-        yield
-
-
-@contextmanager
-def _in_use(weights: Weights) -> Iterator[None]:
-    copies = [pair for pair in zip(weights.used, weights.learned, strict=True) if pair[0] is not pair[1]]
-    if copies:
-        with torch.no_grad():
-            torch._foreach_copy_([copy for copy, _ in copies], [original for _, original in copies])
-    for (parameters, name), (copy, _) in zip(weights.places, copies, strict=True):
-        parameters[name] = copy
+    for one in weights:
+        one.copy()
+        for (parameters, name), used in zip(one.places, one.used, strict=False):
+            parameters[name] = used
     try:
         yield
     finally:
-        for (parameters, name), (_, original) in zip(weights.places, copies, strict=True):
-            parameters[name] = original
+        for one in weights:
+            for (parameters, name), learned in zip(one.places, one.learned, strict=False):
+                parameters[name] = learned
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -15,19 +15,21 @@ from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 from sticker_pipeline.training.text_cache import Encodings
 
-TextSource = Callable[[Sequence[str], np.random.Generator | None], Encoded]
-"""Captions as they are read at one draw: varied and left out by the generator, or with None as they are written."""
+TextSource = Callable[[Sequence[str], np.random.Generator | None], Callable[[], Encoded]]
+"""Captions as they are read at one draw: varied and left out by the generator, or with None as they are written. What
+it gives is called when they are needed, by when text encoders may have learned more."""
 
 
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
     """Captions read by text encoders that are being trained."""
 
-    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Encoded:
+    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
         if rng is not None:
             dropped = rng.random(len(texts)) < settings.caption_dropout
             texts = ["" if out else vary(text, settings, rng) for text, out in zip(texts, dropped, strict=True)]
-        return encode(models, tokenize(models.tokenizers, texts, settings.max_tokens), settings.clip_skip)
+        tokens = tokenize(models.tokenizers, texts, settings.max_tokens)
+        return lambda: encode(models, tokens, settings.clip_skip)
 
     return draw
 
@@ -35,14 +37,15 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
     """Captions of which all variants were encoded before; see `variants_to_encode`."""
 
-    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Encoded:
+    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
         if rng is not None:
             dropped = rng.random(len(texts)) < settings.caption_dropout
             texts = ["" if out else text for text, out in zip(texts, dropped, strict=True)]
             varied = np.array([encodings.variants(text) - 1 for text in texts])
             numbers = np.where(varied > 0, 1 + rng.integers(np.maximum(varied, 1)), 0)
-        return encodings.batch(texts, numbers.tolist())
+        encoded = encodings.batch(texts, numbers.tolist())
+        return lambda: encoded
 
     return draw
 

@@ -54,7 +54,7 @@ def probe_errors(run: Run, probe: Probe) -> np.ndarray:
         latents = latents.expand(len(TIMESTEPS), -1, -1, -1)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(place))
         target = run.models.target(latents, noise, timesteps)
-        encoded = run.text([caption] * len(TIMESTEPS), None)
+        encoded = run.text([caption] * len(TIMESTEPS), None)()
         inputs = {
             "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(device, run.models.dtype),
             "timesteps": timesteps.to(device),

@@ -90,8 +90,8 @@ def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for key, adapter in lora.adapters.items():
         parts = {
-            DOWN: adapter.down.detach().to("cpu", getattr(torch, precision)).contiguous(),
-            UP: adapter.up.detach().to("cpu", getattr(torch, precision)).contiguous(),
+            DOWN: adapter.down.detach().to("cpu", getattr(torch, precision), copy=True).contiguous(),
+            UP: adapter.up.detach().to("cpu", getattr(torch, precision), copy=True).contiguous(),
             ALPHA: torch.tensor(adapter.alpha, dtype=torch.float32),
         }
         if adapter.magnitude is not None:

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.storage import atomic_file, content_hash
 from sticker_pipeline.training.architectures import build
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.spec import SpecError
@@ -35,12 +36,15 @@ GIB = 2**30
 BLOCK = 512
 """CUDA's allocator of PyTorch gives multiples of this many bytes (kMinBlockSize in c10/cuda/CUDACachingAllocator)."""
 
-RESERVE = {
-    "CUDA context and kernels": 400 * MIB,
-    "workspaces of cuBLAS and cuDNN": 96 * MIB,
-}
-"""What a process takes of a GPU beside its tensors. Assumed, not measured: contexts of recent drivers take 300–500 MiB;
-PyTorch's notes on CUDA state 8 MiB for cuBLAS, 32 MiB on Hopper; the rest is for convolutions."""
+CONTEXT = 900 * MIB
+"""What a process takes of a GPU beside what PyTorch's allocator holds: CUDA's context, kernels, recorded steps. An SD1.5
+training on an H200 under CUDA 13 took 860 MiB (bench_gpu_memory.py)."""
+
+WORKSPACES = 96 * MIB
+"""Of cuBLAS and cuDNN, within PyTorch's allocator. Assumed: PyTorch's notes on CUDA state 8 MiB for cuBLAS, 32 MiB on
+Hopper; the rest is for convolutions, which choose ways that need less where the budget is short."""
+
+RESERVE = CONTEXT + WORKSPACES
 
 FRAGMENTATION = 0.05
 """Of what a step takes beyond the weights: memory that the allocator holds and cannot use. Assumed, not measured."""
@@ -81,12 +85,13 @@ class MemoryPlan:
 
     phasing: only what a phase works with is on the GPU: the VAE while pictures are encoded and decoded, a text encoder
     that is not trained while captions are encoded. The U-Net stays when samples are decoded.
-    vae_tiling: sample pictures are decoded in tiles (`tile_vae`); the pictures to train on are always encoded whole.
+    tiles: into how many tiles a side of a sample picture is cut when it is decoded (`tile_vae`), 1 for none; the
+    pictures to train on are always encoded whole.
     """
 
     phasing: bool
     gradient_checkpointing: bool
-    vae_tiling: bool
+    tiles: int
     sample_batch: int
     peak_bytes: dict[str, int]
 
@@ -101,7 +106,7 @@ class MemoryPlan:
             for name, taken in (
                 ("only what is needed on the GPU", self.phasing),
                 ("gradient checkpointing", self.gradient_checkpointing),
-                ("VAE tiles", self.vae_tiling),
+                ("VAE tiles", self.tiles > 1),
             )
             if taken
         ]
@@ -111,7 +116,7 @@ class MemoryPlan:
 
 def no_limit(sample_batch: int) -> MemoryPlan:
     """The plan where memory is no concern: nothing is moved or computed twice."""
-    return MemoryPlan(False, False, False, sample_batch, {})
+    return MemoryPlan(False, False, 1, sample_batch, {})
 
 
 def write_plan(plan: MemoryPlan, path: Path) -> None:
@@ -150,15 +155,22 @@ def base_parts(base: Path, family: str) -> Parts:
     return folder_parts(beside, family) if beside.is_dir() else true_parts(family)
 
 
-def decide(budget: int, work: Workload) -> MemoryPlan:
+def parts_hash(base: Path) -> str:
+    """Hash of what base_parts builds: of the configurations of `base`, not of its weights."""
+    folder = base if base.is_dir() else base.with_suffix("")
+    return content_hash({path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.json")})
+
+
+def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
     """The plan that costs least time among those that stay within `budget` bytes of GPU memory.
 
     In order: nothing; fewer samples at once and VAE tiles, which cost next to nothing; phasing, which moves models
     between the phases; gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU, and no
-    memory to speak of. Raises SpecError, saying how much is needed at least and what to lower, where none fits.
+    memory to speak of; what was counted is kept in the file `kept`, and taken from there the next time. Raises
+    SpecError, saying how much is needed at least and what to lower, where none fits.
     """
     plans = []
-    for plan in _plans(dry_run(work), budget):
+    for plan in _plans(_counting(work, kept), work, budget):
         if plan.most <= budget:
             return plan
         plans.append(plan)
@@ -184,19 +196,48 @@ def _what_to_lower(work: Workload, phase: str) -> str:
     return "; or ".join(name for name, helps in choices.items() if helps)
 
 
-def _plans(dry: "DryRun", budget: int) -> Iterator[MemoryPlan]:
+Count = Callable[..., Any]
+"""(phase, its arguments) -> what the method of DryRun of that name gives."""
+
+
+def _counting(work: Workload, kept: Path | None) -> Count:
+    """Counts by a dry run, which is made only when the file `kept` lacks something."""
+    known: dict[str, Any] = {}
+    if kept and kept.is_file():
+        known = json.loads(kept.read_text(encoding="utf-8"))
+    made = cache(lambda: dry_run(work))
+
+    def count(phase: str, *arguments: int) -> Any:
+        name = json.dumps([phase, *arguments])
+        if name not in known:
+            known[name] = getattr(made(), phase)(*arguments)
+            if kept:
+                with atomic_file(kept) as staging:
+                    staging.write_text(json.dumps(known), encoding="utf-8")
+        return known[name]
+
+    return count
+
+
+TILES = (1, 2, 4)
+
+
+def _plans(count: Count, work: Workload, budget: int) -> Iterator[MemoryPlan]:
     """The rungs of `decide`, each with as many samples at once as fit, and with tiles only where they are needed."""
-    train, sample, decode = cache(dry.train), cache(dry.sample), cache(dry.decode)
-    encode = dry.encode()
     for phasing, checkpointing in ((False, False), (True, False), (True, True)):
-        idle = {} if phasing else dry.idle()
+        idle = {} if phasing else count("idle")
         room = {phase: budget - idle.get(phase, 0) for phase in ("encode", "train", "sample", "decode")}
-        batches = list(_halved(dry.work.sample_batch))
-        batch = next((batch for batch in batches if sample(batch) <= room["sample"]), batches[-1])
-        tiling = decode(False) > room["decode"]
-        peaks = {"encode": encode, "train": train(checkpointing), "sample": sample(batch), "decode": decode(tiling)}
+        batches = list(_halved(work.sample_batch))
+        batch = next((batch for batch in batches if count("sample", batch) <= room["sample"]), batches[-1])
+        tiles = next((tiles for tiles in TILES if count("decode", tiles) <= room["decode"]), TILES[-1])
+        peaks = {
+            "encode": count("encode"),
+            "train": count("train", checkpointing),
+            "sample": count("sample", batch),
+            "decode": count("decode", tiles),
+        }
         yield MemoryPlan(
-            phasing, checkpointing, tiling, batch, {phase: peak + idle.get(phase, 0) for phase, peak in peaks.items()}
+            phasing, checkpointing, tiles, batch, {phase: peak + idle.get(phase, 0) for phase, peak in peaks.items()}
         )
 
 
@@ -207,15 +248,22 @@ def _halved(number: int) -> Iterator[int]:
     yield 1
 
 
-def tile_vae(vae: Any, width: int, height: int) -> None:
-    """Let `vae` decode pictures in tiles of half their longer side, which quarters what decoding takes.
+def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
+    """Let `vae` decode pictures in tiles of the `tiles`-th part of their longer side.
 
     diffusers' own tiles are as large as the pictures that a VAE was made for, so that they would change nothing.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     vae.enable_tiling()
-    vae.tile_latent_min_size = max(1, math.ceil(max(width, height) / scale / 2))
+    vae.tile_latent_min_size = max(1, math.ceil(max(width, height) / scale / tiles))
     vae.tile_sample_min_size = vae.tile_latent_min_size * scale
+
+
+def stay_within(budget: int) -> None:
+    """Let PyTorch take no more of the current GPU than `budget` bytes less CONTEXT: what it holds unused is given back
+    first, and convolutions choose ways that need less, before it raises torch.OutOfMemoryError."""
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget - CONTEXT, 0) / total))
 
 
 # --- the dry run ------------------------------------------------------------------------------------------------------
@@ -293,11 +341,11 @@ class DryRun:
             weights, beyond = peak_bytes(lambda: self.sampling_step(batch), self._resident())
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
-    def decode(self, tiling: bool) -> int:
+    def decode(self, tiles: int) -> int:
         """Of the VAE's decoding of one sample picture, beside the U-Net."""
         with self.fake, torch.no_grad():
-            if tiling:
-                tile_vae(self.vae, self.work.width, self.work.height)
+            if tiles > 1:
+                tile_vae(self.vae, self.work.width, self.work.height, tiles)
             weights, beyond = peak_bytes(self.decoding_step, [*tensors_of(self.vae), *self._resident()])
             self.vae.disable_tiling()
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
@@ -460,4 +508,4 @@ def state_bytes(optimizer: str, parameter: Tensor) -> int:
 
 
 def _with_reserve(weights: int, beyond: int) -> int:
-    return weights + math.ceil(beyond * (1 + FRAGMENTATION)) + sum(RESERVE.values())
+    return weights + math.ceil(beyond * (1 + FRAGMENTATION)) + RESERVE

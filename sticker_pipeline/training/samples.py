@@ -49,8 +49,8 @@ def sample_pictures(
         if stop() is not None:
             return
         latents += _latents(pipeline, encoded, range(start, min(start + memory.sample_batch, count)), spec, models)
-    if memory.vae_tiling:
-        tile_vae(models.vae, spec.resolution, spec.resolution)
+    if memory.tiles > 1:
+        tile_vae(models.vae, spec.resolution, spec.resolution, memory.tiles)
     move([models.vae], device)
     try:
         for one in latents:

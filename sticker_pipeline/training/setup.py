@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any
 
 import accelerate
+import diffusers
 import pandas as pd
 import torch
 
+from sticker_pipeline.storage import content_hash
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import add_adapters, by_model
 from sticker_pipeline.training.backward import unet_backward, weights_of
@@ -22,9 +24,19 @@ from sticker_pipeline.training.conditions import TextSource, cached_text, live_t
 from sticker_pipeline.training.cuda_graph import Recordings, recorded
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set
 from sticker_pipeline.training.fast_layers import speed_up
+from sticker_pipeline.training.fused_lora import fuse
 from sticker_pipeline.training.held_out import Probe, chosen_rows
 from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
-from sticker_pipeline.training.memory import MemoryPlan, Workload, base_parts, decide, no_limit, write_plan
+from sticker_pipeline.training.memory import (
+    MemoryPlan,
+    Workload,
+    base_parts,
+    decide,
+    no_limit,
+    parts_hash,
+    stay_within,
+    write_plan,
+)
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
@@ -157,7 +169,10 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
     """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
     free on it where they have none. Raises SpecError where nothing helps."""
     budget: int | None = spec.settings.memory_budget
-    if budget is None and accelerator.device.type == "cuda":
+    on_gpu = accelerator.device.type == "cuda"
+    if budget is not None and on_gpu:
+        stay_within(budget)
+    elif on_gpu:
         budget = torch.cuda.mem_get_info()[0]
     if budget is None:
         return no_limit(spec.generation.batch_size)
@@ -174,7 +189,10 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
         sample_batch=min(len(spec.sample_prompts), spec.generation.batch_size) or 1,
         guided=spec.generation.guidance_scale > 1,
     )
-    return decide(int(budget), work)
+    decisive = [work.width, work.height, str(work.dtype), work.sample_batch, work.guided]
+    settings = spec.settings.model_dump(mode="json", exclude={"memory_budget"})
+    key = content_hash([torch.__version__, diffusers.__version__, parts_hash(spec.base), settings, decisive])
+    return decide(int(budget), work, spec.cache / "memory" / f"{key}.json")
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
@@ -283,8 +301,7 @@ def to_device(
 def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:
     """What makes a step of the `trained` models faster or smaller without changing what it learns."""
     for model in trained:
-        if on.type == "cpu":
-            speed_up(model)
+        speed_up(model) if on.type == "cpu" else fuse(model)
         if memory.gradient_checkpointing:
             checkpoint_gradients(model)
 

@@ -25,7 +25,7 @@ from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run
 
 FOLDER = "state"
-VERSION = 1  # of the training as a function of its spec and pictures; raise it when equal input trains differently
+VERSION = 2  # of the training as a function of its spec and pictures; raise it when equal input trains differently
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
 

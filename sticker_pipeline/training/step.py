@@ -19,10 +19,11 @@ from sticker_pipeline.training.backward import Backward, Inputs, Weights, in_use
 from sticker_pipeline.training.conditions import TextSource, conditions
 from sticker_pipeline.training.cuda_graph import Recordings
 from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
-from sticker_pipeline.training.latents import Latents, redraw
+from sticker_pipeline.training.latents import LatentEntry, Latents, redraw
 from sticker_pipeline.training.log import LogRow, band_errors, has_exploded, memory_bytes
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
+from sticker_pipeline.training.text import Encoded
 
 
 class TrainingDiverged(RuntimeError):
@@ -58,26 +59,31 @@ class Run:
     text: TextSource
     average: ema.MovingAverage | None
     history: History = field(default_factory=History)
+    ahead: dict[int, list["Drawn"]] = field(default_factory=dict)  # what was drawn for steps to come
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
-def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
+def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = None) -> LogRow:
     """One optimizer step on the rows in `batches`, whose gradients add up; the log says which step it is. Returns its
-    row for the log: losses of this process, pictures of all of them.
+    row for the log: losses of this process, pictures of all of them. `upcoming` are the batches of the next step, which
+    are drawn while a GPU computes this one.
 
     A function of (seed, step) and the weights alone. Raises TrainingDiverged before the weights are touched.
     """
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * run.schedule(step)
+    drawn = run.ahead.pop(step, None) or draw_step(run, batches, step)
     with in_use(*run.weights.values()):
-        parts = [forward_backward(run, batches, number, step) for number in range(len(batches))]
+        parts = [forward_backward(run, one, sum(map(len, batches))) for one in drawn]
     average_over_processes(run)
     # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
     norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
+    if upcoming is not None:
+        run.ahead[step + 1] = draw_step(run, upcoming, step + 1)
     errors, weighted, timesteps = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     loss = check_finite(run, "loss", float(weighted.sum()) / len(errors), step)
     norm = norm_ahead.item()
@@ -85,7 +91,7 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
         check_finite(run, "gradient", norm, step)
     run.optimizer.step()
     for weights in run.weights.values():
-        weights.clear()
+        weights.gradient.zero_()
     if run.average:
         ema.update(run.average, run.parameters)
     rates = {group["name"]: group["lr"] * group.get("d", 1.0) for group in run.optimizer.param_groups}
@@ -104,14 +110,10 @@ def training_step(run: Run, batches: Step, epoch: int) -> LogRow:
     )
 
 
-def forward_backward(
-    run: Run, batches: Step, number: int, step: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Adds the gradient of batch `number` of a step. Returns of each picture the squared error float32[b], the same
-    times its weight, and the timestep int64[b]."""
-    batch, pictures = batches[number], sum(len(batch) for batch in batches)
-    drawn = draw(run, batch, step, number)
-    inputs = {**drawn.inputs, "share": drawn.weights / pictures}
+def forward_backward(run: Run, drawn: "Drawn", pictures: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Adds the gradient of a batch of a step of so many `pictures`. Returns of each picture the squared error
+    float32[b], the same times its weight, and the timestep int64[b]."""
+    inputs = whole_inputs(run, drawn, pictures)
     errors, of_text = run.backward(inputs)
     if of_text:
         texts, weights = [tensor for tensor in inputs.values() if tensor.requires_grad], run.weights["text_encoder"]
@@ -124,19 +126,24 @@ def forward_backward(
 def average_over_processes(run: Run) -> None:
     """Gradients become their mean over the processes that train together: exchanged once in a step."""
     if run.accelerator.num_processes > 1:
-        gradients = [gradient for weights in run.weights.values() for gradient in weights.gradients]
-        mean = run.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-        parts = mean.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(one) for part, one in zip(parts, gradients, strict=True)])
+        for weights in run.weights.values():
+            weights.gradient.copy_(run.accelerator.reduce(weights.gradient, "mean"))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The `inputs` of the U-Net for b pictures but their share in the loss, and the weight of each picture's error,
-    float32[b]; on the training's device."""
+    """b pictures of a step: the `inputs` of the U-Net but what it is told about them, which is the `text`, encoded when
+    it is needed, and of the `entries`; and the `weights` of their errors, float32[b]. Tensors are on the device."""
 
     inputs: Inputs
+    text: Callable[[], Encoded]
+    entries: list[LatentEntry]
     weights: torch.Tensor
+
+
+def draw_step(run: Run, batches: Step, step: int) -> list[Drawn]:
+    """All batches of a step."""
+    return [draw(run, batch, step, number) for number, batch in enumerate(batches)]
 
 
 def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
@@ -150,7 +157,7 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     rng = step_rng(settings.seed, step, place)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     entries = [run.latents.entry(row, int(rng.integers(run.latents.variants(row)))) for row in batch]
-    encoded = run.text(run.table["caption"].to_numpy()[batch].tolist(), rng)
+    text = run.text(run.table["caption"].to_numpy()[batch].tolist(), rng)
 
     config = run.models.vae.config
     latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
@@ -159,15 +166,26 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
     weights = objective.loss_weights(settings, run.models.prediction_type, snr) * picture_weights(run, batch)
     inputs = {
-        "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(device, run.models.dtype),
-        "timesteps": timesteps.to(device),
-        "target": run.models.target(latents, noise, timesteps).to(device),
-        **conditions(run.models, encoded, entries, device),
+        "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(run.models.dtype),
+        "timesteps": timesteps,
+        "target": run.models.target(latents, noise, timesteps),
     }
     if settings.background_weight < 1:
         masks = torch.stack([entry.mask for entry in entries])
-        inputs["pixel_weights"] = objective.pixel_weights(masks, settings.background_weight).to(device)
-    return Drawn(inputs, weights.to(device))
+        inputs["pixel_weights"] = objective.pixel_weights(masks, settings.background_weight)
+    sent = {name: send(tensor, device) for name, tensor in inputs.items()}
+    return Drawn(sent, text, entries, send(weights, device))
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`, without waiting for what a GPU is doing: it must come from pinned memory for that."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def whole_inputs(run: Run, drawn: Drawn, pictures: int) -> Inputs:
+    """All inputs of the U-Net, for a step of so many `pictures`."""
+    told = conditions(run.models, drawn.text(), drawn.entries, run.accelerator.device)
+    return {**drawn.inputs, **told, "share": drawn.weights / pictures}
 
 
 def picture_weights(run: Run, batch: Batch) -> torch.Tensor:

@@ -6,6 +6,7 @@ Nothing here knows of Dagster or of the command line. On several GPUs every proc
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
                     rows = held_out_rows(run, prepared.probes, 0)
                 note_held_out(run, board, rows)
             for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
-                for batches in steps_left(run, epoch):
+                steps = steps_left(run, epoch)
+                for batches, upcoming in zip_longest(steps, steps[1:]):
                     stop_if_asked(run, stop)
-                    row = training_step(run, batches, epoch)
+                    row = training_step(run, batches, epoch, upcoming)
                     history.log.append(row)
                     board.step(row)
                     check_exploding(run)

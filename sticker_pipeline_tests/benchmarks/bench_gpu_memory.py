@@ -43,9 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     cuda = torch.cuda.is_available()
     print(f"on {torch.cuda.get_device_name() if cuda else 'no GPU'}; GiB; a prediction includes a reserve of", end=" ")
-    print(
-        f"{sum(RESERVE.values()) / GIB:.2f} for the CUDA context and workspaces. preset: low_memory, {SAMPLES} samples."
-    )
+    print(f"{RESERVE / GIB:.2f} for the CUDA context and workspaces. preset: low_memory, {SAMPLES} samples.")
     missed = 0
     for family, side, rank in CASES:
         name = f"{family} {side} px, rank {rank}"

@@ -14,15 +14,19 @@ the share of what the GPU can do; base models are then of the true architecture 
 """
 
 import argparse
+import fcntl
 import multiprocessing
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,7 +67,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             write_pictures(folder / "pictures", case.work.side)
-            _race(case, {name: peers[name] for name in case.wanted if name in peers}, folder, arguments.rounds)
+            turns = Turns(arguments.work / "turn.lock", arguments.together)
+            _race(case, {name: peers[name] for name in case.wanted if name in peers}, folder, arguments.rounds, turns)
+            if arguments.no_profile:
+                continue
             # In a process of its own: what it holds in memory would be missing in the next race.
             process = multiprocessing.get_context("spawn").Process(target=_shares_of_a_step, args=(case.work, folder))
             process.start()
@@ -85,6 +92,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".build/bench_training"), help="base models are kept here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="the case with this in its name")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="start trainers side by side, to wait for their turn at their first step",
+    )
+    parser.add_argument("--no-profile", action="store_true", help="not where the time of our step goes")
     return parser.parse_args()
 
 
@@ -110,9 +123,9 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
                 {peer: wanted[peer]},
             )
             for family, side, batch, steps, wanted in (
-                ("sd15", 512, 1, 200, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sd15", 512, 1, 120, {"diffusers": 2.0, "sd-scripts": 1.5}),
                 ("sd15", 512, 4, 100, {"diffusers": 2.0, "sd-scripts": 1.5}),
-                ("sdxl", 1024, 1, 80, {"diffusers": 1.3, "sd-scripts": 1.3}),
+                ("sdxl", 1024, 1, 60, {"diffusers": 1.3, "sd-scripts": 1.3}),
             )
             for targets, peer in grounds.items()
         ]
@@ -140,46 +153,78 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
     return embedded + true
 
 
-def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int) -> None:
+@dataclass(frozen=True)
+class Turns:
+    """Whose turn it is to have the machine for itself, of all trainers that know of the file `lock`."""
+
+    lock: Path
+    together: bool  # trainers start side by side, and then wait, each stopped at its first step, until none starts
+
+    @contextmanager
+    def hold(self, kind: int) -> Iterator[None]:
+        """Hold the lock with others that start (fcntl.LOCK_SH), or alone (fcntl.LOCK_EX)."""
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("w") as file:
+            fcntl.flock(file, kind)
+            yield
+
+
+def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int, turns: Turns) -> None:
     contenders: dict[str, Command] = {"ours": ours, **peers}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    whole: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
+        commands, outputs = {}, {}
         for name, command in contenders.items():
-            output = folder / f"{name}_{number}"
-            output.mkdir()
-            rate, seconds = _run(command(case.work, folder / "pictures", output, case.steps), output, case)
-            rates[name].append(rate)
-            whole[name].append(case.work.batch * case.steps / seconds)
-    print(f"\n{case.name}: samples/s after {case.warm_up} of {case.steps} steps; of the whole run, with its start")
+            outputs[name] = folder / f"{name}_{number}"
+            outputs[name].mkdir()
+            commands[name] = command(case.work, folder / "pictures", outputs[name], case.steps)
+        with ThreadPoolExecutor(len(contenders)) as threads:
+            started = {n: threads.submit(_rate, commands[n], outputs[n], case, turns) for n in contenders}
+        for name, future in started.items():
+            rates[name].append(future.result())
+    print(f"\n{case.name}: samples/s after {case.warm_up} of {case.steps} steps")
     for name, found in rates.items():
         rate = statistics.median(found)
-        line = f"  {name:12} {rate:8.3f} ({min(found):.3f} to {max(found):.3f})  {statistics.median(whole[name]):8.3f}"
+        line = f"  {name:12} {rate:8.3f} ({min(found):.3f} to {max(found):.3f})"
         if name != "ours":
             ratio = statistics.median(rates["ours"]) / rate
             line += f"   ours is {ratio:.2f} times as fast, wanted {case.wanted[name]}"
         print(line, flush=True)
 
 
-def _run(command: list[Any], output: Path, case: Case) -> tuple[float, float]:
-    """Samples/s between the first and the last step shown after the warm-up, and the seconds of the whole process.
-    Raises RuntimeError, with its last words, where it fails."""
-    # No network, and every run reads its pictures anew: what `datasets` kept of another run would be quicker.
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "datasets")}
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def _rate(command: list[Any], output: Path, case: Case, turns: Turns) -> float:
+    """Samples/s between the first and the last step shown after the warm-up. Raises RuntimeError, with its last words,
+    where the trainer fails."""
+    with ExitStack() as start:
+        start.enter_context(turns.hold(fcntl.LOCK_SH if turns.together else fcntl.LOCK_EX))
+        # No network, and every run reads its pictures anew: what `datasets` kept of another run would be quicker.
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "datasets")}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        shown = _shown(process, case.steps)
+        first = next(shown, None)
+        moments = dict([first] if first else [])
+        if turns.together:
+            process.send_signal(signal.SIGSTOP)
+            start.close()
+        with turns.hold(fcntl.LOCK_EX) if turns.together else nullcontext():
+            process.send_signal(signal.SIGCONT)
+            for step, moment in shown:
+                moments.setdefault(step, moment)
+    timed = {step: moment for step, moment in moments.items() if case.warm_up <= step < case.steps}
+    begin, end = min(timed), max(timed)
+    return case.work.batch * (end - begin) / (timed[end] - timed[begin])
+
+
+def _shown(process: subprocess.Popen[bytes], steps: int) -> Iterator[tuple[int, float]]:
+    """Each step of `steps` that a trainer says it has done, and when it said so."""
     assert process.stdout is not None
-    said, shown = b"", {}
+    said = b""
     while part := os.read(process.stdout.fileno(), 2**16):
         said = said[-3000:] + part
-        for step in re.findall(rb"\b(\d+)/%d\b" % case.steps, said[-len(part) - 20 :]):
-            shown.setdefault(int(step), time.perf_counter())
+        for step in re.findall(rb"\b(\d+)/%d\b" % steps, said[-len(part) - 20 :]):
+            yield int(step), time.perf_counter()
     if process.wait():
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said.decode(errors='replace')}")
-    timed = {step: moment for step, moment in shown.items() if case.warm_up <= step < case.steps}
-    first, last = min(timed), max(timed)
-    rate = case.work.batch * (last - first) / (timed[last] - timed[first])
-    return rate, time.perf_counter() - start
+        raise RuntimeError(f"{process.args!r} failed:\n{said.decode(errors='replace')}")
 
 
 KINDS = (  # words in the names of PyTorch's operations on a CPU, and of kernels on a GPU

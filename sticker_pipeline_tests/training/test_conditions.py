@@ -53,12 +53,12 @@ class Kept:
 def test_drawn_variants_are_all_but_the_text_itself() -> None:
     kept = Kept()
     text = cached_text(kept, TrainingSettings(caption_dropout=0.25))  # type: ignore[arg-type]
-    text(["plain", "varied"] * 2000, np.random.default_rng(0))
+    text(["plain", "varied"] * 2000, np.random.default_rng(0))()
     numbers = [number for caption, number in kept.asked if caption == "varied"]
     assert set(numbers) == {1, 2, 3, 4}
     assert np.bincount(numbers)[1:] / len(numbers) == pytest.approx([0.25] * 4, abs=0.05)
     assert {number for caption, number in kept.asked if caption in ("plain", "")} == {0}
     assert sum(caption == "" for caption, _ in kept.asked) / 4000 == pytest.approx(0.25, abs=0.03)
     kept.asked.clear()
-    text(["varied"], None)
+    text(["varied"], None)()
     assert kept.asked == [("varied", 0)]

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from sticker_pipeline.training import cuda_graph
 from sticker_pipeline.training.backward import Inputs, in_use, unet_backward
 from sticker_pipeline.training.cuda_graph import MOST, Recording, Recordings, forget, recorded
+from sticker_pipeline.training.fused_lora import fuse
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.models import checkpoint_gradients
 from sticker_pipeline.training.progress import Progress
@@ -91,14 +93,8 @@ def test_so_many_are_kept(made: list[Any]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_replayed_gradients_are_those_of_eager_steps(tiny_base: Path, dtype: torch.dtype, checkpointing: bool) -> None:
-    models, _, weights = adapted(tiny_base, dtype)
-    models.unet.cuda()
-    with torch.no_grad():
-        for one in weights.learned:
-            one.data, one.grad = one.data.cuda(), torch.zeros_like(one, device="cuda")
-    for place, used in enumerate(weights.used):
-        if weights.places:
-            weights.used[place] = used.detach().cuda().requires_grad_()
+    models, _, weights = adapted(tiny_base, dtype, "cuda")
+    assert fuse(models.unet) > 0
     if checkpointing:
         checkpoint_gradients(models.unet)
     plain = unet_backward(models.unet, weights, lambda loss: loss)
@@ -111,10 +107,10 @@ def test_replayed_gradients_are_those_of_eager_steps(tiny_base: Path, dtype: tor
             forget(recordings)
         results = []
         for step in (plain, replayed):
-            weights.clear()
+            weights.gradient.zero_()
             with in_use(weights):
                 errors, (of_text,) = step(inputs)
-            results.append((errors, of_text, *[gradient.clone() for gradient in weights.gradients]))
+            results.append((errors, of_text, weights.gradient.clone()))
         for expected, found in zip(*results, strict=True):
             assert torch.allclose(found.float(), expected.float(), rtol=1e-2, atol=1e-4)
         with torch.no_grad():
@@ -133,6 +129,7 @@ def test_trainings_on_the_gpu_learn_what_the_cpu_learns(
     spec = make_spec(settings=settings, sample_prompts=["nova_tag"], save_precision="float32")
     graphed = read_lora(train(spec, quiet)).adapters
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it remembers the GPU
     plain = make_spec(settings={**settings, "precision": "float32"}, output=tmp_path / "cpu", save_precision="float32")
     for key, adapter in read_lora(train(plain, quiet)).adapters.items():
         if adapter.up.norm() > 0:

@@ -61,10 +61,10 @@ def killed_at(spec: TrainingSpec, step: int, monkeypatch: pytest.MonkeyPatch) ->
 
     original = module.training_step
 
-    def dying(run: Any, batches: Any, epoch: int) -> Any:
+    def dying(run: Any, *rest: Any) -> Any:
         if len(run.history.log) == step:
             raise Killed
-        return original(run, batches, epoch)
+        return original(run, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "training_step", dying)

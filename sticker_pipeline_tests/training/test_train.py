@@ -18,7 +18,7 @@ from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
-from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step
+from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step, whole_inputs
 from sticker_pipeline.training.stopping import Interrupted
 from sticker_pipeline.training.train import stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
@@ -178,7 +178,7 @@ def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
     drawn = [draw(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]
     errors = []
     for one in drawn:
-        predicted = predict(run.models.unet, one.inputs)
+        predicted = predict(run.models.unet, whole_inputs(run, one, 4))
         errors += (predicted - one.inputs["target"]).square().mean(dim=(1, 2, 3)).tolist()
     row = training_step(run, [whole[:1], whole[1:]], 1)
     assert row.samples == 4
@@ -208,14 +208,14 @@ def test_caption_dropout_of_everything_trains_the_empty_caption(make_spec: SpecM
             make_spec(settings={"caption_dropout": 1.0, "learning_rate_text_encoder": rate}), QUIET, lambda: None
         ).run
         (batch,) = run.plan.epoch(0)[0]
-        hidden = draw(run, batch, 0, 0).inputs["encoder_hidden_states"]
-        assert torch.allclose(hidden, run.text([""] * len(batch), None).hidden, atol=1e-6)
+        hidden = draw(run, batch, 0, 0).text().hidden
+        assert torch.allclose(hidden, run.text([""] * len(batch), None)().hidden, atol=1e-6)
 
 
 def test_text_read_beforehand_is_the_text_read_at_each_step(make_spec: SpecMaker) -> None:
     captions = ["nova_tag, sticker, smile", "nova_tag, art, angry"]
     live, cached = (
-        set_up(make_spec(settings={"learning_rate_text_encoder": rate}), QUIET, lambda: None).run.text(captions, None)
+        set_up(make_spec(settings={"learning_rate_text_encoder": rate}), QUIET, lambda: None).run.text(captions, None)()
         for rate in (1e-3, 0.0)
     )
     assert torch.allclose(live.hidden, cached.hidden, atol=1e-6)
