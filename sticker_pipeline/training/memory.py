@@ -37,8 +37,8 @@ BLOCK = 512
 """CUDA's allocator of PyTorch gives multiples of this many bytes (kMinBlockSize in c10/cuda/CUDACachingAllocator)."""
 
 CONTEXT = 900 * MIB
-"""What a process takes of a GPU beside what PyTorch's allocator holds: CUDA's context, kernels, recorded steps. An SD1.5
-training on an H200 under CUDA 13 took 860 MiB (bench_gpu_memory.py)."""
+"""What a process takes of a GPU beside what PyTorch's allocator holds: CUDA's context, kernels, recorded steps. On an
+H200 under CUDA 13, SD1.5 took 860 MiB (bench_gpu_memory.py)."""
 
 WORKSPACES = 96 * MIB
 """Of cuBLAS and cuDNN, within PyTorch's allocator. Assumed: PyTorch's notes on CUDA state 8 MiB for cuBLAS, 32 MiB on

@@ -1,8 +1,9 @@
 """GPU memory of LoRA training with `preset: low_memory`: what the dry run predicts and, on a CUDA machine, what our
 trainer takes under its plan, on a base of the true architecture with random weights, sample pictures included.
 
-`--work` keeps the base models. What is taken is read from nvidia-smi while the trainer runs, less what was taken before
-it: nothing else may use the GPU. Fails where that exceeds the budget.
+`--work` keeps the base models and what the dry run counted. What the trainer takes is read from nvidia-smi while it
+runs: its own share where nvidia-smi knows it, else all that is in use beyond what was before. Fails where that exceeds
+the budget.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_gpu_memory
 """
@@ -21,7 +22,7 @@ import torch
 from sticker_pipeline.profile import PRESETS
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.adapters import add_adapters
-from sticker_pipeline.training.memory import GIB, RESERVE, MemoryPlan, Workload, decide, true_parts
+from sticker_pipeline.training.memory import GIB, MIB, RESERVE, MemoryPlan, Workload, decide, true_parts
 from sticker_pipeline.training.spec import save_spec
 from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_pictures
 from sticker_pipeline_tests.benchmarks.true_base import true_base
@@ -33,7 +34,9 @@ CASES = [  # family, side in pixels, rank
     ("sdxl", 1024, 32),
 ]
 STEPS, EPOCHS, SAMPLES = 8, 2, 4
-SMI = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]  # in MiB
+FORMAT = "--format=csv,noheader,nounits"  # in MiB
+IN_ALL = ["nvidia-smi", "--query-gpu=memory.used", FORMAT, "--id=0"]
+OF_EACH = ["nvidia-smi", "--query-compute-apps=pid,used_memory", FORMAT, "--id=0"]
 
 
 def main() -> int:
@@ -52,12 +55,13 @@ def main() -> int:
         began = time.perf_counter()
         work = workload(family, side, rank)
         budget = int(work.settings.memory_budget or 0)
-        plan = decide(budget, work)
-        print(f"\n{name}, budget {budget / GIB:.2f}: decided in {time.perf_counter() - began:.0f} s:")
-        print(f"  {plan.line()}; {plan.sample_batch} samples at once")
-        print(f"  predicted {plan.most / GIB:.2f}", flush=True)
+        print(f"\n{name}, budget {budget / GIB:.2f}")
         if cuda:
             missed += measure(family, side, work, arguments.work) > budget
+            continue
+        plan = decide(budget, work)
+        print(f"  {plan.line()}; {plan.sample_batch} samples at once")
+        print(f"  predicted {plan.most / GIB:.2f}; decided in {time.perf_counter() - began:.0f} s", flush=True)
     if not cuda:
         print("\nNo CUDA device here: these are predictions; the figures of a GPU are open.")
     return int(missed > 0)
@@ -86,20 +90,38 @@ def measure(family: str, side: int, work: Workload, bases: Path) -> int:
         write_pictures(folder / "pictures", side)
         done = Work(family, true_base(family, bases / family), side, 1, settings.pop("targets"), "bfloat16")  # type: ignore[arg-type]
         spec = our_spec(done, folder / "pictures", folder / "out", STEPS, **settings, epochs=EPOCHS)
-        spec = spec.model_copy(update={"sample_prompts": ["bench"] * SAMPLES})
+        changes = {"sample_prompts": ["bench"] * SAMPLES, "cache": bases / "cache"}
+        spec = spec.model_copy(update={**changes, "generation": spec.generation.model_copy(update={"steps": 2})})
         save_spec(spec, folder / "bench.json")
-        before = int(subprocess.run(SMI, capture_output=True, text=True, check=True).stdout)
-        watch = subprocess.Popen([*SMI, "--loop-ms=50"], stdout=subprocess.PIPE, text=True)
-        subprocess.run([sys.executable, "-m", "sticker_pipeline.training", folder / "bench.json"], check=True)
-        watch.terminate()
-        used = (max(map(int, watch.communicate()[0].split())) - before) * 2**20
+        used = watched([sys.executable, "-m", "sticker_pipeline.training", str(folder / "bench.json")])
         reserved = pd.read_parquet(spec.output / "log.parquet")["memory_bytes"]
         plan = MemoryPlan(**json.loads((spec.output / "memory.json").read_text(encoding="utf-8")))
-    print(f"  {plan.line()}")
+    print(f"  {plan.line()}; {plan.sample_batch} samples at once; predicted {plan.most / GIB:.2f}")
     by_epoch = reserved.to_numpy().reshape(EPOCHS, -1).max(axis=1) / GIB
     print(f"  measured {used / GIB:.2f} in use on the GPU; PyTorch's share while training", end=" ")
     print(f"{by_epoch[0]:.2f}, with samples {by_epoch[-1]:.2f}", flush=True)
     return used
+
+
+def watched(command: list[str]) -> int:
+    """Run `command`; returns the bytes of the GPU that it had at its worst moment."""
+    before = _numbers(IN_ALL)[0]
+    process = subprocess.Popen(command)
+    own, all_in_use = [0], [before]
+    while process.poll() is None:
+        each = _numbers(OF_EACH)
+        own += [size for pid, size in zip(each[::2], each[1::2], strict=True) if pid == process.pid]
+        all_in_use += _numbers(IN_ALL)
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: see above")
+    print(f"  nvidia-smi: of the process {max(own) / 1024:.2f}, in all {(max(all_in_use) - before) / 1024:.2f} more")
+    return (max(own) or max(all_in_use) - before) * MIB
+
+
+def _numbers(query: list[str]) -> list[int]:
+    said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    return [int(word) for word in said.replace(",", " ").split() if word.isdigit()]
 
 
 if __name__ == "__main__":

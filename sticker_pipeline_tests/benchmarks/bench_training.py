@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--together",
         action="store_true",
-        help="start trainers side by side, to wait for their turn at their first step",
+        help="trainers start side by side and wait for their turn at their first step",
     )
     parser.add_argument("--no-profile", action="store_true", help="not where the time of our step goes")
     return parser.parse_args()
@@ -118,14 +118,14 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
             Case(
                 f"{family} {side} px, batch {batch}, {targets}",
                 Work(family, true_base(family, folder / family), side, batch, targets, "bfloat16"),
-                20,
+                10,
                 steps,
                 {peer: wanted[peer]},
             )
             for family, side, batch, steps, wanted in (
-                ("sd15", 512, 1, 120, {"diffusers": 2.0, "sd-scripts": 1.5}),
-                ("sd15", 512, 4, 100, {"diffusers": 2.0, "sd-scripts": 1.5}),
-                ("sdxl", 1024, 1, 60, {"diffusers": 1.3, "sd-scripts": 1.3}),
+                ("sd15", 512, 1, 80, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sd15", 512, 4, 60, {"diffusers": 2.0, "sd-scripts": 1.5}),
+                ("sdxl", 1024, 1, 40, {"diffusers": 1.3, "sd-scripts": 1.3}),
             )
             for targets, peer in grounds.items()
         ]
