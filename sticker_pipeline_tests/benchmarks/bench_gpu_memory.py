@@ -105,13 +105,12 @@ def measure(family: str, side: int, work: Workload, bases: Path) -> int:
 
 def watched(command: list[str]) -> int:
     """Run `command`; returns the bytes of the GPU that it had at its worst moment."""
-    before = _numbers(IN_ALL)[0]
+    ((before,),) = _numbers(IN_ALL)
     process = subprocess.Popen(command)
     own, all_in_use = [0], [before]
     while process.poll() is None:
-        each = _numbers(OF_EACH)
-        own += [size for pid, size in zip(each[::2], each[1::2], strict=True) if pid == process.pid]
-        all_in_use += _numbers(IN_ALL)
+        own += [row[1] for row in _numbers(OF_EACH) if row[0] == process.pid and len(row) == 2]
+        all_in_use += [row[0] for row in _numbers(IN_ALL)]
         time.sleep(0.05)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: see above")
@@ -119,9 +118,10 @@ def watched(command: list[str]) -> int:
     return (max(own) or max(all_in_use) - before) * MIB
 
 
-def _numbers(query: list[str]) -> list[int]:
+def _numbers(query: list[str]) -> list[list[int]]:
+    """The whole numbers in each line of what `query` says."""
     said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    return [int(word) for word in said.replace(",", " ").split() if word.isdigit()]
+    return [[int(word) for word in line.replace(",", " ").split() if word.isdigit()] for line in said.splitlines()]
 
 
 if __name__ == "__main__":
