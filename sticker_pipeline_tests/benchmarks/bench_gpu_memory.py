@@ -105,23 +105,27 @@ def measure(family: str, side: int, work: Workload, bases: Path) -> int:
 
 def watched(command: list[str]) -> int:
     """Run `command`; returns the bytes of the GPU that it had at its worst moment."""
-    ((before,),) = _numbers(IN_ALL)
+    ((before,),) = _numbers(subprocess.run(IN_ALL, capture_output=True, text=True, check=True).stdout)
+    watchers = [
+        subprocess.Popen([*query, "--loop-ms=100"], stdout=subprocess.PIPE, text=True) for query in (OF_EACH, IN_ALL)
+    ]
     process = subprocess.Popen(command)
-    own, all_in_use = [0], [before]
-    while process.poll() is None:
-        own += [row[1] for row in _numbers(OF_EACH) if row[0] == process.pid and len(row) == 2]
-        all_in_use += [row[0] for row in _numbers(IN_ALL)]
-        time.sleep(0.05)
+    process.wait()
+    for watcher in watchers:
+        watcher.terminate()
+    each, in_all = (_numbers(watcher.communicate()[0]) for watcher in watchers)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: see above")
-    print(f"  nvidia-smi: of the process {max(own) / 1024:.2f}, in all {(max(all_in_use) - before) / 1024:.2f} more")
-    return (max(own) or max(all_in_use) - before) * MIB
+    own = max((row[1] for row in each if row[0] == process.pid and len(row) == 2), default=0)
+    more = max(row[0] for row in in_all) - before
+    print(f"  nvidia-smi: of the process {own / 1024:.2f}, in all {more / 1024:.2f} more")
+    return (own or more) * MIB
 
 
-def _numbers(query: list[str]) -> list[list[int]]:
-    """The whole numbers in each line of what `query` says."""
-    said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    return [[int(word) for word in line.replace(",", " ").split() if word.isdigit()] for line in said.splitlines()]
+def _numbers(said: str) -> list[list[int]]:
+    """The whole numbers in each line that has any."""
+    rows = [[int(word) for word in line.replace(",", " ").split() if word.isdigit()] for line in said.splitlines()]
+    return [row for row in rows if row]
 
 
 if __name__ == "__main__":

@@ -127,9 +127,10 @@ def test_trainings_on_the_gpu_learn_what_the_cpu_learns(
     settings = {"epochs": 3, "draws_per_epoch": 12, "cycles": 1, **changes}
     quiet = Progress(lambda line: None)
     spec = make_spec(settings=settings, sample_prompts=["nova_tag"], save_precision="float32")
+    AcceleratorState._reset_state(reset_partial_state=True)  # it remembers devices and precisions
     graphed = read_lora(train(spec, quiet)).adapters
+    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    AcceleratorState._reset_state(reset_partial_state=True)  # it remembers the GPU
     plain = make_spec(settings={**settings, "precision": "float32"}, output=tmp_path / "cpu", save_precision="float32")
     for key, adapter in read_lora(train(plain, quiet)).adapters.items():
         if adapter.up.norm() > 0:
