@@ -68,6 +68,7 @@ def _record(backward: Backward, inputs: Inputs, others: Recordings) -> Recording
     graph = torch.cuda.CUDAGraph()
     pool = next((other.graph.pool() for other in others.values()), None)
     torch.cuda.empty_cache()
-    with torch.cuda.graph(graph, pool=pool):
+    # Other threads may go on with theirs meanwhile, such as the one that watches over an exchange between processes.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         errors, gradients = backward(own)
     return Recording(graph, own, errors, gradients)
