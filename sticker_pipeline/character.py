@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 FILE_NAME = "character.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -54,6 +54,9 @@ class Curation(Strict):
     )
 
 
+OUR_MODELS = ("base", "lora", "released", "reference")  # what the benchmark's tables call these
+
+
 class Rival(Strict):
     """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder."""
 
@@ -69,6 +72,14 @@ class Benchmark(Strict):
     holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
     prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
     rivals: list[Rival] = Field(default_factory=list)
+
+    @field_validator("rivals")
+    @classmethod
+    def _names_are_their_own(cls, rivals: list[Rival]) -> list[Rival]:
+        names = [rival.name for rival in rivals]
+        if taken := sorted({name for name in names if name in OUR_MODELS or names.count(name) > 1}):
+            raise ValueError(f"rivals need names of their own, and these are taken: {', '.join(taken)}")
+        return rivals
 
 
 class Settings(Strict):

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from sticker_pipeline.character import CharacterError, Group, character_folders, load_character
+from sticker_pipeline.character import CharacterError, Group, Settings, character_folders, load_character
 
 
 @pytest.fixture
@@ -96,3 +97,10 @@ def test_character_folders_are_those_with_a_character_yaml(folder: Path) -> None
     write(folder, "trigger: a\n")
     assert list(character_folders(folder.parent)) == [folder]
     assert list(character_folders(folder.parent / "missing")) == []
+
+
+@pytest.mark.parametrize("names", [["base"], ["a", "a"], ["released", "b"]])
+def test_rivals_have_names_of_their_own(names: list[str]) -> None:
+    rivals = [{"name": name, "lora": "rivals/x.safetensors", "trigger": "x"} for name in names]
+    with pytest.raises(ValidationError, match=f"these are taken: {names[0]}"):
+        Settings.model_validate({"trigger": "luma", "benchmark": {"rivals": rivals}})

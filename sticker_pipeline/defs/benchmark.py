@@ -11,6 +11,7 @@ from PIL import Image
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, checkpoint_metrics, choose_epoch, validation_frames
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
+from sticker_pipeline.defs.generation import LEFT_OUT
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
     Making,
@@ -114,8 +115,8 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
             _embedded(work, embedder, trained),
             samples=work.profile.benchmark.bootstrap_samples,
         )
-        rivals = [rival.name for rival in work.character.settings.benchmark.rivals]
-        left_out = [*result.left_out, *(f"Rival '{name}' has no row: rivals are not measured yet." for name in rivals)]
+        of_samples = json.loads((work.inputs["samples"].folder / LEFT_OUT).read_text(encoding="utf-8"))
+        left_out = [*result.left_out, *of_samples]
         for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)

@@ -1,4 +1,12 @@
-"""Asset of the stage `generation`: pictures of the base model and of the LoRA, on the same prompts and seeds."""
+"""Asset of the stage `generation`: pictures of the base model, of the LoRA and of its rivals, on the same seeds."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -10,44 +18,112 @@ from sticker_pipeline.defs.making import Making, described, making, picture, tab
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
 from sticker_pipeline.generation.grid import sample_grid
-from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
-from sticker_pipeline.storage import write_table
+from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, requests_for, rival_prompts
+from sticker_pipeline.storage import file_sha256, write_table
+from sticker_pipeline.training.foreign import read_any_lora
+from sticker_pipeline.training.lora_file import LoraError
+
+LEFT_OUT = "left_out.json"
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Who draws: a model by the name of its rows, its prompts, and its LoRA file, if it has one."""
+
+    model: str
+    prompts: list[Prompt]
+    lora: Path | None = None
+    strength: float = 1.0
 
 
 @dg.asset(
     deps=["selected_lora", key("generation")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],
     pool="gpu",
-    description="The benchmark's prompts drawn by the base model and by the LoRA, with the same starting noise.",
+    description="The benchmark's prompts drawn by the base model, by the LoRA and by each rival, all from the same "
+    "noise. Only what was never drawn is generated.",
 )
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         prompts = benchmark_prompts(work.character, work.profile)
-        requests = requests_for(prompts, work.profile.benchmark.seeds_per_prompt)
-        pipeline = open_pipeline(work.profile)
-        settings, resolution = work.profile.generation, work.profile.resolution
-        pictures = {BASE: list(generate(pipeline, requests, settings, resolution, _progress(context, BASE)))}
-        with with_lora(pipeline, work.inputs["selected_lora"].folder / "lora.safetensors"):
-            pictures[LORA] = list(generate(pipeline, requests, settings, resolution, _progress(context, LORA)))
-        index = pd.concat([_save(work, model, requests, images) for model, images in pictures.items()])
-        write_table(index, work.staging)
+        rivals, left_out = _rivals(work)
+        lora = work.inputs["selected_lora"].folder / "lora.safetensors"
         seeds = work.profile.benchmark.seeds_per_prompt
-        first = {model: images[::seeds] for model, images in pictures.items()}
+        opened = cache(lambda: open_pipeline(work.profile))
+        tables, shown = [], {}
+        for drawer in [Drawer(BASE, prompts), Drawer(LORA, prompts, lora), *rivals]:
+            requests = requests_for(drawer.prompts, seeds)
+            try:
+                images = draw(work, drawer, requests, opened)
+            except LoraError as error:
+                if drawer not in rivals:
+                    raise
+                left_out.append(_is_left_out(drawer.model, error))
+                continue
+            tables.append(_save(work, drawer.model, requests, images))
+            shown[drawer.model] = images[::seeds]
+        for sentence in left_out:
+            context.log.warning(sentence)
+        index = pd.concat(tables)
+        write_table(index, work.staging)
+        (work.staging / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
         labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
         return work.publish(
             {
-                SUMMARY: f"{len(requests)} pictures each of the base model and the LoRA",
-                "same_noise": picture(sample_grid(first, labels, most=len(labels), cell=84), "base and LoRA"),
+                SUMMARY: f"{len(prompts) * seeds} pictures each of {', '.join(shown)}",
+                "same_noise": picture(sample_grid(shown, labels, most=len(labels), cell=84), "base, LoRA and rivals"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
+                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
                 **described(index),
             }
         )
+
+
+def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
+    """The rivals whose files can be read, and a sentence about each other: a bad one never stops the rest."""
+    found, left_out = [], []
+    for rival in work.character.settings.benchmark.rivals:
+        path = work.character.folder / rival.lora
+        try:
+            read_any_lora(path, work.profile.family)
+        except (OSError, LoraError) as error:
+            left_out.append(_is_left_out(rival.name, error))
+            continue
+        prompts = rival_prompts(work.character, work.profile, rival.trigger)
+        found.append(Drawer(rival.name, prompts, path, rival.strength))
+    return found, left_out
+
+
+def _is_left_out(rival: str, error: Exception) -> str:
+    return f"Rival '{rival}' is left out: {error}"
+
+
+def draw(work: Making, drawer: Drawer, requests: list[Request], opened: Callable[[], Any]) -> list[Image.Image]:
+    """The pictures of one model: from the cache, and what is not there with the pipeline that is `opened` for it."""
+    decided = decisive(
+        work.sections["generation"]["base"],
+        file_sha256(drawer.lora) if drawer.lora else None,
+        drawer.strength,
+        work.profile.generation,
+        work.profile.resolution,
+    )
+
+    def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
+        def show(done: int, total: int) -> None:
+            work.context.log.info(f"{drawer.model}: {done} of {total} pictures")
+
+        pipeline = opened()
+        with with_lora(pipeline, drawer.lora, drawer.strength) if drawer.lora else nullcontext():
+            yield from generate(pipeline, missing, work.profile.generation, work.profile.resolution, show)
+
+    return drawn(requests, decided, work.store.cache("pictures"), generated)
 
 
 def _save(work: Making, model: str, requests: list[Request], images: list[Image.Image]) -> pd.DataFrame:
@@ -58,10 +134,3 @@ def _save(work: Making, model: str, requests: list[Request], images: list[Image.
         image.save(work.staging / name)
         rows.append((f"{model}-{number:03d}", model, request.style, request.prompt, request.seed, name))
     return pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "seed", "file"])
-
-
-def _progress(context: dg.AssetExecutionContext, model: str):  # type: ignore[no-untyped-def]
-    def show(done: int, total: int) -> None:
-        context.log.info(f"{model}: {done} of {total} pictures")
-
-    return show

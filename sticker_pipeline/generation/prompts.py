@@ -44,13 +44,30 @@ def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
 
     Raises PromptError where the profile does not know a style of the character.
     """
+    learned = {
+        style: [tag for group in character.groups.values() if group.style == style for tag in group.learned]
+        for style in _styles(character)
+    }
+    return _prompts(character, profile, {style: [character.trigger, *tags] for style, tags in learned.items()})
+
+
+def rival_prompts(character: Character, profile: Profile, trigger: str) -> list[Prompt]:
+    """The same prompts, one for one, for a LoRA that knows the character by its own `trigger` (tags, with commas
+    between them), and not by what this project taught. Raises PromptError as `benchmark_prompts`."""
+    return _prompts(character, profile, {style: [trigger] for style in _styles(character)})
+
+
+def _styles(character: Character) -> list[str]:
+    return sorted({group.style for group in character.groups.values()})
+
+
+def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Sequence[str]]) -> list[Prompt]:
     prompts = []
-    for style in sorted({group.style for group in character.groups.values()}):
+    for style in _styles(character):
         own = character.settings.benchmark.prompts
         _check_style(profile, style, needs_prompts=not own)
-        learned = [tag for group in character.groups.values() if group.style == style for tag in group.learned]
         for attributes in own or profile.benchmark.prompts[style]:
-            text = join_tags([character.trigger, *learned, profile.benchmark.style_tags[style], attributes])
+            text = join_tags([*beginnings[style], profile.benchmark.style_tags[style], attributes])
             prompts.append(Prompt(style, text, attributes))
     return prompts
 

@@ -249,6 +249,40 @@ def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
     assert metadata["from_cache"] == frames["kept"].sum() - len(fresh)
 
 
+def test_a_rival_is_measured_and_a_bad_one_is_left_out(line: Bench) -> None:
+    """Only the rival is drawn: pictures of base and LoRA are there already."""
+    assert line.update("small")
+    folder = line.folder("small")
+    (folder / "rivals").mkdir()
+    early = line.store.read("small", "lora").folder / "checkpoints" / "epoch_01.safetensors"
+    shutil.copy(early, folder / "rivals" / "one.safetensors")
+    (folder / "rivals" / "two.safetensors").write_bytes(b"PK\x03\x04 a pickle")
+    rivals = [
+        {"name": "one", "lora": "rivals/one.safetensors", "trigger": "skv_small", "strength": 0.5},
+        {"name": "two", "lora": "rivals/two.safetensors", "trigger": "x"},
+        {"name": "three", "lora": "rivals/none.safetensors", "trigger": "x"},
+    ]
+    settings = (folder / "character.yaml").read_text()
+    with_rivals = settings.replace("benchmark: {", f"benchmark: {{rivals: {json.dumps(rivals)}, ")
+    (folder / "character.yaml").write_text(with_rivals)
+    before = line.store.read("small", "samples").table()
+    drawn = len(list(line.store.cache("pictures").rglob("*.png")))
+    assert line.stale("small") == ["samples", "benchmark"]
+    assert line.update("small")
+    rows = line.store.read("small", "samples").table()
+    assert rows["model"].unique().tolist() == ["base", "lora", "one"]
+    ours = rows[rows["model"] != "one"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, before.reset_index(drop=True))
+    assert len(list(line.store.cache("pictures").rglob("*.png"))) - drawn == len(before) // 2
+    assert rows.loc[rows["model"] == "one", "seed"].tolist() == before.loc[before["model"] == "lora", "seed"].tolist()
+    table = line.store.read("small", "benchmark").table()
+    assert "one" in set(table["model"])
+    left_out = str(line.metadata("benchmark", "small")["left_out"])
+    assert "Rival 'two' is left out" in left_out and "Rival 'three' is left out" in left_out
+    (folder / "character.yaml").write_text(settings)
+    assert line.update("small")
+
+
 def test_a_kohya_export_comes_back_through_the_whole_line(line: Bench, tmp_path: Path) -> None:
     def exported(name: str, target: Path) -> Path:
         character, profile = line.character(name)

@@ -11,6 +11,7 @@ from sticker_pipeline.generation.prompts import (
     join_tags,
     request_seed,
     requests_for,
+    rival_prompts,
 )
 from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.settings import BenchmarkSettings
@@ -39,6 +40,15 @@ def test_prompts_name_trigger_learned_tags_style_and_attributes_in_this_order() 
         Prompt("art", "hsr_x, x_scene, art, angry", "angry"),
         Prompt("sticker", "hsr_x, x_sticker, x_flat, chibi, sticker, smile", "smile"),
         Prompt("sticker", "hsr_x, x_sticker, x_flat, chibi, sticker, waving", "waving"),
+    ]
+
+
+def test_a_rival_is_asked_for_the_same_in_its_own_words() -> None:
+    groups = {"gifs": Group(learned=["x_sticker"]), "scenes": Group(learned=["x_scene"], style="art")}
+    assert rival_prompts(make_character(groups), BOTH, "nova, blue hair") == [
+        Prompt("art", "nova, blue hair, art, angry", "angry"),
+        Prompt("sticker", "nova, blue hair, chibi, sticker, smile", "smile"),
+        Prompt("sticker", "nova, blue hair, chibi, sticker, waving", "waving"),
     ]
 
 

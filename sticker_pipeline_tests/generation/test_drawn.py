@@ -1,0 +1,74 @@
+"""What was drawn once is not drawn again, and nothing else is taken for it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.settings import GenerationSettings
+
+REQUESTS = [Request("art", f"prompt {number}", seed) for number in range(2) for seed in (1, 2)]
+
+
+class Painter:
+    """Draws a plain colour for each request, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+
+    def __call__(self, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        for request in requests:
+            self.asked.append(request)
+            yield Image.new("RGB", (2, 2), (request.seed, len(request.prompt), int(request.prompt[-1])))
+
+
+def decided(**changes: Any) -> dict[str, Any]:
+    values = {"base": "b", "lora": "l", "strength": 1.0, "settings": GenerationSettings(), "resolution": 64}
+    return decisive(**{**values, **changes})
+
+
+def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
+    painter = Painter()
+    first = drawn(REQUESTS[1:3], decided(), tmp_path, painter)
+    again = drawn([*REQUESTS, REQUESTS[0]], decided(), tmp_path, painter)
+    assert painter.asked == [*REQUESTS[1:3], REQUESTS[0], REQUESTS[3]]  # once each, also where it is asked for twice
+    assert [image.getpixel((0, 0)) for image in again] == [(1, 8, 0), (2, 8, 0), (1, 8, 1), (2, 8, 1), (1, 8, 0)]
+    assert [image.tobytes() for image in first] == [image.tobytes() for image in again[1:3]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": "other"},
+        {"lora": "other"},
+        {"lora": None},
+        {"strength": 0.5},
+        {"settings": GenerationSettings(guidance_scale=3.0)},
+        {"resolution": 128},
+    ],
+)
+def test_whatever_decides_a_picture_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
+    painter = Painter()
+    drawn(REQUESTS, decided(), tmp_path, painter)
+    drawn(REQUESTS, decided(**change), tmp_path, painter)
+    assert painter.asked == [*REQUESTS, *REQUESTS]
+
+
+def test_the_batch_size_decides_nothing() -> None:
+    assert decided() == decided(settings=GenerationSettings(batch_size=3))
+
+
+def test_what_was_drawn_before_a_failure_is_kept(tmp_path: Path) -> None:
+    def failing(requests: Sequence[Request]) -> Iterator[Image.Image]:
+        yield from list(Painter()(requests))[:2]
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        drawn(REQUESTS, decided(), tmp_path, failing)
+    painter = Painter()
+    drawn(REQUESTS, decided(), tmp_path, painter)
+    assert painter.asked == REQUESTS[2:]
