@@ -39,8 +39,7 @@ def identity_retrieval(
     rng = np.random.default_rng([seed, 1])
     best = np.full((samples, len(images)), -np.inf, dtype=np.float32)
     for clips in others:
-        each = rng.multinomial(len(clips), np.full(len(clips), 1.0 / len(clips)), size=samples)
-        np.maximum(best, _drawn_closeness(images, clips, each), out=best)
+        np.maximum(best, _drawn_closeness(images, clips, _drawn(len(clips), samples, rng)), out=best)
     rights = _drawn_closeness(images, own, drawn) > best
     return estimate(float(right.mean()), ratio((counts * rights).sum(axis=1), counts.sum(axis=1)), len(images))
 
@@ -57,6 +56,13 @@ def reference_retrieval(
     mine = (own * rest).sum(axis=1) / np.linalg.norm(rest, axis=1)
     right = mine > np.max([_closeness(own, clips) for clips in others], axis=0)
     return row_mean(right.astype(np.float64), samples, seed)
+
+
+def _drawn(m: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of m clips is drawn in each sample, int64[samples, m]: as `bootstrap.resampled` draws them, but by
+    counting single draws, which is several times as fast for few clips of many characters."""
+    cells = rng.integers(m, size=(samples, m)) + m * np.arange(samples)[:, None]
+    return np.bincount(cells.ravel(), minlength=samples * m).reshape(samples, m)
 
 
 def _closeness(images: np.ndarray, clips: np.ndarray) -> np.ndarray:

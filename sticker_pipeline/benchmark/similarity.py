@@ -28,12 +28,14 @@ def clip_means(embeddings: np.ndarray, clips: Sequence[str]) -> np.ndarray:
     picture: with the clip as the unit a long animation counts as much as one still, and does not feign certainty.
     Raises ValueError where the lengths differ.
     """
-    names, index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)
+    index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)[1]
     if len(index) != len(embeddings):
         raise ValueError(f"{len(embeddings)} embeddings, but {len(index)} clips.")
-    sums = np.zeros((len(names), embeddings.shape[1]))
-    np.add.at(sums, index, embeddings)
-    return sums / np.bincount(index, minlength=len(names))[:, None]
+    if not len(index):
+        return np.zeros((0, embeddings.shape[1]))
+    sizes = np.bincount(index)
+    rows = np.asarray(embeddings, dtype=np.float64)[np.argsort(index, kind="stable")]
+    return np.add.reduceat(rows, np.cumsum(sizes) - sizes, axis=0) / sizes[:, None]
 
 
 def clip_similarity(
