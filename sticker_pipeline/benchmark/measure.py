@@ -14,9 +14,9 @@ from sticker_pipeline.benchmark.bootstrap import Estimate, average
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity, unknown_tags
 from sticker_pipeline.benchmark.identity import identity_retrieval, reference_retrieval
 from sticker_pipeline.benchmark.memorisation import (
-    COPY_PERCENTILE,
     copied_share,
     fair_clip_share,
+    fair_copied_share,
     nearest_training,
     nearest_training_excess,
     one_clip_share,
@@ -237,22 +237,18 @@ def _of_references(style: _Style) -> dict[str, Estimate | None]:
 
 
 def _of_chance(style: _Style, images: int) -> dict[str, Estimate | None]:
-    """What is no model's merit: a guess among the characters, an honest model's share above the percentile, and nearest
-    clips drawn evenly from the training clips of the style (from all, where it has none)."""
+    """What is no model's merit: a guess among the characters, what an honest model copies by chance, and nearest clips
+    drawn evenly from the training clips of the style (from all, where it has none)."""
     training = style.training
     own = {clip for clip, name in zip(training.clips, training.styles, strict=True) if name == style.name}
-    clips = len(own or set(training.clips))
     figures: dict[str, Estimate | None] = {
-        "copied_share": _known(1.0 - COPY_PERCENTILE, images),
-        "one_clip_share": fair_clip_share(images, clips, **style.how),
+        "copied_share": fair_copied_share(len(style.clips)),
+        "one_clip_share": fair_clip_share(images, len(own or set(training.clips)), **style.how),
     }
     if style.others:
-        figures["identity_retrieval"] = _known(1.0 / (len(style.others) + 1), len(style.others) + 1)
+        characters = len(style.others) + 1
+        figures["identity_retrieval"] = Estimate(1.0 / characters, float("nan"), float("nan"), characters)
     return figures
-
-
-def _known(value: float, n: int) -> Estimate:
-    return Estimate(value, float("nan"), float("nan"), n)
 
 
 def _too_few(style: _Style) -> list[str]:

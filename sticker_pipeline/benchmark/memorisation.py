@@ -69,7 +69,9 @@ def copied_share(
     """The share of images that are nearer to a training picture than 95 % of the held-out pictures are; n = images.
 
     held_out, clips: as for `nearest_training_excess`; each clip has the same weight, shared among its pictures. With
-    fewer than 20 clips the bound is their nearest picture, and an honest model may get 0; with many it gets .05.
+    fewer than 20 clips the bound is their nearest picture, which an honest model passes now and then:
+    `fair_copied_share` says how often. A bound of few clips may be anywhere, and the interval says so; differences
+    between models on the same clips are steadier.
 
     It rewards (with low values) what `nearest_training_excess` rewards, but sees a model that copies only sometimes,
     which a mean hides; it is fooled in the same ways, and one held-out duplicate of a training picture raises the
@@ -85,6 +87,17 @@ def copied_share(
     bounds = _at_percentile(held[:, codes] * weights)
     draws = ratio((counts @ beyond)[np.arange(len(bounds)), bounds], counts.sum(axis=1))
     return estimate(float(beyond[:, _at_percentile(weights[None])[0]].mean()), draws, len(near))
+
+
+def fair_copied_share(clips: int) -> Estimate:
+    """What `copied_share` would be of a model whose pictures are as near to the training set as held-out ones, of
+    which there are `clips` stills; n = clips. There is no interval: it is exact.
+
+    A new picture among m like it is equally likely in each of the m + 1 places between them; above the bound, which is
+    the k-th of them, are m + 1 − k. With 3 stills it is .25, with 20 .10, with very many .05.
+    """
+    bound = int(_at_percentile(np.full((1, clips), 1.0 / clips))[0]) + 1
+    return Estimate((clips + 1 - bound) / (clips + 1), float("nan"), float("nan"), clips)
 
 
 def one_clip_share(

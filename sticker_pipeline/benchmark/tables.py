@@ -50,9 +50,9 @@ def benchmark_table(
 
     The style `all` is the plain mean over the styles that a model has this metric in, resampled within each. `n` is the
     number of generated images. Two more models are not models: `reference` says what held-out pictures get among
-    themselves (`n` is their number of clips; for `nearest_training`, of pictures), `chance` what nobody's merit would
-    be (`identity_retrieval`: `n` characters; `copied_share`; `one_clip_share`: `n` clips of the training set). Rows are
-    sorted: base, lora, other models by name, reference, chance; then style, `all` first; then metric.
+    themselves (`n` is their number of clips; for `nearest_training`, of pictures), `chance` what is nobody's merit
+    (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out clips; `one_clip_share`: `n` training clips).
+    Rows are sorted: base, lora, other models by name, reference, chance; then style, `all` first; then metric.
     """
     measured = measure(generated, yardstick, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)

@@ -4,6 +4,7 @@ import pytest
 from sticker_pipeline.benchmark.memorisation import (
     copied_share,
     fair_clip_share,
+    fair_copied_share,
     nearest_training,
     nearest_training_excess,
     one_clip_share,
@@ -80,6 +81,19 @@ def test_a_model_that_copies_is_told_from_one_that_draws_anew() -> None:
     assert nearest_training_excess(copies, training, held_out, clips).ci_low > 0
     excess = nearest_training_excess(honest, training, held_out, clips)
     assert excess.ci_low < 0 < excess.ci_high
+
+
+@pytest.mark.parametrize("clips", [1, 3, 19, 20, 40])
+def test_an_honest_model_copies_as_often_as_the_fair_share_says(clips: int) -> None:
+    """Held-out and generated pictures of one distribution, by their cosine with the only training picture."""
+    rng, training = np.random.default_rng(clips), np.array([[1.0, 0.0]])
+    names = [str(clip) for clip in range(clips)]
+    shares = []
+    for _ in range(2_000):
+        cosines = rng.uniform(size=clips + 8)
+        pictures = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+        shares.append(copied_share(pictures[clips:], training, pictures[:clips], names, samples=1).mean)
+    assert fair_copied_share(clips).mean == pytest.approx(np.mean(shares), abs=0.02)
 
 
 def test_one_clip_share_finds_the_gif_that_a_model_collapsed_onto() -> None:

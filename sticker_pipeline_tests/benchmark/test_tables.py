@@ -176,6 +176,48 @@ def test_compare_is_paired_and_in_the_columns_of_the_contract() -> None:
     assert set(same.loc[same["ci_low"].isna(), "metric"]) == {"diversity"}
 
 
+def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
+    """The good model draws the character anew. Noise draws nobody, a copier repeats training pictures, a collapsed one
+    frames of one GIF: the last two are more like the references than the good one, and that alone would choose them."""
+    rng, character, somebody = np.random.default_rng(0), np.eye(32)[0], np.eye(32)[1]
+
+    def around(centre: np.ndarray, n: int, spread: float) -> np.ndarray:
+        vectors = centre + spread * rng.normal(size=(n, 32))
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    good, stills = around(character, 32, 0.14), around(character, 24, 0.12)
+    gif = around(around(character, 1, 0.08)[0], 12, 0.01)
+    training = np.concatenate([stills, gif])
+    clips = [str(row) for row in range(24)] + ["gif"] * 12
+    noise = around(np.zeros(32), 32, 1.0)
+    models = {
+        "good": good,
+        "noise": noise,
+        "copier": training[rng.integers(24, size=32)],
+        "gif": gif[rng.integers(12, size=32)],
+    }
+    yardstick = Yardstick(
+        references={"art": References(around(character, 24, 0.12), [str(row) for row in range(24)])},
+        training=Training(training, clips, ["art"] * 36),
+        others={"else": {"art": References(around(somebody, 12, 0.12), [str(row) for row in range(12)])}},
+        requests={"art": Requests(["smile"] * 32, [str(row // 4) for row in range(32)])},
+    )
+    outcome = benchmark_table({name: {"art": Pictures(rows)} for name, rows in models.items()}, yardstick)
+
+    def against_good(model: str, metric: str) -> tuple[float, float]:
+        rows = compare(outcome, model, "good")
+        row = rows[(rows["metric"] == metric) & (rows["style"] == "all")].iloc[0]
+        return row["ci_low"], row["ci_high"]
+
+    assert against_good("noise", "clip_similarity")[1] < 0 and against_good("noise", "identity_retrieval")[1] < 0
+    assert against_good("noise", "nearest_training_excess")[1] < 0  # noise copies nothing
+    for model in ("copier", "gif"):
+        assert against_good(model, "clip_similarity")[0] > 0
+        assert against_good(model, "copied_share")[0] > 0 and against_good(model, "nearest_training_excess")[0] > 0
+    assert against_good("gif", "one_clip_share")[0] > 0 and against_good("gif", "diversity")[1] < 0
+    assert against_good("copier", "one_clip_share")[0] < 0.1
+
+
 def test_compare_names_a_model_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="no figures of 'released'; there are of base, chance, lora, reference, rival"):
         compare(result(), "lora", "released")
