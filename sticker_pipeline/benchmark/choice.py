@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.similarity import clip_similarity, diversity, nearest_training
+from sticker_pipeline.benchmark.memorisation import nearest_training
+from sticker_pipeline.benchmark.similarity import clip_similarity, diversity
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
 

@@ -1,26 +1,24 @@
-"""What embeddings say about generated pictures: similarity, diversity and memorisation, each with an interval.
+"""What embeddings say about generated pictures: how like the held-out ones they are, and how unlike one another.
 
-Embedding pictures belongs to embed.py, arranging figures into tables to tables.py. All embeddings here are float[n, d];
-rows of pictures have length 1, rows of clips are means of such rows (see `clip_means`) and may be shorter.
+Copies of training pictures are memorisation.py's business, other characters identity.py's, intervals bootstrap.py's,
+embedding pictures embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of pictures have length
+1, rows of clips are means of such rows (see `clip_means`) and may be shorter. `prompts`, where a function takes them,
+are the prompts of the rows of `images`; see bootstrap.py for what they do to the interval.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % percentile bootstrap interval; `n` is the number of units that were resampled. The interval
-    is NaN where there are too few units to resample."""
-
-    mean: float
-    ci_low: float
-    ci_high: float
-    n: int
+from sticker_pipeline.benchmark.bootstrap import (
+    Estimate,
+    different_pairs,
+    estimate,
+    ratio,
+    resampled,
+    row_mean,
+    two_way,
+)
 
 
 def clip_means(embeddings: np.ndarray, clips: Sequence[str]) -> np.ndarray:
@@ -30,109 +28,173 @@ def clip_means(embeddings: np.ndarray, clips: Sequence[str]) -> np.ndarray:
     picture: with the clip as the unit a long animation counts as much as one still, and does not feign certainty.
     Raises ValueError where the lengths differ.
     """
-    names, index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)
+    index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)[1]
     if len(index) != len(embeddings):
         raise ValueError(f"{len(embeddings)} embeddings, but {len(index)} clips.")
-    sums = np.zeros((len(names), embeddings.shape[1]))
-    np.add.at(sums, index, embeddings)
-    return sums / np.bincount(index, minlength=len(names))[:, None]
+    if not len(index):
+        return np.zeros((0, embeddings.shape[1]))
+    sizes = np.bincount(index)
+    rows = np.asarray(embeddings, dtype=np.float64)[np.argsort(index, kind="stable")]
+    return np.add.reduceat(rows, np.cumsum(sizes) - sizes, axis=0) / sizes[:, None]
 
 
-def clip_similarity(images: np.ndarray, references: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate:
+def clip_similarity(
+    images: np.ndarray,
+    references: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
     """Mean cosine over all (image, reference) pairs; n = images.
 
     It rewards pictures that a CLIP model cannot tell from the character's held-out ones: traits, but drawing style,
     framing and background just as well. It is fooled by a model that draws one good picture again and again (read
-    `diversity` beside it), by copies of training pictures (`nearest_training`), and by plain background where the
+    `diversity` beside it), by copies of training pictures (`memorisation`), and by plain background where the
     references have plain background. Differences between models on the same references mean more than its height;
     `reference_similarity` is what a perfect model would get.
 
-    The interval resamples images and references independently: it speaks about other seeds for these prompts and about
-    other held-out pictures, not about other prompts. With few references it is too narrow: simulated with random
-    effects of pictures and references, "95 %" covered the truth in 93 % of cases with 10 references or more, 91 % with
-    5, 84 % with 3, 78 % with 2; with one it says nothing about references.
+    With few references the interval is too narrow: simulated with random effects of pictures and references, "95 %"
+    covered the truth in 93 % of cases with 10 references or more, 91 % with 5, 84 % with 3, 78 % with 2; with one it
+    says nothing about references.
     """
-    return _two_way(_cosines(images, references), samples, seed)
+    return two_way(cosines(images, references), samples, seed, prompts)
 
 
 def similarity_gain(
-    images: np.ndarray, base_images: np.ndarray, references: np.ndarray, *, samples: int = 2_000, seed: int = 0
+    images: np.ndarray,
+    base_images: np.ndarray,
+    references: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
 ) -> Estimate:
     """Mean over all pairs of clip similarity of `images` less that of `base_images`; n = pairs of images.
 
     Row i of both answers the same prompt and seed. Such pairs are resampled together, so that the interval is about the
-    difference and is narrower than the two models' own. Raises ValueError where the numbers of rows differ.
+    difference and is narrower than the two models' own. It rewards and is fooled as `clip_similarity` is; besides, it
+    is the larger the worse the other model. Raises ValueError where the numbers of rows differ.
     """
     if images.shape != base_images.shape:
         raise ValueError(f"Images of two models must pair up; their shapes are {images.shape}, {base_images.shape}.")
-    return _two_way(_cosines(images, references) - _cosines(base_images, references), samples, seed)
+    return two_way(cosines(images, references) - cosines(base_images, references), samples, seed, prompts)
+
+
+def trigger_effect(
+    images: np.ndarray,
+    without_trigger: np.ndarray,
+    references: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
+    """`similarity_gain` of a model over itself, asked with the same seeds for the same prompts without the trigger.
+
+    It rewards a character that is bound to its trigger. Near 0 with a high `clip_similarity` the LoRA draws the
+    character whatever is asked: the trigger is of no use, and the base model's other abilities are lost. It is fooled
+    by a LoRA that breaks pictures without the trigger, and by learned tags that stay in the prompt and carry the
+    character (then it is low, although the words together work).
+    """
+    return similarity_gain(images, without_trigger, references, samples=samples, seed=seed, prompts=prompts)
+
+
+def centroid_similarity(
+    images: np.ndarray,
+    references: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
+    """Mean cosine of the images to the centroid (the mean) of the references; n = images.
+
+    It rewards what `clip_similarity` rewards, and ranks models on the same references in the same order: it is that
+    figure divided by the length of the centroid. What it adds is a height that does not depend on how varied the
+    references are, so that characters can be set beside one another. It is fooled in the same ways, and most of all by
+    the average picture: a model that draws nothing but the centroid gets 1, more than any reference.
+    """
+    return _to_centroid(cosines(images, references), cosines(references, references), samples, seed, prompts)
 
 
 def reference_similarity(references: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate | None:
     """Mean cosine over all pairs of different references: the ceiling of `clip_similarity`. None for fewer than two."""
     if len(references) < 2:
         return None
-    return _different_pairs(_cosines(references, references), samples, seed)
+    return different_pairs(cosines(references, references), samples, seed)
 
 
-def diversity(images: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate | None:
+def reference_centroid_similarity(references: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate | None:
+    """Mean cosine of each reference to the centroid of the others; None for fewer than two. Only the references that
+    are looked at are resampled, not those of the centroids."""
+    if len(references) < 2:
+        return None
+    return row_mean(_left_out_cosines(references), samples, seed)
+
+
+def style_similarity(
+    images: np.ndarray,
+    others: Sequence[np.ndarray],
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
+    """Mean cosine to the references of other characters in the same style, each character counting alike; n = images.
+
+    others: of each character its clips in this style, float[m, d]; the character itself only where nobody else has the
+    style, and then this is `clip_similarity`.
+
+    It rewards the manner of drawing apart from who is drawn: framing, outlines, background. It is fooled by pictures of
+    nobody in particular, by a base model whose own manner is close, and by characters that look alike; far above what
+    the character's own references get, it says that the character is blurred into the others. Characters, not their
+    clips, are resampled: of one other the interval says nothing about others.
+    """
+    each = np.stack([clips.mean(axis=0) for clips in others])
+    return two_way(cosines(images, each), samples, seed, prompts)
+
+
+def diversity(
+    images: np.ndarray, *, samples: int = 2_000, seed: int = 0, prompts: Sequence[str] | None = None
+) -> Estimate | None:
     """Mean cosine distance (1 − cosine, in [0, 2]) over all pairs of different images; None for fewer than two.
 
-    A model that has collapsed onto one picture is near 0. It rewards noise as well: read it beside `clip_similarity`.
+    A model that has collapsed onto one picture is near 0. It rewards variety, but noise and other people's faces as
+    well: read it beside `clip_similarity` and the diversity of the references. Some of it the prompts bring along.
     """
     if len(images) < 2:
         return None
-    return _different_pairs(1.0 - _cosines(images, images), samples, seed)
+    return different_pairs(1.0 - cosines(images, images), samples, seed, prompts)
 
 
-def nearest_training(images: np.ndarray, training: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate:
-    """Mean over images of the cosine to the nearest training picture (rows are pictures, not clips); n = images.
-
-    High for copies of training pictures, but for good new pictures too: the same figure for held-out references is
-    what an honest picture of the character has, and a model well above it copies. The training set is taken as it is;
-    only images are resampled.
-    """
-    nearest = _cosines(images, training).max(axis=1)
-    weights = _counts(len(nearest), samples, np.random.default_rng(seed))
-    return _estimate(float(nearest.mean()), weights @ nearest / len(nearest), len(nearest))
-
-
-def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dot products float64[n, m] of the rows of `a` and `b`. Raises ValueError where there are none."""
     if not len(a) or not len(b):
         raise ValueError("There is nothing to compare: no images, or no references.")
     return np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T
 
 
-def _two_way(values: np.ndarray, samples: int, seed: int) -> Estimate:
-    """Mean of values[n, m], resampling rows and columns independently (the "pigeonhole" bootstrap, Owen 2007)."""
-    rows, columns = values.shape
-    rng = np.random.default_rng(seed)
-    row_counts, column_counts = _counts(rows, samples, rng), _counts(columns, samples, rng)
-    means = ((row_counts @ values) * column_counts).sum(axis=1) / (rows * columns)
-    return _estimate(float(values.mean()), means, rows)
+def _to_centroid(
+    values: np.ndarray, gram: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None
+) -> Estimate:
+    """`values` float[n, m] are images with references, `gram` float[m, m] references with one another.
 
-
-def _different_pairs(values: np.ndarray, samples: int, seed: int) -> Estimate:
-    """Mean of symmetric values[n, n] off the diagonal, resampling the n units.
-
-    A unit that is drawn twice is never paired with itself. A sample of one unit only has no pairs and is left out.
+    The centroid's length follows from `gram`: its square is 1/m of the mean square of a reference and 1 − 1/m of the
+    mean product of two different ones. So it is in the samples: were a reference that is drawn twice a pair with
+    itself, drawn centroids would be longer, and all draws lower, than the figure they belong to.
     """
-    n = len(values)
-    off_diagonal = values * (1.0 - np.eye(n))
-    counts = _counts(n, samples, np.random.default_rng(seed))
-    pairs = n**2 - (counts**2).sum(axis=1)
-    usable = pairs > 0
-    means = ((counts[usable] @ off_diagonal) * counts[usable]).sum(axis=1) / pairs[usable]
-    return _estimate(float(off_diagonal.sum() / (n * (n - 1))), means if n > 2 else means[:0], n)
+    rows, m = values.shape
+    counts, (references,) = resampled(rows, (m,), prompts, samples, seed)
+    alone = references @ np.diag(gram)
+    pairs = ((references @ gram) * references).sum(axis=1) - references**2 @ np.diag(gram)
+    mean_pair = ratio(pairs, m**2 - (references**2).sum(axis=1)) if m > 1 else np.zeros(samples)
+    lengths = np.sqrt(np.maximum(alone / m**2 + (1 - 1 / m) * mean_pair, 0.0))
+    draws = ratio(((counts @ values) * references).sum(axis=1), counts.sum(axis=1) * m * lengths)
+    return estimate(float(values.mean() / np.sqrt(gram.mean())), draws, rows)
 
 
-def _counts(n: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n units is drawn in each bootstrap sample: float64[samples, n], rows sum to n."""
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=samples).astype(np.float64)
-
-
-def _estimate(mean: float, means: np.ndarray, n: int) -> Estimate:
-    if n < 2 or not len(means):
-        return Estimate(mean, float("nan"), float("nan"), n)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(mean, float(low), float(high), n)
+def _left_out_cosines(references: np.ndarray) -> np.ndarray:
+    """The cosine of each reference to the centroid of all the others, float64[m]."""
+    rest = references.sum(axis=0) - references
+    return (references * rest).sum(axis=1) / np.linalg.norm(rest, axis=1)

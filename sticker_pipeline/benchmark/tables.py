@@ -1,84 +1,87 @@
-"""The benchmark's table, the leaderboard over characters, and both as text for a terminal and for the UI.
+"""The benchmark's table, the comparison of two models, the leaderboard over characters, and text for a terminal and for
+the UI.
 
-The figures themselves are worked out in similarity.py.
+Which figures there are is decided in measure.py.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.similarity import (
-    Estimate,
-    clip_means,
-    clip_similarity,
-    diversity,
-    nearest_training,
-    reference_similarity,
-    similarity_gain,
+from sticker_pipeline.benchmark.bootstrap import Estimate, difference
+from sticker_pipeline.benchmark.measure import (
+    BASE,
+    CHANCE,
+    GAIN,
+    LORA,
+    METRICS,
+    OVERALL,
+    REFERENCE,
+    Pictures,
+    Yardstick,
+    measure,
+    overall,
 )
 
-BASE, LORA, REFERENCE = "base", "lora", "reference"
-METRICS = ("clip_similarity", "clip_similarity_gain", "diversity", "nearest_training")
-FEW_CLIPS = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
 COLUMNS = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
-
-
-@dataclass(frozen=True)
-class References:
-    """Held-out pictures of one style: unit embeddings float[m, d], and the clip that each row comes from."""
-
-    embeddings: np.ndarray
-    clips: Sequence[str]
+COMPARED = ["metric", "style", "difference", "ci_low", "ci_high", "n"]
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """`table` has COLUMNS; `left_out` says, a sentence each, what has no row or too narrow an interval, and why."""
+    """`table` has COLUMNS; `left_out` says, a sentence each, what has no row or too narrow an interval, and why.
+    `estimates` are the rows of single styles with their draws, (model, style, metric) -> estimate, for `compare`."""
 
     table: pd.DataFrame
     left_out: list[str]
+    estimates: Mapping[tuple[str, str, str], Estimate]
 
 
 def benchmark_table(
-    generated: Mapping[str, Mapping[str, np.ndarray]],
-    references: Mapping[str, References],
-    training: np.ndarray,
-    *,
-    samples: int = 2_000,
-    seed: int = 0,
+    generated: Mapping[str, Mapping[str, Pictures]], yardstick: Yardstick, *, samples: int = 2_000, seed: int = 0
 ) -> BenchmarkResult:
-    """Every metric for each model and style, with 95 % intervals.
+    """Every metric of METRICS for each model and style, with 95 % intervals. What each means, what it rewards and how
+    it can be fooled is said where it is worked out (similarity, identity, fidelity, memorisation).
 
-    generated: model -> style -> unit embeddings float[n, d], rows in the order of the requests,
-    which are the same for all models.
-    references: style -> held-out references. training: unit embeddings float[t, d] of all training pictures.
+    generated: model -> style -> what it drew for the requests of that style, which are the same for all models.
 
-    Metrics: `clip_similarity` to held-out clips, `clip_similarity_gain` over the model `base` on the same seeds,
-    `diversity`, `nearest_training`. `n` is the number of generated images; in the rows of the model `reference`, which
-    say what held-out pictures get among themselves, the number of held-out clips (for `nearest_training`, of
-    pictures). Rows are sorted: base, lora, other models by name, reference; then style; then metric.
+    The style `all` is the plain mean over the styles that a model has this metric in, resampled within each. `n` is the
+    number of generated images. Two more models are not models: `reference` says what held-out pictures get among
+    themselves (`n` is their number of clips; for `nearest_training`, of pictures), `chance` what is nobody's merit
+    (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out clips; `one_clip_share`: `n` training clips).
+    Rows are sorted: base, lora, other models by name, reference, chance; then style, `all` first; then metric.
     """
-    left_out, rows = [], []
-    for style in sorted({style for styles in generated.values() for style in styles}):
-        held_out = references.get(style)
-        if held_out is None or not len(held_out.embeddings):
-            left_out.append(
-                f"Style '{style}' has no row: no picture of it is held out. Give it more clips, or name files in "
-                "benchmark.holdout of character.yaml."
-            )
-            continue
-        clips = clip_means(held_out.embeddings, held_out.clips)
-        left_out += _too_few(style, len(clips))
-        for model in generated:
-            metrics = _model_metrics(generated, model, style, clips, training, samples, seed)
-            rows += [(model, style, metric, estimate) for metric, estimate in metrics.items()]
-        metrics = _reference_metrics(held_out.embeddings, clips, training, samples, seed)
-        rows += [(REFERENCE, style, metric, estimate) for metric, estimate in metrics.items()]
-    return BenchmarkResult(_table(rows), left_out)
+    measured = measure(generated, yardstick, samples=samples, seed=seed)
+    return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
+
+
+def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
+    """By how much `model` differs from `other` in each metric: columns COMPARED, sorted by metric (METRICS), `all`
+    before the styles.
+
+    Pictures of the same requests are paired, and both models were measured with the same resampled pictures and
+    references, so the interval is that of the difference. `all` is over the styles that both have. Whether more is
+    better depends on the metric: of `nearest_training`, `nearest_training_excess`, `copied_share` and `one_clip_share`
+    less is. Raises ValueError for a model that has no rows.
+    """
+    models = {model for model, _, _ in result.estimates}
+    if missing := sorted({model, other} - models):
+        raise ValueError(f"There are no figures of {missing[0]!r}; there are of {', '.join(sorted(models))}.")
+    rows = []
+    for metric in [metric for metric in METRICS if metric != GAIN]:
+        own = {style: value for (name, style, of), value in result.estimates.items() if (name, of) == (model, metric)}
+        theirs = {
+            style: value for (name, style, of), value in result.estimates.items() if (name, of) == (other, metric)
+        }
+        pairs = {style: difference(own[style], theirs[style]) for style in sorted(own.keys() & theirs.keys())}
+        rows += [(metric, style, value) for style, value in {**overall(pairs), **pairs}.items()]
+    records = [
+        {"metric": metric, "style": style, "difference": value.mean, **_bounds(value)} for metric, style, value in rows
+    ]
+    return _typed(pd.DataFrame(records, columns=COMPARED), "difference")
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -105,69 +108,40 @@ def leaderboard_markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
 
 
-def _too_few(style: str, clips: int) -> list[str]:
-    if clips >= FEW_CLIPS:
-        return []
-    if clips == 1:
-        return [
-            f"Style '{style}' has no reference rows for similarity and diversity, and its intervals say nothing about "
-            "other references: only one clip is held out."
-        ]
-    return [f"Style '{style}': only {clips} clips are held out, so its intervals are narrower than they should be."]
-
-
-def _model_metrics(
-    generated: Mapping[str, Mapping[str, np.ndarray]],
-    model: str,
-    style: str,
-    clips: np.ndarray,
-    training: np.ndarray,
-    samples: int,
-    seed: int,
-) -> dict[str, Estimate | None]:
-    images, base = generated[model].get(style), generated.get(BASE, {}).get(style)
-    if images is None:
-        return {}
-    gain = None
-    if model != BASE and base is not None:
-        gain = similarity_gain(images, base, clips, samples=samples, seed=seed)
-    return {
-        "clip_similarity": clip_similarity(images, clips, samples=samples, seed=seed),
-        "clip_similarity_gain": gain,
-        "diversity": diversity(images, samples=samples, seed=seed),
-        "nearest_training": nearest_training(images, training, samples=samples, seed=seed),
-    }
-
-
-def _reference_metrics(
-    pictures: np.ndarray, clips: np.ndarray, training: np.ndarray, samples: int, seed: int
-) -> dict[str, Estimate | None]:
-    return {
-        "clip_similarity": reference_similarity(clips, samples=samples, seed=seed),
-        "diversity": diversity(clips, samples=samples, seed=seed),
-        "nearest_training": nearest_training(pictures, training, samples=samples, seed=seed),
-    }
-
-
-def _table(rows: Sequence[tuple[str, str, str, Estimate | None]]) -> pd.DataFrame:
-    ranks = {BASE: 0, LORA: 1, REFERENCE: 3}
-    kept = [row for row in rows if row[3] is not None]
-    kept.sort(key=lambda row: (ranks.get(row[0], 2), row[0], row[1], METRICS.index(row[2])))
-    records = [
-        {"model": model, "style": style, "metric": metric, **asdict(estimate)}
-        for model, style, metric, estimate in kept
-        if estimate is not None
+def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
+    by_style: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for (model, style, metric), value in sorted(estimates.items()):
+        by_style.setdefault((model, metric), {})[style] = value
+    rows = [
+        (model, style, metric, value)
+        for (model, metric), styles in by_style.items()
+        for style, value in {**overall(styles), **styles}.items()
     ]
-    table = pd.DataFrame(records, columns=COLUMNS)
-    table[["mean", "ci_low", "ci_high"]] = table[["mean", "ci_low", "ci_high"]].astype(float)
-    return table.astype({"model": "str", "style": "str", "metric": "str", "n": "int64"})
+    ranks = {BASE: 0, LORA: 1, REFERENCE: 3, CHANCE: 4}
+    rows.sort(key=lambda row: (ranks.get(row[0], 2), row[0], row[1] != OVERALL, row[1], METRICS.index(row[2])))
+    records = [
+        {"model": model, "style": style, "metric": metric, "mean": value.mean, **_bounds(value)}
+        for model, style, metric, value in rows
+    ]
+    return _typed(pd.DataFrame(records, columns=COLUMNS), "mean")
+
+
+def _bounds(value: Estimate) -> dict[str, float | int]:
+    return {"ci_low": value.ci_low, "ci_high": value.ci_high, "n": value.n}
+
+
+def _typed(table: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Figures as float64, `n` as int64, the rest as text; also where there are no rows."""
+    figures = dict.fromkeys([figure, "ci_low", "ci_high"], "float64") | {"n": "int64"}
+    return table.astype({name: figures.get(name, "str") for name in table.columns})
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
     """Header and lines of the leaderboard as people read it: one line per character, style and model but the base."""
     lines = [["character", "style", "model", "similarity", "base model", "gain", "references", "n"]]
     cells = {(row["character"], row["style"], row["model"], row["metric"]): row for row in table.to_dict("records")}
-    for character, style, model, metric in sorted(cells, key=lambda key: (key[0], key[1], key[2] != LORA, key[2])):
+    order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, key[2]))
+    for character, style, model, metric in order:
         if metric != "clip_similarity" or model in (BASE, REFERENCE):
             continue
         own = cells[character, style, model, metric]
@@ -178,7 +152,7 @@ def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
                 model,
                 _interval(own),
                 _interval(cells.get((character, style, BASE, metric))),
-                _interval(cells.get((character, style, model, "clip_similarity_gain")), signed=True),
+                _interval(cells.get((character, style, model, GAIN)), signed=True),
                 _interval(cells.get((character, style, REFERENCE, metric))),
                 str(own["n"]),
             ]

@@ -11,6 +11,7 @@ from PIL import Image
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, checkpoint_metrics, choose_epoch, validation_frames
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
+from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
 from sticker_pipeline.defs.generation import LEFT_OUT
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
@@ -84,7 +85,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
 @dg.asset(
     deps=["samples", "training_set", "frames", key("benchmark")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
@@ -98,21 +99,24 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         rows = _pictures_with_style(work)
         held_out, trained = rows[rows["split"] == "holdout"], rows[rows["split"] == "train"]
         references = {
-            str(style): tables.References(_embedded(work, embedder, part), part["clip_id"].tolist())
+            str(style): References(_embedded(work, embedder, part), part["clip_id"].tolist())
             for style, part in held_out.groupby("style")
         }
         sampled = work.inputs["samples"].table()
         generated = {
-            str(model): _by_style(
-                embed(embedder, (Image.open(work.inputs["samples"].folder / name) for name in part["file"])),
-                part["style"].tolist(),
-            )
+            str(model): {
+                style: Pictures(embeddings)
+                for style, embeddings in _by_style(
+                    embed(embedder, (Image.open(work.inputs["samples"].folder / name) for name in part["file"])),
+                    part["style"].tolist(),
+                ).items()
+            }
             for model, part in sampled.groupby("model", sort=False)
         }
+        training = Training(_embedded(work, embedder, trained), trained["clip_id"].tolist(), trained["style"].tolist())
         result = tables.benchmark_table(
             generated,
-            references,
-            _embedded(work, embedder, trained),
+            Yardstick(references, training),
             samples=work.profile.benchmark.bootstrap_samples,
         )
         of_samples = json.loads((work.inputs["samples"].folder / LEFT_OUT).read_text(encoding="utf-8"))
@@ -250,14 +254,14 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 def _headline(rows: pd.DataFrame) -> str:
     chosen = rows[rows["metric"] == "clip_similarity"].set_index(["style", "model"])["mean"]
     parts = [
-        f"{style}: base {chosen[style, tables.BASE]:.3f}, LoRA {chosen[style, tables.LORA]:.3f}"
+        f"{style}: base {chosen[style, BASE]:.3f}, LoRA {chosen[style, LORA]:.3f}"
         for style in dict.fromkeys(chosen.index.get_level_values("style"))
-        if (style, tables.LORA) in chosen.index
+        if (style, LORA) in chosen.index
     ]
     return "similarity: " + "; ".join(parts) if parts else "no style has held-out pictures"
 
 
 def _plotted(rows: pd.DataFrame) -> Mapping[str, float]:
     """Numbers that the UI plots over time, higher is better: the LoRA's similarity in each style."""
-    chosen = rows[(rows["metric"] == "clip_similarity") & (rows["model"] == tables.LORA)]
+    chosen = rows[(rows["metric"] == "clip_similarity") & (rows["model"] == LORA)]
     return {f"similarity_{row['style']}": float(row["mean"]) for row in chosen.to_dict("records")}

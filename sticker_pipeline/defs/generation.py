@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.tables import BASE, LORA
+from sticker_pipeline.benchmark.measure import BASE, LORA
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key

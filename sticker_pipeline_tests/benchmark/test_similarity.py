@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.benchmark.similarity import (
+    centroid_similarity,
     clip_means,
     clip_similarity,
     diversity,
-    nearest_training,
+    reference_centroid_similarity,
     reference_similarity,
     similarity_gain,
+    style_similarity,
+    trigger_effect,
 )
 
 X, Y, Z = np.eye(3)
@@ -66,9 +69,44 @@ def test_diversity_is_nought_for_a_collapsed_model_and_one_for_orthogonal_pictur
     assert (spread.mean, spread.ci_low, spread.ci_high) == pytest.approx((1, 1, 1))
 
 
-def test_nearest_training_finds_copies() -> None:
-    assert nearest_training(np.array([X, DIAGONAL]), np.array([X, Y])).mean == pytest.approx((1 + 0.8) / 2)
-    assert nearest_training(np.array([X, Y]), np.array([Y, X, Z])).mean == pytest.approx(1)
+def test_centroid_similarity_is_the_cosine_to_the_mean() -> None:
+    """Of X and Y the centroid is the diagonal: X is at cos 45° from it, (.6, .8, 0) at 1.4/√2."""
+    estimate = centroid_similarity(np.array([X, DIAGONAL]), np.array([X, Y]))
+    assert estimate.mean == pytest.approx((1 + 1.4) / math.sqrt(2) / 2)
+    assert centroid_similarity(np.array([X, X]), np.array([2 * X])).mean == pytest.approx(1)
+
+
+def test_centroid_similarity_is_clip_similarity_over_the_centroids_length() -> None:
+    images, references = unit_vectors(12), unit_vectors(7, seed=1, towards=1)
+    length = float(np.linalg.norm(references.mean(axis=0)))
+    assert centroid_similarity(images, references).mean == pytest.approx(
+        clip_similarity(images, references).mean / length
+    )
+
+
+def test_drawn_centroids_are_not_longer_than_the_one_they_stand_for() -> None:
+    """With references at right angles a reference drawn twice would lengthen the drawn centroid by a half and more."""
+    estimate = centroid_similarity(unit_vectors(30, 6, towards=3), np.eye(6))
+    assert np.nanmean(estimate.draws) == pytest.approx(estimate.mean, abs=0.02 * estimate.mean)
+
+
+def test_reference_centroid_similarity_leaves_a_reference_out_of_its_own_centroid() -> None:
+    estimate = reference_centroid_similarity(np.array([X, X, Y]))
+    assert estimate is not None
+    assert (estimate.mean, estimate.n) == (pytest.approx((2 / math.sqrt(2) + 0) / 3), 3)
+    assert reference_centroid_similarity(np.array([X])) is None
+
+
+def test_style_similarity_gives_each_character_one_vote() -> None:
+    estimate = style_similarity(np.array([X, X]), [np.array([X, X, X]), np.array([Y])])
+    assert (estimate.mean, estimate.n) == (pytest.approx(0.5), 2)
+
+
+def test_trigger_effect_is_what_the_trigger_adds_on_the_same_seeds() -> None:
+    assert trigger_effect(np.array([X, X]), np.array([DIAGONAL, Y]), np.array([X])).mean == pytest.approx(1 - 0.3)
+    images = unit_vectors(8)
+    deaf = trigger_effect(images, images, unit_vectors(4, seed=1))
+    assert (deaf.mean, deaf.ci_low, deaf.ci_high) == (0, 0, 0)
 
 
 def test_gain_is_the_difference_of_the_means_with_a_narrower_interval() -> None:
@@ -133,7 +171,7 @@ def test_more_references_narrow_the_interval_even_for_the_same_images() -> None:
 @given(st.permutations(range(9)), st.permutations(range(5)))
 def test_order_of_images_and_references_does_not_matter(rows: list[int], columns: list[int]) -> None:
     images, references = unit_vectors(9), unit_vectors(5, seed=1)
-    for metric in (clip_similarity, nearest_training):
+    for metric in (clip_similarity, centroid_similarity):
         one = metric(images, references, samples=100)
         other = metric(images[rows], references[columns], samples=100)
         assert other.mean == pytest.approx(one.mean, abs=1e-12)

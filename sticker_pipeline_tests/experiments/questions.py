@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.benchmark.similarity import clip_similarity, diversity, nearest_training
+from sticker_pipeline.benchmark.memorisation import nearest_training
+from sticker_pipeline.benchmark.similarity import clip_similarity, diversity
 from sticker_pipeline.embedded.scene import Scene, identity_tags, scene_tags
 from sticker_pipeline_tests.experiments import studio
 

@@ -22,13 +22,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.similarity import (
-    clip_means,
-    clip_similarity,
-    diversity,
-    nearest_training,
-    reference_similarity,
-)
+from sticker_pipeline.benchmark.memorisation import nearest_training
+from sticker_pipeline.benchmark.similarity import clip_means, clip_similarity, diversity, reference_similarity
 from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.embedded import report
 from sticker_pipeline.embedded.build import processor
