@@ -40,7 +40,7 @@ class Drawer:
 
 
 @dg.asset(
-    deps=["selected_lora", key("generation")],
+    deps=["selected_lora", key("generation"), key("rivals")],
     partitions_def=CHARACTERS,
     code_version="2",
     group_name="generation",

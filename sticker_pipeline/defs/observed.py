@@ -31,7 +31,8 @@ DESCRIPTIONS = {
     "curation": "Trigger, learned tags and the `curation` section of character.yaml.",
     "dataset": "What is held out, and how pictures are prepared and cut.",
     "training": "The base model's files and every training setting.",
-    "generation": "The base model's files, rivals, prompts, seeds and sampler.",
+    "generation": "The base model's files, prompts, seeds and sampler.",
+    "rivals": "The LoRA files of others that are measured beside ours.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
 }
 
@@ -108,10 +109,11 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "prompts": character.settings.benchmark.prompts,
                 "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
                 "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
-                "rivals": [
-                    {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
-                    for rival in character.settings.benchmark.rivals
-                ],
+            }
+        case "rivals":
+            return {
+                rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
+                for rival in character.settings.benchmark.rivals
             }
         case "benchmark":
             return {
