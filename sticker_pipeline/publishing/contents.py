@@ -46,7 +46,12 @@ PICTURE_BYTES = 13_000_000
 CHARACTER_BYTES = 1_500_000  # of one character's pictures, however few characters there are
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
-BY_EPOCH = {"clip_similarity": "similarity", "nearest_training": "nearest training picture", "diversity": "diversity"}
+BY_EPOCH = {
+    "clip_similarity": "similarity",
+    "nearest_training": "nearest training picture",
+    "diversity": "diversity",
+    "copies": "copies",
+}
 LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that are no model's
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 
@@ -128,7 +133,7 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
     smooth = log["loss"].rolling(window, min_periods=1)
     loss = Curve(f"mean of {window} steps", "m-lora", _floats(log["step"]), _floats(smooth.mean()))
     rates = {"U-Net": "lr_unet", "text encoder": "lr_text_encoder"}
-    names = {"train": "trained on", "held_out": "held out"}
+    names = {"train": "trained on", "held_out": "held out", "validation": "validation"}
     seconds = float(log["seconds"].sum()) if "seconds" in log else math.nan
     took = f", {seconds / 60:.1f} minutes of steps" if math.isfinite(seconds) else ""
     return Training(
@@ -147,7 +152,8 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
 
 
 def choice(table: pd.DataFrame | None) -> Choice | None:
-    """`table`: epoch, metrics (JSON), chosen; and, where there is one, the sentence `reason`."""
+    """`table`: epoch, metrics (JSON), chosen; and, where there are any, the sentences `reason`, which may begin with
+    their verdict ("chosen: ", "not: ")."""
     if table is None or not table["chosen"].any():
         return None
     metrics = [json.loads(text) for text in table["metrics"]]
@@ -162,7 +168,18 @@ def choice(table: pd.DataFrame | None) -> Choice | None:
         for (name, title), look in zip(BY_EPOCH.items(), LOOKS, strict=False)
         if any(name in entry for entry in metrics)
     )
-    return Choice(int(chosen["epoch"]), str(chosen["reason"]) if "reason" in table else WHY, curves)
+    if "reason" not in table:
+        return Choice(int(chosen["epoch"]), WHY, curves)
+    others = table[~table["chosen"]]
+    reasons = (_sentence(reason) for reason in others["reason"])
+    pairs = tuple((int(epoch), reason) for epoch, reason in zip(others["epoch"], reasons, strict=True))
+    return Choice(int(chosen["epoch"]), _sentence(chosen["reason"]), curves, pairs)
+
+
+def _sentence(reason: str) -> str:
+    """`reason` without the verdict that it begins with, which the page says by itself."""
+    plain = reason.removeprefix("chosen: ").removeprefix("not: ")
+    return plain[:1].upper() + plain[1:]
 
 
 def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:

@@ -116,11 +116,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen epoch, why, and the curves by epoch that it was chosen by."""
+    """The chosen epoch, why, and the curves by epoch that it was chosen by; `others`: why not each of the others."""
 
     epoch: int
     reason: str
     curves: tuple[Curve, ...]
+    others: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,10 @@ def test_the_choice_says_its_reason() -> None:
     assert (found.epoch, found.reason) == (2, contents.WHY)
     (curve,) = found.curves
     assert (curve.x, curve.y, curve.low, curve.high) == ((1.0, 2.0), (0.5, 0.5), (0.4, 0.4), (0.6, 0.6))
-    told = choice(table.assign(reason=["too early", "the held-out error rises after it"]))
+    told = choice(table.assign(reason=["not: it is less similar.", "chosen: it has the lowest loss."]))
     assert told is not None
-    assert told.reason == "the held-out error rises after it"
+    assert told.reason == "It has the lowest loss."
+    assert told.others == ((1, "It is less similar."),)
     assert choice(table.assign(chosen=False)) is None
 
 

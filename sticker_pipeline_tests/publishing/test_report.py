@@ -73,7 +73,7 @@ def everything(text: str) -> CharacterReport:
         ),
         grids=(Grid(text, (text,), (GridRow("lora", (picture(text),)), GridRow(text, (None,))), (picture(text),)),),
         training=Training(text, curve, curve, curve),
-        choice=Choice(1, text, curve),
+        choice=Choice(1, text, curve, ((2, text),)),
         tags=Tags(2.0, 1.0, (TagCount(text, 2, 1),), (DropReason(text, 1, text),), (text,)),
         weights=Weights(1.0, (ClipWeight(text, text, 1, 1.0),)),
         checks=(Check(text, text, False, text), Check(text, text, None, text), Check(text, text, True, "", True)),
