@@ -159,7 +159,7 @@ def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str
 
 def embedded_markdown(image: Image.Image, alt: str) -> str:
     """`image` over white as markdown: WebP in base64, made smaller until that has at most MAX_EMBEDDED_BYTES."""
-    image = _over_white(image)
+    image = over_white(image)
     image.thumbnail((MAX_EMBEDDED_SIDE, MAX_EMBEDDED_SIDE), Image.Resampling.LANCZOS)
     while True:
         for quality in (85, 70, 50):
@@ -171,7 +171,7 @@ def embedded_markdown(image: Image.Image, alt: str) -> str:
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
 
 
-def _over_white(image: Image.Image) -> Image.Image:
+def over_white(image: Image.Image) -> Image.Image:
     """A new RGB picture: dropping alpha instead would show the colour that transparent pixels hide."""
     rgba = image.convert("RGBA")
     flat = Image.new("RGB", rgba.size, "white")

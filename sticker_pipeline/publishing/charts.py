@@ -1,0 +1,233 @@
+"""Charts as inline SVG for the report page: curves, and means with their intervals.
+
+They take their colours and fonts from the page's style sheet (report.css), so that they follow light and dark, and stay
+sharp at every size. Pictures for the Dagster UI, which has no style sheet of ours, are drawn in `pictures`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 440, 216  # of a chart in user units, in which text is 12 high
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
+MOST_POINTS = 160  # of a curve: more would only make the page larger
+ROW = 26
+NAME_LETTERS = 17
+STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
+
+
+@dataclass(frozen=True)
+class Curve:
+    """y over x, both [n]; `low` and `high`, where they are given, are the edges of a band around it. What is no number
+    leaves a gap. `look` is a class of the style sheet."""
+
+    name: str
+    look: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mean in a chart of intervals, with its interval (NaN where it has none)."""
+
+    name: str
+    look: str
+    shape: str
+    mean: float
+    low: float
+    high: float
+
+
+def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: float | None = None) -> Markup:
+    """Curves in one picture, with a dashed line at the x value `chosen`. Nothing where no curve has a point."""
+    thinned = [thin(curve) for curve in curves]
+    xs = [value for curve in thinned for value in curve.x]
+    ys = [value for curve in thinned for value in (*curve.y, *curve.low, *curve.high) if math.isfinite(value)]
+    if not xs or not ys:
+        return Markup("")
+    frame = _Frame(*_widened(min(xs), max(xs), 0.0), *_widened(min(ys), max(ys), 0.06))
+    parts = [frame.axes(x, y)]
+    if chosen is not None:
+        at = frame.x(chosen)
+        parts.append(Markup('<path class="chosen" d="M{0:.1f} {1}V{2}"/>').format(at, TOP, HEIGHT - BOTTOM))
+    parts += [frame.curve(curve) for curve in thinned]
+    return _svg(WIDTH, HEIGHT, label, parts)
+
+
+def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = "") -> Markup:
+    """One row for each mark: its name, its interval, its mean. The mean of the mark called `ceiling` is drawn through
+    all rows. Nothing where there is no mark."""
+    if not marks:
+        return Markup("")
+    width, left, right, height = 370, 122, 46, TOP + ROW * len(marks) + BOTTOM
+    low, high = _widened(*extent(marks), 0.05)
+    scale = (width - left - right) / (high - low)
+    parts = [Markup('<g class="grid">')]
+    for tick in ticks(low, high, 4):
+        at = left + (tick - low) * scale
+        parts.append(Markup('<path d="M{0:.1f} {1}V{2}"/>').format(at, TOP, height - BOTTOM))
+        text = '<text x="{0:.1f}" y="{1}" text-anchor="middle">{2}</text>'
+        parts.append(Markup(text).format(at, height - BOTTOM + 16, tick_text(tick)))
+    parts.append(Markup('</g><text class="axis" x="{0}" y="{1}">{2}</text>').format(left, height - 6, x))
+    for number, mark in enumerate(marks):
+        y = TOP + ROW * (number + 0.5)
+        if mark.name == ceiling:
+            at = left + (mark.mean - low) * scale
+            parts.append(Markup('<path class="ceiling" d="M{0:.1f} {1}V{2}"/>').format(at, TOP, height - BOTTOM))
+        name = '<text x="{0}" y="{1:.1f}" text-anchor="end">{2}</text>'
+        parts.append(Markup(name).format(left - 10, y + 4, shortened(mark.name)))
+        parts.append(_mark(mark, left, low, scale, y))
+        value = '<text class="value" x="{0}" y="{1:.1f}" text-anchor="end">{2:.3f}</text>'
+        parts.append(Markup(value).format(width - 2, y + 4, mark.mean))
+    return _svg(width, height, label, parts)
+
+
+def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Markup:
+    """All marks on one line from `low` to `high`, for a cell of a table. Nothing where there is no mark."""
+    if not marks:
+        return Markup("")
+    scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (high - low)
+    middle = STRIP_HEIGHT / 2
+    line = '<path class="rail" d="M{0} {1:g}H{2}"/>'
+    parts = [Markup(line).format(STRIP_PAD, middle, STRIP_WIDTH - STRIP_PAD)]
+    parts += [_mark(mark, STRIP_PAD, low, scale, middle) for mark in marks]
+    return _svg(STRIP_WIDTH, STRIP_HEIGHT, label, parts, "strip")
+
+
+def extent(marks: Sequence[Mark]) -> tuple[float, float]:
+    """The lowest and highest number among means and intervals; (0, 1) where there is none."""
+    values = [value for mark in marks for value in (mark.mean, mark.low, mark.high) if math.isfinite(value)]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers from `low` to `high`, some `about` of them: multiples of 1, 2, 2.5 or 5 times a power of ten."""
+    least = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= least * (1 - 1e-9))
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_text(value: float) -> str:
+    """`value` as short as it can be said: 0.25, 1500, 5e-6."""
+    if value == 0 or abs(value) >= 1e-3:
+        return f"{value:.6g}".replace("-", "−")
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(power)}".replace("-", "−")
+
+
+def shortened(name: str, letters: int = NAME_LETTERS) -> str:
+    return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
+    """At most `most` points: the means of equal parts of the curve, with its lowest and highest values as the band
+    where it has none of its own."""
+    count = len(curve.x)
+    if count <= most:
+        return curve
+    edges = [count * part // most for part in range(most + 1)]
+    parts = [slice(start, end) for start, end in pairwise(edges)]
+    return Curve(
+        curve.name,
+        curve.look,
+        tuple(_mean(curve.x[part]) for part in parts),
+        tuple(_mean(curve.y[part]) for part in parts),
+        tuple(min(_finite(curve.low[part] or curve.y[part]), default=math.nan) for part in parts),
+        tuple(max(_finite(curve.high[part] or curve.y[part]), default=math.nan) for part in parts),
+    )
+
+
+def marker(shape: str, x: float, y: float) -> Markup:
+    """A sign of about 10 units around (x, y). Shapes differ, so that nobody has to tell models apart by colour."""
+    paths = {
+        "dot": f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
+        "ring": f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
+        "square": f"M{x - 4.5:.1f} {y - 4.5:.1f}h9v9h-9Z",
+        "diamond": f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6Z",
+        "triangle": f"M{x:.1f} {y - 6:.1f}l6 10.5h-12Z",
+        "bar": f"M{x - 1.5:.1f} {y - 7:.1f}h3v14h-3Z",
+    }
+    return Markup('<path class="sign {0}" d="{1}"/>').format(shape, paths[shape])
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The mapping from values to places in a chart of curves."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.y_low) / (self.y_high - self.y_low) * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self, x: str, y: str) -> Markup:
+        parts = [Markup('<g class="grid">')]
+        for tick in ticks(self.y_low, self.y_high):
+            at = self.y(tick)
+            line = '<path d="M{0} {1:.1f}H{2}"/><text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
+            parts.append(Markup(line).format(LEFT, at, WIDTH - RIGHT, LEFT - 7, at + 4, tick_text(tick)))
+        for tick in ticks(self.x_low, self.x_high, 6):
+            text = '<text x="{0:.1f}" y="{1}" text-anchor="middle">{2}</text>'
+            parts.append(Markup(text).format(self.x(tick), HEIGHT - BOTTOM + 17, tick_text(tick)))
+        names = '</g><text class="axis" x="{0}" y="{1}" text-anchor="end">{2}</text>'
+        parts.append(Markup(names).format(WIDTH - RIGHT, HEIGHT - 6, x))
+        turned = '<text class="axis" transform="translate(11 {0}) rotate(-90)" text-anchor="end">{1}</text>'
+        return Markup("").join([*parts, Markup(turned).format(TOP, y)])
+
+    def curve(self, curve: Curve) -> Markup:
+        points = [(self.x(x), self.y(y)) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(y)]
+        band = [
+            (self.x(x), self.y(low), self.y(high))
+            for x, low, high in zip(curve.x, curve.low, curve.high, strict=False)
+            if math.isfinite(low) and math.isfinite(high)
+        ]
+        edges = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
+        shade = Markup('<path class="band" d="{0}Z"/>').format(_path(edges)) if edges else Markup("")
+        dots = Markup("").join(marker("dot", x, y) for x, y in points) if len(points) <= 30 else Markup("")
+        line = Markup('<path class="line" d="{0}"/>').format(_path(points))
+        return Markup('<g class="{0}">{1}{2}{3}</g>').format(curve.look, shade, line, dots)
+
+
+def _mark(mark: Mark, left: float, low: float, scale: float, y: float) -> Markup:
+    interval = Markup("")
+    if math.isfinite(mark.low) and math.isfinite(mark.high):
+        ends = (left + (value - low) * scale for value in (mark.low, mark.high))
+        interval = Markup('<path class="interval" d="M{0:.1f} {2:.1f}H{1:.1f}"/>').format(*ends, y)
+    sign = marker(mark.shape, left + (mark.mean - low) * scale, y)
+    return Markup('<g class="{0}">{1}{2}</g>').format(mark.look, interval, sign)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "".join(f"{'L' if number else 'M'}{x:.1f} {y:.1f}" for number, (x, y) in enumerate(points))
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[Markup], look: str = "chart") -> Markup:
+    opening = '<svg class="{0}" viewBox="0 0 {1:g} {2:g}" role="img" aria-label="{3}">'
+    return Markup(opening).format(look, width, height, label) + Markup("").join(parts) + Markup("</svg>")
+
+
+def _widened(low: float, high: float, share: float) -> tuple[float, float]:
+    """The interval, wider by `share` at both ends, and never empty."""
+    margin = (high - low) * share or (0.0 if high > low else abs(high) * 0.1 or 0.5)
+    return low - margin, high + margin
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    found = _finite(values)
+    return math.fsum(found) / len(found) if found else math.nan

@@ -1,0 +1,339 @@
+"""What the report says, read from artifacts. Any artifact may be missing; nothing is measured or decided here."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.publishing.charts import Curve
+from sticker_pipeline.publishing.report import (
+    CharacterReport,
+    Check,
+    Choice,
+    ClipWeight,
+    DropReason,
+    Figure,
+    Grid,
+    GridRow,
+    Made,
+    Picture,
+    Release,
+    Report,
+    TagCount,
+    Tags,
+    Training,
+    Weights,
+)
+from sticker_pipeline.publishing.thumbnails import reduced, thumbnails
+from sticker_pipeline.sampling.weights import clip_shares, effective_images
+from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.tagging import summary
+
+DROPPED = "dropped.parquet"
+LINE = (
+    *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
+    *("lora", "selected_lora", "samples", "benchmark", "released_lora"),
+)
+"""The assets of a character, in the order in which data moves."""
+# Of all pictures together. In base64 that is 17.3 MB; the rest of 40 characters' sections is 3.3 MB, and some pictures
+# are shown twice: a page of 40 characters stays below 25 MB.
+PICTURE_BYTES = 13_000_000
+CHARACTER_BYTES = 1_500_000  # of one character's pictures, however few characters there are
+MOST_PROMPTS, MOST_REFERENCES = 8, 8
+SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
+BY_EPOCH = {
+    "clip_similarity": "similarity",
+    "nearest_training": "nearest training picture",
+    "diversity": "diversity",
+    "copies": "copies",
+}
+LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that are no model's
+WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
+
+
+def gather(
+    store: ArtifactStore,
+    characters: Sequence[tuple[Character, Profile]],
+    *,
+    checks: Mapping[str, Sequence[Check]] | None = None,
+    releases: Mapping[str, Sequence[Release]] | None = None,
+    ui: str = "",
+    problems: Sequence[str] = (),
+) -> Report:
+    """The content of the report about `characters`, sorted by name.
+
+    What artifacts do not hold is given by the caller, by character: the last verdict of each check, and the release
+    history. `problems` are sentences about characters that cannot be read at all. Pictures are made as small as it
+    takes for PICTURE_BYTES to hold those of all characters.
+    """
+    ordered = sorted(characters, key=lambda pair: pair[0].name)
+    most_bytes = min(CHARACTER_BYTES, PICTURE_BYTES // max(1, len(ordered)))
+    return Report(
+        characters=tuple(
+            _character(
+                store, character, profile, (checks or {}).get(character.name, ()),
+                (releases or {}).get(character.name, ()), most_bytes,
+            )
+            for character, profile in ordered
+        ),
+        ui=ui,
+        problems=tuple(problems),
+    )  # fmt: skip
+
+
+def _character(
+    store: ArtifactStore,
+    character: Character,
+    profile: Profile,
+    checks: Sequence[Check],
+    releases: Sequence[Release],
+    most_bytes: int,
+) -> CharacterReport:
+    found = {asset: artifact for asset in LINE if (artifact := store.find(character.name, asset)) is not None}
+    return CharacterReport(
+        name=character.name,
+        trigger=character.trigger,
+        profile=profile.name,
+        figures=figures(_table(found, "benchmark")),
+        grids=_grids(found, character, most_bytes),
+        training=training(_table(found, "lora", "log.parquet"), _table(found, "lora", "held_out.parquet")),
+        choice=choice(_table(found, "selected_lora")),
+        tags=tags(*(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED)))),
+        weights=weights(_table(found, "frame_weights")),
+        checks=tuple(checks),
+        lineage=lineage(found),
+        releases=tuple(releases),
+    )
+
+
+def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet") -> pd.DataFrame | None:
+    """A table of an artifact; None where there is no artifact, or an earlier version of it had no such table."""
+    artifact = found.get(asset)
+    return artifact.table(name) if artifact and name in artifact.files else None
+
+
+def figures(table: pd.DataFrame | None) -> tuple[Figure, ...]:
+    """`table`: model, style, metric, mean, ci_low, ci_high, n."""
+    if table is None:
+        return ()
+    columns = (table[name].tolist() for name in ("model", "style", "metric", "mean", "ci_low", "ci_high", "n"))
+    return tuple(Figure(*row) for row in zip(*columns, strict=True))
+
+
+def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training | None:
+    """The curves of a training: `log` one row per step, `fixed` the error by epoch and split."""
+    if log is None or log.empty:
+        return None
+    window = max(1, len(log) // SMOOTHED)
+    smooth = log["loss"].rolling(window, min_periods=1)
+    loss = Curve(f"mean of {window} steps", "m-lora", _floats(log["step"]), _floats(smooth.mean()))
+    rates = {"U-Net": "lr_unet", "text encoder": "lr_text_encoder"}
+    names = {"train": "trained on", "held_out": "held out", "validation": "validation"}
+    seconds = float(log["seconds"].sum()) if "seconds" in log else math.nan
+    took = f", {seconds / 60:.1f} minutes of steps" if math.isfinite(seconds) else ""
+    return Training(
+        summary=f"{log['epoch'].nunique()} epochs, {len(log)} steps{took}; loss at the end {loss.y[-1]:.4f}.",
+        loss=(loss,),
+        fixed=tuple(
+            Curve(names.get(str(split), str(split)), look, _floats(part["epoch"]), _floats(part["loss"]))
+            for (split, part), look in zip(_by(fixed, "split"), LOOKS, strict=False)
+        ),
+        learning_rate=tuple(
+            Curve(name, look, _floats(log["step"]), _floats(log[column]))
+            for (name, column), look in zip(rates.items(), LOOKS, strict=False)
+            if column in log
+        ),
+    )
+
+
+def choice(table: pd.DataFrame | None) -> Choice | None:
+    """`table`: epoch, metrics (JSON), chosen; and, where there are any, the sentences `reason`, which may begin with
+    their verdict ("chosen: ", "not: ")."""
+    if table is None or not table["chosen"].any():
+        return None
+    metrics = [json.loads(text) for text in table["metrics"]]
+    epochs = _floats(table["epoch"])
+    chosen = table[table["chosen"]].iloc[0]
+
+    def values(name: str) -> tuple[float, ...]:
+        return tuple(float(entry.get(name, math.nan)) for entry in metrics)
+
+    curves = tuple(
+        Curve(title, look, epochs, values(name), values(f"{name}_low"), values(f"{name}_high"))
+        for (name, title), look in zip(BY_EPOCH.items(), LOOKS, strict=False)
+        if any(name in entry for entry in metrics)
+    )
+    if "reason" not in table:
+        return Choice(int(chosen["epoch"]), WHY, curves)
+    others = table[~table["chosen"]]
+    reasons = (_sentence(reason) for reason in others["reason"])
+    pairs = tuple((int(epoch), reason) for epoch, reason in zip(others["epoch"], reasons, strict=True))
+    return Choice(int(chosen["epoch"]), _sentence(chosen["reason"]), curves, pairs)
+
+
+def _sentence(reason: str) -> str:
+    """`reason` without the verdict that it begins with, which the page says by itself."""
+    plain = reason.removeprefix("chosen: ").removeprefix("not: ")
+    return plain[:1].upper() + plain[1:]
+
+
+def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:
+    """What curation made of the tagger's tags."""
+    if seen is None or captions is None:
+        return None
+    before, after = summary.mean_tags(seen, captions)
+    counts = summary.before_and_after(seen, captions)
+    reasons = [] if dropped is None else summary.drop_reasons(dropped).to_dict("records")
+    return Tags(
+        per_image_before=before,
+        per_image_after=after,
+        counts=tuple(TagCount(tag, seen_on, kept_on) for tag, (seen_on, kept_on) in counts.items()),
+        dropped=tuple(DropReason(row["reason"], row["rows"], row["examples"]) for row in reasons),
+        captions=tuple(summary.caption_sample(captions)["caption"]) if len(captions) else (),
+    )
+
+
+def weights(table: pd.DataFrame | None) -> Weights | None:
+    """The clips' shares of the draws, the largest first."""
+    if table is None or table.empty:
+        return None
+    clips = clip_shares(table).sort_values("share", ascending=False, kind="stable")
+    columns = (clips[name].tolist() for name in ("group", "clip_id", "frames", "share"))
+    rows = tuple(ClipWeight(*row) for row in zip(*columns, strict=True))
+    return Weights(effective_images(table["probability"].to_numpy()), rows)
+
+
+def lineage(found: Mapping[str, Artifact]) -> tuple[Made, ...]:
+    """Every asset of LINE. An input is outdated where the artifact of that name now has another version."""
+    return tuple(_made(asset, found) for asset in LINE)
+
+
+def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
+    artifact = found.get(asset)
+    if artifact is None:
+        return Made(asset, "", "", (), ())
+    changed = (
+        name
+        for name, version in artifact.inputs.items()
+        if name in LINE and (name not in found or found[name].data_version != version)
+    )
+    return Made(
+        asset, artifact.data_version, artifact.code_version, tuple(sorted(artifact.inputs.items())), tuple(changed)
+    )
+
+
+def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int) -> tuple[Grid, ...]:
+    """Held-out pictures and what the models drew, by style, all made small together."""
+    plans = _Pictures()
+    references = _references(found, character, plans)
+    drawn = _drawn(found, plans)
+    ready = plans.encoded(most_bytes)
+    return tuple(
+        Grid(
+            style=style,
+            prompts=drawn[style][0] if style in drawn else (),
+            rows=tuple(
+                GridRow(model, tuple(None if place is None else ready[place] for place in places))
+                for model, places in (drawn[style][1] if style in drawn else {}).items()
+            ),
+            references=tuple(ready[place] for place in references.get(style, ())),
+        )
+        for style in sorted({*references, *drawn})
+    )
+
+
+class _Pictures:
+    """Pictures that are wanted, and then their thumbnails, in the same order."""
+
+    def __init__(self) -> None:
+        self._images: list[Image.Image] = []
+        self._alts: list[str] = []
+
+    def want(self, artifact: Artifact, file: str, alt: str) -> int:
+        """The number under which the picture will be found."""
+        with Image.open(artifact.folder / file) as image:
+            self._images.append(reduced(image))
+        self._alts.append(alt)
+        return len(self._images) - 1
+
+    def encoded(self, most_bytes: int) -> list[Picture]:
+        small = thumbnails(self._images, most_bytes)
+        return [
+            Picture(data, "image/webp", width, height, alt)
+            for (data, width, height), alt in zip(small, self._alts, strict=True)
+        ]
+
+
+def _references(found: Mapping[str, Artifact], character: Character, plans: _Pictures) -> dict[str, list[int]]:
+    """style -> numbers of pictures: the middle frame of each held-out clip, at most MOST_REFERENCES."""
+    rows, frames = _table(found, "training_set"), _table(found, "frames")
+    if rows is None or frames is None:
+        return {}
+    styles = {name: group.style for name, group in character.groups.items()}
+    # files by the frames' own table: the training set may be of earlier frames, some of which are gone
+    held_out = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
+    held_out = held_out.assign(style=held_out["group"].map(styles)).sort_values(["clip_id", "frame_index"])
+    wanted = {}
+    for style, part in held_out.groupby("style"):
+        middles = [(str(clip), own["file"].iloc[len(own) // 2]) for clip, own in part.groupby("clip_id")]
+        wanted[str(style)] = [
+            plans.want(found["frames"], file, f"{character.name}, held out: {clip}")
+            for clip, file in (middles[row] for row in _spread(len(middles), MOST_REFERENCES))
+        ]
+    return wanted
+
+
+def _drawn(
+    found: Mapping[str, Artifact], plans: _Pictures
+) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
+    """style -> (what each prompt asks for, model -> numbers of pictures): the first seed of at most MOST_PROMPTS."""
+    table = _table(found, "samples")
+    if table is None:
+        return {}
+    wanted = {}
+    for style, part in table.groupby("style", sort=True):
+        first = part.drop_duplicates(["model", "prompt"])
+        prompts = list(dict.fromkeys(first["prompt"]))
+        chosen = [prompts[row] for row in _spread(len(prompts), MOST_PROMPTS)]
+        files = {(row["model"], row["prompt"]): row["file"] for row in first.to_dict("records")}
+        rows: dict[str, list[int | None]] = {}
+        for model in _ordered(first["model"]):
+            rows[model] = [
+                plans.want(found["samples"], files[model, prompt], f"{model}: {prompt}")
+                if (model, prompt) in files
+                else None
+                for prompt in chosen
+            ]
+        wanted[str(style)] = (tuple(own_tags(chosen)), rows)
+    return wanted
+
+
+def own_tags(prompts: Sequence[str]) -> list[str]:
+    """What each prompt asks for: its tags without those that all prompts have, or all where nothing else is left."""
+    split = [[tag.strip() for tag in prompt.split(",")] for prompt in prompts]
+    shared = set.intersection(*(set(part) for part in split)) if len(split) > 1 else set()
+    return [", ".join([tag for tag in part if tag not in shared] or part) for part in split]
+
+
+def _ordered(models: pd.Series) -> list[str]:
+    """base, lora, released, then the others by name."""
+    first = {"base": 0, "lora": 1, "released": 2}
+    return sorted(models.unique(), key=lambda model: (first.get(model, 3), model))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 to count − 1, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist() if count else []
+
+
+def _by(table: pd.DataFrame | None, column: str) -> list[tuple[object, pd.DataFrame]]:
+    return [] if table is None else list(table.groupby(column, sort=False))
+
+
+def _floats(column: pd.Series) -> tuple[float, ...]:
+    return tuple(column.astype(float).tolist())

@@ -1,0 +1,479 @@
+"""The report: one self-contained HTML page about all characters, from plain values to text.
+
+Equal values give equal bytes. Nothing is read here (contents.py reads artifacts); the page asks the network for nothing
+(its own Content-Security-Policy forbids it) and is whole without JavaScript, which only searches, sorts and enlarges.
+"""
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import jinja2
+from markupsafe import Markup
+
+from sticker_pipeline.publishing import charts
+from sticker_pipeline.publishing.charts import Curve, Mark
+
+BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
+NO_MODELS = (REFERENCE, CHANCE)  # rows of the benchmark that say what to hold models against
+OVERALL = "all"  # the style that stands for all of them
+SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copied_share"
+RIVAL_LOOKS = 5  # colours that rivals take turns in
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure of the benchmark is called and written on the page, and which way is better ("": neither is)."""
+
+    title: str
+    better: Literal["higher", "lower", ""]
+    meaning: str
+    form: str = ".3f"
+
+
+METRICS: Mapping[str, Metric] = {
+    SIMILARITY: Metric("similarity", "higher", "mean CLIP cosine to held-out pictures, which were never trained on"),
+    GAIN: Metric("gain over base", "higher", "similarity less the base model's, same prompts and seeds", "+.3f"),
+    "identity_retrieval": Metric(
+        "right character", "higher", "share of pictures that are nearer to this character than to any other", ".0%"
+    ),
+    COPIES: Metric(
+        "copies", "lower", "share nearer to a training picture than 95 % of the held-out pictures are", ".0%"
+    ),
+    "one_clip_share": Metric(
+        "in one clip", "lower", "largest share whose nearest training picture is in one clip", ".0%"
+    ),
+    "nearest_training": Metric(
+        "nearest training picture", "", "cosine to it; well above the held-out pictures' own figure, the LoRA copies"
+    ),
+    "nearest_training_excess": Metric(
+        "nearer than held-out", "lower", "how much nearer to training pictures than held-out pictures are", "+.3f"
+    ),
+    "diversity": Metric("diversity", "", "mean distance between pictures; near 0 all are the same"),
+    "prompt_fidelity": Metric("does as told", "higher", "share of the prompted tags that the tagger finds", ".0%"),
+    "trigger_effect": Metric("trigger effect", "higher", "similarity with the trigger less that without it", "+.3f"),
+    "centroid_similarity": Metric("to the mean picture", "higher", "cosine to the mean of the held-out pictures"),
+    "style_similarity": Metric("style", "", "cosine to other characters in the same style: the manner of drawing"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured mean with its 95 % interval (NaN: none) over `n` units."""
+
+    model: str
+    style: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture (`media_type` such as image/webp) with its size in pixels, and what a reader hears of it."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class GridRow:
+    model: str
+    pictures: tuple[Picture | None, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures of one style: `rows` of models over the same `prompts`; `references` are held-out pictures, which belong
+    to no prompt."""
+
+    style: str
+    prompts: tuple[str, ...]
+    rows: tuple[GridRow, ...]
+    references: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """`summary` is a sentence; each group of curves is one chart (empty: it was not logged)."""
+
+    summary: str
+    loss: tuple[Curve, ...]
+    fixed: tuple[Curve, ...]
+    learning_rate: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen epoch, why, and the curves by epoch that it was chosen by; `others`: why not each of the others."""
+
+    epoch: int
+    reason: str
+    curves: tuple[Curve, ...]
+    others: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class TagCount:
+    tag: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class DropReason:
+    reason: str
+    frames: int
+    examples: str
+
+
+@dataclass(frozen=True)
+class Tags:
+    """`counts`: the number of frames with a tag before and after curation, the most frequent first."""
+
+    per_image_before: float
+    per_image_after: float
+    counts: tuple[TagCount, ...]
+    dropped: tuple[DropReason, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClipWeight:
+    group: str
+    clip: str
+    frames: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`clips` with their share of the draws, the largest first; `effective` is Kish's number of equal images."""
+
+    effective: float
+    clips: tuple[ClipWeight, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """`verdict` None: not checked. `summary` says what was found and what to do."""
+
+    asset: str
+    name: str
+    verdict: bool | None
+    summary: str
+    blocking: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """One artifact of the lineage: its data version, and those of the inputs that it was made from; `outdated` are the
+    inputs that have changed since. `version` is empty where it was not made yet."""
+
+    asset: str
+    version: str
+    code_version: str
+    inputs: tuple[tuple[str, str], ...]
+    outdated: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One entry of the release history, also of what was refused; `current` is what people get."""
+
+    name: str
+    accepted: bool
+    current: bool
+    reason: str
+    epoch: int | None
+    version: str
+
+
+@dataclass(frozen=True)
+class CharacterReport:
+    """What is known of one character. None or empty: not there yet."""
+
+    name: str
+    trigger: str
+    profile: str
+    figures: tuple[Figure, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    training: Training | None = None
+    choice: Choice | None = None
+    tags: Tags | None = None
+    weights: Weights | None = None
+    checks: tuple[Check, ...] = ()
+    lineage: tuple[Made, ...] = ()
+    releases: tuple[Release, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """`ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page without links to it.
+    `problems`: sentences about characters that could not be read."""
+
+    characters: tuple[CharacterReport, ...]
+    ui: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colour class and the sign of a model; the same all over the page."""
+
+    colour: str
+    shape: str
+    title: str
+
+
+def report_page(report: Report) -> str:
+    """The page as HTML text, to be written as UTF-8 (what UTF-8 cannot say, as in odd file names, is spelled out).
+
+    Names, tags, prompts and everything else that comes from people's files is escaped. Raises ValueError for a `ui`
+    that is no http address and for a picture whose media type is not an image.
+    """
+    if report.ui and not re.match(r"https?://", report.ui):
+        raise ValueError(f"{report.ui!r} is not the address of a UI: it must begin with http:// or https://")
+    looks = model_looks(report.characters)
+    script, style = _text("report.js"), _text("report.css")
+    page = _template().render(
+        report=report,
+        ui=report.ui.rstrip("/"),
+        sections=_with_ids(report.characters),
+        looks=looks,
+        board=_board(report.characters, looks),
+        metrics=METRICS,
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        page=_Helpers(looks),
+        LORA=LORA, BASE=BASE, RELEASED=RELEASED, REFERENCE=REFERENCE, NO_MODELS=NO_MODELS,
+        CHANCE=CHANCE, SIMILARITY=SIMILARITY, GAIN=GAIN, COPIES=COPIES, OVERALL=OVERALL,
+    )  # fmt: skip
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
+    """The look of every model on the page, in the order of legends; a rival's depends on the rivals' names alone."""
+    named = {figure.model for character in characters for figure in character.figures}
+    named |= {row.model for character in characters for grid in character.grids for row in grid.rows}
+    looks = {
+        BASE: Look("m-base", "ring", "base model"),
+        LORA: Look("m-lora", "dot", "new LoRA"),
+        RELEASED: Look("m-released", "square", "released LoRA"),
+    }
+    shapes = ("diamond", "triangle")
+    for number, name in enumerate(sorted(named - {*looks, *NO_MODELS})):
+        looks[name] = Look(f"m-rival{number % RIVAL_LOOKS}", shapes[number % len(shapes)], name)
+    looks[REFERENCE] = Look("m-reference", "bar", "held-out pictures")
+    looks[CHANCE] = Look("m-base", "bar", "by chance")
+    return {name: look for name, look in looks.items() if name in named}
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """A line of the leaderboard: a character and style, and each model's similarity."""
+
+    character: CharacterReport
+    style: str
+    marks: tuple[Mark, ...]
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class Board:
+    rows: tuple[BoardRow, ...]
+    low: float
+    high: float
+
+
+def _board(characters: Sequence[CharacterReport], looks: Mapping[str, Look]) -> Board:
+    """Marks of all lines on one scale."""
+    marks = [
+        (character, style, similarity_marks(character, style, looks))
+        for character in characters
+        for style in styles_of(character) or ("",)
+    ]
+    low, high = charts.extent([mark for _, _, part in marks for mark in part])
+    margin = 0.02 * (high - low) or 0.05
+    rows = tuple(
+        BoardRow(character, style, part, charts.strip(part, low - margin, high + margin, label=spoken(part)))
+        for character, style, part in marks
+    )
+    return Board(rows, low, high)
+
+
+def styles_of(character: CharacterReport) -> tuple[str, ...]:
+    """The styles with a similarity: the one for all of them first, then by name."""
+    found = {figure.style for figure in character.figures if figure.metric == SIMILARITY}
+    return tuple(sorted(found, key=lambda style: (style != OVERALL, style)))
+
+
+def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str, Look]) -> tuple[Mark, ...]:
+    found = figures_by_model(character, style)
+    return tuple(
+        Mark(looks[model].title, looks[model].colour, looks[model].shape, own.mean, own.low, own.high)
+        for model in looks
+        if model in found and (own := found[model].get(SIMILARITY)) is not None
+    )
+
+
+def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, Figure]]:
+    """model -> metric -> figure, of one style."""
+    found: dict[str, dict[str, Figure]] = {}
+    for figure in character.figures:
+        if figure.style == style:
+            found.setdefault(figure.model, {})[figure.metric] = figure
+    return found
+
+
+def spoken(marks: Iterable[Mark]) -> str:
+    """Marks as a sentence for those who do not see the chart."""
+    return "; ".join(f"{mark.name} {mark.mean:.3f}{_spoken_interval(mark)}" for mark in marks)
+
+
+def _spoken_interval(mark: Mark) -> str:
+    return f", 95 % interval {mark.low:.3f} to {mark.high:.3f}" if math.isfinite(mark.low) else ""
+
+
+def judgement(gain: Figure | None) -> str:
+    """What an interval of a paired difference says: better, worse, or unclear (also where there is none)."""
+    if gain is None or not math.isfinite(gain.low):
+        return "unclear"
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else "unclear"
+
+
+def number(value: float, form: str = ".3f") -> str:
+    """`value` with a true minus sign, and a thin space before %; a dash for no number."""
+    return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
+
+
+class _Helpers:
+    """What the template asks for while it draws a character."""
+
+    def __init__(self, looks: Mapping[str, Look]) -> None:
+        self.looks = looks
+
+    number = staticmethod(number)
+    judgement = staticmethod(judgement)
+    styles = staticmethod(styles_of)
+    figures = staticmethod(figures_by_model)
+
+    def sign(self, model: str) -> Markup:
+        look = self.looks[model]
+        svg = '<svg class="key {0}" viewBox="0 0 14 14" aria-hidden="true">{1}</svg>'
+        return Markup(svg).format(look.colour, charts.marker(look.shape, 7, 7))
+
+    def similarity(self, character: CharacterReport, style: str) -> Markup:
+        marks = similarity_marks(character, style, self.looks)
+        ceiling = self.looks[REFERENCE].title if REFERENCE in self.looks else ""
+        return charts.interval_chart(marks, label=spoken(marks), x="mean cosine, 95 % interval", ceiling=ceiling)
+
+    def curves(self, curves: Sequence[Curve], title: str, x: str, y: str, chosen: float | None = None) -> Markup:
+        return charts.line_chart(curves, label=f"{title}: {told(curves, x)}", x=x, y=y, chosen=chosen)
+
+    def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
+        """The metrics that have a figure in this style: known ones first, in their order, then others by name."""
+        present = {figure.metric for figure in character.figures if figure.style == style}
+        others = sorted(present - set(METRICS))
+        known = [(name, METRICS[name]) for name in METRICS if name in present]
+        return known + [(name, Metric(name.replace("_", " "), "", "")) for name in others]
+
+    def best(self, character: CharacterReport, style: str, name: str, metric: Metric) -> str:
+        """The LoRA with the best figure; "" where that is no single one of two or more."""
+        found = {
+            model: figures[name].mean
+            for model, figures in figures_by_model(character, style).items()
+            if model not in (BASE, *NO_MODELS) and name in figures and math.isfinite(figures[name].mean)
+        }
+        if not metric.better or len(found) < 2:
+            return ""
+        best = (max if metric.better == "higher" else min)(found.values())
+        winners = [model for model, mean in found.items() if mean == best]
+        return winners[0] if len(winners) == 1 else ""
+
+    @staticmethod
+    def gain(character: CharacterReport, style: str) -> Figure | None:
+        return figures_by_model(character, style).get(LORA, {}).get(GAIN)
+
+    @staticmethod
+    def main_gain(character: CharacterReport) -> float:
+        """The LoRA's gain over all styles, or the mean of theirs, for sorting; NaN where there is none."""
+        own = (figure for figure in character.figures if (figure.model, figure.metric) == (LORA, GAIN))
+        gains = {figure.style: figure.mean for figure in own}
+        if OVERALL in gains:
+            return gains[OVERALL]
+        return sum(gains.values()) / len(gains) if gains else math.nan
+
+    @staticmethod
+    def failed(character: CharacterReport) -> int:
+        return sum(check.verdict is False for check in character.checks)
+
+    @staticmethod
+    def current(character: CharacterReport) -> Release | None:
+        return next((release for release in character.releases if release.current), None)
+
+    @staticmethod
+    def data_uri(picture: Picture) -> str:
+        if not re.fullmatch(r"image/[a-z+]+", picture.media_type):
+            raise ValueError(f"{picture.media_type!r} is not the type of a picture")
+        return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+
+    @staticmethod
+    def cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
+        """The tags of the captions but the trigger, which all have, by name, each with its size in em."""
+        kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
+        most = max((count.after for count in kept), default=1)
+        sized = [(count, 0.75 + 1.45 * math.sqrt(count.after / most)) for count in kept]
+        return sorted(sized, key=lambda entry: entry[0].tag)
+
+
+def told(curves: Iterable[Curve], x: str) -> str:
+    """Where each curve begins and ends, as a sentence."""
+    parts = []
+    for curve in curves:
+        points = [(at, value) for at, value in zip(curve.x, curve.y, strict=True) if math.isfinite(value)]
+        if points:
+            (first, start), (last, end) = points[0], points[-1]
+            parts.append(f"{curve.name} {start:.3g} at {x} {first:g}, {end:.3g} at {x} {last:g}")
+    return "; ".join(parts)
+
+
+def _with_ids(characters: Sequence[CharacterReport]) -> list[tuple[str, CharacterReport]]:
+    """Each character with the id of its section: its name, made fit for an address, and different from the others."""
+    taken: dict[str, int] = {}
+    found = []
+    for character in characters:
+        plain = "c-" + (re.sub(r"[^a-z0-9_]+", "-", character.name.lower()).strip("-") or "x")
+        taken[plain] = taken.get(plain, 0) + 1
+        found.append((plain if taken[plain] == 1 else f"{plain}.{taken[plain]}", character))
+    return found
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _text(name: str) -> str:
+    return (files("sticker_pipeline.publishing") / "templates" / name).read_text(encoding="utf-8")

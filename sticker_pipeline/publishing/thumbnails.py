@@ -1,0 +1,37 @@
+"""Pictures made small enough that a page of them stays small."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from sticker_pipeline.pictures import over_white
+
+LADDER = ((288, 82), (224, 80), (176, 76), (128, 72), (96, 64), (64, 50), (48, 35))  # longest side, WebP quality
+LARGEST = LADDER[0][0]
+
+
+def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[bytes, int, int]]:
+    """Each image over white as (WebP, width, height): the finest step of LADDER whose files have at most `most_bytes`
+    together, or else the last one. Nothing is enlarged; equal images give equal bytes."""
+    encoded: list[tuple[bytes, int, int]] = []
+    for side, quality in LADDER:
+        encoded = [_encoded(image, side, quality) for image in images]
+        if sum(len(data) for data, _, _ in encoded) <= most_bytes:
+            break
+    return encoded
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    """`image` over white, no larger than any thumbnail: many can be held until it is known how small they must be."""
+    flat = over_white(image)
+    flat.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return flat
+
+
+def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
+    small = reduced(image) if max(image.size) > LARGEST or image.mode != "RGB" else image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=quality, method=4)
+    return buffer.getvalue(), small.width, small.height

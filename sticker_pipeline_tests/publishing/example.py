@@ -1,0 +1,296 @@
+"""Artifacts of the demo characters without training anything: their own media, and tables made up in the shape that the
+stages give them. `python -m sticker_pipeline_tests.publishing.example FILE` writes a report of them to look at."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageFilter
+
+from sticker_pipeline.character import Character, load_character
+from sticker_pipeline.generation.prompts import benchmark_prompts
+from sticker_pipeline.profile import Profile, character_profile
+from sticker_pipeline.publishing.contents import LINE, gather
+from sticker_pipeline.publishing.report import Check, Release, report_page
+from sticker_pipeline.storage import ArtifactStore, write_table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = ("base", "lora", "released", "tensorart", "civitai_v2")
+LEVEL = {"base": 0.42, "lora": 0.71, "released": 0.66, "tensorart": 0.69, "civitai_v2": 0.55, "reference": 0.83}
+
+
+def demo_character(name: str) -> tuple[Character, Profile]:
+    character = load_character(REPOSITORY / "data" / "characters" / name)
+    return character, character_profile(character, REPOSITORY / "data" / "models")
+
+
+def fill(
+    store: ArtifactStore,
+    character: Character,
+    profile: Profile,
+    *,
+    upto: str = "benchmark",
+    models: Sequence[str] = MODELS,
+    seed: int = 0,
+    clips: int | None = None,
+) -> None:
+    """Publish the artifacts of `character` from raw_media up to `upto`, with the first `clips` files of each group."""
+    rng = np.random.default_rng(seed)
+    versions: dict[str, str] = {}
+    frames = _frames(character, clips)
+    for asset in LINE[: LINE.index(upto) + 1]:
+        inputs = {name: versions[name] for name in _inputs(asset)}
+        with store.writing(character.name, asset) as staging:
+            _WRITERS[asset](staging, frames, character, profile, models, rng)
+            artifact = store.publish(staging, character.name, asset, code_version="1", inputs=inputs, settings={})
+        versions[asset] = artifact.data_version
+
+
+def example_checks(failed: bool = False) -> list[Check]:
+    return [
+        Check("raw_media", "rejected_files", True, "every file is taken whole or passed over for a reason."),
+        Check("frames", "different_enough", True, "19 clips are as different as 11.2 unrelated pictures"),
+        Check(
+            "frames", "same_character", not failed,
+            "2 of 61 frames may show somebody else: gifs/dance.gif. Look at them; remove them if so."
+            if failed else "none of 61 frames looks like somebody else.",
+        ),
+        Check("frame_weights", "balanced", True, "61 frames count as 24.0 equal images; no group is left behind."),
+        Check("curated_tags", "trigger_clash", True, "no word of the trigger means anything to the base model."),
+        Check("curated_tags", "universal_tags", None, ""),
+        Check("training_set", "enough_images", True, "19 clips to train on.", blocking=True),
+    ]  # fmt: skip
+
+
+def example_releases() -> list[Release]:
+    return [
+        Release("v3", False, False, "not_collapsed: 41 % of the pictures are nearest to one GIF.", 8, "9d41" * 16),
+        Release("v2", True, True, "Similarity +0.031 [0.012, 0.049] over v1; every check passed.", 6, "ab12" * 16),
+        Release("v1", True, False, "The first release.", 7, "77f0" * 16),
+    ]  # fmt: skip
+
+
+def _inputs(asset: str) -> tuple[str, ...]:
+    deps: Mapping[str, tuple[str, ...]] = {
+        "frames": ("raw_media",),
+        "frame_weights": ("frames",),
+        "wd14_tags": ("frames",),
+        "curated_tags": ("wd14_tags", "frames", "raw_media"),
+        "training_set": ("frames", "frame_weights", "curated_tags"),
+        "lora": ("training_set", "frames"),
+        "selected_lora": ("lora", "training_set", "frames"),
+        "samples": ("selected_lora",),
+        "benchmark": ("samples", "training_set", "frames"),
+    }
+    return deps.get(asset, ())
+
+
+def _frames(character: Character, clips: int | None) -> pd.DataFrame:
+    rows = []
+    for group in character.groups:
+        paths = (path for path in sorted((character.folder / group).rglob("*")) if path.is_file())
+        for path in islice(paths, clips):
+            with Image.open(path) as image:
+                count = min(3, getattr(image, "n_frames", 1))
+            clip = path.relative_to(character.folder).as_posix()
+            rows += [(f"{clip}#{index}", clip, group, clip, index, True) for index in range(count)]
+    table = pd.DataFrame(rows, columns=["frame_id", "path", "group", "clip_id", "frame_index", "kept"])
+    table["file"] = [f"files/{number:04d}.png" for number in range(len(table))]
+    table["clip_number"] = table.groupby("group")["clip_id"].transform(lambda clips: pd.factorize(clips)[0])
+    return table
+
+
+def _open(character: Character, row: Mapping[str, object]) -> Image.Image:
+    image = Image.open(character.folder / str(row["path"]))
+    image.seek(int(str(row["frame_index"])))
+    return image.convert("RGBA")
+
+
+def _write_raw_media(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    write_table(pd.DataFrame({"path": frames["path"].unique(), "status": "accepted", "reason": ""}), staging)
+
+
+def _write_frames(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    (staging / "files").mkdir()
+    for row in frames.to_dict("records"):
+        _open(character, row).save(staging / row["file"], compress_level=1)
+    write_table(frames, staging)
+
+
+def _write_frame_weights(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    size = frames.groupby("clip_id")["frame_id"].transform("size")
+    probability = 1 / size / frames["clip_id"].nunique()
+    table = frames[["frame_id", "group", "clip_id"]].assign(probability=probability, draws_per_epoch=300 * probability)
+    write_table(table, staging)
+
+
+TAGS = (
+    *("solo", "smile", "open mouth", "looking at viewer", "upper body", "simple background", "closed eyes", "blush"),
+    *(
+        "full body",
+        "arms up",
+        "waving",
+        "crying",
+        "angry",
+        "^_^",
+        "one eye closed",
+        "holding",
+        "star (symbol)",
+        "heart",
+    ),
+    *("blue hair", "yellow eyes", "bob cut", "headphones", "hoodie", "chibi", "speech bubble", "food", "night sky"),
+)
+DROPPED = (*TAGS[18:24], "solo")
+
+
+def _tagged(frames: pd.DataFrame) -> list[tuple[str, str]]:
+    pairs = []
+    for number, frame in enumerate(frames["frame_id"]):
+        pairs += [(frame, tag) for place, tag in enumerate(TAGS) if (number * 7 + place * 3) % (place + 2) < 2]
+    return pairs
+
+
+def _write_wd14_tags(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    table = pd.DataFrame(_tagged(frames), columns=["frame_id", "tag"]).assign(category="general", score=0.8)
+    write_table(table, staging)
+
+
+def _write_curated_tags(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    tags = pd.DataFrame(_tagged(frames), columns=["frame_id", "tag"])
+    gone = tags["tag"].isin(DROPPED)
+    kept = tags[~gone].groupby("frame_id")["tag"].agg(list)
+    captions = [[character.trigger, *kept.get(frame, [])] for frame in frames["frame_id"]]
+    table = pd.DataFrame({"frame_id": frames["frame_id"], "caption": [", ".join(words) for words in captions]})
+    write_table(table.assign(n_tags=[len(words) for words in captions]), staging)
+    reasons = tags.loc[gone, "tag"].map(lambda tag: "blacklisted" if tag == "solo" else "inherent: listed")
+    write_table(tags[gone].assign(reason=reasons), staging, "dropped.parquet")
+
+
+def _write_training_set(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    split = np.where(frames["clip_number"] % 3 == 1, "holdout", "train")
+    write_table(frames[["frame_id", "file"]].assign(split=split), staging)
+
+
+def _write_lora(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    steps = np.arange(1, 641)
+    cycle = (steps - 1) % 160
+    rate = 1e-4 * np.where(cycle < 16, cycle / 16, 0.5 * (1 + np.cos(np.pi * (cycle - 16) / 144)))
+    log = pd.DataFrame(
+        {
+            "step": steps,
+            "epoch": (steps - 1) // 80 + 1,
+            "loss": 0.11 + 0.12 * np.exp(-steps / 150) + rng.normal(0, 0.02, len(steps)),
+            "lr_unet": rate,
+            "lr_text_encoder": rate / 2,
+            "seconds": 0.2,
+        }
+    )
+    write_table(log, staging, "log.parquet")
+    epochs = np.arange(0, 9)
+    fixed = [
+        pd.DataFrame({"epoch": epochs, "split": "train", "loss": 0.10 + 0.10 * np.exp(-epochs / 3)}),
+        pd.DataFrame({"epoch": epochs, "split": "validation", "loss": 0.12 + 0.09 * np.exp(-epochs / 2)}),
+        pd.DataFrame(
+            {"epoch": epochs, "split": "held_out", "loss": 0.13 + 0.08 * np.exp(-epochs / 2) + 0.002 * epochs}
+        ),
+    ]
+    write_table(pd.concat(fixed), staging, "held_out.parquet")
+
+
+def _write_selected_lora(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    rows = []
+    for epoch in range(1, 9):
+        similarity = 0.5 + 0.22 * (1 - np.exp(-epoch / 2)) - 0.004 * max(0, epoch - 6)
+        metrics = {
+            "clip_similarity": similarity,
+            "clip_similarity_low": similarity - 0.03,
+            "clip_similarity_high": similarity + 0.03,
+            "diversity": 0.4 - 0.02 * epoch,
+            "nearest_training": 0.6 + 0.03 * epoch,
+            "copies": 0.004 * epoch**2,
+        }
+        reason = "chosen: the lowest loss on validation pictures (0.1421) of the epochs that do not copy."
+        if epoch != 6:
+            reason = f"not: its similarity {similarity:.3f} is below 0.670, the lower end of the interval of epoch 7."
+        rows.append((epoch, json.dumps(metrics), epoch == 6, reason))
+    write_table(pd.DataFrame(rows, columns=["epoch", "metrics", "chosen", "reason"]), staging)
+
+
+def _write_samples(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    """Media of the character stand for what its LoRA draws, blurred ones for the base model's."""
+    prompts = benchmark_prompts(character, profile)
+    styles = {name: group.style for name, group in character.groups.items()}
+    rows = []
+    for model in models:
+        (staging / model).mkdir()
+        for number, prompt in enumerate(prompts):
+            own = frames[(frames["group"].map(styles) == prompt.style) & (frames["frame_index"] == 0)]
+            row = own.iloc[(number * 3 + len(model)) % len(own)].to_dict()
+            image = Image.new("RGB", (96, 96), "white")
+            picture = _open(character, row).resize((96, 96), Image.Resampling.LANCZOS)
+            image.paste(picture, (0, 0), picture)
+            image = image.filter(ImageFilter.GaussianBlur({"base": 5, "civitai_v2": 2.5}.get(model, 0.6)))
+            name = f"{model}/{prompt.style}_{number:03d}.png"
+            image.save(staging / name, compress_level=1)
+            rows.append((f"{model}-{number}", model, prompt.style, prompt.text, 1000 + number, name))
+    write_table(pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "seed", "file"]), staging)
+
+
+def _write_benchmark(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
+    rows = []
+    for style in ["all", *sorted({group.style for group in character.groups.values()})]:
+        shift = rng.normal(0, 0.05)
+        for model in (*models, "reference"):
+            mean = LEVEL[model] + shift
+            own = {"clip_similarity": mean, "diversity": 0.3 - mean / 5, "nearest_training": mean + 0.06}
+            if model != "base":
+                own |= {"identity_retrieval": min(0.97, mean + 0.2)}
+            if model not in ("base", "reference"):
+                own |= {"clip_similarity_gain": mean - LEVEL["base"] - shift - rng.uniform(0, 0.1)}
+            if model != "reference":
+                own |= {"copied_share": mean / 6, "one_clip_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
+            rows += [(model, style, metric, value, value - 0.03, value + 0.028, 32) for metric, value in own.items()]
+        rows.append(("chance", style, "identity_retrieval", 1 / 3, np.nan, np.nan, 3))
+    columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
+    write_table(pd.DataFrame(rows, columns=columns), staging)
+
+
+_WRITERS = {
+    "raw_media": _write_raw_media,
+    "frames": _write_frames,
+    "frame_weights": _write_frame_weights,
+    "wd14_tags": _write_wd14_tags,
+    "curated_tags": _write_curated_tags,
+    "training_set": _write_training_set,
+    "lora": _write_lora,
+    "selected_lora": _write_selected_lora,
+    "samples": _write_samples,
+    "benchmark": _write_benchmark,
+}
+
+
+def main(target: Path) -> None:
+    demo = [demo_character(name) for name in ("bram_thistle", "pip_comet", "velvet_moth")]
+    with tempfile.TemporaryDirectory() as folder:
+        store = ArtifactStore(Path(folder))
+        fill(store, *demo[0], seed=1)
+        fill(store, *demo[1], seed=2, models=MODELS[:4])
+        fill(store, *demo[1], upto="curated_tags", clips=9)  # what was made of the former tags is outdated
+        fill(store, *demo[2], upto="curated_tags")
+        report = gather(
+            store,
+            demo,
+            checks={"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)},
+            releases={"bram_thistle": example_releases(), "pip_comet": example_releases()[1:]},
+            ui="http://127.0.0.1:3000",
+        )
+        target.write_text(report_page(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

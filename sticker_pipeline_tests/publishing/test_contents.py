@@ -1,0 +1,253 @@
+"""What the report says is what the artifacts say; what they do not hold yet is left out, and nothing is made up."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sticker_pipeline.publishing import contents
+from sticker_pipeline.publishing.contents import (
+    LINE,
+    choice,
+    figures,
+    gather,
+    lineage,
+    own_tags,
+    tags,
+    training,
+    weights,
+)
+from sticker_pipeline.publishing.report import CharacterReport, Report, TagCount, report_page
+from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline_tests.publishing.example import demo_character, fill
+
+
+def publish(store: ArtifactStore, asset: str, inputs: dict[str, str], **tables: pd.DataFrame) -> str:
+    with store.writing("bram_thistle", asset) as staging:
+        for name, table in tables.items():
+            write_table(table, staging, f"{name}.parquet")
+        return store.publish(
+            staging, "bram_thistle", asset, code_version="1", inputs=inputs, settings={}
+        ).data_version  # fmt: skip
+
+
+def of(report: Report, name: str) -> CharacterReport:
+    (character,) = (character for character in report.characters if character.name == name)
+    return character
+
+
+def test_characters_stand_in_the_order_of_their_names(example_report: Report) -> None:
+    assert [character.name for character in example_report.characters] == ["bram_thistle", "pip_comet", "velvet_moth"]
+    assert of(example_report, "pip_comet").trigger == "skv_pipcomet"
+    assert of(example_report, "pip_comet").profile == "embedded"
+
+
+def test_a_character_without_artifacts_has_nothing(example_report: Report) -> None:
+    character = of(example_report, "velvet_moth")
+    assert (character.figures, character.grids, character.checks, character.releases) == ((), (), (), ())
+    assert (character.training, character.choice, character.tags, character.weights) == (None,) * 4
+    assert [made.asset for made in character.lineage] == list(LINE)
+    assert not any(made.version for made in character.lineage)
+
+
+def test_a_character_in_the_making_has_what_there_is(example_report: Report) -> None:
+    character = of(example_report, "pip_comet")
+    assert character.tags is not None
+    assert character.weights is not None
+    assert (character.training, character.choice, character.figures) == (None, None, ())
+    assert [bool(made.version) for made in character.lineage] == [asset in LINE[:5] for asset in LINE]
+
+
+@pytest.mark.parametrize("asset", LINE[:-1])
+def test_any_artifact_may_be_missing(asset: str, example_store: ArtifactStore, tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
+    shutil.rmtree(store.folder("bram_thistle", asset))
+    report = gather(store, [demo_character("bram_thistle")])
+    (missing,) = (made for made in report.characters[0].lineage if made.asset == asset)
+    assert missing.version == ""
+    assert report_page(report)
+
+
+def test_an_earlier_version_without_a_table_is_read_without_it(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    log = pd.DataFrame({"step": [1, 2], "epoch": [1, 1], "loss": [0.2, 0.1], "lr_unet": [1e-4, 1e-4]})
+    publish(store, "lora", {}, log=log)
+    found = gather(store, [demo_character("bram_thistle")]).characters[0].training
+    assert found is not None
+    assert found.fixed == ()
+    assert [curve.name for curve in found.learning_rate] == ["U-Net"]
+
+
+def test_pictures_of_models_stand_under_the_same_prompts(example_report: Report, example_store: ArtifactStore) -> None:
+    character = of(example_report, "bram_thistle")
+    samples = example_store.read("bram_thistle", "samples").table()
+    assert [grid.style for grid in character.grids] == ["art", "sticker"]
+    for grid in character.grids:
+        assert [row.model for row in grid.rows] == ["base", "lora", "released", "tensorart"]
+        prompts = samples.loc[samples["style"] == grid.style, "prompt"].unique()
+        for row in grid.rows:
+            assert [picture.alt if picture else None for picture in row.pictures] == [
+                f"{row.model}: {prompt}" for prompt in prompts
+            ]
+        assert len(grid.prompts) == len(prompts)
+        assert all("skv_bramthistle" not in prompt for prompt in grid.prompts), "what all have is not said"
+
+
+def test_references_are_held_out_one_for_each_clip(example_report: Report, example_store: ArtifactStore) -> None:
+    frames = example_store.read("bram_thistle", "frames").table()
+    split = example_store.read("bram_thistle", "training_set").table().set_index("frame_id")["split"]
+    held_out = frames[frames["frame_id"].map(split) == "holdout"]
+    styles = held_out["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
+    for grid in of(example_report, "bram_thistle").grids:
+        clips = {picture.alt.rpartition(": ")[2] for picture in grid.references}
+        assert clips == set(held_out.loc[styles == grid.style, "clip_id"])
+        assert len(clips) == len(grid.references)
+
+
+def test_a_model_that_was_not_drawn_for_a_prompt_leaves_a_gap(example_store: ArtifactStore, tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
+    folder = store.folder("bram_thistle", "samples")
+    table = pd.read_parquet(folder / "index.parquet")
+    first = table.index[(table["model"] == "tensorart") & (table["style"] == "art")][0]
+    write_table(table.drop(index=first), folder)
+    grid = gather(store, [demo_character("bram_thistle")]).characters[0].grids[0]
+    assert [picture is None for picture in grid.rows[-1].pictures] == [True, *[False] * (len(grid.prompts) - 1)]
+
+
+def test_a_made_artifact_is_outdated_when_its_input_changed(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    old = publish(store, "frames", {"raw_media": "x"}, index=pd.DataFrame({"a": [1]}))
+    publish(store, "wd14_tags", {"frames": old, "character/tagging": "y"}, index=pd.DataFrame({"a": [2]}))
+    found = {asset: store.read("bram_thistle", asset) for asset in ("frames", "wd14_tags")}
+    assert [made.outdated for made in lineage(found) if made.version] == [("raw_media",), ()]
+    publish(store, "frames", {"raw_media": "x"}, index=pd.DataFrame({"a": [3]}))
+    found["frames"] = store.read("bram_thistle", "frames")
+    made = {made.asset: made for made in lineage(found)}
+    assert made["wd14_tags"].outdated == ("frames",)
+    assert made["wd14_tags"].inputs == (("character/tagging", "y"), ("frames", old))
+    assert made["wd14_tags"].version == found["wd14_tags"].data_version
+
+
+def test_figures_are_the_rows_of_the_benchmark() -> None:
+    row = {"model": "lora", "style": "art", "metric": "m", "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 8}
+    (figure,) = figures(pd.DataFrame([row]))
+    assert vars(figure) == {
+        "model": "lora", "style": "art", "metric": "m", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 8
+    }  # fmt: skip
+    assert figures(None) == ()
+
+
+def test_the_curves_of_a_training() -> None:
+    steps = np.arange(1, 41)
+    log = pd.DataFrame(
+        {"step": steps, "epoch": (steps - 1) // 20 + 1, "loss": np.where(steps % 2, 0.1, 0.3), "seconds": 3.0}
+    ).assign(lr_unet=1e-4, lr_text_encoder=5e-5)
+    fixed = pd.DataFrame({"epoch": [0, 0, 1, 1], "split": ["train", "held_out"] * 2, "loss": [4.0, 5.0, 2.0, 3.0]})
+    found = training(log, fixed)
+    assert found is not None
+    assert found.summary == "2 epochs, 40 steps, 2.0 minutes of steps; loss at the end 0.2000."
+    assert found.loss[0].y == pytest.approx([0.1, *[0.2] * 39]), "the mean of a twentieth: 2 steps"
+    assert [(curve.name, curve.x, curve.y) for curve in found.fixed] == [
+        ("trained on", (0.0, 1.0), (4.0, 2.0)),
+        ("held out", (0.0, 1.0), (5.0, 3.0)),
+    ]
+    assert [(curve.name, set(curve.y)) for curve in found.learning_rate] == [
+        ("U-Net", {1e-4}),
+        ("text encoder", {5e-5}),
+    ]
+    assert training(log.iloc[:0], None) is None
+
+
+def test_the_choice_says_its_reason() -> None:
+    metrics = [json.dumps({"clip_similarity": 0.5, "clip_similarity_low": 0.4, "clip_similarity_high": 0.6})] * 2
+    table = pd.DataFrame({"epoch": [1, 2], "metrics": metrics, "chosen": [False, True]})
+    found = choice(table)
+    assert found is not None
+    assert (found.epoch, found.reason) == (2, contents.WHY)
+    (curve,) = found.curves
+    assert (curve.x, curve.y, curve.low, curve.high) == ((1.0, 2.0), (0.5, 0.5), (0.4, 0.4), (0.6, 0.6))
+    told = choice(table.assign(reason=["not: it is less similar.", "chosen: it has the lowest loss."]))
+    assert told is not None
+    assert told.reason == "It has the lowest loss."
+    assert told.others == ((1, "It is less similar."),)
+    assert choice(table.assign(chosen=False)) is None
+
+
+def test_tags_before_and_after() -> None:
+    seen = pd.DataFrame(
+        {"frame_id": ["a", "a", "b"], "tag": ["smile", "solo", "smile"], "category": "general", "score": 0.9}
+    )
+    captions = pd.DataFrame({"frame_id": ["a", "b"], "caption": ["hero, smile", "hero, smile"], "n_tags": [2, 2]})
+    dropped = pd.DataFrame({"frame_id": ["a"], "tag": ["solo"], "reason": ["blacklisted"]})
+    found = tags(seen, captions, dropped)
+    assert found is not None
+    assert found.counts == (TagCount("hero", 0, 2), TagCount("smile", 2, 2), TagCount("solo", 1, 0))
+    assert (found.per_image_before, found.per_image_after) == (1.5, 2.0)
+    assert [(drop.reason, drop.frames, drop.examples) for drop in found.dropped] == [("blacklisted", 1, "solo")]
+    assert found.captions == ("hero, smile", "hero, smile")
+    assert tags(seen, None, None) is None
+    empty = tags(seen.iloc[:0], captions.iloc[:0], None)
+    assert empty is not None
+    assert math.isnan(empty.per_image_before)
+
+
+def test_the_heaviest_clip_comes_first() -> None:
+    table = pd.DataFrame(
+        {"frame_id": ["a", "b", "c"], "group": "gifs", "clip_id": ["one", "two", "two"], "probability": [0.2, 0.4, 0.4]}
+    ).assign(draws_per_epoch=1.0)
+    found = weights(table)
+    assert found is not None
+    assert [(clip.clip, clip.frames, clip.share) for clip in found.clips] == [("two", 2, 0.8), ("one", 1, 0.2)]
+    assert found.effective == pytest.approx(1 / (0.04 + 0.16 + 0.16))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "own"),
+    [
+        (["hero, smile", "hero, angry, arms up"], ["smile", "angry, arms up"]),
+        (["hero", "hero, angry"], ["hero", "angry"]),
+        (["hero, smile"], ["hero, smile"]),
+        ([], []),
+    ],
+)
+def test_what_prompts_share_is_not_repeated(prompts: list[str], own: list[str]) -> None:
+    assert own_tags(prompts) == own
+
+
+@given(st.integers(0, 200), st.integers(1, 12))
+def test_a_few_of_many_are_spread_from_the_first_to_the_last(count: int, most: int) -> None:
+    chosen = contents._spread(count, most)
+    assert len(chosen) == min(count, most)
+    assert chosen == sorted(set(chosen))
+    if count and most > 1:
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
+
+
+def test_equal_artifacts_give_equal_pages(example_store: ArtifactStore) -> None:
+    characters = [demo_character("bram_thistle"), demo_character("pip_comet")]
+    assert report_page(gather(example_store, characters)) == report_page(gather(example_store, characters[::-1]))
+
+
+def test_forty_characters_are_at_most_25_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_report: Report
+) -> None:
+    """A fortieth of the page, with pictures of noise, which compress worst: sections add up."""
+    store, character = ArtifactStore(tmp_path), demo_character("bram_thistle")
+    fill(store, *character, models=("base", "lora", "released", "tensorart", "civitai_v2"))
+    for asset in ("samples", "frames"):
+        for number, path in enumerate(sorted(store.folder("bram_thistle", asset).rglob("*.png"))):
+            pixels = np.random.default_rng(number).integers(0, 256, (320, 320, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path, compress_level=0)
+    monkeypatch.setattr(contents, "CHARACTER_BYTES", contents.PICTURE_BYTES // 40)
+    report = gather(store, [character], checks={"bram_thistle": of(example_report, "bram_thistle").checks})
+    assert sum(len(row.pictures) for grid in report.characters[0].grids for row in grid.rows) == 80
+    assert 40 * len(report_page(report).encode()) <= 25_000_000
