@@ -3,7 +3,12 @@
 How our own samplers are made stands in training/sampler.py.
 """
 
+import json
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sticker_pipeline.training.base_model import tensor_names
 
 # A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
 # of that name: PLMS, Restart, DDIM CFG++.
@@ -63,18 +68,36 @@ class SamplerError(ValueError):
     """A sampler or schedule that the other program does not have; the message lists those that it has."""
 
 
-def our_sampler(scheduler: str, spacing: str | None = None, zero_snr: bool = False) -> tuple[str, str]:
-    """ComfyUI's (sampler_name, scheduler) for `scheduler` of GenerationSettings.
+@dataclass(frozen=True)
+class BaseNoise:
+    """What a base model says of noise: whether it predicts v, whether its last level is pure noise, and its
+    `timestep_spacing`, None where it states none."""
 
-    `spacing`: `timestep_spacing` of the base model's scheduler_config.json; None where it has none, as single files.
-    `zero_snr`: whether its last noise level is pure noise, which decides the spacing. Raises SamplerError.
-    """
+    v_prediction: bool = False
+    zero_snr: bool = False
+    spacing: str | None = None
+
+
+def base_noise(base: Path) -> BaseNoise:
+    """Of a diffusers folder or single file that training/base_model.py accepts; read without loading weights."""
+    tensors = tensor_names(base) if base.is_file() else set()
+    path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return BaseNoise(
+        v_prediction="v_pred" in tensors or config.get("prediction_type") == "v_prediction",
+        zero_snr="ztsnr" in tensors or bool(config.get("rescale_betas_zero_snr")),
+        spacing=config.get("timestep_spacing"),
+    )
+
+
+def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
+    """ComfyUI's (sampler_name, scheduler) for that of GenerationSettings on a base model. Raises SamplerError."""
     if scheduler not in _OURS:
         raise SamplerError(f"Sampler {scheduler!r} is none of {_listed(_OURS)}.")
     sampler, usual = _OURS[scheduler]
-    levels = (scheduler, "trailing" if zero_snr else spacing or usual)
+    levels = (scheduler, "trailing" if noise.zero_snr else noise.spacing or usual)
     if levels not in _LEVELS:
-        raise SamplerError(f"timestep_spacing {spacing!r} is none of linspace, leading, trailing.")
+        raise SamplerError(f"timestep_spacing {noise.spacing!r} is none of linspace, leading, trailing.")
     return sampler, _LEVELS[levels]
 
 

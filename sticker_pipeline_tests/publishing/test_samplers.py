@@ -1,15 +1,20 @@
 """Names of samplers. That ComfyUI draws the same pictures as our own samplers: benchmarks/bench_comfyui.py."""
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sticker_pipeline.publishing.samplers import (
     SAMPLERS,
     SCHEDULES,
+    BaseNoise,
     SamplerError,
     a1111_names,
+    base_noise,
     named_sampler,
     our_sampler,
 )
@@ -87,7 +92,7 @@ def test_our_samplers_and_comfyuis_have_the_same_noise_levels(name: str, spacing
     config = {**CONFIGS["sd15"]["scheduler"], **({"timestep_spacing": spacing} if spacing else {})}
     scheduler = make_scheduler(name, diffusers.DDIMScheduler.from_config(config).config)
     scheduler.set_timesteps(steps)
-    levels = comfyui_levels(our_sampler(name, spacing)[1], steps)
+    levels = comfyui_levels(our_sampler(name, BaseNoise(spacing=spacing))[1], steps)
     assert len(levels) == steps
     near = 1.25 * TRAINED_LEVELS / steps if (name, spacing) == ("dpmsolver++", "leading") else 1  # is near only
     assert np.abs(np.array(levels) - scheduler.timesteps.numpy()).max() <= near
@@ -100,12 +105,25 @@ def test_zero_terminal_snr_decides_the_levels_as_in_our_sampler() -> None:
     for name in SCHEDULERS:
         scheduler = make_scheduler(name, diffusers.DDIMScheduler.from_config(config).config)
         scheduler.set_timesteps(25)
-        _, schedule = our_sampler(name, "leading", zero_snr=True)
+        _, schedule = our_sampler(name, BaseNoise(spacing="leading", zero_snr=True))
         assert comfyui_levels(schedule, 25) == scheduler.timesteps.tolist()
 
 
 def test_unknown_values_are_named() -> None:
     with pytest.raises(SamplerError, match=r"'unipc' is none of euler, dpmsolver\+\+, ddim"):
-        our_sampler("unipc")
+        our_sampler("unipc", BaseNoise())
     with pytest.raises(SamplerError, match="'karras' is none of linspace"):
-        our_sampler("euler", "karras")
+        our_sampler("euler", BaseNoise(spacing="karras"))
+
+
+def test_what_a_folder_and_a_single_file_say_of_noise(embedded_models: Path, tmp_path: Path) -> None:
+    assert base_noise(embedded_models / "base") == BaseNoise(v_prediction=True, spacing="trailing")
+    single = tmp_path / "base.safetensors"
+    save_file({"w": torch.zeros(1)}, single)
+    assert base_noise(single) == BaseNoise()
+    save_file({"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, single)
+    assert base_noise(single) == BaseNoise(v_prediction=True, zero_snr=True)
+    beside = tmp_path / "base" / "scheduler"
+    beside.mkdir(parents=True)
+    (beside / "scheduler_config.json").write_text('{"timestep_spacing": "leading"}')
+    assert base_noise(single) == BaseNoise(v_prediction=True, zero_snr=True, spacing="leading")
