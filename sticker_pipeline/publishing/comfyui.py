@@ -113,7 +113,7 @@ class _Type:
 _CONTROL = "control_after_generate"
 _AFTER_GENERATE = "randomize"  # the first picture has the seed of the workflow, later ones others
 _TYPES = {
-    "Note": _Type((), ("text",), (), (400, 260)),
+    "Note": _Type((), ("text",), (), (400, 190)),
     "CheckpointLoaderSimple": _Type((), ("ckpt_name",), ("MODEL", "CLIP", "VAE"), (400, 98)),
     "LoraLoader": _Type(
         (("model", "MODEL"), ("clip", "CLIP")),
@@ -144,7 +144,7 @@ _COLUMNS = {
     "Drawing": (_SAMPLER, _DECODE),
     "Pictures": (_SAVE,),
 }
-_TITLE, _GAP, _MARGIN = 30, 30, 20  # pixels of the canvas: a node's title stands above its position
+_TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # pixels of the canvas; a node's title stands above its position
 
 
 def api_format(workflow: Workflow) -> dict[str, Any]:
@@ -311,5 +311,5 @@ def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[s
         groups.append(
             {"id": len(groups) + 1, "title": title, "bounding": box, "color": "#3f789e", "font_size": 24, "flags": {}}
         )
-        x += box[2] + _GAP
+        x += box[2] + _BETWEEN
     return places, groups
