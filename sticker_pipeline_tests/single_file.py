@@ -32,6 +32,8 @@ UNET_ENDS = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
+# Of UNet2DConditionModel: a config.json may leave out what equals them.
+UNET_DEFAULTS = {"layers_per_block": 2, "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3]}
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 OPEN_CLIP_LAYER = {
     "layer_norm1": "ln_1",
@@ -53,7 +55,7 @@ def write_single_file(folder: Path, family: str, target: Path) -> Path:
 
     Raises ValueError for a tensor that the original layout has no name for.
     """
-    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    unet = UNET_DEFAULTS | json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     levels = len(json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["block_out_channels"])
     tensors: Tensors = {}
     for key, value in _weights(folder / "unet").items():

@@ -1,0 +1,315 @@
+"""A ComfyUI workflow that draws with a LoRA, in both of ComfyUI's formats: for its browser, and for `POST /prompt`.
+
+Both are written from one graph. Sampler names stand in samplers.py; pictures that carry the workflow, in png.py.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from sticker_pipeline.profile import Family
+from sticker_pipeline.publishing.samplers import a1111_names
+
+FAMILY_NAMES: dict[Family, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
+MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part reads numbers as JavaScript does
+_RANGES = {"strength": (-100, 100), "cfg": (0, 100), "steps": (1, 10_000), "batch": (1, 4_096), "clip_skip": (1, 24)}
+_SIDES = (16, 16_384)  # pixels
+
+# What the text boxes of ComfyUI's browser part change and have no way of writing: they drop // and /* */ as comments,
+# and a backslash before { or | or at the end does not arrive as it is.
+_UNWRITABLE = re.compile(r"//|/\*.*\*/|\\\||(?<!\\)\\(\\\\)*(\{|$)|[\x00-\x1f]")
+_MODEL_FILE = re.compile(r"[^\\/:*?\"<>|,\x00-\x1f]+(/[^\\/:*?\"<>|,\x00-\x1f]+)*\.safetensors")
+_PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI fills in what stands between two %
+
+
+class WorkflowError(ValueError):
+    """A value that ComfyUI would refuse or change; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What is drawn, and with what. Prompts are what the text encoder shall read: nothing in them is emphasis.
+
+    `checkpoint` and `lora`: file names below ComfyUI's models/checkpoints and models/loras. `sampler` and `scheduler`:
+    ComfyUI's names, as samplers.py gives them. `v_prediction` and `zero_snr`: of the base model. `clip_skip`: as in the
+    settings of the training, 2 is the layer before the last. `width`, `height`: pixels, multiples of 8. `prefix`: how
+    the names of saved pictures begin. Raises WorkflowError, or SamplerError for the names of samplers.
+    """
+
+    checkpoint: str
+    lora: str
+    trigger: str
+    positive: str
+    negative: str
+    seed: int
+    steps: int
+    cfg: float
+    sampler: str
+    scheduler: str
+    width: int
+    height: int
+    family: Family
+    strength: float = 1.0
+    batch: int = 1
+    v_prediction: bool = False
+    zero_snr: bool = False
+    clip_skip: int = 1
+    prefix: str = "sticker"
+
+    def __post_init__(self) -> None:
+        a1111_names(self.sampler, self.scheduler)
+        for name in ("checkpoint", "lora"):
+            if not _MODEL_FILE.fullmatch(getattr(self, name)):
+                raise WorkflowError(f"{name} {getattr(self, name)!r} is no name of a .safetensors file.")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise WorkflowError(f"{name} {getattr(self, name)} is not from {low} to {high}.")
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if side % 8 or not _SIDES[0] <= side <= _SIDES[1]:
+                raise WorkflowError(f"{name} {side} is no multiple of 8 from {_SIDES[0]} to {_SIDES[1]}.")
+        for name in ("positive", "negative"):
+            if found := _UNWRITABLE.search(getattr(self, name)):
+                raise WorkflowError(f"The {name} prompt has {found[0]!r}, which ComfyUI's text boxes change.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise WorkflowError(f"seed {self.seed} is not from 0 to {MAX_SEED}.")
+        if not _PREFIX.fullmatch(self.prefix):
+            raise WorkflowError(f"prefix {self.prefix!r} has other characters than letters, digits and _ - . /")
+        if self.family == "sdxl" and self.clip_skip != 1:
+            raise WorkflowError("clip_skip is for SD1.5: SDXL always reads the layer before the last.")
+
+
+@dataclass(frozen=True)
+class _From:
+    """An output of another node: the node's id and the number of the output."""
+
+    node: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class _Node:
+    """`inputs`: name -> value, or the output that it comes from."""
+
+    id: int
+    type: str
+    title: str
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Type:
+    """A node as the browser shows it: sockets with their types, widgets from top to bottom, types of the outputs, and
+    its size in pixels of the canvas. _CONTROL is a widget that only the browser has."""
+
+    sockets: tuple[tuple[str, str], ...]
+    widgets: tuple[str, ...]
+    outputs: tuple[str, ...]
+    size: tuple[int, int]
+
+
+_CONTROL = "control_after_generate"
+_AFTER_GENERATE = "randomize"  # the first picture has the seed of the workflow, later ones others
+_TYPES = {
+    "Note": _Type((), ("text",), (), (400, 190)),
+    "CheckpointLoaderSimple": _Type((), ("ckpt_name",), ("MODEL", "CLIP", "VAE"), (400, 98)),
+    "LoraLoader": _Type(
+        (("model", "MODEL"), ("clip", "CLIP")),
+        ("lora_name", "strength_model", "strength_clip"),
+        ("MODEL", "CLIP"),
+        (400, 126),
+    ),
+    "ModelSamplingDiscrete": _Type((("model", "MODEL"),), ("sampling", "zsnr"), ("MODEL",), (400, 82)),
+    "CLIPSetLastLayer": _Type((("clip", "CLIP"),), ("stop_at_clip_layer",), ("CLIP",), (400, 58)),
+    "CLIPTextEncode": _Type((("clip", "CLIP"),), ("text",), ("CONDITIONING",), (420, 180)),
+    "EmptyLatentImage": _Type((), ("width", "height", "batch_size"), ("LATENT",), (420, 106)),
+    "KSampler": _Type(
+        (("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")),
+        ("seed", _CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
+        ("LATENT",),
+        (320, 262),
+    ),
+    "VAEDecode": _Type((("samples", "LATENT"), ("vae", "VAE")), (), ("IMAGE",), (320, 46)),
+    "SaveImage": _Type((("images", "IMAGE"),), ("filename_prefix",), (), (420, 480)),
+}
+# Nodes by their ids. An id belongs to a role, whichever optional nodes there are.
+_NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER, _POSITIVE, _NEGATIVE, _LATENT, _SAMPLER, _DECODE, _SAVE = range(
+    1, 12
+)
+_COLUMNS = {
+    "Model and LoRA": (_NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER),
+    "Prompts and size": (_POSITIVE, _NEGATIVE, _LATENT),
+    "Drawing": (_SAMPLER, _DECODE),
+    "Pictures": (_SAVE,),
+}
+_TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # pixels of the canvas; a node's title stands above its position
+
+
+def api_format(workflow: Workflow) -> dict[str, Any]:
+    """What `POST /prompt` takes as "prompt": {id: {class_type, inputs}}."""
+    return {
+        str(node.id): {"class_type": node.type, "inputs": {name: _sent(value) for name, value in node.inputs.items()}}
+        for node in _graph(workflow)
+        if node.type != "Note"  # which only the browser has
+    }
+
+
+def ui_format(workflow: Workflow) -> dict[str, Any]:
+    """What ComfyUI's browser part opens: nodes on a canvas in columns, with a note for the person who opens it."""
+    nodes = _graph(workflow)
+    links = _links(nodes)
+    places, groups = _layout(nodes)
+    return {
+        "last_node_id": max(node.id for node in nodes),
+        "last_link_id": len(links),
+        "nodes": [_shown(node, order, places[node.id], links) for order, node in enumerate(nodes)],
+        "links": links,
+        "groups": groups,
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _graph(workflow: Workflow) -> list[_Node]:
+    """Nodes in an order in which they can run."""
+    return [
+        _Node(_NOTE, "Note", "Read me", {"text": _note(workflow)}),
+        _Node(_CHECKPOINT, "CheckpointLoaderSimple", "Base model", {"ckpt_name": workflow.checkpoint}),
+        *_model_nodes(workflow),
+        *_drawing_nodes(workflow),
+    ]
+
+
+def _model_nodes(workflow: Workflow) -> Iterator[_Node]:
+    strengths = {"strength_model": workflow.strength, "strength_clip": workflow.strength}
+    sources = {"model": _From(_CHECKPOINT, 0), "clip": _From(_CHECKPOINT, 1)}
+    yield _Node(_LORA, "LoraLoader", "LoRA", {**sources, "lora_name": workflow.lora, **strengths})
+    if workflow.v_prediction or workflow.zero_snr:
+        prediction = "v_prediction" if workflow.v_prediction else "eps"
+        inputs = {"model": _From(_LORA, 0), "sampling": prediction, "zsnr": workflow.zero_snr}
+        yield _Node(_SAMPLING, "ModelSamplingDiscrete", "What the base model predicts", inputs)
+    if workflow.clip_skip != 1:
+        inputs = {"clip": _From(_LORA, 1), "stop_at_clip_layer": -workflow.clip_skip}
+        yield _Node(_LAST_LAYER, "CLIPSetLastLayer", f"Clip skip {workflow.clip_skip}", inputs)
+
+
+def _drawing_nodes(workflow: Workflow) -> Iterator[_Node]:
+    model = _From(_SAMPLING, 0) if workflow.v_prediction or workflow.zero_snr else _From(_LORA, 0)
+    clip = _From(_LAST_LAYER, 0) if workflow.clip_skip != 1 else _From(_LORA, 1)
+    for number, title, text in (
+        (_POSITIVE, "Prompt", workflow.positive),
+        (_NEGATIVE, "Negative prompt", workflow.negative),
+    ):
+        yield _Node(number, "CLIPTextEncode", title, {"text": without_emphasis(text), "clip": clip})
+    size = {"width": workflow.width, "height": workflow.height, "batch_size": workflow.batch}
+    yield _Node(_LATENT, "EmptyLatentImage", "Size", size)
+    settings = {
+        "model": model,
+        "positive": _From(_POSITIVE, 0),
+        "negative": _From(_NEGATIVE, 0),
+        "latent_image": _From(_LATENT, 0),
+        "seed": workflow.seed,
+        "steps": workflow.steps,
+        "cfg": workflow.cfg,
+        "sampler_name": workflow.sampler,
+        "scheduler": workflow.scheduler,
+        "denoise": 1.0,
+    }
+    yield _Node(_SAMPLER, "KSampler", "Sampler", settings)
+    yield _Node(_DECODE, "VAEDecode", "Decode", {"samples": _From(_SAMPLER, 0), "vae": _From(_CHECKPOINT, 2)})
+    yield _Node(_SAVE, "SaveImage", "Save", {"images": _From(_DECODE, 0), "filename_prefix": workflow.prefix})
+
+
+def without_emphasis(prompt: str) -> str:
+    """The prompt with parentheses escaped, which ComfyUI would take for emphasis: `miku_(vocaloid)` is one tag."""
+    return re.sub(r"[()]", r"\\\g<0>", prompt)
+
+
+def _note(workflow: Workflow) -> str:
+    return "\n".join(
+        [
+            f"Begin the prompt with the trigger: {workflow.trigger}",
+            "",
+            f"Base model ({FAMILY_NAMES[workflow.family]}): models/checkpoints/{workflow.checkpoint}",
+            f"LoRA: models/loras/{workflow.lora}",
+            "",
+            "Other names? Choose your files in the first two boxes. The first picture has the seed that the sampler "
+            "shows; after each, it draws another.",
+            "",
+            f"In A1111, write <lora:{PurePosixPath(workflow.lora).stem}:{workflow.strength:g}> into the prompt.",
+        ]
+    )
+
+
+def _sent(value: Any) -> Any:
+    return [str(value.node), value.slot] if isinstance(value, _From) else value
+
+
+def _links(nodes: list[_Node]) -> list[list[Any]]:
+    """[number, from node, from output, to node, to socket, type] of each connection."""
+    ends = [
+        (node.inputs[name].node, node.inputs[name].slot, node.id, socket, kind)
+        for node in nodes
+        for socket, (name, kind) in enumerate(_TYPES[node.type].sockets)
+    ]
+    return [[number, *end] for number, end in enumerate(ends, start=1)]
+
+
+def _shown(node: _Node, order: int, place: tuple[int, int], links: list[list[Any]]) -> dict[str, Any]:
+    kind = _TYPES[node.type]
+    into = {socket: number for number, _, _, target, socket, _ in links if target == node.id}
+    return {
+        "id": node.id,
+        "type": node.type,
+        "title": node.title,
+        "pos": list(place),
+        "size": list(kind.size),
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": [
+            {"name": name, "type": socket, "link": into[number]} for number, (name, socket) in enumerate(kind.sockets)
+        ],
+        "outputs": [
+            {"name": name, "type": name, "links": _leaving(node.id, slot, links), "slot_index": slot}
+            for slot, name in enumerate(kind.outputs)
+        ],
+        "properties": {} if node.type == "Note" else {"Node name for S&R": node.type},
+        "widgets_values": [_widget(node, name) for name in kind.widgets],
+    }
+
+
+def _leaving(node: int, slot: int, links: list[list[Any]]) -> list[int]:
+    return [number for number, source, output, *_ in links if (source, output) == (node, slot)]
+
+
+def _widget(node: _Node, name: str) -> Any:
+    if name == _CONTROL:
+        return _AFTER_GENERATE
+    value = node.inputs[name]
+    if node.type == "CLIPTextEncode":  # the browser draws one of {this|that}
+        return re.sub(r"[{}]", r"\\\g<0>", value)
+    return value
+
+
+def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
+    """Positions by id, and a group around each column."""
+    sizes = {node.id: _TYPES[node.type].size for node in nodes}
+    places: dict[int, tuple[int, int]] = {}
+    groups: list[dict[str, Any]] = []
+    x = 0
+    for title, ids in _COLUMNS.items():
+        width, y = max(sizes[number][0] for number in ids if number in sizes), 2 * _TITLE + _MARGIN
+        for number in ids:
+            if number in sizes:
+                places[number] = (x + _MARGIN, y)
+                y += sizes[number][1] + _TITLE + _GAP
+        box = [x, 0, width + 2 * _MARGIN, y - _TITLE - _GAP + _MARGIN]
+        groups.append(
+            {"id": len(groups) + 1, "title": title, "bounding": box, "color": "#3f789e", "font_size": 24, "flags": {}}
+        )
+        x += box[2] + _BETWEEN
+    return places, groups

@@ -1,0 +1,72 @@
+"""Pictures that carry how they were drawn: ComfyUI opens them as a workflow, A1111 reads their settings."""
+
+import io
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.samplers import a1111_names
+
+
+def png_with_workflow(
+    image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None, lora_hash: str | None = None
+) -> bytes:
+    """A PNG file with the same pixels as `image`, which `workflow` with a batch of one draws.
+
+    Chunks: "prompt" and "workflow" as ComfyUI writes them, and "parameters" as A1111 does (see `a1111_parameters`).
+    """
+    if workflow.batch != 1:
+        raise WorkflowError(f"A picture is of one seed, and this workflow draws {workflow.batch} from it.")
+    info = PngInfo()
+    info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256, lora_hash))
+    info.add_text("prompt", json.dumps(api_format(workflow)))
+    info.add_text("workflow", json.dumps(ui_format(workflow)))
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None, lora_hash: str | None = None) -> str:
+    """The text by which A1111 (1.10) keeps settings in a picture. "RNG: CPU", since ComfyUI draws noise there too.
+
+    `checkpoint_sha256`: of the whole file. `lora_hash`: `sshs_model_hash` in the metadata of the LoRA file. With them
+    A1111 finds the files under other names.
+    """
+    sampler, schedule = a1111_names(workflow.sampler, workflow.scheduler)
+    name = PurePosixPath(workflow.lora).stem
+    settings: dict[str, Any] = {
+        "Steps": workflow.steps,
+        "Sampler": sampler,
+        "Schedule type": schedule,
+        "CFG scale": f"{workflow.cfg:g}",
+        "Seed": workflow.seed,
+        "Size": f"{workflow.width}x{workflow.height}",
+        "Model hash": checkpoint_sha256 and checkpoint_sha256[:10],
+        "Model": PurePosixPath(workflow.checkpoint).stem,
+        "Clip skip": workflow.clip_skip if workflow.clip_skip != 1 else None,
+        "RNG": "CPU",
+        "Noise Schedule": "Zero Terminal SNR" if workflow.zero_snr else None,
+        "Lora hashes": lora_hash and f"{name}: {lora_hash[:12]}",
+    }
+    stated = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
+    lines = [
+        f"{_without_emphasis(workflow.positive)} <lora:{name}:{workflow.strength:g}>".strip(),
+        f"Negative prompt: {_without_emphasis(workflow.negative)}" if workflow.negative else "",
+        stated,
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _without_emphasis(prompt: str) -> str:
+    """A1111 takes parentheses and brackets for emphasis, and a backslash for an escape."""
+    return re.sub(r"[\\()\[\]]", r"\\\g<0>", prompt)
+
+
+def _quoted(value: Any) -> Any:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n]", text) else text

@@ -1,0 +1,131 @@
+"""What ComfyUI and A1111 call samplers and schedules: tables, and which of them draw what our settings draw.
+
+How our own samplers are made stands in training/sampler.py.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sticker_pipeline.training.base_model import tensor_names
+
+# A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
+# of that name: PLMS, Restart, DDIM CFG++.
+SAMPLERS = {
+    "Euler a": "euler_ancestral",
+    "Euler": "euler",
+    "LMS": "lms",
+    "Heun": "heun",
+    "DPM2": "dpm_2",
+    "DPM2 a": "dpm_2_ancestral",
+    "DPM++ 2S a": "dpmpp_2s_ancestral",
+    "DPM++ 2M": "dpmpp_2m",
+    "DPM++ SDE": "dpmpp_sde",
+    "DPM++ 2M SDE": "dpmpp_2m_sde",
+    "DPM++ 3M SDE": "dpmpp_3m_sde",
+    "DPM fast": "dpm_fast",
+    "DPM adaptive": "dpm_adaptive",
+    "LCM": "lcm",
+    "DDIM": "ddim",
+    "UniPC": "uni_pc",
+}
+# A1111's "Schedule type" (modules/sd_schedulers.py) -> `scheduler` of KSampler.
+SCHEDULES = {
+    "Karras": "karras",
+    "Exponential": "exponential",
+    "SGM Uniform": "sgm_uniform",
+    "KL Optimal": "kl_optimal",
+    "Simple": "simple",
+    "Normal": "normal",
+    "DDIM": "ddim_uniform",
+    "Beta": "beta",
+}
+
+# Our samplers: ComfyUI's, and the spacing of noise levels that diffusers gives them unless the base model states one.
+_OURS = {
+    "euler": ("euler", "linspace"),
+    "dpmsolver++": ("dpmpp_2m", "linspace"),
+    "ddim": ("ddim", "leading"),
+}
+# (our sampler, spacing) -> the schedule with the same levels. Both ends of `linspace` are steps for Euler and DDIM; for
+# DPM++ the lower end is where it arrives. DDIM's levels are one more in ComfyUI where 1000 is no multiple of the steps.
+# (dpmsolver++, leading) exists nowhere else: these levels are near.
+_LEVELS = {
+    ("euler", "linspace"): "normal",
+    ("ddim", "linspace"): "normal",
+    ("dpmsolver++", "linspace"): "sgm_uniform",
+    ("euler", "leading"): "ddim_uniform",
+    ("ddim", "leading"): "ddim_uniform",
+    ("dpmsolver++", "leading"): "sgm_uniform",
+    ("euler", "trailing"): "simple",
+    ("ddim", "trailing"): "simple",
+    ("dpmsolver++", "trailing"): "simple",
+}
+
+
+class SamplerError(ValueError):
+    """A sampler or schedule that the other program does not have; the message lists those that it has."""
+
+
+@dataclass(frozen=True)
+class BaseNoise:
+    """What a base model says of noise: whether it predicts v, whether its last level is pure noise, and its
+    `timestep_spacing`, None where it states none."""
+
+    v_prediction: bool = False
+    zero_snr: bool = False
+    spacing: str | None = None
+
+
+def base_noise(base: Path) -> BaseNoise:
+    """Of a diffusers folder or single file that training/base_model.py accepts; read without loading weights."""
+    tensors = tensor_names(base) if base.is_file() else set()
+    path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return BaseNoise(
+        v_prediction="v_pred" in tensors or config.get("prediction_type") == "v_prediction",
+        zero_snr="ztsnr" in tensors or bool(config.get("rescale_betas_zero_snr")),
+        spacing=config.get("timestep_spacing"),
+    )
+
+
+def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
+    """ComfyUI's (sampler_name, scheduler) for that of GenerationSettings on a base model. Raises SamplerError."""
+    if scheduler not in _OURS:
+        raise SamplerError(f"Sampler {scheduler!r} is none of {_listed(_OURS)}.")
+    sampler, usual = _OURS[scheduler]
+    levels = (scheduler, "trailing" if noise.zero_snr else noise.spacing or usual)
+    if levels not in _LEVELS:
+        raise SamplerError(f"timestep_spacing {noise.spacing!r} is none of linspace, leading, trailing.")
+    return sampler, _LEVELS[levels]
+
+
+def named_sampler(name: str) -> tuple[str, str]:
+    """ComfyUI's (sampler_name, scheduler) for a sampler as people and A1111 call it: "DPM++ 2M Karras", "UniPC".
+
+    Without a schedule behind the name: `normal`, the levels that such names mean; `ddim_uniform` for DDIM. Raises
+    SamplerError for what ComfyUI has not.
+    """
+    if name in SAMPLERS:
+        return SAMPLERS[name], "ddim_uniform" if name == "DDIM" else "normal"
+    for label, schedule in SCHEDULES.items():
+        sampler = name.removesuffix(f" {label}")
+        if sampler != name and sampler in SAMPLERS:
+            return SAMPLERS[sampler], schedule
+    raise SamplerError(
+        f"ComfyUI has no sampler {name!r}. It has {_listed(SAMPLERS)}; behind each may stand {_listed(SCHEDULES)}."
+    )
+
+
+def a1111_names(sampler: str, schedule: str) -> tuple[str, str]:
+    """A1111's ("Sampler", "Schedule type") for ComfyUI's names. Raises SamplerError for others than those above."""
+    samplers, schedules = ({ours: theirs for theirs, ours in table.items()} for table in (SAMPLERS, SCHEDULES))
+    for value, table in ((sampler, samplers), (schedule, schedules)):
+        if value not in table:
+            raise SamplerError(f"{value!r} is none of {_listed(table)}.")
+    return samplers[sampler], schedules[schedule]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
