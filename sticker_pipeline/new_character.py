@@ -48,6 +48,7 @@ groups:
 # benchmark:
 #   holdout: 0.15       # share of each group's clips (or a list of files) that is never trained on
 #   prompts: []         # free attributes, e.g. ["smile, arms up", "crying"]
+#   gate: {{}}            # limits that a LoRA must keep to be released, e.g. {{copies: 0.1}}
 """
 
 
