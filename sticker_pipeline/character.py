@@ -113,6 +113,18 @@ class Benchmark(Strict):
     files themselves."""
 
     holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=0.9,
+        description="share of the clips of each group of eight or more that is neither trained on nor compared with: "
+        "the loss on them helps to choose the epoch, in which the held-out ones have no say; 0: none",
+    )
+    patience: int = Field(
+        3,
+        ge=1,
+        description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
+    )
     prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
     rivals: list[Rival] = Field(default_factory=list)
     gate: Gate = Gate()
