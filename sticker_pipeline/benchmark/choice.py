@@ -127,7 +127,7 @@ def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
 def choose_epoch(
     metrics: pd.DataFrame, losses: Mapping[int, float] | None = None, *, patience: int = 3, most_copies: float = 1.0
 ) -> pd.DataFrame:
-    """`metrics` (epoch, metrics) sorted by epoch with `chosen`, true for one row, and `reason`, a sentence for each row:
+    """`metrics` (epoch, metrics) sorted by epoch with `chosen`, true for one row, and `reason`, for each a sentence:
     why the rule above chose it, or not. The metrics get `validation_loss` from `losses` (see validation_losses).
 
     Metrics without `copies` or `clip_similarity_low` are not held against rule 2, and judged by similarity itself in

@@ -135,9 +135,7 @@ def test_a_copy_is_nearer_than_training_clips_are_to_each_other() -> None:
     x, y, z = np.array([1.0, 0, 0]), np.array([0.6, 0.8, 0]), np.array([0.8, -0.6, 0])
     trained = Trained(np.array([x, y, z]), ["x", "y", "z"])
     assert copy_threshold(trained) == pytest.approx(0.8)
-    frames = Trained(
-        np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"]
-    )  # frames of a clip are no copies of each other
+    frames = Trained(np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"])  # frames of a clip copy nobody
     assert copy_threshold(frames) == pytest.approx(0.8)
     near, far = np.array([0.9, math.sqrt(1 - 0.81), 0]), np.array([0, 0, 1.0])
     assert copied(np.array([x, near, far, far]), trained, 0.8) == 0.5
