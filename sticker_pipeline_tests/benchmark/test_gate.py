@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sticker_pipeline.benchmark.gate import (
     CHECKS,
@@ -114,7 +112,9 @@ def test_the_lower_end_of_the_interval_decides_beside_the_release(of: World) -> 
             assert check.verdict.passed == kept
             assert f"must be > {-margin:.3f}" in check.verdict.summary
     table.loc[(table["model"] == "released") & (table["style"] == "all"), "mean"] = -1.0  # it never gained anything
-    assert not gate(table, over_base, compared(0.1, -1e-9, 0.2), Gate())[CHECKS.index("no_less_similar")].verdict.passed
+    for low in (-1e-9, 1e-9):
+        check = gate(table, over_base, compared(0.1, low, 0.2), Gate())[CHECKS.index("no_less_similar")]
+        assert check.verdict.passed == (low > 0)
 
 
 def compared(mean: float, low: float, high: float) -> pd.DataFrame:
@@ -222,10 +222,10 @@ def test_few_held_out_clips_prove_little_about_copying() -> None:
     assert gate(one, compared(0.5, 0.1, 0.9), None, Gate())[1].verdict.passed
 
 
-@given(st.integers(1, 30), st.integers(0, 2**32 - 1))
-def test_honest_pictures_copy_more_than_by_chance_once_in_twenty_times(clips: int, seed: int) -> None:
+@pytest.mark.parametrize("clips", [1, 2, 3, 5, 10, 30])
+def test_honest_pictures_copy_more_than_by_chance_once_in_twenty_times(clips: int) -> None:
     """Against a simulation: the largest of `clips` uniform numbers, and the share of uniform ones above it."""
-    largest = np.random.default_rng(seed).random((20_000, clips)).max(axis=1)
+    largest = np.random.default_rng(clips).random((20_000, clips)).max(axis=1)
     assert (1 - largest > copies_by_chance(clips)).mean() == pytest.approx(0.05, abs=0.008)
 
 

@@ -120,6 +120,7 @@ def test_rolling_back_keeps_the_later_ones_and_says_why(folder: Path) -> None:
     roll_back(folder, 3, "it was the monitor", NOW)
     assert released(folder, b"four").outcome == "withdrawn"
     assert released(folder, b"one").outcome == "again"
+    assert released(folder, b"three").outcome == "again"  # a person went back to it: it is withdrawn no more
 
 
 def test_rolling_back_names_what_is_wrong(folder: Path) -> None:
@@ -244,6 +245,8 @@ def test_a_publish_that_is_killed_at_any_step_leaves_a_whole_release(tmp_path: P
         assert release is not None
         assert file_sha256(release.lora) == release.record.sha256
         assert [one.lora.read_bytes() for one in all_releases(folder)][-1] == release.lora.read_bytes()
+        for number in folders(folder):  # also one that the pointer does not know
+            assert file_sha256(read(folder, number).lora) == read(folder, number).record.sha256
         outcomes.append((died, release.lora.read_bytes()))
         assert released(folder, b"three").outcome == "new"  # and life goes on
         assert not [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".lock"]
