@@ -66,12 +66,71 @@ class Rival(Strict):
     strength: float = Field(1.0, gt=0, le=2)
 
 
+class Gate(Strict):
+    """Limits that a LoRA must keep to be released. benchmark/gate.py states the rules, and where defaults come from."""
+
+    copies: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="at most this share of its pictures may be nearer to a training picture "
+        "than 95 % of the held-out ones are",
+    )
+    copies_beyond_references: float = Field(
+        0.15, ge=0, le=1, description="and at most this much more than of the held-out pictures themselves"
+    )
+    diversity: float = Field(
+        0.5, ge=0, description="at least this share of the diversity that held-out clips have among themselves"
+    )
+    one_clip: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="at most this share of its pictures may be nearest to one and the same "
+        "clip; with three clips or fewer to train on, more is honest",
+    )
+    identity: float = Field(
+        0.8, ge=0, le=1, description="at least this share of its pictures must be nearest to this character among all"
+    )
+    loss_of_gain: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="at most this share of the present release's gain in similarity over the base "
+        "model may be lost, and the interval must show it",
+    )
+    more_copies: float = Field(
+        0.1, ge=0, le=1, description="the share of copies may be this much above the present release's"
+    )
+    less_diversity: float = Field(
+        0.25, ge=0, le=1, description="the diversity may be lower than the present release's by this share of it"
+    )
+    unmeasured: Literal["refuse", "release"] = Field(
+        "refuse",
+        description="what happens to a LoRA of which a rule could not be checked for want of held-out pictures",
+    )
+
+
 class Benchmark(Strict):
-    """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the files themselves."""
+    """What the LoRA is measured on, and what it must keep to. `holdout` is a share of the clips of each group, or the
+    files themselves."""
 
     holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=0.9,
+        description="share of the clips of each group of eight or more that is neither trained on nor compared with: "
+        "the loss on them helps to choose the epoch, in which the held-out ones have no say; 0: none",
+    )
+    patience: int = Field(
+        3,
+        ge=1,
+        description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
+    )
     prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
     rivals: list[Rival] = Field(default_factory=list)
+    gate: Gate = Gate()
 
     @field_validator("rivals")
     @classmethod

@@ -47,7 +47,9 @@ groups:
 
 # benchmark:
 #   holdout: 0.15       # share of each group's clips (or a list of files) that is never trained on
+#   validation: 0.1     # share of large groups that is kept for choosing the epoch, and not trained on either
 #   prompts: []         # free attributes, e.g. ["smile, arms up", "crying"]
+#   gate: {{}}            # limits that a LoRA must keep to be released, e.g. {{copies: 0.1}}
 """
 
 

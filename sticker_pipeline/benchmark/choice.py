@@ -1,19 +1,45 @@
 """Which epoch of a training becomes the LoRA, and on what evidence.
 
+The rule, in this order:
+
+1. *Early stopping*: once the loss on validation pictures has not fallen below its lowest for `patience` epochs, later
+   epochs are out: what is learned from there on is learned by heart.
+2. *Memorisation*: epochs are out of whose pictures more than `most_copies` are copies of training pictures (see
+   `copied`). If all are, the one that copies least is chosen, and the gate will refuse it.
+3. *Similarity*: of those left, epochs are out that are less like the character than the lower end of the interval of
+   the most similar one: only differences beyond chance count.
+4. *Loss*: of those left, the one with the lowest loss on validation pictures; where there is none, the most similar
+   one; of equal ones the earliest, which has had the least time to copy.
+
 The evidence never includes the benchmark's held-out references or its seeds: a model chosen on them would look better
-in the benchmark than it is.
+in the benchmark than it is. So the loss is that of the split `validation` (dataset/manifest.py), and never that of the
+split `held_out`, which is measured on the references themselves; similarity is that to training pictures; and what
+counts as a copy is found among the training pictures alone.
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.benchmark.gate import copies_by_chance
 from sticker_pipeline.benchmark.memorisation import nearest_training
 from sticker_pipeline.benchmark.similarity import clip_similarity, diversity
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
+VALIDATION = "validation"  # the split in the training's table of losses on fixed pictures
+COPY_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Every picture that was trained on: unit embeddings float[t, d], and the clip that each row comes from."""
+
+    embeddings: np.ndarray
+    clips: Sequence[str]
 
 
 def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
@@ -40,6 +66,7 @@ def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: 
 def checkpoint_metrics(
     generated: Mapping[int, Mapping[str, np.ndarray]],
     validation: Mapping[str, np.ndarray],
+    trained: Trained | None = None,
     *,
     samples: int = 2_000,
     seed: int = 0,
@@ -49,36 +76,190 @@ def checkpoint_metrics(
     generated: epoch -> style -> unit embeddings float[n, d] on the same requests for every epoch; validation: style ->
     unit embeddings float[v, d]. Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation
     pictures), each the plain mean over the styles; `clip_similarity_low` and `_high`, the means of its 95 % bounds over
-    the styles; `n`, the number of images.
+    the styles; `n`, the number of images; `copies` where `trained` is given, the share of all images that are copies.
     """
     rows = []
+    threshold = copy_threshold(trained) if trained else math.nan
     for epoch in sorted(generated):
         styles = [style for style in sorted(generated[epoch]) if len(validation.get(style, ()))]
         if not styles:
             raise ValueError(f"Epoch {epoch} has no generated pictures of a style that has validation pictures.")
-        rows.append(
-            {
-                "epoch": epoch,
-                "metrics": _over_styles(
-                    [_style_metrics(generated[epoch][style], validation[style], samples, seed) for style in styles]
-                ),
-            }
-        )
+        parts = [_style_metrics(generated[epoch][style], validation[style], samples, seed) for style in styles]
+        metrics = _over_styles(parts)
+        if trained:
+            images = np.concatenate([generated[epoch][style] for style in styles])
+            metrics["copies"] = copied(images, trained, threshold)
+        rows.append({"epoch": epoch, "metrics": metrics})
     return pd.DataFrame(rows, columns=["epoch", "metrics"])
 
 
-def choose_epoch(metrics: pd.DataFrame) -> pd.DataFrame:
-    """`metrics` (epoch, metrics) sorted by epoch with `chosen`, true for one row: the highest clip similarity, and of
-    equal ones the earliest epoch, which has had the least time to copy.
+def copy_threshold(trained: Trained) -> float:
+    """How near to a training picture a picture is no more by being a new one of the same character: the 95th percentile
+    over clips of the cosine between a clip and the nearest picture of another clip. Each clip counts once, by its most
+    ordinary picture (the median over its frames). NaN for fewer than two clips."""
+    clips = np.asarray(trained.clips, dtype=str)
+    cosines = np.asarray(trained.embeddings, dtype=np.float64) @ np.asarray(trained.embeddings, dtype=np.float64).T
+    cosines[clips[:, None] == clips[None, :]] = -np.inf
+    nearest = cosines.max(axis=1)
+    each = [float(np.median(nearest[clips == clip])) for clip in np.unique(clips)]
+    return float(np.quantile(each, COPY_QUANTILE)) if len(each) > 1 else math.nan
 
-    Raises ValueError for an empty table or where no similarity is a number.
+
+def copied(images: np.ndarray, trained: Trained, threshold: float) -> float:
+    """The share of `images` (unit embeddings float[n, d]) nearer to a training picture than `threshold`; NaN where that
+    is. It rewards being unlike the training pictures in any way: noise never copies."""
+    nearest = (np.asarray(images, dtype=np.float64) @ np.asarray(trained.embeddings, dtype=np.float64).T).max(axis=1)
+    return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
+
+
+def copies_allowed(limit: float, trained: Trained) -> float:
+    """What rule 2 allows as `most_copies`: `limit` (gate.copies), but never less than what the luck of few clips can
+    do (see gate.copies_by_chance)."""
+    return max(limit, copies_by_chance(len(set(trained.clips))))
+
+
+def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
+    """Epoch (0: before the first step) -> loss on the split `validation`, of a training's held_out.parquet; empty where
+    the character has no such pictures."""
+    rows = fixed[fixed["split"] == VALIDATION]
+    return {int(epoch): float(loss) for epoch, loss in zip(rows["epoch"], rows["loss"], strict=True)}
+
+
+def choose_epoch(
+    metrics: pd.DataFrame, losses: Mapping[int, float] | None = None, *, patience: int = 3, most_copies: float = 1.0
+) -> pd.DataFrame:
+    """`metrics` (epoch, metrics) sorted by epoch with `chosen`, true for one row, and `reason`, for each a sentence:
+    why the rule above chose it, or not. The metrics get `validation_loss` from `losses` (see validation_losses).
+
+    Metrics without `copies` or `clip_similarity_low` are not held against rule 2, and judged by similarity itself in
+    rule 3. Raises ValueError for an empty table or where no similarity is a number.
     """
     table = metrics.sort_values("epoch", kind="stable").reset_index(drop=True)
-    similarity = np.array([entry["clip_similarity"] for entry in table["metrics"]], dtype=float)
-    if not np.isfinite(similarity).any():
+    found = {int(epoch): dict(entry) for epoch, entry in zip(table["epoch"], table["metrics"], strict=True)}
+    for epoch, loss in (losses or {}).items():
+        if epoch in found:
+            found[epoch]["validation_loss"] = loss
+    left = [epoch for epoch, entry in found.items() if math.isfinite(entry["clip_similarity"])]
+    if not left:
         raise ValueError("No epoch has a clip similarity: there is nothing to choose from.")
-    best = int(np.nanargmax(similarity))
-    return table.assign(chosen=table.index == best)
+    reasons = {epoch: "not: no similarity was measured." for epoch in found if epoch not in left}
+    steps = (
+        lambda left: _stopped_early(losses or {}, left, patience),
+        lambda left: _copying(found, left, most_copies),
+        lambda left: _less_similar(found, left),
+        lambda left: _beaten(found, left),
+    )
+    for step in steps:
+        out = step(left)
+        reasons |= out
+        left = [epoch for epoch in left if epoch not in out]
+    (chosen,) = left
+    reasons[chosen] = _why(found, chosen, reasons, most_copies)
+    return table.assign(
+        metrics=pd.Series(list(found.values()), dtype=object),
+        chosen=[epoch == chosen for epoch in found],
+        reason=[reasons[epoch] for epoch in found],
+    )
+
+
+def evidence(choice: pd.DataFrame) -> pd.DataFrame:
+    """The outcome of choose_epoch as one flat table: epoch, chosen, reason, and a column for each metric."""
+    flat = pd.json_normalize(choice["metrics"].tolist())
+    return pd.concat([choice[["epoch", "chosen", "reason"]], flat], axis=1)
+
+
+def evidence_curves(shown: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Name -> (epochs, values) of what `evidence` shows, for one plot; the loss as a share of that of the first epoch,
+    so that it has the scale of the others."""
+    epochs = shown["epoch"].to_numpy()
+    names = ("clip_similarity", "diversity", "nearest_training", "copies")
+    curves = {name: (epochs, shown[name].to_numpy()) for name in names if name in shown}
+    if "validation_loss" in shown:
+        losses = shown["validation_loss"].to_numpy()
+        curves["validation loss / first"] = (epochs, losses / losses[0])
+    return curves
+
+
+Found = Mapping[int, Mapping[str, float]]  # epoch -> its metrics
+
+
+def _stopped_early(losses: Mapping[int, float], left: Sequence[int], patience: int) -> dict[int, str]:
+    lowest, last = None, None
+    for epoch in sorted(losses):
+        if lowest is None or losses[epoch] < losses[lowest]:
+            lowest = epoch
+        elif epoch - lowest >= patience:
+            last = epoch
+            break
+    if last is None:
+        return {}
+    sentence = f"not: trained on after the loss on validation pictures had not fallen for {patience} epochs"
+    late = {epoch: f"{sentence} (lowest at epoch {lowest})." for epoch in left if epoch > last}
+    return late if len(late) < len(left) else {}
+
+
+def _copying(found: Found, left: Sequence[int], most: float) -> dict[int, str]:
+    copies = {epoch: found[epoch].get("copies", math.nan) for epoch in left}
+    out = {
+        epoch: f"not: {share:.0%} of its pictures are copies of training pictures; the limit is {most:.0%}."
+        for epoch, share in copies.items()
+        if share > most
+    }
+    if len(out) == len(left):
+        del out[min(left, key=lambda epoch: copies[epoch])]
+    return out
+
+
+def _less_similar(found: Found, left: Sequence[int]) -> dict[int, str]:
+    best = _most_similar(found, left)
+    low = found[best].get("clip_similarity_low", math.nan)
+    bound = low if math.isfinite(low) else found[best]["clip_similarity"]
+    return {
+        epoch: f"not: its similarity {found[epoch]['clip_similarity']:.3f} is below {bound:.3f}, the lower end of the "
+        f"interval of epoch {best}."
+        for epoch in left
+        if found[epoch]["clip_similarity"] < bound
+    }
+
+
+def _beaten(found: Found, left: Sequence[int]) -> dict[int, str]:
+    """All but one: by the loss where each has one, else by similarity."""
+    if all(_has_loss(found[epoch]) for epoch in left):
+        best = min(left, key=lambda epoch: found[epoch]["validation_loss"])
+        name, words = "validation_loss", "its loss on validation pictures"
+    else:
+        best = _most_similar(found, left)
+        name, words = "clip_similarity", "its similarity"
+    return {
+        epoch: f"not: {words} is {found[epoch][name]:.4f}, that of epoch {best} {found[best][name]:.4f}."
+        for epoch in left
+        if epoch != best
+    }
+
+
+def _why(found: Found, chosen: int, others: Mapping[int, str], most: float) -> str:
+    entry = found[chosen]
+    if entry.get("copies", math.nan) > most:
+        return f"chosen: {entry['copies']:.0%} of its pictures are copies of training pictures, and it copies least."
+    if not others:
+        return "chosen: it is the only epoch."
+    if _has_loss(entry):
+        return (
+            f"chosen: the lowest loss on validation pictures ({entry['validation_loss']:.4f}) of the epochs that do "
+            f"not copy and are as like the character as the best (its similarity is {entry['clip_similarity']:.3f})."
+        )
+    return (
+        f"chosen: the most similar of the epochs that do not copy ({entry['clip_similarity']:.3f}); there are no "
+        "validation pictures."
+    )
+
+
+def _most_similar(found: Found, left: Sequence[int]) -> int:
+    return max(left, key=lambda epoch: found[epoch]["clip_similarity"])  # of equal ones the first
+
+
+def _has_loss(entry: Mapping[str, float]) -> bool:
+    return math.isfinite(entry.get("validation_loss", math.nan))
 
 
 def _style_metrics(images: np.ndarray, validation: np.ndarray, samples: int, seed: int) -> dict[str, float]:

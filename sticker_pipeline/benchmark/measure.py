@@ -43,10 +43,10 @@ METRICS = (
     "diversity",
     "nearest_training",
     "nearest_training_excess",
-    "copied_share",
+    "copies",
     "one_clip_share",
     "centroid_similarity",
-    "identity_retrieval",
+    "identity",
     "style_similarity",
     "prompt_fidelity",
     "trigger_effect",
@@ -197,12 +197,12 @@ def _of_model(pictures: Pictures, style: _Style) -> dict[str, Estimate | None]:
         "nearest_training_excess": nearest_training_excess(
             images, training.embeddings, held_out.embeddings, held_out.clips, **how
         ),
-        "copied_share": copied_share(images, training.embeddings, held_out.embeddings, held_out.clips, **how),
+        "copies": copied_share(images, training.embeddings, held_out.embeddings, held_out.clips, **how),
         "one_clip_share": one_clip_share(images, training.embeddings, training.clips, **how),
         "centroid_similarity": centroid_similarity(images, clips, **how),
     }
     if style.others is not None:
-        figures["identity_retrieval"] = identity_retrieval(images, clips, style.others, **how)
+        figures["identity"] = identity_retrieval(images, clips, style.others, **how)
         figures["style_similarity"] = style_similarity(images, style.alike, **how)
     if pictures.tags is not None and style.requests is not None:
         figures["prompt_fidelity"] = prompt_fidelity(pictures.tags, style.tag_names, style.requests.attributes, **how)
@@ -230,7 +230,7 @@ def _of_references(style: _Style) -> dict[str, Estimate | None]:
         "centroid_similarity": reference_centroid_similarity(style.clips, **style.how),
     }
     if style.others is not None:
-        figures["identity_retrieval"] = reference_retrieval(style.clips, style.others, **style.how)
+        figures["identity"] = reference_retrieval(style.clips, style.others, **style.how)
         if style.others and style.alike[0] is not style.clips:
             figures["style_similarity"] = style_similarity(style.clips, style.alike, **style.how)
     return figures
@@ -242,12 +242,12 @@ def _of_chance(style: _Style, images: int) -> dict[str, Estimate | None]:
     training = style.training
     own = {clip for clip, name in zip(training.clips, training.styles, strict=True) if name == style.name}
     figures: dict[str, Estimate | None] = {
-        "copied_share": fair_copied_share(len(style.clips)),
+        "copies": fair_copied_share(len(style.clips)),
         "one_clip_share": fair_clip_share(images, len(own or set(training.clips)), **style.how),
     }
     if style.others:
         characters = len(style.others) + 1
-        figures["identity_retrieval"] = Estimate(1.0 / characters, float("nan"), float("nan"), characters)
+        figures["identity"] = Estimate(1.0 / characters, float("nan"), float("nan"), characters)
     return figures
 
 

@@ -25,8 +25,7 @@ from sticker_pipeline.dataset.kohya import (
     folder_subject,
     shared_syntax,
 )
-from sticker_pipeline.dataset.manifest import HOLDOUT as HELD_OUT
-from sticker_pipeline.dataset.manifest import DatasetError
+from sticker_pipeline.dataset.manifest import TRAIN, DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
 from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.storage import new_folder
@@ -102,9 +101,10 @@ def export_kohya(
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
     `frames` is the table of the frames that it was made of, `pictures` the folder that their `file` lies in. Each
-    training picture goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each held-out one to
-    `holdout/<group>/`, as `<frame_id>.png` and `.txt`. `resolution` and `buckets` become the options with which
-    sd-scripts cuts pictures to the same sizes; where ours are padded to squares it has none, and keeps their shape.
+    training picture goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each other one (held
+    out, or for validation) to `holdout/<group>/`, as `<frame_id>.png` and `.txt`. `resolution` and `buckets` become the
+    options with which sd-scripts cuts pictures to the same sizes; where ours are padded to squares it has none, and
+    keeps their shape.
     Pictures are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
     with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
     belong together, or an error that cannot be reached.
@@ -113,7 +113,7 @@ def export_kohya(
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise DatasetError(f"{target} exists already and is not an empty folder; nothing was changed. Choose another.")
     table = _with_lineage(rows, frames, character)
-    trained = (table["split"] != HELD_OUT).to_numpy()
+    trained = (table["split"] == TRAIN).to_numpy()
     probability = table.loc[trained, "probability"].to_numpy(dtype=np.float64)
     chosen, error = choose_repeats(probability, max_error)
     table["repeats"] = 0
@@ -165,7 +165,7 @@ def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str
     An imported group is called `10_foo` and has the share 10, or is called `holdout_foo` and is wholly held out. Where
     groups that differ in style or learned tags would come together under one name, all keep their full names.
     """
-    trained = set(table.loc[table["split"] != HELD_OUT, "group"])
+    trained = set(table.loc[table["split"] == TRAIN, "group"])
     subjects = {}
     for name in table["group"].unique():
         group, prefix = groups[name], f"{HOLDOUT}_"

@@ -51,8 +51,9 @@ SETTINGS = """
 media: {merge: none, crop: none}
 """
 HOLDOUT_SETTINGS = """
-# What the export kept from training.
+# What the export kept from training, and nothing else.
 benchmark:
+  validation: 0
   holdout:"""
 
 
@@ -111,8 +112,9 @@ def import_kohya(
     write_character(target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link)
     if not stated:
         notes.append(
-            "15 % of each group is held out from training by default, and the weights of the rest grow to fill its "
-            "place; name the files yourself in benchmark.holdout, or none (`holdout: []`) to train on all"
+            "15 % of each group is held out from training by default, of large ones 10 % more for validation, and the "
+            "weights of the rest grow to fill their place; name the files yourself in benchmark.holdout, or none "
+            "(`holdout: []`, `validation: 0`) to train on all"
         )
     counts = {key: len(group.pictures) for key, group in groups.items()}
     return Created(target, chosen, counts, [*notes, *caption_notes])

@@ -1,5 +1,8 @@
 """The training set: which frame is trained on with which caption, how often, and which clips are held out.
 
+Clips of the split `holdout` are the benchmark's references: what is measured on them must not have been chosen by them.
+So those by whose loss the epoch is chosen are others, the split `validation`.
+
 Frames, probabilities and captions come from earlier stages and are not changed, only chosen and rescaled.
 """
 
@@ -15,8 +18,9 @@ from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.settings import BucketSettings
 
 COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
-TRAIN, HOLDOUT = "train", "holdout"
+TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 MIN_CLIPS = 3  # a group with fewer clips gives none away
+MIN_VALIDATED = 8  # one with fewer gives none to validation: it needs them more for training and as references
 
 
 class DatasetError(ValueError):
@@ -30,14 +34,17 @@ def training_set(
     holdout: float | Sequence[str],
     resolution: int,
     buckets: BucketSettings,
+    *,
+    validation: float = 0.0,
 ) -> pd.DataFrame:
     """The kept frames with the columns COLUMNS, in the order of `frames`.
 
     `holdout` is the share of the clips of each group that is never trained on (see held_out_clips), or the files
-    themselves (paths in the character's folder, see named_clips). Held-out frames have probability 0. The others are
-    rescaled to sum to 1 by one common factor: that is the formula of the sampling weights applied to the clips that
-    are left, so any two clips in training count in the same proportion to each other as before. Every picture goes to
-    the bucket that fits its width and height best, see assign_buckets. Raises DatasetError for no kept frame, a kept
+    themselves (paths in the character's folder, see named_clips), `validation` the share that goes to the split of that
+    name (see validation_clips). Frames of both have probability 0. The others are rescaled to sum to 1 by one common
+    factor: that is the formula of the sampling weights applied to the clips that are left, so any two clips in training
+    count in the same proportion to each other as before. Every picture goes to the bucket that fits its width and
+    height best, see assign_buckets. Raises DatasetError for no kept frame, a kept
     frame without weight or caption, a named file that does not exist or has no picture, a holdout that leaves nothing
     to train on, and buckets that `resolution` has no size for.
     """
@@ -48,14 +55,17 @@ def training_set(
     table["caption"] = _matched(table["frame_id"], captions, "caption", "curated_tags")
     probability = _matched(table["frame_id"], weights, "probability", "frame_weights").to_numpy(dtype=np.float64)
     held = held_out_clips(kept, holdout) if isinstance(holdout, float) else named_clips(frames, holdout)
-    in_holdout = table["clip_id"].isin(held).to_numpy()
-    total = math.fsum(probability[~in_holdout])
+    validated = validation_clips(kept, held, validation)
+    in_holdout, in_validation = (table["clip_id"].isin(clips).to_numpy() for clips in (held, validated))
+    trained = ~(in_holdout | in_validation)
+    total = math.fsum(probability[trained])
     if not total > 0:
         raise DatasetError(
-            f"benchmark.holdout keeps all {len(held)} clips from training: hold out fewer files, or add pictures"
+            f"benchmark.holdout keeps all {len(held | validated)} clips from training: hold out fewer files, or add "
+            "pictures"
         )
-    table["probability"] = np.where(in_holdout, 0.0, probability / total)
-    table["split"] = np.where(in_holdout, HOLDOUT, TRAIN)
+    table["probability"] = np.where(trained, probability / total, 0.0)
+    table["split"] = np.where(in_holdout, HOLDOUT, np.where(in_validation, VALIDATION, TRAIN))
     try:
         sizes = assign_buckets(kept["width"].to_numpy(), kept["height"].to_numpy(), resolution, buckets)
     except BucketError as error:
@@ -79,6 +89,22 @@ def held_out_clips(kept: pd.DataFrame, share: float) -> set[str]:
         wanted = min(max(1, math.floor(count * share + 0.5)), count - 1)
         held.update(sorted(lengths.index, key=lambda clip: (lengths[clip] > 1, _turn(clip)))[:wanted])
     return held
+
+
+def validation_clips(kept: pd.DataFrame, held: set[str], share: float) -> set[str]:
+    """The clips that go to validation when `share` of the clips of each group is wanted, none of them in `held`.
+
+    Each group of n ≥ MIN_VALIDATED clips gives round(n·share), at least one, but never more than half of those that are
+    not held out; in the order of held_out_clips. A smaller group gives none, and a share of 0 takes none.
+    """
+    chosen: set[str] = set()
+    for _, group in kept.groupby("group", sort=True):
+        lengths = group.groupby("clip_id", sort=True).size()
+        free = [clip for clip in lengths.index if clip not in held]
+        if share and len(lengths) >= MIN_VALIDATED:
+            wanted = min(max(1, math.floor(len(lengths) * share + 0.5)), len(free) // 2)
+            chosen.update(sorted(free, key=lambda clip: (lengths[clip] > 1, _turn(clip)))[:wanted])
+    return chosen
 
 
 def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:

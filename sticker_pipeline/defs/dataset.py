@@ -20,7 +20,7 @@ SHEET_CELLS = 20
 @dg.asset(
     deps=["frames", "frame_weights", "curated_tags", key("dataset")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     group_name="dataset",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],
@@ -37,6 +37,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
             work.character.settings.benchmark.holdout,
             work.profile.resolution,
             work.profile.buckets,
+            validation=work.character.settings.benchmark.validation,
         )
         write_table(rows, work.staging)
         clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
@@ -45,7 +46,8 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         return work.publish(
             {
                 SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, in {len(buckets)} "
-                f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out",
+                f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out, "
+                f"{(rows['split'] == 'validation').sum()} of {clips.get('validation', 0)} for validation",
                 "trained_on": picture(_sheet(work, trained), "training pictures"),
                 "held_out": picture(_sheet(work, held_out), "held-out pictures"),
                 "train_frames": len(trained),

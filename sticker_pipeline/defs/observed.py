@@ -95,6 +95,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "dataset":
             return {
                 "holdout": character.settings.benchmark.holdout,
+                "validation": character.settings.benchmark.validation,
                 "resolution": profile.resolution,
                 "background": profile.background,
                 "buckets": profile.buckets.model_dump(mode="json"),

@@ -23,7 +23,7 @@ from sticker_pipeline.publishing.charts import Curve, Mark
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows of the benchmark that say what to hold models against
 OVERALL = "all"  # the style that stands for all of them
-SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copied_share"
+SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copies"
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 
 
@@ -40,7 +40,7 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     SIMILARITY: Metric("similarity", "higher", "mean CLIP cosine to held-out pictures, which were never trained on"),
     GAIN: Metric("gain over base", "higher", "similarity less the base model's, same prompts and seeds", "+.3f"),
-    "identity_retrieval": Metric(
+    "identity": Metric(
         "right character", "higher", "share of pictures that are nearer to this character than to any other", ".0%"
     ),
     COPIES: Metric(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN, VALIDATION
 from sticker_pipeline.sampling.draws import epoch_order, systematic_draws
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
@@ -51,6 +51,11 @@ def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
     """The held-out rows, numbered from 0, with the columns of read_training_set; there may be none. Raises SpecError as
     that does."""
     return _split(spec, HOLDOUT)
+
+
+def read_validation(spec: TrainingSpec) -> pd.DataFrame:
+    """The rows of the split `validation`, as read_holdout."""
+    return _split(spec, VALIDATION)
 
 
 def _index(spec: TrainingSpec) -> Path:

@@ -1,6 +1,8 @@
 """The error on fixed pictures, noise and timesteps: curves that are smooth where those of single steps are noise.
 
 Of pictures that are never trained on, and of as many that are: where the two part, the LoRA begins to learn by heart.
+The split `held_out` has the benchmark's references, to look at and never to choose by; `validation` has others, by
+which the epoch is chosen.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ from sticker_pipeline.training.base_model import part_files
 from sticker_pipeline.training.board import FOLDER as BOARD
 from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
 from sticker_pipeline.training.cuda_graph import Recordings, recorded
-from sticker_pipeline.training.data import plan, read_holdout, read_training_set
+from sticker_pipeline.training.data import plan, read_holdout, read_training_set, read_validation
 from sticker_pipeline.training.fast_layers import speed_up
 from sticker_pipeline.training.fused_lora import fuse
 from sticker_pipeline.training.held_out import Probe, chosen_rows
@@ -53,7 +53,7 @@ from sticker_pipeline.training.text_cache import Reading, encode_captions, text_
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model
-TRAIN, HELD_OUT = "train", "held_out"
+TRAIN, HELD_OUT, VALIDATION = "train", "held_out", "validation"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     Raises SpecError or BaseModelError before any long work, Interrupted when `stop` asks to end.
     """
     settings = spec.settings
-    table, held_out = read_training_set(spec, progress.note), read_holdout(spec)
+    table = read_training_set(spec, progress.note)
+    unseen = {HELD_OUT: read_holdout(spec), VALIDATION: read_validation(spec)}
     check_optimizer(settings)
     accelerator = make_accelerator(spec)
     progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
@@ -87,7 +88,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     )
     check_objective(settings, models.prediction_type)
     views = views_of(table, spec)
-    mark = fingerprint(spec, [table, held_out], [row[0].sha256 for row in views], accelerator.num_processes)
+    mark = fingerprint(spec, [table, *unseen.values()], [row[0].sha256 for row in views], accelerator.num_processes)
     found = find_state(spec, mark)
     if accelerator.is_main_process:
         begin_output(spec, memory, afresh=found is None)
@@ -96,11 +97,12 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     read = partial(load_latents, vae_sha=vae_hash(spec.base), spec=spec, models=models, device=device)
     latents = read(views, count=counted(progress, stop, "latents"))
     probes = [probe(TRAIN, table, latents)]
-    if len(held_out):
-        plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
-        of_held_out = read(views_of(held_out, plain), count=counted(progress, stop, "held-out latents"))
-        probes.append(probe(HELD_OUT, held_out, of_held_out))
-    captions = [*table["caption"], *held_out["caption"]]
+    plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
+    for split, rows in unseen.items():
+        if len(rows):
+            their_latents = read(views_of(rows, plain), count=counted(progress, stop, f"{split} latents"))
+            probes.append(probe(split, rows, their_latents))
+    captions = [caption for rows in (table, *unseen.values()) for caption in rows["caption"]]
     layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
     placed = to_device(models, spec, captions, device, counted(progress, stop, "captions"))
     make_cheaper(models.unet, *placed.encoders, on=accelerator.device, memory=memory)

@@ -46,7 +46,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], pictures: list[str], processes: int) -> str:
-    """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (trained on, held out), the
+    """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (of every split), the
     hashes of the `pictures` trained on, and the number of processes. Only a state with the same is taken up."""
     decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
     rows = [table.drop(columns="path").to_json(orient="split", double_precision=15) for table in tables]

@@ -80,14 +80,14 @@ def test_rows_are_sorted_and_columns_are_the_contract() -> None:
     assert list(table.columns) == COLUMNS
     of_a_model = [
         "clip_similarity", "clip_similarity_gain", "diversity", "nearest_training", "nearest_training_excess",
-        "copied_share", "one_clip_share", "centroid_similarity",
+        "copies", "one_clip_share", "centroid_similarity",
     ]  # fmt: skip
     expected = {
         "base": [metric for metric in of_a_model if metric != "clip_similarity_gain"],
         "lora": of_a_model,
         "rival": of_a_model,
         "reference": ["clip_similarity", "diversity", "nearest_training", "centroid_similarity"],
-        "chance": ["copied_share", "one_clip_share"],
+        "chance": ["copies", "one_clip_share"],
     }
     assert list(zip(table["model"], table["style"], table["metric"], strict=True)) == [
         (model, style, metric)
@@ -120,9 +120,9 @@ def test_everything_that_is_given_is_measured_in_both_styles() -> None:
     outcome = full()
     table = outcome.table
     # nova has no art: there it is known by its stickers, Y, and so is as near to the art picture Y as nobody else is
-    assert [value(table, "lora", "identity_retrieval", style)["mean"] for style in ("sticker", "art")] == [1, 0.5]
-    assert [value(table, "base", "identity_retrieval", style)["mean"] for style in ("sticker", "art")] == [0, 0]
-    chance = value(table, "chance", "identity_retrieval")
+    assert [value(table, "lora", "identity", style)["mean"] for style in ("sticker", "art")] == [1, 0.5]
+    assert [value(table, "base", "identity", style)["mean"] for style in ("sticker", "art")] == [0, 0]
+    chance = value(table, "chance", "identity")
     assert (chance["mean"], chance["n"]) == (pytest.approx(1 / 3), 3)
     # of stickers nova's Y and zed's Z count alike; of art there is only zed's Z
     assert value(table, "base", "style_similarity")["mean"] == pytest.approx(0.5)
@@ -132,7 +132,7 @@ def test_everything_that_is_given_is_measured_in_both_styles() -> None:
     assert value(table, "lora", "prompt_fidelity", "art")["mean"] == 0.5
     assert value(table, "lora", "trigger_effect")["mean"] == pytest.approx(0.5)
     assert value(table, "base", "trigger_effect")["mean"] == 0
-    assert value(table, "reference", "identity_retrieval")["mean"] == 1
+    assert value(table, "reference", "identity")["mean"] == 1
     assert any("'sticker': prompt_fidelity does not count" in line and "dabbing" in line for line in outcome.left_out)
 
 
@@ -148,7 +148,7 @@ def test_overall_is_the_plain_mean_over_styles() -> None:
 def test_a_character_without_others_has_no_retrieval_and_that_is_said() -> None:
     yardstick = Yardstick({"art": References(np.array([X, Y]), ["a", "b"])}, TRAINING, others={})
     outcome = benchmark_table({"base": drawn(art=[X, Y])}, yardstick, samples=50)
-    assert "identity_retrieval" not in set(outcome.table["metric"])
+    assert "identity" not in set(outcome.table["metric"])
     assert any("identity_retrieval: there is no other character" in line for line in outcome.left_out)
     assert value(outcome.table, "base", "style_similarity", "art")["mean"] == pytest.approx(0.5)
 
@@ -209,11 +209,11 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
         row = rows[(rows["metric"] == metric) & (rows["style"] == "all")].iloc[0]
         return row["ci_low"], row["ci_high"]
 
-    assert against_good("noise", "clip_similarity")[1] < 0 and against_good("noise", "identity_retrieval")[1] < 0
+    assert against_good("noise", "clip_similarity")[1] < 0 and against_good("noise", "identity")[1] < 0
     assert against_good("noise", "nearest_training_excess")[1] < 0  # noise copies nothing
     for model in ("copier", "gif"):
         assert against_good(model, "clip_similarity")[0] > 0
-        assert against_good(model, "copied_share")[0] > 0 and against_good(model, "nearest_training_excess")[0] > 0
+        assert against_good(model, "copies")[0] > 0 and against_good(model, "nearest_training_excess")[0] > 0
     assert against_good("gif", "one_clip_share")[0] > 0 and against_good("gif", "diversity")[1] < 0
     assert against_good("copier", "one_clip_share")[0] < 0.1
 

@@ -75,8 +75,10 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
         for path, index in zip(kept["path"], kept["frame_index"], strict=True)
     ]
     table = pd.DataFrame({"frame_id": kept["frame_id"], "caption": texts})
-    holdout = character.settings.benchmark.holdout
-    rows = training_set(frames, weights, table, holdout, profile.resolution, profile.buckets)
+    split = character.settings.benchmark
+    rows = training_set(
+        frames, weights, table, split.holdout, profile.resolution, profile.buckets, validation=split.validation
+    )
     return SmallSet(character, frames, work / "frames", weights, rows)
 
 

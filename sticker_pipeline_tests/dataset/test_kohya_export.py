@@ -47,6 +47,20 @@ def export(one: SmallSet, target: Path, max_error: float = 0.0, resolution: int 
     return export_kohya(one.rows, one.frames, one.pictures, one.character, target, **options)
 
 
+def test_validation_pictures_are_kept_from_other_trainers_too(luma: SmallSet, tmp_path: Path):
+    rows = luma.rows.copy()
+    still = rows.index[(rows["split"] == "train") & rows["frame_id"].map(clips_of(luma)).str.startswith("stickers/")][0]
+    rows.loc[still, ["split", "probability"]] = ["validation", 0.0]
+    rows["probability"] /= rows["probability"].sum()
+    exported = export(replace(luma, rows=rows), tmp_path / "out", max_error=1.0)
+    assert (exported.pictures, exported.held_out, exported.folders["holdout/stickers"]) == (6, 7, 2)
+    assert (exported.folder / "holdout" / "stickers" / f"{rows.loc[still, 'frame_id']}.png").is_file()
+
+
+def clips_of(one: SmallSet) -> dict[str, str]:
+    return dict(zip(one.frames["frame_id"], one.frames["clip_id"], strict=True))
+
+
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 

@@ -83,7 +83,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: 3_art/nobody.txt: no picture of that name",
         "1 of 3_art (sd-scripts would call them 'art')",
         "1 captions have more than one line",
-        "15 % of each group is held out from training by default",
+        "15 % of each group is held out from training by default, of large ones 10 % more for validation",
     ):
         assert words in notes
 
@@ -214,6 +214,7 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str],
     created = import_kohya("again", first, tmp_path / "characters")
     after = made(created.folder, tmp_path / "work2", {})
     assert [note for note in created.notes if "captions have weights" not in note] == []
+    assert load_character(created.folder).settings.benchmark.validation == 0
 
     def by_name(one: SmallSet, names) -> dict[str, tuple]:
         lineage = one.frames.set_index("frame_id")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.dataset.manifest import COLUMNS, DatasetError, held_out_clips, training_set
+from sticker_pipeline.dataset.manifest import COLUMNS, DatasetError, held_out_clips, training_set, validation_clips
 from sticker_pipeline.sampling.weights import frame_weights
 from sticker_pipeline.settings import BucketSettings
 
@@ -51,10 +51,13 @@ def drop(frames: pd.DataFrame, frame: str, reason: str, duplicate_of: str = "") 
     frames.loc[row, ["kept", "reason", "duplicate_of", "file"]] = [False, reason, duplicate_of, ""]
 
 
-def made(frames: pd.DataFrame, holdout=0.15, mode="inverse_length", resolution=96, buckets=SQUARE) -> pd.DataFrame:
+def made(
+    frames: pd.DataFrame, holdout=0.15, mode="inverse_length", resolution=96, buckets=SQUARE, validation=0.0
+) -> pd.DataFrame:
     weights = frame_weights(frames, SHARES, mode, None)
     captions = pd.DataFrame({"frame_id": weights["frame_id"], "caption": "caption of " + weights["frame_id"]})
-    return training_set(frames, weights, captions.sample(frac=1, random_state=1), holdout, resolution, buckets)
+    shuffled = captions.sample(frac=1, random_state=1)
+    return training_set(frames, weights, shuffled, holdout, resolution, buckets, validation=validation)
 
 
 def clips_of(table: pd.DataFrame, split: str) -> set[str]:
@@ -108,6 +111,39 @@ def test_a_new_file_hardly_changes_who_is_held_out():
     after = held_out_clips(frames_of({("stickers", "stickers/0new.png"): 1, **stickers}), 0.15)
     assert len(before) == len(after) == 15
     assert len(before & after) >= 14
+
+
+def test_validation_takes_whole_clips_that_are_neither_trained_on_nor_held_out():
+    without, table = made(frames_of()), made(frames_of(), validation=0.1)
+    splits = {split: clips_of(table, split) for split in ("train", "holdout", "validation")}
+    assert splits["holdout"] == clips_of(without, "holdout")
+    # 0.1 · 20 = 2 stickers; four GIFs and two pictures of art are too few to give any.
+    assert len(splits["validation"]) == 2 and all(clip.startswith("stickers/") for clip in splits["validation"])
+    assert splits["train"] == clips_of(without, "train") - splits["validation"]
+    assert (table.loc[table["split"] != "train", "probability"] == 0).all()
+    assert math.fsum(table["probability"]) == pytest.approx(1, abs=1e-12)
+    trained = table[table["split"] == "train"].set_index("frame_id")["probability"]
+    ratio = trained / without.set_index("frame_id").loc[trained.index, "probability"]
+    np.testing.assert_allclose(ratio, ratio.iloc[0], rtol=1e-12)
+
+
+def test_validation_never_takes_more_than_half_of_what_is_left():
+    kept = frames_of({("g", f"g/{number}.png"): 1 for number in range(8)})
+    held = {f"g/{number}.png" for number in range(5)}
+    assert len(validation_clips(kept, held, 0.89)) == 1
+    assert len(validation_clips(kept, set(), 0.89)) == 4
+    assert len(validation_clips(kept, set(), 0.01)) == 1
+    assert validation_clips(kept, set(), 0.0) == set()
+    assert validation_clips(kept.iloc[:7], set(), 0.5) == set()
+
+
+def test_a_new_file_hardly_changes_who_validates():
+    stickers = {("stickers", f"stickers/{number:03}.png"): 1 for number in range(100)}
+    frames, more = frames_of(stickers), frames_of({("stickers", "stickers/0new.png"): 1, **stickers})
+    before = validation_clips(frames, held_out_clips(frames, 0.15), 0.1)
+    after = validation_clips(more, held_out_clips(more, 0.15), 0.1)
+    assert len(before) == len(after) == 10
+    assert len(before & after) >= 9
 
 
 @pytest.mark.parametrize("mode", ["inverse_length", "uniform"])

@@ -31,7 +31,7 @@ COLUMNS = {
     "wd14_tags": "frame_id tag category score",
     "curated_tags": "frame_id caption n_tags",
     "training_set": "frame_id file caption probability bucket_width bucket_height split",
-    "selected_lora": "epoch metrics chosen",
+    "selected_lora": "epoch metrics chosen reason",
     "samples": "image model style prompt seed file",
     "benchmark": "model style metric mean ci_low ci_high n",
 }

@@ -249,13 +249,13 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
             mean = LEVEL[model] + shift
             own = {"clip_similarity": mean, "diversity": 0.3 - mean / 5, "nearest_training": mean + 0.06}
             if model != "base":
-                own |= {"identity_retrieval": min(0.97, mean + 0.2)}
+                own |= {"identity": min(0.97, mean + 0.2)}
             if model not in ("base", "reference"):
                 own |= {"clip_similarity_gain": mean - LEVEL["base"] - shift - rng.uniform(0, 0.1)}
             if model != "reference":
-                own |= {"copied_share": mean / 6, "one_clip_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
+                own |= {"copies": mean / 6, "one_clip_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
             rows += [(model, style, metric, value, value - 0.03, value + 0.028, 32) for metric, value in own.items()]
-        rows.append(("chance", style, "identity_retrieval", 1 / 3, np.nan, np.nan, 3))
+        rows.append(("chance", style, "identity", 1 / 3, np.nan, np.nan, 3))
     columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
     write_table(pd.DataFrame(rows, columns=columns), staging)
 

@@ -324,7 +324,7 @@ def test_numbers(value: float, form: str, text: str) -> None:
 
 def test_the_best_lora_is_marked_and_ties_are_not() -> None:
     means = {"base": 0.1, "lora": 0.5, "x": 0.4, "reference": 0.9}
-    figures = tuple(figure(model, "art", "copied_share", mean) for model, mean in means.items())
+    figures = tuple(figure(model, "art", "copies", mean) for model, mean in means.items())
     similar = tuple(figure(model, "art", "clip_similarity", 0.5) for model in means)
     page = parsed(report_page(Report((CharacterReport("a", "t", "p", figures=figures + similar),))))
     assert [cell.text for cell in page.with_class("best")] == ["40 %"], "fewer copies are better; no one is most alike"

@@ -15,6 +15,7 @@ from sticker_pipeline.training.data import (
     plan,
     read_holdout,
     read_training_set,
+    read_validation,
     share_of_rank,
     step_rng,
     steps,
@@ -53,6 +54,12 @@ def test_rows_say_where_pictures_are_and_how_large(make_spec: SpecMaker) -> None
         assert [Path(path) for path in table["path"]] == [spec.frames / file for file in table["file"]]
         assert (table[["width", "height"]] == 40).all(axis=None) and not table["regularisation"].any()
     assert read_holdout(spec)["frame_id"].tolist() == ["frame-4", "frame-9"]
+    assert read_validation(spec).empty
+    index = pd.read_parquet(spec.training_set / "index.parquet")
+    index.loc[index["frame_id"] == "frame-9", "split"] = "validation"
+    index.to_parquet(spec.training_set / "index.parquet")
+    assert read_holdout(spec)["frame_id"].tolist() == ["frame-4"]
+    assert read_validation(spec)["frame_id"].tolist() == ["frame-9"]
 
 
 def test_there_may_be_no_holdout(make_spec: SpecMaker) -> None:

@@ -68,6 +68,25 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert metadata["modelspec.prediction_type"] == "v"
 
 
+def test_validation_pictures_have_a_loss_of_their_own(make_spec: SpecMaker) -> None:
+    spec = make_spec(settings={"epochs": 1})
+    index = spec.training_set / "index.parquet"
+    table = pd.read_parquet(index)
+    held_out = table.index[table["split"] == "holdout"]
+    train(spec, QUIET)
+    before = pd.read_parquet(spec.output / "held_out.parquet").set_index(["epoch", "split"])["loss"]
+    table.loc[held_out[1:], "split"] = "validation"
+    table.to_parquet(index)
+    train(spec.model_copy(update={"output": spec.output.with_name("again")}), QUIET)
+    after = pd.read_parquet(spec.output.with_name("again") / "held_out.parquet").set_index(["epoch", "split"])
+    assert after["pictures"].to_dict() == {
+        (epoch, split): count for epoch in (0, 1) for split, count in (("train", 8), ("held_out", 1), ("validation", 1))
+    }
+    for epoch in (0, 1):
+        assert after.loc[(epoch, "train"), "loss"] == before[epoch, "train"]  # nothing else is learned
+        assert after.loc[(epoch, "validation"), "loss"] > 0
+
+
 def test_a_constant_schedule_reaches_the_optimizer(make_spec: SpecMaker) -> None:
     spec = make_spec(settings={"schedule": "constant", "warmup_fraction": 0.4, "epochs": 1})
     train(spec, QUIET)

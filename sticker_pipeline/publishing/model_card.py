@@ -1,0 +1,149 @@
+"""A release as a model card: Markdown with the front matter that the Hugging Face hub reads.
+
+It says what was measured and what was not. No licence is stated: that is for whoever publishes the file to say.
+"""
+
+import yaml
+
+from sticker_pipeline.benchmark.gate import RELEASED
+from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE
+from sticker_pipeline.publishing.release import Drawing, Figure, Record, Release
+
+FILE_NAME = "README.md"
+FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
+FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
+MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out pictures"}
+METRIC_NAMES = {
+    "clip_similarity": "similarity to held-out pictures",
+    "centroid_similarity": "similarity to their centre",
+    "identity": "nearest to the right character",
+    "prompt_fidelity": "prompted tags found",
+    "copies": "copies of training pictures",
+    "one_clip_share": "nearest to one and the same clip",
+    "diversity": "diversity",
+    "trigger_effect": "effect of the trigger",
+    "style_similarity": "similarity of style",
+    "nearest_training": "similarity to the nearest training picture",
+}
+READING = """\
+Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Similarities are cosines of CLIP
+embeddings to pictures that were never trained on; a copy is nearer to a training picture than 95 % of those are;
+diversity is the mean cosine distance between pictures. The column of the held-out pictures says what they have among
+themselves."""
+
+
+def model_card(release: Release) -> str:
+    """The card as text, ending with a line break. Equal releases give equal cards; it holds no path."""
+    record = release.record
+    sections = [
+        f"---\n{_front_matter(record)}---",
+        f"# {record.character}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: release {record.number}, "
+        f"{record.published:%Y-%m-%d}.",
+        f"## How to use it\n\n{_usage(record)}",
+        f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}",
+        f"## What was checked\n\n{_checks(record)}",
+        f"## Limits\n\n{_limits(record)}",
+        f"## How it was made\n\n{_making(release)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(record: Record) -> str:
+    values = {
+        "base_model": record.base_model,
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["text-to-image", "lora", FAMILY_TAGS[record.family], "template:sd-lora"],
+        "instance_prompt": record.trigger,
+        "widget": [{"text": prompt} for prompt in record.drawing.prompts],
+    }
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1_000)
+    return text
+
+
+def _usage(record: Record) -> str:
+    drawing = record.drawing
+    prompts = "\n".join(drawing.prompts)
+    return (
+        f"- File: `{record.file}` (kohya format, SHA-256 `{record.sha256}`)\n"
+        f"- Base model: `{record.base_model}`\n"
+        f"- Trigger: begin the prompt with `{record.trigger}`\n"
+        f"- {_drawn(drawing)}\n\n"
+        f"Prompts of the benchmark:\n\n```\n{prompts}\n```"
+    )
+
+
+def _drawn(drawing: Drawing) -> str:
+    negative = f", negative prompt `{drawing.negative_prompt}`" if drawing.negative_prompt else ""
+    return (
+        f"Drawn in the benchmark with strength {drawing.strength:g}, {drawing.scheduler}, {drawing.steps} steps, CFG "
+        f"{drawing.guidance_scale:g}, {drawing.resolution} × {drawing.resolution} pixels{negative}"
+    )
+
+
+def _table(metrics: list[Figure]) -> str:
+    """A row for each metric and style, `all` first, a column for each model."""
+    cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
+    present = list(dict.fromkeys(figure.model for figure in metrics))
+    models = [
+        *(name for name in MODEL_NAMES if name in present),
+        *(name for name in present if name not in MODEL_NAMES),
+    ]
+    rows = dict.fromkeys(sorted(((f.metric, f.style) for f in metrics), key=lambda row: (_rank(row[0]), row[1])))
+    header = ["", "style", *(MODEL_NAMES.get(name, name) for name in models)]
+    lines = [
+        [METRIC_NAMES.get(metric, metric), style, *(_cell(cells.get((metric, style, model))) for model in models)]
+        for metric, style in rows
+    ]
+    ruled = [header, ["---", "---", *["---:"] * len(models)], *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
+
+
+def _rank(metric: str) -> tuple[int, str]:
+    names = list(METRIC_NAMES)
+    return (names.index(metric), "") if metric in METRIC_NAMES else (len(names), metric)
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None or figure.mean is None:
+        return "–"
+    interval = figure.ci_low is not None and figure.ci_high is not None
+    return f"{figure.mean:.3f}" + (f" [{figure.ci_low:.3f}, {figure.ci_high:.3f}]" if interval else "")
+
+
+def _checks(record: Record) -> str:
+    return "\n".join(f"- `{check.name}`: {check.summary}" for check in record.checks)
+
+
+def _limits(record: Record) -> str:
+    unchecked = [check.name for check in record.checks if not check.checked]
+    data = record.data
+    limits = [
+        f"It has seen {data.pictures} pictures of {data.clips} clips, and knows nothing else of the character.",
+        "The figures hold for the prompts above, this base model and this CLIP. The intervals speak about other seeds "
+        "and other held-out pictures, not about other prompts or other base models.",
+    ]
+    if data.held_out_clips < FEW_CLIPS:
+        limits.append(f"Only {data.held_out_clips} clips are held out: the intervals are narrower than they should be.")
+    if unchecked:
+        limits.append(f"Not, or not wholly, checked: {', '.join(f'`{name}`' for name in unchecked)}.")
+    return "\n".join(f"- {sentence}" for sentence in limits)
+
+
+def _making(release: Release) -> str:
+    record, spec = release.record, release.spec()
+    settings, data = spec["settings"], record.data
+    lines = [
+        f"- Data: {data.pictures} pictures of {data.clips} clips trained on; {data.held_out_pictures} of "
+        f"{data.held_out_clips} held out",
+        f"- Network: rank {settings['rank']}, alpha {settings['alpha']:g}; trained at {spec['resolution']} pixels",
+        f"- Training: {settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['optimizer']}, "
+        f"learning rate {settings['learning_rate_unet']:g} (U-Net) and "
+        f"{settings['learning_rate_text_encoder']:g} (text encoder)",
+        f"- Epoch {record.epoch}, {record.why_epoch}",
+        f"- By sticker_pipeline, profile `{record.profile}`; every setting is in `spec.json`",
+    ]
+    if record.previous is not None:
+        lines.append(f"- It replaced release {record.previous}")
+    versions = "\n".join(f"| `{name}` | `{version}` |" for name, version in sorted(record.inputs.items()))
+    return "\n".join(lines) + f"\n\n| made of | data version |\n| --- | --- |\n{versions}"

@@ -1,0 +1,236 @@
+"""Planted LoRAs are refused or released for the right reason, and each limit holds where it stands."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sticker_pipeline.benchmark.gate import (
+    CHECKS,
+    EVIDENCE,
+    Check,
+    copies_by_chance,
+    decision,
+    gate,
+    may_be_released,
+)
+from sticker_pipeline.character import Gate
+from sticker_pipeline_tests.benchmark import planted
+from sticker_pipeline_tests.benchmark.planted import Model, World, collapsed, drawn, memorised, noise, world
+
+GOOD = 0.45
+
+
+def judged(of: World, lora: Model, released: Model | None = None, limits: Gate | None = None) -> list[Check]:
+    base = drawn(of, 0.6, character=1)
+    models = {"base": base, "lora": lora, **({"released": released} if released else {})}
+    return gate(
+        planted.table_of(of, models),
+        planted.comparison(of, lora, base),
+        planted.comparison(of, lora, released) if released else None,
+        limits or Gate(),
+    )
+
+
+def failed(checks: list[Check]) -> set[str]:
+    assert [check.name for check in checks] == list(CHECKS)
+    assert may_be_released(checks) == all(check.verdict.passed for check in checks)
+    return {check.name for check in checks if not check.verdict.passed}
+
+
+@pytest.fixture(params=range(5))
+def of(request: pytest.FixtureRequest) -> World:
+    return world(request.param)
+
+
+def test_a_good_first_lora_is_released(of: World) -> None:
+    checks = judged(of, drawn(of, GOOD))
+    assert failed(checks) == set()
+    assert decision(checks) == (
+        "may be released: every rule holds. Not checked: no_less_similar, no_more_copies, no_less_diverse."
+    )
+
+
+def test_noise_is_refused_since_it_is_no_character(of: World) -> None:
+    """Whether it is above the base model, which draws somebody else, is a matter of chance."""
+    broken = failed(judged(of, noise(of), drawn(of, GOOD)))
+    assert (
+        {"right_character", "no_less_similar"} <= broken <= {"right_character", "no_less_similar", "better_than_base"}
+    )
+    assert "right_character" in failed(judged(of, noise(of)))
+
+
+def test_a_memorised_lora_is_refused_for_copying_alone(of: World) -> None:
+    checks = judged(of, memorised(of))
+    assert failed(checks) == {"no_copies"}
+    assert "It copies its training pictures" in decision(checks)
+
+
+def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
+    checks = judged(of, collapsed(of))
+    assert "not_collapsed" in failed(checks) <= {"not_collapsed", "no_copies"}
+    evidence = {check.name: check.verdict.evidence for check in checks}["not_collapsed"]
+    assert evidence[["style", "figure", "kept"]].to_numpy().tolist() == [
+        [style, figure, False] for style in ("art", "sticker") for figure in ("diversity", "nearest to one clip")
+    ]
+
+
+def test_a_fault_in_one_style_is_not_hidden_by_the_other(of: World) -> None:
+    lora = {**drawn(of, GOOD), "art": memorised(of)["art"]}
+    checks = judged(of, lora)
+    assert failed(checks) == {"no_copies"}
+    evidence = {check.name: check.verdict.evidence for check in checks}["no_copies"]
+    assert evidence.set_index("style")["kept"].to_dict() == {"art": False, "sticker": True}
+
+
+def test_a_better_one_is_released(of: World) -> None:
+    assert failed(judged(of, drawn(of, 0.4), drawn(of, 0.5))) == set()
+
+
+def test_a_slightly_worse_one_within_the_margin_is_released(of: World) -> None:
+    checks = judged(of, drawn(of, 0.48), drawn(of, 0.44))
+    similar = checks[CHECKS.index("no_less_similar")]
+    assert failed(checks) == set()
+    assert similar.verdict.evidence["value"].item() < 0
+
+
+def test_a_clearly_worse_one_is_refused_beside_the_release_alone(of: World) -> None:
+    lora = drawn(of, 0.8)
+    assert failed(judged(of, lora, drawn(of, GOOD))) == {"no_less_similar"}
+    assert failed(judged(of, lora)) == set()  # as a first release it would do
+
+
+def test_the_lower_end_of_the_interval_decides_beside_the_release(of: World) -> None:
+    table = planted.table_of(of, {"base": drawn(of, 0.6, 1), "lora": drawn(of, GOOD), "released": drawn(of, GOOD)})
+    overall = table[(table["metric"] == "clip_similarity") & (table["style"] == "all")].set_index("model")["mean"]
+    margin = 0.1 * (overall["released"] - overall["base"])
+    over_base = compared(0.5, 0.4, 0.6)
+    for low, kept in ((-0.9 * margin, True), (-1.1 * margin, False)):
+        for mean in (-0.5 * margin, 2 * margin):
+            check = gate(table, over_base, compared(mean, low, 3 * margin), Gate())[CHECKS.index("no_less_similar")]
+            assert check.verdict.passed == kept
+            assert f"must be > {-margin:.3f}" in check.verdict.summary
+    table.loc[(table["model"] == "released") & (table["style"] == "all"), "mean"] = -1.0  # it never gained anything
+    for low in (-1e-9, 1e-9):
+        check = gate(table, over_base, compared(0.1, low, 0.2), Gate())[CHECKS.index("no_less_similar")]
+        assert check.verdict.passed == (low > 0)
+
+
+def compared(mean: float, low: float, high: float) -> pd.DataFrame:
+    return pd.DataFrame([("clip_similarity", "all", mean, low, high, 64)], columns=planted.COMPARISON)
+
+
+def figures(**changes: float) -> pd.DataFrame:
+    """A table of one style in which every rule is kept at its very limit; `lora_copies=.3` changes one mean."""
+    means = {
+        ("base", "all", "clip_similarity"): 0.1,
+        ("lora", "all", "identity"): 0.8,
+        ("lora", "art", "copies"): 0.2,
+        ("lora", "art", "diversity"): 0.09375,
+        ("lora", "art", "one_clip_share"): 0.5,
+        ("reference", "art", "copies"): 0.05,
+        ("reference", "art", "diversity"): 0.1875,
+        ("released", "all", "clip_similarity"): 0.9,
+        ("released", "art", "copies"): 0.1,
+        ("released", "art", "diversity"): 0.125,
+    }
+    rows = [
+        (*key, changes.get(f"{key[0]}_{key[2]}", mean), math.nan, math.nan, 40 if key[0] == "reference" else 32)
+        for key, mean in means.items()
+    ]
+    return pd.DataFrame(rows, columns=planted.TABLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({}, set()),
+        ({"lora_copies": 0.2001}, {"no_copies", "no_more_copies"}),
+        ({"reference_copies": 0.0499}, {"no_copies"}),
+        ({"lora_diversity": 0.0937}, {"not_collapsed", "no_less_diverse"}),
+        ({"reference_diversity": 0.1876}, {"not_collapsed"}),
+        ({"lora_one_clip_share": 0.501}, {"not_collapsed"}),
+        ({"lora_identity": 0.799}, {"right_character"}),
+        ({"released_copies": 0.0999}, {"no_more_copies"}),
+        ({"released_diversity": 0.1251}, {"no_less_diverse"}),
+    ],
+)
+def test_each_limit_holds_where_it_stands(changes: dict[str, float], broken: set[str]) -> None:
+    checks = gate(figures(**changes), compared(0.5, 1e-9, 0.9), compared(0.0, -0.0799, 0.1), Gate())
+    assert failed(checks) == broken
+    for check in checks:
+        assert check.checked
+        assert list(check.verdict.evidence) == EVIDENCE
+        assert check.verdict.evidence["kept"].all() == check.verdict.passed
+
+
+def test_coming_as_close_as_the_references_is_no_loss_of_diversity() -> None:
+    scattered = {"released_diversity": 0.4, "lora_diversity": 0.15}
+    for held_out, kept in ((0.15, True), (0.16, False)):
+        table = figures(**scattered, reference_diversity=held_out)
+        check = gate(table, compared(0.5, 0.1, 0.9), compared(0.0, 0.0, 0.1), Gate())[-1]
+        assert (check.name, check.verdict.passed) == ("no_less_diverse", kept)
+
+
+def test_the_limits_are_the_settings() -> None:
+    strict = Gate(
+        copies=0.1, diversity=0.6, one_clip=0.4, identity=0.9, loss_of_gain=0.0, more_copies=0, less_diversity=0
+    )
+    checks = gate(figures(), compared(0.5, 0.1, 0.9), compared(0.0, -0.01, 0.1), strict)
+    assert failed(checks) == set(CHECKS) - {"better_than_base"}
+    assert checks[1].verdict.summary == (
+        "art: copies 0.200, must be ≤ 0.100. "
+        "It copies its training pictures: train fewer epochs, lower the rank, or add pictures."
+    )
+    assert failed(gate(figures(), compared(0.5, 0.0, 0.9), None, Gate())) == {"better_than_base"}
+
+
+def test_what_was_not_measured_is_said_and_refused() -> None:
+    alone = figures()[lambda table: table["metric"] != "identity"]
+    check = gate(alone, compared(0.5, 0.1, 0.9), None, Gate())[3]
+    assert (check.verdict.passed, check.checked) == (True, False)
+    assert check.verdict.summary == "not checked: there is no other character to tell it from."
+
+    empty = figures()[:0]
+    nothing = pd.DataFrame(columns=planted.COMPARISON)
+    checks = gate(empty, nothing, nothing, Gate())
+    assert failed(checks) == set(CHECKS) - {"right_character"}
+    assert not any(check.checked for check in checks)
+    assert all("not checked: " in check.verdict.summary for check in checks)
+    assert "Hold out at least two clips" in checks[1].verdict.summary
+    assert failed(gate(empty, nothing, nothing, Gate(unmeasured="release"))) == set()
+    assert "better_than_base" in failed(gate(figures(), compared(0.5, math.nan, math.nan), None, Gate()))
+    assert "no_copies" in failed(gate(figures(lora_copies=math.nan), compared(0.5, 0.1, 0.9), None, Gate()))
+
+
+def test_a_style_that_could_not_be_measured_is_named_beside_one_that_was() -> None:
+    more = pd.DataFrame([("lora", "sticker", "copies", 0.0, 0.0, 0.0, 8)], columns=planted.TABLE)
+    check = gate(pd.concat([figures(), more]), compared(0.5, 0.1, 0.9), None, Gate())[1]
+    assert (check.verdict.passed, check.checked) == (True, False)
+    assert (
+        check.verdict.summary == "art: copies 0.200, must be ≤ 0.200; not checked: no share of copies in style sticker."
+    )
+
+
+def test_few_held_out_clips_prove_little_about_copying() -> None:
+    few = figures(lora_copies=0.6, released_copies=0.6)
+    for clips, kept in ((3, True), (4, False)):
+        few.loc[few["model"] == "reference", "n"] = clips
+        assert gate(few, compared(0.5, 0.1, 0.9), None, Gate())[1].verdict.passed == kept
+    one = few[(few["model"] != "reference") | (few["metric"] != "diversity")]  # with one clip there are no pairs
+    assert gate(one, compared(0.5, 0.1, 0.9), None, Gate())[1].verdict.passed
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3, 5, 10, 30])
+def test_honest_pictures_copy_more_than_by_chance_once_in_twenty_times(clips: int) -> None:
+    """Against a simulation: the largest of `clips` uniform numbers, and the share of uniform ones above it."""
+    largest = np.random.default_rng(clips).random((20_000, clips)).max(axis=1)
+    assert (1 - largest > copies_by_chance(clips)).mean() == pytest.approx(0.05, abs=0.008)
+
+
+def test_a_gate_is_strict_about_its_settings() -> None:
+    with pytest.raises(ValueError, match="copis"):
+        Gate.model_validate({"copis": 0.1})
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        Gate(copies=1.5)

@@ -1,0 +1,67 @@
+"""LoRAs that may be released: small files with all that a release remembers."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sticker_pipeline.benchmark.gate import Check
+from sticker_pipeline.publishing.release import Candidate, Data, Drawing
+from sticker_pipeline.verdict import Verdict
+
+METRICS = [
+    ("base", "all", "clip_similarity", 0.0842, 0.031, 0.136, 64),
+    ("lora", "all", "clip_similarity", 0.8756, 0.8512, 0.899, 64),
+    ("lora", "art", "clip_similarity", 0.861, 0.832, 0.895, 32),
+    ("lora", "sticker", "clip_similarity", 0.8914, 0.871, 0.911, 32),
+    ("reference", "all", "clip_similarity", 0.9205, 0.88, 0.963, 9),
+    ("lora", "all", "identity", 1.0, 1.0, 1.0, 64),
+    ("base", "all", "identity", 0.25, 0.1406, 0.3594, 64),
+    ("lora", "art", "copies", 0.0, 0.0, 0.0, 32),
+    ("lora", "sticker", "copies", 0.0312, 0.0, 0.0938, 32),
+    ("reference", "sticker", "diversity", 0.044, float("nan"), float("nan"), 6),
+]
+
+
+def check(name: str, *, passed: bool = True, checked: bool = True) -> Check:
+    words = "it holds." if checked else "not checked: nothing is released yet."
+    return Check(name, Verdict(passed, words, pd.DataFrame()), checked)
+
+
+def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
+    """A candidate of the character `luma` whose file (in `folder`) holds `content`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lora.safetensors").write_bytes(content)
+    values: dict[str, Any] = {
+        "character": "luma",
+        "trigger": "skv_luma",
+        "lora": folder / "lora.safetensors",
+        "base_model": "sd15/base",
+        "family": "sd15",
+        "profile": "sd15",
+        "epoch": 6,
+        "why_epoch": "chosen: the lowest loss on validation pictures of the epochs that are most like the character.",
+        "drawing": Drawing(
+            scheduler="dpmsolver++",
+            steps=25,
+            guidance_scale=7.0,
+            negative_prompt="lowres, bad anatomy",
+            resolution=512,
+            strength=1.0,
+            prompts=["skv_luma, luma_sticker, chibi, smile", "skv_luma, chibi, arms up"],
+        ),
+        "data": Data(pictures=61, clips=20, held_out_pictures=9, held_out_clips=9),
+        "inputs": {"training_set": "ab12", "character/training": "cd34"},
+        "spec": {
+            "settings": {
+                "rank": 16, "alpha": 16.0, "epochs": 8, "batch_size": 4, "optimizer": "adamw",
+                "learning_rate_unet": 1e-4, "learning_rate_text_encoder": 5e-05,
+            },
+            "resolution": 512,
+            "base_sha": "fe09",
+        },
+        "metrics": pd.DataFrame(METRICS, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]),
+        "checks": [check("better_than_base"), check("no_copies"), check("no_less_similar", checked=False)],
+        **changes,
+    }  # fmt: skip
+    return Candidate(**values)
