@@ -1,9 +1,9 @@
 """Loading the definitions is cheap, and they are what the design says."""
 
 import itertools
+import resource
 import subprocess
 import sys
-import time
 
 import dagster as dg
 import pytest
@@ -27,17 +27,19 @@ def test_loading_imports_nothing_heavy_and_takes_under_four_seconds() -> None:
         "import sys; from sticker_pipeline.definitions import defs; defs();"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert loaded.stdout.strip() == "[]"
-    assert time.monotonic() - started < 4
+    # Of the processor, not of the clock, which runs on while others have it.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
 
 
 def test_the_line_of_assets(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     graph = definitions.resolve_asset_graph()
     made = [key.to_user_string() for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
-    assert set(made) == {*LINE, "leaderboard"}
+    assert set(made) == {*LINE, "leaderboard", "report"}
     for before, after in itertools.pairwise(LINE):
         assert made.index(before) < made.index(after)
 
@@ -47,5 +49,5 @@ def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
         assert spec.description and spec.owners and spec.kinds and spec.group_name != "default", spec.key
         if spec.key.path[0] != "character":
             assert spec.code_version, spec.key
-        is_across = spec.key.path == ["leaderboard"]
+        is_across = spec.key.path in (["leaderboard"], ["report"])
         assert (spec.partitions_def is None) == is_across, spec.key

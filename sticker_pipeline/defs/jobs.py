@@ -4,6 +4,8 @@ import dagster as dg
 
 from sticker_pipeline.defs.partitions import CHARACTERS
 
+ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
+
 dataset_line = dg.define_asset_job(
     "dataset_line",
     selection=dg.AssetSelection.assets("training_set").upstream() & dg.AssetSelection.assets("raw_media").downstream(),
@@ -12,12 +14,12 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - dg.AssetSelection.assets("leaderboard"),
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
 )
 leaderboard_table = dg.define_asset_job(
     "leaderboard_table",
-    selection=dg.AssetSelection.assets("leaderboard"),
-    description="All characters' benchmark tables side by side.",
+    selection=ACROSS,
+    description="All characters' benchmark tables side by side, and the page about all of them.",
 )

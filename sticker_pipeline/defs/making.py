@@ -103,6 +103,8 @@ def current_inputs(
             assert profile is not None
             value = section_value(name, character, profile, store)
             versions[f"{PREFIX}/{name}"] = content_hash(value)
+        elif scope == ALL and (across := store.find(ALL, name)):
+            versions[name] = across.data_version
         elif scope == ALL:
             versions |= {
                 f"{who}/{name}": store.read(who, name).data_version for who in characters_with(workspace, name)

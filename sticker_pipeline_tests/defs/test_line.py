@@ -63,6 +63,8 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
         lora.files
     )
     assert line.store.read(ALL, "leaderboard").table()["character"].unique().tolist() == ["small"]
+    page = (line.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
+    assert "skv_small" in page and "other" in page  # of which only the dataset is there
 
 
 def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
