@@ -40,7 +40,7 @@ def test_every_kept_frame_has_a_caption_and_a_place(bench: Bench, character: str
     rows = bench.store.read(character, "training_set").table()
     assert rows["frame_id"].tolist() == frames.loc[frames["kept"], "frame_id"].tolist()
     assert rows["caption"].str.startswith(f"skv_{character}").all()
-    assert rows.groupby("split")["probability"].sum().round(12).to_dict() == {"holdout": 0, "train": 1}
+    assert rows.groupby("split")["probability"].sum().round(12).to_dict() == {"holdout": 0, "train": 1, "validation": 0}
 
 
 def test_every_frame_is_on_a_sheet(bench: Bench, character: str) -> None:
