@@ -27,7 +27,7 @@ def test_datasets_are_made_and_nothing_is_trained(tmp_path: Path, monkeypatch: p
     sweep.make_datasets(tmp_path / "artifacts")
     for name in demo_characters():
         frames, rows = sweep.dataset(name, tmp_path)
-        assert set(rows["split"]) == {"train", "holdout", "validation"}
+        assert set(rows["split"]) == {"train", "holdout"}
         assert all((frames / file).is_file() for file in rows["file"])
         assert not (tmp_path / "artifacts" / name / "lora").exists()
 
