@@ -204,7 +204,7 @@ curation:
   min_images: 1         # each tag is said, were it on one clip only: what is not said, the trigger comes to mean
 
 benchmark:
-  validation: 0  # few clips: all that are not held out are trained on
+  validation: 0         # of few clips all that are not held out are trained on
   holdout: 0.3          # share of each group's clips that is never trained on, but compared with
   prompts:              # what new pictures are asked to show
 {prompts}
