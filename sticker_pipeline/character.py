@@ -54,7 +54,7 @@ class Curation(Strict):
     )
 
 
-OUR_MODELS = ("base", "lora", "released", "reference")  # what the benchmark's tables call these
+OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
 
 
 class Rival(Strict):
@@ -112,7 +112,7 @@ class Gate(Strict):
 
 
 class Benchmark(Strict):
-    """What the LoRA is measured on, and what it must keep to. `holdout` is a share of the clips of each group, or the
+    """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
     files themselves."""
 
     holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
@@ -130,7 +130,6 @@ class Benchmark(Strict):
     )
     prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
     rivals: list[Rival] = Field(default_factory=list)
-    gate: Gate = Gate()
 
     @field_validator("rivals")
     @classmethod

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sticker_pipeline.character import CharacterError, Gate, Group, Settings, character_folders, load_character
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, REFERENCE, RELEASED
+from sticker_pipeline.character import OUR_MODELS, CharacterError, Group, Settings, character_folders, load_character
 
 
 @pytest.fixture
@@ -41,14 +42,12 @@ benchmark:
   holdout: [stickers/a.png]
   prompts: [smile]
   rivals: [{name: tensorart, lora: rivals/other.safetensors, trigger: luma}]
-  gate: {copies: 0.1, unmeasured: release}
 """
     settings = load_character(write(folder, text)).settings
     assert settings.groups["stickers"].share == 2.0
     assert settings.curation.aliases == {"serafuku": "school uniform"}
     assert settings.benchmark.holdout == ["stickers/a.png"]
     assert settings.benchmark.rivals[0].strength == 1.0
-    assert settings.benchmark.gate == Gate(copies=0.1, unmeasured="release")
 
 
 def test_sections_whose_lines_are_all_commented_out_are_defaults(folder: Path) -> None:
@@ -65,7 +64,6 @@ def test_sections_whose_lines_are_all_commented_out_are_defaults(folder: Path) -
         ("trigger: a\ncuration: {blaklist: [x]}\n", ["'curation.blaklist'", "Did you mean 'blacklist'"]),
         ("trigger: a\ngroups: {gifs: {lerned: [x]}}\n", ["'groups.gifs.lerned'", "Did you mean 'learned'"]),
         ("trigger: a\ngroups: {gfis: {}}\n", ["groups.gfis", "no folder", "Did you mean 'gifs'"]),
-        ("trigger: a\nbenchmark: {gate: {copis: 0.1}}\n", ["'benchmark.gate.copis'", "Did you mean 'copies'"]),
         ("trigger: two words\n", ["'trigger' = 'two words'"]),
         ("trigger: a\ngroups: {gifs: {share: -1}}\n", ["groups.gifs.share", "greater than 0"]),
         ("trigger: [\n", ["not valid YAML"]),
@@ -100,6 +98,10 @@ def test_character_folders_are_those_with_a_character_yaml(folder: Path) -> None
     write(folder, "trigger: a\n")
     assert list(character_folders(folder.parent)) == [folder]
     assert list(character_folders(folder.parent / "missing")) == []
+
+
+def test_no_rival_takes_the_name_of_a_row_of_the_tables() -> None:
+    assert set(OUR_MODELS) == {BASE, LORA, RELEASED, REFERENCE, CHANCE}
 
 
 @pytest.mark.parametrize("names", [["base"], ["a", "a"], ["released", "b"]])

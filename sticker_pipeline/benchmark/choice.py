@@ -26,12 +26,11 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.gate import copies_by_chance
-from sticker_pipeline.benchmark.memorisation import nearest_training
-from sticker_pipeline.benchmark.similarity import clip_similarity, diversity
+from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_training
+from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
 VALIDATION = "validation"  # the split in the training's table of losses on fixed pictures
-COPY_QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
@@ -98,17 +97,17 @@ def copy_threshold(trained: Trained) -> float:
     over clips of the cosine between a clip and the nearest picture of another clip. Each clip counts once, by its most
     ordinary picture (the median over its frames). NaN for fewer than two clips."""
     clips = np.asarray(trained.clips, dtype=str)
-    cosines = np.asarray(trained.embeddings, dtype=np.float64) @ np.asarray(trained.embeddings, dtype=np.float64).T
-    cosines[clips[:, None] == clips[None, :]] = -np.inf
-    nearest = cosines.max(axis=1)
+    between = cosines(trained.embeddings, trained.embeddings)
+    between[clips[:, None] == clips[None, :]] = -np.inf
+    nearest = between.max(axis=1)
     each = [float(np.median(nearest[clips == clip])) for clip in np.unique(clips)]
-    return float(np.quantile(each, COPY_QUANTILE)) if len(each) > 1 else math.nan
+    return float(np.quantile(each, COPY_PERCENTILE)) if len(each) > 1 else math.nan
 
 
 def copied(images: np.ndarray, trained: Trained, threshold: float) -> float:
     """The share of `images` (unit embeddings float[n, d]) nearer to a training picture than `threshold`; NaN where that
     is. It rewards being unlike the training pictures in any way: noise never copies."""
-    nearest = (np.asarray(images, dtype=np.float64) @ np.asarray(trained.embeddings, dtype=np.float64).T).max(axis=1)
+    nearest = cosines(images, trained.embeddings).max(axis=1)
     return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
 
 

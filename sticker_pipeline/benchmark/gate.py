@@ -42,11 +42,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE
+from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.character import Gate
 from sticker_pipeline.verdict import Verdict
 
-RELEASED = "released"  # the present release, as a model of the benchmark's table
 CHECKS = (
     "better_than_base",
     "no_copies",

@@ -34,7 +34,7 @@ from sticker_pipeline.benchmark.similarity import (
 )
 from sticker_pipeline.verdict import listed
 
-BASE, LORA, REFERENCE, CHANCE = "base", "lora", "reference", "chance"
+BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 OVERALL = "all"  # the style that stands for all of them
 GAIN = "clip_similarity_gain"
 METRICS = (

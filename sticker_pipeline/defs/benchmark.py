@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -9,10 +11,21 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark import tables
-from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, checkpoint_metrics, choose_epoch, validation_frames
+from sticker_pipeline.benchmark.choice import (
+    SELECTION_PURPOSE,
+    Trained,
+    checkpoint_metrics,
+    choose_epoch,
+    copies_allowed,
+    evidence,
+    evidence_curves,
+    validation_frames,
+    validation_losses,
+)
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
 from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
-from sticker_pipeline.defs.generation import LEFT_OUT
+from sticker_pipeline.character import Gate
+from sticker_pipeline.defs.generation import LEFT_OUT, draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
     Making,
@@ -27,7 +40,7 @@ from sticker_pipeline.defs.making import (
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import interval_chart, line_chart
@@ -40,40 +53,41 @@ SHOWN_REFERENCES = 8
 
 
 @dg.asset(
-    deps=["lora", "training_set", "frames", key("generation"), key("benchmark")],
+    deps=["lora", "training_set", "frames", key("generation"), key("benchmark"), key("choice")],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
     pool="gpu",
-    description="The epoch whose pictures are most like the character's, judged on training clips and on seeds of its "
-    "own, so that the benchmark stays honest.",
+    description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
+    "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
 )
 def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         embedder = _embedder(work)
-        requests = _selection_requests(work)
         checkpoints = {
             int(path.stem.removeprefix("epoch_")): path
             for path in sorted((work.inputs["lora"].folder / "checkpoints").glob("epoch_*.safetensors"))
         }
-        pipeline = open_pipeline(work.profile)
-        generated = {}
-        for epoch, path in checkpoints.items():
-            with with_lora(pipeline, path):
-                images = list(generate(pipeline, requests, work.profile.generation, work.profile.resolution))
-            generated[epoch] = _by_style(embed(embedder, images), [request.style for request in requests])
-            context.log.info(f"epoch {epoch} of {len(checkpoints)}: {len(images)} pictures")
-        choice = choose_epoch(checkpoint_metrics(generated, _validation(work, embedder)))
+        generated = _of_each_epoch(work, embedder, checkpoints)
+        losses = validation_losses(work.inputs["lora"].table("held_out.parquet"))
+        trained = _trained(work, embedder)
+        choice = choose_epoch(
+            checkpoint_metrics(generated, _validation(work, embedder), trained),
+            losses,
+            patience=work.character.settings.benchmark.patience,
+            most_copies=copies_allowed(Gate().copies, trained),
+        )
         epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
         link_or_copy(checkpoints[epoch], work.staging / "lora.safetensors")
         write_table(choice.assign(metrics=choice["metrics"].map(lambda entry: json.dumps(entry))), work.staging)
-        shown = pd.json_normalize(choice["metrics"].tolist()).assign(epoch=choice["epoch"], chosen=choice["chosen"])
+        shown = evidence(choice)
         return work.publish(
             {
                 SUMMARY: f"epoch {epoch} of {len(checkpoints)}",
                 "epoch": epoch,
+                "why": str(shown.loc[shown["chosen"], "reason"].iloc[0]),
                 "by_epoch": picture(_epoch_chart(shown), "similarity by epoch"),
                 "evidence": table(shown),
                 "file": dg.MetadataValue.path(work.store.folder(work.character.name, "selected_lora")),
@@ -190,6 +204,24 @@ def _selection_requests(work: Making) -> list[Request]:
     return requests_for(chosen, seeds_per_prompt=1, purpose=SELECTION_PURPOSE)
 
 
+def _of_each_epoch(
+    work: Making, embedder: Embedder, checkpoints: Mapping[int, Path]
+) -> dict[int, dict[str, np.ndarray]]:
+    """Epoch -> style -> embeddings of what each of the `checkpoints` draws for the same requests."""
+    requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
+    generated = {}
+    for epoch, path in checkpoints.items():
+        images = draw(work, f"epoch {epoch} of {len(checkpoints)}", requests, opened, path)
+        generated[epoch] = _by_style(embed(embedder, images), [request.style for request in requests])
+    return generated
+
+
+def _trained(work: Making, embedder: Embedder) -> Trained:
+    rows = _pictures_with_style(work)
+    rows = rows[rows["split"] == "train"]
+    return Trained(_embedded(work, embedder, rows), rows["clip_id"].tolist())
+
+
 def _pictures_with_style(work: Making) -> pd.DataFrame:
     """The training set's rows with group, clip, frame number and style of each."""
     frames = work.inputs["frames"].table()[["frame_id", "group", "clip_id", "frame_index"]]
@@ -219,10 +251,9 @@ def _by_style(embeddings: np.ndarray, styles: list[str]) -> dict[str, np.ndarray
 
 
 def _epoch_chart(shown: pd.DataFrame) -> Image.Image:
-    epochs = shown["epoch"].to_numpy()
-    names = ["clip_similarity", "diversity", "nearest_training"]
-    curves = {name: (epochs, shown[name].to_numpy()) for name in names}
-    return line_chart(curves, title="by epoch (training clips, own seeds)", x="epoch", y="cosine")
+    return line_chart(
+        evidence_curves(shown), title="by epoch (training clips, own seeds)", x="epoch", y="cosine, share"
+    )
 
 
 def _similarity_chart(rows: pd.DataFrame) -> Image.Image:

@@ -61,7 +61,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         for drawer in [Drawer(BASE, prompts), Drawer(LORA, prompts, lora), *rivals]:
             requests = requests_for(drawer.prompts, seeds)
             try:
-                images = draw(work, drawer, requests, opened)
+                images = draw(work, drawer.model, requests, opened, drawer.lora, drawer.strength)
             except LoraError as error:
                 if drawer not in rivals:
                     raise
@@ -105,24 +105,28 @@ def _is_left_out(rival: str, error: Exception) -> str:
     return f"Rival '{rival}' is left out: {error}"
 
 
-def draw(work: Making, drawer: Drawer, requests: list[Request], opened: Callable[[], Any]) -> list[Image.Image]:
-    """The pictures of one model: from the cache, and what is not there with the pipeline that is `opened` for it."""
-    decided = decisive(
-        work.sections["generation"]["base"],
-        file_sha256(drawer.lora) if drawer.lora else None,
-        drawer.strength,
-        work.profile.generation,
-        work.profile.resolution,
-    )
+def draw(
+    work: Making,
+    who: str,
+    requests: list[Request],
+    opened: Callable[[], Any],
+    lora: Path | None = None,
+    strength: float = 1.0,
+) -> list[Image.Image]:
+    """The pictures of one model, which the log calls `who`: from the cache, and what is not there with the pipeline
+    that is `opened` for it. Raises LoraError for a LoRA that does not fit the base model."""
+    settings, resolution = work.profile.generation, work.profile.resolution
+    base, sha256 = work.sections["generation"]["base"], file_sha256(lora) if lora else None
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         def show(done: int, total: int) -> None:
-            work.context.log.info(f"{drawer.model}: {done} of {total} pictures")
+            work.context.log.info(f"{who}: {done} of {total} pictures")
 
         pipeline = opened()
-        with with_lora(pipeline, drawer.lora, drawer.strength) if drawer.lora else nullcontext():
-            yield from generate(pipeline, missing, work.profile.generation, work.profile.resolution, show)
+        with with_lora(pipeline, lora, strength) if lora else nullcontext():
+            yield from generate(pipeline, missing, settings, resolution, show)
 
+    decided = decisive(base, sha256, strength, settings, resolution)
     return drawn(requests, decided, work.store.cache("pictures"), generated)
 
 

@@ -33,6 +33,7 @@ DESCRIPTIONS = {
     "training": "The base model's files and every training setting.",
     "generation": "The base model's files, prompts, seeds and sampler.",
     "rivals": "The LoRA files of others that are measured beside ours.",
+    "choice": "What else decides which epoch is used.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
 }
 
@@ -63,13 +64,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
     """All that `section` stands for, as JSON types. Equal values mean that nothing has to be made again."""
     match section:
         case "media":
-            files = media_files(character.folder)
-            hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json")
-            return {
-                "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
-                "groups": sorted(character.groups),
-                "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
-            }
+            return _media_value(character, profile, store)
         case "frames":
             return profile.media.model_dump(include=FRAME_SETTINGS)
         case "sampling":
@@ -112,10 +107,9 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
             }
         case "rivals":
-            return {
-                rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
-                for rival in character.settings.benchmark.rivals
-            }
+            return _rivals_value(character, store)
+        case "choice":
+            return {"patience": character.settings.benchmark.patience}
         case "benchmark":
             return {
                 "clip": model_hash(profile.clip, store),
@@ -125,6 +119,23 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             }
         case _:
             raise KeyError(section)
+
+
+def _media_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    files = media_files(character.folder)
+    hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json")
+    return {
+        "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
+        "groups": sorted(character.groups),
+        "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
+    }
+
+
+def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
+    return {
+        rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
+        for rival in character.settings.benchmark.rivals
+    }
 
 
 def _training_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:

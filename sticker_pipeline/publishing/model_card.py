@@ -5,8 +5,7 @@ It says what was measured and what was not. No licence is stated: that is for wh
 
 import yaml
 
-from sticker_pipeline.benchmark.gate import RELEASED
-from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE
+from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE, RELEASED
 from sticker_pipeline.publishing.release import Drawing, Figure, Record, Release
 
 FILE_NAME = "README.md"

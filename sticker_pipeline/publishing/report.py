@@ -17,13 +17,12 @@ from typing import Literal
 import jinja2
 from markupsafe import Markup
 
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, GAIN, LORA, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
-BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows of the benchmark that say what to hold models against
-OVERALL = "all"  # the style that stands for all of them
-SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copies"
+SIMILARITY, COPIES = "clip_similarity", "copies"
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 
 

@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
 def _train(spec: TrainingSpec) -> int:
     with stop_requests() as stop, open_progress() as progress:
         # Only now: these take ten seconds to load, and the spec is known to be good.
+        import torch
+
         from sticker_pipeline.training.base_model import BaseModelError
         from sticker_pipeline.training.lora_file import LoraError
         from sticker_pipeline.training.state import OutputError
@@ -46,6 +48,13 @@ def _train(spec: TrainingSpec) -> int:
             return interruption.exit_code
         except BaseModelError as error:
             raise SpecError(f"base: {error}") from error
+        except torch.OutOfMemoryError as error:
+            print(
+                "The GPU's memory did not suffice; what was saved is whole. Lower batch_size, rank or the resolution, "
+                f"or change memory_budget, in the training settings, and start again. {error}",
+                file=sys.stderr,
+            )
+            return 1
         except (TrainingDiverged, LoraError, OutputError, OSError) as error:
             print(error, file=sys.stderr)
             return 1

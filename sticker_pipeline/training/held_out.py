@@ -43,10 +43,11 @@ def chosen_rows(table: pd.DataFrame) -> np.ndarray:
 
 
 @torch.no_grad()
-def probe_errors(run: Run, probe: Probe) -> np.ndarray:
+def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
     """The plain mean squared error of each of the probe's pictures at each of TIMESTEPS, float64 [pictures, bands].
 
     Noise is a function of the picture's place and the band; the posterior's mean is used, captions as they are written.
+    The U-Net gets `at_once` of them at a time.
     """
     timesteps, device = torch.tensor(TIMESTEPS), run.accelerator.device
     config = run.models.vae.config
@@ -62,16 +63,20 @@ def probe_errors(run: Run, probe: Probe) -> np.ndarray:
             "timesteps": timesteps.to(device),
             **conditions(run.models, encoded, [entry] * len(TIMESTEPS), device),
         }
-        predicted = predict(run.models.unet, inputs)
+        parts = [
+            predict(run.models.unet, {name: tensor[start : start + at_once] for name, tensor in inputs.items()})
+            for start in range(0, len(TIMESTEPS), at_once)
+        ]
+        predicted = torch.cat(parts)
         found.append(objective.picture_losses(predicted, target.to(device)).double().cpu().numpy())
     return np.array(found)
 
 
-def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int) -> list[dict[str, Any]]:
-    """A row with COLUMNS for each probe after `epoch` whole epochs."""
+def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
+    """A row with COLUMNS for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
     rows = []
     for probe in probes:
-        bands = probe_errors(run, probe).mean(axis=0)
+        bands = probe_errors(run, probe, at_once).mean(axis=0)
         named = dict(zip(BAND_COLUMNS, bands.tolist(), strict=True))
         rows.append(
             {

@@ -55,7 +55,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
         try:
             if not history.held_out:
                 with in_use(*run.weights.values()):
-                    rows = held_out_rows(run, prepared.probes, 0)
+                    rows = held_out_rows(run, prepared.probes, 0, prepared.memory.sample_batch)
                 note_held_out(run, board, rows)
             for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
                 steps = steps_left(run, epoch)
@@ -89,7 +89,7 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
     with averaged(run):
         save(run, f"epoch_{epoch:02d}", epoch)
         with in_use(*run.weights.values()):
-            rows = held_out_rows(run, prepared.probes, epoch)
+            rows = held_out_rows(run, prepared.probes, epoch, prepared.memory.sample_batch)
             pictures = draw_samples(prepared, board, stop, epoch)
     stop_if_asked(run, stop)
     note_held_out(run, board, rows)

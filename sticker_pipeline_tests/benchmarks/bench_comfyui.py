@@ -89,6 +89,9 @@ class ComfyUI:
 
 def main() -> None:
     arguments = _arguments()
+    if not (arguments.comfyui and arguments.comfyui_python and arguments.base):
+        print("Open: real ComfyUI; name it with --comfyui, --comfyui-python and --base.")
+        return
     with tempfile.TemporaryDirectory() as temporary:
         keep = arguments.keep or Path(temporary) / "keep"
         keep.mkdir(parents=True, exist_ok=True)
@@ -344,9 +347,9 @@ def _titles(page: Page) -> list[str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=Path, required=True, metavar="CHECKOUT")
-    parser.add_argument("--comfyui-python", required=True, metavar="PYTHON")
-    parser.add_argument("--base", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--comfyui", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--comfyui-python", metavar="PYTHON")
+    parser.add_argument("--base", type=Path, metavar="FOLDER")
     parser.add_argument("--chromium", metavar="PROGRAM")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     return parser.parse_args()

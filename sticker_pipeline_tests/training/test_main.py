@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sticker_pipeline.training.__main__ import main
 from sticker_pipeline.training.lora_file import read_lora
@@ -48,6 +49,19 @@ def test_a_good_spec_is_trained(make_spec: SpecMaker, tmp_path: Path, capsys: py
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"done: {spec.output / 'checkpoints' / 'epoch_01.safetensors'}"
     assert lines[-2].startswith("step 3/3  epoch 1/1  loss ")
+
+
+def test_a_full_gpu_is_one_line_that_says_what_to_lower(
+    make_spec: SpecMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    save_spec(make_spec(), tmp_path / "spec.json")
+    monkeypatch.setattr("sticker_pipeline.training.train.set_up", full)
+    assert main([str(tmp_path / "spec.json")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("The GPU's memory did not suffice") and "memory_budget" in said and said.count("\n") == 1
 
 
 def test_sigterm_under_dagster_leaves_a_whole_checkpoint(make_spec: SpecMaker, tmp_path: Path) -> None:
