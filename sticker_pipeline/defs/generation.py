@@ -42,7 +42,7 @@ class Drawer:
 @dg.asset(
     deps=["selected_lora", key("generation"), key("rivals")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],
@@ -67,7 +67,8 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
                     raise
                 left_out.append(_is_left_out(drawer.model, error))
                 continue
-            tables.append(_save(work, drawer.model, requests, images))
+            asked = [prompt.attributes for prompt in drawer.prompts for _ in range(seeds)]
+            tables.append(_save(work, drawer.model, requests, asked, images))
             shown[drawer.model] = images[::seeds]
         for sentence in left_out:
             context.log.warning(sentence)
@@ -130,11 +131,14 @@ def draw(
     return drawn(requests, decided, work.store.cache("pictures"), generated)
 
 
-def _save(work: Making, model: str, requests: list[Request], images: list[Image.Image]) -> pd.DataFrame:
+def _save(
+    work: Making, model: str, requests: list[Request], asked: list[str], images: list[Image.Image]
+) -> pd.DataFrame:
+    """Rows of the index; `attributes` is the free part of the prompt, which is the same for all models."""
     rows = []
-    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+    for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
         name = f"{model}/{request.style}_{number:03d}.png"
         (work.staging / model).mkdir(exist_ok=True)
         image.save(work.staging / name)
-        rows.append((f"{model}-{number:03d}", model, request.style, request.prompt, request.seed, name))
-    return pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "seed", "file"])
+        rows.append((f"{model}-{number:03d}", model, request.style, request.prompt, attributes, request.seed, name))
+    return pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "attributes", "seed", "file"])

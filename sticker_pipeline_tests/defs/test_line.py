@@ -32,7 +32,7 @@ COLUMNS = {
     "curated_tags": "frame_id caption n_tags",
     "training_set": "frame_id file caption probability bucket_width bucket_height split",
     "selected_lora": "epoch metrics chosen reason",
-    "samples": "image model style prompt seed file",
+    "samples": "image model style prompt attributes seed file",
     "benchmark": "model style metric mean ci_low ci_high n",
 }
 
