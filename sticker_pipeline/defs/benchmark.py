@@ -24,6 +24,7 @@ from sticker_pipeline.benchmark.choice import (
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
 from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons
 from sticker_pipeline.character import Gate
 from sticker_pipeline.defs.generation import LEFT_OUT, draw
 from sticker_pipeline.defs.loggers import SUMMARY
@@ -99,7 +100,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
 @dg.asset(
     deps=["samples", "training_set", "frames", key("benchmark")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
@@ -138,6 +139,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)
+        write_table(comparisons(result), work.staging, COMPARED_FILE)
         return work.publish(
             {
                 SUMMARY: _headline(result.table),

@@ -15,6 +15,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
@@ -279,6 +280,8 @@ def test_a_rival_is_measured_and_a_bad_one_is_left_out(line: Bench) -> None:
     assert rows.loc[rows["model"] == "one", "seed"].tolist() == before.loc[before["model"] == "lora", "seed"].tolist()
     table = line.store.read("small", "benchmark").table()
     assert "one" in set(table["model"])
+    compared = line.store.read("small", "benchmark").table(COMPARED_FILE)
+    assert set(zip(compared["model"], compared["other"], strict=True)) == {("lora", "base"), ("lora", "one")}
     left_out = str(line.metadata("benchmark", "small")["left_out"])
     assert "Rival 'two' is left out" in left_out and "Rival 'three' is left out" in left_out
     (folder / "character.yaml").write_text(settings)
