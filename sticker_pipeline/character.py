@@ -87,7 +87,7 @@ class Gate(Strict):
         gt=0,
         le=1,
         description="at most this share of its pictures may be nearest to one and the same "
-        "clip; with three clips or fewer to train on, more is honest",
+        "clip; where chance alone gives few pictures, or few clips, more than that, that much",
     )
     identity: float = Field(
         0.8, ge=0, le=1, description="at least this share of its pictures must be nearest to this character among all"
@@ -130,6 +130,7 @@ class Benchmark(Strict):
     )
     prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
     rivals: list[Rival] = Field(default_factory=list)
+    gate: Gate = Gate()
 
     @field_validator("rivals")
     @classmethod

@@ -1,6 +1,7 @@
 """The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from sticker_pipeline.profile import ProfileError
 from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
 
 if TYPE_CHECKING:
-    pass
+    from sticker_pipeline.publishing.release import Record
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -152,6 +153,96 @@ def explain_kohya_command(file: Path, name: str) -> None:
             CONSOLE.print(f"{star} {section + '.' + setting:34} {value}", markup=False)
 
 
+@main.command("releases")
+@click.argument("name")
+def releases_command(name: str) -> None:
+    """List the releases of the character NAME, and what was rolled back and why."""
+    from sticker_pipeline.publishing.release import ReleaseError, all_releases, current, events
+
+    folder = _releases(name)
+    try:
+        found, chosen = all_releases(folder), current(folder)
+    except ReleaseError as error:
+        raise click.ClickException(str(error)) from error
+    if not found:
+        CONSOLE.print(f"{name} has no release yet: sticker-pipeline update {name}")
+    for release in found:
+        record, mark = release.record, "*" if chosen == release else " "
+        CONSOLE.print(
+            f"{mark} {record.number:4}  {record.published:%Y-%m-%d %H:%M}  epoch {record.epoch:<3} "
+            f"{_similarity(record)}  {release.lora}",
+            markup=False,
+        )
+    for event in events(folder):
+        if event.action == "roll back":
+            why = f": {event.reason}" if event.reason else ""
+            CONSOLE.print(f"{event.time:%Y-%m-%d %H:%M}  back from {event.before} to {event.number}{why}", markup=False)
+    if chosen:
+        CONSOLE.print(f"* is the current one. The prompt begins with {chosen.record.trigger}", markup=False)
+
+
+@main.command("roll-back")
+@click.argument("name")
+@click.argument("number", type=click.IntRange(1))
+@click.option("--reason", default="", help="What is wrong with the present release; kept with the releases.")
+def roll_back_command(name: str, number: int, reason: str) -> None:
+    """Make release NUMBER of the character NAME the current one.
+
+    Later releases are kept, and are not published again by themselves; roll-back to their number brings them back.
+    """
+    from sticker_pipeline.publishing.release import ReleaseError, roll_back
+
+    folder = _releases(name)
+    try:
+        release = roll_back(folder, number, reason, datetime.now(UTC))
+    except (ReleaseError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    CONSOLE.print(f"Release {number} of {name} is the current one: {release.lora}", markup=False)
+    CONSOLE.print(f"Its prompt begins with {release.record.trigger}", markup=False)
+    _follow_roll_back(name)
+
+
+def _follow_roll_back(name: str) -> None:
+    from dagster import DagsterInstance
+
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.update import follow_roll_back
+
+    if workspace_from_environment().store.find(name, "released_lora") is None:
+        return
+    _dagster_home()
+    with DagsterInstance.get() as instance:
+        if not follow_roll_back(defs(), instance, name, CONSOLE):
+            raise click.ClickException(f"released_lora of {name} does not show it yet: see above, and materialize it.")
+
+
+def _releases(name: str) -> Path:
+    """The folder of the character's releases, which may be there when the character itself is gone."""
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.publishing.release import releases_folder
+
+    try:
+        check_name(name)
+        folder = releases_folder(workspace_from_environment().store, name)
+    except (CharacterError, StorageError) as error:
+        raise click.ClickException(str(error)) from error
+    if not folder.is_dir():
+        raise click.ClickException(f"{name} has no release yet: sticker-pipeline update {name}")
+    return folder
+
+
+def _similarity(record: "Record") -> str:
+    from sticker_pipeline.benchmark.measure import LORA, OVERALL
+
+    found = [
+        figure.mean
+        for figure in record.metrics
+        if (figure.model, figure.style, figure.metric) == (LORA, OVERALL, "clip_similarity") and figure.mean is not None
+    ]
+    return f"similarity {found[0]:.3f}" if found else "similarity –"
+
+
 @main.command("fetch-models")
 @click.argument("names", nargs=-1)
 @click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
@@ -266,9 +357,11 @@ def _update(names: tuple[str, ...]) -> None:
             "No character can be worked on; see above." if left_out else _no_character(workspace.characters)
         )
     with DagsterInstance.get() as instance:
-        fine = update(defs(), instance, workspace, chosen, CONSOLE)
+        updated = update(defs(), instance, workspace, chosen, CONSOLE)
     _print_outcome(workspace.store)
-    if not fine or left_out:
+    if updated.refused:
+        CONSOLE.print(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
+    if updated.failed or left_out:
         raise click.ClickException("Not every character went through; see above.")
 
 
@@ -281,7 +374,8 @@ def _print_outcome(store: ArtifactStore) -> None:
     CONSOLE.print(leaderboard_text(artifact.table()))
     CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
     CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html")
-    CONSOLE.print(f"LoRA:      {store.root}/<character>/selected_lora/lora.safetensors")
+    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
+    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
 
 

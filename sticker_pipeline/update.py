@@ -5,17 +5,30 @@ The Dagster UI does the same with a click; this is for `make demo`, scripts and 
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import dagster as dg
 from rich.console import Console
+from rich.markup import escape
 
+from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character
+from sticker_pipeline.defs.checks import benchmark_checks
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ALL
+
+
+@dataclass(frozen=True)
+class Updated:
+    """Characters by name: those that failed, and those whose new LoRA the gate refused."""
+
+    failed: list[str]
+    refused: list[str]
 
 
 def update(
@@ -25,24 +38,34 @@ def update(
     characters: Sequence[tuple[Character, Profile]],
     console: Console,
     jobs: Sequence[str] = ("dataset_line", "character_line"),
-) -> bool:
+) -> Updated:
     """Materialize what is stale of each character, job by job, then the leaderboard. A character that fails does not
-    stop the others; returns whether all went well."""
+    stop the others."""
     _register(instance, workspace, characters)
-    fine = True
-    for number, (character, profile) in enumerate(characters, 1):
-        console.print(f"[bold]{character.name}[/] ({number} of {len(characters)})")
-        # By default the dataset first: where it comes out as it was, there is nothing to train.
-        for job in jobs:
+    failed: list[str] = []
+    refused: list[str] = []
+    # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
+    # measured among all others.
+    for job in jobs:
+        for character, profile in characters:
+            if character.name in failed:
+                continue
             stale = stale_assets(definitions, job, character.name, workspace, character, profile)
-            if not _materialize(definitions, instance, job, stale, character.name, console):
-                fine = False
-                break
-    if not characters_with(workspace, "benchmark"):
-        return fine
-    console.print("[bold]leaderboard[/]")
-    stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
-    return _materialize(definitions, instance, "leaderboard_table", stale, None, console) and fine
+            outcome = _materialize(definitions, instance, job, stale, character.name, console)
+            if outcome != "made":
+                (refused if outcome == "refused" else failed).append(character.name)
+    if characters_with(workspace, "benchmark"):
+        stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
+        if _materialize(definitions, instance, "leaderboard_table", stale, None, console) != "made":
+            failed.append("leaderboard")
+    return Updated(failed, refused)
+
+
+def follow_roll_back(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, console: Console) -> bool:
+    """Materialize what shows the release that counts, and nothing that would judge the newest LoRA anew: a roll-back
+    holds whatever the gate thinks of that. Returns whether it went well."""
+    assets = [dg.AssetKey("released_lora"), dg.AssetKey("comfyui_workflow")]
+    return _materialize(definitions, instance, "character_line", assets, name, console) == "made"
 
 
 def stale_assets(
@@ -87,11 +110,12 @@ def _materialize(
     stale: Sequence[dg.AssetKey],
     partition: str | None,
     console: Console,
-) -> bool:
+) -> Literal["made", "refused", "failed"]:
+    name = f"[bold]{partition}[/] {job}" if partition else f"[bold]{job}[/]"
     if not stale:
-        console.print(f"  {job}: up to date")
-        return True
-    console.print(f"  {job}: {', '.join(key.path[-1] for key in stale)}")
+        console.print(f"{name}: up to date")
+        return "made"
+    console.print(f"{name}: {', '.join(key.path[-1] for key in stale)}")
     started = time.monotonic()
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
@@ -101,5 +125,13 @@ def _materialize(
         run_config={"loggers": {"terminal": {"config": {}}}},
     )
     if result.success:
-        console.print(f"  {job}: done in {time.monotonic() - started:.0f} s\n")
-    return result.success
+        console.print(f"{name}: done in {time.monotonic() - started:.0f} s\n")
+        return "made"
+    if {event.step_key for event in result.all_node_events if event.is_step_failure} != {
+        benchmark_checks.node_def.name
+    }:
+        return "failed"
+    for check in result.get_asset_check_evaluations():
+        if check.check_name in CHECKS and not check.passed:
+            console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(check.description or '')}")
+    return "refused"

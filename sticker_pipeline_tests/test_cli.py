@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from click.testing import CliRunner, Result
 
 from sticker_pipeline.cli import main
 from sticker_pipeline.models.lock import LOCK_FILE
+from sticker_pipeline.publishing.release import publish, releases_folder
 from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
+from sticker_pipeline_tests.publishing.candidates import candidate
 
 
 @pytest.fixture
@@ -92,7 +95,11 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
     assert "left out" in shown and "Did you mean 'blacklist'" in shown
     assert "empty: there is no file in gifs" in shown
     assert "folder/character.yaml cannot be read" in shown
-    assert "good (1 of 1)" in shown and "raw_media failed" in shown and "holds no picture that can be used" in shown
+    assert (
+        "good dataset_line: raw_media" in shown
+        and "raw_media failed" in shown
+        and "holds no picture that can be used" in shown
+    )
     assert "Traceback" not in shown
 
 
@@ -206,3 +213,51 @@ def test_a_kohya_ss_file_is_explained_key_by_key(characters: Path, tmp_path: Pat
     assert "Did you mean 'network_dim'" in result.output and "Choose a profile of the same family" in result.output
     result = run("explain-kohya", str(file), "--profile", "sd16")
     assert result.exit_code == 1 and "There is no profile 'sd16'" in result.output
+
+
+def test_releases_are_listed_and_rolled_back(characters: Path) -> None:
+    folder = releases_folder(ArtifactStore(characters.parent / "artifacts"), "luma")
+    for day, content in enumerate((b"one", b"two", b"three"), start=1):
+        publish(folder, candidate(characters.parent / "made", content), datetime(2026, 3, day, 12, 30, tzinfo=UTC))
+    result = run("releases", "luma")
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.output.splitlines()] == [
+        ["1", "2026-03-01", "12:30", "epoch", "6", "similarity", "0.876", str(folder / "0001" / "luma.safetensors")],
+        ["2", "2026-03-02", "12:30", "epoch", "6", "similarity", "0.876", str(folder / "0002" / "luma.safetensors")],
+        [
+            "*",
+            "3",
+            "2026-03-03",
+            "12:30",
+            "epoch",
+            "6",
+            "similarity",
+            "0.876",
+            str(folder / "0003" / "luma.safetensors"),
+        ],
+        ["*", "is", "the", "current", "one.", "The", "prompt", "begins", "with", "skv_luma"],
+    ]
+    result = run("roll-back", "luma", "1", "--reason", "the [eyes] were green")
+    assert result.exit_code == 0, result.output
+    assert f"Release 1 of luma is the current one: {folder / '0001' / 'luma.safetensors'}" in result.output
+    assert "Its prompt begins with skv_luma" in result.output
+    listed = run("releases", "luma").output.splitlines()
+    assert [line[0] for line in listed[:3]] == ["*", " ", " "]
+    assert listed[3].endswith("back from 3 to 1: the [eyes] were green")
+
+
+def test_what_cannot_be_rolled_back_to_is_named(characters: Path) -> None:
+    folder = releases_folder(ArtifactStore(characters.parent / "artifacts"), "luma")
+    publish(folder, candidate(characters.parent / "made", b"one"), datetime(2026, 3, 1, tzinfo=UTC))
+    for arguments, words in {
+        ("roll-back", "luma", "2"): "There is no release 2 in",
+        ("roll-back", "luma", "1"): "Release 1 is the current one already",
+        ("roll-back", "good", "1"): "good has no release yet: sticker-pipeline update good",
+        ("releases", "good"): "good has no release yet: sticker-pipeline update good",
+        ("releases", "../x"): "cannot be a character's name",
+    }.items():
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert words in result.output
+    (folder / "current.json").write_text("{")
+    assert "current.json is damaged" in run("releases", "luma").output

@@ -12,7 +12,7 @@ from sticker_pipeline.definitions import defs
 
 LINE = [
     "raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
-    "samples", "benchmark",
+    "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
 HEAVY = ["torch", "diffusers", "transformers", "open_clip", "onnxruntime", "peft", "accelerate", "matplotlib", "skia"]
 

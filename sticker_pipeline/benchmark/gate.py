@@ -8,7 +8,8 @@ A LoRA is released only if every rule holds. The limits stand in `benchmark: {ga
    percentile of the held-out ones, and at most `copies_beyond_references` more than of those themselves. The limit is
    never lower than what an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
 3. `not_collapsed`: in each style its pictures differ at least `diversity` as much as held-out clips do, and at most
-   `one_clip` of them are nearest to one and the same clip.
+   `one_clip` of them are nearest to one and the same clip, or what chance gives to so few pictures or clips once in
+   forty times, where that is more.
 4. `right_character`: at least `identity` of its pictures, over all styles, are nearest to this character among all.
    Where there is no other character, this is not checked, and does not hold a release.
 5. Beside the present release, where there is one:
@@ -43,18 +44,20 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import CHANCE as BY_CHANCE
 from sticker_pipeline.character import Gate
 from sticker_pipeline.verdict import Verdict
 
-CHECKS = (
-    "better_than_base",
-    "no_copies",
-    "not_collapsed",
-    "right_character",
-    "no_less_similar",
-    "no_more_copies",
-    "no_less_diverse",
-)
+CHECKS = {
+    "better_than_base": "It is more like the character than what the base model makes of the same prompts.",
+    "no_copies": "It does not copy its training pictures.",
+    "not_collapsed": "It does not draw one and the same picture, or one clip, again and again.",
+    "right_character": "Its pictures are nearest to this character among all.",
+    "no_less_similar": "It is shown to be as good as the present release, but for the stated margin.",
+    "no_more_copies": "It copies hardly more than the present release.",
+    "no_less_diverse": "Its pictures are hardly less varied than the present release's.",
+}
+"""Name of each rule -> what it says."""
 EVIDENCE = ["style", "figure", "value", "ci_low", "ci_high", "limit", "kept"]
 CHANCE = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which pictures are held out
 
@@ -89,7 +92,7 @@ def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFram
     }
     checks = [_check(name, found, limits) for name, found in lines.items()]
     if over_release is None:
-        return checks + [_nothing_to_compare(name) for name in CHECKS[len(checks) :]]
+        return checks + [_nothing_to_compare(name) for name in list(CHECKS)[len(checks) :]]
     beside = {
         "no_less_similar": [_similarity_kept(figures, _overall(over_release), limits)],
         "no_more_copies": [_no_more_copies(figures, style, limits) for style in styles],
@@ -172,8 +175,9 @@ def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
         if own is not None and held_out is not None
         else _Line(style, "diversity", missing=f"no diversity of pictures and held-out clips in style {style}")
     )
+    by_chance = figures.get((BY_CHANCE, style, "one_clip_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
-        _at_most("nearest to one clip", style, share, limits.one_clip)
+        _at_most("nearest to one clip", style, share, max(limits.one_clip, by_chance))
         if share is not None
         else _Line(style, "nearest to one clip", missing=f"no share nearest to one clip in style {style}")
     )
@@ -245,7 +249,9 @@ def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
 
 
 def _nothing_to_compare(name: str) -> Check:
-    return Check(name, Verdict(True, "not checked: nothing is released yet.", _evidence([])), checked=False)
+    return Check(
+        name, Verdict(True, "not checked: there is no release to compare it with.", _evidence([])), checked=False
+    )
 
 
 def _told(line: _Line) -> str:

@@ -51,6 +51,7 @@ METRICS = (
     "prompt_fidelity",
     "trigger_effect",
 )
+FEW_PROMPTS = 3  # with fewer, whole prompts cannot be resampled: intervals are then about these very prompts
 FEW_CLIPS = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
 
 
@@ -85,7 +86,7 @@ class Training:
 @dataclass(frozen=True)
 class Requests:
     """What was asked for in one style, row by row as the pictures: the free attributes of the prompt, and the prompt
-    (None: every picture is resampled by itself, see bootstrap.py)."""
+    (None, or fewer than FEW_PROMPTS: every picture is resampled by itself, see bootstrap.py)."""
 
     attributes: Sequence[str]
     prompts: Sequence[str] | None = None
@@ -218,15 +219,21 @@ def _gain(model: str, pictures: Pictures, base: Pictures | None, style: _Style) 
 
 
 def _for_pictures(style: _Style) -> dict[str, Any]:
-    return style.how | {"prompts": style.requests.prompts if style.requests else None}
+    return style.how | {"prompts": None if _few_prompts(style) else style.requests and style.requests.prompts}
+
+
+def _few_prompts(style: _Style) -> bool:
+    return bool(style.requests and style.requests.prompts and len(set(style.requests.prompts)) < FEW_PROMPTS)
 
 
 def _of_references(style: _Style) -> dict[str, Estimate | None]:
     """What the metrics are of held-out pictures themselves, where that means anything."""
-    figures = {
+    held_out, training = style.held_out, style.training.embeddings
+    figures: dict[str, Estimate | None] = {
         "clip_similarity": reference_similarity(style.clips, **style.how),
         "diversity": diversity(style.clips, **style.how),
-        "nearest_training": nearest_training(style.held_out.embeddings, style.training.embeddings, **style.how),
+        "nearest_training": nearest_training(held_out.embeddings, training, **style.how),
+        "copies": copied_share(held_out.embeddings, training, held_out.embeddings, held_out.clips, **style.how),
         "centroid_similarity": reference_centroid_similarity(style.clips, **style.how),
     }
     if style.others is not None:
@@ -252,6 +259,18 @@ def _of_chance(style: _Style, images: int) -> dict[str, Estimate | None]:
 
 
 def _too_few(style: _Style) -> list[str]:
+    return [*_too_few_clips(style), *_too_few_prompts(style)]
+
+
+def _too_few_prompts(style: _Style) -> list[str]:
+    if not _few_prompts(style):
+        return []
+    return [
+        f"Style '{style.name}': there are fewer than {FEW_PROMPTS} prompts, so its intervals say nothing of others."
+    ]
+
+
+def _too_few_clips(style: _Style) -> list[str]:
     clips = len(style.clips)
     if clips >= FEW_CLIPS:
         return []

@@ -1,9 +1,7 @@
-"""Assets of the stage `benchmark`: the chosen epoch, a character's table, and the leaderboard of all characters."""
+"""Assets of the stage `benchmark`: a character's table, and the leaderboard of all characters."""
 
 import json
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -11,22 +9,11 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark import tables
-from sticker_pipeline.benchmark.choice import (
-    SELECTION_PURPOSE,
-    Trained,
-    checkpoint_metrics,
-    choose_epoch,
-    copies_allowed,
-    evidence,
-    evidence_curves,
-    validation_frames,
-    validation_losses,
-)
-from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
-from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
+from sticker_pipeline.benchmark.embed import Embedder
+from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Requests, Training, Yardstick
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons
-from sticker_pipeline.character import Gate
-from sticker_pipeline.defs.generation import LEFT_OUT, draw
+from sticker_pipeline.character import CharacterError
+from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
     Making,
@@ -41,101 +28,41 @@ from sticker_pipeline.defs.making import (
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.generation.generate import open_pipeline
+from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.generation.grid import sample_grid
-from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
-from sticker_pipeline.pictures import interval_chart, line_chart
-from sticker_pipeline.storage import ALL, link_or_copy, write_table
+from sticker_pipeline.pictures import interval_chart
+from sticker_pipeline.storage import ALL, StorageError, write_table
+from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 
-SELECTION_PROMPTS = (
-    4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
-)
+OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets
 SHOWN_REFERENCES = 8
 
 
 @dg.asset(
-    deps=["lora", "training_set", "frames", key("generation"), key("benchmark"), key("choice")],
+    deps=["samples", "training_set", "frames", key("tagging"), key("benchmark"), key("others")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="4",
     group_name="benchmark",
-    kinds={"open-clip", "parquet"},
+    kinds={"open-clip", "onnx", "parquet"},
     owners=["team:training"],
     pool="gpu",
-    description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
-    "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
-)
-def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
-        embedder = _embedder(work)
-        checkpoints = {
-            int(path.stem.removeprefix("epoch_")): path
-            for path in sorted((work.inputs["lora"].folder / "checkpoints").glob("epoch_*.safetensors"))
-        }
-        generated = _of_each_epoch(work, embedder, checkpoints)
-        losses = validation_losses(work.inputs["lora"].table("held_out.parquet"))
-        trained = _trained(work, embedder)
-        choice = choose_epoch(
-            checkpoint_metrics(generated, _validation(work, embedder), trained),
-            losses,
-            patience=work.character.settings.benchmark.patience,
-            most_copies=copies_allowed(Gate().copies, trained),
-        )
-        epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
-        link_or_copy(checkpoints[epoch], work.staging / "lora.safetensors")
-        write_table(choice.assign(metrics=choice["metrics"].map(lambda entry: json.dumps(entry))), work.staging)
-        shown = evidence(choice)
-        return work.publish(
-            {
-                SUMMARY: f"epoch {epoch} of {len(checkpoints)}",
-                "epoch": epoch,
-                "why": str(shown.loc[shown["chosen"], "reason"].iloc[0]),
-                "by_epoch": picture(_epoch_chart(shown), "similarity by epoch"),
-                "evidence": table(shown),
-                "file": dg.MetadataValue.path(work.store.folder(work.character.name, "selected_lora")),
-                **described(choice),
-            }
-        )
-
-
-@dg.asset(
-    deps=["samples", "training_set", "frames", key("benchmark")],
-    partitions_def=CHARACTERS,
-    code_version="3",
-    group_name="benchmark",
-    kinds={"open-clip", "parquet"},
-    owners=["team:training"],
-    pool="gpu",
-    description="How like the character the pictures are: CLIP similarity to held-out references, of the base model "
-    "and of the LoRA, with bootstrap intervals; diversity and nearest training picture beside it.",
+    description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
+    "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
+    "found, copies, diversity, what the trigger does. Each figure says in its docstring how it can be fooled.",
 )
 def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        embedder = _embedder(work)
-        rows = _pictures_with_style(work)
-        held_out, trained = rows[rows["split"] == "holdout"], rows[rows["split"] == "train"]
-        references = {
-            str(style): References(_embedded(work, embedder, part), part["clip_id"].tolist())
-            for style, part in held_out.groupby("style")
-        }
+        embedder = clip_of(work.profile, work.store)
+        tagger = open_tagger(work.profile.tagger, work.profile.tagging.provider)
         sampled = work.inputs["samples"].table()
-        generated = {
-            str(model): {
-                style: Pictures(embeddings)
-                for style, embeddings in _by_style(
-                    embed(embedder, (Image.open(work.inputs["samples"].folder / name) for name in part["file"])),
-                    part["style"].tolist(),
-                ).items()
-            }
-            for model, part in sampled.groupby("model", sort=False)
-        }
-        training = Training(_embedded(work, embedder, trained), trained["clip_id"].tolist(), trained["style"].tolist())
+        others, problems = _others(work, workspace, embedder)
         result = tables.benchmark_table(
-            generated,
-            Yardstick(references, training),
+            _generated(work, embedder, tagger, sampled),
+            _yardstick(work, embedder, sampled, others, [label.name for label in tagger.labels]),
             samples=work.profile.benchmark.bootstrap_samples,
         )
         of_samples = json.loads((work.inputs["samples"].folder / LEFT_OUT).read_text(encoding="utf-8"))
-        left_out = [*result.left_out, *of_samples]
+        left_out = [*result.left_out, *of_samples, *problems]
         for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)
@@ -143,13 +70,14 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         return work.publish(
             {
                 SUMMARY: _headline(result.table),
-                "pictures": picture(_comparison(work, sampled, held_out), "references, base and LoRA"),
+                "pictures": picture(_comparison(work, sampled), "references, base and LoRA"),
                 "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
                 **_plotted(result.table),
                 **described(result.table),
-            }
+            },
+            content=lambda name: name != OTHERS,  # what came of them is in the table
         )
 
 
@@ -186,76 +114,63 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
     )
 
 
-def _embedder(work: Making) -> Embedder:
-    return open_embedder(
-        work.profile.clip,
-        resolution=work.profile.resolution,
-        background=work.profile.background,
-        cache=work.store.cache("embeddings"),
-    )
-
-
-def _selection_requests(work: Making) -> list[Request]:
-    prompts = benchmark_prompts(work.character, work.profile)
-    styles = dict.fromkeys(prompt.style for prompt in prompts)
-    chosen = [
-        prompt
-        for style in styles
-        for prompt in [prompt for prompt in prompts if prompt.style == style][:SELECTION_PROMPTS]
-    ]
-    return requests_for(chosen, seeds_per_prompt=1, purpose=SELECTION_PURPOSE)
-
-
-def _of_each_epoch(
-    work: Making, embedder: Embedder, checkpoints: Mapping[int, Path]
-) -> dict[int, dict[str, np.ndarray]]:
-    """Epoch -> style -> embeddings of what each of the `checkpoints` draws for the same requests."""
-    requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
+def _generated(
+    work: Making, embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
+) -> dict[str, dict[str, Pictures]]:
+    """Model -> style -> what it drew, as seen by the CLIP and by the tagger."""
+    samples = work.inputs["samples"]
+    plain = samples.table(PLAIN)
+    found = tags_found(tagger, work.profile, work.store, samples, sampled["file"].tolist())
     generated = {}
-    for epoch, path in checkpoints.items():
-        images = draw(work, f"epoch {epoch} of {len(checkpoints)}", requests, opened, path)
-        generated[epoch] = _by_style(embed(embedder, images), [request.style for request in requests])
+    for model, rows in sampled.assign(row=range(len(sampled))).groupby("model", sort=False):
+        files, styles = rows["file"].tolist(), rows["style"].tolist()
+        embeddings, tags = by_style(embedded(embedder, samples, files), styles), by_style(found[rows["row"]], styles)
+        without = plain[plain["model"] == model]
+        bare = by_style(embedded(embedder, samples, without["file"].tolist()), without["style"].tolist())
+        generated[str(model)] = {
+            style: Pictures(images, bare.get(style), tags[style]) for style, images in embeddings.items()
+        }
     return generated
 
 
-def _trained(work: Making, embedder: Embedder) -> Trained:
-    rows = _pictures_with_style(work)
-    rows = rows[rows["split"] == "train"]
-    return Trained(_embedded(work, embedder, rows), rows["clip_id"].tolist())
-
-
-def _pictures_with_style(work: Making) -> pd.DataFrame:
-    """The training set's rows with group, clip, frame number and style of each."""
-    frames = work.inputs["frames"].table()[["frame_id", "group", "clip_id", "frame_index"]]
-    rows = work.inputs["training_set"].table().merge(frames, on="frame_id", validate="one_to_one")
-    styles = {name: group.style for name, group in work.character.groups.items()}
-    return rows.assign(style=rows["group"].map(styles))
-
-
-def _embedded(work: Making, embedder: Embedder, rows: pd.DataFrame) -> np.ndarray:
-    return embed(embedder, (Image.open(work.inputs["frames"].folder / name) for name in rows["file"]))
-
-
-def _validation(work: Making, embedder: Embedder) -> dict[str, np.ndarray]:
-    rows = _pictures_with_style(work)
-    styles = {name: group.style for name, group in work.character.groups.items()}
-    chosen = validation_frames(rows[rows["split"] == "train"], styles)
-    files = rows.set_index("frame_id")["file"]
-    return {
-        str(style): _embedded(work, embedder, part.assign(file=part["frame_id"].map(files)))
-        for style, part in chosen.groupby("style")
-    }
-
-
-def _by_style(embeddings: np.ndarray, styles: list[str]) -> dict[str, np.ndarray]:
-    names = np.asarray(styles)
-    return {str(style): embeddings[names == style] for style in dict.fromkeys(styles)}
-
-
-def _epoch_chart(shown: pd.DataFrame) -> Image.Image:
-    return line_chart(
-        evidence_curves(shown), title="by epoch (training clips, own seeds)", x="epoch", y="cosine, share"
+def _yardstick(
+    work: Making,
+    embedder: Embedder,
+    sampled: pd.DataFrame,
+    others: dict[str, dict[str, References]],
+    tag_names: list[str],
+) -> Yardstick:
+    training_set, frames = work.inputs["training_set"], work.inputs["frames"]
+    rows = with_styles(work.character, training_set, frames)
+    trained = rows[rows["split"] == "train"]
+    asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
+    return Yardstick(
+        references=held_out_references(embedder, work.character, training_set, frames),
+        training=Training(
+            embedded(embedder, frames, trained["file"].tolist()), trained["clip_id"].tolist(), trained["style"].tolist()
+        ),
+        others=others,
+        requests={str(style): Requests(part.tolist(), part.tolist()) for style, part in asked},
+        tag_names=tag_names,
     )
+
+
+def _others(
+    work: Making, workspace: Workspace, embedder: Embedder
+) -> tuple[dict[str, dict[str, References]], list[str]]:
+    """The held-out pictures of every other character by style, and a sentence about each that cannot be read."""
+    found, problems, versions = {}, [], {}
+    for name in work.sections["others"]["characters"]:
+        try:
+            other = workspace.character(name)
+            training_set, frames = (work.store.read(name, asset) for asset in ("training_set", "frames"))
+            found[name] = held_out_references(embedder, other, training_set, frames)
+        except (CharacterError, StorageError, OSError) as error:
+            problems.append(f"The character '{name}' is left out of `identity`: {error}")
+            continue
+        versions[name] = training_set.data_version
+    (work.staging / OTHERS).write_text(json.dumps(versions, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return found, problems
 
 
 def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
@@ -267,8 +182,10 @@ def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
     return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
 
 
-def _comparison(work: Making, sampled: pd.DataFrame, held_out: pd.DataFrame) -> Image.Image:
-    """Held-out references above what the base model and the LoRA drew for the same prompts and seeds."""
+def _comparison(work: Making, sampled: pd.DataFrame) -> Image.Image:
+    """Held-out references above what the models drew for the same prompts and seeds."""
+    rows_of_all = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
+    held_out = rows_of_all[rows_of_all["split"] == "holdout"]
     frames, samples = work.inputs["frames"].folder, work.inputs["samples"].folder
     rows: dict[str, list[Image.Image]] = {
         "held out": [Image.open(frames / name) for name in _spread(held_out, SHOWN_REFERENCES)["file"]]

@@ -10,12 +10,15 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.embed import embed, open_embedder
+from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.strangers import looked_at, same_character
 from sticker_pipeline.character import Character
+from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.making import picture, table
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.seen import clip_of
 from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.profile import Profile
@@ -53,6 +56,16 @@ def _checking(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> C
 def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
     """A failed check is a warning; only where training would be pointless it is an error, which stops what follows."""
     severity = dg.AssetCheckSeverity.ERROR if verdict.pointless else dg.AssetCheckSeverity.WARN
+    return _rated(asset, name, verdict, severity, extra)
+
+
+def _rated(
+    asset: str,
+    name: str,
+    verdict: Verdict,
+    severity: dg.AssetCheckSeverity,
+    extra: Mapping[str, Any] | None = None,
+) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=dg.AssetKey(asset),
@@ -81,13 +94,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     artifact = checking.read("frames")
     frames = artifact.table()
     yield _result("frames", "different_enough", balance.different_enough(frames))
-    profile = checking.profile
-    embedder = open_embedder(
-        profile.clip,
-        resolution=profile.resolution,
-        background=profile.background,
-        cache=workspace.store.cache("embeddings"),
-    )
+    embedder = clip_of(checking.profile, workspace.store)
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
     yield _result(
@@ -133,6 +140,14 @@ def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Works
     trained = rows.loc[rows["split"] == "train", "frame_id"]
     lineage = checking.read("frames").table().set_index("frame_id").loc[trained, ["group", "clip_id"]]
     yield _result("training_set", "enough_images", balance.enough_images(lineage.reset_index()))
+
+
+@dg.multi_asset_check(specs=[_spec("benchmark", name, told, blocking=True) for name, told in CHECKS.items()])
+def benchmark_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    """The gate: what fails here keeps a LoRA from being released."""
+    checking = _checking(context, workspace)
+    for check in judged(checking.read("benchmark"), checking.character):
+        yield _rated("benchmark", check.name, check.verdict, dg.AssetCheckSeverity.ERROR)
 
 
 def _universal_tags(workspace: Workspace, profile: str) -> Verdict:

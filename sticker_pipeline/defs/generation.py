@@ -1,9 +1,9 @@
 """Asset of the stage `generation`: pictures of the base model, of the LoRA and of its rivals, on the same seeds."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import BASE, LORA
+from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
@@ -21,12 +21,14 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
 from sticker_pipeline.generation.grid import sample_grid
-from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, requests_for, rival_prompts
+from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.publishing.release import incumbent, releases_folder
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.lora_file import LoraError
 
-LEFT_OUT = "left_out.json"
+LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
+COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
 
 
 @dataclass(frozen=True)
@@ -40,51 +42,78 @@ class Drawer:
 
 
 @dg.asset(
-    deps=["selected_lora", key("generation"), key("rivals")],
+    deps=["selected_lora", key("generation"), key("release"), key("rivals")],
     partitions_def=CHARACTERS,
-    code_version="3",
+    code_version="4",
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],
     pool="gpu",
-    description="The benchmark's prompts drawn by the base model, by the LoRA and by each rival, all from the same "
-    "noise. Only what was never drawn is generated.",
+    description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
+    "by each rival, all from the same noise; by each LoRA without its trigger as well. Only what was never drawn is "
+    "generated.",
 )
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        prompts = benchmark_prompts(work.character, work.profile)
-        rivals, left_out = _rivals(work)
-        lora = work.inputs["selected_lora"].folder / "lora.safetensors"
-        seeds = work.profile.benchmark.seeds_per_prompt
         opened = cache(lambda: open_pipeline(work.profile))
-        tables, shown = [], {}
-        for drawer in [Drawer(BASE, prompts), Drawer(LORA, prompts, lora), *rivals]:
-            requests = requests_for(drawer.prompts, seeds)
+        rivals, left_out = _rivals(work)
+        released, another_base = _released(work)
+        left_out += another_base
+        drawn: list[pd.DataFrame] = []
+        plain: list[pd.DataFrame] = []
+        shown: dict[str, pd.DataFrame] = {}
+        for drawer in [*_ours(work), *released, *rivals]:
             try:
-                images = draw(work, drawer.model, requests, opened, drawer.lora, drawer.strength)
+                found = _saved(work, drawer.model, drawer, opened)
+                without = _without_trigger(work, drawer, opened) if drawer.lora else None
             except LoraError as error:
                 if drawer not in rivals:
                     raise
                 left_out.append(_is_left_out(drawer.model, error))
                 continue
-            asked = [prompt.attributes for prompt in drawer.prompts for _ in range(seeds)]
-            tables.append(_save(work, drawer.model, requests, asked, images))
-            shown[drawer.model] = images[::seeds]
+            drawn.append(found)
+            shown[drawer.model] = found
+            if without is not None:
+                plain.append(without)
+                shown[f"{drawer.model}, no trigger"] = without
         for sentence in left_out:
             context.log.warning(sentence)
-        index = pd.concat(tables)
+        index = pd.concat(drawn)
         write_table(index, work.staging)
+        write_table(pd.concat(plain), work.staging, PLAIN)
         (work.staging / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
-        labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
+        prompts = benchmark_prompts(work.character, work.profile)
         return work.publish(
             {
-                SUMMARY: f"{len(prompts) * seeds} pictures each of {', '.join(shown)}",
-                "same_noise": picture(sample_grid(shown, labels, most=len(labels), cell=84), "base, LoRA and rivals"),
+                SUMMARY: f"{len(shown[BASE])} pictures each of {', '.join(shown)}",
+                "same_noise": picture(_grid(work, prompts, shown), "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
                 "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
                 **described(index),
             }
         )
+
+
+def _ours(work: Making) -> list[Drawer]:
+    prompts = benchmark_prompts(work.character, work.profile)
+    return [Drawer(BASE, prompts), Drawer(LORA, prompts, _new_lora(work))]
+
+
+def _new_lora(work: Making) -> Path:
+    return work.inputs["selected_lora"].folder / "lora.safetensors"
+
+
+def _released(work: Making) -> tuple[list[Drawer], list[str]]:
+    """The release that the new LoRA may replace, called by the words that it was taught, where there is one; and a
+    sentence where it cannot draw on this base model."""
+    release = incumbent(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
+    if release is None:
+        return [], []
+    record = release.record
+    if record.family != work.profile.family:
+        return [], [f"Release {record.number} is left out: it is for {record.family}, not for {work.profile.family}."]
+    prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
+    return [Drawer(RELEASED, prompts, release.lora, record.drawing.strength)], []
 
 
 def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
@@ -97,13 +126,44 @@ def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
         except (OSError, LoraError) as error:
             left_out.append(_is_left_out(rival.name, error))
             continue
-        prompts = rival_prompts(work.character, work.profile, rival.trigger)
+        prompts = prompts_beginning(work.character, work.profile, {}, otherwise=[rival.trigger])
         found.append(Drawer(rival.name, prompts, path, rival.strength))
     return found, left_out
 
 
 def _is_left_out(rival: str, error: Exception) -> str:
     return f"Rival '{rival}' is left out: {error}"
+
+
+def _without_trigger(work: Making, drawer: Drawer, opened: Callable[[], Any]) -> pd.DataFrame:
+    """The same requests without the words that the LoRA was taught."""
+    plain = replace(drawer, prompts=prompts_beginning(work.character, work.profile, {}))
+    return _saved(work, f"{drawer.model}/without_trigger", plain, opened)
+
+
+def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[], Any]) -> pd.DataFrame:
+    """Draw and save below `folder`; rows of the index. `attributes` is the free part of a prompt, which is the same for
+    all models."""
+    seeds = work.profile.benchmark.seeds_per_prompt
+    requests = requests_for(drawer.prompts, seeds)
+    asked = [prompt.attributes for prompt in drawer.prompts for _ in range(seeds)]
+    (work.staging / folder).mkdir(parents=True)
+    rows = []
+    images = draw(work, folder, requests, opened, drawer.lora, drawer.strength)
+    for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
+        name = f"{folder}/{request.style}_{number:03d}.png"
+        image.save(work.staging / name)
+        image_id = f"{folder.replace('/', '-')}-{number:03d}"
+        rows.append((image_id, drawer.model, request.style, request.prompt, attributes, request.seed, name))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]) -> Image.Image:
+    """The first seed of every prompt."""
+    seeds = work.profile.benchmark.seeds_per_prompt
+    rows = {name: [Image.open(work.staging / file) for file in part["file"][::seeds]] for name, part in shown.items()}
+    labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
+    return sample_grid(rows, labels, most=len(labels), cell=84)
 
 
 def draw(
@@ -129,16 +189,3 @@ def draw(
 
     decided = decisive(base, sha256, strength, settings, resolution)
     return drawn(requests, decided, work.store.cache("pictures"), generated)
-
-
-def _save(
-    work: Making, model: str, requests: list[Request], asked: list[str], images: list[Image.Image]
-) -> pd.DataFrame:
-    """Rows of the index; `attributes` is the free part of the prompt, which is the same for all models."""
-    rows = []
-    for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
-        name = f"{model}/{request.style}_{number:03d}.png"
-        (work.staging / model).mkdir(exist_ok=True)
-        image.save(work.staging / name)
-        rows.append((f"{model}-{number:03d}", model, request.style, request.prompt, attributes, request.seed, name))
-    return pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "attributes", "seed", "file"])

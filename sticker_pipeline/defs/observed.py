@@ -11,11 +11,12 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore, content_hash, file_hashes, folder_hashes
+from sticker_pipeline.publishing.release import events, incumbent, releases_folder
+from sticker_pipeline.storage import MANIFEST, ArtifactStore, content_hash, file_hashes, folder_hashes
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
@@ -32,9 +33,13 @@ DESCRIPTIONS = {
     "dataset": "What is held out, and how pictures are prepared and cut.",
     "training": "The base model's files and every training setting.",
     "generation": "The base model's files, prompts, seeds and sampler.",
+    "release": "The release that a new LoRA may replace, and is measured beside.",
     "rivals": "The LoRA files of others that are measured beside ours.",
     "choice": "What else decides which epoch is used.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
+    "others": "The other characters that pictures might be taken for.",
+    "gate": "The limits that a LoRA must keep to be released.",
+    "roll_backs": "The releases that a person went back to.",
 }
 
 SPECS = [
@@ -106,10 +111,13 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
                 "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
             }
+        case "release":
+            return _release_value(character, store)
         case "rivals":
             return _rivals_value(character, store)
         case "choice":
-            return {"patience": character.settings.benchmark.patience}
+            settings = character.settings.benchmark
+            return {"patience": settings.patience, "copies": settings.gate.copies}
         case "benchmark":
             return {
                 "clip": model_hash(profile.clip, store),
@@ -117,6 +125,13 @@ def section_value(section: str, character: Character, profile: Profile, store: A
                 "background": profile.background,
                 "bootstrap_samples": profile.benchmark.bootstrap_samples,
             }
+        case "others":
+            return {"characters": other_characters(character, store)}
+        case "gate":
+            return character.settings.benchmark.gate.model_dump(mode="json")
+        case "roll_backs":
+            found = events(releases_folder(store, character.name))
+            return {"to": [event.number for event in found if event.action == "roll back"]}
         case _:
             raise KeyError(section)
 
@@ -136,6 +151,28 @@ def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
         rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
         for rival in character.settings.benchmark.rivals
     }
+
+
+def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
+    chosen = store.find(character.name, "selected_lora")
+    sha256 = chosen.files["lora.safetensors"]["sha256"] if chosen else ""
+    release = incumbent(releases_folder(store, character.name), sha256)
+    return {"sha256": release.record.sha256 if release else None}
+
+
+def other_characters(character: Character, store: ArtifactStore) -> list[str]:
+    """The names of the other characters that have a training set, sorted.
+
+    Who they are is part of the lineage, what their pictures are is not: that every new GIF of one of forty characters
+    should have all forty measured again would help nobody.
+    """
+    names = (folder.name for folder in character_folders(character.folder.parent))
+    made = ("training_set", "frames")
+    return [
+        name
+        for name in names
+        if name != character.name and all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
+    ]
 
 
 def _training_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:

@@ -44,17 +44,27 @@ def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
 
     Raises PromptError where the profile does not know a style of the character.
     """
-    learned = {
-        style: [tag for group in character.groups.values() if group.style == style for tag in group.learned]
+    return prompts_beginning(character, profile, beginnings(character))
+
+
+def beginnings(character: Character) -> dict[str, list[str]]:
+    """Style -> what its prompts begin with: the trigger, and the learned tags of the groups of that style."""
+    return {
+        style: [
+            character.trigger,
+            *(tag for group in character.groups.values() if group.style == style for tag in group.learned),
+        ]
         for style in _styles(character)
     }
-    return _prompts(character, profile, {style: [character.trigger, *tags] for style, tags in learned.items()})
 
 
-def rival_prompts(character: Character, profile: Profile, trigger: str) -> list[Prompt]:
-    """The same prompts, one for one, for a LoRA that knows the character by its own `trigger` (tags, with commas
-    between them), and not by what this project taught. Raises PromptError as `benchmark_prompts`."""
-    return _prompts(character, profile, {style: [trigger] for style in _styles(character)})
+def prompts_beginning(
+    character: Character, profile: Profile, beginnings: Mapping[str, Sequence[str]], otherwise: Sequence[str] = ()
+) -> list[Prompt]:
+    """The same prompts, one for one, for a model that was taught other words: `beginnings` by style, and `otherwise`
+    for styles that are not among them (nothing: the prompts without a trigger). Raises PromptError as
+    `benchmark_prompts`."""
+    return _prompts(character, profile, {style: beginnings.get(style, otherwise) for style in _styles(character)})
 
 
 def _styles(character: Character) -> list[str]:

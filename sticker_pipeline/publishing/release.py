@@ -86,13 +86,15 @@ class Data(_Record):
 
 
 class Record(_Record):
-    """release.json. `inputs`: data versions of everything that the LoRA was made of (see `lineage`)."""
+    """release.json. `beginnings`: style -> the tags that the prompts of that style begin with, the trigger first.
+    `inputs`: data versions of everything that the LoRA was made of (see `lineage`)."""
 
     number: int
     previous: int | None
     published: datetime
     character: str
     trigger: str
+    beginnings: dict[str, list[str]]
     file: str
     sha256: str
     base_model: str
@@ -145,6 +147,7 @@ class Candidate:
 
     character: str
     trigger: str
+    beginnings: Mapping[str, Sequence[str]]
     lora: Path
     base_model: str
     family: str
@@ -176,6 +179,20 @@ def current(folder: Path) -> Release | None:
     """The release that counts, or None where nothing is released. Raises ReleaseError where it is damaged."""
     number = _pointer(folder).number
     return None if number is None else read(folder, number)
+
+
+def incumbent(folder: Path, sha256: str) -> Release | None:
+    """The release that a LoRA with these bytes has to stand beside: the current one; where it is that one itself, the
+    one that it replaced when it was published. None where it is, or was, the first.
+
+    So the answer stays the same when the LoRA is published: what was compared stays what was compared.
+    """
+    present = current(folder)
+    if present is None or present.record.sha256 != sha256:
+        return present
+    published = [one for one in events(folder) if (one.action, one.number) == ("publish", present.record.number)]
+    before = published[-1].before
+    return None if before is None else read(folder, before)
 
 
 def all_releases(folder: Path) -> list[Release]:
@@ -280,6 +297,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
         published=time,
         character=candidate.character,
         trigger=candidate.trigger,
+        beginnings={style: list(tags) for style, tags in candidate.beginnings.items()},
         file=f"{candidate.character}.safetensors",
         sha256=sha256,
         base_model=candidate.base_model,

@@ -6,7 +6,7 @@ needs nothing else. What the trainer does with it stands in train.py.
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -97,6 +97,12 @@ def save_spec(spec: TrainingSpec, path: Path) -> None:
     """Write `spec` as JSON, readable by `load_spec`; equal specs give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def without_paths(spec: TrainingSpec) -> dict[str, Any]:
+    """All that decides the training, as JSON types, without the folders of the machine that it ran on."""
+    folders = {name for name, field in TrainingSpec.model_fields.items() if field.annotation in (Path, Path | None)}
+    return spec.model_dump(mode="json", exclude=folders)
 
 
 def check_paths(spec: TrainingSpec) -> None:

@@ -90,7 +90,7 @@ def test_a_better_one_is_released(of: World) -> None:
 
 def test_a_slightly_worse_one_within_the_margin_is_released(of: World) -> None:
     checks = judged(of, drawn(of, 0.48), drawn(of, 0.44))
-    similar = checks[CHECKS.index("no_less_similar")]
+    similar = checks[list(CHECKS).index("no_less_similar")]
     assert failed(checks) == set()
     assert similar.verdict.evidence["value"].item() < 0
 
@@ -108,12 +108,14 @@ def test_the_lower_end_of_the_interval_decides_beside_the_release(of: World) -> 
     over_base = compared(0.5, 0.4, 0.6)
     for low, kept in ((-0.9 * margin, True), (-1.1 * margin, False)):
         for mean in (-0.5 * margin, 2 * margin):
-            check = gate(table, over_base, compared(mean, low, 3 * margin), Gate())[CHECKS.index("no_less_similar")]
+            check = gate(table, over_base, compared(mean, low, 3 * margin), Gate())[
+                list(CHECKS).index("no_less_similar")
+            ]
             assert check.verdict.passed == kept
             assert f"must be > {-margin:.3f}" in check.verdict.summary
     table.loc[(table["model"] == "released") & (table["style"] == "all"), "mean"] = -1.0  # it never gained anything
     for low in (-1e-9, 1e-9):
-        check = gate(table, over_base, compared(0.1, low, 0.2), Gate())[CHECKS.index("no_less_similar")]
+        check = gate(table, over_base, compared(0.1, low, 0.2), Gate())[list(CHECKS).index("no_less_similar")]
         assert check.verdict.passed == (low > 0)
 
 
@@ -163,6 +165,13 @@ def test_each_limit_holds_where_it_stands(changes: dict[str, float], broken: set
         assert check.checked
         assert list(check.verdict.evidence) == EVIDENCE
         assert check.verdict.evidence["kept"].all() == check.verdict.passed
+
+
+def test_few_pictures_may_be_nearest_to_one_clip_as_often_as_chance_has_it() -> None:
+    by_chance = pd.DataFrame([("chance", "art", "one_clip_share", 0.5, 0.25, 0.75, 4)], columns=planted.TABLE)
+    for share, broken in ((0.75, set()), (0.76, {"not_collapsed"})):
+        table = pd.concat([figures(lora_one_clip_share=share), by_chance])
+        assert failed(gate(table, compared(0.5, 0.1, 0.9), compared(0.0, 0.0, 0.1), Gate())) == broken
 
 
 def test_coming_as_close_as_the_references_is_no_loss_of_diversity() -> None:

@@ -86,7 +86,7 @@ def test_rows_are_sorted_and_columns_are_the_contract() -> None:
         "base": [metric for metric in of_a_model if metric != "clip_similarity_gain"],
         "lora": of_a_model,
         "rival": of_a_model,
-        "reference": ["clip_similarity", "diversity", "nearest_training", "centroid_similarity"],
+        "reference": ["clip_similarity", "diversity", "nearest_training", "copies", "centroid_similarity"],
         "chance": ["copies", "one_clip_share"],
     }
     assert list(zip(table["model"], table["style"], table["metric"], strict=True)) == [
@@ -257,7 +257,7 @@ def test_one_held_out_clip_gives_model_rows_but_no_ceiling() -> None:
     yardstick = Yardstick({"art": References(np.array([X, X]), ["a", "a"])}, TRAINING)
     outcome = benchmark_table({"base": drawn(art=[X, Y])}, yardstick, samples=100)
     reference = outcome.table[(outcome.table["model"] == "reference") & (outcome.table["style"] == "art")]
-    assert list(reference["metric"]) == ["nearest_training"]
+    assert list(reference["metric"]) == ["nearest_training", "copies"]
     assert "only one clip is held out" in outcome.left_out[0]
 
 

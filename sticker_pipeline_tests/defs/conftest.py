@@ -24,8 +24,8 @@ groups:
   gifs: {learned: [small_sticker]}
   stickers: {learned: [small_sticker], share: 2.0}
   art: {style: art}
-training: {epochs: 2, draws_per_epoch: 16, rank: 4}
-benchmark: {holdout: 0.3, prompts: ["angry, arms up"]}
+training: {epochs: 2, draws_per_epoch: 96, rank: 16}
+benchmark: {holdout: 0.3, prompts: ["angry, arms up"], gate: {one_clip: 1.0}}
 """
 
 
@@ -65,8 +65,9 @@ class Bench:
         return [key.path[-1] for key in keys]
 
     def update(self, *names: str) -> bool:
+        """Whether nothing failed; that the gate refused what was trained for seconds is no failure."""
         characters = [self.character(name) for name in names]
-        return update(self.definitions, self.instance, self.workspace, characters, Console(quiet=True))
+        return not update(self.definitions, self.instance, self.workspace, characters, Console(quiet=True)).failed
 
     def metadata(self, asset: str, partition: str | None) -> dict[str, object]:
         """The metadata of the latest materialization, as plain values."""

@@ -15,6 +15,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
+from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.benchmark.measure import GAIN, METRICS
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
@@ -35,6 +37,7 @@ COLUMNS = {
     "selected_lora": "epoch metrics chosen reason",
     "samples": "image model style prompt attributes seed file",
     "benchmark": "model style metric mean ci_low ci_high n",
+    "comfyui_workflow": "image style prompt seed file",
 }
 
 
@@ -44,10 +47,10 @@ def line(bench: Bench) -> Bench:
     folder = bench.add_character("small", "bram_thistle")
     (folder / "stickers" / "notes.png").write_text("This is no picture.")
     bench.add_character("other", "velvet_moth")
-    assert bench.update("small")
     bench.instance.add_dynamic_partitions("characters", ["other"])
     dataset = bench.definitions.resolve_job_def("dataset_line")
     assert dataset.execute_in_process(instance=bench.instance, partition_key="other").success
+    assert bench.update("small")
     return bench
 
 
@@ -86,7 +89,7 @@ def test_weights_follow_the_formula(line: Bench) -> None:
     for row in kept.itertuples():
         expected = Fraction(share[row.group], total) / int(lengths[row.clip_id])
         assert weights.loc[row.frame_id, "probability"] == pytest.approx(float(expected), abs=1e-12)
-        assert weights.loc[row.frame_id, "draws_per_epoch"] == pytest.approx(float(16 * expected), abs=1e-11)
+        assert weights.loc[row.frame_id, "draws_per_epoch"] == pytest.approx(float(96 * expected), abs=1e-10)
     assert math.fsum(weights["probability"]) == pytest.approx(1, abs=1e-12)
 
 
@@ -119,9 +122,14 @@ def test_held_out_clips_are_never_trained_on(line: Bench) -> None:
 def test_the_training_followed_the_recipe(line: Bench) -> None:
     log = pd.read_parquet(line.store.read("small", "lora").folder / "log.parquet")
     steps = len(log)
-    assert steps == 2 * 16 // 8
-    # 4 steps in 4 cycles: each cycle is one step long, its warm-up rounds to nothing, so each step is at the peak.
-    assert log["lr_unet"].tolist() == [1e-3] * steps
+    assert steps == 2 * 96 // 8
+    cycle, warmup = 6, 1  # 24 steps in 4 cycles; a tenth of one is rounded up to a step
+    places = [step % cycle for step in range(steps)]
+    expected = [
+        1e-3 * (u / warmup if u < warmup else (1 + math.cos(math.pi * (u - warmup) / (cycle - warmup))) / 2)
+        for u in places
+    ]
+    np.testing.assert_allclose(log["lr_unet"], expected, rtol=1e-12, atol=0)
     assert np.isfinite(log["loss"]).all()
 
 
@@ -172,6 +180,35 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
         assert row["mean"] == pytest.approx(float((images @ references.T).mean()), abs=0.02)
         assert row["ci_low"] < row["mean"] < row["ci_high"]
         assert row["n"] == len(rows)
+
+
+def test_every_metric_is_measured_among_all_characters(line: Bench) -> None:
+    artifact = line.store.read("small", "benchmark")
+    measured = artifact.table().groupby("model")["metric"].agg(set)
+    assert measured["lora"] == set(METRICS)
+    assert measured["base"] == set(METRICS) - {GAIN, "trigger_effect"}  # it was taught no trigger
+    others = json.loads((artifact.folder / "others.json").read_text())
+    assert others == {"other": line.store.read("other", "training_set").data_version}
+    chance = artifact.table().query("model == 'chance' and metric == 'identity' and style == 'sticker'")
+    assert chance["mean"].tolist() == [0.5]
+    plain = pd.read_parquet(line.store.read("small", "samples").folder / "without_trigger.parquet")
+    assert plain["model"].unique().tolist() == ["lora"]
+    assert not plain["prompt"].str.contains("small").any()
+    compared = artifact.table("compared.parquet")
+    assert compared["other"].unique().tolist() == ["base"]
+
+
+def test_the_lora_is_released_with_all_that_it_is_made_of(line: Bench) -> None:
+    released = line.store.read("small", "released_lora")
+    assert {"small.safetensors", "release.json", "spec.json", "README.md"} == set(released.files)
+    chosen = line.store.read("small", "selected_lora")
+    assert released.files["small.safetensors"]["sha256"] == chosen.files["lora.safetensors"]["sha256"]
+    record = json.loads((released.folder / "release.json").read_text())
+    assert record["beginnings"] == {"art": ["skv_small"], "sticker": ["skv_small", "small_sticker"]}
+    assert record["inputs"]["benchmark"] == line.store.read("small", "benchmark").data_version
+    rows = line.store.read("small", "training_set").table()
+    assert record["data"]["pictures"] == (rows["split"] == "train").sum()
+    assert [check["name"] for check in record["checks"]] == list(CHECKS)
 
 
 def test_again_there_is_nothing_to_do(line: Bench) -> None:
@@ -270,13 +307,14 @@ def test_a_rival_is_measured_and_a_bad_one_is_left_out(line: Bench) -> None:
     (folder / "character.yaml").write_text(with_rivals)
     before = line.store.read("small", "samples").table()
     drawn = len(list(line.store.cache("pictures").rglob("*.png")))
-    assert line.stale("small") == ["samples", "benchmark"]
+    assert line.stale("small") == LINE[LINE.index("samples") :]
     assert line.update("small")
     rows = line.store.read("small", "samples").table()
     assert rows["model"].unique().tolist() == ["base", "lora", "one"]
     ours = rows[rows["model"] != "one"].reset_index(drop=True)
     pd.testing.assert_frame_equal(ours, before.reset_index(drop=True))
-    assert len(list(line.store.cache("pictures").rglob("*.png"))) - drawn == len(before) // 2
+    # with its trigger and without
+    assert len(list(line.store.cache("pictures").rglob("*.png"))) - drawn == len(before)
     assert rows.loc[rows["model"] == "one", "seed"].tolist() == before.loc[before["model"] == "lora", "seed"].tolist()
     table = line.store.read("small", "benchmark").table()
     assert "one" in set(table["model"])

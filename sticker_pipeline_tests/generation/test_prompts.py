@@ -7,11 +7,12 @@ from sticker_pipeline.generation.prompts import (
     Prompt,
     PromptError,
     Request,
+    beginnings,
     benchmark_prompts,
     join_tags,
+    prompts_beginning,
     request_seed,
     requests_for,
-    rival_prompts,
 )
 from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.settings import BenchmarkSettings
@@ -43,12 +44,20 @@ def test_prompts_name_trigger_learned_tags_style_and_attributes_in_this_order() 
     ]
 
 
-def test_a_rival_is_asked_for_the_same_in_its_own_words() -> None:
+def test_others_are_asked_for_the_same_in_their_own_words() -> None:
     groups = {"gifs": Group(learned=["x_sticker"]), "scenes": Group(learned=["x_scene"], style="art")}
-    assert rival_prompts(make_character(groups), BOTH, "nova, blue hair") == [
-        Prompt("art", "nova, blue hair, art, angry", "angry"),
+    character = make_character(groups)
+    assert beginnings(character) == {"art": ["hsr_x", "x_scene"], "sticker": ["hsr_x", "x_sticker"]}
+    assert prompts_beginning(character, BOTH, beginnings(character)) == benchmark_prompts(character, BOTH)
+    assert prompts_beginning(character, BOTH, {"art": ["old_x"]}, otherwise=["nova, blue hair"]) == [
+        Prompt("art", "old_x, art, angry", "angry"),
         Prompt("sticker", "nova, blue hair, chibi, sticker, smile", "smile"),
         Prompt("sticker", "nova, blue hair, chibi, sticker, waving", "waving"),
+    ]
+    assert [prompt.text for prompt in prompts_beginning(character, BOTH, {})] == [
+        "art, angry",
+        "chibi, sticker, smile",
+        "chibi, sticker, waving",
     ]
 
 

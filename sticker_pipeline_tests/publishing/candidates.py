@@ -24,7 +24,7 @@ METRICS = [
 
 
 def check(name: str, *, passed: bool = True, checked: bool = True) -> Check:
-    words = "it holds." if checked else "not checked: nothing is released yet."
+    words = "it holds." if checked else "not checked: there is no release to compare it with."
     return Check(name, Verdict(passed, words, pd.DataFrame()), checked)
 
 
@@ -35,6 +35,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
     values: dict[str, Any] = {
         "character": "luma",
         "trigger": "skv_luma",
+        "beginnings": {"sticker": ["skv_luma", "luma_sticker"], "art": ["skv_luma"]},
         "lora": folder / "lora.safetensors",
         "base_model": "sd15/base",
         "family": "sd15",

@@ -73,7 +73,8 @@ def test_a_release_holds_all_that_it_was_made_of(folder: Path) -> None:
     stored = pd.DataFrame(record["metrics"]).fillna(math.nan)
     pd.testing.assert_frame_equal(stored, pd.DataFrame(METRICS, columns=list(stored)), check_dtype=False)
     assert record["checks"][2] == {
-        "name": "no_less_similar", "passed": True, "checked": False, "summary": "not checked: nothing is released yet.",
+        "name": "no_less_similar", "passed": True, "checked": False,
+        "summary": "not checked: there is no release to compare it with.",
     }  # fmt: skip
     assert first.record.previous is None
 

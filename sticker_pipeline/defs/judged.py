@@ -1,0 +1,24 @@
+"""The gate's checks of a character's benchmark, as both the checks in the UI and the release itself need them."""
+
+import pandas as pd
+
+from sticker_pipeline.benchmark.gate import Check, gate
+from sticker_pipeline.benchmark.measure import BASE, RELEASED
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
+from sticker_pipeline.character import Character
+from sticker_pipeline.storage import Artifact
+
+
+def judged(benchmark: Artifact, character: Character) -> list[Check]:
+    compared = benchmark.table(COMPARED_FILE)
+    over_release = _over(compared, RELEASED)
+    return gate(
+        benchmark.table(),
+        _over(compared, BASE),
+        None if over_release.empty else over_release,
+        character.settings.benchmark.gate,
+    )
+
+
+def _over(compared: pd.DataFrame, other: str) -> pd.DataFrame:
+    return compared[compared["other"] == other]

@@ -1,0 +1,274 @@
+"""Assets of the stage `publishing` of one character: the release that counts, and what ComfyUI and A1111 open of it."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.defs.generation import draw
+from sticker_pipeline.defs.judged import judged
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.seen import with_styles
+from sticker_pipeline.generation.generate import open_pipeline
+from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.publishing import model_card
+from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.png import png_with_workflow
+from sticker_pipeline.publishing.release import (
+    RECORD,
+    Candidate,
+    Data,
+    Drawing,
+    Record,
+    Release,
+    all_releases,
+    current,
+    lineage,
+    place,
+    publish,
+    releases_folder,
+)
+from sticker_pipeline.publishing.samplers import base_noise, our_sampler
+from sticker_pipeline.storage import write_table
+from sticker_pipeline.training.lora_file import read_tensors
+from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
+
+COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model that ComfyUI and A1111 open
+
+
+@dg.asset(
+    deps=[
+        *("benchmark", "selected_lora", "lora", "training_set", "frames"),
+        *map(key, ("generation", "gate", "roll_backs")),
+    ],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="publishing",
+    kinds={"safetensors"},
+    owners=["team:training"],
+    description="The LoRA that people get: the new one if it passes the gate, else the release before, which stays. "
+    "Earlier releases are kept, and `sticker-pipeline roll-back` makes one of them count again. Not made while nothing "
+    "has ever passed.",
+    output_required=False,
+)
+def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.MaterializeResult]:
+    with making(context, workspace) as work:
+        checks = judged(work.inputs["benchmark"], work.character)
+        release, outcome = _that_counts(work, checks)
+        if not may_be_released(checks):
+            context.log.warning(outcome)
+        if release is None:
+            return
+        place(release, work.staging)
+        card = model_card.model_card(release)
+        (work.staging / model_card.FILE_NAME).write_text(card, encoding="utf-8")
+        record, every = release.record, all_releases(releases_folder(work.store, work.character.name))
+        yield work.publish(
+            {
+                SUMMARY: f"release {record.number}: {outcome}",
+                "how_to_use": dg.MetadataValue.md(_usage(record)),
+                "file": dg.MetadataValue.path(work.store.folder(work.character.name, "released_lora") / record.file),
+                "release": record.number,
+                "gate": table(_gate_table(checks)),
+                "releases": table(_history(every, record.number), most=100),
+                "model_card": dg.MetadataValue.md(card.split("---\n", 2)[2]),
+            }
+        )
+
+
+def _that_counts(work: Making, checks: list[Check]) -> tuple[Release | None, str]:
+    """The release that counts from now on, and how it came to that. A refused LoRA changes nothing."""
+    folder = releases_folder(work.store, work.character.name)
+    if may_be_released(checks):
+        published = publish(folder, _candidate(work, checks), datetime.now(UTC))
+        return published.release, OUTCOMES[published.outcome]
+    stays = current(folder)
+    return stays, f"{'it stays' if stays else 'nothing is released yet'}: the new LoRA is {decision(checks)}"
+
+
+OUTCOMES = {
+    "new": "it replaces the one before",
+    "again": "the same LoRA was released before, and counts again",
+    "already": "the LoRA is released already",
+    "withdrawn": "it stays: a person went back to it from the new LoRA",
+}
+
+
+def _candidate(work: Making, checks: list[Check]) -> Candidate:
+    character, profile = work.character, work.profile
+    chosen = work.inputs["selected_lora"].table().query("chosen").iloc[0]
+    spec = load_spec(work.inputs["lora"].folder / FILE_NAME)
+    generation = profile.generation
+    return Candidate(
+        character=character.name,
+        trigger=character.trigger,
+        beginnings=beginnings(character),
+        lora=work.inputs["selected_lora"].folder / "lora.safetensors",
+        base_model=profile.base.relative_to(work.models.absolute()).as_posix(),
+        family=profile.family,
+        profile=profile.name,
+        epoch=int(chosen["epoch"]),
+        why_epoch=str(chosen["reason"]),
+        drawing=Drawing(
+            scheduler=generation.scheduler,
+            steps=generation.steps,
+            guidance_scale=generation.guidance_scale,
+            negative_prompt=generation.negative_prompt,
+            resolution=profile.resolution,
+            strength=1.0,
+            prompts=[prompt.text for prompt in benchmark_prompts(character, profile)],
+        ),
+        data=_data(work),
+        inputs=lineage(work.store, character.name, ["benchmark", "lora"]),
+        spec=without_paths(spec),
+        metrics=work.inputs["benchmark"].table(),
+        checks=checks,
+    )
+
+
+def _data(work: Making) -> Data:
+    rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
+    trained, held_out = (rows[rows["split"] == split] for split in ("train", "holdout"))
+    return Data(
+        pictures=len(trained),
+        clips=trained["clip_id"].nunique(),
+        held_out_pictures=len(held_out),
+        held_out_clips=held_out["clip_id"].nunique(),
+    )
+
+
+def _usage(record: Record) -> str:
+    return (
+        f"Put `{record.file}` into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
+        f"`{record.base_model}`, and begin the prompt with `{record.trigger}`."
+    )
+
+
+def _gate_table(checks: list[Check]) -> pd.DataFrame:
+    rows = [(check.name, check.verdict.passed, check.verdict.summary) for check in checks]
+    return pd.DataFrame(rows, columns=["check", "passed", "summary"])
+
+
+def _history(releases: list[Release], number: int) -> pd.DataFrame:
+    rows = [
+        (one.record.number, one.record.number == number, f"{one.record.published:%Y-%m-%d %H:%M}", one.record.epoch)
+        for one in releases
+    ]
+    return pd.DataFrame(rows, columns=["release", "counts", "published", "epoch"])
+
+
+@dg.asset(
+    deps=["released_lora", key("generation")],
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="publishing",
+    kinds={"json", "png"},
+    owners=["team:training"],
+    pool="gpu",
+    description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
+    "pictures that carry both and A1111's settings.",
+)
+def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making(context, workspace) as work:
+        artifact = work.inputs["released_lora"]
+        record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
+        lora = artifact.folder / record.file
+        prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
+        requests = requests_for(prompts, seeds_per_prompt=1)
+        images = draw(
+            work, record.character, requests, lambda: open_pipeline(work.profile), lora, record.drawing.strength
+        )
+        rows, problems = [], []
+        for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+            name = f"{request.style}_{number:03d}.png"
+            try:
+                workflow = _workflow(work, record, request.prompt, request.seed)
+            except WorkflowError as error:
+                problems.append(f"{request.prompt!r}: {error}")
+                continue
+            (work.staging / name).write_bytes(_png(work, image, workflow, lora))
+            rows.append((name, request.style, request.prompt, request.seed, name))
+            if len(rows) == 1:
+                _write_workflow(work, workflow)
+        if not rows:
+            raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *problems]))
+        for problem in problems:
+            context.log.warning(f"No picture with {problem}")
+        index = pd.DataFrame(rows, columns=["image", "style", "prompt", "seed", "file"])
+        write_table(index, work.staging)
+        shown = [Image.open(work.staging / name) for name in index["file"]]
+        return work.publish(
+            {
+                SUMMARY: f"release {record.number}: {len(rows)} pictures that carry their workflow",
+                "how_to_use": dg.MetadataValue.md(_how_to_open(work, record)),
+                "pictures": picture(contact_sheet(shown, index["style"].tolist(), columns=8, cell=96), "pictures"),
+                "workflow": dg.MetadataValue.path(
+                    work.store.folder(work.character.name, "comfyui_workflow") / "workflow.json"
+                ),
+                **described(index),
+            }
+        )
+
+
+def _workflow(work: Making, record: Record, prompt: str, seed: int) -> Workflow:
+    generation, base = work.profile.generation, work.profile.base
+    noise = base_noise(base)
+    sampler, scheduler = our_sampler(generation.scheduler, noise)
+    return Workflow(
+        checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
+        lora=record.file,
+        trigger=record.trigger,
+        positive=prompt,
+        negative=generation.negative_prompt,
+        seed=seed,
+        steps=generation.steps,
+        cfg=generation.guidance_scale,
+        sampler=sampler,
+        scheduler=scheduler,
+        width=work.profile.resolution,
+        height=work.profile.resolution,
+        family=work.profile.family,
+        strength=record.drawing.strength,
+        v_prediction=noise.v_prediction,
+        zero_snr=noise.zero_snr,
+        prefix=record.character,
+    )
+
+
+def _png(work: Making, image: Image.Image, workflow: Workflow, lora: Path) -> bytes:
+    _, metadata = read_tensors(lora)
+    checkpoint = work.sections["generation"]["base"] if work.profile.base.is_file() else None
+    return png_with_workflow(image, workflow, checkpoint, metadata.get("sshs_model_hash"))
+
+
+def _write_workflow(work: Making, workflow: Workflow) -> None:
+    for name, content in (("workflow.json", ui_format(workflow)), ("workflow_api.json", api_format(workflow))):
+        (work.staging / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _how_to_open(work: Making, record: Record) -> str:
+    channels = _latent_channels(work)
+    if channels != COMFYUI_LATENTS:
+        return (
+            f"Open these with another base model: the one of this profile has latents of {channels} channels, and "
+            f"ComfyUI and A1111 open models with {COMFYUI_LATENTS}."
+        )
+    return (
+        f"Drop `workflow.json` or a picture into ComfyUI's window, or a picture into A1111's PNG Info. {_usage(record)}"
+    )
+
+
+def _latent_channels(work: Making) -> int:
+    """Of the base model, as its VAE says; single files are ComfyUI's own format."""
+    config = work.profile.base / "vae" / "config.json"
+    return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

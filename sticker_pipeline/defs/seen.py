@@ -1,0 +1,75 @@
+"""Pictures of artifacts as the models of the benchmark see them: embeddings, and the tags that the tagger finds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
+from sticker_pipeline.benchmark.fidelity import found_tags
+from sticker_pipeline.benchmark.measure import References
+from sticker_pipeline.character import Character
+from sticker_pipeline.media.frames import pixel_sha256
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.tagging.scoring import score_frames
+from sticker_pipeline.tagging.thresholds import per_frame, resolved
+from sticker_pipeline.tagging.wd14 import Tagger, category_columns
+
+
+def clip_of(profile: Profile, store: ArtifactStore) -> Embedder:
+    return open_embedder(
+        profile.clip,
+        resolution=profile.resolution,
+        background=profile.background,
+        cache=store.cache("embeddings"),
+    )
+
+
+def with_styles(character: Character, training_set: Artifact, frames: Artifact) -> pd.DataFrame:
+    """The training set's rows with group, clip, frame number and style of each."""
+    lineage = frames.table()[["frame_id", "group", "clip_id", "frame_index"]]
+    rows = training_set.table().merge(lineage, on="frame_id", validate="one_to_one")
+    return rows.assign(style=rows["group"].map(styles_of(character)))
+
+
+def styles_of(character: Character) -> dict[str, str]:
+    return {name: group.style for name, group in character.groups.items()}
+
+
+def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np.ndarray:
+    """Unit embeddings float32[n, d] of the artifact's `files`."""
+    return embed(embedder, (Image.open(artifact.folder / name) for name in files))
+
+
+def held_out_references(
+    embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
+) -> dict[str, References]:
+    """Style -> the character's held-out pictures."""
+    rows = with_styles(character, training_set, frames)
+    return {
+        str(style): References(embedded(embedder, frames, part["file"].tolist()), part["clip_id"].tolist())
+        for style, part in rows[rows["split"] == "holdout"].groupby("style")
+    }
+
+
+def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]:
+    """Style -> the rows of `values` that have it, in order."""
+    names = np.asarray(styles)
+    return {str(style): values[names == style] for style in dict.fromkeys(styles)}
+
+
+def tags_found(
+    tagger: Tagger, profile: Profile, store: ArtifactStore, artifact: Artifact, files: list[str]
+) -> np.ndarray:
+    """Which of the tagger's tags it finds on each of the artifact's `files`: bool[n, tags]."""
+    named = {name: (artifact.folder / name, _pixels(artifact, name)) for name in files}
+    scores = score_frames(named, tagger, store.cache("wd14"), profile.tagging.batch_size).scores
+    columns = category_columns(tagger.labels)
+    return found_tags(scores, per_frame(resolved(profile), scores, columns), columns)
+
+
+def _pixels(artifact: Artifact, name: str) -> str:
+    with Image.open(artifact.folder / name) as image:
+        return pixel_sha256(np.asarray(image.convert("RGBA")))

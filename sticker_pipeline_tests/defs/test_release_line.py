@@ -1,0 +1,241 @@
+"""Retrains whose faults, or merits, are known, through the assets as they are: what is planted is the LoRA file, and
+for two of them what it draws, as the cache of drawn pictures. Everything from the choice of the epoch on is real."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import cycle
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
+from sticker_pipeline.benchmark.gate import may_be_released
+from sticker_pipeline.defs.judged import judged
+from sticker_pipeline.defs.observed import section_value
+from sticker_pipeline.defs.seen import with_styles
+from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.publishing.release import all_releases, current, events, releases_folder, roll_back
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.lora_file import read_tensors
+from sticker_pipeline.update import follow_roll_back
+from sticker_pipeline_tests.defs.conftest import DEMO, Bench
+
+NAME = "moth"
+SETTINGS = """\
+trigger: skv_moth
+groups:
+  gifs: {learned: [moth_sticker]}
+  stickers: {learned: [moth_sticker]}
+  art: {style: art}
+curation: {inherent: [drill hair, purple hair, red eyes, dress, black dress, witch hat, wings, mole under eye]}
+training: {epochs: 3, draws_per_epoch: 96}
+benchmark:
+  holdout: 0.3
+  validation: 0
+  prompts: ["smile, arms up, full body", "angry, crossed arms, upper body", "crying, portrait", "surprised, full body"]
+"""
+EPOCHS = (1, 3)  # of the training: the weak first release, and the better one
+NOISE = 60.0  # times the size of its weights
+
+
+@pytest.fixture(scope="module")
+def trained(bench: Bench) -> Iterator[Path]:
+    """A character with a LoRA of three epochs, and another one that it might be taken for; the checkpoints."""
+    folder = bench.folder(NAME)
+    shutil.copytree(DEMO / "velvet_moth", folder)
+    (folder / "character.yaml").write_text(SETTINGS)
+    bench.add_character("other", "bram_thistle")
+    bench.instance.add_dynamic_partitions("characters", [NAME, "other"])
+    dataset = bench.definitions.resolve_job_def("dataset_line")
+    for name in (NAME, "other"):
+        assert dataset.execute_in_process(instance=bench.instance, partition_key=name).success
+    line = bench.definitions.resolve_job_def("character_line")
+    assert line.execute_in_process(
+        instance=bench.instance, partition_key=NAME, asset_selection=[dg.AssetKey("lora")]
+    ).success
+    kept = bench.folder(NAME).parent.parent / "trained"
+    shutil.copytree(bench.store.folder(NAME, "lora"), kept)
+    yield kept
+
+
+def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench, trained: Path, tmp_path: Path) -> None:
+    folder = releases_folder(bench.store, NAME)
+    first, second = (trained / "checkpoints" / f"epoch_{epoch:02d}.safetensors" for epoch in EPOCHS)
+
+    # nothing is released yet: what beats the base model may be
+    retrain(bench, trained, first)
+    assert refused(bench) == set()
+    assert [one.record.number for one in all_releases(folder)] == [1]
+    assert released_bytes(bench) == first.read_bytes()
+
+    # a better one replaces it, compared with it on the same prompts and seeds
+    retrain(bench, trained, second)
+    table = bench.store.read(NAME, "benchmark").table().set_index(["model", "style", "metric"])["mean"]
+    assert table["lora", "all", "clip_similarity"] > table["released", "all", "clip_similarity"]
+    assert refused(bench) == set()
+    release = current(folder)
+    assert release is not None and release.record.number == 2 and release.record.previous == 1
+    assert released_bytes(bench) == second.read_bytes()
+    lineage = release.record.inputs
+    assert lineage["training_set"] == bench.store.read(NAME, "training_set").data_version
+    assert {"lora", "samples", "raw_media", "character/media", "character/training"} <= set(lineage)
+    assert release.spec()["settings"]["epochs"] == 3
+    assert str(bench.store.root) not in (release.folder / "spec.json").read_text()
+    # its own release is no reason to look again
+    assert bench.stale(NAME) == []
+
+    plants: dict[str, tuple[Path, Sequence[Image.Image] | None, str]] = {
+        "noise": (noise(second, tmp_path), None, "better_than_base"),
+        "memorised": (renamed(second, tmp_path / "memorised.safetensors"), training_pictures(bench), "no_copies"),
+        "collapsed": (renamed(second, tmp_path / "collapsed.safetensors"), one_gif(bench), "not_collapsed"),
+    }
+    for name, (file, pictures, reason) in plants.items():
+        if pictures is not None:
+            plant_pictures(bench, file, pictures)
+        retrain(bench, trained, file)
+        assert reason in refused(bench), name
+        assert released_bytes(bench) == second.read_bytes()
+        assert [one.record.number for one in all_releases(folder)] == [1, 2]
+        # the verdict stands in the UI, where the run failed because of it
+        assert bench.stale(NAME)[:1] == ["released_lora"]
+
+    # a person takes the second back: it stays back, however often its LoRA comes again
+    roll_back(folder, 1, "the eyes are wrong", datetime.now(UTC))
+    assert follow_roll_back(bench.definitions, bench.instance, NAME, Console(quiet=True))
+    assert released_bytes(bench) == first.read_bytes()
+    retrain(bench, trained, second)
+    assert refused(bench) == set() and released_bytes(bench) == first.read_bytes()
+    assert [(event.action, event.number) for event in events(folder)] == [
+        ("publish", 1),
+        ("publish", 2),
+        ("roll back", 1),
+    ]
+    assert bench.stale(NAME) == []
+
+
+def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> None:
+    retrain(bench, trained, trained / "checkpoints" / "epoch_01.safetensors")
+    artifact = bench.store.read(NAME, "comfyui_workflow")
+    rows = artifact.table()
+    assert rows["style"].tolist() == ["art"] * 4 + ["sticker"] * 4
+    api = json.loads((artifact.folder / "workflow_api.json").read_text())
+    inputs = {node["class_type"]: node["inputs"] for node in api.values()}
+    assert inputs["LoraLoader"]["lora_name"] == "moth.safetensors"
+    assert inputs["KSampler"]["seed"] == rows["seed"][0]
+    texts = [node["inputs"]["text"] for node in api.values() if node["class_type"] == "CLIPTextEncode"]
+    assert texts == [rows["prompt"][0], ""]
+    ui = json.loads((artifact.folder / "workflow.json").read_text())
+    with Image.open(artifact.folder / rows["file"][5]) as image:
+        own = json.loads(image.info["prompt"])
+        assert {node["class_type"] for node in own.values()} == set(inputs)
+        assert json.loads(image.info["workflow"]).keys() == ui.keys()
+        assert image.info["parameters"].startswith(f"{rows['prompt'][5]} <lora:moth:1>")
+    card = (bench.store.read(NAME, "released_lora").folder / "README.md").read_text()
+    assert "instance_prompt: skv_moth" in card and str(bench.store.root) not in card
+
+
+def retrain(bench: Bench, trained: Path, checkpoint: Path) -> None:
+    """A new `lora` whose only epoch is `checkpoint`, and all that follows from it."""
+    before = bench.store.read(NAME, "lora")
+    with bench.store.writing(NAME, "lora") as staging:
+        shutil.copytree(trained, staging, ignore=shutil.ignore_patterns("artifact.json", "epoch_*"), dirs_exist_ok=True)
+        shutil.copy(checkpoint, staging / "checkpoints" / "epoch_01.safetensors")
+        bench.store.publish(
+            staging,
+            NAME,
+            "lora",
+            code_version=before.code_version,
+            inputs=before.inputs,
+            settings=before.settings,
+            content=lambda name: name.startswith("checkpoints/"),
+        )
+    assert bench.update(NAME)
+
+
+def refused(bench: Bench) -> set[str]:
+    character, _ = bench.character(NAME)
+    checks = judged(bench.store.read(NAME, "benchmark"), character)
+    failed = {check.name for check in checks if not check.verdict.passed}
+    assert may_be_released(checks) == (not failed)
+    return failed
+
+
+def released_bytes(bench: Bench) -> bytes:
+    return (bench.store.read(NAME, "released_lora").folder / f"{NAME}.safetensors").read_bytes()
+
+
+def noise(checkpoint: Path, folder: Path) -> Path:
+    """The same file with weights of noise."""
+    generator = torch.Generator().manual_seed(0)
+    tensors, metadata = read_tensors(checkpoint)
+    changed = {
+        key: NOISE * value.std() * torch.randn(value.shape, generator=generator).to(value.dtype)
+        if value.ndim > 1
+        else value
+        for key, value in tensors.items()
+    }
+    path = folder / "noise.safetensors"
+    save_file(changed, path, metadata)
+    return path
+
+
+def renamed(checkpoint: Path, path: Path) -> Path:
+    """The same weights with another hash: a file of which nothing has been drawn."""
+    _, metadata = read_tensors(checkpoint)
+    save_file(load_file(checkpoint), path, {**metadata, "ss_output_name": path.stem})
+    return path
+
+
+def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) -> None:
+    """Whatever the LoRA is asked for, with its trigger or without, it draws one of `pictures`, each in turn."""
+    character, profile = bench.character(NAME)
+    asked = benchmark_prompts(character, profile)
+    seeds = profile.benchmark.seeds_per_prompt
+    requests = [
+        *requests_for(asked, 1, SELECTION_PURPOSE),
+        *requests_for(asked, seeds),
+        *requests_for(prompts_beginning(character, profile, {}), seeds),
+    ]
+    source = cycle(pictures)
+
+    def draw(missing: Sequence[Request]) -> Iterator[Image.Image]:
+        return (next(source) for _ in missing)
+
+    base = section_value("generation", character, profile, bench.store)["base"]
+    decided = decisive(base, file_sha256(lora), 1.0, profile.generation, profile.resolution)
+    drawn(requests, decided, bench.store.cache("pictures"), draw)
+
+
+def training_pictures(bench: Bench) -> list[Image.Image]:
+    """A picture of each clip that was trained on."""
+    return _trained_frames(bench, lambda rows: rows.groupby("clip_id", sort=False).head(1))
+
+
+def one_gif(bench: Bench) -> list[Image.Image]:
+    """The frames of one clip, mirrored: nothing that was trained on, and nothing else."""
+
+    def longest(rows):  # type: ignore[no-untyped-def]
+        return rows[rows["clip_id"] == rows["clip_id"].value_counts().index[0]]
+
+    return [ImageOps.mirror(image) for image in _trained_frames(bench, longest)]
+
+
+def _trained_frames(bench: Bench, chosen: Callable) -> list[Image.Image]:  # type: ignore[type-arg]
+    character, profile = bench.character(NAME)
+    frames = bench.store.read(NAME, "frames")
+    rows = with_styles(character, bench.store.read(NAME, "training_set"), frames)
+    found = []
+    for name in chosen(rows[rows["split"] == "train"])["file"]:
+        picture = Image.open(frames.folder / name).convert("RGBA")
+        page = Image.new("RGBA", picture.size, "white")
+        page.alpha_composite(picture)
+        found.append(page.convert("RGB").resize((profile.resolution, profile.resolution)))
+    return found
