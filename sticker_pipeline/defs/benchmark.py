@@ -23,9 +23,9 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
-from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons
-from sticker_pipeline.character import Gate
+from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE, Pictures, References, Training, Yardstick
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons, side_by_side, side_by_side_table
+from sticker_pipeline.character import Gate, character_folders
 from sticker_pipeline.defs.generation import LEFT_OUT, draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
@@ -42,15 +42,14 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.generate import open_pipeline
-from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
-from sticker_pipeline.pictures import interval_chart, line_chart
+from sticker_pipeline.pictures import grouped_intervals, interval_chart, line_chart
 from sticker_pipeline.storage import ALL, link_or_copy, write_table
 
 SELECTION_PROMPTS = (
     4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
 )
-SHOWN_REFERENCES = 8
+SHOWN_PICTURES = 4  # of each model in each style
 
 
 @dg.asset(
@@ -139,11 +138,16 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)
-        write_table(comparisons(result), work.staging, COMPARED_FILE)
+        compared = comparisons(result)
+        differences = side_by_side_table(result.table, compared)
+        write_table(compared, work.staging, COMPARED_FILE)
         return work.publish(
             {
                 SUMMARY: _headline(result.table),
-                "pictures": picture(_comparison(work, sampled, held_out), "references, base and LoRA"),
+                "side_by_side": picture(
+                    side_by_side(result.table, compared, _shown(work, sampled, held_out)), "every model, style by style"
+                ),
+                "differences": table(differences, most=len(differences)),
                 "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
@@ -164,6 +168,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     store = workspace.store
     inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
+    without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
     rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
     with store.writing(ALL, "leaderboard") as staging:
         write_table(rows, staging)
@@ -179,11 +184,31 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
     return reported(
         artifact,
         {
-            SUMMARY: f"{len(inputs)} characters",
+            SUMMARY: f"{len(inputs)} characters" + (f", {len(without)} not measured yet" if without else ""),
+            "similarity": picture(_similarity_of_all(rows), "similarity of all characters"),
+            "not_measured_yet": _told_of(without),
             "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
             **described(rows),
         },
     )
+
+
+def _similarity_of_all(rows: pd.DataFrame) -> Image.Image:
+    """Each character's similarity over all styles, of every model that it was measured with."""
+    chosen = rows[(rows["metric"] == "clip_similarity") & (rows["style"] == OVERALL) & (rows["model"] != REFERENCE)]
+    intervals: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for row in chosen.to_dict("records"):
+        values = (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
+        intervals.setdefault(str(row["character"]), {})[str(row["model"])] = values
+    return grouped_intervals(
+        intervals, title="CLIP similarity to held-out pictures, over all styles, 95 % intervals", unit="mean cosine"
+    )
+
+
+def _told_of(without: list[str]) -> str:
+    if not without:
+        return "Every character has a benchmark."
+    return f"{len(without)} without a benchmark: {', '.join(without)}. Materialize `benchmark` of each to add it."
 
 
 def _embedder(work: Making) -> Embedder:
@@ -267,15 +292,17 @@ def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
     return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
 
 
-def _comparison(work: Making, sampled: pd.DataFrame, held_out: pd.DataFrame) -> Image.Image:
-    """Held-out references above what the base model and the LoRA drew for the same prompts and seeds."""
+def _shown(work: Making, sampled: pd.DataFrame, held_out: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
+    """(style, model) -> some pictures: the same requests of every model, and held-out ones."""
     frames, samples = work.inputs["frames"].folder, work.inputs["samples"].folder
-    rows: dict[str, list[Image.Image]] = {
-        "held out": [Image.open(frames / name) for name in _spread(held_out, SHOWN_REFERENCES)["file"]]
+    shown: dict[tuple[str, str], list[Image.Image]] = {
+        (str(style), str(model)): [Image.open(samples / name) for name in _spread(part, SHOWN_PICTURES)["file"]]
+        for (style, model), part in sampled.groupby(["style", "model"], sort=False)
     }
-    for model, part in sampled.groupby("model", sort=False):
-        rows[str(model)] = [Image.open(samples / name) for name in _spread(part, SHOWN_REFERENCES)["file"]]
-    return sample_grid(rows, [""] * SHOWN_REFERENCES, most=SHOWN_REFERENCES)
+    return shown | {
+        (str(style), REFERENCE): [Image.open(frames / name) for name in _spread(part, SHOWN_PICTURES)["file"]]
+        for style, part in held_out.groupby("style")
+    }
 
 
 def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:

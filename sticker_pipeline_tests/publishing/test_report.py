@@ -71,6 +71,10 @@ def everything(text: str) -> CharacterReport:
             for model in ("base", "lora", text)
             for metric in ("clip_similarity", "clip_similarity_gain", text)
         ),
+        differences=(
+            *(figure(text, style, "clip_similarity", 0.1, 0.05, 0.2) for style in (text, "all")),
+            figure(text, "all", "copies", 0.1),
+        ),
         grids=(Grid(text, (text,), (GridRow("lora", (picture(text),)), GridRow(text, (None,))), (picture(text),)),),
         training=Training(text, curve, curve, curve),
         choice=Choice(1, text, curve, ((2, text),)),
@@ -199,9 +203,9 @@ def test_the_page_says_the_figures(page: Element) -> None:
                          ("pip_comet", "–"), ("velvet_moth", "–")}  # fmt: skip
     assert "not measured yet" in rows["velvet_moth", "–"][2]
     assert rows["pip_comet", "–"][-1] == "1 of 3"
-    assert rows["bram_thistle", "all"][-1] == "0"
+    assert rows["bram_thistle", "all"][-1] == "1 of 9"
     assert "better than base" in rows["bram_thistle", "all"][4]
-    assert rows["bram_thistle", "all"][-2] == "v2"
+    assert rows["bram_thistle", "all"][-2] == "release 2"
 
 
 def test_what_is_missing_says_what_to_do(page: Element) -> None:
@@ -223,7 +227,7 @@ def test_checks_have_a_verdict_in_words(page: Element) -> None:
         for article in page.all("article")
     }
     assert words == {
-        "c-bram_thistle": [*["✓ passed"] * 5, "– not checked", "✓ passed"],
+        "c-bram_thistle": [*["✓ passed"] * 5, "– not checked", "✓ passed", "✓ passed", "✕ failed"],
         "c-pip_comet": ["✓ passed", "✓ passed", "✕ failed"],
         "c-velvet_moth": [],
     }
