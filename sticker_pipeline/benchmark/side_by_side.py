@@ -20,6 +20,7 @@ COMPARISONS = ["model", "other", *COMPARED]
 SIMILARITY = "clip_similarity"
 NO_MODELS = (REFERENCE, CHANCE)
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "released LoRA"}
+BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"
 GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
 
@@ -99,6 +100,19 @@ def side_by_side(
             for model in models
         ]
     return panels(rows, [_title(model) for model in models], title=CAPTION)
+
+
+def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Character -> who drew -> similarity over all styles with its interval, of our models and of the best rival, which
+    is another one for each character. leaderboard: character, model, style, metric, mean, ci_low, ci_high."""
+    chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["style"] == OVERALL)]
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for character, part in chosen.groupby("character", sort=True):
+        figures = {str(row["model"]): (row["mean"], row["ci_low"], row["ci_high"]) for row in part.to_dict("records")}
+        rivals = [values for model, values in figures.items() if model not in TITLES]
+        ours = {TITLES[model]: figures[model] for model in (BASE, LORA, RELEASED) if model in figures}
+        found[str(character)] = ours | ({BEST_RIVAL: max(rivals)} if rivals else {})
+    return found
 
 
 def _best(means: Mapping[str, float]) -> str | None:

@@ -23,8 +23,14 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
-from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE, Pictures, References, Training, Yardstick
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons, side_by_side, side_by_side_table
+from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE, Pictures, References, Training, Yardstick
+from sticker_pipeline.benchmark.side_by_side import (
+    COMPARED_FILE,
+    by_character,
+    comparisons,
+    side_by_side,
+    side_by_side_table,
+)
 from sticker_pipeline.character import Gate, character_folders
 from sticker_pipeline.defs.generation import LEFT_OUT, draw
 from sticker_pipeline.defs.loggers import SUMMARY
@@ -185,23 +191,18 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
         artifact,
         {
             SUMMARY: f"{len(inputs)} characters" + (f", {len(without)} not measured yet" if without else ""),
-            "similarity": picture(_similarity_of_all(rows), "similarity of all characters"),
+            "similarity": picture(
+                grouped_intervals(
+                    by_character(rows),
+                    title="CLIP similarity to held-out pictures, over all styles, 95 % intervals",
+                    unit="mean cosine",
+                ),
+                "similarity of all characters",
+            ),
             "not_measured_yet": _told_of(without),
             "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
             **described(rows),
         },
-    )
-
-
-def _similarity_of_all(rows: pd.DataFrame) -> Image.Image:
-    """Each character's similarity over all styles, of every model that it was measured with."""
-    chosen = rows[(rows["metric"] == "clip_similarity") & (rows["style"] == OVERALL) & (rows["model"] != REFERENCE)]
-    intervals: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for row in chosen.to_dict("records"):
-        values = (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
-        intervals.setdefault(str(row["character"]), {})[str(row["model"])] = values
-    return grouped_intervals(
-        intervals, title="CLIP similarity to held-out pictures, over all styles, 95 % intervals", unit="mean cosine"
     )
 
 

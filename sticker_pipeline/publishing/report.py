@@ -466,6 +466,10 @@ class _Helpers:
         return any(check.verdict is not None for check in character.checks)
 
     @staticmethod
+    def failed_first(character: CharacterReport) -> list[Check]:
+        return sorted(character.checks, key=lambda check: check.verdict is not False)
+
+    @staticmethod
     def failed(character: CharacterReport) -> int:
         return sum(check.verdict is False for check in character.checks)
 

@@ -9,6 +9,7 @@ from sticker_pipeline.benchmark.measure import Pictures, References, Training, Y
 from sticker_pipeline.benchmark.side_by_side import (
     COMPARISONS,
     _best,
+    by_character,
     comparisons,
     side_by_side,
     side_by_side_table,
@@ -146,3 +147,18 @@ def test_a_picture_of_many_models_fits_into_metadata() -> None:
         for model in ("reference", "base", "lora", *(f"rival_{number}" for number in range(10)))
     }
     assert len(embedded_markdown(side_by_side(TABLE, COMPARED, pictures), "models")) < MAX_EMBEDDED_BYTES + 100
+
+
+def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
+    rows = [("moth", "zed", 0.4), ("moth", "lora", 0.5), ("moth", "yan", 0.6), ("moth", "base", 0.1)]
+    rows += [("comet", "reference", 0.9), ("comet", "released", 0.7), ("comet", "lora", 0.3)]
+    table = pd.DataFrame(rows, columns=["character", "model", "mean"]).assign(
+        metric="clip_similarity", style="all", ci_low=0.0, ci_high=1.0
+    )
+    others = [table.assign(style="art", mean=0.99), table.assign(metric="copies", mean=0.99)]
+    found = by_character(pd.concat([table, *others]))
+    assert {name: {who: values[0] for who, values in own.items()} for name, own in found.items()} == {
+        "comet": {"new LoRA": 0.3, "released LoRA": 0.7},
+        "moth": {"base model": 0.1, "new LoRA": 0.5, "best rival": 0.6},
+    }
+    assert [*found] == ["comet", "moth"] and found["moth"]["best rival"] == (0.6, 0.0, 1.0)

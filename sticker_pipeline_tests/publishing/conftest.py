@@ -32,7 +32,7 @@ def report_of(store: ArtifactStore) -> Report:
     return gather(
         store,
         characters,
-        checks={"bram_thistle": example_checks(refused=True), "pip_comet": example_checks(failed=True)[:3]},
+        checks={"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)[:3]},
         ui=UI,
         problems=["data/characters/luma: character.yaml is missing."],
     )
