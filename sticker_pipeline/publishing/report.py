@@ -273,7 +273,7 @@ def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
     looks = {
         BASE: Look("m-base", "ring", "base model"),
         LORA: Look("m-lora", "dot", "new LoRA"),
-        RELEASED: Look("m-released", "square", "released LoRA"),
+        RELEASED: Look("m-released", "square", "release before"),
     }
     shapes = ("diamond", "triangle")
     for number, name in enumerate(sorted(named - {*looks, *NO_MODELS})):

@@ -343,7 +343,7 @@ def versus(page: Element) -> list[list[str]]:
 
 def test_the_lora_is_beside_each_model_by_style_with_the_paired_difference(page: Element) -> None:
     rows = versus(page)
-    others = ["base model", "released LoRA", "tensorart"]
+    others = ["base model", "release before", "tensorart"]
     assert [row[:2] for row in rows] == [[style, other] for style in ("all", "art", "sticker") for other in others]
     assert [row[2] for row in rows[:3]] == ["better", "better", "unclear"]
     assert rows[0][3] == "+0.290 +0.250 … +0.330"
