@@ -19,12 +19,7 @@ COMPARED_FILE = "compared.parquet"  # beside the benchmark's table
 COMPARISONS = ["model", "other", *COMPARED]
 SIMILARITY = "clip_similarity"
 NO_MODELS = (REFERENCE, CHANCE)
-TITLES = {
-    REFERENCE: "held out",
-    BASE: "base model",
-    LORA: "new LoRA",
-    RELEASED: "release before",
-}  # the one that the new LoRA may replace
+TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"
 GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
