@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from sticker_pipeline.benchmark.measure import GAIN
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, COMPARISONS
 from sticker_pipeline.character import Character, load_character
-from sticker_pipeline.generation.prompts import benchmark_prompts, rival_prompts
+from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
 from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE, gather
 from sticker_pipeline.publishing.release import publish, releases_folder, roll_back
@@ -246,13 +246,12 @@ def _write_selected_lora(staging, frames, character, profile, models, rng) -> No
 def _write_samples(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     """Media of the character stand for what its LoRA draws, blurred ones for the base model's. Each rival is asked by a
     trigger of its own."""
-    ours = benchmark_prompts(character, profile)
+    prompts = benchmark_prompts(character, profile)
     styles = {name: group.style for name, group in character.groups.items()}
     rows = []
     for model in models:
         (staging / model).mkdir()
-        asked = rival_prompts(character, profile, f"{model}_{character.name}") if model in RIVALS else ours
-        for number, prompt in enumerate(asked):
+        for number, prompt in enumerate(prompts):
             own = frames[(frames["group"].map(styles) == prompt.style) & (frames["frame_index"] == 0)]
             row = own.iloc[(number * 3 + len(model)) % len(own)].to_dict()
             image = Image.new("RGB", (96, 96), "white")
@@ -261,8 +260,8 @@ def _write_samples(staging, frames, character, profile, models, rng) -> None:  #
             image = image.filter(ImageFilter.GaussianBlur({"base": 5, "civitai_v2": 2.5}.get(model, 0.6)))
             name = f"{model}/{prompt.style}_{number:03d}.png"
             image.save(staging / name, compress_level=1)
-            row_of = (f"{model}-{number}", model, prompt.style, prompt.text, prompt.attributes, 1000 + number, name)
-            rows.append(row_of)
+            told = join_tags([f"{model}_{character.name}", prompt.attributes]) if model in RIVALS else prompt.text
+            rows.append((f"{model}-{number}", model, prompt.style, told, prompt.attributes, 1000 + number, name))
     columns = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
     write_table(pd.DataFrame(rows, columns=columns), staging)
 
