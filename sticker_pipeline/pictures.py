@@ -8,9 +8,10 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
 MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
@@ -67,6 +68,53 @@ def labelled_grid(
             fitted = _fit(image, cell)
             sheet.paste(fitted, (left + column * (cell + 4) + 2, top + row * (cell + 4) + 2), fitted)
     return sheet
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Pictures, and below them lines of text, each with its colour; a `marked` one is framed."""
+
+    images: Sequence[Image.Image]
+    lines: Sequence[tuple[str, tuple[int, int, int]]]
+    marked: bool = False
+
+
+def panels(
+    rows: Mapping[str, Sequence[Panel]], columns: Sequence[str], *, title: str, cell: int = 88, across: int = 2
+) -> Image.Image:
+    """A table of panels with a name on each row and column: each panel's images in squares of `cell` pixels, `across`
+    beside each other. Returns an RGB picture; rows may be shorter than the columns."""
+    small, large, line, pad = ImageFont.load_default(12), ImageFont.load_default(15), 16, 8
+    left, top, width = 62, 52, across * (cell + 4) + 2 * pad
+    heights = [max((_panel_height(panel, cell, across, line) for panel in own), default=0) for own in rows.values()]
+    sheet = Image.new("RGB", (left + len(columns) * width, top + sum(heights) + pad * len(heights)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((pad, 6), title, fill=(92, 89, 107), font=small)
+    for number, name in enumerate(columns):
+        pen.text((left + number * width + pad, 26), name, fill=(27, 26, 38), font=large)
+    for (name, own), height in zip(rows.items(), heights, strict=True):
+        pen.line([(0, top - 4), (sheet.width, top - 4)], fill=(227, 224, 236))
+        pen.text((pad, top + cell // 2), name, fill=(27, 26, 38), font=large)
+        for number, panel in enumerate(own):
+            x, y = left + number * width, top
+            if panel.marked:
+                box = (x + 1, y, x + width - 3, y + height)
+                pen.rounded_rectangle(box, 8, fill=(240, 238, 247), outline=(82, 70, 214), width=2)
+            for place, image in enumerate(panel.images):
+                fitted = _fit(image, cell)
+                corner = (x + pad + place % across * (cell + 4), y + pad + place // across * (cell + 4))
+                pen.rectangle((*corner, corner[0] + cell - 1, corner[1] + cell - 1), fill="white")
+                middle = ((cell - fitted.width) // 2, (cell - fitted.height) // 2)
+                sheet.paste(fitted, (corner[0] + middle[0], corner[1] + middle[1]), fitted)
+            below = y + _panel_height(panel, cell, across, line) - len(panel.lines) * line - 4
+            for place, (text, colour) in enumerate(panel.lines):
+                pen.text((x + pad, below + place * line), text, fill=colour, font=small)
+        top += height + pad
+    return sheet
+
+
+def _panel_height(panel: Panel, cell: int, across: int, line: int) -> int:
+    return 8 + math.ceil(len(panel.images) / across) * (cell + 4) + len(panel.lines) * line + 4
 
 
 def _in_lines(name: str, characters: int, lines: int = 3) -> str:
@@ -154,6 +202,33 @@ def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.set_title(_plain(title), fontsize=10)
     axes.set_xlabel(unit, fontsize=9)
+    return _rendered(figure)
+
+
+def grouped_intervals(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, unit: str
+) -> Image.Image:
+    """A line for each of `rows`, and on it a dot with its interval (mean, low, high) for each of its names, one over
+    the other; a name has the same colour on all lines."""
+    names = list(dict.fromkeys(name for own in rows.values() for name in own))
+    share = 0.8 / max(1, len(names))
+    figure, axes = _figure(7.2, 1.2 + max(1, len(rows)) * max(0.24, 0.09 * len(names)))
+    for number, name in enumerate(names):
+        shown = [(place, own[name]) for place, own in enumerate(rows.values()) if name in own]
+        heights = [place + (number - (len(names) - 1) / 2) * share for place, _ in shown]
+        means, lows, highs = ([values[part] for _, values in shown] for part in range(3))
+        colour = f"C{number % 10}"
+        axes.hlines(heights, lows, highs, color=colour, linewidth=2.5, alpha=0.45)
+        axes.plot(means, heights, "o", color=colour, markersize=4, label=_plain(name))
+    axes.hlines(
+        np.arange(len(rows) - 1) + 0.5, 0, 1, transform=axes.get_yaxis_transform(), color="#e3e0ec", linewidth=0.6
+    )
+    axes.set_yticks(range(len(rows)), [_plain(name[:32]) for name in rows])
+    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
+    axes.set_title(_plain(title), fontsize=10)
+    axes.set_xlabel(unit, fontsize=9)
+    if names:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=min(5, len(names)))
     return _rendered(figure)
 
 

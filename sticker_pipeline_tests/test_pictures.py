@@ -8,14 +8,17 @@ from PIL import Image
 from sticker_pipeline.pictures import (
     MAX_EMBEDDED_BYTES,
     MAX_EMBEDDED_SIDE,
+    Panel,
     bar_chart,
     contact_sheet,
     count_histogram,
     embedded_markdown,
+    grouped_intervals,
     interval_chart,
     labelled_grid,
     line_chart,
     paired_bars,
+    panels,
     word_cloud,
 )
 
@@ -175,3 +178,34 @@ def test_the_word_cloud_shows_what_is_frequent_larger_and_is_the_same_every_time
     assert _pixels(alone, WHITE) < 640 * 320
     assert (np.asarray(alone) == np.asarray(word_cloud({"smile": 9}))).all()
     assert _pixels(word_cloud({}), WHITE) == 640 * 320
+
+
+def test_panels_keep_their_pictures_and_frame_what_is_marked() -> None:
+    rows = {"art": [Panel([square(RED, 88)] * 4, [("one", (0, 0, 0))]), Panel([square(RED, 88)] * 3, [], marked=True)]}
+    sheet = panels(rows, ["ours", "theirs"], title="t")
+    assert _pixels(sheet, RED) == 7 * 88 * 88
+    frame = (np.asarray(sheet) == (82, 70, 214)).all(axis=2)
+    assert not frame[:, : sheet.width - 200].any()
+    assert frame[:, sheet.width - 200 :].sum() > 500
+    both = panels(rows | {"sticker": rows["art"][:1]}, ["ours", "theirs"], title="t")
+    assert both.width == sheet.width and _pixels(both, RED) == 11 * 88 * 88
+    assert panels({}, [], title="t").mode == "RGB"
+
+
+def test_grouped_intervals_of_one_name_have_one_colour() -> None:
+    blue, orange = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
+    both = {"a": {"base": (0.2, 0.1, 0.3), "lora": (0.6, 0.5, 0.7)}, "b": {"lora": (0.7, 0.6, 0.8)}}
+    image = grouped_intervals(both, title="t", unit="u")
+    assert _pixels(image, orange) > 1.2 * _pixels(image, blue) > 0, "base on one line, lora on two, each in the legend"
+    only = grouped_intervals({"b": both["b"]}, title="t", unit="u")
+    assert _pixels(only, orange) == 0 and _pixels(only, blue) > 0
+    assert grouped_intervals({}, title="t", unit="u").mode == "RGB"
+
+
+def test_forty_characters_in_one_chart_fit_the_event_log_as_they_are() -> None:
+    rows = {
+        f"character_{number:02}": dict.fromkeys(("base", "lora", "released", "rival"), (0.5, 0.4, 0.6))
+        for number in range(40)
+    }
+    image = grouped_intervals(rows, title="t", unit="u")
+    assert decoded(embedded_markdown(image, "x")).size == image.size

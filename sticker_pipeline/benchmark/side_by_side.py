@@ -1,16 +1,30 @@
-"""Our LoRA beside every other model: the table of the differences, style by style.
+"""Our LoRA beside every other model, style by style: the table of the differences, and one picture and one table that a
+person reads at a glance.
 
 What is measured belongs to measure.py, how two models are compared to tables.py.
 """
 
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
 import pandas as pd
+from PIL import Image
 
-from sticker_pipeline.benchmark.measure import CHANCE, LORA, REFERENCE
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
+from sticker_pipeline.pictures import Panel, panels
 
-COMPARISONS = ["model", "other", *COMPARED]
 COMPARED_FILE = "compared.parquet"  # beside the benchmark's table
+COMPARISONS = ["model", "other", *COMPARED]
+SIMILARITY = "clip_similarity"
 NO_MODELS = (REFERENCE, CHANCE)
+TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
+BEST_RIVAL = "best rival"
+CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"
+GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
+
+Key = tuple[str, str]  # style, model
 
 
 def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
@@ -27,3 +41,121 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
         return pd.concat(parts, ignore_index=True)
     numbers = dict.fromkeys(["difference", "ci_low", "ci_high"], "float64") | {"n": "int64"}
     return pd.DataFrame(columns=COMPARISONS).astype({name: numbers.get(name, "str") for name in COMPARISONS})
+
+
+def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
+    """What the interval of a paired difference says where more is better (NaN, no interval: unclear)."""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "unclear"
+
+
+def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """One row for each style (`all` first) and model, as people read it: its similarity to held-out pictures, by how
+    much our LoRA is above it, with 95 % intervals, and whether that is better. Models: held out, base, LoRA, released,
+    rivals by name.
+
+    table: model, style, metric, mean, ci_low, ci_high; compared: COMPARISONS.
+    """
+    means, gains = _by_style(table, "model"), _by_style(compared, "other")
+    models = _models(model for _, model in means)
+    rows = [
+        {
+            "style": style,
+            "model": _title(model),
+            "similarity": _figure(means[style, model], "mean"),
+            "new LoRA less it": _figure(gains.get((style, model)), "difference", signed=True),
+            "new LoRA is": _called(gains.get((style, model))),
+        }
+        for style in _styles(style for style, _ in means)
+        for model in models
+        if (style, model) in means
+    ]
+    return pd.DataFrame(rows, columns=["style", "model", "similarity", "new LoRA less it", "new LoRA is"])
+
+
+def side_by_side(
+    table: pd.DataFrame, compared: pd.DataFrame, pictures: Mapping[Key, Sequence[Image.Image]]
+) -> Image.Image:
+    """One picture: a row for each style, a column for each model, and in each cell some of its pictures over its
+    similarity and how much our LoRA is above it. The best LoRA of a style is framed.
+
+    pictures: (style, model) -> what is to be shown, `reference` for held-out pictures; the same number of each looks
+    best. Other arguments as for `side_by_side_table`.
+    """
+    means, gains = _by_style(table, "model"), _by_style(compared, "other")
+    styles, models = sorted({style for style, _ in pictures}), _models(model for _, model in pictures)
+    rows = {}
+    for style in styles:
+        best = _best({model: row["mean"] for (of, model), row in means.items() if of == style})
+        rows[style] = [
+            Panel(
+                pictures.get((style, model), ()),
+                [
+                    (_figure(means.get((style, model)), "mean") or "not measured", (27, 26, 38)),
+                    *_beside(gains.get((style, model)), marked=model == best),
+                ],
+                marked=model == best,
+            )
+            for model in models
+        ]
+    return panels(rows, [_title(model) for model in models], title=CAPTION)
+
+
+def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Character -> who drew -> similarity over all styles with its interval, of our models and of the best rival, which
+    is another one for each character. leaderboard: character, model, style, metric, mean, ci_low, ci_high."""
+    chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["style"] == OVERALL)]
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for character, part in chosen.groupby("character", sort=True):
+        figures = {str(row["model"]): (row["mean"], row["ci_low"], row["ci_high"]) for row in part.to_dict("records")}
+        rivals = [values for model, values in figures.items() if model not in TITLES]
+        ours = {TITLES[model]: figures[model] for model in (BASE, LORA, RELEASED) if model in figures}
+        found[str(character)] = ours | ({BEST_RIVAL: max(rivals)} if rivals else {})
+    return found
+
+
+def _best(means: Mapping[str, float]) -> str | None:
+    """The LoRA with the highest mean; None where there is only one, or no single best."""
+    found = {name: mean for name, mean in means.items() if name not in (BASE, *NO_MODELS) and math.isfinite(mean)}
+    winners = [name for name, mean in found.items() if mean == max(found.values())]
+    return winners[0] if len(winners) == 1 and len(found) > 1 else None
+
+
+def _beside(gain: Mapping[Hashable, Any] | None, *, marked: bool) -> list[tuple[str, tuple[int, int, int]]]:
+    lines = [("the best LoRA", (82, 70, 214))] if marked else []
+    if gain is not None:
+        colour = {"better": GOOD, "worse": BAD, "unclear": PLAIN}[_called(gain)]
+        lines.append((f"ours {_figure(gain, 'difference', signed=True)}", colour))
+    return lines
+
+
+def _called(gain: Mapping[Hashable, Any] | None) -> str:
+    return "" if gain is None else verdict(gain["ci_low"], gain["ci_high"])
+
+
+def _by_style(table: pd.DataFrame, model: str) -> dict[Key, Mapping[Hashable, Any]]:
+    """(style, model) -> row of the similarity."""
+    rows = table[table["metric"] == SIMILARITY].to_dict("records")
+    return {(str(row["style"]), str(row[model])): row for row in rows}
+
+
+def _styles(styles: Any) -> list[str]:
+    return sorted(set(styles), key=lambda style: (style != OVERALL, style))
+
+
+def _models(models: Any) -> list[str]:
+    order = {name: place for place, name in enumerate(TITLES)}
+    return sorted(set(models) - {CHANCE}, key=lambda model: (order.get(model, len(order)), model))
+
+
+def _title(model: str) -> str:
+    return TITLES.get(model, model)
+
+
+def _figure(row: Mapping[Hashable, Any] | None, name: str, *, signed: bool = False) -> str:
+    if row is None:
+        return ""
+    form = "+.3f" if signed else ".3f"
+    interval = "" if math.isnan(row["ci_low"]) else f" [{row['ci_low']:{form}}, {row['ci_high']:{form}}]"
+    return f"{row[name]:{form}}{interval}"

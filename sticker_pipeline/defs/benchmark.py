@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -10,9 +11,24 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.embed import Embedder
-from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Requests, Training, Yardstick
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, comparisons
-from sticker_pipeline.character import CharacterError
+from sticker_pipeline.benchmark.measure import (
+    BASE,
+    LORA,
+    REFERENCE,
+    Pictures,
+    References,
+    Requests,
+    Training,
+    Yardstick,
+)
+from sticker_pipeline.benchmark.side_by_side import (
+    COMPARED_FILE,
+    by_character,
+    comparisons,
+    side_by_side,
+    side_by_side_table,
+)
+from sticker_pipeline.character import CharacterError, character_folders
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
@@ -29,13 +45,12 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
-from sticker_pipeline.generation.grid import sample_grid
-from sticker_pipeline.pictures import interval_chart
+from sticker_pipeline.pictures import grouped_intervals, interval_chart
 from sticker_pipeline.storage import ALL, StorageError, write_table
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 
 OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets
-SHOWN_REFERENCES = 8
+SHOWN_PICTURES = 4  # of each model in each style
 
 
 @dg.asset(
@@ -66,11 +81,16 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         for sentence in left_out:
             context.log.warning(sentence)
         write_table(result.table, work.staging)
-        write_table(comparisons(result), work.staging, COMPARED_FILE)
+        compared = comparisons(result)
+        differences = side_by_side_table(result.table, compared)
+        write_table(compared, work.staging, COMPARED_FILE)
         return work.publish(
             {
                 SUMMARY: _headline(result.table),
-                "pictures": picture(_comparison(work, sampled), "references, base and LoRA"),
+                "side_by_side": picture(
+                    side_by_side(result.table, compared, _shown(work, sampled)), "every model, style by style"
+                ),
+                "differences": table(differences, most=len(differences)),
                 "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
@@ -92,6 +112,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     store = workspace.store
     inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
+    without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
     rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
     with store.writing(ALL, "leaderboard") as staging:
         write_table(rows, staging)
@@ -107,11 +128,26 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
     return reported(
         artifact,
         {
-            SUMMARY: f"{len(inputs)} characters",
+            SUMMARY: f"{len(inputs)} characters" + (f", {len(without)} not measured yet" if without else ""),
+            "similarity": picture(
+                grouped_intervals(
+                    by_character(rows),
+                    title="CLIP similarity to held-out pictures, over all styles, 95 % intervals",
+                    unit="mean cosine",
+                ),
+                "similarity of all characters",
+            ),
+            "not_measured_yet": _told_of(without),
             "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
             **described(rows),
         },
     )
+
+
+def _told_of(without: list[str]) -> str:
+    if not without:
+        return "Every character has a benchmark."
+    return f"{len(without)} without a benchmark: {', '.join(without)}. Materialize `benchmark` of each to add it."
 
 
 def _generated(
@@ -182,17 +218,19 @@ def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
     return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
 
 
-def _comparison(work: Making, sampled: pd.DataFrame) -> Image.Image:
-    """Held-out references above what the models drew for the same prompts and seeds."""
-    rows_of_all = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
-    held_out = rows_of_all[rows_of_all["split"] == "holdout"]
+def _shown(work: Making, sampled: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
+    """(style, model) -> some pictures: the same requests of every model, and held-out ones."""
+    rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
+    held_out = rows[rows["split"] == "holdout"]
     frames, samples = work.inputs["frames"].folder, work.inputs["samples"].folder
-    rows: dict[str, list[Image.Image]] = {
-        "held out": [Image.open(frames / name) for name in _spread(held_out, SHOWN_REFERENCES)["file"]]
+    shown: dict[tuple[str, str], list[Image.Image]] = {
+        (str(style), str(model)): [Image.open(samples / name) for name in _spread(part, SHOWN_PICTURES)["file"]]
+        for (style, model), part in sampled.groupby(["style", "model"], sort=False)
     }
-    for model, part in sampled.groupby("model", sort=False):
-        rows[str(model)] = [Image.open(samples / name) for name in _spread(part, SHOWN_REFERENCES)["file"]]
-    return sample_grid(rows, [""] * SHOWN_REFERENCES, most=SHOWN_REFERENCES)
+    return shown | {
+        (str(style), REFERENCE): [Image.open(frames / name) for name in _spread(part, SHOWN_PICTURES)["file"]]
+        for style, part in held_out.groupby("style")
+    }
 
 
 def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -1,12 +1,22 @@
 """Asset of the stage `publishing`: the page about all characters."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import dagster as dg
 
+# Dagster has no public way to read verdicts by partition; its own UI uses these.
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+from dagster._core.storage.event_log.base import EventLogStorage
+
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import code_version, reported
+from sticker_pipeline.defs.making import characters_with, code_version, reported
+from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.publishing.contents import gather
-from sticker_pipeline.publishing.report import report_page
+from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
@@ -14,8 +24,8 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 
 @dg.asset(
-    deps=["leaderboard"],
-    code_version="1",
+    deps=["leaderboard", "released_lora"],
+    code_version="2",
     group_name="publishing",
     kinds={"html"},
     owners=["team:training"],
@@ -23,9 +33,12 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
     "pictures beside held-out ones, curves, tags, weights, lineage. What is not there yet says so.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
+    where they alone change, the page is not stale, and is as it was until it is made again."""
     store = workspace.store
     valid, problems = workspace.valid_characters()
-    page = report_page(gather(store, valid, ui=UI, problems=problems))
+    checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
+    page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
     with store.writing(ALL, "report") as staging:
         (staging / PAGE).write_text(page, encoding="utf-8")
         artifact = store.publish(
@@ -33,7 +46,13 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             ALL,
             "report",
             code_version=code_version(context),
-            inputs={"leaderboard": store.read(ALL, "leaderboard").data_version},
+            inputs={
+                "leaderboard": store.read(ALL, "leaderboard").data_version,
+                **{
+                    f"{name}/released_lora": store.read(name, "released_lora").data_version
+                    for name in characters_with(workspace, "released_lora")
+                },
+            },
             settings={},
         )
     path = artifact.folder / PAGE
@@ -44,4 +63,51 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             "open": dg.MetadataValue.url(path.absolute().as_uri()),
             "page": dg.MetadataValue.path(path),
         },
+    )
+
+
+def check_specs() -> list[dg.AssetCheckSpec]:
+    """Every check of a character, in the order of the line. Read from all definitions, as definitions.py does: the job
+    that makes the page knows only its own assets, and so does its context."""
+    graph = dg.load_from_defs_folder(path_within_project=Path(__file__).parents[1]).resolve_asset_graph()
+    order = {key: place for place, key in enumerate(graph.toposorted_asset_keys)}
+    specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+    return sorted(
+        (spec for spec in specs if spec.partitions_def == CHARACTERS),
+        key=lambda spec: (order[spec.asset_key], spec.name),
+    )
+
+
+def latest_verdicts(
+    instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
+) -> dict[str, list[Check]]:
+    """The last verdict of every check for each character (None: it was never evaluated). One query for a character."""
+    storage, keys = instance.event_log_storage, [spec.key for spec in specs]
+    verdicts = {}
+    for name in characters:
+        only = PartitionKeyFilter(key=name)
+        latest = storage.get_latest_asset_check_execution_by_key(keys, only)
+        found = {key: _evaluated(storage, record, only) for key, record in latest.items()}
+        verdicts[name] = [_check(spec, found.get(spec.key)) for spec in specs]
+    return verdicts
+
+
+def _evaluated(
+    storage: EventLogStorage, latest: AssetCheckExecutionRecord, only: PartitionKeyFilter
+) -> dg.AssetCheckEvaluation | None:
+    """What the execution `latest` found; where its run is under way, or ended before it, what was found before."""
+    found = [latest]
+    if latest.status == Status.PLANNED:
+        finished = {Status.SUCCEEDED, Status.FAILED}
+        found = [*storage.get_asset_check_execution_history(latest.key, 1, status=finished, partition_filter=only)]
+    return found[0].evaluation if found else None
+
+
+def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Check:
+    return Check(
+        asset=spec.asset_key.path[-1],
+        name=spec.name,
+        verdict=found.passed if found else None,
+        summary=(found.description or "") if found else "",
+        blocking=spec.blocking,
     )

@@ -100,6 +100,16 @@ def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Mark
     return _svg(STRIP_WIDTH, STRIP_HEIGHT, label, parts, "strip")
 
 
+def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
+    """A difference on a line from −`reach` to `reach`, with an upright at 0, for a cell of a table."""
+    middle, centre = STRIP_HEIGHT / 2, STRIP_WIDTH / 2
+    rail = '<path class="rail" d="M{0} {1:g}H{2}"/><path class="zero" d="M{3:g} 2V{4}"/>'
+    parts = [Markup(rail).format(STRIP_PAD, middle, STRIP_WIDTH - STRIP_PAD, centre, STRIP_HEIGHT - 2)]
+    scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (2 * reach)
+    parts.append(_mark(mark, STRIP_PAD, -reach, scale, middle))
+    return _svg(STRIP_WIDTH, STRIP_HEIGHT, label, parts, "strip")
+
+
 def extent(marks: Sequence[Mark]) -> tuple[float, float]:
     """The lowest and highest number among means and intervals; (0, 1) where there is none."""
     values = [value for mark in marks for value in (mark.mean, mark.low, mark.high) if math.isfinite(value)]

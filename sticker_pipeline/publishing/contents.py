@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.benchmark.measure import LORA
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.charts import Curve
+from sticker_pipeline.publishing.history import refused_candidate, release_history
+from sticker_pipeline.publishing.release import releases_folder
 from sticker_pipeline.publishing.report import (
     CharacterReport,
     Check,
@@ -61,53 +65,70 @@ def gather(
     characters: Sequence[tuple[Character, Profile]],
     *,
     checks: Mapping[str, Sequence[Check]] | None = None,
-    releases: Mapping[str, Sequence[Release]] | None = None,
     ui: str = "",
     problems: Sequence[str] = (),
 ) -> Report:
     """The content of the report about `characters`, sorted by name.
 
-    What artifacts do not hold is given by the caller, by character: the last verdict of each check, and the release
-    history. `problems` are sentences about characters that cannot be read at all. Pictures are made as small as it
-    takes for PICTURE_BYTES to hold those of all characters.
+    What artifacts do not hold is given by the caller: the last verdict of each check, by character. `problems` are
+    sentences about characters that cannot be read at all. Pictures are made as small as it takes for PICTURE_BYTES to
+    hold those of all characters.
     """
     ordered = sorted(characters, key=lambda pair: pair[0].name)
     most_bytes = min(CHARACTER_BYTES, PICTURE_BYTES // max(1, len(ordered)))
+    found = [
+        _character(store, character, profile, (checks or {}).get(character.name, ()), most_bytes)
+        for character, profile in ordered
+    ]
     return Report(
-        characters=tuple(
-            _character(
-                store, character, profile, (checks or {}).get(character.name, ()),
-                (releases or {}).get(character.name, ()), most_bytes,
-            )
-            for character, profile in ordered
-        ),
+        characters=tuple(character for character, _ in found),
         ui=ui,
-        problems=tuple(problems),
-    )  # fmt: skip
+        problems=(*problems, *(sentence for _, own in found for sentence in own)),
+    )
 
 
 def _character(
-    store: ArtifactStore,
-    character: Character,
-    profile: Profile,
-    checks: Sequence[Check],
-    releases: Sequence[Release],
-    most_bytes: int,
-) -> CharacterReport:
+    store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check], most_bytes: int
+) -> tuple[CharacterReport, list[str]]:
+    """What is known of a character, and a sentence about each of its releases that cannot be read."""
     found = {asset: artifact for asset in LINE if (artifact := store.find(character.name, asset)) is not None}
-    return CharacterReport(
+    chosen = choice(_table(found, "selected_lora"))
+    released, problems = release_history(releases_folder(store, character.name))
+    candidate = _candidate(found, chosen, checks, released)
+    report = CharacterReport(
         name=character.name,
         trigger=character.trigger,
         profile=profile.name,
         figures=figures(_table(found, "benchmark")),
+        differences=differences(_table(found, "benchmark", COMPARED_FILE)),
         grids=_grids(found, character, most_bytes),
         training=training(_table(found, "lora", "log.parquet"), _table(found, "lora", "held_out.parquet")),
-        choice=choice(_table(found, "selected_lora")),
+        choice=chosen,
         tags=tags(*(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED)))),
         weights=weights(_table(found, "frame_weights")),
         checks=tuple(checks),
         lineage=lineage(found),
-        releases=tuple(releases),
+        releases=(candidate, *released) if candidate else released,
+    )
+    return report, [f"{character.name}: {problem}" for problem in problems]
+
+
+def _candidate(
+    found: Mapping[str, Artifact], chosen: Choice | None, checks: Sequence[Check], released: Sequence[Release]
+) -> Release | None:
+    """The LoRA that was chosen and measured last, where the gate refused it."""
+    if chosen is None or not _judged(found):
+        return None
+    sha256 = str(found["selected_lora"].files["lora.safetensors"]["sha256"])
+    return refused_candidate(chosen.epoch, sha256, checks, released)
+
+
+def _judged(found: Mapping[str, Artifact]) -> bool:
+    """Whether the benchmark is about the LoRA that is chosen now, and not about an earlier one."""
+    links = (("selected_lora", "samples"), ("samples", "benchmark"))
+    return all(
+        {before, after} <= found.keys() and found[after].inputs.get(before) == found[before].data_version
+        for before, after in links
     )
 
 
@@ -123,6 +144,14 @@ def figures(table: pd.DataFrame | None) -> tuple[Figure, ...]:
         return ()
     columns = (table[name].tolist() for name in ("model", "style", "metric", "mean", "ci_low", "ci_high", "n"))
     return tuple(Figure(*row) for row in zip(*columns, strict=True))
+
+
+def differences(table: pd.DataFrame | None) -> tuple[Figure, ...]:
+    """`table`: model, other, metric, style, difference, ci_low, ci_high, n. The LoRA's, each under the other's name."""
+    if table is None:
+        return ()
+    ours = table[table["model"] == LORA]
+    return figures(ours.assign(model=ours["other"], mean=ours["difference"]))
 
 
 def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training | None:
@@ -291,23 +320,27 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Pic
 def _drawn(
     found: Mapping[str, Artifact], plans: _Pictures
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
-    """style -> (what each prompt asks for, model -> numbers of pictures): the first seed of at most MOST_PROMPTS."""
+    """style -> (what each prompt asks for, model -> numbers of pictures): the first seed of at most MOST_PROMPTS.
+
+    Models are beside one another by what they were asked for, which is the same for all: the texts of their prompts are
+    not, since a rival knows the character by another trigger.
+    """
     table = _table(found, "samples")
     if table is None:
         return {}
+    asked = "attributes" if "attributes" in table else "prompt"  # samples of earlier versions have the text alone
     wanted = {}
     for style, part in table.groupby("style", sort=True):
-        first = part.drop_duplicates(["model", "prompt"])
-        prompts = list(dict.fromkeys(first["prompt"]))
+        first = part.drop_duplicates(["model", asked])
+        prompts = list(dict.fromkeys(first[asked]))
         chosen = [prompts[row] for row in _spread(len(prompts), MOST_PROMPTS)]
-        files = {(row["model"], row["prompt"]): row["file"] for row in first.to_dict("records")}
+        drawn = {(row["model"], row[asked]): row for row in first.to_dict("records")}
         rows: dict[str, list[int | None]] = {}
         for model in _ordered(first["model"]):
+            own = [drawn.get((model, prompt)) for prompt in chosen]
             rows[model] = [
-                plans.want(found["samples"], files[model, prompt], f"{model}: {prompt}")
-                if (model, prompt) in files
-                else None
-                for prompt in chosen
+                None if row is None else plans.want(found["samples"], row["file"], f"{model}: {row['prompt']}")
+                for row in own
             ]
         wanted[str(style)] = (tuple(own_tags(chosen)), rows)
     return wanted

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -18,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from sticker_pipeline.benchmark.measure import BASE, CHANCE, GAIN, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
@@ -201,12 +202,14 @@ class Release:
 
 @dataclass(frozen=True)
 class CharacterReport:
-    """What is known of one character. None or empty: not there yet."""
+    """What is known of one character. None or empty: not there yet. `differences` are paired: the new LoRA less the
+    `model` that each is named for."""
 
     name: str
     trigger: str
     profile: str
     figures: tuple[Figure, ...] = ()
+    differences: tuple[Figure, ...] = ()
     grids: tuple[Grid, ...] = ()
     training: Training | None = None
     choice: Choice | None = None
@@ -270,7 +273,7 @@ def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
     looks = {
         BASE: Look("m-base", "ring", "base model"),
         LORA: Look("m-lora", "dot", "new LoRA"),
-        RELEASED: Look("m-released", "square", "released LoRA"),
+        RELEASED: Look("m-released", "square", "release before"),
     }
     shapes = ("diamond", "triangle")
     for number, name in enumerate(sorted(named - {*looks, *NO_MODELS})):
@@ -346,18 +349,28 @@ def _spoken_interval(mark: Mark) -> str:
     return f", 95 % interval {mark.low:.3f} to {mark.high:.3f}" if math.isfinite(mark.low) else ""
 
 
-def judgement(gain: Figure | None) -> str:
-    """What an interval of a paired difference says: better, worse, or unclear (also where there is none)."""
-    if gain is None or not math.isfinite(gain.low):
+def judgement(gain: Figure | None, better: str = "higher") -> str:
+    """What an interval of a paired difference says: better, worse, or unclear (also where there is none). `better`:
+    whether higher or lower figures are."""
+    if gain is None:
         return "unclear"
-    if gain.low > 0:
-        return "better"
-    return "worse" if gain.high < 0 else "unclear"
+    return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
 
 
 def number(value: float, form: str = ".3f") -> str:
     """`value` with a true minus sign, and a thin space before %; a dash for no number."""
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """The new LoRA beside one model in one style: `theirs` is its similarity, `difference` ours less theirs."""
+
+    style: str
+    model: str
+    theirs: Figure | None
+    difference: Figure
+    strip: Markup
 
 
 class _Helpers:
@@ -404,6 +417,37 @@ class _Helpers:
         winners = [model for model, mean in found.items() if mean == best]
         return winners[0] if len(winners) == 1 else ""
 
+    def versus(self, character: CharacterReport) -> list[Versus]:
+        """The new LoRA's similarity beside that of each other model, by style; all strips on one scale."""
+        found = [
+            Versus(style, model, theirs.get(SIMILARITY), difference, Markup(""))
+            for style in styles_of(character)
+            for model in self.looks
+            for difference in character.differences
+            if (difference.style, difference.model, difference.metric) == (style, model, SIMILARITY)
+            for theirs in [figures_by_model(character, style).get(model, {})]
+        ]
+        marks = {row: self._mark(row.difference) for row in found}
+        reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0
+        return [replace(row, strip=charts.about_zero(mark, reach, label=spoken([mark]))) for row, mark in marks.items()]
+
+    def _mark(self, difference: Figure) -> Mark:
+        name = f"new LoRA less {self.looks[difference.model].title}"
+        return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
+
+    def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, Figure]]]:
+        """Metric -> model -> difference, over all styles, of the metrics besides similarity that can be better."""
+        over_all = [difference for difference in character.differences if difference.style == OVERALL]
+        rows = [
+            (metric, {difference.model: difference for difference in over_all if difference.metric == name})
+            for name, metric in METRICS.items()
+            if metric.better and name != SIMILARITY
+        ]
+        return [(metric, found) for metric, found in rows if found]
+
+    def compared(self, character: CharacterReport) -> list[str]:
+        return [model for model in self.looks if any(model == each.model for each in character.differences)]
+
     @staticmethod
     def gain(character: CharacterReport, style: str) -> Figure | None:
         return figures_by_model(character, style).get(LORA, {}).get(GAIN)
@@ -416,6 +460,14 @@ class _Helpers:
         if OVERALL in gains:
             return gains[OVERALL]
         return sum(gains.values()) / len(gains) if gains else math.nan
+
+    @staticmethod
+    def was_checked(character: CharacterReport) -> bool:
+        return any(check.verdict is not None for check in character.checks)
+
+    @staticmethod
+    def failed_first(character: CharacterReport) -> list[Check]:
+        return sorted(character.checks, key=lambda check: check.verdict is not False)
 
     @staticmethod
     def failed(character: CharacterReport) -> int:

@@ -3,10 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from sticker_pipeline.benchmark.measure import Pictures, References, Training, Yardstick
-from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons
+from sticker_pipeline.benchmark.side_by_side import (
+    COMPARISONS,
+    _best,
+    by_character,
+    comparisons,
+    side_by_side,
+    side_by_side_table,
+    verdict,
+)
 from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, compare
+from sticker_pipeline.pictures import MAX_EMBEDDED_BYTES, embedded_markdown
 
 X, Y, Z = np.eye(3)
 TRAINING = Training(np.array([Y, Z]), ["gif", "still"], ["sticker", "sticker"])
@@ -54,3 +64,101 @@ def test_who_is_alone_is_compared_with_nobody(models: dict[str, dict[str, list[n
     table = comparisons(measured(**models))
     assert table.empty
     pd.testing.assert_series_equal(table.dtypes, comparisons(four_models()).dtypes)
+
+
+COLUMNS = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
+NAN = float("nan")
+TABLE = pd.DataFrame(
+    [
+        ("zed", "art", "clip_similarity", 0.7, 0.65, 0.75, 8),
+        ("released", "art", "clip_similarity", 0.5, 0.4, 0.6, 8),
+        ("lora", "art", "clip_similarity", 0.6, 0.5, 0.7, 8),
+        ("lora", "art", "copies", 0.9, 0.5, 0.7, 8),
+        ("base", "art", "clip_similarity", 0.2, 0.1, 0.3, 8),
+        ("reference", "art", "clip_similarity", 0.9, NAN, NAN, 2),
+        ("chance", "art", "copies", 0.1, NAN, NAN, 2),
+        ("lora", "all", "clip_similarity", 0.6, 0.5, 0.7, 8),
+        ("base", "all", "clip_similarity", 0.2, 0.1, 0.3, 8),
+    ],
+    columns=COLUMNS,
+)
+COMPARED = pd.DataFrame(
+    [
+        ("lora", "base", "clip_similarity", "all", 0.4, 0.3, 0.5, 8),
+        ("lora", "base", "clip_similarity", "art", 0.4, 0.3, 0.5, 8),
+        ("lora", "released", "clip_similarity", "art", 0.1, -0.1, 0.2, 8),
+        ("lora", "zed", "clip_similarity", "art", -0.1, -0.2, -0.05, 8),
+        ("lora", "zed", "copies", "art", 0.1, 0.05, 0.2, 8),
+    ],
+    columns=COMPARISONS,
+)
+
+
+def test_the_table_says_which_is_better() -> None:
+    assert side_by_side_table(TABLE, COMPARED).to_numpy().tolist() == [
+        ["all", "base model", "0.200 [0.100, 0.300]", "+0.400 [+0.300, +0.500]", "better"],
+        ["all", "new LoRA", "0.600 [0.500, 0.700]", "", ""],
+        ["art", "held out", "0.900", "", ""],
+        ["art", "base model", "0.200 [0.100, 0.300]", "+0.400 [+0.300, +0.500]", "better"],
+        ["art", "new LoRA", "0.600 [0.500, 0.700]", "", ""],
+        ["art", "release before", "0.500 [0.400, 0.600]", "+0.100 [-0.100, +0.200]", "unclear"],
+        ["art", "zed", "0.700 [0.650, 0.750]", "-0.100 [-0.200, -0.050]", "worse"],
+    ]
+    assert side_by_side_table(TABLE.iloc[:0], COMPARED.iloc[:0]).empty
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (-0.1, 0.1, "unclear"), (0.0, 0.1, "unclear"), (NAN, NAN, "unclear")],
+)
+def test_a_difference_is_called_by_its_whole_interval(low: float, high: float, says: str) -> None:
+    assert verdict(low, high) == says
+
+
+def test_the_picture_has_a_row_for_each_style_and_frames_the_best_lora() -> None:
+    """Columns: held out, base, LoRA, released, zed, which is best in art. Nothing was measured in stickers."""
+    models = ("zed", "lora", "reference", "released", "base")
+    shown = {("art", model): [Image.new("RGB", (8, 8), "red")] * 4 for model in models}
+    one = np.asarray(side_by_side(TABLE, COMPARED, shown)).astype(int)
+    red = (one == [255, 0, 0]).all(axis=2)
+    per_column = [red[:, 62 + 200 * column : 62 + 200 * (column + 1)].sum() for column in range(5)]
+    assert per_column == [4 * 88 * 88] * 5
+    frame = (one == [82, 70, 214]).all(axis=2)
+    assert frame[:, 62 + 4 * 200 :].sum() > 500 and not frame[:, : 62 + 4 * 200].any()
+    stickers = {("sticker", model): pictures[:2] for (_, model), pictures in shown.items()}
+    both = side_by_side(TABLE, COMPARED, shown | stickers)
+    assert both.width == one.shape[1] and both.height > one.shape[0] + 88
+    assert (np.asarray(both) == [255, 0, 0]).all(axis=2).sum() == (20 + 10) * 88 * 88
+
+
+def test_the_best_is_a_lora_and_alone() -> None:
+    assert _best({"base": 0.9, "reference": 0.95, "lora": 0.5, "zed": 0.4}) == "lora"
+    assert _best({"lora": 0.5, "zed": 0.5}) is None
+    assert _best({"base": 0.1, "lora": 0.5}) is None
+    assert _best({"lora": NAN, "zed": 0.5, "other": 0.4}) == "zed"
+
+
+def test_a_picture_of_many_models_fits_into_metadata() -> None:
+    """Noise, which compresses worst, of ten rivals in two styles."""
+    rng = np.random.default_rng(0)
+    pictures = {
+        (style, model): [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(4)]
+        for style in ("art", "sticker")
+        for model in ("reference", "base", "lora", *(f"rival_{number}" for number in range(10)))
+    }
+    assert len(embedded_markdown(side_by_side(TABLE, COMPARED, pictures), "models")) < MAX_EMBEDDED_BYTES + 100
+
+
+def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
+    rows = [("moth", "zed", 0.4), ("moth", "lora", 0.5), ("moth", "yan", 0.6), ("moth", "base", 0.1)]
+    rows += [("comet", "reference", 0.9), ("comet", "released", 0.7), ("comet", "lora", 0.3)]
+    table = pd.DataFrame(rows, columns=["character", "model", "mean"]).assign(
+        metric="clip_similarity", style="all", ci_low=0.0, ci_high=1.0
+    )
+    others = [table.assign(style="art", mean=0.99), table.assign(metric="copies", mean=0.99)]
+    found = by_character(pd.concat([table, *others]))
+    assert {name: {who: values[0] for who, values in own.items()} for name, own in found.items()} == {
+        "comet": {"new LoRA": 0.3, "release before": 0.7},
+        "moth": {"base model": 0.1, "new LoRA": 0.5, "best rival": 0.6},
+    }
+    assert [*found] == ["comet", "moth"] and found["moth"]["best rival"] == (0.6, 0.0, 1.0)

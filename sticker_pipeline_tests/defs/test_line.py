@@ -69,6 +69,10 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
     assert line.store.read(ALL, "leaderboard").table()["character"].unique().tolist() == ["small"]
     page = (line.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
     assert "skv_small" in page and "other" in page  # of which only the dataset is there
+    assert '<span class="verdict passed">' in page
+    measured = line.metadata("benchmark", "small")
+    assert str(measured["side_by_side"]).startswith("![") and "differences" in measured
+    assert "1 without a benchmark: other." in str(line.metadata("leaderboard", None)["not_measured_yet"])
 
 
 def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sticker_pipeline.publishing.contents import gather
 from sticker_pipeline.publishing.report import Report, report_page
 from sticker_pipeline.storage import ArtifactStore
-from sticker_pipeline_tests.publishing.example import demo_character, example_checks, example_releases, fill
+from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, release
 
 UI = "http://127.0.0.1:3000"
 
@@ -17,6 +17,7 @@ def example_store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
     """Everything of one character, the dataset of another, nothing of the third."""
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     fill(store, *demo_character("bram_thistle"), clips=9, models=("base", "lora", "released", "tensorart"))
+    release(store, "bram_thistle", 2)
     fill(store, *demo_character("pip_comet"), clips=6, upto="curated_tags")
     return store
 
@@ -32,7 +33,6 @@ def report_of(store: ArtifactStore) -> Report:
         store,
         characters,
         checks={"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)[:3]},
-        releases={"bram_thistle": example_releases()},
         ui=UI,
         problems=["data/characters/luma: character.yaml is missing."],
     )

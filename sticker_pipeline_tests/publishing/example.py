@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -12,15 +13,21 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
+from sticker_pipeline.benchmark.measure import GAIN
+from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, COMPARISONS
 from sticker_pipeline.character import Character, load_character
-from sticker_pipeline.generation.prompts import benchmark_prompts
+from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
 from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE, gather
-from sticker_pipeline.publishing.report import Check, Release, report_page
+from sticker_pipeline.publishing.release import publish, releases_folder, roll_back
+from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline_tests.publishing.candidates import candidate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODELS = ("base", "lora", "released", "tensorart", "civitai_v2")
+RIVALS = ("tensorart", "civitai_v2")
+MODELS = ("base", "lora", "released", *RIVALS)
+START = datetime(2026, 9, 1, 12, tzinfo=UTC)
 LEVEL = {"base": 0.42, "lora": 0.71, "released": 0.66, "tensorart": 0.69, "civitai_v2": 0.55, "reference": 0.83}
 
 
@@ -51,7 +58,8 @@ def fill(
         versions[asset] = artifact.data_version
 
 
-def example_checks(failed: bool = False) -> list[Check]:
+def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
+    """`failed`: a frame shows somebody else; `refused`: the gate holds the new LoRA back."""
     return [
         Check("raw_media", "rejected_files", True, "every file is taken whole or passed over for a reason."),
         Check("frames", "different_enough", True, "19 clips are as different as 11.2 unrelated pictures"),
@@ -64,15 +72,28 @@ def example_checks(failed: bool = False) -> list[Check]:
         Check("curated_tags", "trigger_clash", True, "no word of the trigger means anything to the base model."),
         Check("curated_tags", "universal_tags", None, ""),
         Check("training_set", "enough_images", True, "19 clips to train on.", blocking=True),
+        Check(
+            "benchmark", "better_than_base", True,
+            "similarity above the base model's 0.290 [0.231, 0.347], must be > 0.", blocking=True,
+        ),
+        Check(
+            "benchmark", "not_collapsed", not refused,
+            "sticker: nearest to one clip 0.830, must be ≤ 0.500. It draws nearly the same again and again: add other "
+            "clips, or lower the share of the one that it is nearest to." if refused else
+            "sticker: nearest to one clip 0.210, must be ≤ 0.500.", blocking=True,
+        ),
     ]  # fmt: skip
 
 
-def example_releases() -> list[Release]:
-    return [
-        Release("v3", False, False, "not_collapsed: 41 % of the pictures are nearest to one GIF.", 8, "9d41" * 16),
-        Release("v2", True, True, "Similarity +0.031 [0.012, 0.049] over v1; every check passed.", 6, "ab12" * 16),
-        Release("v1", True, False, "The first release.", 7, "77f0" * 16),
-    ]  # fmt: skip
+def release(store: ArtifactStore, name: str, count: int = 2) -> None:
+    """Publish `count` releases of the character, a week apart, and roll back from the last where there are three."""
+    folder = releases_folder(store, name)
+    for number in range(1, count + 1):
+        files = store.work(name, "candidate")
+        made = candidate(files, f"{name} {number}".encode(), character=name, epoch=5 + number)
+        publish(folder, made, START + timedelta(weeks=number))
+    if count > 2:
+        roll_back(folder, count - 1, "people find its eyes too large.", START + timedelta(weeks=count, days=2))
 
 
 def _inputs(asset: str) -> tuple[str, ...]:
@@ -219,10 +240,12 @@ def _write_selected_lora(staging, frames, character, profile, models, rng) -> No
             reason = f"not: its similarity {similarity:.3f} is below 0.670, the lower end of the interval of epoch 7."
         rows.append((epoch, json.dumps(metrics), epoch == 6, reason))
     write_table(pd.DataFrame(rows, columns=["epoch", "metrics", "chosen", "reason"]), staging)
+    (staging / "lora.safetensors").write_bytes(rng.bytes(64))
 
 
 def _write_samples(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
-    """Media of the character stand for what its LoRA draws, blurred ones for the base model's."""
+    """Media of the character stand for what its LoRA draws, blurred ones for the base model's. Each rival is asked by a
+    trigger of its own."""
     prompts = benchmark_prompts(character, profile)
     styles = {name: group.style for name, group in character.groups.items()}
     rows = []
@@ -237,8 +260,10 @@ def _write_samples(staging, frames, character, profile, models, rng) -> None:  #
             image = image.filter(ImageFilter.GaussianBlur({"base": 5, "civitai_v2": 2.5}.get(model, 0.6)))
             name = f"{model}/{prompt.style}_{number:03d}.png"
             image.save(staging / name, compress_level=1)
-            rows.append((f"{model}-{number}", model, prompt.style, prompt.text, 1000 + number, name))
-    write_table(pd.DataFrame(rows, columns=["image", "model", "style", "prompt", "seed", "file"]), staging)
+            told = join_tags([f"{model}_{character.name}", prompt.attributes]) if model in RIVALS else prompt.text
+            rows.append((f"{model}-{number}", model, prompt.style, told, prompt.attributes, 1000 + number, name))
+    columns = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
+    write_table(pd.DataFrame(rows, columns=columns), staging)
 
 
 def _write_benchmark(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -257,7 +282,22 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
             rows += [(model, style, metric, value, value - 0.03, value + 0.028, 32) for metric, value in own.items()]
         rows.append(("chance", style, "identity", 1 / 3, np.nan, np.nan, 3))
     columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
-    write_table(pd.DataFrame(rows, columns=columns), staging)
+    table = pd.DataFrame(rows, columns=columns)
+    write_table(table, staging)
+    write_table(_compared(table), staging, COMPARED_FILE)
+
+
+def _compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The LoRA less each other model, with intervals of one width."""
+    keys = ["style", "metric"]
+    measured = table[(table["metric"] != GAIN) & ~table["model"].isin(["reference", "chance"])]
+    ours, others = (measured[part] for part in (measured["model"] == "lora", measured["model"] != "lora"))
+    pairs = others.merge(ours[[*keys, "mean"]], on=keys, suffixes=("", "_ours"))
+    difference = pairs["mean_ours"] - pairs["mean"]
+    found = pairs.assign(
+        other=pairs["model"], model="lora", difference=difference, ci_low=difference - 0.04, ci_high=difference + 0.04
+    )
+    return found[COMPARISONS]
 
 
 _WRITERS = {
@@ -282,11 +322,12 @@ def main(target: Path) -> None:
         fill(store, *demo[1], seed=2, models=MODELS[:4])
         fill(store, *demo[1], upto="curated_tags", clips=9)  # what was made of the former tags is outdated
         fill(store, *demo[2], upto="curated_tags")
+        release(store, "bram_thistle", 3)
+        release(store, "pip_comet", 1)
         report = gather(
             store,
             demo,
-            checks={"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)},
-            releases={"bram_thistle": example_releases(), "pip_comet": example_releases()[1:]},
+            checks={"bram_thistle": example_checks(refused=True), "pip_comet": example_checks(failed=True)},
             ui="http://127.0.0.1:3000",
         )
         target.write_text(report_page(report), encoding="utf-8")

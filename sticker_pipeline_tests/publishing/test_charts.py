@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sticker_pipeline.publishing import charts
-from sticker_pipeline.publishing.charts import Curve, Mark, interval_chart, line_chart, strip, thin, tick_text, ticks
+from sticker_pipeline.publishing.charts import (
+    Curve,
+    Mark,
+    about_zero,
+    interval_chart,
+    line_chart,
+    strip,
+    thin,
+    tick_text,
+    ticks,
+)
 from sticker_pipeline_tests.publishing.html_tree import Element, parsed
 
 NAN = math.nan
@@ -134,3 +144,20 @@ def test_names_are_text_and_nothing_else() -> None:
     for text in (chart, curves):
         assert not list(parsed(text).all("script"))
         assert svg(text).attributes["aria-label"] == hostile
+
+
+def test_a_difference_stands_where_it_is_about_zero() -> None:
+    def places(mean: float) -> tuple[float, list[float]]:
+        chart = svg(about_zero(mark("m", mean, mean - 0.1, mean + 0.1), 0.5, label="m"))
+        (zero,) = chart.with_class("zero")
+        (interval,) = chart.with_class("interval")
+        return float(zero.attributes["d"][1:].split(" ")[0]), [
+            float(x) for x in re.findall(r"[MH](-?[\d.]+)", interval.attributes["d"])
+        ]
+
+    zero, (start, end) = places(0.0)
+    assert zero == charts.STRIP_WIDTH / 2 == pytest.approx((start + end) / 2)
+    unit = (charts.STRIP_WIDTH - 2 * charts.STRIP_PAD) / 1.0
+    for mean in (-0.4, 0.25):
+        _, ends = places(mean)
+        assert ends == pytest.approx([zero + unit * (mean - 0.1), zero + unit * (mean + 0.1)], abs=0.06)

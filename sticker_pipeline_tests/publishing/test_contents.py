@@ -16,6 +16,7 @@ from sticker_pipeline.publishing import contents
 from sticker_pipeline.publishing.contents import (
     LINE,
     choice,
+    differences,
     figures,
     gather,
     lineage,
@@ -24,9 +25,9 @@ from sticker_pipeline.publishing.contents import (
     training,
     weights,
 )
-from sticker_pipeline.publishing.report import CharacterReport, Report, TagCount, report_page
+from sticker_pipeline.publishing.report import CharacterReport, Release, Report, TagCount, report_page
 from sticker_pipeline.storage import ArtifactStore, write_table
-from sticker_pipeline_tests.publishing.example import demo_character, fill
+from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill
 
 
 def publish(store: ArtifactStore, asset: str, inputs: dict[str, str], **tables: pd.DataFrame) -> str:
@@ -86,18 +87,24 @@ def test_an_earlier_version_without_a_table_is_read_without_it(tmp_path: Path) -
     assert [curve.name for curve in found.learning_rate] == ["U-Net"]
 
 
-def test_pictures_of_models_stand_under_the_same_prompts(example_report: Report, example_store: ArtifactStore) -> None:
+def test_pictures_of_models_stand_under_what_all_were_asked_for(
+    example_report: Report, example_store: ArtifactStore
+) -> None:
+    """The rival is asked by its own trigger, so that no text of a prompt of its is one of ours."""
     character = of(example_report, "bram_thistle")
     samples = example_store.read("bram_thistle", "samples").table()
     assert [grid.style for grid in character.grids] == ["art", "sticker"]
     for grid in character.grids:
         assert [row.model for row in grid.rows] == ["base", "lora", "released", "tensorart"]
-        prompts = samples.loc[samples["style"] == grid.style, "prompt"].unique()
+        own = samples[samples["style"] == grid.style]
+        assert own.loc[own["model"] == "tensorart", "prompt"].str.startswith("tensorart_bram_thistle, ").all()
+        asked = own["attributes"].unique()
         for row in grid.rows:
+            prompts = own[own["model"] == row.model].set_index("attributes").loc[asked, "prompt"]
             assert [picture.alt if picture else None for picture in row.pictures] == [
                 f"{row.model}: {prompt}" for prompt in prompts
             ]
-        assert len(grid.prompts) == len(prompts)
+        assert grid.prompts == tuple(own_tags(asked))
         assert all("skv_bramthistle" not in prompt for prompt in grid.prompts), "what all have is not said"
 
 
@@ -121,6 +128,73 @@ def test_a_model_that_was_not_drawn_for_a_prompt_leaves_a_gap(example_store: Art
     write_table(table.drop(index=first), folder)
     grid = gather(store, [demo_character("bram_thistle")]).characters[0].grids[0]
     assert [picture is None for picture in grid.rows[-1].pictures] == [True, *[False] * (len(grid.prompts) - 1)]
+
+
+def test_samples_of_an_earlier_version_are_paired_by_their_prompts(
+    example_store: ArtifactStore, tmp_path: Path
+) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
+    folder = store.folder("bram_thistle", "samples")
+    table = pd.read_parquet(folder / "index.parquet").query("model != 'tensorart'")
+    write_table(table.drop(columns="attributes"), folder)
+    for grid in gather(store, [demo_character("bram_thistle")]).characters[0].grids:
+        assert len(grid.prompts) == 8
+        assert all(picture for row in grid.rows for picture in row.pictures)
+
+
+def test_differences_are_those_of_the_new_lora(example_report: Report, example_store: ArtifactStore) -> None:
+    found = of(example_report, "bram_thistle").differences
+    table = example_store.read("bram_thistle", "benchmark").table("compared.parquet")
+    assert [vars(difference) for difference in found] == [
+        {"model": row.other, "style": row.style, "metric": row.metric,
+         "mean": row.difference, "low": row.ci_low, "high": row.ci_high, "n": row.n}
+        for row in table.itertuples()
+    ]  # fmt: skip
+    other = table.assign(model="base", other="released")
+    assert differences(pd.concat([table, other])) == found
+    assert differences(None) == ()
+
+
+@pytest.fixture
+def refused(example_store: ArtifactStore, tmp_path: Path) -> ArtifactStore:
+    """A store of one's own with the character of which two releases were made and a third was refused."""
+    store = ArtifactStore(tmp_path / "artifacts")
+    shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
+    return store
+
+
+def releases_in(store: ArtifactStore) -> list[Release]:
+    report = gather(store, [demo_character("bram_thistle")], checks={"bram_thistle": example_checks(refused=True)})
+    assert report.problems == ()
+    return list(report.characters[0].releases)
+
+
+def test_the_refused_candidate_comes_first(refused: ArtifactStore) -> None:
+    found = releases_in(refused)
+    assert [release.name for release in found] == ["candidate", "release 2", "release 1"]
+    candidate = found[0]
+    assert (candidate.accepted, candidate.current, candidate.epoch) == (False, False, 6)
+    assert candidate.reason.startswith("not collapsed: sticker: nearest to one clip 0.830")
+    files = refused.read("bram_thistle", "selected_lora").files
+    assert candidate.version == files["lora.safetensors"]["sha256"]
+
+
+@pytest.mark.parametrize("asset", ["selected_lora", "samples"])
+def test_a_lora_that_was_not_measured_yet_is_not_called_refused(refused: ArtifactStore, asset: str) -> None:
+    """The verdict is about the one before."""
+    folder = refused.folder("bram_thistle", asset)
+    manifest = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps(manifest | {"data_version": "another"}))
+    assert [release.name for release in releases_in(refused)] == ["release 2", "release 1"]
+
+
+def test_what_cannot_be_read_of_releases_is_said(refused: ArtifactStore) -> None:
+    (refused.folder("bram_thistle", "releases") / "0002" / "release.json").write_text("{}")
+    report = gather(refused, [demo_character("bram_thistle")], problems=["another is broken."])
+    assert [release.name for release in report.characters[0].releases] == ["release 1"]
+    assert report.problems[0] == "another is broken."
+    assert report.problems[1].startswith("bram_thistle: ") and "release.json is damaged" in report.problems[1]
 
 
 def test_a_made_artifact_is_outdated_when_its_input_changed(tmp_path: Path) -> None:

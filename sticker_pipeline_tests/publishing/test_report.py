@@ -71,6 +71,10 @@ def everything(text: str) -> CharacterReport:
             for model in ("base", "lora", text)
             for metric in ("clip_similarity", "clip_similarity_gain", text)
         ),
+        differences=(
+            *(figure(text, style, "clip_similarity", 0.1, 0.05, 0.2) for style in (text, "all")),
+            figure(text, "all", "copies", 0.1),
+        ),
         grids=(Grid(text, (text,), (GridRow("lora", (picture(text),)), GridRow(text, (None,))), (picture(text),)),),
         training=Training(text, curve, curve, curve),
         choice=Choice(1, text, curve, ((2, text),)),
@@ -201,7 +205,7 @@ def test_the_page_says_the_figures(page: Element) -> None:
     assert rows["pip_comet", "–"][-1] == "1 of 3"
     assert rows["bram_thistle", "all"][-1] == "0"
     assert "better than base" in rows["bram_thistle", "all"][4]
-    assert rows["bram_thistle", "all"][-2] == "v2"
+    assert rows["bram_thistle", "all"][-2] == "release 2"
 
 
 def test_what_is_missing_says_what_to_do(page: Element) -> None:
@@ -223,8 +227,8 @@ def test_checks_have_a_verdict_in_words(page: Element) -> None:
         for article in page.all("article")
     }
     assert words == {
-        "c-bram_thistle": [*["✓ passed"] * 5, "– not checked", "✓ passed"],
-        "c-pip_comet": ["✓ passed", "✓ passed", "✕ failed"],
+        "c-bram_thistle": [*["✓ passed"] * 5, "– not checked", *["✓ passed"] * 3],
+        "c-pip_comet": ["✕ failed", "✓ passed", "✓ passed"],
         "c-velvet_moth": [],
     }
 
@@ -251,7 +255,8 @@ def test_what_people_write_is_text() -> None:
 def test_the_address_of_an_asset_is_one_segment_and_one_value() -> None:
     page = parsed(report_page(Report((everything("a/b?c&d#e"),), ui="https://example.org/")))
     links = {address for element, address in addresses(page) if element.tag == "a" and not address.startswith("#")}
-    assert "https://example.org/assets/benchmark?partition=a/b%3Fc%26d%23e" in links
+    assert "https://example.org/assets/benchmark?view=partitions&partition=a/b%3Fc%26d%23e" in links
+    assert "https://example.org/assets/a/b%3Fc%26d%23e?view=checks&checkDetail=a/b%3Fc%26d%23e" in links
     assert all(address.count("?") == 1 and "#" not in address for address in links)
 
 
@@ -328,6 +333,44 @@ def test_the_best_lora_is_marked_and_ties_are_not() -> None:
     similar = tuple(figure(model, "art", "clip_similarity", 0.5) for model in means)
     page = parsed(report_page(Report((CharacterReport("a", "t", "p", figures=figures + similar),))))
     assert [cell.text for cell in page.with_class("best")] == ["40 %"], "fewer copies are better; no one is most alike"
+
+
+def versus(page: Element) -> list[list[str]]:
+    (table,) = page.with_class("versus")
+    rows = list(next(table.all("tbody")).all("tr"))
+    return [[cell.text for cell in row.children if isinstance(cell, Element)] for row in rows]
+
+
+def test_the_lora_is_beside_each_model_by_style_with_the_paired_difference(page: Element) -> None:
+    rows = versus(page)
+    others = ["base model", "release before", "tensorart"]
+    assert [row[:2] for row in rows] == [[style, other] for style in ("all", "art", "sticker") for other in others]
+    assert [row[2] for row in rows[:3]] == ["better", "better", "unclear"]
+    assert rows[0][3] == "+0.290 +0.250 … +0.330"
+
+
+def test_a_difference_is_drawn_on_its_side_of_zero_and_fewer_copies_are_better() -> None:
+    def difference(metric: str, mean: float) -> Figure:
+        return figure("zed", "all", metric, mean, mean - 0.05, mean + 0.05)
+
+    similar = tuple(figure(model, "all", "clip_similarity", 0.5) for model in ("lora", "zed"))
+    differences = (
+        difference("clip_similarity", -0.1),
+        difference("copies", -0.1),
+        difference("identity", -0.1),
+        difference("diversity", -0.1),
+    )
+    page = parsed(report_page(Report((CharacterReport("a", "t", "p", figures=similar, differences=differences),))))
+    ((style, other, called, *_),) = versus(page)
+    assert (style, other, called) == ("all", "zed", "worse")
+    (strip,) = next(page.with_class("versus")).with_class("strip")
+    assert strip.attributes["aria-label"] == "new LoRA less zed -0.100, 95 % interval -0.150 to -0.050"
+    (others,) = (table for table in page.with_class("numbers") if "new LoRA less" in table.text)
+    rows = [row.text for row in next(others.all("tbody")).all("tr")]
+    assert [(row.split("↓")[0].split("↑")[0].strip(), row.split()[-1]) for row in rows] == [
+        ("right character", "worse"),
+        ("copies", "better"),
+    ], "of diversity neither more nor less is better"
 
 
 def contrast(one: str, other: str) -> float:

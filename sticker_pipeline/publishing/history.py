@@ -1,0 +1,83 @@
+"""The release history as the report shows it, from a character's folder of releases. What a release is, and how one
+comes about, belongs to release.py."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL
+from sticker_pipeline.publishing.release import POINTER, Event, Record, events, read
+from sticker_pipeline.publishing.report import SIMILARITY, Check, Release
+
+GATED = "benchmark"  # the asset whose blocking checks are the gate
+CANDIDATE = "candidate"
+
+
+def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
+    """Every release in `folder` that was ever current and is still there, the latest first; and a sentence about each
+    that cannot be read. Without a folder there is nothing of either."""
+    try:
+        log = events(folder)
+    except (OSError, ValueError) as error:
+        return (), [_problem(POINTER, error)]
+    current = log[-1].number if log else None
+    rows, problems = [], []
+    for number in sorted({event.number for event in log}, reverse=True):
+        try:
+            record = read(folder, number).record
+        except (OSError, ValueError) as error:
+            if number == current or (folder / f"{number:04d}").exists():
+                problems.append(_problem(_name(number), error))
+            continue
+        reason = " ".join([*_told(log, number), *_figures(record)])
+        rows.append(Release(_name(number), True, number == current, reason, record.epoch, record.sha256))
+    return tuple(rows), problems
+
+
+def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases: Sequence[Release]) -> Release | None:
+    """The LoRA that the gate holds back now: None where no blocking check failed, and where the same file was released
+    before."""
+    failed = [check for check in checks if check.asset == GATED and check.blocking and check.verdict is False]
+    if not failed or sha256 in {release.version for release in releases}:
+        return None
+    reason = " ".join(f"{check.name.replace('_', ' ')}: {check.summary}" for check in failed)
+    return Release(CANDIDATE, False, False, reason, epoch, sha256)
+
+
+def _told(log: Sequence[Event], number: int) -> list[str]:
+    """What happened to release `number`, a sentence each, in order."""
+    told = []
+    published = False
+    for event in log:
+        day, because = event.time.date().isoformat(), f": {event.reason}" if event.reason else "."
+        if event.number == number and event.action == "roll back":
+            told.append(f"Rolled back to on {day}{_from(event)}{because}")
+        elif event.number == number:
+            told.append(f"Released {'again ' if published else ''}on {day}{_from(event)}.")
+        elif event.before == number and event.action == "roll back":
+            told.append(f"Withdrawn on {day}{because}")
+        published = published or event.number == number
+    return told
+
+
+def _from(event: Event) -> str:
+    return ", the first" if event.before is None else f" in place of {_name(event.before)}"
+
+
+def _figures(record: Record) -> list[str]:
+    means = {
+        figure.model: figure.mean
+        for figure in record.metrics
+        if (figure.style, figure.metric) == (OVERALL, SIMILARITY) and figure.mean is not None
+    }
+    if LORA not in means:
+        return []
+    beside = f", the base model's {means[BASE]:.3f}" if BASE in means else ""
+    return [f"Its similarity was {means[LORA]:.3f}{beside}."]
+
+
+def _name(number: int) -> str:
+    return f"release {number}"
+
+
+def _problem(what: str, error: Exception) -> str:
+    return f"{what}: {str(error).splitlines()[0].rstrip('.')}. Bring it back from a copy; until then it is not shown."

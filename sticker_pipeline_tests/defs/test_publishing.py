@@ -1,0 +1,87 @@
+"""The verdicts on the page are the last ones of each character, whatever a run that died left behind."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
+from sticker_pipeline.publishing.report import Check
+from sticker_pipeline_tests.defs.test_checks import CHECKS
+
+
+@dg.asset(partitions_def=CHARACTERS)
+def drawing() -> None: ...
+
+
+SPECS = [
+    dg.AssetCheckSpec("round", asset=drawing, blocking=True, partitions_def=CHARACTERS),
+    dg.AssetCheckSpec("blue", asset=drawing, partitions_def=CHARACTERS),
+]
+
+
+def checks(failing: dict[str, str], dies: bool = False) -> dg.AssetChecksDefinition:
+    """Checks of `drawing`: those in `failing` fail for the reason given; or the step dies before any of them."""
+
+    @dg.multi_asset_check(specs=SPECS)
+    def drawing_checks(context):  # type: ignore[no-untyped-def]
+        if dies:
+            raise RuntimeError("out of memory")
+        for spec in SPECS:
+            reason = failing.get(spec.name, "")
+            yield dg.AssetCheckResult(
+                passed=not reason,
+                asset_key=drawing.key,
+                check_name=spec.name,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=reason or "it is",
+            )
+
+    return drawing_checks
+
+
+def run(instance: dg.DagsterInstance, character: str, failing: dict[str, str], dies: bool = False) -> None:
+    definitions = dg.Definitions([drawing], asset_checks=[checks(failing, dies)], jobs=[dg.define_asset_job("line")])
+    job = definitions.resolve_job_def("line")
+    assert job.execute_in_process(instance=instance, partition_key=character, raise_on_error=False).success != dies
+
+
+@pytest.fixture
+def instance(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.add_dynamic_partitions(str(CHARACTERS.name), ["moth", "comet", "kai"])
+        yield instance
+
+
+def test_the_last_verdict_of_each_character_counts(instance: dg.DagsterInstance) -> None:
+    run(instance, "moth", {"blue": "it is red"})
+    run(instance, "comet", {"round": "it has corners"})
+    run(instance, "moth", {})
+    verdicts = latest_verdicts(instance, SPECS, ["moth", "comet", "kai"])
+    assert verdicts == {
+        "moth": [Check("drawing", "round", True, "it is", blocking=True), Check("drawing", "blue", True, "it is")],
+        "comet": [
+            Check("drawing", "round", False, "it has corners", blocking=True),
+            Check("drawing", "blue", True, "it is"),
+        ],
+        "kai": [Check("drawing", "round", None, "", blocking=True), Check("drawing", "blue", None, "")],
+    }
+
+
+def test_a_run_that_died_does_not_hide_what_was_found_before(instance: dg.DagsterInstance) -> None:
+    run(instance, "kai", {}, dies=True)
+    assert [check.verdict for check in latest_verdicts(instance, SPECS, ["kai"])["kai"]] == [None, None]
+    run(instance, "moth", {"blue": "it is red"})
+    run(instance, "moth", {}, dies=True)
+    found = latest_verdicts(instance, SPECS, ["moth"])["moth"]
+    assert [(check.verdict, check.summary) for check in found] == [(True, "it is"), (False, "it is red")]
+
+
+def test_every_check_of_the_line_is_on_the_page_in_the_order_of_the_line() -> None:
+    specs = check_specs()
+    found = {spec.name: spec.asset_key.path[-1] for spec in specs}
+    assert found.items() >= CHECKS.items()
+    assets = list(dict.fromkeys(spec.asset_key.path[-1] for spec in specs))
+    order = ["raw_media", "frames", "frame_weights", "curated_tags", "training_set"]
+    assert [asset for asset in assets if asset in order] == order
