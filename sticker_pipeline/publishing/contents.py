@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,9 +40,10 @@ from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.tagging import summary
 
 DROPPED = "dropped.parquet"
+RELEASED_LORA = "released_lora"
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
-    *("lora", "selected_lora", "samples", "benchmark", "released_lora"),
+    *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
 )
 """The assets of a character, in the order in which data moves."""
 # Of all pictures together. In base64 that is 17.3 MB; the rest of 40 characters' sections is 3.3 MB, and some pictures
@@ -107,7 +109,7 @@ def _character(
         tags=tags(*(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED)))),
         weights=weights(_table(found, "frame_weights")),
         checks=tuple(checks),
-        lineage=lineage(found),
+        lineage=lineage(found, kept=(RELEASED_LORA,) if candidate else ()),
         releases=(candidate, *released) if candidate else released,
     )
     return report, [f"{character.name}: {problem}" for problem in problems]
@@ -237,9 +239,11 @@ def weights(table: pd.DataFrame | None) -> Weights | None:
     return Weights(effective_images(table["probability"].to_numpy()), rows)
 
 
-def lineage(found: Mapping[str, Artifact]) -> tuple[Made, ...]:
-    """Every asset of LINE. An input is outdated where the artifact of that name now has another version."""
-    return tuple(_made(asset, found) for asset in LINE)
+def lineage(found: Mapping[str, Artifact], kept: Sequence[str] = ()) -> tuple[Made, ...]:
+    """Every asset of LINE. An input is outdated where the artifact of that name now has another version; not so of
+    those that are `kept` as they are, as a release is while the new LoRA is refused."""
+    made = (_made(asset, found) for asset in LINE)
+    return tuple(replace(one, outdated=()) if one.asset in kept else one for one in made)
 
 
 def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
