@@ -69,6 +69,13 @@ class Rival(Strict):
 class Gate(Strict):
     """Limits that a LoRA must keep to be released. benchmark/gate.py states the rules, and where defaults come from."""
 
+    gain: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="the LoRA's similarity must be this share of the way from the base model's to that of held-out "
+        "pictures among themselves",
+    )
     copies: float = Field(
         0.2,
         ge=0,

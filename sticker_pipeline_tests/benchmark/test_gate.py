@@ -167,6 +167,20 @@ def test_each_limit_holds_where_it_stands(changes: dict[str, float], broken: set
         assert check.verdict.evidence["kept"].all() == check.verdict.passed
 
 
+def test_noise_that_is_a_little_nearer_than_the_base_model_is_not_enough() -> None:
+    """The way is .9 − .2 = .7 in art, .8 − .1 = .7 in stickers: a fifth of it is .14. `all` has no say in it."""
+    of = "clip_similarity"
+    rows = [("reference", "art", 0.9), ("base", "art", 0.2), ("reference", "sticker", 0.8), ("base", "sticker", 0.1)]
+    rows += [("reference", "all", 1.0), ("reference", "chibi", 1.0)]
+    known = pd.DataFrame([(model, style, of, mean, 0, 1, 32) for model, style, mean in rows], columns=planted.TABLE)
+    table = pd.concat([figures(), known])
+    for low, kept in ((0.1401, True), (0.1399, False)):
+        check = gate(table, compared(0.5, low, 0.9), None, Gate())[0]
+        assert (check.name, check.verdict.passed) == ("better_than_base", kept)
+        assert "must be > 0.140" in check.verdict.summary
+    assert not gate(table, compared(0.5, 0.3, 0.9), None, Gate(gain=0.5))[0].verdict.passed
+
+
 def test_few_pictures_may_be_nearest_to_one_clip_as_often_as_chance_has_it() -> None:
     by_chance = pd.DataFrame([("chance", "art", "one_clip_share", 0.5, 0.25, 0.75, 4)], columns=planted.TABLE)
     for share, broken in ((0.75, set()), (0.76, {"not_collapsed"})):

@@ -19,6 +19,7 @@ from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.observed import section_value
+from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
 from sticker_pipeline.defs.seen import with_styles
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
@@ -104,8 +105,10 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
         assert reason in refused(bench), name
         assert released_bytes(bench) == second.read_bytes()
         assert [one.record.number for one in all_releases(folder)] == [1, 2]
-        # the verdict stands in the UI, where the run failed because of it
-        assert bench.stale(NAME)[:1] == ["released_lora"]
+        # the verdict stands in the UI, and the run ended there
+        verdicts = latest_verdicts(bench.instance, check_specs(), [NAME])[NAME]
+        assert {check.name for check in verdicts if check.verdict is False and check.blocking} == refused(bench)
+        assert bench.stale(NAME) == ["released_lora", "comfyui_workflow"]
 
     # a person takes the second back: it stays back, however often its LoRA comes again
     roll_back(folder, 1, "the eyes are wrong", datetime.now(UTC))
