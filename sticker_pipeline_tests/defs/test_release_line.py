@@ -43,7 +43,7 @@ benchmark:
   validation: 0
   prompts: ["smile, arms up, full body", "angry, crossed arms, upper body", "crying, portrait", "surprised, full body"]
 """
-EPOCHS = (1, 3)  # of the training: the weak first release, and the better one
+EPOCHS = (2, 3)  # of the training: the weaker first release, and the better one
 NOISE = 60.0  # times the size of its weights
 
 
@@ -125,7 +125,7 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
 
 
 def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> None:
-    retrain(bench, trained, trained / "checkpoints" / "epoch_01.safetensors")
+    retrain(bench, trained, trained / "checkpoints" / "epoch_02.safetensors")
     artifact = bench.store.read(NAME, "comfyui_workflow")
     rows = artifact.table()
     assert rows["style"].tolist() == ["art"] * 4 + ["sticker"] * 4
