@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
+from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, observe_roster, roster, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
@@ -78,6 +78,7 @@ def _register(
         store = workspace.store
         values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
         observe(instance, character.name, values)
+    observe_roster(instance, roster(workspace))
 
 
 def _materialize(

@@ -25,6 +25,7 @@ from sticker_pipeline.benchmark.choice import (
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
 from sticker_pipeline.benchmark.measure import BASE, LORA, Pictures, References, Training, Yardstick
 from sticker_pipeline.character import Gate
+from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
@@ -37,14 +38,14 @@ from sticker_pipeline.defs.making import (
     reported,
     table,
 )
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import PREFIX, ROSTER, key, roster
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import interval_chart, line_chart
-from sticker_pipeline.storage import ALL, link_or_copy, write_table
+from sticker_pipeline.storage import ALL, content_hash, link_or_copy, write_table
 
 SELECTION_PROMPTS = (
     4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
@@ -56,6 +57,7 @@ SHOWN_REFERENCES = 8
     deps=["lora", "training_set", "frames", key("generation"), key("benchmark"), key("choice")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
@@ -100,6 +102,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
     deps=["samples", "training_set", "frames", key("benchmark")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
@@ -152,8 +155,10 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[benchmark],
+    deps=[benchmark, key(ROSTER)],
     code_version="1",
+    automation_condition=ACROSS_CHARACTERS,
+    freshness_policy=NIGHT_IS_DONE,
     group_name="benchmark",
     kinds={"parquet"},
     owners=["team:training"],
@@ -171,7 +176,10 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
             ALL,
             "leaderboard",
             code_version=code_version(context),
-            inputs={f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
+            inputs={
+                f"{PREFIX}/{ROSTER}": content_hash(roster(workspace)),
+                **{f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
+            },
             settings={},
         )
     return reported(

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, reported
 from sticker_pipeline.defs.resources import Workspace
@@ -16,6 +17,8 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 @dg.asset(
     deps=["leaderboard"],
     code_version="1",
+    automation_condition=ACROSS_CHARACTERS,
+    freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
     owners=["team:training"],

@@ -1,0 +1,176 @@
+"""What is made by itself, and when: the conditions that the assets name, and the sensor that evaluates them.
+
+The rule is the one that `update` has, and that the UI shows as "stale": an asset is out of date if it was never made,
+or was made from other content or by other code than there is now. Equal content is an equal data version, so nothing
+follows from a step that came out as it was. It is read from what each step noted when it began, not from events since
+the last look: a change during a training is not lost, and one that was undone trains nothing.
+
+- Each step is requested alone, and only when nothing above it is out of date. So no step mixes new inputs with old
+  ones, and a LoRA that waits for its night is not measured on pictures that were held out after it was trained.
+- A step is requested once for a change. One that failed is tried again when something that it is made from changes, or
+  on the next tick of the schedule; until then it holds back what is made from it, of the same character only.
+- A crash is retried at once by Dagster's run retries (`dagster.yaml`).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise
+
+import dagster as dg
+from dagster import AutomationCondition as On
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
+
+from sticker_pipeline.defs.observed import ROSTER, key
+
+VARIABLE = "STICKER_RETRAIN"
+NIGHTLY = "0 3 * * *"
+LATE = timedelta(hours=6)  # what a night's work may take before its absence is shown
+TICKS_LOOKED_AT = 500  # of the schedule, for its longest gap: more than a year of nights
+
+
+class ScheduleError(ValueError):
+    """STICKER_RETRAIN is no cron schedule."""
+
+
+def schedule(environment: Mapping[str, str]) -> str:
+    """When LoRAs are trained: the cron schedule in STICKER_RETRAIN (UTC), nightly by default. Raises ScheduleError."""
+    value = environment.get(VARIABLE, NIGHTLY)
+    if not is_valid_cron_schedule(value):
+        raise ScheduleError(
+            f"{VARIABLE} is {value!r}, which is no cron schedule. Write minute, hour, day, month and weekday, such as "
+            f"{NIGHTLY!r} for every night at three (UTC)."
+        )
+    return value
+
+
+def longest_gap(cron: str) -> timedelta:
+    """The longest time between two ticks of the schedule that follow each other."""
+    ticks = islice(cron_string_iterator(datetime(2025, 1, 1, tzinfo=UTC).timestamp(), cron, "UTC"), TICKS_LOOKED_AT)
+    return max(after - before for before, after in pairwise(ticks))
+
+
+class OutOfDate(dg.AutomationCondition):
+    """True for what was never made, or was made from other content or by other code than there is now."""
+
+    @property
+    def name(self) -> str:
+        return "out_of_date"
+
+    @property
+    def description(self) -> str:
+        return "Never made, or made from other content or by other code than there is now"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        return _where(context, _currency(context.asset_graph_view).out_of_date)
+
+
+class AboveOutOfDate(dg.AutomationCondition):
+    """True where something that the target is made from, directly or not, is out of date. Only for targets whose deps
+    have the same partitions, or none."""
+
+    @property
+    def name(self) -> str:
+        return "above_out_of_date"
+
+    @property
+    def description(self) -> str:
+        return "Something that it is made from, directly or not, is out of date"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        return _where(context, _currency(context.asset_graph_view).above_out_of_date)
+
+
+class _Currency:
+    """What is out of date at one look. Asked many times for the same, so it remembers."""
+
+    def __init__(self, view: AssetGraphView) -> None:
+        self.graph = view.asset_graph
+        queryer = view.get_inner_queryer_for_back_compat()
+        self.resolver = CachingStaleStatusResolver(view.instance, self.graph, view, queryer)
+        self.above: dict[tuple[dg.AssetKey, str | None], bool] = {}
+
+    def out_of_date(self, asset: dg.AssetKey, partition: str | None) -> bool:
+        return self.resolver.get_status(asset, partition) in (StaleStatus.MISSING, StaleStatus.STALE)
+
+    def above_out_of_date(self, asset: dg.AssetKey, partition: str | None) -> bool:
+        if (asset, partition) not in self.above:
+            self.above[asset, partition] = any(
+                self.out_of_date(dep, scope) or self.above_out_of_date(dep, scope)
+                for dep in self.graph.get(asset).parent_keys
+                for scope in [partition if self.graph.get(dep).is_partitioned else None]
+            )
+        return self.above[asset, partition]
+
+
+@lru_cache(maxsize=1)
+def _currency(view: AssetGraphView) -> _Currency:
+    """All conditions of one look share the view."""
+    return _Currency(view)
+
+
+def _where(context: dg.AutomationContext, true_of: Callable[[dg.AssetKey, str | None], bool]) -> dg.AutomationResult:
+    candidates = context.candidate_subset
+    if candidates.is_empty:
+        return dg.AutomationResult(context, candidates)
+    if not candidates.is_partitioned:
+        chosen = candidates if true_of(context.key, None) else context.get_empty_subset()
+        return dg.AutomationResult(context, chosen)
+    partitions = {name for name in candidates.expensively_compute_partition_keys() if true_of(context.key, name)}
+    return dg.AutomationResult(context, candidates.compute_intersection_with_partition_keys(partitions))
+
+
+RETRAIN_AT = schedule(os.environ)
+
+_tick = On.cron_tick_passed(RETRAIN_AT)
+_changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_changed() | _tick).with_label("changed")
+# The other way round, `_changed.since(newly_requested)`, would lose a change in the very look after a request.
+_not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
+_idle = ~On.in_progress() & ~On.any_deps_in_progress()
+_wanted = _not_requested_since & _idle & OutOfDate()
+
+FOLLOW = (_wanted & ~AboveOutOfDate()).with_label("follow")
+"""As soon as what it is made from has changed and is settled."""
+
+RETRAIN = (
+    (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated()).with_label("out_of_date_at_the_tick")
+    & _idle
+    & OutOfDate()
+    & ~AboveOutOfDate()
+    & On.all_deps_blocking_checks_passed()
+).with_label("retrain")
+"""On a tick of the schedule: what has changed until then, unless a check stops it. What changes later waits for the
+next."""
+
+RELEASE = (FOLLOW & On.all_deps_blocking_checks_passed()).with_label("release")
+"""Like FOLLOW, once every blocking check has passed that judged the latest version of what it is made from."""
+
+FOLLOW_RELEASE = (_wanted & ~On.any_deps_missing()).with_label("follow_release")
+"""As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
+
+ACROSS_CHARACTERS = (
+    ((_not_requested_since & OutOfDate()) | _tick.since(On.newly_requested() | On.newly_updated()))
+    & ~On.in_progress()
+    & On.any_deps_match(~On.missing()).ignore(dg.AssetSelection.assets(key(ROSTER)))
+).with_label("across_characters")
+"""As soon as something of any character has changed, whatever others lack, and on each tick of the schedule."""
+
+NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
+    warn_window=longest_gap(RETRAIN_AT) + LATE / 6, fail_window=longest_gap(RETRAIN_AT) + LATE
+)
+"""Of what is made on each tick: red means that a whole tick of the schedule passed without it, so that nothing was
+retrained either. Does the daemon run, and is the sensor `automation` on?"""
+
+automation = dg.AutomationConditionSensorDefinition(
+    "automation",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    emit_backfills=False,  # one run for each character, so that one that fails holds no other
+    use_user_code_server=True,  # for the conditions of this module
+    description=f"Makes what is out of date: everything but LoRAs at once, LoRAs on the schedule {RETRAIN_AT!r} (UTC). "
+    "Released is only what has passed every check.",
+)
