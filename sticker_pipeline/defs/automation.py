@@ -130,32 +130,35 @@ _changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_chang
 # The other way round, `_changed.since(newly_requested)`, would lose a change in the very look after a request.
 _not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
 _idle = ~On.in_progress() & ~On.any_deps_in_progress()
-_wanted = _not_requested_since & _idle & OutOfDate()
 
-FOLLOW = (_wanted & ~AboveOutOfDate()).with_label("follow")
+FOLLOW = (OutOfDate() & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
 """As soon as what it is made from has changed and is settled."""
 
+_check_failed = On.any_deps_match(On.any_checks_match(On.check_failed(), blocking_only=True))
+_refused = (_check_failed & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_label("refused")
+_due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _refused)
+
 RETRAIN = (
-    (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated()).with_label("out_of_date_at_the_tick")
-    & _idle
+    _due.with_label("out_of_date_at_the_tick")
     & OutOfDate()
     & ~AboveOutOfDate()
+    & _idle
     & On.all_deps_blocking_checks_passed()
 ).with_label("retrain")
-"""On a tick of the schedule: what has changed until then, unless a check stops it. What changes later waits for the
-next."""
+"""On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it. What
+changes later waits for the next tick."""
 
 RELEASE = (FOLLOW & On.all_deps_blocking_checks_passed()).with_label("release")
 """Like FOLLOW, once every blocking check has passed that judged the latest version of what it is made from."""
 
-FOLLOW_RELEASE = (_wanted & ~On.any_deps_missing()).with_label("follow_release")
+FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
+    "follow_release"
+)
 """As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
 
-ACROSS_CHARACTERS = (
-    ((_not_requested_since & OutOfDate()) | _tick.since(On.newly_requested() | On.newly_updated()))
-    & ~On.in_progress()
-    & On.any_deps_match(~On.missing()).ignore(dg.AssetSelection.assets(key(ROSTER)))
-).with_label("across_characters")
+_something_is_made = On.any_deps_match(~On.missing()).ignore(dg.AssetSelection.assets(key(ROSTER)))
+
+ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")
 """As soon as something of any character has changed, whatever others lack, and on each tick of the schedule."""
 
 NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
