@@ -4,7 +4,7 @@ provenance and blocking checks are Dagster's own."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from unittest.mock import patch
@@ -48,7 +48,8 @@ class World:
     def __post_init__(self) -> None:
         graph = self.real.resolve_asset_graph()
         specs = {
-            asset: self.real.resolve_assets_def(asset).get_asset_spec(asset) for asset in graph.materializable_asset_keys
+            asset: self.real.resolve_assets_def(asset).get_asset_spec(asset)
+            for asset in graph.materializable_asset_keys
         }
         for spec in RELEASING:
             specs.setdefault(spec.key, spec.replace_attributes(partitions_def=CHARACTERS, code_version="1"))
@@ -97,22 +98,35 @@ class World:
     def look(self) -> Requested:
         """One evaluation of all conditions; what it requests is run, all of one character in one run, as the sensor
         does it."""
+        requested = self.requested()
+        runs: dict[str | None, list[str]] = defaultdict(list)
+        for asset, name in requested:
+            runs[name].append(asset)
+        for name, assets in runs.items():
+            self.run(name, assets, {asset: GATES[asset] for asset in assets if asset in GATES})
+        return requested
+
+    def requested(self) -> Requested:
+        """What one evaluation of all conditions requests."""
         self.now += LOOK
-        names = self.characters
-        with patch.object(self.instance, "get_dynamic_partitions", lambda partitions_def_name: names):  # it is asked for thousands of times
+        names = self.characters  # which are asked for thousands of times
+        with patch.object(self.instance, "get_dynamic_partitions", lambda partitions_def_name: names):
             result = dg.evaluate_automation_conditions(
                 self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
             )
         self.cursor = result.cursor
-        runs: dict[str | None, list[dg.AssetKey]] = defaultdict(list)
-        for asset in self.definitions.resolve_asset_graph().toposorted_asset_keys:
-            for partition in result.get_requested_partitions(asset):
-                runs[partition].append(asset)
-        for partition, assets in runs.items():
-            self.job.execute_in_process(
-                instance=self.instance, partition_key=partition, asset_selection=assets, raise_on_error=False
-            )
-        return {(asset.path[-1], partition) for partition, assets in runs.items() for asset in assets}
+        assets = self.definitions.resolve_asset_graph().materializable_asset_keys
+        return {(asset.path[-1], name) for asset in assets for name in result.get_requested_partitions(asset)}
+
+    def run(self, name: str | None, assets: Iterable[str], checks: Mapping[str, Iterable[str]]) -> None:
+        """One run of `assets` and of `checks` (asset -> names of its checks), for the character `name`."""
+        selected = self.job.get_subset(
+            asset_selection={dg.AssetKey(asset) for asset in assets},
+            asset_check_selection={
+                dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]
+            },
+        )
+        selected.execute_in_process(instance=self.instance, partition_key=name, raise_on_error=False)
 
     def _stub(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
         @dg.multi_asset(name=spec.key.path[-1], specs=[spec])
@@ -151,15 +165,14 @@ class World:
         return spec.key.path[-1] + content_hash(parts)
 
     def _checks(self, asset: str, passed: Callable[[str], bool]) -> dg.AssetChecksDefinition:
-        specs = [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=CHARACTERS) for name in GATES[asset]]
+        specs = [
+            dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=CHARACTERS) for name in GATES[asset]
+        ]
 
-        @dg.multi_asset_check(name=f"{asset}_checks", specs=specs)
+        @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
         def judged(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-            for spec in specs:
-                yield dg.AssetCheckResult(
-                    asset_key=spec.asset_key,
-                    check_name=spec.name,
-                    passed=passed(context.op_execution_context.partition_key),
-                )
+            for check in context.op_execution_context.selected_asset_check_keys:
+                verdict = passed(context.op_execution_context.partition_key)
+                yield dg.AssetCheckResult(asset_key=check.asset_key, check_name=check.name, passed=verdict)
 
         return judged
