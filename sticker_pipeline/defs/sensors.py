@@ -71,16 +71,16 @@ def unreadable(root: Path) -> str | None:
 
 
 def gone(root: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names`, sorted, that have no folder under `root`, or one without a character.yaml. A folder or a file
-    that cannot be read is not gone."""
-    return sorted(name for name in names if not _is_there(root / name) or not _is_there(root / name / FILE_NAME))
+    """Those of `names`, sorted, that have no folder under `root`, or one without a character.yaml. What cannot be read,
+    such as a link to a disk that is not mounted, is not gone."""
+    return sorted(name for name in names if _is_missing(root / name) or _is_missing(root / name / FILE_NAME))
 
 
-def _is_there(path: Path) -> bool:
+def _is_missing(path: Path) -> bool:
     try:
         path.lstat()
     except FileNotFoundError:
-        return False
+        return path.parent.is_dir()
     except OSError:
-        return True
-    return True
+        return False
+    return False
