@@ -21,7 +21,11 @@ from itertools import islice, pairwise
 import dagster as dg
 from dagster import AutomationCondition as On
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.data_version import (
+    extract_data_provenance_from_entry,
+    extract_data_version_from_entry,
+)
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
 from sticker_pipeline.defs.observed import ROSTER, key
@@ -85,25 +89,61 @@ class AboveOutOfDate(dg.AutomationCondition):
 
 
 class _Currency:
-    """What is out of date at one look. Asked many times for the same, so it remembers."""
+    """What is out of date at one look, by Dagster's rule for "stale". It is asked of every asset of every character:
+    what can be is read for all partitions at once, and nothing twice."""
 
     def __init__(self, view: AssetGraphView) -> None:
-        self.graph = view.asset_graph
-        queryer = view.get_inner_queryer_for_back_compat()
-        self.resolver = CachingStaleStatusResolver(view.instance, self.graph, view, queryer)
-        self.above: dict[tuple[dg.AssetKey, str | None], bool] = {}
+        self.instance, self.graph = view.instance, view.asset_graph
+        self.queryer = view.get_inner_queryer_for_back_compat()
+        self.known: dict[AssetKeyPartitionKey, bool] = {}
+        self.known_above: dict[AssetKeyPartitionKey, bool] = {}
 
-    def out_of_date(self, asset: dg.AssetKey, partition: str | None) -> bool:
-        return self.resolver.get_status(asset, partition) in (StaleStatus.MISSING, StaleStatus.STALE)
+    def out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        if target not in self.known:
+            self.known[target] = self._out_of_date(target)
+        return self.known[target]
 
-    def above_out_of_date(self, asset: dg.AssetKey, partition: str | None) -> bool:
-        if (asset, partition) not in self.above:
-            self.above[asset, partition] = any(
-                self.out_of_date(dep, scope) or self.above_out_of_date(dep, scope)
-                for dep in self.graph.get(asset).parent_keys
-                for scope in [partition if self.graph.get(dep).is_partitioned else None]
+    def above_out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        if target not in self.known_above:
+            self.known_above[target] = any(
+                (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
+                or self.above_out_of_date(dep)
+                for dep in self._deps(target)
             )
-        return self.above[asset, partition]
+        return self.known_above[target]
+
+    def _out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        record = self.queryer.get_latest_materialization_or_observation_record(target)
+        if record is None:
+            return True
+        noted = extract_data_provenance_from_entry(record.event_log_entry)
+        if noted is None:  # reported by a person
+            return any(self._changed_since(dep, record.storage_id) for dep in self._deps(target))
+        return noted.code_version != self.graph.get(target.asset_key).code_version or any(
+            self._changed_since(dep, noted.input_storage_ids.get(dep.asset_key)) for dep in self._deps(target)
+        )
+
+    def _deps(self, target: AssetKeyPartitionKey) -> list[AssetKeyPartitionKey]:
+        deps = self.graph.get(target.asset_key).parent_keys
+        return [
+            AssetKeyPartitionKey(dep, target.partition_key if self.graph.get(dep).is_partitioned else None)
+            for dep in deps
+        ]
+
+    def _changed_since(self, dep: AssetKeyPartitionKey, event: int | None) -> bool:
+        """Whether the content of `dep` is another than it was at the `event`, after which the target was made; None:
+        there was nothing."""
+        latest = self.queryer.get_latest_materialization_or_observation_storage_id(dep)
+        if latest is None or latest <= (event or 0):
+            return False
+        return event is None or self._version(dep, event) != self._version(dep, latest)
+
+    def _version(self, dep: AssetKeyPartitionKey, event: int) -> dg.DataVersion | None:
+        is_source = self.graph.get(dep.asset_key).is_external
+        record = self.instance.get_latest_data_version_record(
+            dep.asset_key, is_source, dep.partition_key, before_cursor=event + 1
+        )
+        return extract_data_version_from_entry(record.event_log_entry) if record else None
 
 
 @lru_cache(maxsize=1)
@@ -112,15 +152,11 @@ def _currency(view: AssetGraphView) -> _Currency:
     return _Currency(view)
 
 
-def _where(context: dg.AutomationContext, true_of: Callable[[dg.AssetKey, str | None], bool]) -> dg.AutomationResult:
-    candidates = context.candidate_subset
-    if candidates.is_empty:
-        return dg.AutomationResult(context, candidates)
-    if not candidates.is_partitioned:
-        chosen = candidates if true_of(context.key, None) else context.get_empty_subset()
-        return dg.AutomationResult(context, chosen)
-    partitions = {name for name in candidates.expensively_compute_partition_keys() if true_of(context.key, name)}
-    return dg.AutomationResult(context, candidates.compute_intersection_with_partition_keys(partitions))
+def _where(context: dg.AutomationContext, true_of: Callable[[AssetKeyPartitionKey], bool]) -> dg.AutomationResult:
+    """The candidates of which it is true."""
+    view, candidates = context.asset_graph_view, context.candidate_subset
+    chosen = {target for target in candidates.expensively_compute_asset_partitions() if true_of(target)}
+    return dg.AutomationResult(context, view.get_asset_subset_from_asset_partitions(context.key, chosen))
 
 
 RETRAIN_AT = schedule(os.environ)
