@@ -26,13 +26,16 @@ from dagster._core.definitions.data_version import (
     extract_data_version_from_entry,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
 from sticker_pipeline.defs.observed import ROSTER, key
+from sticker_pipeline.defs.partitions import CHARACTERS
 
 VARIABLE = "STICKER_RETRAIN"
 NIGHTLY = "0 3 * * *"
 LATE = timedelta(hours=6)  # what a night's work may take before its absence is shown
+WARN = dg.AssetCheckSeverity.WARN
 TICKS_LOOKED_AT = 500  # of the schedule, for its longest gap: more than a year of nights
 
 
@@ -86,6 +89,30 @@ class AboveOutOfDate(dg.AutomationCondition):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         return _where(context, _currency(context.asset_graph_view).above_out_of_date)
+
+
+class OnlyWarned(dg.AutomationCondition):
+    """Of a check that failed: true where its last verdict is a warning, which stops nothing."""
+
+    @property
+    def name(self) -> str:
+        return "only_warned"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        view, candidates = context.asset_graph_view, context.candidate_subset
+        warned = {
+            name
+            for name in candidates.expensively_compute_partition_keys()
+            if _severity(view, context.key, name) == WARN
+        }
+        return dg.AutomationResult(context, view.get_subset_from_partition_keys(context.key, CHARACTERS, warned))
+
+
+def _severity(view: AssetGraphView, check: dg.AssetCheckKey, partition: str) -> dg.AssetCheckSeverity | None:
+    latest = view.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [check], partition_filter=PartitionKeyFilter(key=partition)
+    ).get(check)
+    return latest.evaluation.severity if latest and latest.evaluation else None
 
 
 class _Currency:
@@ -170,22 +197,22 @@ _idle = ~On.in_progress() & ~On.any_deps_in_progress()
 FOLLOW = (OutOfDate() & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
 """As soon as what it is made from has changed and is settled."""
 
-_check_failed = On.any_deps_match(On.any_checks_match(On.check_failed(), blocking_only=True))
-_refused = (_check_failed & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_label("refused")
+_check_stops = On.any_deps_match(On.any_checks_match(On.check_failed() & ~OnlyWarned(), blocking_only=True))
+_no_check_stops = On.all_deps_match(
+    On.all_checks_match(On.check_passed() | (On.check_failed() & OnlyWarned()), blocking_only=True)
+).with_label("no_blocking_check_stops")
+_refused = (_check_stops & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_label("refused")
 _due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _refused)
 
 RETRAIN = (
-    _due.with_label("out_of_date_at_the_tick")
-    & OutOfDate()
-    & ~AboveOutOfDate()
-    & _idle
-    & On.all_deps_blocking_checks_passed()
+    _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
 ).with_label("retrain")
-"""On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it. What
-changes later waits for the next tick."""
+"""On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it, or has
+not run. A check that only warns stops nothing. What changes later waits for the next tick."""
 
 RELEASE = (FOLLOW & On.all_deps_blocking_checks_passed()).with_label("release")
-"""Like FOLLOW, once every blocking check has passed that judged the latest version of what it is made from."""
+"""Like FOLLOW, once every blocking check has passed on the latest version of what it is made from: here a warning is
+no pass."""
 
 FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
     "follow_release"

@@ -32,7 +32,8 @@ class World:
     """Characters with scripted sections, and what was made of them.
 
     sections: (character, section) -> content. `made`: (asset, character) -> content. Steps in `broken` raise. A
-    character in `bad` fails its gate, one in `few` has too few images. `during`: what else happens while a step runs.
+    character in `bad` fails its gate, one in `few` has too few images, one in `warned` hardly enough. `during`: what
+    else happens while a step runs.
     """
 
     real: dg.Definitions
@@ -43,6 +44,7 @@ class World:
     broken: set[tuple[str, str]] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
     few: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
     during: dict[tuple[str, str], Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class World:
         self.definitions = dg.Definitions(
             assets=[*{id(source): source for source in sources}.values(), *map(self._stub, specs.values())],
             asset_checks=[
-                self._checks("training_set", lambda name: name not in self.few),
+                self._checks("training_set", lambda name: name not in self.few | self.warned),
                 self._checks("benchmark", lambda name: name not in self.bad),
             ],
         )
@@ -172,7 +174,10 @@ class World:
         @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
         def judged(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
             for check in context.op_execution_context.selected_asset_check_keys:
-                verdict = passed(context.op_execution_context.partition_key)
-                yield dg.AssetCheckResult(asset_key=check.asset_key, check_name=check.name, passed=verdict)
+                name = context.op_execution_context.partition_key
+                severity = dg.AssetCheckSeverity.WARN if name in self.warned else dg.AssetCheckSeverity.ERROR
+                yield dg.AssetCheckResult(
+                    asset_key=check.asset_key, check_name=check.name, passed=passed(name), severity=severity
+                )
 
         return judged

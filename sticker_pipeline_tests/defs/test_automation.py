@@ -72,10 +72,12 @@ def world() -> Iterator[World]:
         yield World(defs(), instance, FIRST)
 
 
+@pytest.mark.timeout(1800)  # two minutes; on a busy machine many more
 def test_a_month(world: World) -> None:
     month = Month(world)
     month.noon(1)
     assert month.settled() == []
+    world.warned.add("bo")  # of which a blocking check warns, which stops nothing, all month
     world.add("ada", "bo")  # two characters: their datasets by day, all else by night
     assert month.settled() == of("ada,bo", DATASET)
     assert month.night() == of("ada,bo", TRAINED + RELEASED)
