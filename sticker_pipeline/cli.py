@@ -409,7 +409,11 @@ def _workspace_characters() -> Path:
 
 
 def _dagster_home() -> None:
-    """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too."""
+    """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too, and of its
+    settings."""
     home = Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
     home.mkdir(parents=True, exist_ok=True)
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        settings.write_bytes((Path(__file__).parent / "dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(home)

@@ -16,10 +16,11 @@ from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character
 from sticker_pipeline.defs.checks import benchmark_checks
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
+from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, observe_roster, roster, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
+from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.storage import ALL
 
 
@@ -41,8 +42,7 @@ def update(
 ) -> Updated:
     """Materialize what is stale of each character, job by job, then the leaderboard. A character that fails does not
     stop the others."""
-    _register(instance, workspace, characters)
-    failed: list[str] = []
+    failed = _register(instance, workspace, characters, console)
     refused: list[str] = []
     # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
     # measured among all others.
@@ -93,14 +93,26 @@ def stale_assets(
 
 
 def _register(
-    instance: dg.DagsterInstance, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]
-) -> None:
-    """Make partitions of the characters and observe their files and settings, as the sensor does."""
+    instance: dg.DagsterInstance,
+    workspace: Workspace,
+    characters: Sequence[tuple[Character, Profile]],
+    console: Console,
+) -> list[str]:
+    """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
+    those whose releases are damaged."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
+    damaged = []
     for character, profile in characters:
         store = workspace.store
-        values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
+        try:
+            values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
+        except ReleaseError as error:
+            console.print(f"[red]left out:[/] {character.name}: {escape(str(error))}")
+            damaged.append(character.name)
+            continue
         observe(instance, character.name, values)
+    observe_roster(instance, roster(workspace))
+    return damaged
 
 
 def _materialize(

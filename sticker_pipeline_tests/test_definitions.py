@@ -49,5 +49,12 @@ def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
         assert spec.description and spec.owners and spec.kinds and spec.group_name != "default", spec.key
         if spec.key.path[0] != "character":
             assert spec.code_version, spec.key
-        is_across = spec.key.path in (["leaderboard"], ["report"])
+        is_across = spec.key.path in (["leaderboard"], ["report"], ["character", "roster"])
         assert (spec.partitions_def is None) == is_across, spec.key
+
+
+def test_everything_that_is_made_is_made_by_itself(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert not [asset for asset in graph.materializable_asset_keys if graph.get(asset).automation_condition is None]
+    sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or []}
+    assert sensors == dict.fromkeys(["automation", "character_folders"], dg.DefaultSensorStatus.RUNNING)

@@ -29,6 +29,7 @@ from sticker_pipeline.benchmark.side_by_side import (
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
+from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
@@ -41,12 +42,12 @@ from sticker_pipeline.defs.making import (
     reported,
     table,
 )
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import PREFIX, ROSTER, key, roster
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
-from sticker_pipeline.storage import ALL, StorageError, write_table
+from sticker_pipeline.storage import ALL, StorageError, content_hash, write_table
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 
 OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets
@@ -57,6 +58,7 @@ SHOWN_PICTURES = 4  # of each model in each style
     deps=["samples", "training_set", "frames", key("tagging"), key("benchmark"), key("others")],
     partitions_def=CHARACTERS,
     code_version="4",
+    automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
     owners=["team:training"],
@@ -102,8 +104,10 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[benchmark],
+    deps=[benchmark, key(ROSTER)],
     code_version="1",
+    automation_condition=ACROSS_CHARACTERS,
+    freshness_policy=NIGHT_IS_DONE,
     group_name="benchmark",
     kinds={"parquet"},
     owners=["team:training"],
@@ -122,7 +126,10 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
             ALL,
             "leaderboard",
             code_version=code_version(context),
-            inputs={f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
+            inputs={
+                f"{PREFIX}/{ROSTER}": content_hash(roster(workspace)),
+                **{f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
+            },
             settings={},
         )
     return reported(

@@ -22,6 +22,7 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
@@ -43,6 +44,7 @@ SELECTION_PROMPTS = (
     deps=["lora", "training_set", "frames", key("generation"), key("benchmark"), key("choice")],
     partitions_def=CHARACTERS,
     code_version="3",
+    automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],

@@ -6,6 +6,7 @@ from PIL import Image
 
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
@@ -21,6 +22,7 @@ SHEET_CELLS = 20
     deps=["frames", "frame_weights", "curated_tags", key("dataset")],
     partitions_def=CHARACTERS,
     code_version="3",
+    automation_condition=FOLLOW,
     group_name="dataset",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],

@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
@@ -45,6 +46,7 @@ class Drawer:
     deps=["selected_lora", key("generation"), key("release"), key("rivals")],
     partitions_def=CHARACTERS,
     code_version="4",
+    automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character, character_folders
-from sticker_pipeline.defs.observed import PREFIX, observe, section_value
+from sticker_pipeline.defs.observed import PREFIX, ROSTER, observe, roster, section_value
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
@@ -98,7 +98,9 @@ def current_inputs(
     versions: dict[str, str | None] = {}
     for dep in spec.deps:
         name = dep.asset_key.path[-1]
-        if dep.asset_key.path[0] == PREFIX:
+        if dep.asset_key.path == [PREFIX, ROSTER]:
+            versions[f"{PREFIX}/{ROSTER}"] = content_hash(roster(workspace))
+        elif dep.asset_key.path[0] == PREFIX:
             assert character is not None
             assert profile is not None
             value = section_value(name, character, profile, store)

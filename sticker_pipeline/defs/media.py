@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
@@ -32,6 +33,7 @@ class NoMedia(ValueError):
     deps=[key("media")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=FOLLOW,
     group_name="media",
     kinds={"file", "parquet"},
     owners=["team:dataset"],
@@ -70,6 +72,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     deps=[raw_media, key("frames")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},
     owners=["team:dataset"],

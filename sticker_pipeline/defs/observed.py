@@ -1,11 +1,12 @@
 """What a person gives, as the roots of the lineage: the media files, and the settings that decide each stage.
 
-Each is an external asset, partitioned by character, whose data version is the hash of exactly what the stages behind
+Each is an observable asset, partitioned by character, whose data version is the hash of exactly what the stages behind
 it use. So Dagster marks as stale what an edit really changes: a word in `curation:` leaves the frames alone, a new GIF
-changes one character. The folder sensor observes them; no stage logic belongs here.
+changes one character. `character/roster` says which characters there are. The folder sensor observes them, and
+"Observe" in the UI does so at once; no stage logic belongs here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import dagster as dg
 
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import events, incumbent, releases_folder
@@ -20,6 +22,7 @@ from sticker_pipeline.storage import MANIFEST, ArtifactStore, content_hash, file
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
+ROSTER = "roster"
 DATA_VERSION_TAG = "dagster/data_version"
 
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
@@ -42,22 +45,50 @@ DESCRIPTIONS = {
     "roll_backs": "The releases that a person went back to.",
 }
 
-SPECS = [
-    dg.AssetSpec(
-        dg.AssetKey([PREFIX, section]),
-        description=description,
-        group_name="character",
-        kinds={"yaml"} if section != "media" else {"file"},
-        owners=["team:characters"],
-        partitions_def=CHARACTERS,
-    )
-    for section, description in DESCRIPTIONS.items()
-]
+
+# Observable, and not merely external: only of observable assets does an automation condition see observations.
+@dg.multi_observable_source_asset(
+    specs=[
+        dg.AssetSpec(
+            dg.AssetKey([PREFIX, section]),
+            description=description,
+            group_name="character",
+            kinds={"yaml"} if section != "media" else {"file"},
+            owners=["team:characters"],
+        )
+        for section, description in DESCRIPTIONS.items()
+    ],
+    partitions_def=CHARACTERS,
+    can_subset=True,
+)
+def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
+    """What the folder sensor does for every character, for one, at a click."""
+    character = workspace.character(context.partition_key)
+    profile = workspace.profile(character)
+    for section in DESCRIPTIONS:
+        if key(section) in context.selected_asset_keys:
+            value = section_value(section, character, profile, workspace.store)
+            yield _observed(key(section), value, _metadata(section, value))
 
 
-@dg.definitions
-def defs() -> dg.Definitions:
-    return dg.Definitions(assets=SPECS)
+@dg.multi_observable_source_asset(
+    specs=[
+        dg.AssetSpec(
+            dg.AssetKey([PREFIX, ROSTER]),
+            description="Which characters there are: the folders with a valid character.yaml.",
+            group_name="character",
+            kinds={"file"},
+            owners=["team:characters"],
+        )
+    ]
+)
+def observed_roster(workspace: Workspace) -> Iterator[dg.ObserveResult]:
+    names = roster(workspace)
+    yield _observed(key(ROSTER), names, {"characters": names})
+
+
+def _observed(asset: dg.AssetKey, value: object, metadata: Mapping[str, Any]) -> dg.ObserveResult:
+    return dg.ObserveResult(asset_key=asset, data_version=dg.DataVersion(content_hash(value)), metadata=metadata)
 
 
 def key(section: str) -> dg.AssetKey:
@@ -218,20 +249,50 @@ def observations(
 
 def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
     """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
-    changed = []
-    for section, value in values.items():
-        record = instance.get_latest_data_version_record(key(section), partition_key=partition)
-        seen = record.asset_observation if record else None
-        if seen is None or seen.tags.get(DATA_VERSION_TAG) != content_hash(value):
-            instance.report_runless_asset_event(_observation(section, partition, value))
-            changed.append(section)
-    return changed
+    return [
+        section
+        for section, value in values.items()
+        if _reported(instance, _observation(section, partition, value), partition)
+    ]
+
+
+def roster(workspace: Workspace) -> list[str]:
+    """The names of all valid characters, sorted."""
+    return sorted(character.name for character, _ in workspace.valid_characters()[0])
+
+
+def roster_observation(names: Iterable[str]) -> dg.AssetObservation:
+    """That there are the characters `names`, which are sorted."""
+    return dg.AssetObservation(
+        asset_key=key(ROSTER),
+        metadata={"characters": list(names)},
+        tags={DATA_VERSION_TAG: content_hash(list(names))},
+    )
+
+
+def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
+    """Report the characters `names`, which are sorted, if Dagster has not seen that there are just these."""
+    _reported(instance, roster_observation(names), None)
+
+
+def _reported(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
+    """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
+    record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)
+    seen = record.asset_observation if record else None
+    if seen is not None and seen.tags.get(DATA_VERSION_TAG) == observation.tags[DATA_VERSION_TAG]:
+        return False
+    instance.report_runless_asset_event(observation)
+    return True
 
 
 def _observation(section: str, partition: str, value: dict[str, Any]) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=key(section),
         partition=partition,
-        metadata={"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)},
+        metadata=_metadata(section, value),
         tags={DATA_VERSION_TAG: content_hash(value)},
     )
+
+
+def _metadata(section: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)}

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
@@ -53,6 +54,7 @@ COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model tha
     ],
     partitions_def=CHARACTERS,
     code_version="1",
+    automation_condition=RELEASE,
     group_name="publishing",
     kinds={"safetensors"},
     owners=["team:training"],
@@ -171,6 +173,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
     deps=["released_lora", key("generation")],
     partitions_def=CHARACTERS,
     code_version="1",
+    automation_condition=FOLLOW_RELEASE,
     group_name="publishing",
     kinds={"json", "png"},
     owners=["team:training"],

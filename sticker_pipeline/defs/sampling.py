@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, making, picture, table
 from sticker_pipeline.defs.observed import key
@@ -18,6 +19,7 @@ from sticker_pipeline.storage import write_table
     deps=["frames", key("sampling")],
     partitions_def=CHARACTERS,
     code_version="1",
+    automation_condition=FOLLOW,
     group_name="sampling",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],

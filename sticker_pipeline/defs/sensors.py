@@ -1,36 +1,87 @@
 """The folder sensor: a folder with a valid character.yaml is a character, and what changed in it is observed."""
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import dagster as dg
 
-from sticker_pipeline.defs.observed import observations
+from sticker_pipeline.character import FILE_NAME
+from sticker_pipeline.defs.observed import ROSTER, observations, roster_observation
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.publishing.release import ReleaseError
+from sticker_pipeline.storage import content_hash
 
 
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Adds a partition for each folder with a valid character.yaml, and observes files and settings, so "
-    "that exactly what they change is shown as stale.",
+    description="Adds a partition for each folder with a valid character.yaml, removes those whose folder is gone, and "
+    "observes files and settings, so that exactly what they change is shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
+    root = Path(workspace.characters).absolute()
+    if problem := unreadable(root):
+        context.log.error(problem)
+        return dg.SkipReason(problem)
     valid, problems = workspace.valid_characters()
+    known: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    partitions = set(context.instance.get_dynamic_partitions(str(CHARACTERS.name)))
+    names = sorted(character.name for character, _ in valid)
+    new, removed = sorted(set(names) - partitions), gone(root, partitions)
+    # What is forgotten here is observed again when the character comes back. Artifacts and history stay.
+    seen = {name: version for name, version in known.items() if name.partition("|")[2] not in removed}
+    events: list[dg.AssetObservation] = []
+    for character, profile in valid:
+        try:
+            versions = dict(seen)
+            changes = list(observations(character, profile, workspace.store, versions))
+        except (OSError, ReleaseError) as error:  # of one character's files: the others are observed all the same
+            problems.append(f"{character.name}: {error}")
+        else:
+            seen = versions
+            events += changes
+    if seen.get(ROSTER) != content_hash(names):
+        seen[ROSTER] = content_hash(names)
+        events.append(roster_observation(names))
     for problem in problems:
         context.log.error(problem)
-    known: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-    before = dict(known)
-    names = {character.name for character, _ in valid}
-    new = sorted(names - set(context.instance.get_dynamic_partitions(str(CHARACTERS.name))))
-    events = [
-        event for character, profile in valid for event in observations(character, profile, workspace.store, known)
-    ]
-    if not new and known == before:
+    if not new and not removed and seen == known:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
+    told = [f"{len(new)} new characters, {len(removed)} removed, {len(events)} changes observed."]
     return dg.SensorResult(
-        skip_reason="\n".join([f"{len(new)} new characters, {len(events)} changes observed.", *problems]),
-        dynamic_partitions_requests=[CHARACTERS.build_add_request(new)] if new else [],
+        skip_reason="\n".join([*told, *problems]),
+        dynamic_partitions_requests=[
+            *([CHARACTERS.build_add_request(new)] if new else []),
+            *([CHARACTERS.build_delete_request(removed)] if removed else []),
+        ],
         asset_events=events,
-        cursor=json.dumps(known, sort_keys=True),
+        cursor=json.dumps(seen, sort_keys=True),
     )
+
+
+def unreadable(root: Path) -> str | None:
+    """Why nothing can be said about which characters there are; None if it can. An empty folder looks like a disk that
+    is not mounted: it removes nobody."""
+    try:
+        is_empty = all(path.name.startswith(".") for path in root.iterdir())
+    except OSError as error:
+        return f"{root} cannot be read: {error.strerror}. No character is removed."
+    return f"{root} is empty. No character is removed." if is_empty else None
+
+
+def gone(root: Path, names: Iterable[str]) -> list[str]:
+    """Those of `names`, sorted, that have no folder under `root`, or one without a character.yaml. What cannot be read,
+    such as a link to a disk that is not mounted, is not gone."""
+    return sorted(name for name in names if _is_missing(root / name) or _is_missing(root / name / FILE_NAME))
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return path.parent.is_dir()
+    except OSError:
+        return False
+    return False

@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, making, picture, table
 from sticker_pipeline.defs.media import CAPTIONS
@@ -30,6 +31,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     deps=["frames", key("tagging")],
     partitions_def=CHARACTERS,
     code_version="1",
+    automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"onnx", "parquet"},
     owners=["team:dataset"],
@@ -73,6 +75,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     deps=[wd14_tags, "frames", "raw_media", key("curation")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"pandas", "parquet"},
     owners=["team:dataset"],

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.defs.automation import RETRAIN
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
@@ -32,6 +33,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
     deps=["training_set", "frames", key("training")],
     partitions_def=CHARACTERS,
     code_version="2",
+    automation_condition=RETRAIN,
     group_name="training",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],

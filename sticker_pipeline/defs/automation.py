@@ -1,0 +1,242 @@
+"""What is made by itself, and when: the conditions that the assets name, and the sensor that evaluates them.
+
+The rule is the one that `update` has, and that the UI shows as "stale": an asset is out of date if it was never made,
+or was made from other content or by other code than there is now. Equal content is an equal data version, so nothing
+follows from a step that came out as it was. It is read from what each step noted when it began, not from events since
+the last look: a change during a training is not lost, and one that was undone trains nothing.
+
+- Each step is requested alone, and only when nothing above it is out of date. So no step mixes new inputs with old
+  ones, and a LoRA that waits for its night is not measured on pictures that were held out after it was trained.
+- A step is requested once for a change. One that failed is tried again when something that it is made from changes, or
+  on the next tick of the schedule; until then it holds back what is made from it, of the same character only.
+- A crash is retried at once by Dagster's run retries (`dagster.yaml`).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise
+
+import dagster as dg
+from dagster import AutomationCondition as On
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions.data_version import (
+    extract_data_provenance_from_entry,
+    extract_data_version_from_entry,
+)
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
+
+from sticker_pipeline.defs.observed import ROSTER, key
+from sticker_pipeline.defs.partitions import CHARACTERS
+
+VARIABLE = "STICKER_RETRAIN"
+NIGHTLY = "0 3 * * *"
+LATE = timedelta(hours=6)  # what a night's work may take before its absence is shown
+WARN = dg.AssetCheckSeverity.WARN
+TICKS_LOOKED_AT = 500  # of the schedule, for its longest gap: more than a year of nights
+
+
+class ScheduleError(ValueError):
+    """STICKER_RETRAIN is no cron schedule."""
+
+
+def schedule(environment: Mapping[str, str]) -> str:
+    """When LoRAs are trained: the cron schedule in STICKER_RETRAIN (UTC), nightly by default. Raises ScheduleError."""
+    value = environment.get(VARIABLE, NIGHTLY)
+    if not is_valid_cron_schedule(value):
+        raise ScheduleError(
+            f"{VARIABLE} is {value!r}, which is no cron schedule. Write minute, hour, day, month and weekday, such as "
+            f"{NIGHTLY!r} for every night at three (UTC)."
+        )
+    return value
+
+
+def longest_gap(cron: str) -> timedelta:
+    """The longest time between two ticks of the schedule that follow each other."""
+    ticks = islice(cron_string_iterator(datetime(2025, 1, 1, tzinfo=UTC).timestamp(), cron, "UTC"), TICKS_LOOKED_AT)
+    return max(after - before for before, after in pairwise(ticks))
+
+
+class OutOfDate(dg.AutomationCondition):
+    """True for what was never made, or was made from other content or by other code than there is now."""
+
+    @property
+    def name(self) -> str:
+        return "out_of_date"
+
+    @property
+    def description(self) -> str:
+        return "Never made, or made from other content or by other code than there is now"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        return _where(context, _currency(context.asset_graph_view).out_of_date)
+
+
+class AboveOutOfDate(dg.AutomationCondition):
+    """True where something that the target is made from, directly or not, is out of date. Only for targets whose deps
+    have the same partitions, or none."""
+
+    @property
+    def name(self) -> str:
+        return "above_out_of_date"
+
+    @property
+    def description(self) -> str:
+        return "Something that it is made from, directly or not, is out of date"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        return _where(context, _currency(context.asset_graph_view).above_out_of_date)
+
+
+class OnlyWarned(dg.AutomationCondition):
+    """Of a check that failed: true where its last verdict is a warning, which stops nothing."""
+
+    @property
+    def name(self) -> str:
+        return "only_warned"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        view, candidates = context.asset_graph_view, context.candidate_subset
+        warned = {
+            name
+            for name in candidates.expensively_compute_partition_keys()
+            if _severity(view, context.key, name) == WARN
+        }
+        return dg.AutomationResult(context, view.get_subset_from_partition_keys(context.key, CHARACTERS, warned))
+
+
+def _severity(view: AssetGraphView, check: dg.AssetCheckKey, partition: str) -> dg.AssetCheckSeverity | None:
+    latest = view.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [check], partition_filter=PartitionKeyFilter(key=partition)
+    ).get(check)
+    return latest.evaluation.severity if latest and latest.evaluation else None
+
+
+class _Currency:
+    """What is out of date at one look, by Dagster's rule for "stale". It is asked of every asset of every character:
+    what can be is read for all partitions at once, and nothing twice."""
+
+    def __init__(self, view: AssetGraphView) -> None:
+        self.instance, self.graph = view.instance, view.asset_graph
+        self.queryer = view.get_inner_queryer_for_back_compat()
+        self.known: dict[AssetKeyPartitionKey, bool] = {}
+        self.known_above: dict[AssetKeyPartitionKey, bool] = {}
+
+    def out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        if target not in self.known:
+            self.known[target] = self._out_of_date(target)
+        return self.known[target]
+
+    def above_out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        if target not in self.known_above:
+            self.known_above[target] = any(
+                (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
+                or self.above_out_of_date(dep)
+                for dep in self._deps(target)
+            )
+        return self.known_above[target]
+
+    def _out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+        record = self.queryer.get_latest_materialization_or_observation_record(target)
+        if record is None:
+            return True
+        noted = extract_data_provenance_from_entry(record.event_log_entry)
+        if noted is None:  # reported by a person
+            return any(self._changed_since(dep, record.storage_id) for dep in self._deps(target))
+        return noted.code_version != self.graph.get(target.asset_key).code_version or any(
+            self._changed_since(dep, noted.input_storage_ids.get(dep.asset_key)) for dep in self._deps(target)
+        )
+
+    def _deps(self, target: AssetKeyPartitionKey) -> list[AssetKeyPartitionKey]:
+        deps = self.graph.get(target.asset_key).parent_keys
+        return [
+            AssetKeyPartitionKey(dep, target.partition_key if self.graph.get(dep).is_partitioned else None)
+            for dep in deps
+        ]
+
+    def _changed_since(self, dep: AssetKeyPartitionKey, event: int | None) -> bool:
+        """Whether the content of `dep` is another than it was at the `event`, after which the target was made; None:
+        there was nothing."""
+        latest = self.queryer.get_latest_materialization_or_observation_storage_id(dep)
+        if latest is None or latest <= (event or 0):
+            return False
+        return event is None or self._version(dep, event) != self._version(dep, latest)
+
+    def _version(self, dep: AssetKeyPartitionKey, event: int) -> dg.DataVersion | None:
+        is_source = self.graph.get(dep.asset_key).is_external
+        record = self.instance.get_latest_data_version_record(
+            dep.asset_key, is_source, dep.partition_key, before_cursor=event + 1
+        )
+        return extract_data_version_from_entry(record.event_log_entry) if record else None
+
+
+@lru_cache(maxsize=1)
+def _currency(view: AssetGraphView) -> _Currency:
+    """All conditions of one look share the view."""
+    return _Currency(view)
+
+
+def _where(context: dg.AutomationContext, true_of: Callable[[AssetKeyPartitionKey], bool]) -> dg.AutomationResult:
+    """The candidates of which it is true."""
+    view, candidates = context.asset_graph_view, context.candidate_subset
+    chosen = {target for target in candidates.expensively_compute_asset_partitions() if true_of(target)}
+    return dg.AutomationResult(context, view.get_asset_subset_from_asset_partitions(context.key, chosen))
+
+
+RETRAIN_AT = schedule(os.environ)
+
+_tick = On.cron_tick_passed(RETRAIN_AT)
+_changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_changed() | _tick).with_label("changed")
+# The other way round, `_changed.since(newly_requested)`, would lose a change in the very look after a request.
+_not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
+_idle = ~On.in_progress() & ~On.any_deps_in_progress()
+
+FOLLOW = (OutOfDate() & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
+"""As soon as what it is made from has changed and is settled."""
+
+_check_stops = On.any_deps_match(On.any_checks_match(On.check_failed() & ~OnlyWarned(), blocking_only=True))
+_no_check_stops = On.all_deps_match(
+    On.all_checks_match(On.check_passed() | (On.check_failed() & OnlyWarned()), blocking_only=True)
+).with_label("no_blocking_check_stops")
+_refused = (_check_stops & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_label("refused")
+_due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _refused)
+
+RETRAIN = (
+    _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
+).with_label("retrain")
+"""On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it, or has
+not run. A check that only warns stops nothing. What changes later waits for the next tick."""
+
+RELEASE = (FOLLOW & On.all_deps_blocking_checks_passed()).with_label("release")
+"""Like FOLLOW, once every blocking check has passed on the latest version of what it is made from: here a warning is
+no pass."""
+
+FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
+    "follow_release"
+)
+"""As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
+
+_something_is_made = On.any_deps_match(~On.missing()).ignore(dg.AssetSelection.assets(key(ROSTER)))
+
+ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")
+"""As soon as something of any character has changed, whatever others lack, and on each tick of the schedule."""
+
+NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
+    warn_window=longest_gap(RETRAIN_AT) + LATE / 6, fail_window=longest_gap(RETRAIN_AT) + LATE
+)
+"""Of what is made on each tick: red means that a whole tick of the schedule passed without it, so that nothing was
+retrained either. Does the daemon run, and is the sensor `automation` on?"""
+
+automation = dg.AutomationConditionSensorDefinition(
+    "automation",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    emit_backfills=False,  # one run for each character, so that one that fails holds no other
+    use_user_code_server=True,  # for the conditions of this module
+    description=f"Makes what is out of date: everything but LoRAs at once, LoRAs on the schedule {RETRAIN_AT!r} (UTC). "
+    "Released is only what has passed every check.",
+)

@@ -1,0 +1,16 @@
+"""A run that is killed in its only step, which holds the GPU: nothing can be said about it any more."""
+
+import os
+import signal
+
+import dagster as dg
+
+
+@dg.asset(pool="gpu")
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    with dg.DagsterInstance.get() as history:
+        dg.materialize([killed], instance=history)

@@ -1,0 +1,183 @@
+"""A world in which nothing is drawn or trained: the real assets and checks by name, deps and conditions, with bodies
+that are pure functions of scripted content. What the automation requests is run as Dagster runs it, so that versions,
+provenance and blocking checks are Dagster's own."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from unittest.mock import patch
+
+import dagster as dg
+
+from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, ROSTER, key, roster_observation
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.storage import content_hash
+
+LOOK = timedelta(seconds=30)  # between two looks of the sensor
+RELEASING = [
+    dg.AssetSpec("released_lora", deps=["benchmark", "selected_lora"], automation_condition=RELEASE),
+    dg.AssetSpec("comfyui_workflow", deps=["released_lora"], automation_condition=FOLLOW_RELEASE),
+]
+GATES = {"training_set": ["enough_images"], "benchmark": list(CHECKS)}
+
+Requested = set[tuple[str, str | None]]  # (asset, character; None: of all)
+
+
+@dataclass
+class World:
+    """Characters with scripted sections, and what was made of them.
+
+    sections: (character, section) -> content. `made`: (asset, character) -> content. Steps in `broken` raise. A
+    character in `bad` fails its gate, one in `few` has too few images, one in `warned` hardly enough. `during`: what
+    else happens while a step runs.
+    """
+
+    real: dg.Definitions
+    instance: dg.DagsterInstance
+    now: datetime
+    sections: dict[tuple[str, str], str] = field(default_factory=dict)
+    made: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)
+    few: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
+    during: dict[tuple[str, str], Callable[[], None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        graph = self.real.resolve_asset_graph()
+        specs = {
+            asset: self.real.resolve_assets_def(asset).get_asset_spec(asset)
+            for asset in graph.materializable_asset_keys
+        }
+        for spec in RELEASING:
+            specs.setdefault(spec.key, spec.replace_attributes(partitions_def=CHARACTERS, code_version="1"))
+        real_checks = {check for check in graph.asset_check_keys if graph.get(check).blocking}
+        assert real_checks <= {dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in GATES for name in GATES[asset]}
+        sources = [self.real.resolve_assets_def(asset) for asset in graph.observable_asset_keys]
+        self.definitions = dg.Definitions(
+            assets=[*{id(source): source for source in sources}.values(), *map(self._stub, specs.values())],
+            asset_checks=[
+                self._checks("training_set", lambda name: name not in self.few | self.warned),
+                self._checks("benchmark", lambda name: name not in self.bad),
+            ],
+        )
+        self.job = self.definitions.resolve_implicit_global_asset_job_def()
+        self.cursor = None
+
+    @property
+    def characters(self) -> list[str]:
+        return sorted(self.instance.get_dynamic_partitions(str(CHARACTERS.name)))
+
+    def add(self, *names: str) -> None:
+        """Characters whose sections say what they said when they were last seen, or `first`."""
+        self.instance.add_dynamic_partitions(str(CHARACTERS.name), list(names))
+        for name in names:
+            for section in DESCRIPTIONS:
+                self.edit(name, section, self.sections.get((name, section), "first"))
+        self.instance.report_runless_asset_event(roster_observation(self.characters))
+
+    def remove(self, name: str) -> None:
+        self.instance.delete_dynamic_partition(str(CHARACTERS.name), name)
+        self.instance.report_runless_asset_event(roster_observation(self.characters))
+
+    def edit(self, name: str, section: str, content: str) -> None:
+        self.sections[name, section] = content
+        tags = {DATA_VERSION_TAG: content_hash(content)}
+        self.instance.report_runless_asset_event(dg.AssetObservation(key(section), partition=name, tags=tags))
+
+    def settle(self, looks: int = 60) -> list[Requested]:
+        """Look every 30 seconds, and run what is requested, until nothing is; what was requested at each look."""
+        history: list[Requested] = []
+        while requested := self.look():
+            history.append(requested)
+            assert len(history) < looks, history
+        return history
+
+    def look(self) -> Requested:
+        """One evaluation of all conditions; what it requests is run, all of one character in one run, as the sensor
+        does it."""
+        requested = self.requested()
+        runs: dict[str | None, list[str]] = defaultdict(list)
+        for asset, name in requested:
+            runs[name].append(asset)
+        for name, assets in runs.items():
+            self.run(name, assets, {asset: GATES[asset] for asset in assets if asset in GATES})
+        return requested
+
+    def requested(self) -> Requested:
+        """What one evaluation of all conditions requests."""
+        self.now += LOOK
+        names = self.characters  # which are asked for thousands of times
+        with patch.object(self.instance, "get_dynamic_partitions", lambda partitions_def_name: names):
+            result = dg.evaluate_automation_conditions(
+                self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
+            )
+        self.cursor = result.cursor
+        assets = self.definitions.resolve_asset_graph().materializable_asset_keys
+        return {(asset.path[-1], name) for asset in assets for name in result.get_requested_partitions(asset)}
+
+    def run(self, name: str | None, assets: Iterable[str], checks: Mapping[str, Iterable[str]]) -> None:
+        """One run of `assets` and of `checks` (asset -> names of its checks), for the character `name`."""
+        selected = self.job.get_subset(
+            asset_selection={dg.AssetKey(asset) for asset in assets},
+            asset_check_selection={
+                dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]
+            },
+        )
+        selected.execute_in_process(instance=self.instance, partition_key=name, raise_on_error=False)
+
+    def _stub(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
+        @dg.multi_asset(name=spec.key.path[-1], specs=[spec])
+        def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+            name = context.partition_key if context.has_partition_key else None
+            asset = spec.key.path[-1]
+            if (asset, name) in self.broken:
+                raise RuntimeError(f"{asset} of {name} is broken")
+            content = self._content(spec, name)
+            if happening := self.during.pop((asset, name), None):
+                happening()
+            self.made[asset, name] = content
+            return dg.MaterializeResult(data_version=dg.DataVersion(content_hash(content)))
+
+        return step
+
+    def _content(self, spec: dg.AssetSpec, name: str | None) -> str:
+        """A pure function of what the asset is made from. Of media, what comes behind ` + ` changes no frame."""
+        parts = {}
+        for dep in spec.deps:
+            across = name is None and dep.asset_key.path[-1] in {asset for asset, who in self.made if who}
+            for who in self.characters if across else [name]:
+                if dep.asset_key.path[0] != PREFIX:
+                    content = self.made.get((dep.asset_key.path[-1], who), "")
+                elif dep.asset_key.path[-1] == ROSTER:
+                    content = ",".join(self.characters)
+                else:
+                    content = self.sections[str(name), dep.asset_key.path[-1]]
+                parts[f"{dep.asset_key.to_user_string()}|{who}"] = content
+        if spec.key.path[-1] == "raw_media":
+            return parts["character/media|" + str(name)]
+        if spec.key.path[-1] == "frames":
+            return json.dumps([parts[f"raw_media|{name}"].partition(" + ")[0], parts[f"character/frames|{name}"]])
+        if spec.key.path[-1] == "curated_tags":
+            parts.pop(f"raw_media|{name}")
+        return spec.key.path[-1] + content_hash(parts)
+
+    def _checks(self, asset: str, passed: Callable[[str], bool]) -> dg.AssetChecksDefinition:
+        specs = [
+            dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=CHARACTERS) for name in GATES[asset]
+        ]
+
+        @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
+        def judged(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+            for check in context.op_execution_context.selected_asset_check_keys:
+                name = context.op_execution_context.partition_key
+                severity = dg.AssetCheckSeverity.WARN if name in self.warned else dg.AssetCheckSeverity.ERROR
+                yield dg.AssetCheckResult(
+                    asset_key=check.asset_key, check_name=check.name, passed=passed(name), severity=severity
+                )
+
+        return judged

@@ -1,0 +1,175 @@
+"""The folder sensor: who is a character, what is observed of it, and who is none any more."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from PIL import Image
+
+from sticker_pipeline.defs import sensors
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, ROSTER
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.storage import content_hash
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+ALL_SECTIONS = sorted(DESCRIPTIONS)
+
+
+@dataclass
+class Folders:
+    """Characters of one picture each, and the sensor that looks at them; its effects are applied as the daemon does."""
+
+    workspace: Workspace
+    instance: dg.DagsterInstance
+    cursor: str | None = None
+    told: str = ""
+
+    @property
+    def root(self) -> Path:
+        return Path(self.workspace.characters)
+
+    def add(self, name: str, settings: str = "trigger: skv_{name}\n") -> None:
+        (self.root / name / "art").mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red").save(self.root / name / "art" / "one.png")
+        (self.root / name / "character.yaml").write_text(settings.format(name=name))
+
+    @property
+    def partitions(self) -> list[str]:
+        return sorted(self.instance.get_dynamic_partitions("characters"))
+
+    def look(self) -> dict[str | None, list[str]]:
+        """One look of the sensor: the sections observed of each character (None: of the roster)."""
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"workspace": self.workspace}
+        )
+        result = character_folders(context)
+        self.told = result.skip_message if isinstance(result, dg.SkipReason) else result.skip_reason.skip_message
+        observed: dict[str | None, list[str]] = {}
+        if isinstance(result, dg.SensorResult):
+            self.cursor = result.cursor
+            for request in result.dynamic_partitions_requests or []:
+                if isinstance(request, dg.AddDynamicPartitionsRequest):
+                    self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+                else:
+                    for name in request.partition_keys:
+                        self.instance.delete_dynamic_partition(request.partitions_def_name, name)
+            for event in result.asset_events:
+                self.instance.report_runless_asset_event(event)
+                observed.setdefault(event.partition, []).append(event.asset_key.path[-1])
+        return {name: sorted(sections) for name, sections in observed.items()}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+    monkeypatch.delenv("STICKER_PROFILE", raising=False)
+    workspace = Workspace(
+        characters=str(tmp_path / "characters"),
+        artifacts=str(tmp_path / "artifacts"),
+        models=str(REPOSITORY / "data" / "models"),
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Folders(workspace, instance)
+
+
+def test_new_changed_removed_and_back(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    assert folders.look() == {"ada": ALL_SECTIONS, "bo": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.partitions == ["ada", "bo"]
+    assert folders.told == f"2 new characters, 0 removed, {2 * len(ALL_SECTIONS) + 1} changes observed."
+    assert folders.look() == {}
+    assert folders.told == "No character changed."
+
+    Image.new("RGB", (8, 8), "blue").save(folders.root / "bo" / "art" / "two.png")
+    assert folders.look() == {"bo": ["media"]}
+
+    shutil.move(folders.root / "bo", folders.root.parent / "aside")
+    assert folders.look() == {None: [ROSTER]}
+    assert folders.partitions == ["ada"]
+    assert folders.look() == {}
+    assert not [name for name in json.loads(folders.cursor or "") if name.endswith("|bo")]
+
+    shutil.move(folders.root.parent / "aside", folders.root / "bo")
+    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.partitions == ["ada", "bo"]
+
+
+def test_the_roster_is_that_of_the_valid_characters(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo", "trigger: [\n")
+    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER]}
+    record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", ROSTER]))
+    assert record is not None and record.asset_observation is not None
+    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(["ada"])
+
+
+def test_a_mistake_in_the_settings_removes_nobody(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    folders.look()
+    cursor = json.loads(folders.cursor or "")
+    (folders.root / "bo" / "character.yaml").write_text("tricker: skv_bo\n")
+    assert folders.look() == {None: [ROSTER]}
+    assert folders.partitions == ["ada", "bo"]
+    assert "tricker" in folders.told
+    (folders.root / "bo" / "character.yaml").write_text("trigger: skv_bo\n")
+    assert folders.look() == {None: [ROSTER]}  # as it was before the mistake: nothing else is observed again
+    assert json.loads(folders.cursor or "") == cursor
+
+
+@pytest.mark.parametrize("missing", ["the folder", "all of its content", "a disk"])
+def test_without_the_characters_folder_nobody_is_removed(folders: Folders, missing: str) -> None:
+    folders.add("ada")
+    folders.look()
+    cursor = folders.cursor
+    shutil.rmtree(folders.root)
+    if missing == "all of its content":
+        folders.root.mkdir()
+    if missing == "a disk":
+        folders.root.symlink_to("nowhere")
+    assert folders.look() == {}
+    assert folders.partitions == ["ada"]
+    assert str(folders.root) in folders.told and "No character is removed." in folders.told
+    assert folders.cursor == cursor
+
+
+def test_a_folder_on_a_disk_that_is_not_there_is_not_gone(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    folders.look()
+    shutil.rmtree(folders.root / "bo")
+    (folders.root / "bo").symlink_to("nowhere")
+    folders.look()
+    assert folders.partitions == ["ada", "bo"]
+
+
+def test_a_folder_without_its_settings_is_no_character(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    folders.look()
+    (folders.root / "bo" / "character.yaml").unlink()
+    folders.look()
+    assert folders.partitions == ["ada"]
+    assert (folders.root / "bo" / "art" / "one.png").is_file()
+
+
+def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    real = sensors.observations
+
+    def broken(character, *rest):  # type: ignore[no-untyped-def]
+        if character.name == "ada":
+            raise OSError("Input/output error: 'one.png'")
+        return real(character, *rest)
+
+    monkeypatch.setattr(sensors, "observations", broken)
+    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER]}
+    assert "ada: Input/output error: 'one.png'" in folders.told
+    monkeypatch.setattr(sensors, "observations", real)
+    assert folders.look() == {"ada": ALL_SECTIONS}
