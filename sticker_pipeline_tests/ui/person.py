@@ -141,10 +141,13 @@ class Person:
         rows.first.wait_for()
         return rows.evaluate_all("(rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText.trim()))")
 
-    def whole_lineage(self) -> list[dict[str, Any]]:
-        """From anywhere, by clicks, to the graph of all assets, with every group opened; returns its boxes."""
+    def lineage(self) -> None:
+        """From anywhere, by a click, to the graph of all assets, whose groups are closed."""
         self.follow_link("Lineage")
         self.boxes("publishing")
+
+    def open_all_groups(self) -> list[dict[str, Any]]:
+        """In the graph of all assets; returns its boxes."""
         self.page.get_by_label("settings").last.click()
         self.page.get_by_role("menuitem", name="Expand all groups").click()
         self.page.keyboard.press("Escape")

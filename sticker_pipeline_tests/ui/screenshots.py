@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -36,12 +35,19 @@ def main() -> None:
 
 
 def take(root: Path) -> None:
-    """Take every picture, of a deployment in `root`; what is there already is not made again."""
-    if not (root / "characters").is_dir():
+    """Take every picture, of two deployments in `root`; what is there already is not made again."""
+    of_the_demo(root / "demo")
+    of_a_newcomer(root / "newcomer")
+
+
+def of_the_demo(root: Path) -> None:
+    """The lineage, and assets with their pictures."""
+    if not root.is_dir():
         shutil.copytree(DEMO, root / "characters")
     with deployment(root) as ui, browser() as chromium, visit(chromium, ui.url) as person:
-        ui.command("update", *(path.name for path in sorted(DEMO.iterdir()) if path.is_dir()))
-        lineage(person)
+        ui.command("demo")
+        with visit(chromium, ui.url) as somebody_else:
+            lineage(somebody_else)
         for asset, key in (
             ("frames", "kept_frames"),
             ("curated_tags", "word_cloud"),
@@ -51,28 +57,34 @@ def take(root: Path) -> None:
             person.partition(asset, CHARACTER)
             person.picture(key)
             save(person, f"ui-{asset}")
+            person.close_dialog()
+
+
+def of_a_newcomer(root: Path) -> None:
+    """A training under way, and a check that failed: there is a picture of somebody else in the folder."""
+    folder = root / "characters" / NEWCOMER
+    if not folder.is_dir():
+        add_small_character(folder, CHARACTER, SETTINGS)
+        shutil.copy(DEMO / "velvet_moth" / "stickers" / "um.png", folder / "stickers")
+    with deployment(root) as ui, browser() as chromium, visit(chromium, ui.url) as person:
+        person.wait_for_partition(NEWCOMER)
         training(ui, person)
         failed_check(person)
 
 
 def lineage(person: Person) -> None:
-    """The whole graph, on a wide screen and without the navigation."""
-    page, before = person.page, person.page.viewport_size
-    page.set_viewport_size({"width": 2000, "height": 1000})
+    """The whole graph, on a wide screen and without the panels beside it."""
+    page = person.page
+    page.set_viewport_size({"width": 1640, "height": 1000})
+    person.lineage()
     page.get_by_text("Hide navigation").click()
-    person.whole_lineage()
-    save(person, "lineage", page.locator("svg").filter(has=page.locator("foreignObject")).first)
-    page.get_by_label("panel_show_left").click()
-    page.set_viewport_size(before)
+    page.get_by_label("panel_show_right").last.click()
+    person.open_all_groups()
+    save(person, "lineage")
 
 
 def training(ui: Deployment, person: Person) -> None:
     """A run under way, and its live curves."""
-    newcomer = ui.characters / NEWCOMER
-    if not newcomer.is_dir():
-        add_small_character(newcomer, CHARACTER, SETTINGS)
-        shutil.copy(DEMO / "velvet_moth" / "stickers" / "um.png", newcomer / "stickers")
-    person.wait_for_partition(NEWCOMER)
     person.job("character_line")
     run = person.launch(NEWCOMER)
     person.go_to(run)
@@ -99,10 +111,10 @@ def failed_check(person: Person) -> None:
     save(person, "ui-checks")
 
 
-def save(person: Person, name: str, part: Any = None) -> None:
-    """Write what is seen, or the locator `part` of it, as docs/images/<name>.webp, small enough for a repository."""
-    person.page.wait_for_timeout(1500)  # animations of dialogs, graphs and plots come to rest; no condition says so
-    seen = Image.open(io.BytesIO((part or person.page).screenshot()))
+def save(person: Person, name: str) -> None:
+    """Write what is seen as docs/images/<name>.webp, small enough for a repository."""
+    person.page.wait_for_timeout(3000)  # until statuses and animations have come to rest; no condition says so
+    seen = Image.open(io.BytesIO(person.page.screenshot()))
     for quality in (85, 70, 50):
         written = io.BytesIO()
         seen.save(written, "webp", quality=quality, method=6)

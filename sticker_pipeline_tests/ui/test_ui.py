@@ -2,6 +2,7 @@
 
 import pytest
 
+from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS
 from sticker_pipeline_tests.ui.deployment import Deployment
@@ -33,15 +34,16 @@ def test_the_folder_sensor_has_added_a_folder(clumsy: str, person: Person) -> No
 
 
 def test_the_lineage_shows_the_chain_by_groups(ui: Deployment, person: Person) -> None:
-    shown = person.whole_lineage()
-    assert {box["name"] for box in shown if box["group"]} >= GROUPS
-    boxes = [box for box in shown if not box["group"]]
+    person.lineage()
+    assert {box["name"] for box in person.boxes("publishing") if box["group"]} >= GROUPS
+    boxes = [box for box in person.open_all_groups() if not box["group"]]
     begins = {name: max(box["x"] for box in boxes if box["name"] == name) for name in CHAIN}
     assert sorted(CHAIN, key=begins.__getitem__) == CHAIN, "from left to right"
     assert len(set(begins.values())) == len(CHAIN)
 
 
 def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -> None:
+    person.page.set_viewport_size({"width": 3000, "height": 1800})  # boxes that are out of sight are not there at all
     person.asset("training_set", "Lineage")
     around = {box["name"] for box in person.boxes("curated_tags") if not box["group"]}
     assert around >= {"frames", "frame_weights", "curated_tags", "training_set", "lora"}
@@ -112,13 +114,16 @@ def test_a_failed_check_says_what_to_mend(ui: Deployment, clumsy: str, luma: str
     page = person.page
     page.get_by_text("rejected_files", exact=True).first.click()
     page.get_by_text("No file that was meant as a picture is refused.").wait_for()
-    page.get_by_text("1 files are refused, 0 taken in part: mend, convert or remove them.").wait_for()
+    page.get_by_text(rejected_files(ui.store.read(clumsy, "raw_media").table()).summary).wait_for()
     assert page.get_by_text("Failed", exact=True).count() == 2, "in the list, and in the result"
     assert page.get_by_text(clumsy, exact=True).first.is_visible()
     assert person.table("evidence") == [
         ["path", "status", "reason"],
         ["gifs/cut_off.gif", "rejected", "the GIF is cut off inside its header"],
     ]
+    page.get_by_role("tablist").last.get_by_text("Partitions", exact=True).click()
+    page.get_by_text("Failed (1)", exact=True).wait_for()
+    page.get_by_text("Passed (1)", exact=True).wait_for()
 
 
 def test_the_report_opens_from_its_asset(ui: Deployment, luma: str, person: Person) -> None:
