@@ -16,7 +16,7 @@ from PIL import Image
 
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.ui.deployment import DEMO, Deployment, add_small_character, deployment
-from sticker_pipeline_tests.ui.person import Person, browser, visit
+from sticker_pipeline_tests.ui.person import CHROMIUM, Person, browser, visit
 
 IMAGES = REPOSITORY / "docs" / "images"
 MOST_BYTES = 150_000
@@ -27,6 +27,8 @@ EPOCHS_SEEN = 5  # of a training under way, so that there is a curve
 
 
 def main() -> None:
+    if CHROMIUM is None:
+        sys.exit("There is no chromium, which takes the pictures: install the package of that name.")
     if len(sys.argv) > 1:
         take(Path(sys.argv[1]).absolute())
         return
@@ -75,7 +77,7 @@ def of_a_newcomer(root: Path) -> None:
 def lineage(person: Person) -> None:
     """The whole graph, on a wide screen and without the panels beside it."""
     page = person.page
-    page.set_viewport_size({"width": 1640, "height": 1000})
+    page.set_viewport_size({"width": 1640, "height": 1120})
     person.lineage()
     page.get_by_text("Hide navigation").click()
     page.get_by_label("panel_show_right").last.click()
