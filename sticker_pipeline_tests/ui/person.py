@@ -89,7 +89,7 @@ class Person:
         dialog.get_by_role("button", name="Done").click()
         return self.follow(run)
 
-    def follow(self, run: str, minutes: float = 8) -> str:
+    def follow(self, run: str, minutes: float = 12) -> str:
         """Look at the run until it ends; returns how: SUCCESS, FAILURE or CANCELED."""
         if not self.page.url.startswith(self.url + run):
             self.go_to(run)
