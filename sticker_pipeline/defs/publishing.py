@@ -59,9 +59,9 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
     return reported(
         artifact,
         {
-            SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB: {path}",
-            "open": dg.MetadataValue.url(path.absolute().as_uri()),
-            "page": dg.MetadataValue.path(path),
+            SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
+            "page": dg.MetadataValue.path(path.absolute()),
+            "to_open_it": "a click on the path copies it: browsers follow no link from here to a file",
         },
     )
 

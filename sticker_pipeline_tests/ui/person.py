@@ -1,0 +1,159 @@
+"""What a person does in Dagster's UI, in steps that wait for what they lead to."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ENDED = "() => /SUCCESS|FAILURE|CANCELED/.test(document.title)"  # of the page of a run
+# What the lineage graph shows: the text of each box, whether it is a group's, and where it begins.
+BOXES = """() => [...document.querySelectorAll("svg foreignObject")].filter((box) => box.textContent).map((box) => ({
+    name: box.querySelector("[data-tooltip]")?.dataset.tooltip ?? box.textContent,
+    group: box.querySelector("[class*=GroupNode]") !== null, x: box.x.baseVal.value}))"""
+MINUTE = 60_000.0  # in milliseconds, as Playwright counts
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Debian's chromium, without a screen."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def visit(chromium: Any, url: str, **settings: Any) -> Iterator["Person"]:
+    """A person who was never here before, and is patient: the machine may be busy."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light", **settings)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(2 * MINUTE)
+    page.goto(url)
+    yield Person(page, url)
+    context.close()
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who looks at `page`, a Playwright page of the UI at `url`."""
+
+    page: Any
+    url: str
+
+    def go_to(self, path: str) -> None:
+        self.page.goto(self.url + path)
+
+    def follow_link(self, text: str) -> None:
+        self.page.get_by_role("link").filter(has=self.page.get_by_text(text, exact=True)).first.click()
+
+    def job(self, name: str) -> None:
+        """From anywhere, by clicks, to the job's page."""
+        self.follow_link("Jobs")
+        self.follow_link(name)
+        self.page.wait_for_url(f"**/jobs/{name}**")
+
+    def asset(self, name: str, tab: str = "Overview") -> None:
+        self.go_to(f"/assets/{name}")
+        if tab != "Overview":
+            self.page.get_by_role("tablist").get_by_text(tab, exact=True).click()
+
+    def launch(self, partition: str | None = None) -> str:
+        """Press Materialize on this page, choose the partition if there are any, launch. Returns the run's page."""
+        page = self.page
+        page.get_by_role("button", name="Materialize").first.click()
+        if partition is not None:
+            dialog = page.get_by_role("dialog").filter(has_text="Launch runs")
+            dialog.get_by_text("Select a partition or create one").click()
+            choice = page.locator("label").filter(has=page.get_by_text(partition, exact=True))
+            choice.click()
+            page.keyboard.press("Escape")  # closes the choices, not the dialog
+            choice.wait_for(state="hidden")
+            page.get_by_role("button", name="Launch 1 run").click()
+        started = page.locator('a[href^="/runs/"]', has_text="View")
+        return str(started.get_attribute("href"))
+
+    def terminate(self, run: str) -> str:
+        """Press Terminate on the run's page and confirm; returns how the run ends."""
+        if not self.page.url.startswith(self.url + run):
+            self.go_to(run)
+        self.page.get_by_role("button").filter(has_text="Terminate").click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Terminate 1 run").click()
+        dialog.get_by_text("Successfully requested termination").wait_for()
+        dialog.get_by_role("button", name="Done").click()
+        return self.follow(run)
+
+    def follow(self, run: str, minutes: float = 12) -> str:
+        """Look at the run until it ends; returns how: SUCCESS, FAILURE or CANCELED."""
+        if not self.page.url.startswith(self.url + run):
+            self.go_to(run)
+        self.page.wait_for_function(ENDED, timeout=minutes * MINUTE)
+        return str(self.page.title()).rpartition("[")[2].rstrip("]")
+
+    def partition(self, asset: str, name: str) -> None:
+        """What is known of one character's part of the asset."""
+        self.asset(asset, "Partitions")
+        self.page.get_by_text(name, exact=True).first.click()
+        self.page.wait_for_url(f"**partition={name}**")
+
+    def wait_for_partition(self, name: str, minutes: float = 2) -> None:
+        """Look again and again until the folder sensor, which looks every 30 s, has added the character."""
+        deadline = time.monotonic() + 60 * minutes
+        self.asset("raw_media", "Partitions")
+        listed = self.page.get_by_text(name, exact=True).first
+        while True:
+            self.page.get_by_text("Partitions Selected").wait_for()
+            if listed.is_visible():
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"After {minutes} minutes there is no partition {name}.")
+            self.page.wait_for_timeout(1000)
+            self.page.reload()
+
+    def entry(self, key: str) -> Any:
+        """The row of the entry `key` of the metadata that the page shows."""
+        row = self.page.locator("tr").filter(has=self.page.get_by_text(key, exact=True)).first
+        row.wait_for()
+        return row
+
+    def picture(self, key: str) -> Any:
+        """Open the picture of the entry `key`; returns it when the browser has decoded it."""
+        self.entry(key).get_by_text("[Show Markdown]").click()
+        picture = self.page.get_by_role("dialog").locator("img")
+        picture.wait_for()
+        picture.evaluate("(image) => image.decode()")
+        return picture
+
+    def close_dialog(self) -> None:
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Close").or_(dialog.get_by_role("button", name="OK")).click()
+        dialog.wait_for(state="hidden")
+
+    def table(self, key: str) -> list[list[str]]:
+        """The cells of the table of the entry `key`, its head first."""
+        rows = self.entry(key).locator("table tr")
+        rows.first.wait_for()
+        return rows.evaluate_all("(rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText.trim()))")
+
+    def lineage(self) -> None:
+        """From anywhere, by a click, to the graph of all assets, whose groups are closed."""
+        self.follow_link("Lineage")
+        self.boxes("publishing")
+
+    def open_all_groups(self) -> list[dict[str, Any]]:
+        """In the graph of all assets; returns its boxes."""
+        self.page.get_by_label("settings").last.click()
+        self.page.get_by_role("menuitem", name="Expand all groups").click()
+        self.page.keyboard.press("Escape")
+        return self.boxes("raw_media")
+
+    def boxes(self, having: str) -> list[dict[str, Any]]:
+        """The boxes of the lineage graph on this page, once one of them is `having`."""
+        self.page.wait_for_function(f"(name) => ({BOXES})().some((box) => box.name === name)", arg=having)
+        return self.page.evaluate(BOXES)

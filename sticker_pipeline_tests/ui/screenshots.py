@@ -1,0 +1,130 @@
+"""`make screenshots`: the UI's pictures for the README, written to docs/images.
+
+    python -m sticker_pipeline_tests.ui.screenshots [FOLDER]
+
+Draws the whole line for the demo characters first (minutes), in FOLDER or in a temporary one, and a newcomer's folder
+with a picture of somebody else in it.
+"""
+
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.ui.deployment import DEMO, Deployment, add_small_character, deployment
+from sticker_pipeline_tests.ui.person import CHROMIUM, Person, browser, visit
+
+IMAGES = REPOSITORY / "docs" / "images"
+MOST_BYTES = 150_000
+CHARACTER = "pip_comet"
+NEWCOMER = "luma"
+SETTINGS = "trigger: skv_luma\ngroups: {gifs: {}, stickers: {}, art: {style: art}}\ntraining: {epochs: 12}\n"
+EPOCHS_SEEN = 5  # of a training under way, so that there is a curve
+
+
+def main() -> None:
+    if CHROMIUM is None:
+        sys.exit("There is no chromium, which takes the pictures: install the package of that name.")
+    if len(sys.argv) > 1:
+        take(Path(sys.argv[1]).absolute())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        take(Path(folder))
+
+
+def take(root: Path) -> None:
+    """Take every picture, of two deployments in `root`; what is there already is not made again."""
+    of_the_demo(root / "demo")
+    of_a_newcomer(root / "newcomer")
+
+
+def of_the_demo(root: Path) -> None:
+    """The lineage, and assets with their pictures."""
+    if not root.is_dir():
+        shutil.copytree(DEMO, root / "characters")
+    with deployment(root) as ui, browser() as chromium, visit(chromium, ui.url) as person:
+        ui.command("demo")
+        with visit(chromium, ui.url) as somebody_else:
+            lineage(somebody_else)
+        for asset, key in (
+            ("frames", "kept_frames"),
+            ("curated_tags", "word_cloud"),
+            ("lora", "samples"),
+            ("benchmark", "pictures"),
+        ):
+            person.partition(asset, CHARACTER)
+            person.picture(key)
+            save(person, f"ui-{asset}")
+            person.close_dialog()
+
+
+def of_a_newcomer(root: Path) -> None:
+    """A training under way, and a check that failed: there is a picture of somebody else in the folder."""
+    folder = root / "characters" / NEWCOMER
+    if not folder.is_dir():
+        add_small_character(folder, CHARACTER, SETTINGS)
+        shutil.copy(DEMO / "velvet_moth" / "stickers" / "um.png", folder / "stickers")
+    with deployment(root) as ui, browser() as chromium, visit(chromium, ui.url) as person:
+        person.wait_for_partition(NEWCOMER)
+        training(ui, person)
+        failed_check(person)
+
+
+def lineage(person: Person) -> None:
+    """The whole graph, on a wide screen and without the panels beside it."""
+    page = person.page
+    page.set_viewport_size({"width": 1640, "height": 1120})
+    person.lineage()
+    page.get_by_text("Hide navigation").click()
+    page.get_by_label("panel_show_right").last.click()
+    person.open_all_groups()
+    save(person, "lineage")
+
+
+def training(ui: Deployment, person: Person) -> None:
+    """A run under way, and its live curves."""
+    person.job("character_line")
+    run = person.launch(NEWCOMER)
+    person.go_to(run)
+    samples = ui.store.work(NEWCOMER, "lora") / "samples"
+    while not list(samples.glob(f"epoch_{EPOCHS_SEEN:02}_*")):
+        assert ui.processes(), "the server has ended"
+        person.page.wait_for_timeout(500)
+    save(person, "ui-run")
+    person.asset("lora")
+    person.page.get_by_role("button", name="Plots").click()
+    person.page.get_by_role("button", name="Events").click()
+    person.page.get_by_text("held_out_loss", exact=True).scroll_into_view_if_needed()
+    save(person, "ui-live")
+    person.terminate(run)
+
+
+def failed_check(person: Person) -> None:
+    """A check that failed, with its evidence: the sentence and the table, and the pictures."""
+    person.asset("frames", "Checks")
+    person.page.get_by_text("same_character", exact=True).first.click()
+    person.entry("evidence")
+    save(person, "ui-failed_check")
+    person.picture("strangest")
+    save(person, "ui-checks")
+
+
+def save(person: Person, name: str) -> None:
+    """Write what is seen as docs/images/<name>.webp, small enough for a repository."""
+    person.page.wait_for_timeout(3000)  # until statuses and animations have come to rest; no condition says so
+    seen = Image.open(io.BytesIO(person.page.screenshot()))
+    for quality in (85, 70, 50):
+        written = io.BytesIO()
+        seen.save(written, "webp", quality=quality, method=6)
+        if written.tell() <= MOST_BYTES:
+            break
+    (IMAGES / f"{name}.webp").write_bytes(written.getvalue())
+    print(f"{name}.webp {written.tell() / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
