@@ -210,9 +210,9 @@ RETRAIN = (
 """On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it, or has
 not run. A check that only warns stops nothing. What changes later waits for the next tick."""
 
-RELEASE = (FOLLOW & On.all_deps_blocking_checks_passed()).with_label("release")
-"""Like FOLLOW, once every blocking check has passed on the latest version of what it is made from: here a warning is
-no pass."""
+RELEASE = (FOLLOW & _no_check_stops).with_label("release")
+"""Like FOLLOW, once every blocking check has judged the latest version of what it is made from, and none stops it. What
+fails of the gate is an error, never a warning."""
 
 FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
     "follow_release"

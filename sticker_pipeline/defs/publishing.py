@@ -11,6 +11,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.base import EventLogStorage
 
+from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import characters_with, code_version, reported
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -25,7 +26,9 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 @dg.asset(
     deps=["leaderboard", "released_lora"],
-    code_version="2",
+    code_version="3",
+    automation_condition=ACROSS_CHARACTERS,
+    freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
     owners=["team:training"],
