@@ -8,6 +8,8 @@ import psutil
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
+NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # these may name a process
+
 
 class LocalRunLauncher(DefaultRunLauncher):
     """For runs on this machine, those of the command line included."""
@@ -17,14 +19,15 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the process that the run names first is there. A run that names none has only just begun."""
-        for log in self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
-            data = log.get_dagster_event().engine_event_data
-            if "pid" in data.metadata:
-                pid = int(str(data.metadata["pid"].value))
-                if not _is_alive(pid, log.timestamp):
-                    return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {pid} is gone")
-                break
+        """Whether a process that the run has named is there, be it of a step. A run that names none has only just
+        begun."""
+        named = {}
+        for log in self._instance.all_logs(run.run_id, of_type=NAMING):
+            pid = log.get_dagster_event().engine_event_data.metadata.get("pid")
+            if pid is not None:
+                named[int(str(pid.value))] = log.timestamp
+        if named and not any(_is_alive(pid, since) for pid, since in named.items()):
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its processes are gone: {', '.join(map(str, named))}")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
