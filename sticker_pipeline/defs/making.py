@@ -12,6 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.observed import PREFIX, ROSTER, observe, roster, section_value
+from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
@@ -58,6 +59,7 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
 
     Raises CharacterError, ProfileError or StorageError, each saying what to mend, before any work is done.
     """
+    end_with_run()
     character = workspace.character(context.partition_key)
     profile = workspace.profile(character)
     check_models(profile)

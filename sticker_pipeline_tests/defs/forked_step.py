@@ -1,0 +1,19 @@
+"""A run with one step, forked as Dagster forks it: what test_orphans.py kills. Prints the step's process number."""
+
+import multiprocessing
+import os
+import time
+
+from sticker_pipeline.defs.orphans import end_with_run
+
+
+def step() -> None:
+    end_with_run()
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("forkserver").Process(target=step)
+    process.start()
+    process.join()
