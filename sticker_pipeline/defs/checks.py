@@ -1,5 +1,6 @@
-"""Checks of a character's dataset, with their evidence: one step for each asset, so that they cost little, and any of
-them can be run alone in the UI. What is checked, and against which bounds, stands in the stages."""
+"""Checks of a character, with their evidence: one step for each asset, so that they cost little. They run whenever
+their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which bounds, stands
+in the stages."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -27,6 +27,7 @@ from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
 SAMPLE_SIDE = 192  # pixels of a sample picture in the UI
+NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # a curve of these says nothing
 MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
 
 
@@ -161,7 +162,9 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
     last = {"time": 0.0, "step": -1}
 
     def observe(message: Mapping[str, Any]) -> None:
-        metadata: dict[str, Any] = {key: value for key, value in message.items() if isinstance(value, int | float)}
+        metadata: dict[str, Any] = {
+            key: value for key, value in message.items() if isinstance(value, int | float) and key not in NOT_PLOTTED
+        }
         if "epoch_done" in message:
             pictures = [Image.open(path) for path in message["pictures"] if Path(path).is_file()]
             if pictures:

@@ -63,7 +63,7 @@ def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
         SUMMARY: f"{epochs} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}",
         "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
-        "loss": picture(curves.losses(log), "loss"),
+        "loss_by_step": picture(curves.losses(log), "loss"),
         "loss_by_timestep": picture(curves.losses_by_timestep(log), "loss by timestep"),
         "gradient_norm": picture(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
         "learning_rate": picture(curves.learning_rates(log), "learning rates"),

@@ -71,8 +71,8 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
     partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
     evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
     if evidence.empty:
-        return Verdict(True, "every file is taken whole or passed over for a reason.", evidence)
-    summary = f"{len(refused)} files are refused, {len(partly)} taken in part: mend, convert or remove them."
+        return Verdict(True, "Every file is taken whole or passed over for a reason.", evidence)
+    summary = f"Files refused: {len(refused)}, taken in part: {len(partly)}. Mend, convert or remove them."
     return Verdict(False, summary, evidence)
 
 

@@ -88,7 +88,7 @@ def caption_length(
     over = table.loc[table["tokens"] > most, ["frame_id", "tokens", "caption"]]
     evidence = over.sort_values(["tokens", "frame_id"], ascending=[False, True], ignore_index=True)
     if over.empty:
-        return Verdict(True, f"the longest caption has {longest} of {most} tokens.", evidence)
+        return Verdict(True, f"The longest caption has {longest} of {most} tokens.", evidence)
     summary = (
         f"{len(over)} of {len(table)} captions are longer than the {most} tokens that are read (up to {longest}): "
     )

@@ -12,16 +12,11 @@ from unittest.mock import patch
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, ROSTER, key, roster_observation
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.storage import content_hash
 
 LOOK = timedelta(seconds=30)  # between two looks of the sensor
-RELEASING = [
-    dg.AssetSpec("released_lora", deps=["benchmark", "selected_lora"], automation_condition=RELEASE),
-    dg.AssetSpec("comfyui_workflow", deps=["released_lora"], automation_condition=FOLLOW_RELEASE),
-]
 GATES = {"training_set": ["enough_images"], "benchmark": list(CHECKS)}
 
 Requested = set[tuple[str, str | None]]  # (asset, character; None: of all)
@@ -53,10 +48,8 @@ class World:
             asset: self.real.resolve_assets_def(asset).get_asset_spec(asset)
             for asset in graph.materializable_asset_keys
         }
-        for spec in RELEASING:
-            specs.setdefault(spec.key, spec.replace_attributes(partitions_def=CHARACTERS, code_version="1"))
         real_checks = {check for check in graph.asset_check_keys if graph.get(check).blocking}
-        assert real_checks <= {dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in GATES for name in GATES[asset]}
+        assert real_checks == {dg.AssetCheckKey(dg.AssetKey(asset), name) for asset in GATES for name in GATES[asset]}
         sources = [self.real.resolve_assets_def(asset) for asset in graph.observable_asset_keys]
         self.definitions = dg.Definitions(
             assets=[*{id(source): source for source in sources}.values(), *map(self._stub, specs.values())],

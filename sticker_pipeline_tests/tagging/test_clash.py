@@ -86,4 +86,4 @@ def test_long_captions_are_counted_in_tokens(embedded_models: Path) -> None:
     verdict = caption_length(table, counter.count, counter.most)
     assert verdict.evidence[["frame_id", "tokens"]].values.tolist() == [["f2", 77]]
     assert not verdict.passed
-    assert caption_length(table[:2], counter.count, counter.most).summary == "the longest caption has 75 of 75 tokens."
+    assert caption_length(table[:2], counter.count, counter.most).summary == "The longest caption has 75 of 75 tokens."
