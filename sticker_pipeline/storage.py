@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -81,6 +81,9 @@ class ArtifactStore:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
+            # it is being exchanged, or was a moment ago
+            if _previous(folder).exists() or (folder / MANIFEST).is_file():
+                return self.find(scope, asset)
             return None
         names = ("asset", "code_version", "data_version", "inputs", "settings", "files")
         return Artifact(folder=folder, **{name: manifest[name] for name in names})
@@ -144,7 +147,11 @@ class ArtifactStore:
 
 def _remove_abandoned(scope: Path, asset: str) -> None:
     for staging in scope.glob(f".{asset}.????????"):
-        if time.time() - staging.stat().st_mtime > ABANDONED_SECONDS:
+        try:
+            age = time.time() - staging.stat().st_mtime
+        except FileNotFoundError:
+            continue  # whoever is at work there has just moved it
+        if age > ABANDONED_SECONDS:
             shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -155,22 +162,34 @@ def _previous(final: Path) -> Path:
 def _swap_in(staging: Path, final: Path) -> None:
     """Rename `staging` to `final`. Between the two renames only the previous artifact can be missing, and
     `_finish_interrupted_swap` brings it back."""
-    _finish_interrupted_swap(final)
-    previous = _previous(final)
-    if final.exists():
-        final.rename(previous)
-    staging.rename(final)
-    shutil.rmtree(previous, ignore_errors=True)
+    with _exchanging(final):
+        _mend(final)
+        previous = _previous(final)
+        if final.exists():
+            final.rename(previous)
+        staging.rename(final)
+        shutil.rmtree(previous, ignore_errors=True)
 
 
 def _finish_interrupted_swap(final: Path) -> None:
+    if _previous(final).exists():
+        with _exchanging(final):  # not while somebody is between the two renames
+            _mend(final)
+
+
+def _mend(final: Path) -> None:
     previous = _previous(final)
-    if not previous.exists():
-        return
     if final.exists():
         shutil.rmtree(previous, ignore_errors=True)
-    else:
+    elif previous.exists():
         previous.rename(final)
+
+
+def _exchanging(final: Path) -> AbstractContextManager[Any]:
+    """Keeps out others who would exchange or mend the same artifact; whoever dies in it lets them in."""
+    from filelock import FileLock
+
+    return FileLock(final.with_name(f".{final.name}.lock"))
 
 
 def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:

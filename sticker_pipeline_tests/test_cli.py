@@ -26,10 +26,7 @@ def characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (tmp_path / "characters" / name / "stickers").mkdir(parents=True)
         (tmp_path / "characters" / name / "character.yaml").write_text(settings)
-    home = tmp_path / "dagster"
-    home.mkdir()
-    shutil.copy(REPOSITORY / ".dagster" / "dagster.yaml", home)
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
     monkeypatch.setenv("STICKER_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("STICKER_MODELS", str(tmp_path / "models"))

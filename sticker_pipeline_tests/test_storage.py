@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -48,7 +49,7 @@ def test_a_failed_step_leaves_the_earlier_artifact(store: ArtifactStore) -> None
         (staging / "text").write_text("half")
         raise RuntimeError
     assert store.read("luma", "frames") == before
-    assert [path.name for path in (store.root / "luma").iterdir()] == ["frames"]
+    assert sorted(path.name for path in (store.root / "luma").iterdir()) == [".frames.lock", "frames"]
 
 
 def test_what_a_killed_run_left_goes_after_a_day(store: ArtifactStore) -> None:
@@ -73,6 +74,25 @@ def test_a_crash_between_the_renames_loses_nothing(store: ArtifactStore, died_af
     expected = "two" if died_after == "second rename" else "one"
     assert (store.read("luma", "frames").folder / "text").read_text() == expected
     assert not previous.exists()
+
+
+def test_readers_and_writers_of_one_artifact_never_meet_a_gap(store: ArtifactStore) -> None:
+    """As when the automation and a person make the same asset, while the sensor looks at it."""
+    publish(store, "0")
+
+    def write(number: int) -> None:
+        for turn in range(20):
+            assert publish(store, f"{number} {turn}").data_version
+
+    def read(number: int) -> int:
+        texts = [(store.read("luma", "frames").folder / "artifact.json").is_file() for _ in range(300)]
+        return len(texts)
+
+    with ThreadPoolExecutor(6) as pool:
+        writers, readers = [pool.submit(write, number) for number in range(3)], [pool.submit(read, n) for n in range(3)]
+        for future in [*writers, *readers]:
+            future.result()
+    assert [path.name for path in store.folder("luma", "frames").parent.iterdir() if path.is_dir()] == ["frames"]
 
 
 def test_what_is_missing_is_said_with_what_to_do(store: ArtifactStore) -> None:

@@ -60,6 +60,11 @@ class Deployment:
         script = Path(sys.executable).with_name("sticker-pipeline")
         subprocess.run([script, *arguments], cwd=REPOSITORY, env=self.environment, check=True)
 
+    def stop_automation(self) -> None:
+        """What happens then is what a person does in the UI, and nothing beside it."""
+        command = [sys.executable, "-m", "dagster", "sensor", "stop", "automation", "--workspace", "workspace.yaml"]
+        subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True)
+
     def processes(self, having: str = "") -> list[psutil.Process]:
         """The deployment's processes, in whatever session, whose command line has the text `having`."""
         found = []
@@ -82,8 +87,8 @@ def deployment(root: Path) -> Iterator[Deployment]:
     port = str(_free_port())
     there = Deployment(root, f"http://127.0.0.1:{port}")
     there.home.mkdir(exist_ok=True)
-    shutil.copy(REPOSITORY / ".dagster" / "dagster.yaml", there.home)
     there.command("doctor")  # makes the tables of the run history, before the server's processes try at once
+    there.stop_automation()
     with (root / "ui.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "dagster", "dev", *SERVED, "--port", port],
