@@ -243,6 +243,22 @@ def _similarity(record: "Record") -> str:
     return f"similarity {found[0]:.3f}" if found else "similarity –"
 
 
+@main.command("report")
+def report_command() -> None:
+    """Open the report about all characters in the browser."""
+    import webbrowser
+
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    artifacts = workspace_from_environment().artifacts
+    _check_artifacts(artifacts)
+    path = ArtifactStore(artifacts).folder(ALL, "report") / "report.html"
+    if not path.is_file():
+        raise click.ClickException("There is no report yet: sticker-pipeline update")
+    CONSOLE.print(str(path), markup=False)
+    webbrowser.open(path.as_uri())
+
+
 @main.command("fetch-models")
 @click.argument("names", nargs=-1)
 @click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
@@ -373,7 +389,7 @@ def _print_outcome(store: ArtifactStore) -> None:
         return
     CONSOLE.print(leaderboard_text(artifact.table()))
     CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
-    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html")
+    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
     CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import webbrowser
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -210,6 +211,18 @@ def test_a_kohya_ss_file_is_explained_key_by_key(characters: Path, tmp_path: Pat
     assert "Did you mean 'network_dim'" in result.output and "Choose a profile of the same family" in result.output
     result = run("explain-kohya", str(file), "--profile", "sd16")
     assert result.exit_code == 1 and "There is no profile 'sd16'" in result.output
+
+
+def test_the_report_is_opened(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    result = run("report")
+    assert result.exit_code == 1 and "There is no report yet" in result.output and not opened
+    page = characters.parent / "artifacts" / "_all" / "report" / "report.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!doctype html>")
+    assert run("report").output == f"{page}\n"
+    assert opened == [page.as_uri()]
 
 
 def test_releases_are_listed_and_rolled_back(characters: Path) -> None:

@@ -64,7 +64,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         {
             SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
             "page": dg.MetadataValue.path(path.absolute()),
-            "to_open_it": "a click on the path copies it: browsers follow no link from here to a file",
+            "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no file from here",
         },
     )
 
