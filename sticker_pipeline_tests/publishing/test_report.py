@@ -252,6 +252,17 @@ def test_what_people_write_is_text() -> None:
         assert address.startswith(("#", "data:"))
 
 
+def test_rivals_have_a_column_only_where_there_are_any() -> None:
+    ours = [Figure(model, "all", "clip_similarity", 0.5, 0.4, 0.6, 8) for model in ("base", "lora", "reference")]
+    theirs = Figure("civitai", "all", "clip_similarity", 0.3, 0.2, 0.4, 8)
+    for figures, count in ((ours, 8), ([*ours, theirs], 9)):
+        character = CharacterReport("luma", "skv_luma", "embedded", figures=tuple(figures))
+        board = next(parsed(report_page(Report((character,)))).all("table"))
+        rows = [[cell for cell in row.all() if cell.tag in ("td", "th")] for row in board.all("tr")]
+        assert [len(row) for row in rows] == [count, count]
+        assert ("best rival" in board.text) == (count == 9)
+
+
 def test_the_address_of_an_asset_is_one_segment_and_one_value() -> None:
     page = parsed(report_page(Report((everything("a/b?c&d#e"),), ui="https://example.org/")))
     links = {address for element, address in addresses(page) if element.tag == "a" and not address.startswith("#")}
