@@ -54,7 +54,7 @@ def of_the_demo(root: Path) -> None:
             ("frames", "kept_frames"),
             ("curated_tags", "word_cloud"),
             ("lora", "samples"),
-            ("benchmark", "pictures"),
+            ("benchmark", "side_by_side"),
         ):
             person.partition(asset, CHARACTER)
             person.picture(key)
