@@ -94,7 +94,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                     side_by_side(result.table, compared, _shown(work, sampled)), "every model, style by style"
                 ),
                 "differences": table(differences, most=len(differences)),
-                "similarity": picture(_similarity_chart(result.table), "CLIP similarity"),
+                "similarity_chart": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
                 **_plotted(result.table),

@@ -252,7 +252,7 @@ def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) ->
     assert section_value("benchmark", line.character("small")[0], profile, line.store) != before
     settings.write_text(SETTINGS.replace("angry", "crying"))
     assert line.stale("small") == LINE[LINE.index("selected_lora") :]
-    settings.write_text(SETTINGS.replace("one_clip: 1.0", "one_clip: 0.9"))
+    settings.write_text(SETTINGS.replace("gain: 0.0", "gain: 0.1"))
     assert line.stale("small") == LINE[LINE.index("benchmark") :]
     settings.write_text(SETTINGS)
     assert line.stale("small") == []

@@ -72,7 +72,7 @@ def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -
         ("training_set", ["trained_on", "held_out"]),
         ("lora", ["fixed_pictures", "samples"]),
         ("samples", ["same_noise"]),
-        ("benchmark", ["side_by_side", "similarity"]),
+        ("benchmark", ["side_by_side", "similarity_chart"]),
     ],
 )
 def test_pictures_show(luma: str, person: Person, asset: str, keys: list[str]) -> None:
