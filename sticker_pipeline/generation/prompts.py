@@ -49,13 +49,10 @@ def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
 
 def beginnings(character: Character) -> dict[str, list[str]]:
     """Style -> what its prompts begin with: the trigger, and the learned tags of the groups of that style."""
-    return {
-        style: [
-            character.trigger,
-            *(tag for group in character.groups.values() if group.style == style for tag in group.learned),
-        ]
-        for style in _styles(character)
-    }
+    found = {style: [character.trigger] for style in _styles(character)}
+    for group in character.groups.values():
+        found[group.style] += [tag for tag in group.learned if tag not in found[group.style]]
+    return found
 
 
 def prompts_beginning(
