@@ -252,7 +252,7 @@ def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, d
     return [
         section
         for section, value in values.items()
-        if _reported(instance, _observation(section, partition, value), partition)
+        if report_new(instance, _observation(section, partition, value), partition)
     ]
 
 
@@ -272,10 +272,10 @@ def roster_observation(names: Iterable[str]) -> dg.AssetObservation:
 
 def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
     """Report the characters `names`, which are sorted, if Dagster has not seen that there are just these."""
-    _reported(instance, roster_observation(names), None)
+    report_new(instance, roster_observation(names), None)
 
 
-def _reported(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
+def report_new(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
     """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
     record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)
     seen = record.asset_observation if record else None
