@@ -19,6 +19,7 @@ characters and other seeds (`goal`), since it was chosen on these.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,23 @@ class StyleYardstick:
     asked: Sequence[str]
     tag_names: Sequence[str]
     samples: int = 2_000
+
+    @cached_property
+    def everything(self) -> Trained:
+        """The training pictures of all characters; their clips get the character's name, so that no two are one."""
+        return Trained(
+            np.concatenate([one.embeddings for one in self.trained.values()]),
+            [f"{name}/{clip}" for name, one in self.trained.items() for clip in one.clips],
+        )
+
+    @cached_property
+    def copy_bound(self) -> float:
+        return copy_threshold(self.everything)
+
+    @cached_property
+    def references(self) -> dict[str, np.ndarray]:
+        """Character -> its held-out clips, rows of similarity.clip_means."""
+        return {name: clip_means(one.embeddings, one.clips) for name, one in self.held_out.items()}
 
 
 def passing_bound(own: Trained) -> float:
@@ -90,9 +108,8 @@ def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate
     worked out; style similarity rises with copies and leaks too.
     """
     samples, prompts = yardstick.samples, yardstick.asked
-    everything = _together(yardstick.trained)
-    references = [clip_means(one.embeddings, one.clips) for one in yardstick.held_out.values()]
-    copies = cosines(drawn.embeddings, everything.embeddings).max(axis=1) > copy_threshold(everything)
+    references = list(yardstick.references.values())
+    copies = cosines(drawn.embeddings, yardstick.everything.embeddings).max(axis=1) > yardstick.copy_bound
     leaks = copies | (passes_for(drawn.embeddings, yardstick.trained) != "")
     fidelity = prompt_fidelity(
         drawn.found, yardstick.tag_names, yardstick.asked, samples=samples, prompts=prompts
@@ -213,7 +230,7 @@ def _why(entry: Mapping[str, float], base: Mapping[str, float], leaking: float, 
 
 
 def _reference(yardstick: StyleYardstick) -> Estimate | None:
-    clips = {name: clip_means(one.embeddings, one.clips) for name, one in yardstick.held_out.items()}
+    clips = yardstick.references
     if len(clips) < 2:
         return None
     return average(
@@ -221,14 +238,6 @@ def _reference(yardstick: StyleYardstick) -> Estimate | None:
             style_similarity(own, [clips[other] for other in clips if other != name], samples=yardstick.samples)
             for name, own in clips.items()
         ]
-    )
-
-
-def _together(trained: Mapping[str, Trained]) -> Trained:
-    """The pictures of all characters; their clips get the character's name, so that no two are mixed up."""
-    return Trained(
-        np.concatenate([one.embeddings for one in trained.values()]),
-        [f"{name}/{clip}" for name, one in trained.items() for clip in one.clips],
     )
 
 

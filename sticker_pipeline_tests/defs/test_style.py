@@ -150,8 +150,9 @@ def test_the_automation_makes_a_new_style_step_by_step(styled: Bench) -> None:
         result = dg.evaluate_automation_conditions(styled.definitions, instance)
         requested = {name: result.get_requested_partitions(dg.AssetKey(name)) for name in STYLE_LINE}
     assert requested == {"style_training_set": {"chibi"}, "style_lora": set(), "selected_style_lora": set()}
-    specs = {name: styled.definitions.resolve_assets_def(name).get_asset_spec(name) for name in STYLE_LINE}
-    assert set(current_style_inputs(specs["style_lora"], style, styled.store)) == {
+    lora = dg.AssetKey("style_lora")
+    spec = styled.definitions.resolve_assets_def(lora).get_asset_spec(lora)
+    assert set(current_style_inputs(spec, style, styled.store)) == {
         "style_training_set",
         "style/training",
     }

@@ -1,9 +1,10 @@
 """A style of the demo characters, trained in a temporary workspace: how well a character that nobody has drawn is drawn
 in it. `--framed`: the characters' pictures get a thick frame first, a manner that the base model does not have.
 
-    python -m sticker_pipeline_tests.experiments.style [--framed] [WORK]
+    python -m sticker_pipeline_tests.experiments.style [--framed] [--draws 1440] [WORK]
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import click
 import pandas as pd
 from PIL import Image, ImageDraw, ImageSequence
 
+from sticker_pipeline.character import character_folders
+from sticker_pipeline.profile import PROFILES
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
@@ -21,26 +24,29 @@ FRAME_WIDTH = 0.1  # of the longer side
 
 @click.command()
 @click.option("--framed", is_flag=True, help="Every picture gets a thick frame: a manner the base model has not.")
+@click.option("--draws", type=int, help="Pictures that the training draws, over 6 epochs. Default: the profile's way.")
 @click.argument("work", type=click.Path(path_type=Path), default=Path("style_trial"))
-def main(framed: bool, work: Path) -> None:
+def main(framed: bool, draws: int | None, work: Path) -> None:
     """Give the demo characters one style in the folder WORK, train it there, and print the figures."""
     import dagster as dg
     from rich.console import Console
 
     from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import Workspace
+    from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.update import update
 
-    for folder in sorted(DEMO.iterdir()):
+    if draws:
+        PROFILES["embedded"]["style"] = {"training": {"epochs": 6, "draws_per_epoch": draws // 6}}
+    for folder in character_folders(DEMO):
         copy_character(folder, work / "characters" / folder.name, framed=framed)
-    workspace = Workspace(
-        characters=str(work / "characters"), artifacts=str(work / "artifacts"), models=str(studio.MODELS)
-    )
-    definitions = dg.Definitions.merge(defs(), dg.Definitions(resources={"workspace": workspace}))
+    os.environ["STICKER_CHARACTERS"] = str(work / "characters")
+    os.environ["STICKER_ARTIFACTS"] = str(work / "artifacts")
+    os.environ["STICKER_MODELS"] = str(studio.MODELS)
+    workspace = workspace_from_environment()
     with dg.DagsterInstance.ephemeral() as instance:
         characters = workspace.valid_characters()[0]
         jobs = ("dataset_line", "style_line")
-        if update(definitions, instance, workspace, characters, Console(), jobs=jobs).failed:
+        if update(defs(), instance, workspace, characters, Console(), jobs=jobs).failed:
             raise click.ClickException("something failed; the reason stands above")
     chosen = workspace.store.read(f"_styles/{STYLE}", "selected_style_lora")
     with pd.option_context("display.width", 200, "display.max_colwidth", 160, "display.float_format", "{:.3f}".format):
