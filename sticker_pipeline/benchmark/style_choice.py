@@ -7,8 +7,8 @@ each epoch and of the base model (epoch 0, which cannot be chosen) from the same
    its pictures, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
 2. *Obedience*: epochs are out whose pictures show fewer of the asked tags than the base model's by more than
    `most_lost`. If all are, those that show most stay.
-3. *Style*: of those left, epochs are out that are less like the style than the lower end of the interval of the most
-   similar one: only differences beyond chance count.
+3. *Style*: of those left, epochs are out that are less like the style than the most similar one, where the interval of
+   the paired difference shows it: only differences beyond chance count.
 4. *The earliest* of those left: it has had the least time to learn who is drawn.
 
 So where later epochs leak, earlier ones win. Similarity is that to held-out pictures of the style's characters, never
@@ -73,6 +73,9 @@ class StyleYardstick:
         return {name: clip_means(one.embeddings, one.clips) for name, one in self.held_out.items()}
 
 
+Figures = Mapping[str, Estimate]  # by the names of METRICS
+
+
 def passing_bound(own: Trained) -> float:
     """How near to a character's centroid a picture must be to pass for it: nearer than OUTLIERS of the character's own
     training clips are to the centroid of its other clips. NaN for fewer than two clips: then nothing passes for it."""
@@ -122,43 +125,44 @@ def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate
     }
 
 
-def style_evidence(drawn: Mapping[int, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
-    """One row per epoch (BASE_EPOCH: the base model): epoch, each of METRICS, and style_similarity_low, the lower end
-    of its 95 % interval. All epochs answer the same requests."""
-    rows = []
-    for epoch in sorted(drawn):
-        found = style_metrics(drawn[epoch], yardstick)
-        means = {name: found[name].mean for name in METRICS}
-        rows.append({"epoch": epoch, **means, "style_similarity_low": found["style_similarity"].ci_low})
-    return pd.DataFrame(rows)
+def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
+    """One row per epoch, BASE_EPOCH first: epoch, each of METRICS, behind (how much less like the style it is than the
+    most similar epoch, paired), chosen, true for one row, and reason, a sentence: why the rule above chose it, or not.
 
-
-def choose_style_epoch(evidence: pd.DataFrame, *, most_leaks: float, most_lost: float) -> pd.DataFrame:
-    """`evidence` (see style_evidence) with `chosen`, true for one row, and `reason`, a sentence for each row: why the
-    rule above chose it, or not. Raises ValueError without the base model or without another row."""
-    numbers = evidence.to_dict("records")
-    found = {int(row["epoch"]): {str(name): float(value) for name, value in row.items()} for row in numbers}
-    base, left = found.get(BASE_EPOCH), sorted(set(found) - {BASE_EPOCH})
-    if base is None or not left:
+    figures: epoch -> `style_metrics` of its pictures, all of the same requests. Raises ValueError without the base
+    model or without another epoch.
+    """
+    left = sorted(set(figures) - {BASE_EPOCH})
+    if BASE_EPOCH not in figures or not left:
         raise ValueError("There is nothing to choose from: pictures of the base model and of an epoch are needed.")
-    leaking = base["leaks"] + most_leaks
-    obedient = base["fidelity"] - most_lost
+    base = figures[BASE_EPOCH]
+    leaking = base["leaks"].mean + most_leaks
+    obedient = base["fidelity"].mean - most_lost
     reasons = {BASE_EPOCH: "the base model, for comparison."}
     steps = (
-        lambda left: _leaking(found, left, leaking),
-        lambda left: _disobedient(found, left, obedient),
-        lambda left: _less_in_style(found, left),
+        lambda left: _leaking(figures, left, leaking),
+        lambda left: _disobedient(figures, left, obedient),
+        lambda left: _less_in_style(figures, left),
         lambda left: dict.fromkeys(left[1:], f"not: epoch {left[0]} is as good, and earlier."),
     )
+    most_similar = _most_similar(figures, left)
     for step in steps:
         out = step(left)
         reasons |= out
         left = [epoch for epoch in left if epoch not in out]
     (chosen,) = left
-    reasons[chosen] = _why(found[chosen], base, leaking, obedient)
-    return evidence.assign(
-        chosen=[epoch == chosen for epoch in evidence["epoch"]], reason=[reasons[epoch] for epoch in evidence["epoch"]]
-    )
+    reasons[chosen] = _why(figures[chosen], base, leaking, obedient)
+    rows = [
+        {
+            "epoch": epoch,
+            **{name: figures[epoch][name].mean for name in METRICS},
+            "behind": _behind(figures, epoch, most_similar).mean,
+            "chosen": epoch == chosen,
+            "reason": reasons[epoch],
+        }
+        for epoch in sorted(figures)
+    ]
+    return pd.DataFrame(rows)
 
 
 def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
@@ -182,49 +186,53 @@ def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
     return pd.DataFrame([(m, k, one.mean, one.ci_low, one.ci_high, one.n) for m, k, one in rows], columns=columns)
 
 
-Found = Mapping[int, Mapping[str, float]]
-
-
-def _leaking(found: Found, left: Sequence[int], limit: float) -> dict[int, str]:
-    fewest = min(found[epoch]["leaks"] for epoch in left)
+def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
+    leaks = {epoch: figures[epoch]["leaks"].mean for epoch in left}
     return {
-        epoch: f"not: {found[epoch]['leaks']:.0%} of its pictures pass for a character of the style or copy one; the "
-        f"limit is {limit:.0%}."
-        for epoch in left
-        if found[epoch]["leaks"] > max(limit, fewest)
+        epoch: f"not: {share:.0%} of its pictures pass for a character of the style or copy one; the limit is "
+        f"{limit:.0%}."
+        for epoch, share in leaks.items()
+        if share > max(limit, min(leaks.values()))
     }
 
 
-def _disobedient(found: Found, left: Sequence[int], limit: float) -> dict[int, str]:
-    most = max(found[epoch]["fidelity"] for epoch in left)
+def _disobedient(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
+    shown = {epoch: figures[epoch]["fidelity"].mean for epoch in left}
     return {
-        epoch: f"not: it shows {found[epoch]['fidelity']:.0%} of what is asked; the limit is {limit:.0%}."
-        for epoch in left
-        if found[epoch]["fidelity"] < min(limit, most)
+        epoch: f"not: it shows {share:.0%} of what is asked; the limit is {limit:.0%}."
+        for epoch, share in shown.items()
+        if share < min(limit, max(shown.values()))
     }
 
 
-def _less_in_style(found: Found, left: Sequence[int]) -> dict[int, str]:
-    best = max(left, key=lambda epoch: found[epoch]["style_similarity"])
-    low = found[best]["style_similarity_low"]
-    bound = low if math.isfinite(low) else found[best]["style_similarity"]
+def _less_in_style(figures: Mapping[int, Figures], left: Sequence[int]) -> dict[int, str]:
+    best = _most_similar(figures, left)
+    behind = {epoch: _behind(figures, epoch, best) for epoch in left if epoch != best}
     return {
-        epoch: f"not: its style similarity {found[epoch]['style_similarity']:.3f} is below {bound:.3f}, the lower end "
-        f"of the interval of epoch {best}."
-        for epoch in left
-        if found[epoch]["style_similarity"] < bound
+        epoch: f"not: its style similarity is {found.mean:.3f} below that of epoch {best} (at least "
+        f"{found.ci_low:.3f})."
+        for epoch, found in behind.items()
+        if found.ci_low > 0
     }
 
 
-def _why(entry: Mapping[str, float], base: Mapping[str, float], leaking: float, obedient: float) -> str:
+def _most_similar(figures: Mapping[int, Figures], left: Sequence[int]) -> int:
+    return max(left, key=lambda epoch: figures[epoch]["style_similarity"].mean)  # of equal ones the first
+
+
+def _behind(figures: Mapping[int, Figures], epoch: int, best: int) -> Estimate:
+    return difference(figures[best]["style_similarity"], figures[epoch]["style_similarity"])
+
+
+def _why(own: Figures, base: Figures, leaking: float, obedient: float) -> str:
     figures = (
-        f"style similarity {entry['style_similarity']:.3f} (base model {base['style_similarity']:.3f}), "
-        f"{entry['fidelity']:.0%} of what is asked ({base['fidelity']:.0%}), {entry['leaks']:.0%} leaks "
-        f"({base['leaks']:.0%})"
+        f"style similarity {own['style_similarity'].mean:.3f} (base model {base['style_similarity'].mean:.3f}), "
+        f"{own['fidelity'].mean:.0%} of what is asked ({base['fidelity'].mean:.0%}), {own['leaks'].mean:.0%} leaks "
+        f"({base['leaks'].mean:.0%})"
     )
-    if entry["leaks"] > leaking:
+    if own["leaks"].mean > leaking:
         return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {figures}."
-    if entry["fidelity"] < obedient:
+    if own["fidelity"].mean < obedient:
         return f"chosen: none shows {obedient:.0%} of what is asked, and this one shows most: {figures}."
     return f"chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: {figures}."
 

@@ -21,7 +21,7 @@ from sticker_pipeline.benchmark.style_choice import (
     StyleYardstick,
     choose_style_epoch,
     goal,
-    style_evidence,
+    style_metrics,
 )
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
@@ -139,12 +139,13 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         asked = _prompts(work, CHOICE_CHARACTERS)
         requests = requests_for(asked, 1, "style selection")
         pictures = {epoch: _draw(work, _folder(epoch), requests, opened, path) for epoch, path in checkpoints.items()}
-        evidence = style_evidence(
-            {epoch: _seen(work, embedder, tagger, _folder(epoch), images) for epoch, images in pictures.items()},
-            _yardstick(work, embedder, tagger, [prompt.attributes for prompt in asked]),
-        )
+        yardstick = _yardstick(work, embedder, tagger, [prompt.attributes for prompt in asked])
+        figures = {
+            epoch: style_metrics(_seen(work, embedder, tagger, _folder(epoch), images), yardstick)
+            for epoch, images in pictures.items()
+        }
         limits = profile.style
-        choice = choose_style_epoch(evidence, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
+        choice = choose_style_epoch(figures, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
         epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
         chosen = checkpoints[epoch]
         assert chosen is not None

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from sticker_pipeline.benchmark.bootstrap import Estimate, estimate
 from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.style_choice import (
     METRICS,
@@ -15,16 +15,23 @@ from sticker_pipeline.benchmark.style_choice import (
     goal,
     passes_for,
     passing_bound,
-    style_evidence,
     style_metrics,
 )
 
 
-def told(rows: dict[int, tuple[float, float, float, float]], leaks: float = 0.1, lost: float = 0.1) -> dict[int, str]:
-    """epoch -> reason, of epochs with (style similarity, its lower end, fidelity, leaks)."""
-    names = ("style_similarity", "style_similarity_low", "fidelity", "leaks")
-    evidence = pd.DataFrame([{"epoch": epoch, **dict(zip(names, row, strict=True))} for epoch, row in rows.items()])
-    choice = choose_style_epoch(evidence, most_leaks=leaks, most_lost=lost)
+def figures(similarity: float, fidelity: float, leaks: float, spread: float = 0.0) -> dict[str, Estimate]:
+    """Figures whose draws of the similarity go from `spread` below it to `spread` above."""
+    draws = similarity + np.linspace(-spread, spread, 201)
+    known = {"fidelity": fidelity, "leaks": leaks, "copies": 0.0}
+    return {
+        "style_similarity": estimate(similarity, draws, 12),
+        **{name: estimate(value, np.full(201, value), 12) for name, value in known.items()},
+    }
+
+
+def told(rows: dict[int, tuple[float, float, float]], leaks: float = 0.1, lost: float = 0.1) -> dict[int, str]:
+    """epoch -> reason, of epochs with (style similarity, fidelity, leaks)."""
+    choice = choose_style_epoch({epoch: figures(*row) for epoch, row in rows.items()}, most_leaks=leaks, most_lost=lost)
     chosen = choice.loc[choice["chosen"], "epoch"].tolist()
     reasons = dict(zip(choice["epoch"], choice["reason"], strict=True))
     assert [epoch for epoch, reason in reasons.items() if reason.startswith("chosen")] == chosen
@@ -33,38 +40,48 @@ def told(rows: dict[int, tuple[float, float, float, float]], leaks: float = 0.1,
 
 def test_where_later_epochs_leak_an_earlier_one_wins() -> None:
     rows = {
-        0: (0.10, 0.05, 0.80, 0.02),
-        1: (0.20, 0.15, 0.85, 0.00),
-        2: (0.40, 0.35, 0.60, 0.00),
-        3: (0.30, 0.26, 0.75, 0.05),
-        4: (0.33, 0.28, 0.74, 0.11),
-        5: (0.34, 0.29, 0.71, 0.12),
-        6: (0.60, 0.55, 0.74, 0.50),
+        6: (0.60, 0.74, 0.50),
+        0: (0.10, 0.80, 0.02),
+        1: (0.20, 0.85, 0.00),
+        2: (0.40, 0.60, 0.00),
+        3: (0.34, 0.75, 0.05),
+        4: (0.34, 0.74, 0.11),
+        5: (0.34, 0.71, 0.12),
     }
     assert told(rows) == {
         0: "the base model, for comparison.",
-        1: "not: its style similarity 0.200 is below 0.290, the lower end of the interval of epoch 5.",
+        1: "not: its style similarity is 0.140 below that of epoch 3 (at least 0.140).",
         2: "not: it shows 60% of what is asked; the limit is 70%.",
         3: "chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: style similarity "
-        "0.300 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
+        "0.340 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
         4: "not: epoch 3 is as good, and earlier.",
         5: "not: epoch 3 is as good, and earlier.",
         6: "not: 50% of its pictures pass for a character of the style or copy one; the limit is 12%.",
     }
 
 
+def test_only_a_paired_difference_that_shows_puts_an_epoch_out() -> None:
+    """Prompts that are hard for all epochs say nothing about which is better; prompts that are hard for one do."""
+    together = {epoch: figures(value, 0.8, 0.0, spread=0.5) for epoch, value in ((0, 0.1), (1, 0.30), (2, 0.31))}
+    choice = choose_style_epoch(together, most_leaks=0.1, most_lost=0.1).set_index("epoch")
+    assert choice["chosen"].to_dict() == {0: False, 1: False, 2: True}
+    assert choice["behind"].tolist() == pytest.approx([0.21, 0.01, 0.0])
+    shaky = {**together[1], "style_similarity": estimate(0.30, 0.30 + np.linspace(0.5, -0.5, 201), 12)}
+    choice = choose_style_epoch({**together, 1: shaky}, most_leaks=0.1, most_lost=0.1).set_index("epoch")
+    assert choice.loc[1, "chosen"] and choice.loc[2, "reason"] == "not: epoch 1 is as good, and earlier."
+
+
 def test_where_all_leak_or_disobey_the_least_bad_is_chosen_and_says_so() -> None:
-    leaking = told({0: (0.1, 0.0, 0.8, 0.0), 1: (0.2, 0.1, 0.8, 0.5), 2: (0.9, 0.8, 0.8, 0.6)})
+    leaking = told({0: (0.1, 0.8, 0.0), 1: (0.2, 0.8, 0.5), 2: (0.9, 0.8, 0.6)})
     assert leaking[1].startswith("chosen: all epochs leak more than 10%, and none leaks less: ")
-    disobeying = told({0: (0.1, 0.0, 0.8, 0.0), 1: (0.2, 0.1, 0.2, 0.0), 2: (0.1, 0.0, 0.3, 0.0)})
+    disobeying = told({0: (0.1, 0.8, 0.0), 1: (0.2, 0.2, 0.0), 2: (0.1, 0.3, 0.0)})
     assert disobeying[2].startswith("chosen: none shows 70% of what is asked, and this one shows most: ")
 
 
 @pytest.mark.parametrize("epochs", [[0], [1, 2], []])
 def test_without_base_model_or_epoch_there_is_nothing_to_choose_from(epochs: list[int]) -> None:
-    evidence = pd.DataFrame({"epoch": epochs, **{name: [0.5] * len(epochs) for name in METRICS}})
     with pytest.raises(ValueError, match="nothing to choose from"):
-        choose_style_epoch(evidence, most_leaks=0.1, most_lost=0.1)
+        choose_style_epoch({epoch: figures(0.5, 0.5, 0) for epoch in epochs}, most_leaks=0.1, most_lost=0.1)
 
 
 def unit(*rows: tuple[float, ...]) -> np.ndarray:
@@ -120,13 +137,6 @@ def test_the_figures_are_what_they_say() -> None:
         "leaks": 0.0,
         "copies": 0.0,
     }
-
-
-def test_evidence_has_the_base_model_first() -> None:
-    evidence = style_evidence({1: LEARNED, 0: PLAIN}, yardstick())
-    assert evidence["epoch"].tolist() == [0, 1]
-    assert (evidence["style_similarity_low"] <= evidence["style_similarity"]).all()
-    assert set(evidence.columns) == {"epoch", *METRICS, "style_similarity_low"}
 
 
 def test_the_goal_is_paired_with_the_base_model() -> None:
