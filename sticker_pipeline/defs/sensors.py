@@ -36,8 +36,9 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     styles, in_the_way = ready_styles(workspace, valid)
     known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
     new_styles = sorted({style.name for style in styles} - known_styles)
-    # One whose settings have a mistake may name any style: nothing is removed meanwhile.
-    removed_styles = [] if problems else sorted(known_styles - named_styles(valid).keys())
+    # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
+    unread = partitions - set(names) - set(removed)
+    removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
     problems += in_the_way
     # What is forgotten here is observed again when the character or style comes back. Artifacts and history stay.
     forgotten = {*removed, *removed_styles}

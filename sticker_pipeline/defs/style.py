@@ -32,7 +32,7 @@ from sticker_pipeline.defs.making import described, picture, table
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
-from sticker_pipeline.defs.style_making import MEMBERS, StyleMaking, key, making_style, members_of
+from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
 from sticker_pipeline.defs.training import SAMPLE_PROMPTS, is_checkpoint, train, training_metadata, with_draws
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
@@ -239,8 +239,14 @@ def _seen(work: StyleMaking, embedder: Embedder, tagger: Tagger, folder: str, im
 
 
 def _yardstick(work: StyleMaking, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
+    held_out = _of_each_character(work, embedder, HOLDOUT)
+    if not held_out:
+        raise StyleError(
+            f"Style '{work.style.name}': none of its characters has a held-out picture to compare with. Add pictures, "
+            "or name files in benchmark.holdout of a character.yaml."
+        )
     return StyleYardstick(
-        held_out=_of_each_character(work, embedder, HOLDOUT),
+        held_out=held_out,
         trained=_of_each_character(work, embedder, TRAIN),
         asked=asked,
         tag_names=[label.name for label in tagger.labels],

@@ -220,8 +220,14 @@ def test_a_style_that_nobody_names_is_removed_but_not_by_a_mistake(folders: Fold
         (folders.root / name / "character.yaml").write_text("trigger: [\n")
     folders.look()
     assert folders.styles == ["chibi"]
-    (folders.root / "ada" / "character.yaml").write_text("trigger: skv_ada\nstyle: chibi\n")
     (folders.root / "bo" / "character.yaml").write_text("trigger: skv_bo\n")
+    (folders.root / "ada").rename(folders.root.parent / "ada")
+    (folders.root / "ada").symlink_to("nowhere")  # a disk that is not there
+    folders.look()
+    assert folders.styles == ["chibi"]
+    (folders.root / "ada").unlink()
+    (folders.root.parent / "ada").rename(folders.root / "ada")
+    (folders.root / "ada" / "character.yaml").write_text("trigger: skv_ada\nstyle: chibi\n")
     folders.look()
     assert folders.styles == ["chibi"]  # one still names it
     (folders.root / "ada" / "character.yaml").write_text("trigger: skv_ada\n")
