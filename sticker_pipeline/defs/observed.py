@@ -252,7 +252,7 @@ def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, d
     return [
         section
         for section, value in values.items()
-        if report_new(instance, _observation(section, partition, value), partition)
+        if _reported(instance, _observation(section, partition, value), partition)
     ]
 
 
@@ -272,10 +272,21 @@ def roster_observation(names: Iterable[str]) -> dg.AssetObservation:
 
 def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
     """Report the characters `names`, which are sorted, if Dagster has not seen that there are just these."""
-    report_new(instance, roster_observation(names), None)
+    _reported(instance, roster_observation(names), None)
 
 
-def report_new(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
+def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str, value: dict[str, Any]) -> bool:
+    """Report `value` of a root of another kind, if Dagster has not seen it yet; returns whether it was reported."""
+    observation = dg.AssetObservation(
+        asset_key=root,
+        partition=partition,
+        metadata={"value": dg.MetadataValue.json(value)},
+        tags={DATA_VERSION_TAG: content_hash(value)},
+    )
+    return _reported(instance, observation, partition)
+
+
+def _reported(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
     """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
     record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)
     seen = record.asset_observation if record else None

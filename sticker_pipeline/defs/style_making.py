@@ -17,7 +17,7 @@ import dagster as dg
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.defs.making import code_version, reported
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, report_new
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, observe_root
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -259,14 +259,17 @@ def style_observations(style: Style, store: ArtifactStore, known: dict[str, str]
         name = f"{PREFIX}/{section}|{style.name}"
         if known.get(name) != content_hash(value):
             known[name] = content_hash(value)
-            yield _observation(section, style.name, value)
+            yield dg.AssetObservation(
+                asset_key=key(section),
+                partition=style.name,
+                metadata={"value": dg.MetadataValue.json(value)},
+                tags={DATA_VERSION_TAG: content_hash(value)},
+            )
 
 
 def observe_style(instance: dg.DagsterInstance, style: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
     """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
-    return [
-        section for section, value in values.items() if report_new(instance, _observation(section, style, value), style)
-    ]
+    return [section for section, value in values.items() if observe_root(instance, key(section), style, value)]
 
 
 def _versions(section: str, value: dict[str, Any]) -> dict[str, str]:
@@ -275,12 +278,3 @@ def _versions(section: str, value: dict[str, Any]) -> dict[str, str]:
     if section == MEMBERS:
         return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}
     return {f"{PREFIX}/{section}": content_hash(value)}
-
-
-def _observation(section: str, style: str, value: dict[str, Any]) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        asset_key=key(section),
-        partition=style,
-        metadata={"value": dg.MetadataValue.json(value)},
-        tags={DATA_VERSION_TAG: content_hash(value)},
-    )
