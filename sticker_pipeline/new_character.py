@@ -27,6 +27,7 @@ TEMPLATE = """\
 trigger: {trigger}
 
 # profile: embedded     # embedded (tiny models, any laptop) or sd15 (needs model files and a GPU)
+# style: chibi          # a manner of drawing shared with other characters: one LoRA of it, once two name it
 
 # Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;
 # `style` is sticker or art; `share` is how much a clip counts beside a clip of another group.

@@ -21,6 +21,7 @@ from sticker_pipeline.settings import (
     MediaSettings,
     SamplingSettings,
     Strict,
+    StyleSettings,
     TaggingSettings,
     TrainingSettings,
     without_effect,
@@ -53,6 +54,7 @@ class Profile(Strict):
     training: TrainingSettings
     generation: GenerationSettings
     benchmark: BenchmarkSettings
+    style: StyleSettings = StyleSettings()
 
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
@@ -168,6 +170,19 @@ def character_profile(character: Character, models: Path) -> Profile:
     _check_effects(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
+
+
+def style_profile(name: str, models: Path) -> Profile:
+    """The profile `name` as a LoRA of a style is trained and judged with it: no character's overrides, and `training`
+    with what its `style.training` changes. Raises ProfileError for an unknown profile, or settings that do not
+    exist."""
+    profile = load_profile(name, models)
+    try:
+        training = TrainingSettings.model_validate({**profile.training.model_dump(), **profile.style.training})
+    except ValidationError as error:
+        source = f"profile {name!r}: style.training"
+        raise ProfileError("\n".join(describe_problems(source, error, TrainingSettings))) from error
+    return profile.model_copy(update={"training": training})
 
 
 def character_kohya_import(character: Character, models: Path) -> KohyaImport | None:

@@ -229,3 +229,41 @@ class BenchmarkSettings(Strict):
     bootstrap_samples: int = Field(2_000, ge=100)
     prompts: dict[str, list[str]] = Field(description="free attributes for each style, used beside the character's own")
     style_tags: dict[str, str] = Field(description="what the base model calls each style")
+
+
+INVENTED_TRAITS = (
+    ("twintails", "short hair", "side ponytail", "twin braids", "long hair", "bob cut", "double bun", "spiky hair"),
+    ("pink hair", "black hair", "aqua hair", "blonde hair", "red hair", "white hair", "brown hair"),
+    ("blue eyes", "brown eyes", "purple eyes", "green eyes", "red eyes", "yellow eyes"),
+    ("red kimono", "blue overalls", "pink dress", "black jacket", "green shirt", "blue serafuku"),
+    ("glasses", "beret", "cat ears", "hair bow", "rabbit ears", "crown", "hair flower"),
+)
+"""What characters that nobody has drawn are put together from: hair, its colour, eyes, clothes, and something worn.
+These are tags of danbooru, which taggers know."""
+
+
+class StyleSettings(Strict):
+    """How the LoRA of a style that several characters share is made and chosen, where it is not like a character's."""
+
+    tags: int = Field(
+        8, ge=1, description="most tags of a caption, those that say most (dataset/style_set.py); about 8 for a style"
+    )
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="settings of `training` that are others for a style than for a character"
+    )
+    begin: str = Field("1girl, solo", description="what prompts about invented characters begin with")
+    traits: tuple[tuple[str, ...], ...] = INVENTED_TRAITS
+    attributes: tuple[str, ...] = Field(
+        ("smile, full body", "angry, upper body", "closed eyes, waving, full body"),
+        description="what each invented character is asked to show",
+    )
+    most_leaks: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="at most this much more of the pictures of invented characters may pass for a character of the "
+        "style, or be copies, than of the base model's pictures",
+    )
+    most_lost: float = Field(
+        0.1, ge=0, le=1, description="the share of asked tags that is found may be this much below the base model's"
+    )

@@ -4,7 +4,7 @@ The Dagster UI does the same with a click; this is for `make demo`, scripts and 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,16 +17,26 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.defs.checks import benchmark_checks
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, observe_roster, roster, section_value
-from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.style_making import DESCRIPTIONS as SECTIONS
+from sticker_pipeline.defs.style_making import (
+    Style,
+    current_style_inputs,
+    named_styles,
+    observe_style,
+    ready_styles,
+    scope,
+)
+from sticker_pipeline.defs.style_making import section_value as style_section_value
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import ReleaseError
-from sticker_pipeline.storage import ALL
+from sticker_pipeline.storage import ALL, ArtifactStore
 
 
 @dataclass(frozen=True)
 class Updated:
-    """Characters by name: those that failed, and those whose new LoRA the gate refused."""
+    """Characters and styles by name: those that failed, and characters whose new LoRA the gate refused."""
 
     failed: list[str]
     refused: list[str]
@@ -38,15 +48,18 @@ def update(
     workspace: Workspace,
     characters: Sequence[tuple[Character, Profile]],
     console: Console,
-    jobs: Sequence[str] = ("dataset_line", "character_line"),
+    jobs: Sequence[str] = ("dataset_line", "character_line", "style_line"),
 ) -> Updated:
-    """Materialize what is stale of each character, job by job, then the leaderboard. A character that fails does not
-    stop the others."""
+    """Materialize what is stale of each character, job by job, then of the styles that they name, then the leaderboard.
+    A character that fails does not stop the others."""
     failed = _register(instance, workspace, characters, console)
     refused: list[str] = []
     # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
     # measured among all others.
     for job in jobs:
+        if job == "style_line":
+            failed += _update_styles(definitions, instance, workspace, characters, console)
+            continue
         for character, profile in characters:
             if character.name in failed:
                 continue
@@ -78,18 +91,58 @@ def stale_assets(
 ) -> list[dg.AssetKey]:
     """The assets of `job` that are missing, or made from other inputs or other code, and all that follow from them;
     in the order in which they are made."""
+    return _stale(
+        definitions,
+        job,
+        lambda spec: is_current(
+            spec, scope, workspace.store, current_inputs(spec, scope, workspace, character, profile)
+        ),
+    )
+
+
+def _stale(definitions: dg.Definitions, job: str, holds: Callable[[dg.AssetSpec], bool]) -> list[dg.AssetKey]:
     graph = definitions.resolve_job_def(job).asset_layer.asset_graph
     stale: list[dg.AssetKey] = []
     for key in graph.toposorted_asset_keys:
         if key not in graph.materializable_asset_keys:
             continue
         spec = definitions.resolve_assets_def(key).get_asset_spec(key)
-        behind = any(dep.asset_key in stale for dep in spec.deps)
-        if behind or not is_current(
-            spec, scope, workspace.store, current_inputs(spec, scope, workspace, character, profile)
-        ):
+        if any(dep.asset_key in stale for dep in spec.deps) or not holds(spec):
             stale.append(key)
     return stale
+
+
+def stale_style_assets(definitions: dg.Definitions, style: Style, store: ArtifactStore) -> list[dg.AssetKey]:
+    """The assets of the style that are out of date, as `stale_assets` has them."""
+    return _stale(
+        definitions,
+        "style_line",
+        lambda spec: is_current(spec, scope(style.name), store, current_style_inputs(spec, style, store)),
+    )
+
+
+def _update_styles(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    workspace: Workspace,
+    characters: Sequence[tuple[Character, Profile]],
+    console: Console,
+) -> list[str]:
+    """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
+    the styles that failed."""
+    wanted = named_styles(characters)
+    styles, problems = ready_styles(workspace, workspace.valid_characters()[0]) if wanted else ([], [])
+    for problem in problems:
+        console.print(f"[red]left out:[/] {escape(problem)}")
+    failed = []
+    for style in (style for style in styles if style.name in wanted):
+        instance.add_dynamic_partitions(str(STYLES.name), [style.name])
+        store = workspace.store
+        observe_style(instance, style.name, {name: style_section_value(name, style, store) for name in SECTIONS})
+        stale = stale_style_assets(definitions, style, store)
+        if _materialize(definitions, instance, "style_line", stale, style.name, console) != "made":
+            failed.append(style.name)
+    return failed
 
 
 def _register(

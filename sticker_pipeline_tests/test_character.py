@@ -32,6 +32,7 @@ def test_every_key_of_the_design(folder: Path) -> None:
     text = """
 trigger: hsr_luma
 profile: embedded
+style: chibi
 groups:
   gifs: {learned: [hsr_sticker]}
   stickers: {learned: [hsr_sticker], share: 2.0}
@@ -44,6 +45,7 @@ benchmark:
   rivals: [{name: tensorart, lora: rivals/other.safetensors, trigger: luma}]
 """
     settings = load_character(write(folder, text)).settings
+    assert settings.style == "chibi"
     assert settings.groups["stickers"].share == 2.0
     assert settings.curation.aliases == {"serafuku": "school uniform"}
     assert settings.benchmark.holdout == ["stickers/a.png"]
@@ -66,6 +68,8 @@ def test_sections_whose_lines_are_all_commented_out_are_defaults(folder: Path) -
         ("trigger: a\ngroups: {gfis: {}}\n", ["groups.gfis", "no folder", "Did you mean 'gifs'"]),
         ("trigger: two words\n", ["'trigger' = 'two words'"]),
         ("trigger: a\ngroups: {gifs: {share: -1}}\n", ["groups.gifs.share", "greater than 0"]),
+        ("trigger: a\nstyle: Chibi\n", ["'style' = 'Chibi'"]),
+        ("trigger: a\nstyle: ../b\n", ["'style' = '../b'"]),
         ("trigger: [\n", ["not valid YAML"]),
         ("", ["must hold keys"]),
     ],

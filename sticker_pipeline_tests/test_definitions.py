@@ -14,6 +14,7 @@ LINE = [
     "raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
     "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
+STYLE_LINE = ["style_training_set", "style_lora", "selected_style_lora"]
 HEAVY = ["torch", "diffusers", "transformers", "open_clip", "onnxruntime", "peft", "accelerate", "matplotlib", "skia"]
 
 
@@ -39,15 +40,16 @@ def test_the_line_of_assets(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     graph = definitions.resolve_asset_graph()
     made = [key.to_user_string() for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
-    assert set(made) == {*LINE, "leaderboard", "report"}
-    for before, after in itertools.pairwise(LINE):
-        assert made.index(before) < made.index(after)
+    assert set(made) == {*LINE, *STYLE_LINE, "leaderboard", "report"}
+    for line in (LINE, STYLE_LINE):
+        for before, after in itertools.pairwise(line):
+            assert made.index(before) < made.index(after)
 
 
 def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
     for spec in definitions.resolve_all_asset_specs():
         assert spec.description and spec.owners and spec.kinds and spec.group_name != "default", spec.key
-        if spec.key.path[0] != "character":
+        if spec.key.path[0] not in ("character", "style"):
             assert spec.code_version, spec.key
         is_across = spec.key.path in (["leaderboard"], ["report"], ["character", "roster"])
         assert (spec.partitions_def is None) == is_across, spec.key

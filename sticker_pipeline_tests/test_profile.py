@@ -14,6 +14,7 @@ from sticker_pipeline.profile import (
     check_models,
     load_profile,
     profile_name,
+    style_profile,
 )
 
 
@@ -34,6 +35,20 @@ def test_the_recipe_is_the_default_of_real_models() -> None:
     training = load_profile("sd15", Path("models")).training
     assert (training.preset, training.epochs, training.cycles, training.warmup_fraction) == ("recipe", 8, 4, 0.1)
     assert training.learning_rate_unet == training.learning_rate_text_encoder == 1e-5
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_style_is_trained_as_a_character_but_for_what_the_profile_changes(name: str) -> None:
+    profile, style = load_profile(name, Path("models")), style_profile(name, Path("models"))
+    changed = profile.training.model_copy(update=profile.style.training)
+    assert style == profile.model_copy(update={"training": changed})
+    assert style.training.regularisation is None  # it would be a folder of a character's
+
+
+def test_what_a_style_changes_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES, "sd15", {**PROFILES["sd15"], "style": {"training": {"epoch": 2}}})
+    with pytest.raises(ProfileError, match=r"'sd15': style.training: unknown key 'epoch'. Did you mean 'epochs'"):
+        style_profile("sd15", Path("models"))
 
 
 def test_where_a_profile_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

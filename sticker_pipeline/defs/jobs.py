@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 
 ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
 
@@ -17,6 +17,12 @@ character_line = dg.define_asset_job(
     selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
+)
+style_line = dg.define_asset_job(
+    "style_line",
+    selection=dg.AssetSelection.assets("style_training_set", "style_lora", "selected_style_lora"),
+    partitions_def=STYLES,
+    description="One style, from the datasets of the characters that share it to its LoRA.",
 )
 leaderboard_table = dg.define_asset_job(
     "leaderboard_table",

@@ -1,4 +1,5 @@
-"""The folder sensor: a folder with a valid character.yaml is a character, and what changed in it is observed."""
+"""The folder sensor: a folder with a valid character.yaml is a character, and what changed in it is observed; a style
+that characters name is observed too, once two of them have a dataset."""
 
 import json
 from collections.abc import Iterable
@@ -8,17 +9,19 @@ import dagster as dg
 
 from sticker_pipeline.character import FILE_NAME
 from sticker_pipeline.defs.observed import ROSTER, observations, roster_observation
-from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.style_making import named_styles, ready_styles, style_observations
 from sticker_pipeline.publishing.release import ReleaseError
-from sticker_pipeline.storage import content_hash
+from sticker_pipeline.storage import StorageError, content_hash
 
 
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Adds a partition for each folder with a valid character.yaml, removes those whose folder is gone, and "
-    "observes files and settings, so that exactly what they change is shown as stale.",
+    description="Adds a partition for each folder with a valid character.yaml, and for each style that characters with "
+    "datasets name; removes those whose folder is gone, or that nobody names any more; and observes files and "
+    "settings, so that exactly what they change is shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
     root = Path(workspace.characters).absolute()
@@ -30,8 +33,16 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     partitions = set(context.instance.get_dynamic_partitions(str(CHARACTERS.name)))
     names = sorted(character.name for character, _ in valid)
     new, removed = sorted(set(names) - partitions), gone(root, partitions)
-    # What is forgotten here is observed again when the character comes back. Artifacts and history stay.
-    seen = {name: version for name, version in known.items() if name.partition("|")[2] not in removed}
+    styles, in_the_way = ready_styles(workspace, valid)
+    known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
+    new_styles = sorted({style.name for style in styles} - known_styles)
+    # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
+    unread = partitions - set(names) - set(removed)
+    removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
+    problems += in_the_way
+    # What is forgotten here is observed again when the character or style comes back. Artifacts and history stay.
+    forgotten = {*removed, *removed_styles}
+    seen = {name: version for name, version in known.items() if name.partition("|")[2] not in forgotten}
     events: list[dg.AssetObservation] = []
     for character, profile in valid:
         try:
@@ -42,19 +53,32 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         else:
             seen = versions
             events += changes
+    for style in styles:
+        versions = dict(seen)
+        try:
+            changes = list(style_observations(style, workspace.store, versions))
+        except (OSError, StorageError) as error:  # of one character's artifacts: the other styles are observed
+            problems.append(f"style {style.name}: {error}")
+        else:
+            seen = versions
+            events += changes
     if seen.get(ROSTER) != content_hash(names):
         seen[ROSTER] = content_hash(names)
         events.append(roster_observation(names))
     for problem in problems:
         context.log.error(problem)
-    if not new and not removed and seen == known:
+    if not new and not removed and not new_styles and not removed_styles and seen == known:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
     told = [f"{len(new)} new characters, {len(removed)} removed, {len(events)} changes observed."]
+    if new_styles or removed_styles:
+        told.append(f"{len(new_styles)} new styles, {len(removed_styles)} removed.")
     return dg.SensorResult(
         skip_reason="\n".join([*told, *problems]),
         dynamic_partitions_requests=[
             *([CHARACTERS.build_add_request(new)] if new else []),
             *([CHARACTERS.build_delete_request(removed)] if removed else []),
+            *([STYLES.build_add_request(new_styles)] if new_styles else []),
+            *([STYLES.build_delete_request(removed_styles)] if removed_styles else []),
         ],
         asset_events=events,
         cursor=json.dumps(seen, sort_keys=True),

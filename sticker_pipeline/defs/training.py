@@ -21,6 +21,7 @@ from sticker_pipeline.kohya_settings.read import report_table
 from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import link_or_copy
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
@@ -45,21 +46,35 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
 def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         spec = _spec(work)
-        path = work.store.work(work.character.name, "lora-spec") / FILE_NAME
-        save_spec(spec, path)
-        context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
-        launcher.train(context, [str(path)], progress_observer(context))
-        _collect(spec.output, work.staging)
-        result = work.publish(_metadata(work, spec), content=lambda name: name.startswith("checkpoints/"))
+        train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
+        imported = character_kohya_import(work.character, work.models)
+        report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
+        result = work.publish({**training_metadata(work.staging, spec), **report}, content=is_checkpoint)
         shutil.rmtree(spec.output)
         return result
 
 
-def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
+def train(
+    context: dg.AssetExecutionContext, launcher: TrainerLauncher, spec: TrainingSpec, folder: Path, staging: Path
+) -> None:
+    """Train as `spec` says, which is kept in `folder`, and place in `staging` what the trainer made."""
+    path = folder / FILE_NAME
+    save_spec(spec, path)
+    context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
+    launcher.train(context, [str(path)], progress_observer(context))
+    _collect(spec.output, staging)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a file of the artifact is what makes its data version: the log has timings."""
+    return name.startswith("checkpoints/")
+
+
+def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     """What a person looks at to judge a training, curves and pictures first."""
-    log, fixed = (pd.read_parquet(work.staging / name) for name in ("log.parquet", "held_out.parquet"))
-    epochs = len(list((work.staging / "checkpoints").iterdir()))
-    shown = {
+    log, fixed = (pd.read_parquet(folder / name) for name in ("log.parquet", "held_out.parquet"))
+    epochs = len(list((folder / "checkpoints").iterdir()))
+    return {
         SUMMARY: f"{epochs} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}",
         "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
@@ -67,25 +82,20 @@ def _metadata(work: Making, spec: TrainingSpec) -> dict[str, Any]:
         "loss_by_timestep": picture(curves.losses_by_timestep(log), "loss by timestep"),
         "gradient_norm": picture(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
         "learning_rate": picture(curves.learning_rates(log), "learning rates"),
-        "samples": picture(_samples(work.staging, epochs), "samples per epoch"),
+        "samples": picture(_samples(folder, epochs), "samples per epoch"),
         "steps": len(log),
         "samples_per_s": float(log["samples_per_s"].median()),
         "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
-        "memory": dg.MetadataValue.json(json.loads((work.staging / "memory.json").read_text(encoding="utf-8"))),
+        "memory": dg.MetadataValue.json(json.loads((folder / "memory.json").read_text(encoding="utf-8"))),
         "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
         "log": table(log.iloc[:: max(1, len(log) // 20)]),
+        **described(log),
     }
-    imported = character_kohya_import(work.character, work.models)
-    report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
-    return {**shown, **report, **described(log)}
 
 
 def _spec(work: Making) -> TrainingSpec:
     rows = work.inputs["training_set"].table()
     clips = rows.loc[rows["split"] == "train", "frame_id"].map(_clips(work)).nunique()
-    settings = work.profile.training
-    if settings.draws_per_epoch is None:
-        settings = settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
     prompts = [prompt.text for prompt in benchmark_prompts(work.character, work.profile)]
     return TrainingSpec(
         name=work.character.name,
@@ -101,10 +111,17 @@ def _spec(work: Making) -> TrainingSpec:
         background=work.profile.background,
         buckets=work.profile.buckets,
         regularisation=regularisation_folder(work.character, work.profile),
-        settings=settings,
+        settings=with_draws(work.profile.training, clips),
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         generation=work.profile.generation,
     )
+
+
+def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
+    """`settings` with the draws of an epoch over `clips` training clips, where they do not state them."""
+    if settings.draws_per_epoch is not None:
+        return settings
+    return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
 
 
 def _clips(work: Making) -> dict[str, str]:

@@ -72,7 +72,7 @@ def _model(spec: TrainingSpec) -> dict[str, Any]:
         "ss_sd_model_name": spec.base.name,
         "ss_new_sd_model_hash": spec.base_sha,
         "ss_v2": False,
-        "ss_training_comment": f"trigger: {spec.trigger}",
+        "ss_training_comment": f"trigger: {spec.trigger}" if spec.trigger else "no trigger",
     }
 
 
@@ -185,9 +185,9 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
         "modelspec.implementation": IMPLEMENTATIONS[spec.family],
         "modelspec.title": spec.name,
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
-        "modelspec.trigger_phrase": spec.trigger,
+        **({"modelspec.trigger_phrase": spec.trigger} if spec.trigger else {}),
         "modelspec.prediction_type": PREDICTION_NAMES[prediction_type],
-        "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}.",
+        "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}." if spec.trigger else "It needs no word.",
         **({"modelspec.encoder_layer": layer} if layer else {}),
     }
 

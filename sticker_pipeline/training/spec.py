@@ -27,7 +27,9 @@ class TrainingSpec(Strict):
     """One training run. Relative paths are relative to the process's working folder: better make them absolute."""
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
-    trigger: str = Field(min_length=1, description="the learned tag that every caption begins with")
+    trigger: str | None = Field(
+        min_length=1, description="the learned tag that every caption begins with; None: it is bound to no word"
+    )
     family: Family = Field("sd15", description="of the base model; decides the keys in the LoRA file")
     base: Path = Field(description="the base model: a folder in the diffusers layout, or one .safetensors file")
     base_sha: str = Field(description="hash of the base model, stamped into the LoRA file")

@@ -105,7 +105,11 @@ class World:
         """What one evaluation of all conditions requests."""
         self.now += LOOK
         names = self.characters  # which are asked for thousands of times
-        with patch.object(self.instance, "get_dynamic_partitions", lambda partitions_def_name: names):
+        with patch.object(
+            self.instance,
+            "get_dynamic_partitions",
+            lambda partitions_def_name: names if partitions_def_name == CHARACTERS.name else [],
+        ):
             result = dg.evaluate_automation_conditions(
                 self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
             )

@@ -14,6 +14,8 @@ from sticker_pipeline.defs import sensors
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, ROSTER
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
+from sticker_pipeline.defs.style_making import MADE_OF
 from sticker_pipeline.storage import content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
@@ -41,6 +43,10 @@ class Folders:
     @property
     def partitions(self) -> list[str]:
         return sorted(self.instance.get_dynamic_partitions("characters"))
+
+    @property
+    def styles(self) -> list[str]:
+        return sorted(self.instance.get_dynamic_partitions("styles"))
 
     def look(self) -> dict[str | None, list[str]]:
         """One look of the sensor: the sections observed of each character (None: of the roster)."""
@@ -173,3 +179,73 @@ def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, mo
     assert "ada: Input/output error: 'one.png'" in folders.told
     monkeypatch.setattr(sensors, "observations", real)
     assert folders.look() == {"ada": ALL_SECTIONS}
+
+
+def publish_dataset(folders: Folders, name: str, content: str = "first") -> None:
+    """Artifacts of the name that a style is made of, as far as their versions go."""
+    store = folders.workspace.store
+    for asset in MADE_OF:
+        with store.writing(name, asset) as staging:
+            (staging / "index.parquet").write_text(content)
+            store.publish(staging, name, asset, code_version="1", inputs={}, settings={})
+
+
+def test_a_style_is_one_once_two_characters_have_a_dataset(folders: Folders) -> None:
+    styled = "trigger: skv_{name}\nstyle: chibi\n"
+    for name in ("ada", "bo"):
+        folders.add(name, styled)
+    folders.add("eve")
+    folders.look()
+    publish_dataset(folders, "ada")
+    publish_dataset(folders, "eve")
+    assert "chibi" not in folders.look() and folders.styles == []
+    publish_dataset(folders, "bo")
+    assert folders.look()["chibi"] == sorted(STYLE_SECTIONS)
+    assert folders.styles == ["chibi"]
+    assert folders.told.endswith("\n1 new styles, 0 removed.")
+    assert folders.look() == {}
+    publish_dataset(folders, "eve", "second")
+    assert "chibi" not in folders.look()
+    publish_dataset(folders, "bo", "second")
+    assert folders.look() == {"chibi": ["members"]}
+
+
+def test_a_style_that_nobody_names_is_removed_but_not_by_a_mistake(folders: Folders) -> None:
+    styled = "trigger: skv_{name}\nstyle: chibi\n"
+    for name in ("ada", "bo"):
+        folders.add(name, styled)
+        publish_dataset(folders, name)
+    folders.look()
+    for name in ("ada", "bo"):
+        (folders.root / name / "character.yaml").write_text("trigger: [\n")
+    folders.look()
+    assert folders.styles == ["chibi"]
+    (folders.root / "bo" / "character.yaml").write_text("trigger: skv_bo\n")
+    (folders.root / "ada").rename(folders.root.parent / "ada")
+    (folders.root / "ada").symlink_to("nowhere")  # a disk that is not there
+    folders.look()
+    assert folders.styles == ["chibi"]
+    (folders.root / "ada").unlink()
+    (folders.root.parent / "ada").rename(folders.root / "ada")
+    (folders.root / "ada" / "character.yaml").write_text("trigger: skv_ada\nstyle: chibi\n")
+    folders.look()
+    assert folders.styles == ["chibi"]  # one still names it
+    (folders.root / "ada" / "character.yaml").write_text("trigger: skv_ada\n")
+    folders.look()
+    assert folders.styles == []
+    assert folders.told.endswith("\n0 new styles, 1 removed.")
+    assert not [name for name in json.loads(folders.cursor or "") if name.endswith("|chibi")]
+    for name in ("ada", "bo"):
+        (folders.root / name / "character.yaml").write_text(styled.format(name=name))
+    assert folders.look()["chibi"] == sorted(STYLE_SECTIONS)
+
+
+def test_a_style_needs_one_profile(folders: Folders) -> None:
+    folders.add("ada", "trigger: skv_{name}\nstyle: chibi\n")
+    folders.add("bo", "trigger: skv_{name}\nstyle: chibi\nprofile: sd15\n")
+    for name in ("ada", "bo"):
+        publish_dataset(folders, name)
+    folders.look()
+    assert folders.styles == []
+    assert "Style 'chibi': its characters need one profile" in folders.told
+    assert "ada has embedded, bo has sd15" in folders.told

@@ -41,6 +41,16 @@ def test_metadata_say_what_clients_ask_for(make_spec: SpecMaker) -> None:
     assert str(spec.output) not in str(metadata) and str(spec.base.parent) not in str(metadata)
 
 
+def test_a_lora_that_is_bound_to_no_word_says_so(make_spec: SpecMaker) -> None:
+    spec = make_spec(trigger=None)
+    metadata = lora_metadata(
+        spec, read_training_set(spec), prediction_type="epsilon", epoch=1, step=3, total_steps=6, mixed_precision="no"
+    )
+    assert "modelspec.trigger_phrase" not in metadata
+    assert metadata["modelspec.usage_hint"] == "It needs no word."
+    assert metadata["ss_training_comment"] == "no trigger"
+
+
 def metadata_of(make_spec: SpecMaker, *, family: str = "sd15", **settings: Any) -> dict[str, str]:
     spec = make_spec()
     changed = spec.model_copy(update={"family": family, "settings": spec.settings.model_copy(update=settings)})

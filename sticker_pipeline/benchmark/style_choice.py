@@ -1,0 +1,255 @@
+"""Which epoch of a style's training becomes its LoRA, and on what evidence.
+
+The goal: a character that nobody has drawn, drawn in the style. So the evidence are pictures of invented characters, of
+each epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
+
+1. *Leaks*: epochs are out of whose pictures the share that passes for a character of the style, or is a copy of one of
+   its pictures, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
+2. *Obedience*: epochs are out whose pictures show fewer of the asked tags than the base model's by more than
+   `most_lost`. If all are, those that show most stay.
+3. *Style*: of those left, epochs are out that are less like the style than the most similar one, where the interval of
+   the paired difference shows it: only differences beyond chance count.
+4. *The earliest* of those left: it has had the least time to learn who is drawn.
+
+So where later epochs leak, earlier ones win. Similarity is that to held-out pictures of the style's characters, never
+to training pictures, which copying would make more similar. How good the chosen epoch is, is measured on other invented
+characters and other seeds (`goal`), since it was chosen on these.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, row_mean
+from sticker_pipeline.benchmark.choice import Trained, copy_threshold
+from sticker_pipeline.benchmark.fidelity import prompt_fidelity
+from sticker_pipeline.benchmark.measure import BASE, REFERENCE
+from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_similarity
+
+BASE_EPOCH = 0
+OUTLIERS = 0.05  # of a character's own pictures: who is nearer to it than these passes for it
+METRICS = ("style_similarity", "fidelity", "leaks", "copies")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of invented characters: unit embeddings float[n, d], and which tags the tagger finds, bool[n, tags]."""
+
+    embeddings: np.ndarray
+    found: np.ndarray
+
+
+@dataclass(frozen=True)
+class StyleYardstick:
+    """What pictures are held against. `held_out` and `trained`: character -> its pictures of that split; `asked`: of
+    each picture the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
+    bootstrap."""
+
+    held_out: Mapping[str, Trained]
+    trained: Mapping[str, Trained]
+    asked: Sequence[str]
+    tag_names: Sequence[str]
+    samples: int = 2_000
+
+    @cached_property
+    def everything(self) -> Trained:
+        """The training pictures of all characters; their clips get the character's name, so that no two are one."""
+        return Trained(
+            np.concatenate([one.embeddings for one in self.trained.values()]),
+            [f"{name}/{clip}" for name, one in self.trained.items() for clip in one.clips],
+        )
+
+    @cached_property
+    def copy_bound(self) -> float:
+        return copy_threshold(self.everything)
+
+    @cached_property
+    def references(self) -> dict[str, np.ndarray]:
+        """Character -> its held-out clips, rows of similarity.clip_means."""
+        return {name: clip_means(one.embeddings, one.clips) for name, one in self.held_out.items()}
+
+
+Figures = Mapping[str, Estimate]  # by the names of METRICS
+
+
+def passing_bound(own: Trained) -> float:
+    """How near to a character's centroid a picture must be to pass for it: nearer than OUTLIERS of the character's own
+    training clips are to the centroid of its other clips. NaN for fewer than two clips: then nothing passes for it."""
+    clips = clip_means(own.embeddings, own.clips)
+    if len(clips) < 2:
+        return math.nan
+    rest = clips.sum(axis=0) - clips
+    nearness = (clips * rest).sum(axis=1) / (np.linalg.norm(rest, axis=1) * np.linalg.norm(clips, axis=1))
+    return float(np.quantile(nearness, OUTLIERS))
+
+
+def passes_for(images: np.ndarray, trained: Mapping[str, Trained]) -> np.ndarray:
+    """For each of `images` (unit rows float[n, d]) the name of the character that it passes for, "" where for none: of
+    those whose bound it keeps (see passing_bound), the one to whose centroid it is nearest.
+
+    It is fooled by characters that look alike, and by a CLIP that does not tell characters apart: then everything
+    passes for somebody, of the base model too. So it is held against the base model's share.
+    """
+    names = sorted(trained)
+    nearness = np.stack([_to_centroid(images, trained[name]) for name in names], axis=1)
+    nearness[~(nearness >= np.array([passing_bound(trained[name]) for name in names]))] = -np.inf
+    best = nearness.argmax(axis=1)
+    passed = np.isfinite(nearness.max(axis=1))
+    return np.array([names[place] if ok else "" for place, ok in zip(best, passed, strict=True)])
+
+
+def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate]:
+    """The figures of METRICS. Prompts are resampled whole; figures of two models on the same requests are paired.
+
+    `style_similarity`: mean cosine to the held-out clips, each character alike. `fidelity`: share of the asked tags
+    that the tagger finds. `leaks`: share of pictures that pass for a character of the style (see passes_for) or are
+    copies. `copies`: share nearer to a training picture than choice.copy_threshold. What fools each stands where it is
+    worked out; style similarity rises with copies and leaks too.
+    """
+    samples, prompts = yardstick.samples, yardstick.asked
+    references = list(yardstick.references.values())
+    copies = cosines(drawn.embeddings, yardstick.everything.embeddings).max(axis=1) > yardstick.copy_bound
+    leaks = copies | (passes_for(drawn.embeddings, yardstick.trained) != "")
+    fidelity = prompt_fidelity(
+        drawn.found, yardstick.tag_names, yardstick.asked, samples=samples, prompts=prompts
+    ) or Estimate(math.nan, math.nan, math.nan, 0)
+    return {
+        "style_similarity": style_similarity(drawn.embeddings, references, samples=samples, prompts=prompts),
+        "fidelity": fidelity,
+        "leaks": row_mean(leaks.astype(np.float64), samples, 0, prompts),
+        "copies": row_mean(copies.astype(np.float64), samples, 0, prompts),
+    }
+
+
+def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
+    """One row per epoch, BASE_EPOCH first: epoch, each of METRICS, behind (how much less like the style it is than the
+    most similar epoch, paired), chosen, true for one row, and reason, a sentence: why the rule above chose it, or not.
+
+    figures: epoch -> `style_metrics` of its pictures, all of the same requests. Raises ValueError without the base
+    model or without another epoch.
+    """
+    left = sorted(set(figures) - {BASE_EPOCH})
+    if BASE_EPOCH not in figures or not left:
+        raise ValueError("There is nothing to choose from: pictures of the base model and of an epoch are needed.")
+    base = figures[BASE_EPOCH]
+    leaking = base["leaks"].mean + most_leaks
+    obedient = base["fidelity"].mean - most_lost
+    reasons = {BASE_EPOCH: "the base model, for comparison."}
+    steps = (
+        lambda left: _leaking(figures, left, leaking),
+        lambda left: _disobedient(figures, left, obedient),
+        lambda left: _less_in_style(figures, left),
+        lambda left: dict.fromkeys(left[1:], f"not: epoch {left[0]} is as good, and earlier."),
+    )
+    most_similar = _most_similar(figures, left)
+    for step in steps:
+        out = step(left)
+        reasons |= out
+        left = [epoch for epoch in left if epoch not in out]
+    (chosen,) = left
+    reasons[chosen] = _why(figures[chosen], base, leaking, obedient)
+    rows = [
+        {
+            "epoch": epoch,
+            **{name: figures[epoch][name].mean for name in METRICS},
+            "behind": _behind(figures, epoch, most_similar).mean,
+            "chosen": epoch == chosen,
+            "reason": reasons[epoch],
+        }
+        for epoch in sorted(figures)
+    ]
+    return pd.DataFrame(rows)
+
+
+def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
+    """How well a character that nobody has drawn is drawn in the style: model, metric, mean, ci_low, ci_high, n.
+
+    drawn: model -> its pictures for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
+    their difference to BASE, paired. The REFERENCE row has held-out pictures of each character beside the others': what
+    pictures of somebody else in the style get.
+    """
+    figures = {model: style_metrics(pictures, yardstick) for model, pictures in drawn.items()}
+    rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]
+    rows += [
+        (model, f"gain:{metric}", difference(found, figures[BASE][metric]))
+        for model, own in figures.items()
+        for metric, found in own.items()
+        if model != BASE
+    ]
+    if reference := _reference(yardstick):
+        rows.append((REFERENCE, "style_similarity", reference))
+    columns = ["model", "metric", "mean", "ci_low", "ci_high", "n"]
+    return pd.DataFrame([(m, k, one.mean, one.ci_low, one.ci_high, one.n) for m, k, one in rows], columns=columns)
+
+
+def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
+    leaks = {epoch: figures[epoch]["leaks"].mean for epoch in left}
+    return {
+        epoch: f"not: {share:.0%} of its pictures pass for a character of the style or copy one; the limit is "
+        f"{limit:.0%}."
+        for epoch, share in leaks.items()
+        if share > max(limit, min(leaks.values()))
+    }
+
+
+def _disobedient(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
+    shown = {epoch: figures[epoch]["fidelity"].mean for epoch in left}
+    return {
+        epoch: f"not: it shows {share:.0%} of what is asked; the limit is {limit:.0%}."
+        for epoch, share in shown.items()
+        if share < min(limit, max(shown.values()))
+    }
+
+
+def _less_in_style(figures: Mapping[int, Figures], left: Sequence[int]) -> dict[int, str]:
+    best = _most_similar(figures, left)
+    behind = {epoch: _behind(figures, epoch, best) for epoch in left if epoch != best}
+    return {
+        epoch: f"not: its style similarity is {found.mean:.3f} below that of epoch {best} (at least "
+        f"{found.ci_low:.3f})."
+        for epoch, found in behind.items()
+        if found.ci_low > 0
+    }
+
+
+def _most_similar(figures: Mapping[int, Figures], left: Sequence[int]) -> int:
+    return max(left, key=lambda epoch: figures[epoch]["style_similarity"].mean)  # of equal ones the first
+
+
+def _behind(figures: Mapping[int, Figures], epoch: int, best: int) -> Estimate:
+    return difference(figures[best]["style_similarity"], figures[epoch]["style_similarity"])
+
+
+def _why(own: Figures, base: Figures, leaking: float, obedient: float) -> str:
+    figures = (
+        f"style similarity {own['style_similarity'].mean:.3f} (base model {base['style_similarity'].mean:.3f}), "
+        f"{own['fidelity'].mean:.0%} of what is asked ({base['fidelity'].mean:.0%}), {own['leaks'].mean:.0%} leaks "
+        f"({base['leaks'].mean:.0%})"
+    )
+    if own["leaks"].mean > leaking:
+        return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {figures}."
+    if own["fidelity"].mean < obedient:
+        return f"chosen: none shows {obedient:.0%} of what is asked, and this one shows most: {figures}."
+    return f"chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: {figures}."
+
+
+def _reference(yardstick: StyleYardstick) -> Estimate | None:
+    clips = yardstick.references
+    if len(clips) < 2:
+        return None
+    return average(
+        [
+            style_similarity(own, [clips[other] for other in clips if other != name], samples=yardstick.samples)
+            for name, own in clips.items()
+        ]
+    )
+
+
+def _to_centroid(images: np.ndarray, own: Trained) -> np.ndarray:
+    """The cosine of each image with the mean of the character's clips."""
+    centroid = clip_means(own.embeddings, own.clips).mean(axis=0)
+    return cosines(images, (centroid / np.linalg.norm(centroid))[None])[:, 0]

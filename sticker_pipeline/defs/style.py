@@ -1,0 +1,326 @@
+"""Assets of a style that several characters share: its training set, its LoRA, and the epoch to use."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.choice import Trained
+from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.measure import BASE, LORA
+from sticker_pipeline.benchmark.style_choice import (
+    BASE_EPOCH,
+    METRICS,
+    Drawn,
+    StyleYardstick,
+    choose_style_epoch,
+    goal,
+    style_metrics,
+)
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
+from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
+from sticker_pipeline.defs.launcher import TrainerLauncher
+from sticker_pipeline.defs.loggers import SUMMARY
+from sticker_pipeline.defs.making import described, picture, table
+from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
+from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
+from sticker_pipeline.defs.training import SAMPLE_PROMPTS, is_checkpoint, train, training_metadata, with_draws
+from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
+from sticker_pipeline.generation.unseen import unseen_prompts
+from sticker_pipeline.pictures import contact_sheet, interval_chart, labelled_grid, line_chart
+from sticker_pipeline.storage import file_sha256, link_or_copy, write_table
+from sticker_pipeline.tagging.captions import parse_caption
+from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
+from sticker_pipeline.training.spec import TrainingSpec
+
+TAGS, DROPPED, GOAL, PICTURES = "tags.parquet", "dropped.parquet", "goal.parquet", "frames"
+CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of invented characters: never the same ones
+GOAL_SEEDS = 2
+SHEET_CELLS = 24
+
+
+@dg.asset(
+    deps=[key(MEMBERS), key("dataset")],
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=FOLLOW,
+    group_name="style",
+    kinds={"pandas", "parquet"},
+    owners=["team:dataset"],
+    description="The pictures of all characters that name the style, each character counting alike, with captions the "
+    "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
+    "character's training is held out here.",
+)
+def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making_style(context, workspace) as work:
+        profile = work.style.profile
+        made = style_set(members_of(work.style, work.store), profile.style.tags, profile.resolution, profile.buckets)
+        for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
+            who, _, file = name.partition("/")
+            link_or_copy(work.store.folder(who, "frames") / file, work.staging / PICTURES / name)
+        write_table(made.rows, work.staging)
+        write_table(made.tags, work.staging, TAGS)
+        write_table(made.dropped, work.staging, DROPPED)
+        trained = made.rows[made.rows["split"] == TRAIN]
+        per_picture = trained["caption"].map(lambda caption: len(parse_caption(caption)))
+        splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
+        return work.publish(
+            {
+                SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of {len(work.style.members)} "
+                f"characters, {per_picture.mean():.1f} tags per caption",
+                "trained_on": picture(_sheet(work.staging / PICTURES, trained), "training pictures"),
+                "tags_per_caption": float(per_picture.mean()),
+                "clips": table(splits),
+                "what_is_said": table(made.tags, most=40),
+                "why_dropped": table(_reasons(made.dropped)),
+                "captions": table(trained[["frame_id", "caption"]].iloc[:: max(1, len(trained) // 20)]),
+                **described(made.rows),
+            }
+        )
+
+
+@dg.asset(
+    deps=[style_training_set, key("training")],
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=RETRAIN,
+    group_name="style",
+    kinds={"pytorch", "diffusers"},
+    owners=["team:training"],
+    pool="gpu",
+    description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
+    "word calls it.",
+)
+def style_lora(
+    context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
+) -> dg.MaterializeResult:
+    with making_style(context, workspace) as work:
+        spec = _spec(work)
+        train(context, launcher, spec, work.store.work(work.scope, "lora-spec"), work.staging)
+        result = work.publish(training_metadata(work.staging, spec), content=is_checkpoint)
+        shutil.rmtree(spec.output)
+        return result
+
+
+@dg.asset(
+    deps=[style_lora, style_training_set, key("choice")],
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=FOLLOW,
+    group_name="style",
+    kinds={"open-clip", "onnx", "parquet"},
+    owners=["team:training"],
+    pool="gpu",
+    description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
+    "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "
+    "the style as any, the earliest. How good it is, is measured on other invented characters.",
+)
+def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with making_style(context, workspace) as work:
+        profile = work.style.profile
+        embedder = clip_of(profile, work.store)
+        tagger = open_tagger(profile.tagger, profile.tagging.provider)
+        opened = cache(lambda: open_pipeline(profile))
+        checkpoints: dict[int, Path | None] = {BASE_EPOCH: None} | {
+            int(path.stem.removeprefix("epoch_")): path
+            for path in sorted((work.inputs["style_lora"].folder / "checkpoints").glob("epoch_*.safetensors"))
+        }
+        asked = _prompts(work, CHOICE_CHARACTERS)
+        requests = requests_for(asked, 1, "style selection")
+        pictures = {epoch: _draw(work, _folder(epoch), requests, opened, path) for epoch, path in checkpoints.items()}
+        yardstick = _yardstick(work, embedder, tagger, [prompt.attributes for prompt in asked])
+        figures = {
+            epoch: style_metrics(_seen(work, embedder, tagger, _folder(epoch), images), yardstick)
+            for epoch, images in pictures.items()
+        }
+        limits = profile.style
+        choice = choose_style_epoch(figures, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
+        epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
+        chosen = checkpoints[epoch]
+        assert chosen is not None
+        link_or_copy(chosen, work.staging / "lora.safetensors")
+        write_table(choice, work.staging)
+        reached, shown = _goal(work, embedder, tagger, opened, chosen)
+        write_table(reached, work.staging, GOAL)
+        by_epoch = labelled_grid(
+            [_row(number) for number in pictures],
+            [prompt.attributes for prompt in asked],
+            list(pictures.values()),
+            cell=84,
+        )
+        by_epoch.save(work.staging / "by_epoch.png")
+        shown.save(work.staging / "goal.png")
+        return work.publish(
+            {
+                SUMMARY: f"epoch {epoch} of {len(checkpoints) - 1}; {_headline(reached)}",
+                "epoch": epoch,
+                "why": str(choice.loc[choice["chosen"], "reason"].iloc[0]),
+                "pictures": picture(by_epoch, "characters that nobody has drawn, by epoch"),
+                "by_epoch": picture(_epoch_chart(choice), "evidence by epoch"),
+                "evidence": table(choice, most=len(choice)),
+                "goal": table(reached, most=len(reached)),
+                "goal_figures": picture(_goal_chart(reached), "the goal, with intervals"),
+                "goal_pictures": picture(shown, "other invented characters, base model and LoRA"),
+                **described(choice),
+            },
+            content=lambda name: not name.endswith(".png"),
+        )
+
+
+def _spec(work: StyleMaking) -> TrainingSpec:
+    training_set, profile = work.inputs["style_training_set"], work.style.profile
+    rows = training_set.table()
+    return TrainingSpec(
+        name=work.style.name,
+        trigger=None,
+        family=profile.family,
+        base=profile.base,
+        base_sha=work.sections["training"]["base"],
+        training_set=training_set.folder,
+        frames=training_set.folder / PICTURES,
+        output=work.store.work(work.scope, "style_lora"),
+        cache=work.store.cache("training"),
+        resolution=profile.resolution,
+        background=profile.background,
+        buckets=profile.buckets,
+        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "clip_id"].nunique()),
+        sample_prompts=[prompt.text for prompt in _prompts(work, CHOICE_CHARACTERS[:SAMPLE_PROMPTS], each=1)],
+        generation=profile.generation,
+    )
+
+
+def _prompts(work: StyleMaking, numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
+    """The prompts about the invented characters of these numbers; `each`: only the first ones of each."""
+    rows = work.inputs["style_training_set"]
+    taken = own_traits(rows.table(TAGS), sorted(set(rows.table()["character"])))
+    settings = work.style.profile.style
+    if each:
+        settings = settings.model_copy(update={"attributes": settings.attributes[:each]})
+    return unseen_prompts(settings, taken, numbers)
+
+
+def _draw(
+    work: StyleMaking, folder: str, requests: list[Request], opened: Callable[[], Any], lora: Path | None
+) -> list[Image.Image]:
+    """The pictures of one model, kept in `folder` of the artifact: from the cache, and what is not there with the
+    pipeline that is `opened` for it."""
+    profile = work.style.profile
+    base, sha256 = work.sections["choice"]["base"], file_sha256(lora) if lora else None
+    decided = decisive(base, sha256, 1.0, profile.generation, profile.resolution)
+
+    def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
+        work.context.log.info(f"{folder}: {len(missing)} pictures")
+        with with_lora(opened(), lora) if lora else nullcontext():
+            yield from generate(opened(), missing, profile.generation, profile.resolution)
+
+    images = drawn(requests, decided, work.store.cache("pictures"), generated)
+    (work.staging / folder).mkdir(parents=True)
+    for number, image in enumerate(images):
+        image.save(work.staging / folder / f"{number:03d}.png")
+    return images
+
+
+def _seen(work: StyleMaking, embedder: Embedder, tagger: Tagger, folder: str, images: list[Image.Image]) -> Drawn:
+    """What CLIP and tagger see on the `images` that are kept in `folder`."""
+    files = [f"{folder}/{number:03d}.png" for number in range(len(images))]
+    found = tags_found_in(tagger, work.style.profile, work.store, work.staging, files)
+    return Drawn(embed(embedder, images), found)
+
+
+def _yardstick(work: StyleMaking, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
+    held_out = _of_each_character(work, embedder, HOLDOUT)
+    if not held_out:
+        raise StyleError(
+            f"Style '{work.style.name}': none of its characters has a held-out picture to compare with. Add pictures, "
+            "or name files in benchmark.holdout of a character.yaml."
+        )
+    return StyleYardstick(
+        held_out=held_out,
+        trained=_of_each_character(work, embedder, TRAIN),
+        asked=asked,
+        tag_names=[label.name for label in tagger.labels],
+        samples=work.style.profile.benchmark.bootstrap_samples,
+    )
+
+
+def _of_each_character(work: StyleMaking, embedder: Embedder, split: str) -> dict[str, Trained]:
+    training_set = work.inputs["style_training_set"]
+    rows = training_set.table()
+    return {
+        str(who): Trained(
+            embedded(embedder, training_set, [f"{PICTURES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
+        )
+        for who, part in rows[rows["split"] == split].groupby("character")
+    }
+
+
+def _goal(
+    work: StyleMaking, embedder: Embedder, tagger: Tagger, opened: Callable[[], Any], lora: Path
+) -> tuple[pd.DataFrame, Image.Image]:
+    """The figures of the goal, and its pictures: other invented characters than the epoch was chosen on."""
+    prompts = _prompts(work, GOAL_CHARACTERS)
+    asked = [prompt.attributes for prompt in prompts for _ in range(GOAL_SEEDS)]
+    requests = requests_for(prompts, GOAL_SEEDS, "style goal")
+    pictures = {
+        model: _draw(work, f"goal/{model}", requests, opened, path) for model, path in ((BASE, None), (LORA, lora))
+    }
+    reached = goal(
+        {model: _seen(work, embedder, tagger, f"goal/{model}", images) for model, images in pictures.items()},
+        _yardstick(work, embedder, tagger, asked),
+    )
+    shown = [images[::GOAL_SEEDS] for images in pictures.values()]
+    return reached, labelled_grid(list(pictures), [prompt.attributes for prompt in prompts], shown, cell=84)
+
+
+def _folder(epoch: int) -> str:
+    return f"selection/epoch_{epoch:02d}"
+
+
+def _row(epoch: int) -> str:
+    return f"epoch {epoch}" if epoch != BASE_EPOCH else BASE
+
+
+def _epoch_chart(choice: pd.DataFrame) -> Image.Image:
+    curves = {name: (choice["epoch"].to_numpy(), choice[name].to_numpy()) for name in METRICS}
+    return line_chart(curves, title="by epoch (0: the base model), invented characters", x="epoch", y="cosine, share")
+
+
+def _goal_chart(reached: pd.DataFrame) -> Image.Image:
+    shown = reached[~reached["metric"].str.startswith("gain:")].sort_values("metric", kind="stable")
+    return interval_chart(
+        {
+            f"{row['metric']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
+            for row in shown.to_dict("records")
+        },
+        title="characters that nobody has drawn, in the style; 95 % intervals",
+        unit="cosine, share",
+    )
+
+
+def _headline(reached: pd.DataFrame) -> str:
+    mean = reached.set_index(["model", "metric"])["mean"]
+    return ", ".join(
+        f"{metric.replace('_', ' ')} {mean[LORA, metric]:.3f} (base {mean[BASE, metric]:.3f})" for metric in METRICS
+    )
+
+
+def _reasons(dropped: pd.DataFrame) -> pd.DataFrame:
+    """How many tags each kind of reason dropped, and from how many frames."""
+    kinds = dropped.assign(reason=dropped["reason"].map(kind_of))
+    return kinds.groupby("reason").agg(tags=("tag", "nunique"), frames=("frame_id", "nunique")).reset_index()
+
+
+def _sheet(folder: Path, rows: pd.DataFrame) -> Image.Image:
+    chosen = rows.iloc[:: max(1, -(-len(rows) // SHEET_CELLS))]
+    return contact_sheet([Image.open(folder / name) for name in chosen["file"]], cell=84)

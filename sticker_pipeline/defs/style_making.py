@@ -1,0 +1,280 @@
+"""What the assets of a style share: which styles there are, what each is made of, and how a step of one is opened.
+
+A style is made of all characters whose character.yaml names it and that have a training set, once there are two. What
+it is made of is observed, as that of a character is (observed.py): `style/members` has the versions of the characters'
+artifacts. So the assets of a style have its own partitions alone, and are out of date when a dataset of one of its
+characters is another one, and by nothing that other characters do.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
+from sticker_pipeline.defs.making import code_version, reported
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, observe_root
+from sticker_pipeline.defs.orphans import end_with_run
+from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
+from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.tagging.thresholds import resolved
+
+PREFIX = "style"
+MEMBERS = "members"
+MADE_OF = ("frames", "curated_tags", "training_set")  # of each character
+DESCRIPTIONS = {
+    MEMBERS: "The frames, captions and splits of the characters that name the style.",
+    "dataset": "How long captions are, and how pictures are cut.",
+    "training": "The base model's files and every training setting.",
+    "choice": "The models and settings that its epochs are drawn, looked at and chosen with.",
+}
+
+
+class StyleError(ValueError):
+    """A style that cannot be made; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style, the characters that it is made of, sorted by name, and the profile that they share."""
+
+    name: str
+    members: list[Character]
+    profile: Profile
+
+
+@dataclass(frozen=True)
+class StyleMaking:
+    """One asset of one style in the making: write files into `staging`, then `publish` once."""
+
+    context: dg.AssetExecutionContext
+    store: ArtifactStore
+    style: Style
+    staging: Path
+    inputs: dict[str, Artifact]
+    sections: dict[str, dict[str, Any]]
+
+    @property
+    def scope(self) -> str:
+        return scope(self.style.name)
+
+    def publish(
+        self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
+    ) -> dg.MaterializeResult:
+        """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
+        for section, value in self.sections.items():
+            versions |= _versions(section, value)
+        artifact = self.store.publish(
+            self.staging,
+            self.scope,
+            self.context.asset_key.to_user_string(),
+            code_version=code_version(self.context),
+            inputs=versions,
+            settings=self.sections,
+            content=content,
+        )
+        return reported(artifact, metadata)
+
+
+@contextmanager
+def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[StyleMaking]:
+    """Open what the asset of `context` needs, as its `deps` name it: artifacts of the same style, and sections. Raises
+    StyleError, ProfileError or StorageError, each saying what to mend, before any work is done."""
+    end_with_run()
+    style = style_of(workspace, context.partition_key)
+    check_models(style.profile)
+    store = workspace.store
+    inputs, sections = {}, {}
+    for upstream in context.assets_def.asset_deps[context.asset_key]:
+        name = upstream.path[-1]
+        if upstream.path[0] == PREFIX:
+            sections[name] = section_value(name, style, store)
+        else:
+            inputs[name] = store.read(scope(style.name), name)
+    if observe_style(context.instance, style.name, sections):
+        raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
+    with store.writing(scope(style.name), context.asset_key.path[-1]) as staging:
+        yield StyleMaking(context, store, style, staging, inputs, sections)
+
+
+@dg.multi_observable_source_asset(
+    specs=[
+        dg.AssetSpec(
+            dg.AssetKey([PREFIX, section]),
+            description=description,
+            group_name="style",
+            kinds={"yaml"} if section != MEMBERS else {"parquet"},
+            owners=["team:characters"],
+        )
+        for section, description in DESCRIPTIONS.items()
+    ],
+    partitions_def=STYLES,
+    can_subset=True,
+)
+def observed_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
+    """What the folder sensor does for every style, for one, at a click."""
+    style = style_of(workspace, context.partition_key)
+    for section in DESCRIPTIONS:
+        if key(section) in context.selected_asset_keys:
+            value = section_value(section, style, workspace.store)
+            yield dg.ObserveResult(
+                asset_key=key(section),
+                data_version=dg.DataVersion(content_hash(value)),
+                metadata={"value": dg.MetadataValue.json(value)},
+            )
+
+
+def key(section: str) -> dg.AssetKey:
+    """The asset key of a section of a style; its assets name it in `deps`."""
+    return dg.AssetKey([PREFIX, section])
+
+
+def scope(style: str) -> str:
+    """Where the artifacts of a style lie in the store."""
+    return f"_styles/{style}"
+
+
+def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:
+    """Style -> those of the `valid` characters that name it, both sorted."""
+    found: dict[str, list[Character]] = {}
+    for character, _ in valid:
+        if character.settings.style:
+            found.setdefault(character.settings.style, []).append(character)
+    return dict(sorted(found.items()))
+
+
+def ready_styles(workspace: Workspace, valid: Sequence[tuple[Character, Profile]]) -> tuple[list[Style], list[str]]:
+    """The styles that can be made, and what is in the way of others. One of which fewer than MIN_MEMBERS characters
+    have a dataset is in neither."""
+    ready, problems = [], []
+    for name, named in named_styles(valid).items():
+        try:
+            style = _style(workspace, name, named)
+        except (StyleError, ProfileError) as error:
+            problems.append(str(error))
+            continue
+        if len(style.members) >= MIN_MEMBERS:
+            ready.append(style)
+    return ready, problems
+
+
+def style_of(workspace: Workspace, name: str) -> Style:
+    """The style, with those of its characters that have a training set. Raises StyleError where nobody names it, or
+    characters with different profiles do; ProfileError for settings that cannot be."""
+    return _style(workspace, name, named_styles(workspace.valid_characters()[0]).get(name, []))
+
+
+def _style(workspace: Workspace, name: str, named: Sequence[Character]) -> Style:
+    profiles = {profile_name(character): character.name for character in named}
+    if not named:
+        raise StyleError(f"No character names the style '{name}': write `style: {name}` in its character.yaml.")
+    if len(profiles) > 1:
+        who = ", ".join(f"{member} has {profile}" for profile, member in profiles.items())
+        raise StyleError(f"Style '{name}': its characters need one profile, for one LoRA fits one base model; {who}.")
+    store = workspace.store
+    members = [one for one in named if all((store.folder(one.name, asset) / MANIFEST).is_file() for asset in MADE_OF)]
+    return Style(name, members, style_profile(next(iter(profiles)), Path(workspace.models)))
+
+
+def section_value(section: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
+    """All that `section` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+    profile = style.profile
+    match section:
+        case "members":
+            return {
+                one.name: {asset: store.read(one.name, asset).data_version for asset in MADE_OF}
+                for one in style.members
+            }
+        case "dataset":
+            return {
+                "tags": profile.style.tags,
+                "resolution": profile.resolution,
+                "buckets": profile.buckets.model_dump(mode="json"),
+            }
+        case "training":
+            return {"base": model_hash(profile.base, store), "settings": profile.training.model_dump(mode="json")}
+        case "choice":
+            thresholds = resolved(profile)
+            return {
+                "base": model_hash(profile.base, store),
+                "clip": model_hash(profile.clip, store),
+                "tagger": model_hash(profile.tagger, store),
+                "thresholds": [thresholds.general, thresholds.character],
+                "resolution": profile.resolution,
+                "background": profile.background,
+                "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
+                "bootstrap_samples": profile.benchmark.bootstrap_samples,
+                "style": profile.style.model_dump(mode="json", exclude={"tags", "training"}),
+            }
+        case _:
+            raise KeyError(section)
+
+
+def members_of(style: Style, store: ArtifactStore) -> list[Member]:
+    """The style's characters with their tables as published. What a character's captions are taught is what they were
+    made with, whatever its character.yaml says now."""
+    found = []
+    for character in style.members:
+        frames, curated, training_set = (store.read(character.name, asset) for asset in MADE_OF)
+        said = curated.settings["curation"]
+        taught = {group: [said["trigger"], *learned] for group, learned in said["learned"].items()}
+        found.append(
+            Member(
+                character.name,
+                frames.table(),
+                training_set.table(),
+                curated.table(),
+                curated.table("dropped.parquet"),
+                taught,
+            )
+        )
+    return found
+
+
+def current_style_inputs(spec: dg.AssetSpec, style: Style, store: ArtifactStore) -> dict[str, str | None]:
+    """The data versions that the asset of the style would be made from now; None for an artifact that is not there."""
+    versions: dict[str, str | None] = {}
+    for dep in spec.deps:
+        name = dep.asset_key.path[-1]
+        if dep.asset_key.path[0] == PREFIX:
+            versions |= _versions(name, section_value(name, style, store))
+        else:
+            found = store.find(scope(style.name), name)
+            versions[name] = found.data_version if found else None
+    return versions
+
+
+def style_observations(style: Style, store: ArtifactStore, known: dict[str, str]) -> Iterator[dg.AssetObservation]:
+    """An observation for each section whose version differs from `known` (section of the style/partition -> version),
+    which is brought up to date."""
+    for section in DESCRIPTIONS:
+        value = section_value(section, style, store)
+        name = f"{PREFIX}/{section}|{style.name}"
+        if known.get(name) != content_hash(value):
+            known[name] = content_hash(value)
+            yield dg.AssetObservation(
+                asset_key=key(section),
+                partition=style.name,
+                metadata={"value": dg.MetadataValue.json(value)},
+                tags={DATA_VERSION_TAG: content_hash(value)},
+            )
+
+
+def observe_style(instance: dg.DagsterInstance, style: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
+    return [section for section, value in values.items() if observe_root(instance, key(section), style, value)]
+
+
+def _versions(section: str, value: dict[str, Any]) -> dict[str, str]:
+    """What stands among an artifact's inputs for a section: each artifact of each character by itself, so that the
+    lineage of a style can be followed, else one hash."""
+    if section == MEMBERS:
+        return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}
+    return {f"{PREFIX}/{section}": content_hash(value)}
