@@ -153,6 +153,11 @@ class Settings(Strict):
 
     trigger: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$")]
     profile: str | None = None
+    style: Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN.pattern}$")] | None = Field(
+        None,
+        description="the manner of drawing that it shares with other characters: one LoRA of the style alone is made "
+        "of all characters that name it, once there are two",
+    )
     groups: dict[str, Group] = Field(default_factory=dict)
     curation: Curation = Curation()
     media: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's media settings")
@@ -160,6 +165,7 @@ class Settings(Strict):
     buckets: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's bucket settings")
     tagging: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's tagging settings")
     training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
+    sweep: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sweep settings")
     benchmark: Benchmark = Benchmark()
 
     @model_validator(mode="before")

@@ -21,6 +21,7 @@ from sticker_pipeline.settings import (
     MediaSettings,
     SamplingSettings,
     Strict,
+    SweepSettings,
     TaggingSettings,
     TrainingSettings,
     without_effect,
@@ -53,6 +54,7 @@ class Profile(Strict):
     training: TrainingSettings
     generation: GenerationSettings
     benchmark: BenchmarkSettings
+    sweep: SweepSettings = SweepSettings()
 
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
@@ -75,6 +77,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "learning_rate_text_encoder": 5e-4,
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
+        "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
@@ -152,6 +155,7 @@ OVERRIDABLE: dict[str, type[Strict]] = {
     "buckets": BucketSettings,
     "tagging": TaggingSettings,
     "training": TrainingSettings,
+    "sweep": SweepSettings,
 }
 """Sections of a profile of which character.yaml may override any setting, under the same name."""
 

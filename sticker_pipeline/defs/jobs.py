@@ -5,6 +5,7 @@ import dagster as dg
 from sticker_pipeline.defs.partitions import CHARACTERS
 
 ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
+SWEEP = dg.AssetSelection.assets("adapter_sweep")  # thousands of pictures: only when a person asks for it
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -14,9 +15,15 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS,
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - SWEEP,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
+)
+sweep_adapters = dg.define_asset_job(
+    "sweep_adapters",
+    selection=SWEEP,
+    partitions_def=CHARACTERS,
+    description="One character's LoRA with other weights, steps and guidance: which setting to draw with.",
 )
 leaderboard_table = dg.define_asset_job(
     "leaderboard_table",
