@@ -65,12 +65,12 @@ def tags_found(
     tagger: Tagger, profile: Profile, store: ArtifactStore, artifact: Artifact, files: list[str]
 ) -> np.ndarray:
     """Which of the tagger's tags it finds on each of the artifact's `files`: bool[n, tags]."""
-    return tags_on(tagger, profile, store, [artifact.folder / name for name in files])
+    return tags_found_in(tagger, profile, store, artifact.folder, files)
 
 
-def tags_on(tagger: Tagger, profile: Profile, store: ArtifactStore, files: Sequence[Path]) -> np.ndarray:
-    """The same of any pictures."""
-    named = {str(path): (path, _pixels(path)) for path in files}
+def tags_found_in(tagger: Tagger, profile: Profile, store: ArtifactStore, folder: Path, files: list[str]) -> np.ndarray:
+    """The same of the `files` in a folder."""
+    named = {name: (folder / name, _pixels(folder / name)) for name in files}
     scores = score_frames(named, tagger, store.cache("wd14"), profile.tagging.batch_size).scores
     columns = category_columns(tagger.labels)
     return found_tags(scores, per_frame(resolved(profile), scores, columns), columns)

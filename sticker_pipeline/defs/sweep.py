@@ -26,7 +26,7 @@ from sticker_pipeline.defs.making import Making, described, making, picture, tab
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_lora, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_on
+from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, reference_of
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import (
@@ -102,9 +102,10 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             f"{len(plan.cells) * len(plan.requests)} pictures. What was drawn before is not drawn again."
         )
         opened = _pipelines(work)
-        with TemporaryDirectory(dir=work.staging) as folder:
-            files = {cell: _draw(work, plan, number, opened, Path(folder)) for number, cell in enumerate(plan.cells)}
-            seen, tag_names = _seen(work, plan, files, embedder)
+        with TemporaryDirectory(dir=work.staging) as name:
+            folder = Path(name)
+            files = {cell: _draw(work, plan, number, opened, folder) for number, cell in enumerate(plan.cells)}
+            seen, tag_names = _seen(work, plan, folder, files, embedder)
             grids = _grids(work, plan, files)
         asked = by_style(np.arange(len(plan.requests)), [request.style for request in plan.requests])
         rows = sweep_table(
@@ -210,11 +211,13 @@ def _timed(work: Making, plan: Plan, cell: Cell, opened: Callable[[str], Any]) -
 
 
 def _seen(
-    work: Making, plan: Plan, files: Mapping[Cell, Sequence[Path]], embedder: Embedder
+    work: Making, plan: Plan, folder: Path, files: Mapping[Cell, Sequence[Path]], embedder: Embedder
 ) -> tuple[dict[Cell, dict[str, Seen]], list[str]]:
-    """What each cell drew, by style, as seen by the CLIP, the tagger and the eye for colours; and the tagger's tags."""
+    """What each cell drew, as `files` in `folder`: by style, as the CLIP and the tagger see it, and its tones; and the
+    names of the tagger's tags."""
     tagger = open_tagger(work.profile.tagger, work.profile.tagging.provider)
-    found = tags_on(tagger, work.profile, work.store, [path for paths in files.values() for path in paths])
+    names = [path.name for paths in files.values() for path in paths]
+    found = tags_found_in(tagger, work.profile, work.store, folder, names)
     tags = dict(zip(files, np.split(found, len(files)), strict=True))
     styles = [request.style for request in plan.requests]
     seen = {}
