@@ -165,6 +165,7 @@ class Settings(Strict):
     buckets: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's bucket settings")
     tagging: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's tagging settings")
     training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
+    sweep: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sweep settings")
     benchmark: Benchmark = Benchmark()
 
     @model_validator(mode="before")

@@ -1,5 +1,6 @@
 """The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
 
+import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +119,43 @@ def import_kohya_command(name: str, folder: Path, trigger: str | None, link: boo
     except (CharacterError, OSError) as error:
         raise click.ClickException(str(error)) from error
     _print_created(created)
+
+
+@main.command("merge-loras")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE:WEIGHT...", nargs=-1, required=True)
+@click.option(
+    "--rank", type=click.IntRange(1), help="Keep this rank only: the nearest LoRA of it. Default: exact, ranks add up."
+)
+def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> None:
+    """Merge LoRA files into the new file OUT, each with its WEIGHT: for programs that load one file only.
+
+    For example: merge-loras both.safetensors style.safetensors:0.7 character.safetensors:1
+    """
+    from sticker_pipeline.training.lora_file import LoraError
+    from sticker_pipeline.training.merge import merge_files
+
+    if out.suffix != ".safetensors":
+        raise click.ClickException(f"{out}: name a file that ends in .safetensors.")
+    try:
+        merged, lost = merge_files(out, [_weighted(text) for text in files], rank)
+    except (LoraError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    highest = max(adapter.rank for adapter in merged.adapters.values())
+    kept = f"{100 * lost:.2f} % of the change is lost" if rank else "nothing is lost"
+    CONSOLE.print(f"{out}: {len(merged.adapters)} modules of rank {highest} or less, {kept}.", markup=False)
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """FILE:WEIGHT."""
+    file, _, weight = text.rpartition(":")
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not file or not math.isfinite(number):
+        raise click.ClickException(f"{text!r}: write FILE:WEIGHT, such as style.safetensors:0.8")
+    return Path(file), number
 
 
 @main.command("explain-kohya")

@@ -192,6 +192,32 @@ def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: st
     return _rendered(figure)
 
 
+def front_chart(
+    points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    front: tuple[np.ndarray, np.ndarray],
+    *,
+    title: str,
+    x: str,
+    y: str,
+) -> Image.Image:
+    """Points `name: (x values [n], y values [n])`, a colour for each name, and a stepped line through those of the
+    `front`, in ascending order of x; x is logarithmic."""
+    figure, axes = _figure(6.4, 3.6)
+    axes.step(*front, where="post", color="#9a96a8", linewidth=1.0)
+    for number, (name, (xs, ys)) in enumerate(points.items()):
+        axes.plot(xs, ys, "o", color=f"C{number % 10}", markersize=4, alpha=0.7, label=_plain(name))
+    axes.plot(*front, "o", color="none", markeredgecolor="#1b1a26", markersize=8)
+    axes.set_xscale("log")
+    for axis_ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis_ticks(lambda value, _: f"{value:g}")
+    axes.set_title(_plain(title), fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    if points:
+        axes.legend(fontsize=8)
+    return _rendered(figure)
+
+
 def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str, unit: str) -> Image.Image:
     """A dot with its interval for each `name: (mean, low, high)`."""
     figure, axes = _figure(6.4, 0.9 + 0.28 * max(1, len(rows)))

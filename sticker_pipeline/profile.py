@@ -22,6 +22,7 @@ from sticker_pipeline.settings import (
     SamplingSettings,
     Strict,
     StyleSettings,
+    SweepSettings,
     TaggingSettings,
     TrainingSettings,
     without_effect,
@@ -55,6 +56,7 @@ class Profile(Strict):
     generation: GenerationSettings
     benchmark: BenchmarkSettings
     style: StyleSettings = StyleSettings()
+    sweep: SweepSettings = SweepSettings()
 
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
@@ -77,6 +79,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "learning_rate_text_encoder": 5e-4,
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
+        "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
@@ -154,6 +157,7 @@ OVERRIDABLE: dict[str, type[Strict]] = {
     "buckets": BucketSettings,
     "tagging": TaggingSettings,
     "training": TrainingSettings,
+    "sweep": SweepSettings,
 }
 """Sections of a profile of which character.yaml may override any setting, under the same name."""
 

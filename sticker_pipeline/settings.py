@@ -4,7 +4,7 @@ Which values belong to which base model stands in profile.py; what a character c
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -222,6 +222,31 @@ class GenerationSettings(Strict):
     guidance_scale: float = Field(7.0, ge=0)
     negative_prompt: str = ""
     batch_size: int = Field(4, ge=1)
+
+
+Weight = Annotated[float, Field(ge=0, le=2)]
+
+
+class SweepSettings(Strict):
+    """What `adapter_sweep` tries: every combination of these. Axes of adapters that do not exist are left out."""
+
+    style_weights: tuple[Weight, ...] = Field((0.0, 0.5, 1.0), min_length=1, description="of the LoRA of the style")
+    character_weights: tuple[Weight, ...] = Field((0.6, 0.8, 1.0), min_length=1)
+    lcm_weights: tuple[Weight, ...] = Field((0.0, 1.0), min_length=1, description="of the LCM-LoRA; 0: none")
+    steps: tuple[Annotated[int, Field(ge=1, le=200)], ...] = Field((4, 8, 15, 25), min_length=1)
+    guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] = Field(
+        (1.0, 7.0), min_length=1, description="1: no guidance, which takes half the time"
+    )
+    prompts_per_style: int = Field(6, ge=1, description="the first of the benchmark's prompts")
+    seeds_per_prompt: int = Field(1, ge=1)
+    most_pictures: int = Field(5_000, ge=1, description="more than this is an error: it would take too long")
+
+    @field_validator("style_weights", "character_weights", "lcm_weights", "steps", "guidance_scales")
+    @classmethod
+    def _each_once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("each value may stand there once")
+        return tuple(sorted(values))
 
 
 class BenchmarkSettings(Strict):

@@ -271,3 +271,31 @@ def test_what_cannot_be_rolled_back_to_is_named(characters: Path) -> None:
         assert words in result.output
     (folder / "current.json").write_text("{")
     assert "current.json is damaged" in run("releases", "luma").output
+
+
+def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
+    import torch
+
+    from sticker_pipeline.training.lora_file import Adapter, LoraFile, read_lora, write_lora
+
+    key = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    for name, value in (("one", 1.0), ("two", 10.0)):
+        adapter = Adapter(torch.full((2, 3), value), torch.ones(4, 2), 2.0)
+        write_lora(tmp_path / f"{name}.safetensors", LoraFile({key: adapter}), "float16")
+    one, two, out = (str(tmp_path / f"{name}.safetensors") for name in ("one", "two", "out"))
+    result = run("merge-loras", out, f"{one}:0.5", f"{two}:-1")
+    assert result.exit_code == 0 and "1 modules of rank 4 or less, nothing is lost" in result.output
+    merged = read_lora(Path(out)).adapters[key]
+    torch.testing.assert_close(merged.up @ merged.down * merged.alpha / merged.rank, torch.full((4, 3), -19.0))
+    cut = run("merge-loras", str(tmp_path / "cut.safetensors"), f"{one}:0.5", f"{two}:-1", "--rank", "1")
+    assert "1 modules of rank 1 or less, 0.00 % of the change is lost" in cut.output  # both are of rank 1
+    for arguments, sentence in (
+        ([out, f"{one}:1"], "is there already"),
+        ([str(tmp_path / "new.safetensors"), one], "write FILE:WEIGHT"),
+        ([str(tmp_path / "new.safetensors"), f"{one}:x"], "write FILE:WEIGHT"),
+        ([str(tmp_path / "new.safetensors"), f"{one}:0"], "one has the weight 0"),
+        ([str(tmp_path / "new.ckpt"), f"{one}:1"], "ends in .safetensors"),
+    ):
+        refused = run("merge-loras", *arguments)
+        assert refused.exit_code == 1 and sentence in refused.output
+    assert not (tmp_path / "new.safetensors").exists()

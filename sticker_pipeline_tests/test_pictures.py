@@ -13,6 +13,7 @@ from sticker_pipeline.pictures import (
     contact_sheet,
     count_histogram,
     embedded_markdown,
+    front_chart,
     grouped_intervals,
     interval_chart,
     labelled_grid,
@@ -113,6 +114,7 @@ def test_charts_take_any_name_as_it_is(name: str) -> None:
         bar_chart({name: 1.0}, title=name, unit="share"),
         line_chart({name: (values, values), "other": (values, values)}, title=name, x="step", y="loss"),
         interval_chart({name: (0.5, 0.4, 0.6)}, title=name, unit="cosine"),
+        front_chart({name: (values + 1, values)}, (values + 1, values), title=name, x="seconds", y="quality"),
     ):
         assert chart.mode == "RGB"
         assert chart.width == 640
@@ -121,6 +123,15 @@ def test_charts_take_any_name_as_it_is(name: str) -> None:
 def test_charts_of_nothing_are_empty_axes() -> None:
     for chart in (bar_chart({}, title="t", unit="u"), interval_chart({}, title="t", unit="u")):
         assert chart.width == 640
+
+
+def test_points_on_the_front_are_ringed() -> None:
+    points = {"a": (np.array([1.0, 2.0]), np.array([0.2, 0.6])), "b": (np.array([2.0]), np.array([0.3]))}
+    chart = np.asarray(front_chart(points, points["a"], title="t", x="seconds", y="quality")).astype(int)
+    none = (np.empty(0), np.empty(0))
+    plain = np.asarray(front_chart(points, none, title="t", x="seconds", y="quality")).astype(int)
+    dark = [int((np.abs(each - (0x1B, 0x1A, 0x26)).max(axis=2) < 16).sum()) for each in (chart, plain)]
+    assert dark[0] > dark[1] + 20
 
 
 def test_an_interval_without_bounds_is_a_dot() -> None:

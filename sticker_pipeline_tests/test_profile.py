@@ -82,6 +82,22 @@ def test_media_sampling_and_tagging_may_be_overridden_too(tmp_path: Path) -> Non
         character_profile(character_with(tmp_path, "trigger: a\nmedia: {crp: alpha}\n"), tmp_path)
 
 
+def test_the_grid_of_a_sweep_may_be_overridden(tmp_path: Path) -> None:
+    profile = character_profile(character_with(tmp_path, "trigger: a\nsweep: {steps: [8, 3]}\n"), tmp_path)
+    own = load_profile("embedded", tmp_path).sweep
+    assert profile.sweep.steps == (3, 8) and profile.sweep.guidance_scales == own.guidance_scales
+    assert profile.generation.steps in own.steps and profile.generation.guidance_scale in own.guidance_scales
+    for text, sentence in [
+        ("{stepz: [3]}", "Did you mean 'steps'"),
+        ("{steps: []}", "at least 1 item"),
+        ("{guidance_scales: [0]}", "greater than or equal to 1"),
+        ("{character_weights: [1, 1]}", "each value may stand there once"),
+    ]:
+        with pytest.raises(ProfileError, match=sentence) as error:
+            character_profile(character_with(tmp_path, f"trigger: a\nsweep: {text}\n"), tmp_path)
+        assert "character.yaml: sweep" in str(error.value)
+
+
 def test_the_tagger_may_be_chosen_and_does_not_leave_the_models(tmp_path: Path) -> None:
     character = character_with(tmp_path, "trigger: a\ntagging: {model: taggers/wd-swinv2-tagger-v3}\n")
     profile = character_profile(character, tmp_path / "models")

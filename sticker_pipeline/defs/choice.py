@@ -104,7 +104,7 @@ def _of_each_epoch(
     requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
     generated = {}
     for epoch, path in checkpoints.items():
-        images = draw(work, f"epoch {epoch} of {len(checkpoints)}", requests, opened, path)
+        images = draw(work, f"epoch {epoch} of {len(checkpoints)}", requests, opened, [(path, 1.0)])
         generated[epoch] = by_style(embed(embedder, images), [request.style for request in requests])
     return generated
 

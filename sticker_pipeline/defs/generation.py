@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,10 +19,11 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.drawn import decisive, drawn
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
 from sticker_pipeline.publishing.release import incumbent, releases_folder
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.lora_file import LoraError
@@ -151,7 +151,8 @@ def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[], Any])
     asked = [prompt.attributes for prompt in drawer.prompts for _ in range(seeds)]
     (work.staging / folder).mkdir(parents=True)
     rows = []
-    images = draw(work, folder, requests, opened, drawer.lora, drawer.strength)
+    loras = [(drawer.lora, drawer.strength)] if drawer.lora else []
+    images = draw(work, folder, requests, opened, loras)
     for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
         name = f"{folder}/{request.style}_{number:03d}.png"
         image.save(work.staging / name)
@@ -173,21 +174,22 @@ def draw(
     who: str,
     requests: list[Request],
     opened: Callable[[], Any],
-    lora: Path | None = None,
-    strength: float = 1.0,
+    loras: Sequence[tuple[Path, float]] = (),
+    settings: GenerationSettings | None = None,
 ) -> list[Image.Image]:
-    """The pictures of one model, which the log calls `who`: from the cache, and what is not there with the pipeline
-    that is `opened` for it. Raises LoraError for a LoRA that does not fit the base model."""
-    settings, resolution = work.profile.generation, work.profile.resolution
-    base, sha256 = work.sections["generation"]["base"], file_sha256(lora) if lora else None
+    """The pictures of a model with `loras` (file, strength), which the log calls `who`: from the cache, and what is not
+    there with the pipeline that is `opened` for it. `settings`: None for the profile's. Raises LoraError for a LoRA
+    that does not fit the base model."""
+    settings, resolution = settings or work.profile.generation, work.profile.resolution
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         def show(done: int, total: int) -> None:
             work.context.log.info(f"{who}: {done} of {total} pictures")
 
         pipeline = opened()
-        with with_lora(pipeline, lora, strength) if lora else nullcontext():
+        with with_loras(pipeline, loras):
             yield from generate(pipeline, missing, settings, resolution, show)
 
-    decided = decisive(base, sha256, strength, settings, resolution)
+    hashed = [(file_sha256(path), strength) for path, strength in loras]
+    decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution)
     return drawn(requests, decided, work.store.cache("pictures"), generated)

@@ -5,6 +5,7 @@ import dagster as dg
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 
 ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
+SWEEP = dg.AssetSelection.assets("adapter_sweep")  # thousands of pictures: only when a person asks for it
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -14,7 +15,7 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS,
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - SWEEP,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
 )
@@ -23,6 +24,12 @@ style_line = dg.define_asset_job(
     selection=dg.AssetSelection.assets("style_training_set", "style_lora", "selected_style_lora"),
     partitions_def=STYLES,
     description="One style, from the datasets of the characters that share it to its LoRA.",
+)
+sweep_adapters = dg.define_asset_job(
+    "sweep_adapters",
+    selection=SWEEP,
+    partitions_def=CHARACTERS,
+    description="One character's LoRA with other weights, steps and guidance: which setting to draw with.",
 )
 leaderboard_table = dg.define_asset_job(
     "leaderboard_table",

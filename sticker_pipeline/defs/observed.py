@@ -17,14 +17,15 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.publishing.release import events, incumbent, releases_folder
-from sticker_pipeline.storage import MANIFEST, ArtifactStore, content_hash, file_hashes, folder_hashes
+from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
+from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash, file_hashes, folder_hashes
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
 ROSTER = "roster"
 DATA_VERSION_TAG = "dagster/data_version"
 
+LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
 
 DESCRIPTIONS = {
@@ -42,6 +43,7 @@ DESCRIPTIONS = {
     "benchmark": "The CLIP model's files, and how intervals are computed.",
     "others": "The other characters that pictures might be taken for.",
     "gate": "The limits that a LoRA must keep to be released.",
+    "sweep": "The grid of a sweep, and the LoRAs of the release, the style and LCM that are swept.",
     "roll_backs": "The releases that a person went back to.",
 }
 
@@ -160,6 +162,8 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             return {"characters": other_characters(character, store)}
         case "gate":
             return character.settings.benchmark.gate.model_dump(mode="json")
+        case "sweep":
+            return _sweep_value(character, profile, store)
         case "roll_backs":
             found = events(releases_folder(store, character.name))
             return {"to": [event.number for event in found if event.action == "roll back"]}
@@ -189,6 +193,33 @@ def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]
     sha256 = chosen.files["lora.safetensors"]["sha256"] if chosen else ""
     release = incumbent(releases_folder(store, character.name), sha256)
     return {"sha256": release.record.sha256 if release else None}
+
+
+def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    release = swept_release(character, profile, store)
+    adapters = {"style": style_lora(character, store), "lcm": lcm_lora(profile, store)}
+    return {
+        "settings": profile.sweep.model_dump(mode="json"),
+        "release": release.record.sha256 if release else None,
+        **{name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()},
+    }
+
+
+def swept_release(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
+    """The release that counts, which is what people use, if it is for the profile's base model."""
+    release = current(releases_folder(store, character.name))
+    return release if release and release.record.family == profile.family else None
+
+
+def style_lora(character: Character, store: ArtifactStore) -> Artifact | None:
+    """The LoRA of the style that the character names, where there is one."""
+    style = character.settings.style
+    return store.find(f"_styles/{style}", "selected_style_lora") if style else None
+
+
+def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
+    """The LCM-LoRA of the profile's base model, where there is one."""
+    return store.find(f"_profiles/{profile.name}", "lcm_lora")
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:

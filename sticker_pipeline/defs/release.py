@@ -186,11 +186,10 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         artifact = work.inputs["released_lora"]
         record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
         lora = artifact.folder / record.file
+        loras = [(lora, record.drawing.strength)]
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
         requests = requests_for(prompts, seeds_per_prompt=1)
-        images = draw(
-            work, record.character, requests, lambda: open_pipeline(work.profile), lora, record.drawing.strength
-        )
+        images = draw(work, record.character, requests, lambda: open_pipeline(work.profile), loras)
         rows, problems = [], []
         for number, (request, image) in enumerate(zip(requests, images, strict=True)):
             name = f"{request.style}_{number:03d}.png"

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
 from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
 from sticker_pipeline.defs.training import SAMPLE_PROMPTS, is_checkpoint, train, training_metadata, with_draws
 from sticker_pipeline.generation.drawn import decisive, drawn
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 from sticker_pipeline.generation.unseen import unseen_prompts
 from sticker_pipeline.pictures import contact_sheet, interval_chart, labelled_grid, line_chart
@@ -216,12 +215,13 @@ def _draw(
     """The pictures of one model, kept in `folder` of the artifact: from the cache, and what is not there with the
     pipeline that is `opened` for it."""
     profile = work.style.profile
-    base, sha256 = work.sections["choice"]["base"], file_sha256(lora) if lora else None
-    decided = decisive(base, sha256, 1.0, profile.generation, profile.resolution)
+    adapters = [(lora, 1.0)] if lora else []
+    hashes = [(file_sha256(path), strength) for path, strength in adapters]
+    decided = decisive(work.sections["choice"]["base"], hashes, profile.generation, profile.resolution)
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         work.context.log.info(f"{folder}: {len(missing)} pictures")
-        with with_lora(opened(), lora) if lora else nullcontext():
+        with with_loras(opened(), adapters):
             yield from generate(opened(), missing, profile.generation, profile.resolution)
 
     images = drawn(requests, decided, work.store.cache("pictures"), generated)

@@ -17,17 +17,21 @@ VERSION = 1  # raise it whenever generate.py makes other pictures of the same re
 
 
 def decisive(
-    base: str, lora: str | None, strength: float, settings: GenerationSettings, resolution: int
+    base: str, loras: Sequence[tuple[str, float]], settings: GenerationSettings, resolution: int
 ) -> dict[str, Any]:
-    """All that decides a picture beside its request. `base`, `lora`: hashes of the files' contents; None for no LoRA.
+    """All that decides a picture beside its request. `base`: hash of the files' contents; `loras`: the same of each
+    LoRA, with its strength, in the order in which they are applied.
 
-    The batch size is not among it: it changes pictures by rounding only.
+    The batch size is not among it: it changes pictures by rounding only. What one LoRA drew, or none, is found by the
+    same name as before there could be several.
     """
+    first = loras[0] if loras else (None, None)
     return {
         "version": VERSION,
         "base": base,
-        "lora": lora,
-        "strength": strength if lora else None,
+        "lora": first[0],
+        "strength": first[1],
+        **({"more": [list(each) for each in loras[1:]]} if loras[1:] else {}),
         "settings": settings.model_dump(mode="json", exclude={"batch_size"}),
         "resolution": resolution,
     }

@@ -6,7 +6,7 @@ What to ask for stands in prompts.py; what a LoRA file means, in training/lora_f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,4 +115,14 @@ def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[None
     encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)
     lora = read_any_lora(path, family.name)
     with apply_lora(pipeline.unet, encoders, lora, strength, family=family.name):
+        yield
+
+
+@contextmanager
+def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[None]:
+    """`with_lora` of several files with their strengths: their changes add up. Raises LoraError as that does, and then
+    changes nothing."""
+    with ExitStack() as applied:
+        for path, strength in loras:
+            applied.enter_context(with_lora(pipeline, path, strength))
         yield

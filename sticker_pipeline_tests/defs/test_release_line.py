@@ -213,7 +213,7 @@ def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) ->
         return (next(source) for _ in missing)
 
     base = section_value("generation", character, profile, bench.store)["base"]
-    decided = decisive(base, file_sha256(lora), 1.0, profile.generation, profile.resolution)
+    decided = decisive(base, [(file_sha256(lora), 1.0)], profile.generation, profile.resolution)
     drawn(requests, decided, bench.store.cache("pictures"), draw)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.storage import content_hash
 
 REQUESTS = [Request("art", f"prompt {number}", seed) for number in range(2) for seed in (1, 2)]
 
@@ -27,7 +28,7 @@ class Painter:
 
 
 def decided(**changes: Any) -> dict[str, Any]:
-    values = {"base": "b", "lora": "l", "strength": 1.0, "settings": GenerationSettings(), "resolution": 64}
+    values = {"base": "b", "loras": [("l", 1.0)], "settings": GenerationSettings(), "resolution": 64}
     return decisive(**{**values, **changes})
 
 
@@ -44,9 +45,10 @@ def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
     "change",
     [
         {"base": "other"},
-        {"lora": "other"},
-        {"lora": None},
-        {"strength": 0.5},
+        {"loras": [("other", 1.0)]},
+        {"loras": []},
+        {"loras": [("l", 0.5)]},
+        {"loras": [("l", 1.0), ("m", 1.0)]},
         {"settings": GenerationSettings(guidance_scale=3.0)},
         {"resolution": 128},
     ],
@@ -56,6 +58,20 @@ def test_whatever_decides_a_picture_makes_another(tmp_path: Path, change: dict[s
     drawn(REQUESTS, decided(), tmp_path, painter)
     drawn(REQUESTS, decided(**change), tmp_path, painter)
     assert painter.asked == [*REQUESTS, *REQUESTS]
+
+
+def test_each_of_several_loras_decides() -> None:
+    both = [("l", 1.0), ("m", 0.5)]
+    others = [both, both[::-1], both[:1], [("l", 1.0), ("m", 1.0)], [("l", 1.0), ("n", 0.5)], [*both, ("o", 1.0)]]
+    assert len({content_hash(decided(loras=loras)) for loras in others}) == len(others)
+
+
+def test_what_one_lora_drew_keeps_its_name() -> None:
+    """As it was when a picture could have one LoRA only: nobody has to draw it again."""
+    of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size"})
+    before = {"version": 1, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
+    assert decided() == before
+    assert decided(loras=[]) == {**before, "lora": None, "strength": None}
 
 
 def test_the_batch_size_decides_nothing() -> None:

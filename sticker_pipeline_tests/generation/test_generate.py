@@ -13,13 +13,14 @@ from sticker_pipeline.generation.generate import (
     open_pipeline,
     starting_noise,
     with_lora,
+    with_loras,
 )
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.keys import adaptable_modules
-from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
+from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
 
@@ -125,6 +126,25 @@ def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Pa
     assert distance(before, full) > 10
     assert distance(before, half) > 0 and distance(half, full) > 0
     assert distance(before, pictures(pipeline, REQUESTS)) == 0
+
+
+def test_several_loras_add_up_and_leave_no_trace(pipeline: Any, tmp_path: Path) -> None:
+    modules = adaptable_modules(pipeline.unet, (pipeline.text_encoder,))
+    key, layer = next(iter(modules.items()))
+    paths = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    ones = (1,) * (layer.weight.ndim - 2)
+    for path in paths:
+        adapter = Adapter(torch.ones(1, *layer.weight.shape[1:]), torch.ones(len(layer.weight), 1, *ones), 1.0)
+        write_lora(path, LoraFile({key: adapter}), "float32")
+    original = layer.weight.detach().clone()
+    with with_loras(pipeline, [(paths[0], 0.5), (paths[1], 0.25)]):
+        torch.testing.assert_close(layer.weight - original, torch.full_like(original, 0.75))
+    assert layer.weight.equal(original)
+    with with_loras(pipeline, []):
+        assert layer.weight.equal(original)
+    with pytest.raises(LoraError, match="no such file"), with_loras(pipeline, [(paths[0], 1.0), (tmp_path / "x", 1.0)]):
+        pass
+    assert layer.weight.equal(original)
 
 
 def test_a_profile_of_sdxl_draws_by_prompt_and_seed(tiny_profile: Profile, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Which setting to draw with, for each number of steps that one is ready to wait for.
+
+The rule:
+
+1. Settings with more steps than the budget are out.
+2. So are those with a fault beside the reference, which has the same style and character weights and is drawn as the
+   profile draws, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
+   (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred). Similarity
+   and fidelity hardly see these: CLIP and tagger look at small pictures, and forgive colours. A person sees a tenth.
+3. Of the others, all are as good as the best whose quality is within TOLERANCE of its. Quality is the root of
+   similarity to held-out pictures times prompt fidelity: a loss of one counts as much as the same relative loss of the
+   other, and a model that draws its character whatever is asked gains nothing.
+4. Of those that are as good, the fastest; of equally fast ones the best.
+
+Where every setting has a fault, none is recommended. The best of many measured ones is flattered by its own luck, and
+it is chosen by the held-out pictures: what is reported of a LoRA stays the benchmark, which draws as the profile says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+TOLERANCE = 0.03
+LIMIT = 0.1
+SETTING = ("style_weight", "character_weight", "lcm_weight", "steps", "guidance_scale", "scheduler")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """For at most `budget` steps. `setting`: the values of SETTING, or None, and `why` says so in a sentence;
+    `figures`: what was measured of it."""
+
+    budget: int
+    setting: dict[str, Any] | None
+    why: str
+    figures: dict[str, float]
+
+
+FAULTS: tuple[tuple[str, int, str, str], ...] = (
+    ("veil", 1, "hazy", "white veil"),
+    ("contrast_shift", -1, "flat", "contrast"),
+    ("contrast_shift", 1, "burnt", "contrast"),
+    ("saturation_shift", -1, "pale", "saturation"),
+    ("saturation_shift", 1, "garish", "saturation"),
+    ("sharpness_shift", -1, "blurred", "sharpness"),
+)
+"""Column, the sign of what is too much of it, the fault, and what is measured."""
+
+
+def faults(row: pd.Series) -> list[str]:
+    """What is wrong with the pictures of a row of the sweep's table, in words; what is no number is no fault."""
+    return [
+        f"{fault} ({what} {100 * row[column]:+.0f} %)"
+        for column, sign, fault, what in FAULTS
+        if sign * row[column] > LIMIT
+    ]
+
+
+def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """bool[n]: true where no other setting is as fast and better, or as good and faster. A quality of NaN never is."""
+    order = np.lexsort((-quality, seconds))
+    front = np.zeros(len(seconds), dtype=bool)
+    best = (-np.inf, np.inf)
+    for place in order:
+        if quality[place] > best[0] or (quality[place], seconds[place]) == best:
+            front[place], best = True, (quality[place], seconds[place])
+    return front
+
+
+def recommendations(table: pd.DataFrame, budgets: Sequence[int]) -> list[Recommendation]:
+    """One for each of `budgets`, by the rule above. `table`: columns of SETTING, quality (and its interval), seconds,
+    and those of FAULTS."""
+    return [_recommended(table, budget) for budget in budgets]
+
+
+def _recommended(table: pd.DataFrame, budget: int) -> Recommendation:
+    within = table[(table["steps"] <= budget) & table["quality"].notna()]
+    sound = within[[not faults(row) for _, row in within.iterrows()]]
+    if sound.empty:
+        return Recommendation(budget, None, _why_none(within, budget), {})
+    best = sound["quality"].max()
+    as_good = sound[sound["quality"] >= (1 - TOLERANCE) * best]
+    row = as_good.sort_values(["seconds", "quality"], ascending=[True, False], kind="stable").iloc[0]
+    why = (
+        f"Of {len(within)} settings of at most {budget} steps {len(sound)} have no fault; the quality of "
+        f"{len(as_good)} is within {100 * TOLERANCE:.0f} % of the best ({best:.3f}), and this is the fastest of them."
+    )
+    figures = ("quality", "quality_low", "quality_high", "seconds", "similarity", "fidelity")
+    return Recommendation(
+        budget, {name: _plain(row[name]) for name in SETTING}, why, {name: float(row[name]) for name in figures}
+    )
+
+
+def _why_none(within: pd.DataFrame, budget: int) -> str:
+    if within.empty:
+        return f"No setting of at most {budget} steps was tried."
+    found = ", ".join(faults(within.sort_values("quality").iloc[-1]))
+    return f"Each of {len(within)} settings of at most {budget} steps has a fault; the best is {found}."
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
+    """What recommended.json holds of them; figures that are no number are None."""
+    return [
+        {
+            **asdict(each),
+            "figures": {name: value if np.isfinite(value) else None for name, value in each.figures.items()},
+        }
+        for each in recommended
+    ]

@@ -1,0 +1,149 @@
+"""The table of a sweep: what each setting drew, measured, and held against the setting that the profile draws with.
+
+Each figure is a mean over styles, with an interval over prompts where there are enough of them (bootstrap.py). What a
+figure rewards and how it is fooled stands where it is worked out: similarity.py, fidelity.py, tone.py. Which setting to
+take belongs to recommend.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, estimate
+from sticker_pipeline.benchmark.fidelity import prompt_fidelity
+from sticker_pipeline.benchmark.measure import FEW_PROMPTS, Requests
+from sticker_pipeline.benchmark.recommend import pareto_front
+from sticker_pipeline.benchmark.similarity import clip_similarity
+from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
+from sticker_pipeline.generation.cells import Cell
+
+# Columns with a mean and an interval (…_low, …_high).
+ESTIMATED = (
+    "quality",
+    "quality_change",
+    "similarity",
+    "fidelity",
+    "contrast_shift",
+    "saturation_shift",
+    "sharpness_shift",
+    "veil",
+)
+SHIFTS = ("contrast", "saturation", "sharpness")
+LEVELS = ("contrast", "saturation", "sharpness", "haze")  # columns with a mean alone
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one setting drew for the requests of one style, row by row: unit embeddings float[n, d], which of the
+    tagger's tags are found bool[n, tags], and the tones."""
+
+    embeddings: np.ndarray
+    tags: np.ndarray
+    tones: Tones
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How a setting was drawn: the sampler's name, and wall-clock seconds of a picture."""
+
+    scheduler: str
+    seconds: float
+
+
+def sweep_table(
+    seen: Mapping[Cell, Mapping[str, Seen]],
+    references: Mapping[Cell, Cell],
+    timed: Mapping[Cell, Timed],
+    clips: Mapping[str, np.ndarray],
+    requests: Mapping[str, Requests],
+    tag_names: Sequence[str],
+    *,
+    samples: int = 2_000,
+) -> pd.DataFrame:
+    """A row for each setting, in the order of `seen`: the setting, seconds, ESTIMATED with intervals, LEVELS, n
+    (pictures), and whether it is on the Pareto front of quality against seconds.
+
+    seen: setting -> style -> what it drew; all settings have the same styles and requests. references: setting -> the
+    one that it is held against, which is in `seen` too. clips: style -> a row for each held-out clip
+    (`similarity.clip_means`). requests: style -> what was asked for.
+
+    quality: the root of similarity times fidelity (of similarity alone where the tagger knows nothing that was asked
+    for). quality_change: that less the reference's, paired.
+    """
+    measured = {cell: _measured(seen[cell], clips, requests, tag_names, samples) for cell in seen}
+    rows = []
+    for cell, own in measured.items():
+        reference = references[cell]
+        figures = own | _shifts(seen[cell], seen[reference], requests, samples)
+        figures["quality_change"] = difference(own["quality"], measured[reference]["quality"])
+        rows.append(
+            {
+                **asdict(cell),
+                **asdict(timed[cell]),
+                **{key: value for name in ESTIMATED for key, value in _columns(name, figures.get(name)).items()},
+                **{name: float(np.mean([getattr(one.tones, name) for one in seen[cell].values()])) for name in LEVELS},
+                "n": own["similarity"].n,
+            }
+        )
+    table = pd.DataFrame(rows)
+    front = pareto_front(table["seconds"].to_numpy(dtype=float), table["quality"].to_numpy(dtype=float))
+    return table.assign(pareto=front)
+
+
+def _measured(
+    seen: Mapping[str, Seen],
+    clips: Mapping[str, np.ndarray],
+    requests: Mapping[str, Requests],
+    tag_names: Sequence[str],
+    samples: int,
+) -> dict[str, Estimate]:
+    similarity, fidelity = [], []
+    for style, own in seen.items():
+        prompts = resampled_prompts(requests[style])
+        similarity.append(clip_similarity(own.embeddings, clips[style], samples=samples, prompts=prompts))
+        found = prompt_fidelity(own.tags, tag_names, requests[style].attributes, samples=samples, prompts=prompts)
+        if found is not None:
+            fidelity.append(found)
+    figures = {"similarity": average(similarity)}
+    if fidelity:
+        figures["fidelity"] = average(fidelity)
+    return figures | {"quality": quality(figures["similarity"], figures.get("fidelity"))}
+
+
+def quality(similarity: Estimate, fidelity: Estimate | None) -> Estimate:
+    """The root of similarity (0 where it is negative) times fidelity, with the interval of their joint draws; without
+    `fidelity` the similarity itself."""
+    if fidelity is None:
+        return similarity
+    mean = float(np.sqrt(max(similarity.mean, 0.0) * fidelity.mean))
+    if not len(similarity.draws) or not len(fidelity.draws):
+        return Estimate(mean, float("nan"), float("nan"), similarity.n)
+    draws = np.sqrt(np.maximum(similarity.draws, 0.0) * fidelity.draws)
+    return estimate(mean, draws, similarity.n)
+
+
+def _shifts(
+    seen: Mapping[str, Seen], reference: Mapping[str, Seen], requests: Mapping[str, Requests], samples: int
+) -> dict[str, Estimate]:
+    parts: dict[str, list[Estimate]] = {f"{name}_shift": [] for name in SHIFTS}
+    parts["veil"] = []
+    for style, own in seen.items():
+        prompts, other = resampled_prompts(requests[style]), reference[style].tones
+        for name in SHIFTS:
+            values, before = getattr(own.tones, name), getattr(other, name)
+            parts[f"{name}_shift"].append(relative_shift(values, before, samples=samples, prompts=prompts))
+        parts["veil"].append(veil(own.tones.haze, other.haze, samples=samples, prompts=prompts))
+    return {name: average(found) for name, found in parts.items()}
+
+
+def resampled_prompts(requests: Requests) -> Sequence[str] | None:
+    """The prompts by which pictures are resampled; None where they are too few to be."""
+    prompts = requests.prompts
+    return prompts if prompts and len(set(prompts)) >= FEW_PROMPTS else None
+
+
+def _columns(name: str, found: Estimate | None) -> dict[str, float]:
+    values = (found.mean, found.ci_low, found.ci_high) if found else (float("nan"),) * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

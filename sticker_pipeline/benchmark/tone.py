@@ -1,0 +1,99 @@
+"""What few steps, strong guidance and strong adapters do to pictures: flat, burnt, pale, hazy, blurred.
+
+All is measured on the pixels as they are stored (sRGB, not linear), in 0–1, and held against pictures of the same
+prompts and seeds that were drawn in another way: a character in pastels has low contrast without any fault.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sticker_pipeline.benchmark.bootstrap import Estimate, row_mean
+
+LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+BLACK_POINT = 0.05  # share of the pixels that may be darker: one dark pixel is no black
+
+
+@dataclass(frozen=True)
+class Tones:
+    """Of each picture, float64[n], in 0–1; sharpness up to 4.
+
+    contrast: the standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
+    saturation: the mean of the largest less the smallest colour channel (the chroma of HSV).
+    sharpness: the root mean square of the Laplacian of luma (over the four neighbours of each inner pixel). Blur takes
+    it away before it touches contrast; noise adds to it.
+    haze: the black point, that is the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang
+    (2009, "Single image haze removal using dark channel prior") found that the dark channel is near 0 in pictures
+    without haze. A white veil of strength a over a picture, I = (1 − a)·J + a, lifts it by the share a of what is left
+    to white. They take the minimum of a patch too, and all pixels; stickers have a white background, which the low
+    quantile leaves out, and dark outlines, which it finds.
+    """
+
+    contrast: np.ndarray
+    saturation: np.ndarray
+    sharpness: np.ndarray
+    haze: np.ndarray
+
+
+def tones(images: Sequence[Image.Image]) -> Tones:
+    """The tones of RGB pictures. Of none, there are none."""
+    pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image in images]
+    return Tones(
+        contrast=np.array([(each @ LUMA).std() for each in pixels]),
+        saturation=np.array([(each.max(axis=2) - each.min(axis=2)).mean() for each in pixels]),
+        sharpness=np.array([np.sqrt((_laplacian(each @ LUMA) ** 2).mean()) for each in pixels]),
+        haze=np.array([np.quantile(each.min(axis=2), BLACK_POINT) for each in pixels]),
+    )
+
+
+def _laplacian(luma: np.ndarray) -> np.ndarray:
+    """float64[h − 2, w − 2] of float64[h, w]."""
+    beside = luma[1:-1, :-2] + luma[1:-1, 2:] + luma[:-2, 1:-1] + luma[2:, 1:-1]
+    return beside - 4 * luma[1:-1, 1:-1]
+
+
+def relative_shift(
+    values: np.ndarray,
+    reference: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
+    """How much larger `values` are than those of the reference, as a share of the reference's mean; n = pictures.
+
+    Row i of both answers the same prompt and seed, so that what a prompt does to contrast or saturation cancels. It is
+    fooled by pictures that show something else: a closer view has less background. Raises ValueError where the numbers
+    of rows differ, NaN where the reference has nothing of it.
+    """
+    _check_pairs(values, reference)
+    whole = reference.mean()
+    shares = (values - reference) / whole if whole > 0 else np.full(len(values), np.nan)
+    return row_mean(shares, samples, seed, prompts)
+
+
+def veil(
+    haze: np.ndarray,
+    reference: np.ndarray,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Estimate:
+    """The strength a of the white veil that would lift the reference's black points to those of the pictures, the mean
+    over pairs; n = pairs. Below 0 where the pictures are darker; a reference that is all white does not count.
+
+    It is fooled by pictures without anything dark, such as a portrait that lost its outlines: that is a fault too, but
+    no veil. Raises ValueError where the numbers of rows differ.
+    """
+    _check_pairs(haze, reference)
+    room = 1.0 - reference
+    lifted = np.divide(haze - reference, room, out=np.full(len(haze), np.nan), where=room > 1e-9)
+    return row_mean(lifted, samples, seed, prompts)
+
+
+def _check_pairs(values: np.ndarray, reference: np.ndarray) -> None:
+    if values.shape != reference.shape:
+        raise ValueError(f"Pictures must pair up; there are {len(values)} and {len(reference)}.")

@@ -1,0 +1,58 @@
+"""The settings that a sweep tries: weights of the adapters, steps and guidance, each a cell of a grid.
+
+How good a cell is belongs to benchmark, how fast it draws to timing.py.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from sticker_pipeline.settings import GenerationSettings, SweepSettings
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be begun; the message says which key of `sweep` to change."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting. A weight of 0 stands for no such adapter; a guidance scale of 1 for none."""
+
+    style_weight: float
+    character_weight: float
+    lcm_weight: float
+    steps: int
+    guidance_scale: float
+
+
+def grid(settings: SweepSettings, *, style: bool, lcm: bool) -> list[Cell]:
+    """Every combination of the axes in `settings`, the last axis changing fastest. Where there is no LoRA of the style,
+    or no LCM-LoRA, its axis is the weight 0 alone."""
+    axes: tuple[tuple[Any, ...], ...] = (
+        settings.style_weights if style else (0.0,),
+        settings.character_weights,
+        settings.lcm_weights if lcm else (0.0,),
+        settings.steps,
+        settings.guidance_scales,
+    )
+    return [Cell(*values) for values in product(*axes)]
+
+
+def reference_of(cell: Cell, generation: GenerationSettings) -> Cell:
+    """The cell that `cell` is held against: the same style and character, drawn as the profile draws, without LCM."""
+    return Cell(cell.style_weight, cell.character_weight, 0.0, generation.steps, generation.guidance_scale)
+
+
+def drawn_with(cell: Cell, generation: GenerationSettings) -> GenerationSettings:
+    """The profile's `generation` with the cell's steps and guidance; an LCM-LoRA has a sampler of its own."""
+    changes: dict[str, Any] = {"steps": cell.steps, "guidance_scale": cell.guidance_scale}
+    return generation.model_copy(update=changes | ({"scheduler": "lcm"} if cell.lcm_weight else {}))
+
+
+def check_size(cells: int, pictures: int, settings: SweepSettings) -> None:
+    """Raise SweepError where `cells` of `pictures` each are more than `most_pictures`."""
+    if cells * pictures > settings.most_pictures:
+        raise SweepError(
+            f"The sweep would draw {cells} settings of {pictures} pictures each, {cells * pictures} in all, and "
+            f"sweep.most_pictures is {settings.most_pictures}. Give its axes fewer values, or raise that."
+        )
