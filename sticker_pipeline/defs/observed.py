@@ -275,6 +275,17 @@ def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
     _reported(instance, roster_observation(names), None)
 
 
+def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str, value: dict[str, Any]) -> bool:
+    """Report `value` of a root of another kind, if Dagster has not seen it yet; returns whether it was reported."""
+    observation = dg.AssetObservation(
+        asset_key=root,
+        partition=partition,
+        metadata={"value": dg.MetadataValue.json(value)},
+        tags={DATA_VERSION_TAG: content_hash(value)},
+    )
+    return _reported(instance, observation, partition)
+
+
 def _reported(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
     """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
     record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)

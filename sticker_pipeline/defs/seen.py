@@ -1,6 +1,7 @@
 """Pictures of artifacts as the models of the benchmark see them: embeddings, and the tags that the tagger finds."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,19 @@ def tags_found(
     tagger: Tagger, profile: Profile, store: ArtifactStore, artifact: Artifact, files: list[str]
 ) -> np.ndarray:
     """Which of the tagger's tags it finds on each of the artifact's `files`: bool[n, tags]."""
-    named = {name: (artifact.folder / name, _pixels(artifact, name)) for name in files}
+    return tags_found_in(artifact.folder, files, tagger, profile, store)
+
+
+def tags_found_in(
+    folder: Path, files: Sequence[str], tagger: Tagger, profile: Profile, store: ArtifactStore
+) -> np.ndarray:
+    """The same of `files` in a folder that is no artifact yet."""
+    named = {name: (folder / name, _pixels(folder / name)) for name in files}
     scores = score_frames(named, tagger, store.cache("wd14"), profile.tagging.batch_size).scores
     columns = category_columns(tagger.labels)
     return found_tags(scores, per_frame(resolved(profile), scores, columns), columns)
 
 
-def _pixels(artifact: Artifact, name: str) -> str:
-    with Image.open(artifact.folder / name) as image:
+def _pixels(path: Path) -> str:
+    with Image.open(path) as image:
         return pixel_sha256(np.asarray(image.convert("RGBA")))
