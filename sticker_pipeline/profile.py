@@ -118,7 +118,16 @@ PROFILES: dict[str, dict[str, Any]] = {
             "learning_rate_text_encoder": 5e-4,
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
-        "lcm": {"words": EMBEDDED_WORDS, "rank": 32, "alpha": 32.0, "steps": 300, "learning_rate": 5e-4},
+        "lcm": {
+            "words": EMBEDDED_WORDS,
+            "pictures": 64,
+            "skip": 250,  # with 20, pictures of several steps dissolve after so short a training
+            "rank": 32,
+            "alpha": 32.0,
+            "steps": 80,
+            "batch_size": 8,
+            "learning_rate": 3e-4,
+        },
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},

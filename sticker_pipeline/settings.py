@@ -234,10 +234,18 @@ class ConsistencySettings(Strict):
     )
     omitted: float = Field(0.25, ge=0, lt=1, description="chance of each list to say nothing in a prompt")
     pictures: int = Field(256, ge=1, description="that the base model draws, each of a prompt of its own, to learn on")
-    guidance_scale: float | None = Field(
-        None, ge=1, description="guidance that becomes part of the LoRA; None: that of the profile's `generation`"
+    guidance_scale: float = Field(
+        2.0,
+        ge=1,
+        description="guidance that becomes part of the LoRA. The pictures are drawn with that of `generation` already, "
+        "and each step of a drawing adds this once more: much of it makes pictures garish, the more the more steps",
     )
-    skip: int = Field(20, ge=1, description="noise levels, of 1000, that a step of the solver bridges")
+    skip: int = Field(
+        20,
+        ge=1,
+        description="noise levels, of 1000, that a step of the solver bridges: 20 in the paper, which trains long. Few "
+        "steps of training need many: only where a step ends at level 0 is the truth known, and it spreads from there",
+    )
 
     rank: int = Field(64, ge=1, le=320)
     alpha: float = Field(64.0, gt=0)

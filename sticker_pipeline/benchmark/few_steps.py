@@ -13,15 +13,17 @@ from sticker_pipeline.benchmark.bootstrap import Estimate, difference, row_mean
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 
 COLUMNS = ["model", "metric", "mean", "ci_low", "ci_high", "n"]
-SECONDS, LIKENESS, FIDELITY, FIDELITY_CHANGE = "seconds", "likeness", "fidelity", "fidelity_change"
+SECONDS, CALLS = "seconds", "unet_calls"
+LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """n pictures of one model, prompt by prompt with as many seeds each: `seconds` for each picture, `embeddings`
-    float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
+    """n pictures of one model, prompt by prompt with as many seeds each: `seconds` and `calls` of the U-Net for each
+    picture, `embeddings` float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
 
     seconds: float
+    calls: int
     embeddings: np.ndarray
     found: np.ndarray
 
@@ -32,7 +34,8 @@ def few_step_table(
     """Rows of COLUMNS for each of `models`, which all answer the same `prompts` (of each picture) and seeds; `names`
     are the tagger's tags.
 
-    seconds: of the clock, for each picture; without an interval. likeness: cosine to the picture that the model
+    seconds: of the clock, for each picture, which says little where others use the machine; unet_calls: what it would
+    be but for text and VAE. Both without an interval. likeness: cosine to the picture that the model
     `reference` draws of the same prompt and seed; what to hold it against is the row "<reference>, another seed". It
     rewards the same composition, and says nothing about quality. fidelity: `prompt_fidelity` over all words of a
     prompt. fidelity_change: that less the reference's, with the prompts resampled together.
@@ -41,7 +44,8 @@ def few_step_table(
     of_reference = _fidelity(first, names, prompts, samples)
     rows: list[tuple[str, str, Estimate]] = []
     for name, seen in models.items():
-        rows.append((name, SECONDS, Estimate(seen.seconds, float("nan"), float("nan"), len(prompts))))
+        costs = {SECONDS: seen.seconds, CALLS: seen.calls}
+        rows += [(name, cost, Estimate(value, np.nan, np.nan, len(prompts))) for cost, value in costs.items()]
         same = (seen.embeddings.astype(np.float64) * first.embeddings).sum(axis=1)
         rows.append((name, LIKENESS, row_mean(same, samples, 0, prompts)))
         fidelity = _fidelity(seen, names, prompts, samples)
@@ -63,7 +67,7 @@ def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     wide = cells.pivot(index="model", columns="metric", values="shown").reindex(table["model"].unique()).fillna("")
     seconds = table[table["metric"] == SECONDS].set_index("model")["mean"]
     speed = (seconds[reference] / seconds).map("{:.1f}×".format).reindex(wide.index).fillna("")
-    order = [name for name in (SECONDS, LIKENESS, FIDELITY, FIDELITY_CHANGE) if name in wide]
+    order = [name for name in (SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE) if name in wide]
     return wide[order].assign(speed=speed).reset_index()
 
 
@@ -78,4 +82,4 @@ def _other_seeds(embeddings: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
 
 
 def _shown(mean: float, low: float, high: float) -> str:
-    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{mean:.3g}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

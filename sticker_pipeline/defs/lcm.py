@@ -107,7 +107,7 @@ def lcm_lora(
         launcher.train(context, [str(path)], progress_observer(context), module="sticker_pipeline.training.consistency")
         for name in (LORA, LOG):
             link_or_copy(spec.output / name, staging / name)
-        facts = {"guidance_scale": spec.guidance_scale, "steps": list(STEPS), "scheduler": "lcm"}
+        facts = {"guidance_scale": spec.settings.guidance_scale, "steps": list(STEPS), "scheduler": "lcm"}
         (staging / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
         measuring = Measuring(profile, store, staging, _requests(profile, measured))
         index = measuring.table(context)
@@ -158,10 +158,14 @@ class Way:
     settings: GenerationSettings
     lora: bool = False
 
+    @property
+    def calls(self) -> int:
+        """Of the U-Net for each picture: guidance asks it twice."""
+        return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)
 
-def ways_to_draw(generation: GenerationSettings, guidance: float) -> dict[str, Way]:
-    """What is compared, by name: the base model as it is and with the LoRA, in many steps and in few."""
-    base = generation.model_copy(update={"guidance_scale": guidance})
+
+def ways_to_draw(base: GenerationSettings) -> dict[str, Way]:
+    """What is compared, by name: the base model as its settings have it and with the LoRA, in many steps and in few."""
     few = base.model_copy(update={"scheduler": "lcm", "guidance_scale": 1.0})
 
     def steps(settings: GenerationSettings, count: int) -> GenerationSettings:
@@ -169,7 +173,7 @@ def ways_to_draw(generation: GenerationSettings, guidance: float) -> dict[str, W
 
     return {
         f"base, steps: {MANY}": Way(steps(base, MANY)),
-        f"base, steps: {generation.steps}": Way(base),
+        f"base, steps: {base.steps}": Way(base),
         f"base, steps: {FEW}": Way(steps(base, FEW)),
         f"LCM sampler without the LoRA, steps: {FEW}": Way(steps(few, FEW)),
         **{f"LCM-LoRA, steps: {count}": Way(steps(few, count), lora=True) for count in STEPS},
@@ -187,8 +191,7 @@ class Measuring:
 
     @property
     def ways(self) -> dict[str, Way]:
-        generation, lcm = self.profile.generation, self.profile.lcm
-        return ways_to_draw(generation, lcm.guidance_scale or generation.guidance_scale)
+        return ways_to_draw(self.profile.generation)
 
     @property
     def reference(self) -> str:
@@ -216,6 +219,7 @@ class Measuring:
         seen = {
             name: Seen(
                 taken,
+                self.ways[name].calls,
                 embed(embedder, (Image.open(self.staging / file) for file in self.files(name))),
                 tags_found_in(self.staging, self.files(name), tagger, self.profile, self.store),
             )
@@ -243,7 +247,7 @@ def _metadata(folder: Path, index: pd.DataFrame, measuring: Measuring, spec: Con
         "pictures": picture(_grid(folder, measuring), "the same prompts and seeds in every way"),
         "figures": table(side_by_side(index, reference), most=40),
         "how_to_use": "LCM sampler, 1 to 8 steps, CFG 1, strength 1",
-        "guidance_distilled_in": spec.guidance_scale,
+        "guidance_distilled_in": spec.settings.guidance_scale,
         "loss": picture(curves.losses(log), "loss"),
         "loss_by_timestep": picture(curves.losses_by_timestep(log), "squared error by timestep"),
         "steps": len(log),

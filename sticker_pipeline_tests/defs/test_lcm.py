@@ -25,7 +25,7 @@ def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert artifact.folder == Path(bench.workspace.artifacts) / "_profiles" / "embedded" / "lcm_lora"
     assert read_lora(artifact.folder / "lora.safetensors").adapters
     facts = json.loads((artifact.folder / "lcm.json").read_text())
-    assert facts == {"guidance_scale": 4.0, "steps": [1, 4], "scheduler": "lcm"}
+    assert facts == {"guidance_scale": 2.0, "steps": [1, 4], "scheduler": "lcm"}
     table: pd.DataFrame = artifact.table()
     ways = ["base, steps: 25", "base, steps: 10", "base, steps: 4", "LCM sampler without the LoRA, steps: 4"]
     assert table["model"].unique().tolist() == [
@@ -42,9 +42,9 @@ def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPa
 
 
 def test_guidance_is_distilled_in_and_not_drawn_with() -> None:
-    generation = GenerationSettings(steps=25, guidance_scale=7.0)
-    ways = lcm.ways_to_draw(generation, 5.0)
+    ways = lcm.ways_to_draw(GenerationSettings(steps=25, guidance_scale=5.0))
     assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler == "lcm"} == {1.0}
     assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler != "lcm"} == {5.0}
     assert [way.settings.steps for way in ways.values() if way.lora] == list(lcm.STEPS)
+    assert ways["base, steps: 25"].calls == 50 and ways["LCM-LoRA, steps: 4"].calls == 4
     assert len(ways) == 3 + len(lcm.STEPS)  # 25 steps are the profile's own here

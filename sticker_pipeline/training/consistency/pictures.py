@@ -31,7 +31,7 @@ def drawn_latents(
     each batch and after the last; what it raises leaves whole batches behind.
     """
     decisive = spec.model_dump(mode="json", include={"base_sha", "resolution", "prompts", "generation"})
-    key = content_hash([VERSION, decisive, spec.guidance_scale, spec.settings.seed])
+    key = content_hash([VERSION, decisive, spec.settings.seed])
     folder, size, total = spec.output / FOLDER / key[:16], spec.generation.batch_size, len(spec.prompts)
     pipeline = pipeline_of(models, spec.generation.scheduler)
     parts = []
@@ -66,7 +66,7 @@ def _drawn(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded,
         height=spec.resolution,
         width=spec.resolution,
         num_inference_steps=spec.generation.steps,
-        guidance_scale=spec.guidance_scale,
+        guidance_scale=spec.generation.guidance_scale,
         generator=[torch.Generator().manual_seed(spec.settings.seed + row) for row in rows],
         output_type="latent",
     ).images

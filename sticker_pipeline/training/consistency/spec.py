@@ -28,11 +28,6 @@ class ConsistencySpec(Strict):
             raise ValueError(f"prompts: there are {len(self.prompts)}, and settings.pictures is not as many")
         return self
 
-    @property
-    def guidance_scale(self) -> float:
-        """What is distilled in."""
-        return self.settings.guidance_scale or self.generation.guidance_scale
-
     def adapters(self) -> TrainingSettings:
         """The LoRA and its optimizer as the trainer's parts read them: on the U-Net alone."""
         settings = self.settings

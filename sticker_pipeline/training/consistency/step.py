@@ -125,7 +125,7 @@ def next_point(run: Distillation, drawn: Drawn) -> Tensor:
     with plain(run.layers):
         both = {name: torch.cat([drawn.prompted[name], drawn.unprompted[name]]) for name in drawn.prompted}
         said, unprompted = said_by(run, drawn.noisy.repeat(2, 1, 1, 1), drawn.timesteps.repeat(2), both).chunk(2)
-    teacher = objective.guided(said, unprompted, run.spec.guidance_scale)
+    teacher = objective.guided(said, unprompted, run.spec.settings.guidance_scale)
     clean, noise = objective.clean_and_noise(teacher, drawn.noisy, alphas, prediction)
     timesteps = objective.next_timesteps(drawn.timesteps, run.spec.settings.skip)
     latents = objective.solver_step(clean, noise, run.alphas[timesteps])

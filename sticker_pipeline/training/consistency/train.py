@@ -65,7 +65,8 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     """A distillation before its first step: texts are read and pictures drawn by the base model as it is; then comes
     the LoRA."""
     device, dtype = place()
-    progress.note(f"{spec.name}: base model {spec.base}, on {device}, guidance {spec.guidance_scale:g} is distilled in")
+    guidance = spec.settings.guidance_scale
+    progress.note(f"{spec.name}: base model {spec.base}, on {device}, guidance {guidance:g} is distilled in")
     models = load_models(spec.base, spec.family, dtype, prediction="base", zero_terminal_snr=False)
     move([*models.text_encoders, models.unet, models.vae], device)
     texts = encoded_texts(models, spec)
@@ -134,7 +135,7 @@ def save(run: Distillation) -> Path:
 def lora_metadata(run: Distillation) -> dict[str, str]:
     """What the file says about itself: kohya's keys by which clients know the family, and how to draw with it."""
     spec, settings, family = run.spec, run.spec.settings, FAMILIES[run.spec.family]
-    arguments = {"targets": settings.targets, "guidance_scale": str(spec.guidance_scale), "grid": str(GRID)}
+    arguments = {"targets": settings.targets, "guidance_scale": str(settings.guidance_scale), "grid": str(GRID)}
     values = {
         "ss_output_name": spec.name,
         "ss_base_model_version": family.base_version,
