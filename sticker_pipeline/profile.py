@@ -17,6 +17,7 @@ from sticker_pipeline.models.known import known_name
 from sticker_pipeline.settings import (
     BenchmarkSettings,
     BucketSettings,
+    ConsistencySettings,
     GenerationSettings,
     MediaSettings,
     SamplingSettings,
@@ -54,12 +55,54 @@ class Profile(Strict):
     tagging: TaggingSettings
     training: TrainingSettings
     generation: GenerationSettings
+    lcm: ConsistencySettings
     benchmark: BenchmarkSettings
     style: StyleSettings = StyleSettings()
     sweep: SweepSettings = SweepSettings()
 
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
+
+# What prompts are made of from which an LCM-LoRA is distilled, in the order in which the base models read tags.
+# fmt: off
+EMBEDDED_WORDS = [
+    ["1girl", "1girl", "1boy"],
+    ["solo, chibi"],
+    ["short hair", "long hair", "twintails", "side ponytail", "bob cut", "double bun", "twin braids", "drill hair",
+     "spiky hair"],
+    ["black hair", "brown hair", "blonde hair", "orange hair", "red hair", "pink hair", "purple hair", "blue hair",
+     "aqua hair", "green hair", "white hair"],
+    ["blue eyes", "green eyes", "red eyes", "purple eyes", "yellow eyes", "brown eyes"],
+    ["serafuku, blue serafuku", "hoodie, red hoodie", "dress, yellow dress", "kimono, pink kimono",
+     "jacket, black jacket", "armor, green armor", "shirt, red shirt", "overalls, blue overalls", "cape, black cape"],
+    ["witch hat", "beret", "crown", "halo", "hair bow", "headphones", "horns", "cat ears", "hair flower", "glasses"],
+    ["smile", "open mouth", "tongue out", "one eye closed", "closed eyes", "blush", "surprised", "sad", "crying",
+     "angry"],
+    ["looking at viewer", "looking at viewer", "looking to the side"],
+    ["arms at sides", "arms up", "waving", "v", "hand on own cheek", "hands on own hips", "crossed arms"],
+    ["full body", "upper body", "portrait"],
+    ["transparent background, simple background, outline, flat color",
+     "transparent background, simple background, outline, flat color", "white background, simple background",
+     "blue background, gradient background", "pink background, gradient background", "outdoors, scenery",
+     "indoors, scenery", "starry sky, scenery", "sunset, scenery"],
+]
+ANIME_WORDS = [
+    ["1girl", "1girl", "1boy"],
+    ["solo"],
+    ["short hair", "long hair", "medium hair", "twintails", "ponytail", "bob cut", "braid"],
+    ["black hair", "brown hair", "blonde hair", "red hair", "pink hair", "purple hair", "blue hair", "green hair",
+     "white hair", "grey hair"],
+    ["blue eyes", "green eyes", "red eyes", "purple eyes", "yellow eyes", "brown eyes"],
+    ["serafuku", "hoodie", "white dress", "kimono", "black jacket", "armor", "shirt", "sweater", "cape", "suit"],
+    ["hat", "hair bow", "headphones", "animal ears", "hair flower", "glasses", "scarf", "jewelry"],
+    ["smile", "open mouth", "closed eyes", "one eye closed", "blush", "surprised", "sad", "crying", "angry",
+     "expressionless"],
+    ["arms up", "waving", "v", "hand on own hip", "crossed arms", "holding", "sitting", "standing"],
+    ["full body", "upper body", "cowboy shot", "portrait"],
+    ["white background", "simple background", "outdoors, sky", "indoors", "night, starry sky", "sunset", "city",
+     "chibi, sticker, white background", "anime coloring"],
+]
+# fmt: on
 
 # Relative paths are below STICKER_MODELS. How `embedded` got its settings: data/models/embedded/REPORT.md.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -80,6 +123,16 @@ PROFILES: dict[str, dict[str, Any]] = {
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
         "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
+        "lcm": {
+            "words": EMBEDDED_WORDS,
+            "pictures": 64,
+            "skip": 250,  # with 20, pictures of several steps dissolve after so short a training
+            "rank": 32,
+            "alpha": 32.0,
+            "steps": 80,
+            "batch_size": 8,
+            "learning_rate": 3e-4,
+        },
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
@@ -99,6 +152,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "tagging": {},
         "training": {},
         "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "lcm": {"words": ANIME_WORDS},
         "benchmark": {
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
@@ -115,6 +169,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "tagging": {},
         "training": {"learning_rate_unet": 1e-4, "learning_rate_text_encoder": 0.0},
         "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "lcm": {"words": ANIME_WORDS},
         "benchmark": {
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},

@@ -217,9 +217,11 @@ def without_effect(
 
 
 class GenerationSettings(Strict):
-    scheduler: Literal["euler", "dpmsolver++", "ddim"] = "dpmsolver++"
+    scheduler: Literal["euler", "dpmsolver++", "ddim", "lcm"] = Field(
+        "dpmsolver++", description="`lcm` is for an LCM-LoRA: 1 to 8 steps, guidance_scale 1"
+    )
     steps: int = Field(25, ge=1)
-    guidance_scale: float = Field(7.0, ge=0)
+    guidance_scale: float = Field(7.0, ge=0, description="1 and less: none; the negative prompt is then not read")
     negative_prompt: str = ""
     batch_size: int = Field(4, ge=1)
 
@@ -247,6 +249,42 @@ class SweepSettings(Strict):
         if len(set(values)) < len(values):
             raise ValueError("each value may stand there once")
         return tuple(sorted(values))
+
+
+class ConsistencySettings(Strict):
+    """How a base model is taught to draw in a few steps, as a LoRA on its U-Net (LCM-LoRA, Luo et al. 2023)."""
+
+    words: list[list[str]] = Field(
+        min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"
+    )
+    omitted: float = Field(0.25, ge=0, lt=1, description="chance of each list to say nothing in a prompt")
+    pictures: int = Field(256, ge=1, description="that the base model draws, each of a prompt of its own, to learn on")
+    guidance_scale: float = Field(
+        2.0,
+        ge=1,
+        description="guidance that becomes part of the LoRA. The pictures are drawn with that of `generation` already, "
+        "and each step of a drawing adds this once more: much of it makes pictures garish, the more the more steps",
+    )
+    skip: int = Field(
+        20,
+        ge=1,
+        description="noise levels, of 1000, that a step of the solver bridges: 20 in the paper, which trains long. Few "
+        "steps of training need many: only where a step ends at level 0 is the truth known, and it spreads from there",
+    )
+
+    rank: int = Field(64, ge=1, le=320)
+    alpha: float = Field(64.0, gt=0)
+    targets: Literal["attention", "all", "all+conv"] = Field("all+conv", description="as in the training settings")
+    steps: int = Field(1000, ge=1, description="of the optimizer")
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0, description="its peak, of AdamW; falls to 0 along a half cosine")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of all steps")
+    max_grad_norm: float = Field(1.0, gt=0)
+    huber: float = Field(0.001, gt=0, description="where the loss passes from squares to absolute values")
+    seed: int = Field(0, ge=0)
+
+    measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")
+    measured_seeds: int = Field(3, ge=2, description="pictures of each of them")
 
 
 class BenchmarkSettings(Strict):

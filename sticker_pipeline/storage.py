@@ -25,6 +25,11 @@ ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
 
+def profile_scope(profile: str) -> str:
+    """The scope of artifacts that belong to a profile's base model."""
+    return f"_profiles/{profile}"
+
+
 class StorageError(ValueError):
     """An artifact that is missing or was made by something else than this project."""
 

@@ -1,5 +1,6 @@
 """Profiles, overrides, and what is said of missing models."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,11 @@ def test_a_missing_model_that_can_be_fetched_names_the_command(tmp_path: Path) -
     assert "`sticker-pipeline fetch-models wd-swinv2-tagger-v3` downloads it; or put the tagger model" in tagger
     other = said("profile: sd15\ntagging: {model: mine, general_threshold: 0.3}", "base")
     assert "`sticker-pipeline fetch-models OWNER/mine` downloads it; or put the tagger model" in other
+
+
+def test_the_embedded_tagger_knows_every_word_that_an_lcm_lora_is_measured_by(embedded_models: Path) -> None:
+    profile = load_profile("embedded", embedded_models.parent)
+    with (profile.tagger / "selected_tags.csv").open() as file:
+        known = {row["name"].replace("_", " ") for row in csv.DictReader(file)}
+    said = {tag for entries in profile.lcm.words for entry in entries for tag in entry.split(", ")}
+    assert said <= known

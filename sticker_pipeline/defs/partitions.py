@@ -1,6 +1,9 @@
-"""The partition sets, kept by the folder sensor: one partition per character, and one per style."""
+"""The partition sets: one partition per character and one per style, kept by the folder sensor; one per profile."""
 
 import dagster as dg
 
+from sticker_pipeline.profile import PROFILES
+
 CHARACTERS = dg.DynamicPartitionsDefinition(name="characters")
 STYLES = dg.DynamicPartitionsDefinition(name="styles")
+PROFILE_NAMES = dg.StaticPartitionsDefinition(list(PROFILES))

@@ -53,11 +53,12 @@ def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:
             )
 
 
-def starting_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal float32 noise from `seed` and `shape` only: drawn on the CPU, alone, for whatever device."""
+def starting_noise(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal float32 noise from a fresh `generator` and `shape` only: drawn on the CPU, alone, for whatever
+    device. Noise that a sampler adds later comes from the same generator, and so is other noise."""
     import torch
 
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def generate(
@@ -92,11 +93,13 @@ def _batches(
     shape = (pipeline.unet.config.in_channels, side, side)
     for start in range(0, len(requests), settings.batch_size):
         batch = requests[start : start + settings.batch_size]
-        noise = torch.stack([starting_noise(request.seed, shape) for request in batch])
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
+        noise = torch.stack([starting_noise(generator, shape) for generator in generators])
         pictures = pipeline(
             prompt=[request.prompt for request in batch],
             negative_prompt=[settings.negative_prompt] * len(batch),
             latents=noise.to(pipeline.device, pipeline.unet.dtype),
+            generator=generators,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             height=resolution,

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 
@@ -114,3 +116,17 @@ def _check_style(profile: Profile, style: str, *, needs_prompts: bool) -> None:
     for key, values in keys.items():
         if style not in values:
             raise PromptError(f"Profile {profile.name!r} has no benchmark.{key} for the style {style!r}: add it there.")
+
+
+def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int, seed: int) -> list[str]:
+    """`count` different prompts, each of one entry of each list of `words` in their order, or of none of it with the
+    chance `omitted`. More of them begin with fewer. Raises PromptError where the words do not give that many."""
+    rng = np.random.default_rng(seed)
+    prompts: dict[str, None] = {}
+    for _ in range(100 * count):
+        said = [str(rng.choice(entries)) for entries in words if rng.random() >= omitted]
+        if said:
+            prompts[join_tags(said)] = None
+        if len(prompts) == count:
+            return list(prompts)
+    raise PromptError(f"These lists of words do not give {count} different prompts. Add words, or ask for fewer.")

@@ -47,10 +47,12 @@ _OURS = {
     "euler": ("euler", "linspace"),
     "dpmsolver++": ("dpmpp_2m", "linspace"),
     "ddim": ("ddim", "leading"),
+    "lcm": ("lcm", "trailing"),
 }
 # (our sampler, spacing) -> the schedule with the same levels. Both ends of `linspace` are steps for Euler and DDIM; for
 # DPM++ the lower end is where it arrives. DDIM's levels are one more in ComfyUI where 1000 is no multiple of the steps.
-# (dpmsolver++, leading) exists nowhere else: these levels are near.
+# (dpmsolver++, leading) exists nowhere else: these levels are near. So are those of LCM, which has its own whatever the
+# spacing: every so many of 20 apart.
 _LEVELS = {
     ("euler", "linspace"): "normal",
     ("ddim", "linspace"): "normal",
@@ -61,6 +63,9 @@ _LEVELS = {
     ("euler", "trailing"): "simple",
     ("ddim", "trailing"): "simple",
     ("dpmsolver++", "trailing"): "simple",
+    ("lcm", "linspace"): "simple",
+    ("lcm", "leading"): "simple",
+    ("lcm", "trailing"): "simple",
 }
 
 

@@ -3,11 +3,13 @@
 from typing import Any
 
 # Settings name -> the diffusers class and what it needs beside the base model's own scheduler config, which keeps the
-# betas and the prediction type. All three are deterministic: the starting noise decides the picture.
+# betas and the prediction type. The first three are deterministic: the starting noise decides the picture. LCM adds
+# noise between its steps, which whoever draws gives a generator for each picture for.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "ddim": ("DDIMScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
 }
 
 

@@ -42,7 +42,7 @@ def sample_pictures(
     """
     if not spec.sample_prompts:
         return
-    pipeline, encoded = _pipeline(models, spec), prompts()
+    pipeline, encoded = pipeline_of(models, spec.generation.scheduler), prompts()
     device, home, count = models.unet.device, models.vae.device, len(spec.sample_prompts)
     latents = []
     for start in range(0, count, memory.sample_batch):
@@ -83,14 +83,15 @@ def _latents(pipeline: Any, encoded: Encoded, rows: range, spec: TrainingSpec, m
     return list(found)
 
 
-def _pipeline(models: Models, spec: TrainingSpec) -> Any:
-    """The models in training as a pipeline: it shares their weights and holds nothing of its own."""
+def pipeline_of(models: Models, scheduler: str) -> Any:
+    """The models in training as a pipeline that is given encodings: it shares their weights and holds nothing of its
+    own. `scheduler`: as in sampler.py."""
     texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
     extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline: Any = getattr(diffusers, models.family.pipeline)(
         unet=models.unet,
         vae=models.vae,
-        scheduler=make_scheduler(spec.generation.scheduler, models.noise.config),
+        scheduler=make_scheduler(scheduler, models.noise.config),
         **texts,
         **({"add_watermarker": False} if models.family.pooled else extra),
     )

@@ -6,7 +6,7 @@ needs nothing else. What the trainer does with it stands in train.py.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -17,6 +17,8 @@ from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict
 from sticker_pipeline.training.base_model import BaseModelError, check_base
 
 FILE_NAME = "spec.json"
+
+Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(ValueError):
@@ -81,6 +83,11 @@ class TrainingSpec(Strict):
 
 def load_spec(path: Path) -> TrainingSpec:
     """Read a spec from a JSON file. Raises SpecError, naming the file and each faulty key."""
+    return read_spec(path, TrainingSpec)
+
+
+def read_spec(path: Path, kind: type[Spec]) -> Spec:
+    """A spec of this `kind`, as `load_spec` reads one."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,13 +97,13 @@ def load_spec(path: Path) -> TrainingSpec:
     except json.JSONDecodeError as error:
         raise SpecError(f"{path}: line {error.lineno} is not JSON: {error.msg}.") from error
     try:
-        return TrainingSpec.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        raise SpecError("\n".join(describe_problems(str(path), error, TrainingSpec))) from error
+        raise SpecError("\n".join(describe_problems(str(path), error, kind))) from error
 
 
-def save_spec(spec: TrainingSpec, path: Path) -> None:
-    """Write `spec` as JSON, readable by `load_spec`; equal specs give equal bytes."""
+def save_spec(spec: Strict, path: Path) -> None:
+    """Write `spec` as JSON, readable by `read_spec`; equal specs give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def pipeline(tiny_profile: Profile) -> Any:
 
 
 def pictures(pipeline: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
-    settings = GenerationSettings(steps=4, guidance_scale=4.0, **{"batch_size": 4, **changes})
+    settings = GenerationSettings(steps=4, **{"guidance_scale": 4.0, "batch_size": 4, **changes})
     return [np.asarray(picture) for picture in generate(pipeline, requests, settings, 32)]
 
 
@@ -66,11 +67,40 @@ def test_seed_and_prompt_each_change_the_picture(pipeline: Any) -> None:
 
 
 def test_starting_noise_is_standard_normal_and_independent_of_global_state() -> None:
-    noise = starting_noise(5, (4, 64, 64))
+    def noise_of(seed: int) -> torch.Tensor:
+        return starting_noise(torch.Generator().manual_seed(seed), (4, 64, 64))
+
+    noise = noise_of(5)
     torch.manual_seed(1)
-    assert torch.equal(noise, starting_noise(5, (4, 64, 64)))
+    assert torch.equal(noise, noise_of(5))
     assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
-    assert not torch.equal(noise, starting_noise(6, (4, 64, 64)))
+    assert not torch.equal(noise, noise_of(6))
+
+
+def test_without_guidance_the_negative_prompt_is_not_read_and_each_step_is_one_call(pipeline: Any) -> None:
+    pipeline.scheduler = make_scheduler("lcm", pipeline.scheduler.config)
+    sizes: list[int] = []
+    pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    plain = pictures(pipeline, REQUESTS[:3], guidance_scale=1.0)
+    assert sizes == [3] * 4  # steps
+    assert distance(plain, pictures(pipeline, REQUESTS[:3], guidance_scale=1.0, negative_prompt="angry")) == 0
+    assert distance(plain, pictures(pipeline, REQUESTS[:3], guidance_scale=1.0, batch_size=1)) <= 2
+
+
+def test_lcm_adds_noise_that_is_not_the_starting_noise_again(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = pipeline.scheduler = make_scheduler("lcm", pipeline.scheduler.config)
+    generators: list[Any] = []
+    original = scheduler.step
+
+    def noted(*arguments: Any, generator: Any, **rest: Any) -> Any:
+        generators.append([one.get_state().clone() for one in generator])
+        return original(*arguments, generator=generator, **rest)
+
+    monkeypatch.setattr(scheduler, "step", noted)
+    pictures(pipeline, REQUESTS[:1], guidance_scale=1.0)
+    fresh = torch.Generator().manual_seed(REQUESTS[0].seed).get_state()
+    states = [fresh, *(one[0] for one in generators)]
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(states))
 
 
 def test_the_scheduler_keeps_the_prediction_type_of_the_base_model(tiny_profile: Profile) -> None:

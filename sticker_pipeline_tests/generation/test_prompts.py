@@ -11,6 +11,7 @@ from sticker_pipeline.generation.prompts import (
     benchmark_prompts,
     join_tags,
     prompts_beginning,
+    prompts_of_words,
     request_seed,
     requests_for,
 )
@@ -110,3 +111,16 @@ def test_choosing_and_judging_never_share_a_seed() -> None:
     seeds = [{request.seed for request in requests_for(prompts, 8, purpose)} for purpose in ("benchmark", "selection")]
     assert not seeds[0] & seeds[1]
     assert all(0 <= seed < 2**31 for seed in seeds[0])
+
+
+def test_prompts_of_words_follow_from_the_seed_and_keep_the_order_of_the_lists() -> None:
+    words = [["1girl", "1boy"], ["red hair", "blue hair, long hair"], ["smile", "angry", "crying"]]
+    prompts = prompts_of_words(words, 0.0, 8, seed=3)
+    assert len(set(prompts)) == 8 and prompts == prompts_of_words(words, 0.0, 12, seed=3)[:8]
+    assert prompts != prompts_of_words(words, 0.0, 8, seed=4)
+    everything = {f"{who}, {hair}, {face}" for who in words[0] for hair in words[1] for face in words[2]}
+    assert set(prompts_of_words(words, 0.0, 12, seed=0)) == everything
+    lengths = {len(prompt.split(", ")) for prompt in prompts_of_words(words, 0.5, 20, seed=0)}
+    assert lengths == {1, 2, 3, 4}
+    with pytest.raises(PromptError, match="do not give 13 different prompts"):
+        prompts_of_words(words, 0.0, 13, seed=0)

@@ -1,0 +1,85 @@
+"""What drawing in a few steps costs and saves: models that answer the same requests, held against one of many steps.
+
+Which models those are, and how they draw, is not decided here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.benchmark.bootstrap import Estimate, difference, row_mean
+from sticker_pipeline.benchmark.fidelity import prompt_fidelity
+
+COLUMNS = ["model", "metric", "mean", "ci_low", "ci_high", "n"]
+SECONDS, CALLS = "seconds", "unet_calls"
+LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """n pictures of one model, prompt by prompt with as many seeds each: `seconds` and `calls` of the U-Net for each
+    picture, `embeddings` float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
+
+    seconds: float
+    calls: int
+    embeddings: np.ndarray
+    found: np.ndarray
+
+
+def few_step_table(
+    models: Mapping[str, Seen], reference: str, prompts: Sequence[str], names: Sequence[str], *, samples: int = 2_000
+) -> pd.DataFrame:
+    """Rows of COLUMNS for each of `models`, which all answer the same `prompts` (of each picture) and seeds; `names`
+    are the tagger's tags.
+
+    seconds: of the clock, for each picture, which says little where others use the machine; unet_calls: what it would
+    be but for text and VAE. Both without an interval. likeness: cosine to the picture that the model
+    `reference` draws of the same prompt and seed; what to hold it against is the row "<reference>, another seed". It
+    rewards the same composition, and says nothing about quality. fidelity: `prompt_fidelity` over all words of a
+    prompt. fidelity_change: that less the reference's, with the prompts resampled together.
+    """
+    first = models[reference]
+    of_reference = _fidelity(first, names, prompts, samples)
+    rows: list[tuple[str, str, Estimate]] = []
+    for name, seen in models.items():
+        costs = {SECONDS: seen.seconds, CALLS: seen.calls}
+        rows += [(name, cost, Estimate(value, np.nan, np.nan, len(prompts))) for cost, value in costs.items()]
+        same = (seen.embeddings.astype(np.float64) * first.embeddings).sum(axis=1)
+        rows.append((name, LIKENESS, row_mean(same, samples, 0, prompts)))
+        fidelity = _fidelity(seen, names, prompts, samples)
+        if fidelity is not None and of_reference is not None:
+            rows.append((name, FIDELITY, fidelity))
+            rows.append((name, FIDELITY_CHANGE, difference(fidelity, of_reference)))
+    others = row_mean(_other_seeds(first.embeddings, prompts), samples, 0, prompts)
+    rows.append((f"{reference}, another seed", LIKENESS, others))
+    return pd.DataFrame(
+        [(name, metric, found.mean, found.ci_low, found.ci_high, found.n) for name, metric, found in rows],
+        columns=COLUMNS,
+    )
+
+
+def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """`table` for a person: a row for each model, "mean [low, high]" in its cells, and how many times as fast as the
+    reference it is."""
+    cells = table.assign(shown=list(map(_shown, table["mean"], table["ci_low"], table["ci_high"])))
+    wide = cells.pivot(index="model", columns="metric", values="shown").reindex(table["model"].unique()).fillna("")
+    seconds = table[table["metric"] == SECONDS].set_index("model")["mean"]
+    speed = (seconds[reference] / seconds).map("{:.1f}×".format).reindex(wide.index).fillna("")
+    order = [name for name in (SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE) if name in wide]
+    return wide[order].assign(speed=speed).reset_index()
+
+
+def _fidelity(seen: Seen, names: Sequence[str], prompts: Sequence[str], samples: int) -> Estimate | None:
+    return prompt_fidelity(seen.found, names, prompts, samples=samples, prompts=prompts)
+
+
+def _other_seeds(embeddings: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+    """The cosine of each picture to the next one of its prompt, float64[n]."""
+    by_prompt = embeddings.astype(np.float64).reshape(len(dict.fromkeys(prompts)), -1, embeddings.shape[1])
+    return (by_prompt * np.roll(by_prompt, 1, axis=1)).sum(axis=2).ravel()
+
+
+def _shown(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3g}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

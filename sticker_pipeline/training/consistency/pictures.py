@@ -1,0 +1,73 @@
+"""The pictures that are learned on: latents that the base model itself draws, with guidance, of the spec's prompts.
+
+So nothing but the base model is needed, and what is distilled is how it draws. They are kept batch by batch in the work
+folder, and not drawn again by a distillation that goes on.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sticker_pipeline.storage import atomic_file, content_hash
+from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.samples import pipeline_of
+from sticker_pipeline.training.text import Encoded
+
+FOLDER = "latents"
+VERSION = 1  # raise it when equal specs give other latents
+
+
+def drawn_latents(
+    models: Models, spec: ConsistencySpec, texts: Encoded, count: Callable[[int, int], None]
+) -> torch.Tensor:
+    """A picture of each prompt, float32[n, c, h, w] on the CPU, scaled as the U-Net reads latents. Prompt k starts from
+    the noise of seed settings.seed + k.
+
+    `texts`: the encodings of the prompts and, last, of the negative prompt. `count(done, of how many)` is called before
+    each batch and after the last; what it raises leaves whole batches behind.
+    """
+    decisive = spec.model_dump(mode="json", include={"base_sha", "resolution", "prompts", "generation"})
+    key = content_hash([VERSION, decisive, spec.settings.seed])
+    folder, size, total = spec.output / FOLDER / key[:16], spec.generation.batch_size, len(spec.prompts)
+    pipeline = pipeline_of(models, spec.generation.scheduler)
+    parts = []
+    for start in range(0, total, size):
+        count(start, total)
+        path = folder / f"{start:06d}.safetensors"
+        if not path.is_file():
+            batch = _drawn(pipeline, models, spec, texts, range(start, min(start + size, total)))
+            _keep(path, batch)
+        parts.append(load_file(path)["latents"])
+    count(total, total)
+    return torch.cat(parts)
+
+
+def _keep(path: Path, latents: torch.Tensor) -> None:
+    with atomic_file(path) as staging:
+        save_file({"latents": latents}, staging)
+
+
+@torch.no_grad()
+def _drawn(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded, rows: range) -> torch.Tensor:
+    device, dtype, negatives = models.unet.device, models.dtype, [len(spec.prompts)] * len(rows)
+    told = {
+        "prompt_embeds": texts.hidden[list(rows)].to(device, dtype),
+        "negative_prompt_embeds": texts.hidden[negatives].to(device, dtype),
+    }
+    if texts.pooled is not None:
+        told["pooled_prompt_embeds"] = texts.pooled[list(rows)].to(device, dtype)
+        told["negative_pooled_prompt_embeds"] = texts.pooled[negatives].to(device, dtype)
+    latents: torch.Tensor = pipeline(
+        **told,
+        height=spec.resolution,
+        width=spec.resolution,
+        num_inference_steps=spec.generation.steps,
+        guidance_scale=spec.generation.guidance_scale,
+        generator=[torch.Generator().manual_seed(spec.settings.seed + row) for row in rows],
+        output_type="latent",
+    ).images
+    return latents.float().cpu().contiguous()

@@ -1,0 +1,63 @@
+"""What a distillation needs to go on exactly where it was: LoRA, optimizer and log, written now and then.
+
+What is drawn at a step is a function of (seed, step), so there is nothing else.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from safetensors.torch import load, save_file
+
+from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.training.adapters import adapters_of, load_adapters
+from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.training.consistency.step import Distillation
+from sticker_pipeline.training.log import log_rows, raw_table
+from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
+from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
+from sticker_pipeline.training.state import FOLDER, writing
+
+VERSION = 1  # of the distillation as a function of its spec; raise it when equal specs learn differently
+
+
+def fingerprint(spec: ConsistencySpec) -> str:
+    """Hash of all that decides a distillation: only a state with the same is taken up."""
+    return content_hash([VERSION, spec.model_dump(mode="json", exclude={"output", "state_seconds", "base"})])
+
+
+def keep_state(run: Distillation) -> Path:
+    """Write the state of `run`, and then remove the one before: there is always a whole one."""
+    folder = run.spec.output / FOLDER
+    final = folder / f"step_{len(run.log):07d}"
+    if final.is_dir():
+        return final  # nothing lies between two states of the same step
+    tensors, rest = optimizer_state(run.optimizer)
+    with writing(final), new_folder(final) as staging:
+        write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
+        save_file(tensors, staging / "optimizer.safetensors")
+        raw_table(run.log).to_parquet(staging / "log.parquet", index=False)
+        description = {"fingerprint": run.fingerprint, "optimizer": rest}
+        (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+    for other in folder.iterdir():
+        if other != final:
+            shutil.rmtree(other)
+    return final
+
+
+def restore_state(run: Distillation) -> Path | None:
+    """Bring a freshly set up `run` to the last state in its output folder, if it is one of the same distillation.
+    Returns the state's folder; None where there is none."""
+    folders = sorted((run.spec.output / FOLDER).glob("step_*"))
+    if not folders:
+        return None
+    description = json.loads((folders[-1] / "state.json").read_text(encoding="utf-8"))
+    if description["fingerprint"] != run.fingerprint:
+        return None
+    load_adapters(run.layers, read_lora(folders[-1] / "lora.safetensors", run.spec.family).adapters)
+    # In memory of its own: the file is removed when the next state is written.
+    tensors = load((folders[-1] / "optimizer.safetensors").read_bytes())
+    load_optimizer_state(run.optimizer, tensors, description["optimizer"])
+    run.log[:] = log_rows(pd.read_parquet(folders[-1] / "log.parquet"))
+    return folders[-1]

@@ -1,0 +1,161 @@
+"""The distillation itself: set up → loop → save, read from top to bottom.
+
+One process, on the GPU where there is one. Nothing here knows of Dagster or of the command line.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sticker_pipeline.training.adapters import adapters_of, add_adapters
+from sticker_pipeline.training.backward import weights_of
+from sticker_pipeline.training.consistency.objective import GRID
+from sticker_pipeline.training.consistency.pictures import drawn_latents
+from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.training.consistency.state import fingerprint, keep_state, restore_state
+from sticker_pipeline.training.consistency.step import Distillation, distillation_step
+from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.training.fast_layers import speed_up
+from sticker_pipeline.training.fused_lora import fuse
+from sticker_pipeline.training.log import state, write_log
+from sticker_pipeline.training.lora_file import LoraFile, write_lora
+from sticker_pipeline.training.metadata import IMPLEMENTATIONS, PREDICTION_NAMES
+from sticker_pipeline.training.models import Models, load_models, move
+from sticker_pipeline.training.optimizers import make_optimizer
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.schedule import make_schedule
+from sticker_pipeline.training.state import writing
+from sticker_pipeline.training.stopping import Interrupted, StopRequest
+from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
+
+LORA_NAME, LOG_NAME = "lora.safetensors", "log.parquet"
+TEXTS_AT_ONCE = 32
+
+
+def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
+    """Distil the LoRA that `spec` describes; returns its file.
+
+    Writes to spec.output: latents/, state/, log.parquet, lora.safetensors. What an unfinished distillation of the same
+    spec has left there is taken up, and it ends as if it had never stopped: bit for bit on a CPU.
+
+    Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is no number; OutputError
+    when something cannot be written; Interrupted, with a state saved, when `stop` asks to end.
+    """
+    run = set_up(spec, progress, stop)
+    found, total = restore_state(run), spec.settings.steps
+    if found:
+        progress.note(f"goes on after step {len(run.log)} of {total}, from {found}")
+    state_due = time.monotonic() + spec.state_seconds
+    while len(run.log) < total:
+        if (number := stop()) is not None:
+            raise Interrupted(number, f"{len(run.log)} of {total} steps are kept in {keep_state(run)}; run again")
+        run.log.append(distillation_step(run))
+        progress.show(state(run.log, total, 1), always=len(run.log) == total)
+        if time.monotonic() >= state_due:
+            keep_state(run)
+            state_due = time.monotonic() + spec.state_seconds
+    keep_state(run)
+    return save(run)
+
+
+def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Distillation:
+    """A distillation before its first step: texts are read and pictures drawn by the base model as it is; then comes
+    the LoRA."""
+    device, dtype = place()
+    guidance = spec.settings.guidance_scale
+    progress.note(f"{spec.name}: base model {spec.base}, on {device}, guidance {guidance:g} is distilled in")
+    models = load_models(spec.base, spec.family, dtype, prediction="base", zero_terminal_snr=False)
+    move([*models.text_encoders, models.unet, models.vae], device)
+    texts = encoded_texts(models, spec)
+    latents = drawn_latents(models, spec, texts, counted(progress, stop))
+    move([*models.text_encoders, models.vae], "cpu")
+    settings = spec.adapters()
+    layers = add_adapters(models.unet, (), spec.family, settings)
+    speed_up(models.unet) if device.type == "cpu" else fuse(models.unet)
+    weights = weights_of(layers.values(), dtype)
+    group = {"name": "unet", "params": weights.learned, "peak": settings.learning_rate_unet}
+    progress.note(f"{len(layers)} adapters; {spec.settings.steps} steps")
+    return Distillation(
+        spec=spec,
+        fingerprint=fingerprint(spec),
+        models=models,
+        layers=layers,
+        weights=weights,
+        optimizer=make_optimizer(settings, [group]),
+        schedule=make_schedule(settings, spec.settings.steps),
+        latents=latents,
+        texts=texts,
+        alphas=models.noise.alphas_cumprod.to(device),
+    )
+
+
+def place() -> tuple[torch.device, torch.dtype]:
+    """Where the models run, and in what: in bfloat16 on a GPU that has it, else in float32."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), torch.float32
+    return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+
+
+@torch.no_grad()
+def encoded_texts(models: Models, spec: ConsistencySpec) -> Encoded:
+    """The encodings of the prompts and, last, of the negative prompt, on the CPU. One chunk each, as pipelines read."""
+    reader = TextModels(models.family, models.text_encoders, models.tokenizers)
+    texts = [*spec.prompts, spec.generation.negative_prompt]
+    parts = [
+        encode(reader, tokenize(models.tokenizers, texts[start : start + TEXTS_AT_ONCE], 75))
+        for start in range(0, len(texts), TEXTS_AT_ONCE)
+    ]
+    pooled = [part.pooled.cpu() for part in parts if part.pooled is not None]
+    return Encoded(torch.cat([part.hidden.cpu() for part in parts]), torch.cat(pooled) if pooled else None)
+
+
+def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
+    """Says how many pictures are drawn, and stops when asked."""
+
+    def count(done: int, total: int) -> None:
+        if (number := stop()) is not None:
+            raise Interrupted(number, f"{done} of {total} pictures are kept; run again to go on")
+        progress.note(f"pictures {done}/{total}")
+
+    return count
+
+
+def save(run: Distillation) -> Path:
+    """Write the LoRA and the log: whole files or none."""
+    output = run.spec.output
+    with writing(output):
+        write_log(run.log, output / LOG_NAME)
+        write_lora(output / LORA_NAME, LoraFile(adapters_of(run.layers), lora_metadata(run)), "float16")
+    return output / LORA_NAME
+
+
+def lora_metadata(run: Distillation) -> dict[str, str]:
+    """What the file says about itself: kohya's keys by which clients know the family, and how to draw with it."""
+    spec, settings, family = run.spec, run.spec.settings, FAMILIES[run.spec.family]
+    arguments = {"targets": settings.targets, "guidance_scale": str(settings.guidance_scale), "grid": str(GRID)}
+    values = {
+        "ss_output_name": spec.name,
+        "ss_base_model_version": family.base_version,
+        "ss_sd_model_name": spec.base.name,
+        "ss_new_sd_model_hash": spec.base_sha,
+        "ss_v2": False,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": settings.rank,
+        "ss_network_alpha": settings.alpha,
+        "ss_network_args": json.dumps(arguments),
+        "ss_learning_rate": settings.learning_rate,
+        "ss_steps": len(run.log),
+        "ss_seed": settings.seed,
+        "ss_loss_type": "huber",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": family.architecture,
+        "modelspec.implementation": IMPLEMENTATIONS[spec.family],
+        "modelspec.title": spec.name,
+        "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
+        "modelspec.prediction_type": PREDICTION_NAMES[run.models.prediction_type],
+        "modelspec.usage_hint": "LCM sampler, 1 to 8 steps, CFG 1.",
+    }
+    return {key: str(value) for key, value in values.items()}

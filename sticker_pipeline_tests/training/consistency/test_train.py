@@ -1,0 +1,119 @@
+"""A distillation learns, goes on after it was killed or stopped, and leaves a LoRA file."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import sticker_pipeline.training.consistency.pictures as pictures
+import sticker_pipeline.training.consistency.train as module
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.consistency.step import draw, plain, said_by
+from sticker_pipeline.training.consistency.train import distil, set_up
+from sticker_pipeline.training.lora_file import read_lora
+from sticker_pipeline.training.models import load_models
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.stopping import Interrupted
+from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
+from sticker_pipeline_tests.training.consistency.conftest import ConsistencySpecMaker
+
+QUIET = Progress(lambda line: None)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside this process: nothing may catch it."""
+
+
+def test_the_loss_falls(make_consistency_spec: ConsistencySpecMaker) -> None:
+    """Of steps over all noise levels at once: those of real ones are about as short as the noise in this loss."""
+    spec = make_consistency_spec(settings={"steps": 40, "batch_size": 4, "learning_rate": 1e-2, "skip": 1000})
+    distil(spec, QUIET)
+    loss = pd.read_parquet(spec.output / "log.parquet")["loss"]
+    assert len(loss) == 40
+    assert loss.tail(10).mean() < 0.8 * loss.head(10).mean()
+
+
+def test_the_file_says_how_it_is_used(make_consistency_spec: ConsistencySpecMaker) -> None:
+    path = distil(make_consistency_spec(), QUIET)
+    lora = read_lora(path)
+    assert {adapter.rank for adapter in lora.adapters.values()} == {4}
+    assert all(key.startswith("lora_unet_") for key in lora.adapters)
+    assert any("resnets" in key for key in lora.adapters)
+    assert "LCM sampler" in lora.metadata["modelspec.usage_hint"]
+    assert lora.metadata["modelspec.prediction_type"] == "v"
+
+
+def test_sdxl_is_distilled_too(make_consistency_spec: ConsistencySpecMaker, tmp_path: Path) -> None:
+    base = build_tiny_sdxl(tmp_path / "sdxl")
+    spec = make_consistency_spec(base=base, family="sdxl", settings={"steps": 2})
+    assert read_lora(distil(spec, QUIET), "sdxl").metadata["modelspec.prediction_type"] == "epsilon"
+
+
+def test_the_teacher_is_the_base_model(make_consistency_spec: ConsistencySpecMaker) -> None:
+    spec = make_consistency_spec()
+    run = set_up(spec, QUIET, lambda: None)
+    drawn = draw(run, 0)
+    base = load_models(spec.base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False).unet
+    with torch.no_grad():
+        text = drawn.prompted["encoder_hidden_states"]
+        wanted = base(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
+        for weight in run.weights.learned:
+            weight += 0.1
+        with plain(run.layers):
+            teacher = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        student = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+    torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
+    assert (student - wanted).abs().max() > 0.01
+    assert all(weight.requires_grad for weight in run.weights.learned)
+
+
+def killed_at(spec: Any, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = module.distillation_step
+
+    def dying(run: Any) -> Any:
+        if len(run.log) == step:
+            raise Killed
+        return original(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "distillation_step", dying)
+        with pytest.raises(Killed):
+            distil(spec, QUIET)
+
+
+def test_killed_twice_it_ends_as_one_that_was_not(
+    make_consistency_spec: ConsistencySpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_consistency_spec(state_seconds=0)
+    whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
+    killed_at(spec, 2, monkeypatch)
+    killed_at(spec, 5, monkeypatch)
+    lines: list[str] = []
+    monkeypatch.setattr(pictures, "_drawn", lambda *_: pytest.fail("drawn again"))
+    path = distil(spec, Progress(lines.append))
+    assert any(line.startswith("goes on after step 5 of 6") for line in lines)
+    assert file_sha256(path) == file_sha256(whole)
+
+
+def test_stopped_while_pictures_are_drawn_and_later(
+    make_consistency_spec: ConsistencySpecMaker, tmp_path: Path
+) -> None:
+    spec = make_consistency_spec(settings={"steps": 3})
+    whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
+    lines: list[str] = []
+    with pytest.raises(Interrupted, match="4 of 6 pictures are kept"):
+        distil(spec, Progress(lines.append), lambda: 15 if "pictures 0/6" in lines else None)
+    lines.clear()
+    with pytest.raises(Interrupted, match="1 of 3 steps") as stopped:
+        distil(spec, Progress(lines.append), lambda: 15 if any("step 1/3" in line for line in lines) else None)
+    assert stopped.value.exit_code == 143
+    assert file_sha256(distil(spec, QUIET)) == file_sha256(whole)
+
+
+def test_another_spec_begins_anew(make_consistency_spec: ConsistencySpecMaker) -> None:
+    distil(make_consistency_spec(), QUIET)
+    lines: list[str] = []
+    distil(make_consistency_spec(settings={"skip": 40}), Progress(lines.append))
+    assert not any("goes on" in line for line in lines)
