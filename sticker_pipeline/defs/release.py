@@ -102,7 +102,7 @@ OUTCOMES = {
     "new": "it replaces the one before",
     "again": "the same LoRA was released before, and counts again",
     "already": "the LoRA is released already",
-    "withdrawn": "it stays: a person went back to it from the new LoRA",
+    "withdrawn": "it stays: a person chose it, and not the new LoRA",
 }
 
 

@@ -165,7 +165,7 @@ class Candidate:
 @dataclass(frozen=True)
 class Published:
     """The current release, and how it came to be that: `new`, or `again` (an earlier one of the same bytes), or it was
-    so before: `already` (the candidate is it) or `withdrawn` (a person rolled back from the candidate's bytes)."""
+    so before: `already` (the candidate is it) or `withdrawn` (a person chose another than the candidate's bytes)."""
 
     release: Release
     outcome: Literal["new", "again", "already", "withdrawn"]
@@ -223,7 +223,8 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
     """Make `candidate` the current release of the character whose releases lie in `folder`.
 
     The same bytes are never released twice: those of the current release change nothing, those of an earlier one make
-    that one current again, and those that a person rolled back from stay withdrawn until a person rolls back to them.
+    that one current again, and those that a person knew when rolling back to another stay withdrawn until a person
+    rolls back to them: the newest LoRA may be any of them, and would undo the choice.
     Killed at any moment, this leaves either the current release of before, whole, or the new one, whole.
     Raises ReleaseError for a candidate that did not pass the gate, and when another process is at work for too long.
     """
@@ -342,12 +343,12 @@ def _move(
 
 
 def _withdrawn(log: Sequence[Event]) -> set[int]:
-    """The releases that a person went back behind, and has not gone back to since."""
+    """The releases that a person knew when choosing another one, and has not chosen since."""
     known: set[int] = set()
     withdrawn: set[int] = set()
     for event in log:
         if event.action == "roll back":
-            withdrawn = (withdrawn | {number for number in known if number > event.number}) - {event.number}
+            withdrawn = (withdrawn | known) - {event.number}
         known.add(event.number)
     return withdrawn
 

@@ -123,6 +123,12 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
     ]
     assert bench.stale(NAME) == []
 
+    # and forward again, while the newest LoRA is the first one
+    retrain(bench, trained, first)
+    roll_back(folder, 2, "the eyes are fine", datetime.now(UTC))
+    assert follow_roll_back(bench.definitions, bench.instance, NAME, Console(quiet=True))
+    assert released_bytes(bench) == second.read_bytes()
+
 
 def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> None:
     retrain(bench, trained, trained / "checkpoints" / "epoch_02.safetensors")
