@@ -33,17 +33,13 @@ def test_the_folder_sensor_has_added_a_folder(clumsy: str, person: Person) -> No
     person.wait_for_partition(clumsy)
 
 
-def test_the_lineage_shows_the_chain_by_groups(ui: Deployment, person: Person) -> None:
+def test_the_lineage_shows_the_groups(ui: Deployment, person: Person) -> None:
     person.lineage()
     assert {box["name"] for box in person.boxes("publishing") if box["group"]} >= GROUPS
-    boxes = [box for box in person.open_all_groups() if not box["group"]]
-    begins = {name: max(box["x"] for box in boxes if box["name"] == name) for name in CHAIN}
-    assert sorted(CHAIN, key=begins.__getitem__) == CHAIN, "from left to right"
-    assert len(set(begins.values())) == len(CHAIN)
 
 
 def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -> None:
-    person.page.set_viewport_size({"width": 3000, "height": 1800})  # boxes that are out of sight are not there at all
+    person.page.set_viewport_size({"width": 3000, "height": 1800})
     person.asset("training_set", "Lineage")
     around = {box["name"] for box in person.boxes("curated_tags") if not box["group"]}
     assert around >= {"frames", "frame_weights", "curated_tags", "training_set", "lora"}
