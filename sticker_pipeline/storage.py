@@ -25,6 +25,11 @@ ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
 
+def style_scope(style: str) -> str:
+    """Where the artifacts of a style that characters share lie."""
+    return f"_styles/{style}"
+
+
 def profile_scope(profile: str) -> str:
     """The scope of artifacts that belong to a profile's base model."""
     return f"_profiles/{profile}"

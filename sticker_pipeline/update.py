@@ -26,12 +26,11 @@ from sticker_pipeline.defs.style_making import (
     named_styles,
     observe_style,
     ready_styles,
-    scope,
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import ReleaseError
-from sticker_pipeline.storage import ALL, ArtifactStore
+from sticker_pipeline.storage import ALL, ArtifactStore, style_scope
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def stale_style_assets(definitions: dg.Definitions, style: Style, store: Artifac
     return _stale(
         definitions,
         "style_line",
-        lambda spec: is_current(spec, scope(style.name), store, current_style_inputs(spec, style, store)),
+        lambda spec: is_current(spec, style_scope(style.name), store, current_style_inputs(spec, style, store)),
     )
 
 

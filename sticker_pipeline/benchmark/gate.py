@@ -48,8 +48,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE, RELEASED
-from sticker_pipeline.benchmark.measure import CHANCE as BY_CHANCE
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.character import Gate
 from sticker_pipeline.verdict import Verdict
 
@@ -64,7 +63,7 @@ CHECKS = {
 }
 """Name of each rule -> what it says."""
 EVIDENCE = ["style", "figure", "value", "ci_low", "ci_high", "limit", "kept"]
-CHANCE = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which pictures are held out
+BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which pictures are held out
 
 Row = Mapping[str, Any]
 Figures = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
@@ -120,12 +119,12 @@ def decision(checks: Sequence[Check]) -> str:
 
 def copies_by_chance(clips: int) -> float:
     """The share of honest pictures that are nearer to the training pictures than the nearest of `clips` held-out clips,
-    exceeded with probability CHANCE.
+    exceeded with probability BAD_LUCK.
 
     Pictures that are drawn as held-out ones are exceed the largest of m with a share that is distributed as Beta(1, m):
     P(share > x) = (1 − x)^m. With 3 clips it is .63, with 10 .26, with 20 .14: who holds out few, can prove little.
     """
-    return 1.0 - float(CHANCE ** (1.0 / clips))
+    return 1.0 - float(BAD_LUCK ** (1.0 / clips))
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
         if own is not None and held_out is not None
         else _Line(style, "diversity", missing=f"no diversity of pictures and held-out clips in style {style}")
     )
-    by_chance = figures.get((BY_CHANCE, style, "one_clip_share"), {"ci_high": 0.0})["ci_high"]
+    by_chance = figures.get((CHANCE, style, "one_clip_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
         _at_most("nearest to one clip", style, share, max(limits.one_clip, by_chance))
         if share is not None

@@ -35,6 +35,7 @@ from sticker_pipeline.benchmark.similarity import (
 from sticker_pipeline.verdict import listed
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
+NO_MODELS = (REFERENCE, CHANCE)  # rows that say what to hold models against
 OVERALL = "all"  # the style that stands for all of them
 GAIN = "clip_similarity_gain"
 METRICS = (

@@ -11,14 +11,13 @@ from typing import Any, Literal
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, NO_MODELS, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.pictures import Panel, panels
 
 COMPARED_FILE = "compared.parquet"  # beside the benchmark's table
 COMPARISONS = ["model", "other", *COMPARED]
 SIMILARITY = "clip_similarity"
-NO_MODELS = (REFERENCE, CHANCE)
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"

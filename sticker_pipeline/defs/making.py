@@ -40,17 +40,26 @@ class Making:
         """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
         versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
         versions |= {f"{PREFIX}/{name}": content_hash(value) for name, value in self.sections.items()}
-        asset = self.context.asset_key.to_user_string()
-        artifact = self.store.publish(
-            self.staging,
-            self.context.partition_key,
-            asset,
-            code_version=code_version(self.context),
-            inputs=versions,
-            settings=self.sections,
-            content=content,
-        )
-        return reported(artifact, metadata)
+        scope, settings = self.context.partition_key, self.sections
+        return published(self.context, self.store, scope, self.staging, versions, settings, metadata, content)
+
+
+def published(
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    scope: str,
+    staging: Path,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    content: Callable[[str], bool],
+) -> dg.MaterializeResult:
+    """Publish `staging` as the artifact of the asset of `context`, and report it to Dagster."""
+    asset, version = context.asset_key.to_user_string(), code_version(context)
+    artifact = store.publish(
+        staging, scope, asset, code_version=version, inputs=inputs, settings=settings, content=content
+    )
+    return reported(artifact, metadata)
 
 
 @contextmanager

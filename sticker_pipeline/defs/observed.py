@@ -18,7 +18,16 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
-from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash, file_hashes, folder_hashes
+from sticker_pipeline.storage import (
+    MANIFEST,
+    Artifact,
+    ArtifactStore,
+    content_hash,
+    file_hashes,
+    folder_hashes,
+    profile_scope,
+    style_scope,
+)
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
@@ -110,21 +119,9 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             draws = profile.training.draws_per_epoch
             return {"mode": profile.sampling.mode, "shares": shares, "draws_per_epoch": draws}
         case "tagging":
-            thresholds = resolved(profile)
-            return {
-                "tagger": model_hash(profile.tagger, store),
-                "thresholds": {
-                    "general_threshold": thresholds.general,
-                    "character_threshold": thresholds.character,
-                },
-            }
+            return _tagging_value(profile, store)
         case "curation":
-            learned = {name: group.learned for name, group in character.groups.items()}
-            return {
-                "trigger": character.trigger,
-                "learned": learned,
-                "curation": character.settings.curation.model_dump(mode="json"),
-            }
+            return _curation_value(character)
         case "dataset":
             return {
                 "holdout": character.settings.benchmark.holdout,
@@ -136,14 +133,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "training":
             return _training_value(character, profile, store)
         case "generation":
-            return {
-                "base": model_hash(profile.base, store),
-                "resolution": profile.resolution,
-                "styles": {name: group.style for name, group in character.groups.items()},
-                "prompts": character.settings.benchmark.prompts,
-                "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
-                "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
-            }
+            return _generation_value(character, profile, store)
         case "release":
             return _release_value(character, store)
         case "rivals":
@@ -181,6 +171,37 @@ def _media_value(character: Character, profile: Profile, store: ArtifactStore) -
     }
 
 
+def _tagging_value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    thresholds = resolved(profile)
+    return {
+        "tagger": model_hash(profile.tagger, store),
+        "thresholds": {
+            "general_threshold": thresholds.general,
+            "character_threshold": thresholds.character,
+        },
+    }
+
+
+def _curation_value(character: Character) -> dict[str, Any]:
+    learned = {name: group.learned for name, group in character.groups.items()}
+    return {
+        "trigger": character.trigger,
+        "learned": learned,
+        "curation": character.settings.curation.model_dump(mode="json"),
+    }
+
+
+def _generation_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    return {
+        "base": model_hash(profile.base, store),
+        "resolution": profile.resolution,
+        "styles": {name: group.style for name, group in character.groups.items()},
+        "prompts": character.settings.benchmark.prompts,
+        "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
+        "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
+    }
+
+
 def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
     return {
         rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
@@ -214,12 +235,12 @@ def swept_release(character: Character, profile: Profile, store: ArtifactStore) 
 def style_lora(character: Character, store: ArtifactStore) -> Artifact | None:
     """The LoRA of the style that the character names, where there is one."""
     style = character.settings.style
-    return store.find(f"_styles/{style}", "selected_style_lora") if style else None
+    return store.find(style_scope(style), "selected_style_lora") if style else None
 
 
 def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
     """The LCM-LoRA of the profile's base model, where there is one."""
-    return store.find(f"_profiles/{profile.name}", "lcm_lora")
+    return store.find(profile_scope(profile.name), "lcm_lora")
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:

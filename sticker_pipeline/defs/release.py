@@ -1,8 +1,9 @@
 """Assets of the stage `publishing` of one character: the release that counts, and what ComfyUI and A1111 open of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -190,15 +191,16 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
         requests = requests_for(prompts, seeds_per_prompt=1)
         images = draw(work, record.character, requests, lambda: open_pipeline(work.profile), loras)
+        workflow_of, (checkpoint, lora_hash) = _workflows(work, record), _hashes(work, lora)
         rows, problems = [], []
         for number, (request, image) in enumerate(zip(requests, images, strict=True)):
             name = f"{request.style}_{number:03d}.png"
             try:
-                workflow = _workflow(work, record, request.prompt, request.seed)
+                workflow = workflow_of(positive=request.prompt, seed=request.seed)
             except WorkflowError as error:
                 problems.append(f"{request.prompt!r}: {error}")
                 continue
-            (work.staging / name).write_bytes(_png(work, image, workflow, lora))
+            (work.staging / name).write_bytes(png_with_workflow(image, workflow, checkpoint, lora_hash))
             rows.append((name, request.style, request.prompt, request.seed, name))
             if len(rows) == 1:
                 _write_workflow(work, workflow)
@@ -222,17 +224,17 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         )
 
 
-def _workflow(work: Making, record: Record, prompt: str, seed: int) -> Workflow:
+def _workflows(work: Making, record: Record) -> Callable[..., Workflow]:
+    """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
     generation, base = work.profile.generation, work.profile.base
     noise = base_noise(base)
     sampler, scheduler = our_sampler(generation.scheduler, noise)
-    return Workflow(
+    return partial(
+        Workflow,
         checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
         lora=record.file,
         trigger=record.trigger,
-        positive=prompt,
         negative=generation.negative_prompt,
-        seed=seed,
         steps=generation.steps,
         cfg=generation.guidance_scale,
         sampler=sampler,
@@ -247,10 +249,10 @@ def _workflow(work: Making, record: Record, prompt: str, seed: int) -> Workflow:
     )
 
 
-def _png(work: Making, image: Image.Image, workflow: Workflow, lora: Path) -> bytes:
+def _hashes(work: Making, lora: Path) -> tuple[str | None, str | None]:
+    """By which A1111 finds the base model, where it is one file, and the LoRA under other names."""
     _, metadata = read_tensors(lora)
-    checkpoint = work.sections["generation"]["base"] if work.profile.base.is_file() else None
-    return png_with_workflow(image, workflow, checkpoint, metadata.get("sshs_model_hash"))
+    return work.sections["generation"]["base"] if work.profile.base.is_file() else None, metadata.get("sshs_model_hash")
 
 
 def _write_workflow(work: Making, workflow: Workflow) -> None:

@@ -16,13 +16,13 @@ import dagster as dg
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
-from sticker_pipeline.defs.making import code_version, reported
+from sticker_pipeline.defs.making import published
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, observe_root
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
-from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash, style_scope
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "style"
@@ -62,7 +62,7 @@ class StyleMaking:
 
     @property
     def scope(self) -> str:
-        return scope(self.style.name)
+        return style_scope(self.style.name)
 
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
@@ -71,16 +71,7 @@ class StyleMaking:
         versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
         for section, value in self.sections.items():
             versions |= _versions(section, value)
-        artifact = self.store.publish(
-            self.staging,
-            self.scope,
-            self.context.asset_key.to_user_string(),
-            code_version=code_version(self.context),
-            inputs=versions,
-            settings=self.sections,
-            content=content,
-        )
-        return reported(artifact, metadata)
+        return published(self.context, self.store, self.scope, self.staging, versions, self.sections, metadata, content)
 
 
 @contextmanager
@@ -97,10 +88,10 @@ def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Ite
         if upstream.path[0] == PREFIX:
             sections[name] = section_value(name, style, store)
         else:
-            inputs[name] = store.read(scope(style.name), name)
+            inputs[name] = store.read(style_scope(style.name), name)
     if observe_style(context.instance, style.name, sections):
         raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
-    with store.writing(scope(style.name), context.asset_key.path[-1]) as staging:
+    with store.writing(style_scope(style.name), context.asset_key.path[-1]) as staging:
         yield StyleMaking(context, store, style, staging, inputs, sections)
 
 
@@ -134,11 +125,6 @@ def observed_style(context: dg.AssetExecutionContext, workspace: Workspace) -> I
 def key(section: str) -> dg.AssetKey:
     """The asset key of a section of a style; its assets name it in `deps`."""
     return dg.AssetKey([PREFIX, section])
-
-
-def scope(style: str) -> str:
-    """Where the artifacts of a style lie in the store."""
-    return f"_styles/{style}"
 
 
 def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:
@@ -246,7 +232,7 @@ def current_style_inputs(spec: dg.AssetSpec, style: Style, store: ArtifactStore)
         if dep.asset_key.path[0] == PREFIX:
             versions |= _versions(name, section_value(name, style, store))
         else:
-            found = store.find(scope(style.name), name)
+            found = store.find(style_scope(style.name), name)
             versions[name] = found.data_version if found else None
     return versions
 

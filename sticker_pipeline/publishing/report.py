@@ -17,12 +17,11 @@ from typing import Literal
 import jinja2
 from markupsafe import Markup
 
-from sticker_pipeline.benchmark.measure import BASE, CHANCE, GAIN, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import BASE, CHANCE, GAIN, LORA, NO_MODELS, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
-NO_MODELS = (REFERENCE, CHANCE)  # rows of the benchmark that say what to hold models against
 SIMILARITY, COPIES = "clip_similarity", "copies"
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 

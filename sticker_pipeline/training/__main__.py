@@ -1,65 +1,34 @@
-"""`python -m sticker_pipeline.training spec.json`: the trainer as a process. Arguments, signals and exit codes only.
-
-Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130 and 143 stopped by SIGINT and SIGTERM, with a
-checkpoint saved.
-"""
+"""`python -m sticker_pipeline.training spec.json`: the trainer as a process (see process.py)."""
 
 import sys
 from pathlib import Path
 
 from sticker_pipeline.training.data import read_training_set
-from sticker_pipeline.training.progress import open_progress
-from sticker_pipeline.training.spec import SpecError, TrainingSpec, check_paths, load_spec
-from sticker_pipeline.training.stopping import Interrupted, stop_requests
+from sticker_pipeline.training.process import run
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.spec import TrainingSpec, check_paths, load_spec
+from sticker_pipeline.training.stopping import StopRequest
 
-USAGE = "usage: python -m sticker_pipeline.training SPEC.json"
+MODULE = "sticker_pipeline.training"
+TO_SAVE_MEMORY = "Lower batch_size, rank or the resolution, or change memory_budget, in the training settings"
 
 
 def main(arguments: list[str]) -> int:
     """Train the spec that the one argument names; returns the exit code."""
-    if len(arguments) != 1:
-        print(USAGE, file=sys.stderr)
-        return 2
-    try:
-        spec = load_spec(Path(arguments[0]))
-        check_paths(spec)
-        read_training_set(spec)
-        return _train(spec)
-    except SpecError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run(arguments, MODULE, _loaded, _train, TO_SAVE_MEMORY)
 
 
-def _train(spec: TrainingSpec) -> int:
-    with stop_requests() as stop, open_progress() as progress:
-        # Only now: these take ten seconds to load, and the spec is known to be good.
-        import torch
+def _loaded(path: Path) -> TrainingSpec:
+    spec = load_spec(path)
+    check_paths(spec)
+    read_training_set(spec)
+    return spec
 
-        from sticker_pipeline.training.base_model import BaseModelError
-        from sticker_pipeline.training.lora_file import LoraError
-        from sticker_pipeline.training.state import OutputError
-        from sticker_pipeline.training.step import TrainingDiverged
-        from sticker_pipeline.training.train import train
 
-        try:
-            checkpoint = train(spec, progress, stop)
-        except Interrupted as interruption:
-            print(interruption, file=sys.stderr)
-            return interruption.exit_code
-        except BaseModelError as error:
-            raise SpecError(f"base: {error}") from error
-        except torch.OutOfMemoryError as error:
-            print(
-                "The GPU's memory did not suffice; what was saved is whole. Lower batch_size, rank or the resolution, "
-                f"or change memory_budget, in the training settings, and start again. {error}",
-                file=sys.stderr,
-            )
-            return 1
-        except (TrainingDiverged, LoraError, OutputError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 1
-        progress.note(f"done: {checkpoint}")
-        return 0
+def _train(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Path:
+    from sticker_pipeline.training.train import train
+
+    return train(spec, progress, stop)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def apply_lora(
         if key not in modules:
             raise LoraError(f"The LoRA changes {key!r}, which this base model does not have.")
         weight = modules[key].weight
-        if _kernel_stated(adapter.shape) != _kernel_stated(tuple(weight.shape)):
+        if kernel_stated(adapter.shape) != kernel_stated(tuple(weight.shape)):
             raise LoraError(
                 f"The LoRA's {key!r} is for a module of {adapter.shape}, the base model's is {tuple(weight.shape)}."
             )
@@ -71,7 +71,7 @@ def apply_lora(
     return AppliedLora(originals)
 
 
-def _kernel_stated(shape: tuple[int, ...]) -> tuple[int, ...]:
+def kernel_stated(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A linear layer is a 1×1 convolution, and files write either for the same module."""
     return shape if len(shape) == 4 else (*shape, 1, 1)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from sticker_pipeline.training.apply_lora import kernel_stated
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, with_one_alpha, write_lora
@@ -121,11 +122,11 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
 
 
 def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
-    first, shape = members[0][0], _kernel_stated(members[0][1].shape)
+    first, shape = members[0][0], kernel_stated(members[0][1].shape)
     four = any(adapter.down.ndim == 4 for _, adapter in members)  # a linear layer is a 1×1 convolution
     downs, ups = [], []
     for part, adapter in members:
-        if _kernel_stated(adapter.shape) != shape:
+        if kernel_stated(adapter.shape) != shape:
             raise LoraError(
                 f"{part.name} and {first.name} are not for the same base model: {key!r} is "
                 f"{list(adapter.shape)} in the one and {list(members[0][1].shape)} in the other."
@@ -159,10 +160,6 @@ def _of_rank(adapter: Adapter, rank: int) -> tuple[Adapter, torch.Tensor]:
 
 def _one_alpha(adapters: dict[str, Adapter]) -> LoraFile:
     return with_one_alpha(LoraFile(adapters), float(max(adapter.rank for adapter in adapters.values())))
-
-
-def _kernel_stated(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape if len(shape) == 4 else (*shape, 1, 1)
 
 
 def _metadata(parts: Sequence[Part], merged: LoraFile, name: str, family: str) -> dict[str, str]:

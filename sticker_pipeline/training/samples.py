@@ -10,6 +10,7 @@ import diffusers
 import torch
 from PIL import Image
 
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.memory import MemoryPlan, tile_vae
 from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.sampler import make_scheduler
@@ -44,11 +45,12 @@ def sample_pictures(
         return
     pipeline, encoded = pipeline_of(models, spec.generation.scheduler), prompts()
     device, home, count = models.unet.device, models.vae.device, len(spec.sample_prompts)
-    latents = []
+    latents: list[torch.Tensor] = []
     for start in range(0, count, memory.sample_batch):
         if stop() is not None:
             return
-        latents += _latents(pipeline, encoded, range(start, min(start + memory.sample_batch, count)), spec, models)
+        rows = range(start, min(start + memory.sample_batch, count))
+        latents += latents_of(pipeline, models, encoded, rows, spec.generation, spec.resolution, spec.sample_seed)
     if memory.tiles > 1:
         tile_vae(models.vae, spec.resolution, spec.resolution, memory.tiles)
     move([models.vae], device)
@@ -61,9 +63,18 @@ def sample_pictures(
         move([models.vae], home)
 
 
-def _latents(pipeline: Any, encoded: Encoded, rows: range, spec: TrainingSpec, models: Models) -> list[torch.Tensor]:
-    device, dtype, settings = models.unet.device, models.dtype, spec.generation
-    negatives = [len(spec.sample_prompts)] * len(rows)
+def latents_of(
+    pipeline: Any,
+    models: Models,
+    encoded: Encoded,
+    rows: range,
+    settings: GenerationSettings,
+    resolution: int,
+    seed: int,
+) -> torch.Tensor:
+    """Latents [len(rows), channels, side, side] of the prompts in these `rows` of `encoded`, whose last row is the
+    negative prompt. The noise of a row follows from `seed` + its number. `pipeline`: from `pipeline_of`."""
+    device, dtype, negatives = models.unet.device, models.dtype, [-1] * len(rows)
     texts = {
         "prompt_embeds": encoded.hidden[list(rows)].to(device, dtype),
         "negative_prompt_embeds": encoded.hidden[negatives].to(device, dtype),
@@ -73,14 +84,14 @@ def _latents(pipeline: Any, encoded: Encoded, rows: range, spec: TrainingSpec, m
         texts["negative_pooled_prompt_embeds"] = encoded.pooled[negatives].to(device, dtype)
     found: torch.Tensor = pipeline(
         **texts,
-        height=spec.resolution,
-        width=spec.resolution,
+        height=resolution,
+        width=resolution,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance_scale,
-        generator=[torch.Generator().manual_seed(spec.sample_seed + row) for row in rows],
+        generator=[torch.Generator().manual_seed(seed + row) for row in rows],
         output_type="latent",
     ).images
-    return list(found)
+    return found
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:

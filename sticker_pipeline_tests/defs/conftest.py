@@ -1,6 +1,5 @@
 """A small workspace: a few files of a demo character, the embedded models, and a training of seconds."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.update import stale_assets, update
 from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.small_character import add_small_character
 
-DEMO = REPOSITORY / "data" / "characters"
 SETTINGS = """\
 trigger: skv_small
 groups:
@@ -45,14 +44,8 @@ class Bench:
         return Path(self.workspace.characters) / name
 
     def add_character(self, name: str, demo: str, settings: str = SETTINGS) -> Path:
-        """Three GIFs, stickers and pictures each of the demo character `demo`."""
-        for group in ("gifs", "stickers", "art"):
-            (self.folder(name) / group).mkdir(parents=True)
-            files = sorted(path for path in (DEMO / demo / group).iterdir() if path.is_file())
-            chosen = sorted(files, key=lambda path: path.stat().st_size)[: 3 if group == "gifs" else 4]
-            for path in chosen:
-                shutil.copy(path, self.folder(name) / group)
-        (self.folder(name) / "character.yaml").write_text(settings)
+        """A few files of the demo character `demo`."""
+        add_small_character(self.folder(name), demo, settings)
         return self.folder(name)
 
     def character(self, name: str) -> tuple[Character, Profile]:

@@ -7,7 +7,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from sticker_pipeline_tests.defs.conftest import DEMO, Bench
+from sticker_pipeline_tests.defs.conftest import Bench
+from sticker_pipeline_tests.small_character import DEMO
 from sticker_pipeline_tests.test_definitions import LINE
 
 DATASET = LINE[: LINE.index("training_set") + 1]

@@ -23,7 +23,8 @@ from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.storage import ALL
-from sticker_pipeline_tests.defs.conftest import DEMO, SETTINGS, Bench
+from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
+from sticker_pipeline_tests.small_character import DEMO
 from sticker_pipeline_tests.test_definitions import LINE
 
 COLUMNS = {

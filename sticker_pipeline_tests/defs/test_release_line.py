@@ -27,7 +27,8 @@ from sticker_pipeline.publishing.release import all_releases, current, events, r
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.update import follow_roll_back
-from sticker_pipeline_tests.defs.conftest import DEMO, Bench
+from sticker_pipeline_tests.defs.conftest import Bench
+from sticker_pipeline_tests.small_character import DEMO
 
 NAME = "moth"
 SETTINGS = """\

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sticker_pipeline_tests.defs.conftest import SETTINGS
-from sticker_pipeline_tests.ui.deployment import Deployment, add_small_character, deployment
+from sticker_pipeline_tests.small_character import add_small_character
+from sticker_pipeline_tests.ui.deployment import Deployment, deployment
 from sticker_pipeline_tests.ui.person import CHROMIUM, Person, browser, visit
 
 

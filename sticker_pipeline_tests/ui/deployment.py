@@ -1,7 +1,6 @@
 """A deployment on a folder of its own, started as `make ui` does and ended as Ctrl-C does."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,6 @@ import psutil
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline_tests.conftest import REPOSITORY
 
-DEMO = REPOSITORY / "data" / "characters"
 SERVED = ("--workspace", "workspace.yaml", "--host", "127.0.0.1")  # as the Makefile has it
 UP_WITHIN, DOWN_WITHIN = 240.0, 60.0  # seconds, on a machine that is busy with other things
 
@@ -107,16 +105,6 @@ def deployment(root: Path) -> Iterator[Deployment]:
         left = _end(there, server)
     if left:
         raise RuntimeError(f"Processes outlived the server, and were killed: {left}")
-
-
-def add_small_character(folder: Path, demo: str, settings: str) -> None:
-    """Three GIFs, and four stickers and pictures each, of the demo character `demo`."""
-    for group, most in (("gifs", 3), ("stickers", 4), ("art", 4)):
-        (folder / group).mkdir(parents=True)
-        files = [path for path in (DEMO / demo / group).iterdir() if path.is_file()]
-        for path in sorted(files, key=lambda path: (path.stat().st_size, path.name))[:most]:
-            shutil.copy(path, folder / group)
-    (folder / "character.yaml").write_text(settings, encoding="utf-8")
 
 
 def _free_port() -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from sticker_pipeline_tests.conftest import REPOSITORY
-from sticker_pipeline_tests.ui.deployment import DEMO, Deployment, add_small_character, deployment
+from sticker_pipeline_tests.small_character import DEMO, add_small_character
+from sticker_pipeline_tests.ui.deployment import Deployment, deployment
 from sticker_pipeline_tests.ui.person import CHROMIUM, Person, browser, visit
 
 IMAGES = REPOSITORY / "docs" / "images"

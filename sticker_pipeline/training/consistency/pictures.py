@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from sticker_pipeline.storage import atomic_file, content_hash
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.models import Models
-from sticker_pipeline.training.samples import pipeline_of
+from sticker_pipeline.training.samples import latents_of, pipeline_of
 from sticker_pipeline.training.text import Encoded
 
 FOLDER = "latents"
@@ -53,21 +53,6 @@ def _keep(path: Path, latents: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _drawn(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded, rows: range) -> torch.Tensor:
-    device, dtype, negatives = models.unet.device, models.dtype, [len(spec.prompts)] * len(rows)
-    told = {
-        "prompt_embeds": texts.hidden[list(rows)].to(device, dtype),
-        "negative_prompt_embeds": texts.hidden[negatives].to(device, dtype),
-    }
-    if texts.pooled is not None:
-        told["pooled_prompt_embeds"] = texts.pooled[list(rows)].to(device, dtype)
-        told["negative_pooled_prompt_embeds"] = texts.pooled[negatives].to(device, dtype)
-    latents: torch.Tensor = pipeline(
-        **told,
-        height=spec.resolution,
-        width=spec.resolution,
-        num_inference_steps=spec.generation.steps,
-        guidance_scale=spec.generation.guidance_scale,
-        generator=[torch.Generator().manual_seed(spec.settings.seed + row) for row in rows],
-        output_type="latent",
-    ).images
+    generation, seed = spec.generation, spec.settings.seed
+    latents = latents_of(pipeline, models, texts, rows, generation, spec.resolution, seed)
     return latents.float().cpu().contiguous()

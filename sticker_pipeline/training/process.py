@@ -1,0 +1,66 @@
+"""What every training is as a process: one argument, signals, and exit codes that say how it ended.
+
+Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130 and 143 stopped by SIGINT and SIGTERM, with what is
+needed to go on saved.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sticker_pipeline.training.base_model import BaseModelError
+from sticker_pipeline.training.progress import Progress, open_progress
+from sticker_pipeline.training.spec import SpecError
+from sticker_pipeline.training.stopping import Interrupted, StopRequest, stop_requests
+
+Spec = TypeVar("Spec")
+
+
+def run(
+    arguments: list[str],
+    module: str,
+    load: Callable[[Path], Spec],
+    train: Callable[[Spec, Progress, StopRequest], Path],
+    to_save_memory: str,
+) -> int:
+    """Train the spec that the one argument of `python -m <module>` names; returns the exit code.
+
+    `load` reads and checks the spec without a heavy library; `train`, which loads them, returns the LoRA file.
+    `to_save_memory`: what to lower where a GPU's memory does not suffice.
+    """
+    if len(arguments) != 1:
+        print(f"usage: python -m {module} SPEC.json", file=sys.stderr)
+        return 2
+    try:
+        return _train(load(Path(arguments[0])), train, to_save_memory)
+    except SpecError as error:
+        print(error, file=sys.stderr)
+    except BaseModelError as error:
+        print(f"base: {error}", file=sys.stderr)
+    return 2
+
+
+def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_save_memory: str) -> int:
+    with stop_requests() as stop, open_progress() as progress:
+        # Only now: these take ten seconds to load, and the spec is known to be good.
+        import torch
+
+        from sticker_pipeline.training.lora_file import LoraError
+        from sticker_pipeline.training.state import OutputError
+        from sticker_pipeline.training.step import TrainingDiverged
+
+        try:
+            path = train(spec, progress, stop)
+        except Interrupted as interruption:
+            print(interruption, file=sys.stderr)
+            return interruption.exit_code
+        except torch.OutOfMemoryError as error:
+            told = f"The GPU's memory did not suffice; what was saved is whole. {to_save_memory}, and start again."
+            print(f"{told} {error}", file=sys.stderr)
+            return 1
+        except (TrainingDiverged, LoraError, OutputError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        progress.note(f"done: {path}")
+        return 0

@@ -1,0 +1,18 @@
+"""A small character for tests: a few files of a demo character, of which a LoRA is trained in seconds."""
+
+import shutil
+from pathlib import Path
+
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+DEMO = REPOSITORY / "data" / "characters"
+
+
+def add_small_character(folder: Path, demo: str, settings: str) -> None:
+    """Three GIFs, and four stickers and pictures each, of the demo character `demo`: the smallest files."""
+    for group, most in (("gifs", 3), ("stickers", 4), ("art", 4)):
+        (folder / group).mkdir(parents=True)
+        files = [path for path in (DEMO / demo / group).iterdir() if path.is_file()]
+        for path in sorted(files, key=lambda path: (path.stat().st_size, path.name))[:most]:
+            shutil.copy(path, folder / group)
+    (folder / "character.yaml").write_text(settings, encoding="utf-8")
