@@ -131,6 +131,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "alpha": 32.0,
             "steps": 80,
             "batch_size": 8,
+            "gradient_checkpointing": False,
             "learning_rate": 3e-4,
         },
         "benchmark": {
@@ -169,7 +170,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "tagging": {},
         "training": {"learning_rate_unet": 1e-4, "learning_rate_text_encoder": 0.0},
         "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
-        "lcm": {"words": ANIME_WORDS},
+        "lcm": {"words": ANIME_WORDS, "batch_size": 8},
         "benchmark": {
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},

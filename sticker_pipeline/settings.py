@@ -277,6 +277,9 @@ class ConsistencySettings(Strict):
     targets: Literal["attention", "all", "all+conv"] = Field("all+conv", description="as in the training settings")
     steps: int = Field(1000, ge=1, description="of the optimizer")
     batch_size: int = Field(16, ge=1)
+    gradient_checkpointing: bool = Field(
+        True, description="compute each forward pass twice instead of keeping it: less memory, a third more time"
+    )
     learning_rate: float = Field(1e-4, gt=0, description="its peak, of AdamW; falls to 0 along a half cosine")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of all steps")
     max_grad_norm: float = Field(1.0, gt=0)

@@ -36,6 +36,8 @@ def open_pipeline(profile: Profile) -> Any:
     check_base(profile.base, profile.family)
     device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
     pipeline = open_base(profile.base, profile.family, dtype, dtype)
+    if FAMILIES[profile.family].pooled and pipeline.vae.config.force_upcast:  # SDXL's, unless it says that it is safe
+        torch.nn.Module.to(pipeline.vae, torch.float32)  # diffusers' own warns
     pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
@@ -89,13 +91,15 @@ def _batches(
 ) -> Iterator[Image.Image]:
     import torch
 
+    from sticker_pipeline.training.samples import decoded
+
     side = resolution // pipeline.vae_scale_factor
     shape = (pipeline.unet.config.in_channels, side, side)
     for start in range(0, len(requests), settings.batch_size):
         batch = requests[start : start + settings.batch_size]
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         noise = torch.stack([starting_noise(generator, shape) for generator in generators])
-        pictures = pipeline(
+        latents = pipeline(
             prompt=[request.prompt for request in batch],
             negative_prompt=[settings.negative_prompt] * len(batch),
             latents=noise.to(pipeline.device, pipeline.unet.dtype),
@@ -104,8 +108,10 @@ def _batches(
             guidance_scale=settings.guidance_scale,
             height=resolution,
             width=resolution,
+            output_type="latent",
         ).images
-        yield from pictures
+        for pixels in decoded(pipeline.vae, latents):
+            yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
         if progress:
             progress(start + len(batch), len(requests))
 

@@ -17,6 +17,9 @@ from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 
+PIXELS_AT_ONCE = 2**20
+"""Decoded together: one picture of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
+
 Prompts = Callable[[], Encoded]
 """The encodings of spec.sample_prompts, and of the negative prompt last: one row each."""
 
@@ -56,9 +59,8 @@ def sample_pictures(
     move([models.vae], device)
     try:
         for one in latents:
-            # Decoded here, because the VAE stays in float32 where the rest is in half precision.
-            decoded = models.vae.decode(one[None].to(models.vae.dtype) / models.vae.config.scaling_factor).sample
-            yield from pipeline.image_processor.postprocess(decoded, output_type="pil")
+            for pixels in decoded(models.vae, one[None]):
+                yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
     finally:
         move([models.vae], home)
 
@@ -92,6 +94,29 @@ def latents_of(
         output_type="latent",
     ).images
     return found
+
+
+@torch.no_grad()
+def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Pixels [b, 3, height, width], -1 to 1, of `latents` as the U-Net makes them, as many at once as have
+    PIXELS_AT_ONCE.
+
+    The VAE computes in its own precision: pipelines would in the U-Net's. In float16, activations of some VAEs overflow
+    (SDXL's as published, some anime ones of SD1.5), and pictures are black; such a VAE becomes float32 here.
+    """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))
+    for some in latents.split(size):
+        pixels = _pixels(vae, some)
+        if vae.dtype == torch.float16 and not torch.isfinite(pixels).all():
+            torch.nn.Module.to(vae, torch.float32)  # diffusers' own warns
+            pixels = _pixels(vae, some)
+        yield pixels
+
+
+def _pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    pixels: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    return pixels
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:

@@ -23,7 +23,7 @@ from sticker_pipeline.training.fused_lora import fuse
 from sticker_pipeline.training.log import state, write_log
 from sticker_pipeline.training.lora_file import LoraFile, write_lora
 from sticker_pipeline.training.metadata import IMPLEMENTATIONS, PREDICTION_NAMES
-from sticker_pipeline.training.models import Models, load_models, move
+from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.optimizers import make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
@@ -75,6 +75,8 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)
     speed_up(models.unet) if device.type == "cpu" else fuse(models.unet)
+    if spec.settings.gradient_checkpointing:
+        checkpoint_gradients(models.unet)
     weights = weights_of(layers.values(), dtype)
     group = {"name": "unet", "params": weights.learned, "peak": settings.learning_rate_unet}
     progress.note(f"{len(layers)} adapters; {spec.settings.steps} steps")

@@ -1,0 +1,102 @@
+"""How long a distillation of an LCM-LoRA takes, and what its few steps save: `python -m …benchmarks.bench_few_steps`.
+
+On a CUDA machine with bases of the true architectures and random weights, kept in `--work`: their pictures are noise,
+and only seconds and memory count. Without one, the embedded base. The distillation has the profile's settings but for
+pictures and steps, of which a few are enough to time one.
+"""
+
+import argparse
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from sticker_pipeline.generation.generate import open_pipeline, with_lora
+from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.generation.timing import seconds_per_picture
+from sticker_pipeline.profile import Profile, load_profile
+from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.training.consistency.train import distil
+from sticker_pipeline.training.memory import GIB
+from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.sampler import make_scheduler
+from sticker_pipeline_tests.benchmarks.true_base import true_base
+
+MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
+PROMPT = "1girl, solo, short hair, smile, white background"
+STEPS, WARM_UP, PICTURES = 14, 4, 4
+MANY, FEW, BATCH = 25, 4, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path(".build/bench_training"), help="base models are kept here")
+    parser.add_argument("--only", default="", help="the profile with this in its name")
+    arguments = parser.parse_args()
+    cuda = torch.cuda.is_available()
+    print(f"PyTorch {torch.__version__} on {torch.cuda.get_device_name() if cuda else 'a CPU'}")
+    for name in ("sd15", "sdxl") if cuda else ("embedded",):
+        if arguments.only not in name:
+            continue
+        profile = load_profile(name, MODELS)
+        if cuda:
+            profile = profile.model_copy(update={"base": true_base(profile.family, arguments.work / profile.family)})
+        with tempfile.TemporaryDirectory() as temporary:
+            lora = _distillation(profile, Path(temporary))
+            _drawing(profile, lora)
+    if not cuda:
+        print("\nOpen: the figures of a GPU; there is no CUDA device here.")
+
+
+def _distillation(profile: Profile, folder: Path) -> Path:
+    settings = profile.lcm.model_copy(update={"steps": STEPS, "pictures": PICTURES})
+    spec = ConsistencySpec(
+        name="bench",
+        family=profile.family,
+        base=profile.base,
+        base_sha="",
+        output=folder,
+        resolution=profile.resolution,
+        prompts=[f"{PROMPT}, {number}" for number in range(PICTURES)],
+        settings=settings,
+        generation=profile.generation.model_copy(update={"steps": 2, "batch_size": PICTURES}),
+    )
+    began = time.perf_counter()
+    lora = distil(spec, Progress(lambda line: None))
+    took = time.perf_counter() - began
+    log = pd.read_parquet(folder / "log.parquet")
+    seconds, memory = log["seconds"][WARM_UP:].median(), log["memory_bytes"].max() / GIB
+    print(f"\n{profile.name}, {profile.resolution} px, batch {settings.batch_size}, rank {settings.rank}:")
+    print(
+        f"  a step of the distillation {seconds:.3f} s, so {profile.lcm.steps} steps "
+        f"{profile.lcm.steps * seconds:.0f} s"
+    )
+    print(f"  PyTorch's memory at most {memory:.2f} GiB; all of this took {took:.0f} s", flush=True)
+    return lora
+
+
+def _drawing(profile: Profile, lora: Path) -> None:
+    pipeline: Any = open_pipeline(profile)
+    requests = [Request("sticker", PROMPT, seed) for seed in range(BATCH)]
+    seconds = {}
+    for steps, few in ((MANY, False), (FEW, False), (FEW, True)):
+        changes: dict[str, Any] = {"steps": steps, "batch_size": BATCH}
+        if few:
+            changes |= {"scheduler": "lcm", "guidance_scale": 1.0}
+        settings = profile.generation.model_copy(update=changes)
+        pipeline.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
+        with with_lora(pipeline, lora) if few else nullcontext():
+            seconds[steps, few] = seconds_per_picture(pipeline, requests, settings, profile.resolution)
+    for (steps, few), taken in seconds.items():
+        name = f"{steps} steps, " + (
+            "LCM-LoRA, no guidance" if few else f"guidance {profile.generation.guidance_scale:g}"
+        )
+        print(f"  {name:32} {taken:.3f} s/picture, {seconds[MANY, False] / taken:.1f} times as fast", flush=True)
+
+
+if __name__ == "__main__":
+    main()
