@@ -133,6 +133,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "batch_size": 8,
             "gradient_checkpointing": False,
             "learning_rate": 3e-4,
+            "tuning": {"pictures": 64, "steps": 60},
         },
         "benchmark": {
             "seeds_per_prompt": 4,

@@ -251,6 +251,17 @@ class SweepSettings(Strict):
         return tuple(sorted(values))
 
 
+class TuningSettings(Strict):
+    """How an LCM-LoRA goes on learning on the pictures of one character, where it is not as before."""
+
+    pictures: int = Field(128, ge=1, description="drawn of the training pictures by their weights, before it begins")
+    steps: int = Field(300, ge=1, description="of the optimizer")
+    learning_rate: float = Field(1e-4, gt=0, description="its peak")
+    guidance_scale: float = Field(
+        4.0, ge=1, description="guidance that becomes part of the LoRA; the training pictures have none of their own"
+    )
+
+
 class ConsistencySettings(Strict):
     """How a base model is taught to draw in a few steps, as a LoRA on its U-Net (LCM-LoRA, Luo et al. 2023)."""
 
@@ -285,6 +296,7 @@ class ConsistencySettings(Strict):
     max_grad_norm: float = Field(1.0, gt=0)
     huber: float = Field(0.001, gt=0, description="where the loss passes from squares to absolute values")
     seed: int = Field(0, ge=0)
+    tuning: TuningSettings = TuningSettings()
 
     measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")
     measured_seeds: int = Field(3, ge=2, description="pictures of each of them")

@@ -15,7 +15,7 @@ LINE = [
     "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
 STYLE_LINE = ["style_training_set", "style_lora", "selected_style_lora"]
-ASKED_FOR = ["adapter_sweep", "lcm_lora"]  # by a person: nothing makes these by itself
+ASKED_FOR = ["adapter_sweep", "character_lcm_lora", "lcm_lora"]
 HEAVY = ["torch", "diffusers", "transformers", "open_clip", "onnxruntime", "peft", "accelerate", "matplotlib", "skia"]
 
 

@@ -5,7 +5,8 @@ import dagster as dg
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 
 ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
-SWEEP = dg.AssetSelection.assets("adapter_sweep")  # thousands of pictures: only when a person asks for it
+SWEEP = dg.AssetSelection.assets("adapter_sweep")
+ON_REQUEST = SWEEP | dg.AssetSelection.assets("character_lcm_lora")  # they take long: only when a person asks for them
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -15,7 +16,7 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - SWEEP,
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - ON_REQUEST,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
 )

@@ -6,6 +6,7 @@ changes one character. `character/roster` says which characters there are. The f
 "Observe" in the UI does so at once; no stage logic belongs here.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ ROSTER = "roster"
 DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
+LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to draw with it, and for which character's LoRA it was made
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
 
 DESCRIPTIONS = {
@@ -53,6 +55,7 @@ DESCRIPTIONS = {
     "others": "The other characters that pictures might be taken for.",
     "gate": "The limits that a LoRA must keep to be released.",
     "sweep": "The grid of a sweep, and the LoRAs of the release, the style and LCM that are swept.",
+    "lcm": "The profile's LCM-LoRA, and how it goes on learning.",
     "roll_backs": "The releases that a person went back to.",
 }
 
@@ -154,9 +157,16 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             return character.settings.benchmark.gate.model_dump(mode="json")
         case "sweep":
             return _sweep_value(character, profile, store)
+        case "lcm":
+            found = lcm_lora(profile, store)
+            return {
+                "base": model_hash(profile.base, store),
+                "settings": profile.lcm.model_dump(mode="json"),
+                "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
+            }
         case "roll_backs":
-            found = events(releases_folder(store, character.name))
-            return {"to": [event.number for event in found if event.action == "roll back"]}
+            all_events = events(releases_folder(store, character.name))
+            return {"to": [event.number for event in all_events if event.action == "roll back"]}
         case _:
             raise KeyError(section)
 
@@ -218,7 +228,7 @@ def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]
 
 def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     release = swept_release(character, profile, store)
-    adapters = {"style": style_lora(character, store), "lcm": lcm_lora(profile, store)}
+    adapters = {"style": style_lora(character, store), "lcm": swept_lcm(character, profile, store)}
     return {
         "settings": profile.sweep.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
@@ -241,6 +251,25 @@ def style_lora(character: Character, store: ArtifactStore) -> Artifact | None:
 def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
     """The LCM-LoRA of the profile's base model, where there is one."""
     return store.find(profile_scope(profile.name), "lcm_lora")
+
+
+def swept_lcm(character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
+    """The LCM-LoRA to draw the character with, where there is one: its own, if that was made for the LoRA that is
+    swept, else the profile's."""
+    own = store.find(character.name, "character_lcm_lora")
+    if own:
+        facts = json.loads((own.folder / LCM_FACTS).read_text(encoding="utf-8"))
+        if facts["character_lora"] == _swept_sha256(character, profile, store):
+            return own
+    return lcm_lora(profile, store)
+
+
+def _swept_sha256(character: Character, profile: Profile, store: ArtifactStore) -> str | None:
+    """Of the LoRA that is swept: the release's, else the selected one's."""
+    release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
+    if release:
+        return release.record.sha256
+    return selected.files[LORA_FILE]["sha256"] if selected else None
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:

@@ -23,7 +23,7 @@ from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
-from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_lora, style_lora, swept_release
+from sticker_pipeline.defs.observed import LORA_FILE, key, style_lora, swept_lcm, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in
@@ -161,7 +161,8 @@ def _plan(work: Making, styles: Sequence[str]) -> Plan:
 
 def _adapters(work: Making) -> Adapters:
     release = swept_release(work.character, work.profile, work.store)
-    style, lcm = style_lora(work.character, work.store), lcm_lora(work.profile, work.store)
+    style = style_lora(work.character, work.store)
+    lcm = swept_lcm(work.character, work.profile, work.store)
     if release:
         name, path, record = f"release {release.record.number}", release.lora, release.record
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])

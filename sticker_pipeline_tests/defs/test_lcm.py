@@ -7,18 +7,22 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from sticker_pipeline.defs import lcm
+from sticker_pipeline.defs import few_steps, lcm
+from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_lora
-from sticker_pipeline_tests.defs.conftest import Bench
+from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
+from sticker_pipeline_tests.defs.test_sweep import plant
 
 SMALL = {"pictures": 4, "steps": 2, "batch_size": 2, "rank": 4, "measured_prompts": 2, "measured_seeds": 2}
 
 
 def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL})
-    monkeypatch.setattr(lcm, "STEPS", (1, 4))
+    for module in (few_steps, lcm):
+        monkeypatch.setattr(module, "STEPS", (1, 4))
     definition = bench.definitions.resolve_assets_def(dg.AssetKey("lcm_lora"))
     assert dg.materialize([definition], partition_key="embedded", instance=bench.instance).success
     artifact = bench.store.read("_profiles/embedded", "lcm_lora")
@@ -27,7 +31,7 @@ def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPa
     facts = json.loads((artifact.folder / "lcm.json").read_text())
     assert facts == {"guidance_scale": 2.0, "steps": [1, 4], "scheduler": "lcm"}
     table: pd.DataFrame = artifact.table()
-    ways = ["base, steps: 25", "base, steps: 10", "base, steps: 4", "LCM sampler without the LoRA, steps: 4"]
+    ways = ["base, steps: 25", "base, steps: 10", "base, steps: 4", "LCM sampler without an LCM-LoRA, steps: 4"]
     assert table["model"].unique().tolist() == [
         *ways,
         "LCM-LoRA, steps: 1",
@@ -41,10 +45,53 @@ def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert not (bench.store.work("_profiles/embedded", "lcm_lora") / "state").exists()
 
 
+def test_that_of_a_character_goes_on_from_it_and_is_swept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test above, on the LoRA that it made."""
+    tuning = {"pictures": 3, "steps": 2, "guidance_scale": 3.0}
+    monkeypatch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL, "tuning": tuning})
+    for module in (few_steps, lcm):
+        monkeypatch.setattr(module, "STEPS", (4,))
+    bench.add_character("moth", "velvet_moth", SETTINGS)
+    bench.instance.add_dynamic_partitions("characters", ["moth"])
+    dataset = bench.definitions.resolve_job_def("dataset_line")
+    assert dataset.execute_in_process(instance=bench.instance, partition_key="moth").success
+    character_lora = plant(bench.store, "moth", "selected_lora", 1)
+    start = bench.store.read("_profiles/embedded", "lcm_lora").folder / "lora.safetensors"
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("character_lcm_lora"))
+    assert dg.materialize([definition], partition_key="moth", instance=bench.instance).success
+    artifact = bench.store.read("moth", "character_lcm_lora")
+    facts = json.loads((artifact.folder / "lcm.json").read_text())
+    assert facts["character_lora"] == file_sha256(character_lora) and facts["guidance_scale"] == 3.0
+    own = read_lora(artifact.folder / "lora.safetensors")
+    assert own.adapters.keys() == read_lora(start).adapters.keys()
+    assert own.metadata["ss_steps"] == "2"
+    ways = ["LoRA, steps: 25", "LoRA, steps: 10", "LoRA, steps: 4", "LCM sampler without an LCM-LoRA, steps: 4"]
+    own_ways = ["LCM-LoRA of the base model, steps: 4", "its own LCM-LoRA, steps: 4", "LoRA, steps: 25, another seed"]
+    assert artifact.table()["model"].unique().tolist() == [*ways, *own_ways]
+    assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
+        artifact.folder / "lora.safetensors"
+    )
+    plant(bench.store, "moth", "selected_lora", 2)  # another one, which it was not made for
+    assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)
+
+
+def test_without_one_of_the_profile_there_is_nothing_to_go_on_from(tmp_path: Path, bench: Bench) -> None:
+    bench.store.folder("_profiles/embedded", "lcm_lora").rename(tmp_path / "gone")
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("character_lcm_lora"))
+    result = dg.materialize([definition], partition_key="moth", instance=bench.instance, raise_on_error=False)
+    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
+    said = failure.step_failure_data.error
+    assert said is not None and "materialize its partition 'embedded' first" in str(said)
+
+
 def test_guidance_is_distilled_in_and_not_drawn_with() -> None:
-    ways = lcm.ways_to_draw(GenerationSettings(steps=25, guidance_scale=5.0))
+    lora, lcm, own = Path("lora"), Path("lcm"), Path("own")
+    generation = GenerationSettings(steps=25, guidance_scale=5.0)
+    ways = few_steps.ways_to_draw(generation, "base", [lora], {"LCM-LoRA": lcm, "its own": own})
     assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler == "lcm"} == {1.0}
     assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler != "lcm"} == {5.0}
-    assert [way.settings.steps for way in ways.values() if way.lora] == list(lcm.STEPS)
-    assert ways["base, steps: 25"].calls == 50 and ways["LCM-LoRA, steps: 4"].calls == 4
-    assert len(ways) == 3 + len(lcm.STEPS)  # 25 steps are the profile's own here
+    assert all(way.loras[0] == lora for way in ways.values())
+    assert [way.settings.steps for way in ways.values() if way.loras == (lora, own)] == list(few_steps.STEPS)
+    assert [way.settings.steps for way in ways.values() if way.loras == (lora, lcm)] == [few_steps.FEW]
+    assert ways["base, steps: 25"].calls == 50 and ways["its own, steps: 4"].calls == 4
+    assert len(ways) == 4 + len(few_steps.STEPS)  # 25 steps are the profile's own here

@@ -1,7 +1,8 @@
-"""The pictures that are learned on: latents that the base model itself draws, with guidance, of the spec's prompts.
+"""The pictures that are learned on, as latents.
 
-So nothing but the base model is needed, and what is distilled is how it draws. They are kept batch by batch in the work
-folder, and not drawn again by a distillation that goes on.
+Those of a base model it draws itself, with guidance: nothing but the model is needed, and what is distilled is how it
+draws. They are kept batch by batch in the work folder, and not drawn again by a distillation that goes on. Those of a
+character are its training pictures.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from sticker_pipeline.storage import atomic_file, content_hash
-from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
+from sticker_pipeline.training.consistency.spec import ConsistencySpec, Tuning
+from sticker_pipeline.training.latents import View, encode, prepare
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.samples import latents_of, pipeline_of
 from sticker_pipeline.training.text import Encoded
@@ -44,6 +46,28 @@ def drawn_latents(
         parts.append(load_file(path)["latents"])
     count(total, total)
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def encoded_pictures(
+    models: Models, spec: ConsistencySpec, tuning: Tuning, count: Callable[[int, int], None]
+) -> torch.Tensor:
+    """The pictures of a character as `drawn_latents` gives those of a base model: whole, on a square.
+
+    `count`: as there, called before each picture. Raises SpecError for a picture that cannot be read, OSError for one
+    that is not there.
+    """
+    known: dict[str, torch.Tensor] = {}
+    names = sorted(set(tuning.files))
+    for number, name in enumerate(names):
+        count(number, len(names))
+        path, side = tuning.frames / name, spec.resolution
+        view = View(path, file_sha256(path), side, side, "square", tuning.background, 0.5, False)
+        known[name] = encode(models.vae, prepare(view).pixels)[0]
+    count(len(names), len(names))
+    config = models.vae.config
+    means = torch.stack([known[name] for name in tuning.files])
+    return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
 
 def _keep(path: Path, latents: torch.Tensor) -> None:

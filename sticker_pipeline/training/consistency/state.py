@@ -24,7 +24,9 @@ VERSION = 1  # of the distillation as a function of its spec; raise it when equa
 
 def fingerprint(spec: ConsistencySpec) -> str:
     """Hash of all that decides a distillation: only a state with the same is taken up."""
-    return content_hash([VERSION, spec.model_dump(mode="json", exclude={"output", "state_seconds", "base"})])
+    places = {"output", "state_seconds", "base"}
+    tuning = spec.tuning.model_dump(mode="json", exclude={"start", "lora", "frames"}) if spec.tuning else None
+    return content_hash([VERSION, spec.model_dump(mode="json", exclude={*places, "tuning"}), tuning])
 
 
 def keep_state(run: Distillation) -> Path:

@@ -7,26 +7,30 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sticker_pipeline.training.adapters import adapters_of, add_adapters
+from sticker_pipeline.training.adapters import adapters_of, add_adapters, load_adapters
+from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.backward import weights_of
 from sticker_pipeline.training.consistency.objective import GRID
-from sticker_pipeline.training.consistency.pictures import drawn_latents
+from sticker_pipeline.training.consistency.pictures import drawn_latents, encoded_pictures
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.consistency.state import fingerprint, keep_state, restore_state
 from sticker_pipeline.training.consistency.step import Distillation, distillation_step
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.fast_layers import speed_up
+from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.fused_lora import fuse
 from sticker_pipeline.training.log import state, write_log
-from sticker_pipeline.training.lora_file import LoraFile, write_lora
+from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.metadata import IMPLEMENTATIONS, PREDICTION_NAMES
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.optimizers import make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
+from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.state import writing
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
@@ -62,19 +66,25 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
 
 
 def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Distillation:
-    """A distillation before its first step: texts are read and pictures drawn by the base model as it is; then comes
-    the LoRA."""
+    """A distillation before its first step: texts are read and pictures drawn by the base model as it is, or those of
+    the character encoded; then comes the LoRA."""
     device, dtype = place()
     guidance = spec.settings.guidance_scale
     progress.note(f"{spec.name}: base model {spec.base}, on {device}, guidance {guidance:g} is distilled in")
     models = load_models(spec.base, spec.family, dtype, prediction="base", zero_terminal_snr=False)
+    tuning = spec.tuning
+    if tuning:
+        apply_lora(models.unet, models.text_encoders, read_any_lora(tuning.lora, spec.family), family=spec.family)
     move([*models.text_encoders, models.unet, models.vae], device)
     texts = encoded_texts(models, spec)
-    latents = drawn_latents(models, spec, texts, counted(progress, stop))
+    count = counted(progress, stop)
+    latents = encoded_pictures(models, spec, tuning, count) if tuning else drawn_latents(models, spec, texts, count)
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)
     speed_up(models.unet) if device.type == "cpu" else fuse(models.unet)
+    if tuning:
+        go_on_from(tuning.start, layers, spec)
     if spec.settings.gradient_checkpointing:
         checkpoint_gradients(models.unet)
     weights = weights_of(layers.values(), dtype)
@@ -92,6 +102,19 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
         texts=texts,
         alphas=models.noise.alphas_cumprod.to(device),
     )
+
+
+def go_on_from(start: Path, layers: dict[str, Any], spec: ConsistencySpec) -> None:
+    """Give the adapters the values of the LoRA file `start`. Raises SpecError where they are of other modules or
+    ranks."""
+    saved = read_lora(start, spec.family).adapters
+    fresh = adapters_of(layers)
+    if saved.keys() != fresh.keys() or any(saved[key].rank != fresh[key].rank for key in fresh):
+        raise SpecError(
+            f"tuning.start: {start} was made with another rank or other targets than settings.rank "
+            f"({spec.settings.rank}) and settings.targets ({spec.settings.targets}): make it anew first."
+        )
+    load_adapters(layers, saved)
 
 
 def place() -> tuple[torch.device, torch.dtype]:

@@ -6,15 +6,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import sticker_pipeline.training.consistency.pictures as pictures
 import sticker_pipeline.training.consistency.train as module
 from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.adapters import adapters_of
+from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.consistency.step import draw, plain, said_by
 from sticker_pipeline.training.consistency.train import distil, set_up
-from sticker_pipeline.training.lora_file import read_lora
+from sticker_pipeline.training.keys import adaptable_modules
+from sticker_pipeline.training.lora_file import Adapter, LoraFile, read_lora, write_lora
 from sticker_pipeline.training.models import load_models
 from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.stopping import Interrupted
 from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
 from sticker_pipeline_tests.training.consistency.conftest import ConsistencySpecMaker
@@ -117,3 +122,82 @@ def test_another_spec_begins_anew(make_consistency_spec: ConsistencySpecMaker) -
     lines: list[str] = []
     distil(make_consistency_spec(settings={"skip": 40}), Progress(lines.append))
     assert not any("goes on" in line for line in lines)
+
+
+@pytest.fixture
+def tuning(tmp_path: Path, make_consistency_spec: ConsistencySpecMaker) -> dict[str, Any]:
+    """Pictures of three colours, drawn unevenly; a LoRA of the character on one layer of U-Net and text encoder each;
+    the LoRA to go on from."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        Image.new("RGB", (40, 20), colour).save(frames / f"{name}.png")
+    unet = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    models = load_models(
+        make_consistency_spec().base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False
+    )
+    modules = adaptable_modules(models.unet, models.text_encoders, family="sd15")
+    text = next(key for key in modules if key.startswith("lora_te"))
+    adapters = {}
+    for key in (unet, text):
+        out, into = modules[key].weight.shape
+        adapters[key] = Adapter(torch.linspace(-1, 1, into)[None], torch.linspace(-1, 1, out)[:, None], 1.0)
+    write_lora(tmp_path / "character.safetensors", LoraFile(adapters), "float32")
+    start = distil(make_consistency_spec(output=tmp_path / "start"), QUIET)
+    return {
+        "start": start,
+        "start_sha": "s",
+        "lora": tmp_path / "character.safetensors",
+        "lora_sha": "c",
+        "frames": frames,
+        "files": ["a.png", "b.png", "a.png", "c.png", "a.png", "b.png"],
+    }
+
+
+def test_it_goes_on_for_a_character(make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any]) -> None:
+    spec = make_consistency_spec(tuning=tuning)
+    run = set_up(spec, QUIET, lambda: None)
+    assert run.latents[0].equal(run.latents[2]) and not run.latents[0].equal(run.latents[1])
+    started = read_lora(tuning["start"]).adapters
+    for key, adapter in adapters_of(run.layers).items():
+        torch.testing.assert_close(adapter.up, started[key].up.float())
+    plain_run = set_up(make_consistency_spec(), QUIET, lambda: None)
+    assert not torch.allclose(run.texts.hidden, plain_run.texts.hidden)  # the text encoder has the character's LoRA
+    drawn = draw(run, 0)
+    base = load_models(spec.base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False)
+    text = drawn.prompted["encoder_hidden_states"]
+    with torch.no_grad(), plain(run.layers):
+        without = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
+        apply_lora(base.unet, base.text_encoders, read_lora(tuning["lora"]))
+        wanted = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
+        teacher = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+    torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
+    assert (wanted - without).abs().max() > 1e-3
+    lora = read_lora(distil(spec, QUIET))
+    assert any(not lora.adapters[name].up.equal(started[name].up) for name in started)
+
+
+def test_a_start_of_another_rank_is_refused(
+    make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any]
+) -> None:
+    with pytest.raises(SpecError, match=r"tuning.start: .*another rank"):
+        distil(make_consistency_spec(tuning=tuning, settings={"rank": 2}), QUIET)
+
+
+def test_a_picture_that_cannot_be_read_is_named(
+    make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any]
+) -> None:
+    (tuning["frames"] / "c.png").write_bytes(b"no picture")
+    with pytest.raises(SpecError, match=r"c\.png"):
+        distil(make_consistency_spec(tuning=tuning), QUIET)
+
+
+def test_checkpointing_changes_nothing_but_memory(make_consistency_spec: ConsistencySpecMaker, tmp_path: Path) -> None:
+    twice, kept = (
+        read_lora(
+            distil(make_consistency_spec(output=tmp_path / str(on), settings={"gradient_checkpointing": on}), QUIET)
+        )
+        for on in (True, False)
+    )
+    for key, adapter in kept.adapters.items():
+        torch.testing.assert_close(twice.adapters[key].up, adapter.up, atol=1e-4, rtol=1e-2)

@@ -1,0 +1,287 @@
+"""Reads the kept arms of mixture.py, and writes docs/mixture.md: a reading, a table and a picture for each statement.
+
+Intervals: of three training seeds, each with another character, and the prompts, both drawn again with replacement
+(2,000 times; the same draws for both sides of a difference). Three seeds make a coarse interval, and an honest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.character import load_character
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.seen import clip_of, held_out_references
+from sticker_pipeline.embedded.build import processor
+from sticker_pipeline.pictures import labelled_grid
+from sticker_pipeline_tests.experiments import studio
+from sticker_pipeline_tests.experiments.mixture import (
+    ALONE,
+    BOTH,
+    FEW,
+    GUIDED,
+    NOISES,
+    OWN,
+    PLAIN_FEW,
+    PROMPTS,
+    SEEDS,
+    SHIFTED,
+    STEPS,
+    STYLE,
+    TOGETHER,
+    WEIGHTS,
+    Arm,
+    character_of,
+    mixed,
+    seed_folder,
+)
+
+READINGS = Path(__file__).with_name("mixture.md")  # what a person says of the figures: to be read again with new ones
+SAMPLES = 2_000
+SHOWN_SEED = 2  # whose pictures are shown
+EVERY = slice(None, None, NOISES)  # the first picture of each prompt
+
+Values = np.ndarray
+"""A figure of one arm: float64[seeds, prompts, noises]."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is kept of all seeds."""
+
+    work: Path
+
+    def kept(self, arm: Arm, name: str) -> Values:
+        """Of each picture: `embeddings` with one axis more, `fidelity`, and the tones."""
+        parts = [np.load(seed_folder(self.work, seed) / "arms" / f"{arm.name}.npz")[name] for seed in SEEDS]
+        stacked = np.stack(parts).astype(np.float64)
+        return stacked.reshape(len(SEEDS), PROMPTS, NOISES, *stacked.shape[2:])
+
+    @cached_property
+    def references(self) -> dict[str, list[np.ndarray]]:
+        """ "character" and "style" -> for each seed a row for each held-out clip."""
+        found = [_references(seed, seed_folder(self.work, seed)) for seed in SEEDS]
+        return {name: [each[name] for each in found] for name in ("character", "style")}
+
+    def similarity(self, arm: Arm) -> Values:
+        return self._to(arm, "character")
+
+    def style(self, arm: Arm) -> Values:
+        return self._to(arm, "style")
+
+    def _to(self, arm: Arm, whom: str) -> Values:
+        pairs = zip(self.kept(arm, "embeddings"), self.references[whom], strict=True)
+        return np.stack([(images @ clips.T).mean(axis=-1) for images, clips in pairs])
+
+    def consistency(self, arm: Arm) -> Values:
+        """Of each picture the mean cosine to the arm's pictures of other prompts."""
+        embeddings = self.kept(arm, "embeddings")
+        sums = embeddings.sum(axis=2, keepdims=True)  # of each prompt
+        others = sums.sum(axis=1, keepdims=True) - sums
+        return (embeddings * others).sum(axis=-1) / ((PROMPTS - 1) * NOISES)
+
+    def fidelity(self, arm: Arm) -> Values:
+        return self.kept(arm, "fidelity")
+
+    def likeness(self, arm: Arm, reference: Arm) -> Values:
+        """The cosine to the picture of the same prompt and noise by `reference`."""
+        return (self.kept(arm, "embeddings") * self.kept(reference, "embeddings")).sum(axis=-1)
+
+    def shift(self, arm: Arm, reference: Arm, name: str) -> Values:
+        """By how much a tone is larger than the reference's, as a share of its mean."""
+        own, other = self.kept(arm, name), self.kept(reference, name)
+        return (own - other) / other.mean(axis=(1, 2), keepdims=True)
+
+    def veil(self, arm: Arm, reference: Arm) -> Values:
+        """The strength of the white veil over the reference's picture that would lift its black point as much."""
+        own, other = self.kept(arm, "haze"), self.kept(reference, "haze")
+        return (own - other) / (1.0 - other)
+
+    def pictures(self, arm: Arm) -> list[Image.Image]:
+        """One of each prompt."""
+        folder = seed_folder(self.work, SHOWN_SEED) / "pictures" / arm.name
+        return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))[EVERY]]
+
+    def epochs(self) -> pd.DataFrame:
+        """The evidence by which each seed's style LoRA was chosen, epoch by epoch."""
+        parts = []
+        for seed in SEEDS:
+            path = seed_folder(self.work, seed) / "artifacts" / "_styles" / STYLE / "selected_style_lora"
+            parts.append(pd.read_parquet(path / "index.parquet").assign(seed=seed))
+        return pd.concat(parts)
+
+
+def _references(seed: int, folder: Path) -> dict[str, np.ndarray]:
+    workspace = Workspace(
+        characters=str(folder / "characters"), artifacts=str(folder / "artifacts"), models=str(studio.MODELS)
+    )
+    store, character = workspace.store, load_character(folder / "characters" / character_of(seed))
+    embedder = clip_of(studio.profile(), store)
+    training_set, frames = (store.read(character.name, name) for name in ("training_set", "frames"))
+    own = held_out_references(embedder, character, training_set, frames)["sticker"]
+    shared = store.read(f"_styles/{STYLE}", "style_training_set")
+    rows = shared.table()
+    rows = rows[rows["split"] == "holdout"]
+    images = [Image.open(shared.folder / "frames" / name) for name in rows["file"]]
+    clips = clip_means(embed(embedder, images), (rows["character"] + "/" + rows["clip_id"]).tolist())
+    return {"character": clip_means(own.embeddings, own.clips), "style": clips}
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def interval(values: Values) -> tuple[float, float, float]:
+    """Mean and 95 % interval over seeds and prompts."""
+    rng = np.random.default_rng(0)  # the same draws for all: differences are paired
+    seeds = rng.integers(values.shape[0], size=(SAMPLES, values.shape[0]))
+    prompts = rng.integers(values.shape[1], size=(SAMPLES, values.shape[1]))
+    means = values.mean(axis=2)
+    drawn = means[seeds[:, :, None], prompts[:, None, :]].mean(axis=(1, 2))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def cell(values: Values, *, signed: bool = False) -> str:
+    mean, low, high = interval(values)
+    form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
+    return form.format(mean, low, high)
+
+
+def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())]) + "\n"
+
+
+def in_words(arm: Arm) -> str:
+    """Who draws, and how where it is not the profile's way."""
+    who = [f"{name} {weight:g}" for name, weight in (("character", arm.character), ("style", arm.style)) if weight] or [
+        "base model"
+    ]
+    if arm.lcm is not None:
+        who.append(f"{'its own LCM' if arm.own else 'LCM'} {arm.lcm:g}")
+    how = [f"{arm.steps} steps"] if arm.steps else []
+    how += [f"CFG {arm.guidance:g}"] if arm.guidance and arm.guidance != 1 else []
+    return ", ".join([" + ".join(who), *how])
+
+
+# --- the five ---------------------------------------------------------------------------------------------------------
+
+
+def together(found: Found) -> tuple[str, list[Arm]]:
+    rows = {
+        in_words(arm): [
+            cell(found.similarity(arm)),
+            cell(found.consistency(arm)),
+            cell(found.fidelity(arm)),
+            "" if arm == ALONE else cell(found.similarity(arm) - found.similarity(ALONE), signed=True),
+        ]
+        for arm in TOGETHER
+    }
+    columns = [
+        "similarity to the character",
+        "consistency",
+        "prompted tags found",
+        "similarity, less that of the LoRA alone",
+    ]
+    return table(columns, rows), TOGETHER
+
+
+def early(found: Found) -> tuple[str, list[Arm]]:
+    metrics = {
+        "style_similarity": "similarity to the style",
+        "fidelity": "prompted tags found",
+        "leaks": "pass for a character",
+        "copies": "copies",
+    }
+    evidence = found.epochs()
+    rows = {}
+    for epoch, part in evidence.groupby("epoch"):
+        chosen = int(part["chosen"].sum())
+        name = (
+            "base model"
+            if epoch == 0
+            else f"epoch {epoch}" + (f" (chosen by {chosen} of {len(SEEDS)})" if chosen else "")
+        )
+        rows[name] = [f"{part[one].mean():.3f} ({part[one].min():.3f} to {part[one].max():.3f})" for one in metrics]
+    return table(list(metrics.values()), rows), []
+
+
+def shifted(found: Found) -> tuple[str, list[Arm]]:
+    rows = {}
+    for arm in SHIFTED:
+        tones = [cell(found.shift(arm, BOTH, name), signed=True) for name in ("contrast", "saturation", "sharpness")]
+        style = cell(found.style(arm) - found.style(BOTH), signed=True)
+        rows[in_words(arm)] = [*tones, cell(found.veil(arm, BOTH), signed=True), style]
+    return table(["contrast", "saturation", "sharpness", "white veil", "similarity to the style"], rows), [
+        BOTH,
+        *SHIFTED,
+    ]
+
+
+def weighed(found: Found) -> tuple[str, list[Arm]]:
+    rows = {
+        f"LCM {weight:g}": [cell(found.likeness(mixed(weight, steps), ALONE)) for steps in STEPS] for weight in WEIGHTS
+    }
+    rows["without: the profile's sampler, CFG 4"] = [cell(found.likeness(arm, ALONE)) for arm in PLAIN_FEW]
+    return table([f"{steps} steps" for steps in STEPS], rows), [arm for arm in FEW if arm.steps in (4, 16)]
+
+
+def hazy(found: Found) -> tuple[str, list[Arm]]:
+    arms = [mixed(weight, 4) for weight in WEIGHTS] + GUIDED + [arm for arm in OWN if arm.steps == 4]
+    rows = {
+        in_words(arm): [
+            cell(found.veil(arm, ALONE), signed=True),
+            cell(found.shift(arm, ALONE, "contrast"), signed=True),
+            cell(found.shift(arm, ALONE, "saturation"), signed=True),
+            cell(found.shift(arm, ALONE, "sharpness"), signed=True),
+            cell(found.similarity(arm)),
+            cell(found.likeness(arm, ALONE)),
+        ]
+        for arm in arms
+    }
+    columns = ["white veil", "contrast", "saturation", "sharpness", "similarity to the character", "likeness"]
+    return table(columns, rows), [ALONE, *arms]
+
+
+STATEMENTS: dict[str, tuple[str, Callable[[Found], tuple[str, list[Arm]]]]] = {
+    "1": ("The character LoRA alone is the most consistent", together),
+    "2": ("The style LoRA overfits early", early),
+    "3": ("The LCM-LoRA shifts contrast and style", shifted),
+    "4": ("Lowering the weight of the LCM-LoRA costs steps", weighed),
+    "5": ("The LCM sampler with a low weight gives a white haze; it needs its own tuning and its own CFG", hazy),
+}
+
+
+def write_page(work: Path, page: Path) -> None:
+    """Write the page, and its pictures to images/mixture."""
+    folder = page.parent / "images" / "mixture"
+    folder.mkdir(parents=True, exist_ok=True)
+    found, (opening, readings) = Found(work), read_readings(READINGS.read_text(encoding="utf-8"))
+    parts = [opening.replace("MACHINE", processor())]
+    for number, (title, read) in STATEMENTS.items():
+        figures, arms = read(found)
+        parts += [f"## {number}. {title}\n", readings[number], figures]
+        if arms:
+            grid = labelled_grid(
+                [in_words(arm) for arm in arms],
+                [f"prompt {place + 1}" for place in range(PROMPTS)],
+                [found.pictures(arm) for arm in arms],
+                cell=96,
+            )
+            grid.save(folder / f"{number}.webp", quality=85)
+            parts.append(f"![a picture of each prompt, seed {SHOWN_SEED}](images/mixture/{number}.webp)\n")
+    page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def read_readings(text: str) -> tuple[str, dict[str, str]]:
+    """What mixture.md says before its sections, and these by the number of their heading `## 1`."""
+    opening, *sections = text.split("\n## ")
+    return opening, {section[0]: section[2:].strip() + "\n" for section in sections}
