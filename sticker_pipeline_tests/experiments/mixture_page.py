@@ -110,13 +110,9 @@ class Found:
         folder = seed_folder(self.work, SHOWN_SEED) / "pictures" / arm.name
         return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))[EVERY]]
 
-    def epochs(self) -> pd.DataFrame:
-        """The evidence by which each seed's style LoRA was chosen, epoch by epoch."""
-        parts = []
-        for seed in SEEDS:
-            path = seed_folder(self.work, seed) / "artifacts" / "_styles" / STYLE / "selected_style_lora"
-            parts.append(pd.read_parquet(path / "index.parquet").assign(seed=seed))
-        return pd.concat(parts)
+    def artifact(self, seed: int, scope: str, asset: str, file: str = "index.parquet") -> pd.DataFrame:
+        """A table of an artifact in the workspace of `seed`."""
+        return pd.read_parquet(seed_folder(self.work, seed) / "artifacts" / scope / asset / file)
 
 
 def _references(seed: int, folder: Path) -> dict[str, np.ndarray]:
@@ -172,7 +168,7 @@ def in_words(arm: Arm) -> str:
     return ", ".join([" + ".join(who), *how])
 
 
-# --- the five ---------------------------------------------------------------------------------------------------------
+# --- the statements ---------------------------------------------------------------------------------------------------
 
 
 def together(found: Found) -> tuple[str, list[Arm]]:
@@ -201,7 +197,7 @@ def early(found: Found) -> tuple[str, list[Arm]]:
         "leaks": "pass for a character",
         "copies": "copies",
     }
-    evidence = found.epochs()
+    evidence = pd.concat([found.artifact(seed, f"_styles/{STYLE}", "selected_style_lora") for seed in SEEDS])
     rows = {}
     for epoch, part in evidence.groupby("epoch"):
         chosen = int(part["chosen"].sum())
@@ -251,12 +247,52 @@ def hazy(found: Found) -> tuple[str, list[Arm]]:
     return table(columns, rows), [ALONE, *arms]
 
 
+def faster(found: Found) -> tuple[str, list[Arm]]:
+    parts = []
+    for scope, asset in (("_profiles/embedded", "lcm_lora"), (None, "character_lcm_lora")):
+        tables = [found.artifact(seed, scope or character_of(seed), asset) for seed in SEEDS]
+        rows = {}
+        for model in tables[0]["model"].unique():
+            by_metric = [one[one["model"] == model].set_index("metric") for one in tables]
+            rows[model] = [_seeds(by_metric, metric) for metric in ("likeness", "fidelity")]
+            rows[model].insert(0, _speed(tables, model))
+        parts.append(table(["times as fast", "likeness to 25 steps", "prompted words found"], rows))
+    return f"Of the base model (`lcm_lora`):\n\n{parts[0]}\nOf a character (`character_lcm_lora`):\n\n{parts[1]}", []
+
+
+def unseen(found: Found) -> tuple[str, list[Arm]]:
+    tables = [found.artifact(seed, f"_styles/{STYLE}", "selected_style_lora", "goal.parquet") for seed in SEEDS]
+    rows = {}
+    for metric in ("style_similarity", "fidelity", "leaks", "copies"):
+        of_metric = [one[one["metric"] == metric].set_index("model") for one in tables]
+        rows[metric.replace("_", " ")] = [_seeds(of_metric, model) for model in ("base", "lora")]
+    return table(["base model", "with the style LoRA"], rows), []
+
+
+def _seeds(tables: Sequence[pd.DataFrame], row: str) -> str:
+    """What each seed's table has in its row, with the interval over its prompts."""
+    known = [one.loc[row] for one in tables if row in one.index]
+    return "<br>".join(f"{one['mean']:.3f} [{one['ci_low']:.3f}, {one['ci_high']:.3f}]" for one in known)
+
+
+def _speed(tables: Sequence[pd.DataFrame], model: str) -> str:
+    """How many times as fast as the first model of the table, seed by seed."""
+    ratios = []
+    for one in tables:
+        seconds = one[one["metric"] == "seconds"].set_index("model")["mean"]
+        if model in seconds:
+            ratios.append(f"{seconds.iloc[0] / seconds[model]:.1f}")
+    return "<br>".join(ratios)
+
+
 STATEMENTS: dict[str, tuple[str, Callable[[Found], tuple[str, list[Arm]]]]] = {
     "1": ("The character LoRA alone is the most consistent", together),
     "2": ("The style LoRA overfits early", early),
     "3": ("The LCM-LoRA shifts contrast and style", shifted),
     "4": ("Lowering the weight of the LCM-LoRA costs steps", weighed),
     "5": ("The LCM sampler with a low weight gives a white haze; it needs its own tuning and its own CFG", hazy),
+    "6": ("Four steps instead of 25", faster),
+    "7": ("A character that nobody has drawn, in the style", unseen),
 }
 
 

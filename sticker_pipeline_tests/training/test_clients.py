@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from sticker_pipeline.generation.generate import with_loras
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.architectures import build
 from sticker_pipeline.training.families import FAMILIES
@@ -190,9 +191,9 @@ RANKS = {"attention": 2, "feed_forward": 3, "conv": 4}
 ALPHAS = {"attention": 3.0, "feed_forward": 1.0, "conv": 0.5}
 
 
-def random_lora(modules: dict[str, Any], family: str) -> LoraFile:
+def random_lora(modules: dict[str, Any], family: str, seed: int = 4) -> LoraFile:
     """Adapters with another rank and alpha for each kind of module, and changes of about a fifth of the weights."""
-    generator = torch.Generator().manual_seed(4)
+    generator = torch.Generator().manual_seed(seed)
     adapters = {}
     for key, module in modules.items():
         row = row_of(key, family)
@@ -233,5 +234,26 @@ def test_the_effect_in_diffusers_is_ours(family: str, tmp_path: Path, targets: A
         ours = outputs(pipeline, family)
     assert all((changed - plain).abs().max() > 0.05 for changed, plain in zip(ours, before, strict=True))
     pipeline.load_lora_weights(str(tmp_path / "lora.safetensors"))
+    for found, right in zip(outputs(pipeline, family), ours, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+
+
+def test_several_with_weights_are_those_of_peft(family: str, tmp_path: Path) -> None:
+    """`with_loras` beside diffusers' `set_adapters`, which weights peft's adapters."""
+    import diffusers
+
+    folder = (build_tiny_pipeline if family == "sd15" else build_tiny_sdxl)(tmp_path / "base")
+    pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(folder, local_files_only=True)
+    encoders = tuple(getattr(pipeline, encoder.folder) for encoder in FAMILIES[family].text_encoders)
+    modules = adaptable_modules(pipeline.unet, encoders, family=family, targets="attention")
+    weights = {"style": 0.5, "character": 1.0, "lcm": 0.25}
+    for seed, name in enumerate(weights):
+        lora = with_one_alpha(random_lora(modules, family, seed), 3.0)
+        write_lora(tmp_path / f"{name}.safetensors", lora, "float32")
+    with with_loras(pipeline, [(tmp_path / f"{name}.safetensors", weight) for name, weight in weights.items()]):
+        ours = outputs(pipeline, family)
+    for name in weights:
+        pipeline.load_lora_weights(str(tmp_path / f"{name}.safetensors"), adapter_name=name)
+    pipeline.set_adapters(list(weights), list(weights.values()))
     for found, right in zip(outputs(pipeline, family), ours, strict=True):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
