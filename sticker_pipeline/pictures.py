@@ -142,7 +142,7 @@ def paired_bars(
 ) -> Image.Image:
     """Two horizontal bars for each of the first `most` of `values`, one over the other; `names` says what they are."""
     shown = list(values)[:most]
-    figure, axes = _figure(6.4, 1.0 + 0.26 * max(1, len(shown)))
+    figure, axes = _figure(6.4, 1.2 + 0.26 * max(1, len(shown)))
     for side, colour, offset in ((0, "#c9c5f5", -0.2), (1, "#5a4fe0", 0.2)):
         places = [row + offset for row in range(len(shown))]
         axes.barh(places, [values[name][side] for name in shown], 0.4, color=colour, label=names[side])
@@ -151,7 +151,7 @@ def paired_bars(
     left_out = f" (first {most} of {len(values)})" if len(values) > most else ""
     axes.set_title(_plain(title + left_out), fontsize=10)
     axes.set_xlabel(unit, fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return _rendered(figure)
 
 

@@ -160,7 +160,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
         },
     },
-    # Any SDXL model. Tags and tagger as for SD1.5; sizes as SDXL was trained on them.
+    # Any SDXL model, such as animagine-xl, and any WD14 tagger. Sizes are those that SDXL was trained on.
     "sdxl": {
         "base": "sdxl/base",
         "tagger": "wd-swinv2-tagger-v3",
@@ -194,7 +194,8 @@ def profile_name(character: Character) -> str:
 
 def load_profile(name: str, models: Path) -> Profile:
     """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
-    the single file of that name with `.safetensors`. Raises ProfileError for an unknown name."""
+    the single file of that name with `.safetensors`, beside which the folder may hold configurations without weights.
+    Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
@@ -203,7 +204,7 @@ def load_profile(name: str, models: Path) -> Profile:
     data = PROFILES[name]
     paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
     single = paths["base"].with_name(paths["base"].name + ".safetensors")
-    if single.is_file() and not paths["base"].joinpath("model_index.json").is_file():
+    if single.is_file() and not any(paths["base"].glob("unet/*.safetensors")):
         paths["base"] = single
     return Profile(name=name, **{**data, **paths})
 
@@ -310,13 +311,15 @@ MODEL_FILES = {
     "tagger": ["model.onnx", "selected_tags.csv"],
     "clip": ["open_clip_config.json", "open_clip_model.safetensors"],
 }
+FURTHER_BASE_FILES: dict[Family, list[str]] = {"sd15": [], "sdxl": ["text_encoder_2/config.json"]}
 
 
 def check_models(profile: Profile) -> None:
     """Raise ProfileError naming the first model file that the profile needs and that is not there."""
     for key, names in MODEL_FILES.items():
         folder: Path = getattr(profile, key)
-        for name in names if not folder.is_file() else ():
+        further = FURTHER_BASE_FILES[profile.family] if key == "base" else []
+        for name in [*names, *further] if not folder.is_file() else ():
             if not (folder / name).is_file():
                 raise ProfileError(
                     f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "

@@ -144,15 +144,42 @@ def test_a_missing_model_names_the_first_missing_file(tmp_path: Path) -> None:
     check_models(profile)
 
 
+def test_a_base_of_sdxl_has_two_text_encoders(tmp_path: Path) -> None:
+    profile = load_profile("sdxl", tmp_path)
+    for part, names in MODEL_FILES.items():
+        for name in names:
+            (getattr(profile, part) / name).parent.mkdir(parents=True, exist_ok=True)
+            (getattr(profile, part) / name).write_text("")
+    with pytest.raises(ProfileError, match=r"sdxl/base/text_encoder_2/config\.json, which is missing"):
+        check_models(profile)
+    (profile.base / "text_encoder_2").mkdir()
+    (profile.base / "text_encoder_2" / "config.json").write_text("")
+    check_models(profile)
+
+
+def test_sdxl_draws_and_trains_at_its_own_size() -> None:
+    """What it is told not to draw is a part of what animagine-xl-4.0's model card says."""
+    profile = load_profile("sdxl", Path("models"))
+    assert (profile.family, profile.resolution, profile.tagger.name) == ("sdxl", 1024, "wd-swinv2-tagger-v3")
+    assert (profile.generation.steps, profile.generation.guidance_scale) == (25, 7.0)
+    told = profile.generation.negative_prompt.split(", ")
+    assert told == ["lowres", "bad anatomy", "worst quality", "low quality"]
+    assert profile.buckets.shape == "aspect" and not profile.buckets.upscale
+
+
 def test_a_base_model_may_be_one_file(tmp_path: Path) -> None:
     (tmp_path / "sd15").mkdir()
     (tmp_path / "sd15" / "base.safetensors").write_text("")
     assert load_profile("sd15", tmp_path).base == tmp_path / "sd15" / "base.safetensors"
     with pytest.raises(ProfileError, match=r"wd-vit-tagger-v3/model\.onnx, which is missing"):
         check_models(load_profile("sd15", tmp_path))
-    (tmp_path / "sd15" / "base").mkdir()
-    (tmp_path / "sd15" / "base" / "model_index.json").write_text("")
-    assert load_profile("sd15", tmp_path).base == tmp_path / "sd15" / "base"
+    folder = tmp_path / "sd15" / "base"
+    (folder / "unet").mkdir(parents=True)
+    for name in ("model_index.json", "unet/config.json"):  # of the single file, where it is not of the usual shape
+        (folder / name).write_text("")
+    assert load_profile("sd15", tmp_path).base == tmp_path / "sd15" / "base.safetensors"
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_text("")
+    assert load_profile("sd15", tmp_path).base == folder
 
 
 def test_a_missing_model_that_can_be_fetched_names_the_command(tmp_path: Path) -> None:

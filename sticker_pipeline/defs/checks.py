@@ -28,6 +28,7 @@ from sticker_pipeline.storage import Artifact
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import load_labels
+from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.verdict import Verdict
 
 STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
@@ -124,11 +125,11 @@ def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Work
 def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
     checking = _checking(context, workspace)
     captions = checking.read("curated_tags").table()
-    tokenizer = checking.profile.base / "tokenizer"
-    clash = trigger_clash(checking.character.trigger, load_labels(checking.profile.tagger), known_words(tokenizer))
+    with config_folder(checking.profile.base, checking.profile.family) as configs:
+        words, counter = known_words(configs / "tokenizer"), token_counter(configs / "tokenizer")
+    clash = trigger_clash(checking.character.trigger, load_labels(checking.profile.tagger), words)
     yield _result("curated_tags", "trigger_clash", clash)
     yield _result("curated_tags", "universal_tags", _universal_tags(workspace, checking.profile.name))
-    counter = token_counter(tokenizer)
     yield _result("curated_tags", "caption_length", caption_length(captions, counter.count, counter.most))
 
 

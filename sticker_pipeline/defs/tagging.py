@@ -1,5 +1,6 @@
 """Assets of the stage `tagging`: what the tagger sees on each frame, and the captions made of it."""
 
+import math
 from collections.abc import Callable
 
 import dagster as dg
@@ -96,7 +97,8 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         write_table(curated.dropped, work.staging, "dropped.parquet")
         dropped = summary.dropped_tags(curated.dropped)
         dropped.to_csv(work.staging / "dropped_tags.csv", index=False)
-        pictures = _pictures(tags, curated.captions, character)
+        who = summary.character_tags(tags, curated.captions, curated.dropped, _taught(character))
+        pictures = _pictures(tags, curated.captions, who, character)
         for name, image in pictures.items():
             image.save(work.staging / f"{name}.png")
         before, after = summary.mean_tags(tags, curated.captions)
@@ -110,6 +112,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "captions": table(summary.caption_sample(curated.captions)),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
                 "dropped_tags": table(dropped),
+                "who_it_is": table(who, most=40),
                 **{name: picture(image, name.replace("_", " ")) for name, image in pictures.items()},
                 **described(curated.captions),
             },
@@ -117,10 +120,19 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         )
 
 
-def _pictures(tags: pd.DataFrame, captions: pd.DataFrame, character: Character) -> dict[str, Image.Image]:
-    """Pictures of the tags, by name. What every caption begins with is left out of the cloud: it would be all of it."""
+def _taught(character: Character) -> list[str]:
+    """The trigger, and the learned tags of all groups, each once."""
+    learned = (tag for group in character.groups.values() for tag in group.learned)
+    return list(dict.fromkeys([character.trigger, *learned]))
+
+
+def _pictures(
+    tags: pd.DataFrame, captions: pd.DataFrame, who: pd.DataFrame, character: Character
+) -> dict[str, Image.Image]:
+    """Pictures of the tags, by name. `who`: from `summary.character_tags`. What every caption begins with is left out
+    of the cloud: it would be all of it."""
     counts = summary.caption_tag_counts(captions)
-    taught = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
+    taught = _taught(character)
     before, after = summary.tags_per_image(tags, captions)
     return {
         "word_cloud": word_cloud({tag: count for tag, count in counts.items() if tag not in taught}),
@@ -130,10 +142,26 @@ def _pictures(tags: pd.DataFrame, captions: pd.DataFrame, character: Character) 
             unit="frames",
             names=("the tagger found it on", "captions that have it"),
         ),
+        "character_tag_weight": paired_bars(
+            {
+                _weighed(tag, score, weight): (found, written)
+                for tag, _, found, score, written, weight in who.itertuples(index=False)
+            },
+            title="what says who it is: after curation, what is taught alone",
+            unit="share of frames",
+            names=("the tagger found it on (mean score)", "captions that have it (× mean weight)"),
+        ),
         "tags_per_image": count_histogram(
             {"before": before, "after": after}, title="tags per image", x="tags", y="images"
         ),
     }
+
+
+def _weighed(tag: str, score: float, weight: float) -> str:
+    """`tag` with the tagger's mean score (NaN: none), and its weight in captions where that is not 1."""
+    believed = f" ({score:.2f})" if math.isfinite(score) else ""
+    weighed = f" ×{weight:.2g}" if math.isfinite(weight) and weight != 1 else ""
+    return f"{tag}{believed}{weighed}"
 
 
 def _progress(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:

@@ -42,15 +42,23 @@ def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str])
 
 def known_words(tokenizer: Path) -> frozenset[str]:
     """The words of MIN_LETTERS letters or more that a CLIP tokenizer has one token for, which are the words that were
-    frequent where it was made. `tokenizer` is a folder with vocab.json. Raises ValueError, naming the file, without it.
+    frequent where it was made. `tokenizer` is a folder with tokenizer.json or vocab.json. Raises ValueError, naming the
+    file, without either.
     """
-    path = tokenizer / "vocab.json"
-    try:
-        vocabulary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): a CLIP tokenizer has its tokens there.") from error
-    whole = (token.removesuffix(WORD_END) for token in vocabulary if token.endswith(WORD_END))
+    whole = (token.removesuffix(WORD_END) for token in _vocabulary(tokenizer) if token.endswith(WORD_END))
     return frozenset(word for word in whole if len(word) >= MIN_LETTERS and word.isalpha())
+
+
+def _vocabulary(tokenizer: Path) -> dict[str, int]:
+    """Token -> number. Newer versions of transformers save tokenizer.json alone; published models have vocab.json."""
+    new, old = tokenizer / "tokenizer.json", tokenizer / "vocab.json"
+    path = new if new.is_file() else old
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary: dict[str, int] = content["model"]["vocab"] if path == new else content
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): a CLIP tokenizer has its tokens there.") from error
+    return vocabulary
 
 
 def universal_tags(

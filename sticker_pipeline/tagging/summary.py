@@ -4,11 +4,15 @@ Nothing is decided here, and nothing is drawn here (`pictures` draws).
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from sticker_pipeline.tagging.captions import parse_caption
+from sticker_pipeline.tagging.wd14 import spelled
+
+TAUGHT, CHARACTER, INHERENT = "taught", "character", "inherent"
 
 
 def tag_counts(tags: pd.DataFrame) -> dict[str, int]:
@@ -26,6 +30,45 @@ def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tu
     before, after = tag_counts(tags), caption_tag_counts(captions)
     pairs = {tag: (before.get(tag, 0), after.get(tag, 0)) for tag in {*before, *after}}
     return dict(sorted(pairs.items(), key=lambda entry: (-max(entry[1]), entry[0])))
+
+
+def character_tags(
+    tags: pd.DataFrame, captions: pd.DataFrame, dropped: pd.DataFrame, taught: Sequence[str]
+) -> pd.DataFrame:
+    """What says who it is, before and after curation. Where the trigger alone is left in the captions, it is what the
+    character binds to.
+
+    Columns tag; kind: `taught` (the trigger and learned tags, in the order of `taught`), `character` (whom the tagger
+    takes it for) or `inherent` (a trait that curation dropped as the character's own); found_on, the share (0-1) of the
+    captioned frames on which the tagger found it; score, its mean score there (NaN: nowhere); written_on, the share of
+    captions that have it; weight, its mean weight there (NaN: nowhere). Within a kind what is found most often first.
+    """
+    frames, columns = max(1, len(captions)), ["tag", "kind", "found_on", "score", "written_on", "weight"]
+    scores = tags.groupby("tag")["score"]
+    entries = [entry for caption in captions["caption"] for entry in parse_caption(caption)]
+    weights = pd.DataFrame(entries, columns=["tag", "weight"]).groupby("tag")["weight"]
+    found, score, written, weight = scores.size(), scores.mean(), weights.size(), weights.mean()
+    own = {spelled(tag) for tag in taught}
+    known = {*tags.loc[tags["category"] == CHARACTER, "tag"]} - own
+    inherent = {*dropped.loc[dropped["reason"].str.startswith(INHERENT), "tag"]} - own
+    kinds = [(TAUGHT, list(taught))]
+    kinds += [
+        (kind, sorted(some, key=lambda tag: (-found[tag], tag)))
+        for kind, some in ((CHARACTER, known), (INHERENT, inherent))
+    ]
+    rows = [
+        (
+            tag,
+            kind,
+            found.get(spelled(tag), 0) / frames,
+            score.get(spelled(tag), np.nan),
+            written.get(tag, 0) / frames,
+            weight.get(tag, np.nan),
+        )
+        for kind, names in kinds
+        for tag in names
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tags_per_image(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[list[int], list[int]]:

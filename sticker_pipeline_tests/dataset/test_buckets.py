@@ -1,6 +1,7 @@
 """Sizes for training: the published tables, and which picture goes where, against a search through all sizes."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets, bucket_sizes, bucket_table
+from sticker_pipeline.profile import load_profile
 from sticker_pipeline.settings import BucketSettings
 
 # sd-scripts' buckets (--min_bucket_reso, --max_bucket_reso) with the longer side second; the others are these turned.
@@ -118,6 +120,24 @@ def test_without_upscaling_a_small_picture_keeps_its_size_in_whole_steps():
     found = assign_buckets(*pictures.T, 512, chosen)
     # 20×300 is scaled by 3.2 to 64×960; the last one is cut to the length of its bucket
     assert found.tolist() == [[256, 192], [64, 64], [448, 512], [64, 960], [640, 384], [64, 1024]]
+
+
+def test_the_profile_of_sdxl_scales_no_picture_up_and_cuts_large_ones_to_its_sizes():
+    profile = load_profile("sdxl", Path("models"))
+    pictures = {
+        (2000, 1500): [1152, 896],
+        (1500, 2000): [896, 1152],
+        (1920, 1080): [1344, 768],
+        (3000, 3000): [1024, 1024],
+        (1024, 1024): [1024, 1024],
+        (700, 500): [640, 448],  # of its bucket, 1216×832, as much as it fills
+        (512, 512): [512, 512],
+        (96, 96): [64, 64],
+    }
+    found = assign_buckets(*np.array(list(pictures)).T, profile.resolution, profile.buckets)
+    assert found.tolist() == list(pictures.values())
+    sizes = bucket_sizes(profile.resolution, profile.buckets)
+    assert all(width % 64 == height % 64 == 0 and width * height <= 1024**2 for width, height in sizes)
 
 
 def test_the_table_of_buckets_adds_up():

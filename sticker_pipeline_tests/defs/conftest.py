@@ -73,13 +73,19 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def models() -> Path:
+    """Where base models, taggers and CLIPs lie. A module that needs others has a fixture of this name."""
+    return REPOSITORY / "data" / "models"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("workspace")
     for name in ("characters", "dagster"):
         (root / name).mkdir()
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.local_temp(str(root / "dagster")) as instance:
         patch.setenv("STICKER_CHARACTERS", str(root / "characters"))
         patch.setenv("STICKER_ARTIFACTS", str(root / "artifacts"))
-        patch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+        patch.setenv("STICKER_MODELS", str(models))
         patch.delenv("STICKER_PROFILE", raising=False)
         yield Bench(defs(), instance, workspace_from_environment())

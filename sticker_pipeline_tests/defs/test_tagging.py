@@ -82,3 +82,25 @@ def test_a_threshold_that_is_not_known_stops_one_character_before_any_work(tagge
     valid, problems = tagged.workspace.valid_characters()
     assert (valid, len(problems)) == ([], 1)
     assert "no threshold is known" in problems[0]
+
+
+def test_it_is_shown_that_the_trigger_takes_the_place_of_what_says_who_it_is(tagged: Bench) -> None:
+    (tagged.folder("small") / "character.yaml").write_text(SETTINGS)
+    _make(tagged, ["wd14_tags", "curated_tags"])
+    metadata = tagged.metadata("curated_tags", "small")
+    assert str(metadata["character_tag_weight"]).startswith("![")
+    shown = metadata["who_it_is"]
+    assert isinstance(shown, dg.TableMetadataValue)
+    rows = {record.data["tag"]: record.data for record in shown.records}
+    assert list(rows)[:2] == ["skv_small", "small_sticker"]
+    assert rows["skv_small"] == {
+        "tag": "skv_small",
+        "kind": "taught",
+        "found_on": 0.0,
+        "score": None,
+        "written_on": 1.0,
+        "weight": 1.0,
+    }
+    traits = [row for row in rows.values() if row["kind"] == "inherent"]
+    assert traits[0]["found_on"] > 0.5 and traits[0]["score"] > 0.5
+    assert {row["written_on"] for row in traits} == {0.0}

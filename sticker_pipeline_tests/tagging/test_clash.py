@@ -33,8 +33,15 @@ def test_what_the_models_know_is_named(trigger: str, parts: list[str]) -> None:
 
 def test_words_are_whole_tokens(tmp_path: Path) -> None:
     tokens = ["heart</w>", "hea", "it</w>", "!</w>", "<|endoftext|>", "r2d2</w>"]
-    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
-    assert known_words(tmp_path) == {"heart"}
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    for name, content in (("vocab.json", vocabulary), ("tokenizer.json", {"model": {"vocab": vocabulary}})):
+        folder = tmp_path / name.removesuffix(".json")
+        folder.mkdir()
+        (folder / name).write_text(json.dumps(content))
+        assert known_words(folder) == {"heart"}
+    (folder / name).write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer/tokenizer\.json cannot be read"):
+        known_words(folder)
     with pytest.raises(ValueError, match=r"nowhere/vocab\.json cannot be read"):
         known_words(tmp_path / "nowhere")
 

@@ -54,6 +54,45 @@ def test_before_and_after() -> None:
     assert summary.tags_per_image(TAGS[:0], CAPTIONS) == ([0, 0], [1, 2])
 
 
+def test_what_says_who_it_is_before_and_after() -> None:
+    """The trigger means nothing to the tagger, and is on all captions; the learned tag is one of its own; what it takes
+    the character for, and the inherent traits, are gone, but for one caption that a person wrote."""
+    rows = [
+        *(("abcd"[n], "blue hair", "general", score) for n, score in enumerate([0.9, 0.7, 0.8])),
+        *(("a", tag, "general", 0.5) for tag in ("smile", "ahoge", "small sticker")),
+        ("b", "ahoge", "general", 0.75),
+        ("d", "hatsune miku", "character", 0.95),
+        ("d", "general", "rating", 0.9),
+    ]
+    tags = pd.DataFrame(rows, columns=["frame_id", "tag", "category", "score"])
+    captions = pd.DataFrame(
+        {"frame_id": list("abcd"), "caption": ["(t_x:1.2), small_sticker, smile", "t_x", "t_x", "t_x, blue hair"]}
+    )
+    dropped = pd.DataFrame(
+        [
+            ("a", "ahoge", "inherent: listed"),
+            ("a", "blue hair", "inherent: on 75 % of the images"),
+            ("d", "hatsune miku", "character tag of the tagger"),
+            ("b", "smile", "rare: on 1 of at least 2 images"),
+        ],
+        columns=["frame_id", "tag", "reason"],
+    )
+    found = summary.character_tags(tags, captions, dropped, ["t_x", "small_sticker"])
+    expected = pd.DataFrame(
+        [
+            ("t_x", "taught", 0.0, math.nan, 1.0, 1.05),
+            ("small_sticker", "taught", 0.25, 0.5, 0.25, 1.0),
+            ("hatsune miku", "character", 0.25, 0.95, 0.0, math.nan),
+            ("blue hair", "inherent", 0.75, 0.8, 0.25, 1.0),
+            ("ahoge", "inherent", 0.5, 0.625, 0.0, math.nan),
+        ],
+        columns=["tag", "kind", "found_on", "score", "written_on", "weight"],
+    )
+    pd.testing.assert_frame_equal(found, expected)
+    empty = summary.character_tags(tags[:0], captions[:0], dropped[:0], ["t_x"])
+    assert empty["found_on"].tolist() == empty["written_on"].tolist() == [0.0]
+
+
 def test_caption_sample_is_spread_over_the_table() -> None:
     captions = pd.DataFrame({"frame_id": [str(i) for i in range(21)], "caption": "t", "n_tags": 1})
     assert summary.caption_sample(captions, 3)["frame_id"].tolist() == ["0", "10", "20"]

@@ -40,8 +40,10 @@ def test_model_is_the_number_of_the_tagger(tagger: str) -> None:
     assert resolved(profile(tagger)) == Thresholds(model_thresholds()[tagger], 0.85, f"P=R of {tagger}")
 
 
-def test_the_sd15_profile_relies_on_its_taggers_number() -> None:
-    assert resolved(load_profile("sd15", Path("models"))).general == 0.2614
+@pytest.mark.parametrize(("name", "number"), [("sd15", 0.2614), ("sdxl", 0.2653)])
+def test_real_profiles_rely_on_their_taggers_number(name: str, number: float) -> None:
+    found = resolved(load_profile(name, Path("models")))
+    assert (found.general, found.character) == (number, 0.85)
 
 
 def test_a_tagger_without_a_number_is_named_with_what_to_write() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sticker_pipeline.training.base_model import BaseModelError, check_base, open_base, part_files
+from sticker_pipeline.training.base_model import BaseModelError, check_base, config_folder, open_base, part_files
 from sticker_pipeline.training.models import load_models
 from sticker_pipeline_tests.single_file import write_single_file
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
@@ -101,6 +101,13 @@ def test_files_of_parts(both: tuple[str, Path, Path]) -> None:
     _, folder, single = both
     assert [path.name for path in part_files(folder, "vae")] == ["config.json", "diffusion_pytorch_model.safetensors"]
     assert part_files(single, "vae", "text_encoder") == [single]
+
+
+def test_where_configurations_and_tokenizers_lie(both: tuple[str, Path, Path]) -> None:
+    family, folder, single = both
+    for base, expected in ((folder, folder), (single, single.with_suffix(""))):
+        with config_folder(base, family) as found:
+            assert found == expected
 
 
 def test_targets_of_both_kinds(both: tuple[str, Path, Path]) -> None:
