@@ -60,7 +60,11 @@ FEW_CLIPS = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer c
 
 def recommended_model(budget: int) -> str:
     """What our LoRA is called in the setting that is recommended for at most `budget` steps."""
-    return f"{RECOMMENDED}{budget} step{'s' if budget != 1 else ''}"
+    return f"LoRA in {at_most(budget)}"
+
+
+def at_most(budget: int) -> str:
+    return f"at most {budget} step{'s' if budget != 1 else ''}"
 
 
 def is_recommended(model: str) -> bool:

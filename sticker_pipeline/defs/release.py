@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw, pipelines
 from sticker_pipeline.defs.judged import judged
@@ -250,7 +251,7 @@ def _to_publish(work: Making) -> tuple[Record, list[_Way]]:
     record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
     lora, strength = artifact.folder / record.file, record.drawing.strength
     others = [
-        _Way(f"at most {each.budget} steps", each.loras, each.settings)
+        _Way(at_most(each.budget), each.loras, each.settings)
         for each in recommended(work, "recommended_release", lora, strength)
     ]
     return record, [_Way(AS_RELEASED, [(lora, strength)], work.profile.generation), *others]
@@ -312,7 +313,7 @@ def _lora_name(record: Record, path: Path) -> str:
     """The release's own name. That of another LoRA says whose it is and what, so that those of several characters can
     lie in one folder of ComfyUI."""
     asset = path.parent
-    return record.file if path.name == record.file else f"{asset.parent.name}.{asset.name}.safetensors"
+    return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
 def _lora_hash(path: Path) -> str | None:
