@@ -32,10 +32,12 @@ from sticker_pipeline.benchmark.similarity import (
     style_similarity,
     trigger_effect,
 )
+from sticker_pipeline.character import OUR_MODELS
 from sticker_pipeline.verdict import listed
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows that say what to hold models against
+RECOMMENDED = "LoRA in at most "  # so begin the rows of `lora` in a recommended setting; no rival can be called so
 OVERALL = "all"  # the style that stands for all of them
 GAIN = "clip_similarity_gain"
 METRICS = (
@@ -54,6 +56,29 @@ METRICS = (
 )
 FEW_PROMPTS = 3  # with fewer, whole prompts cannot be resampled: intervals are then about these very prompts
 FEW_CLIPS = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
+
+
+def recommended_model(budget: int) -> str:
+    """What our LoRA is called in the setting that is recommended for at most `budget` steps."""
+    return f"LoRA in {at_most(budget)}"
+
+
+def at_most(budget: int) -> str:
+    return f"at most {budget} step{'s' if budget != 1 else ''}"
+
+
+def is_recommended(model: str) -> bool:
+    """Whether these are rows of our LoRA in a recommended setting: another way to draw, and no other LoRA."""
+    return model.startswith(RECOMMENDED)
+
+
+def is_rival(model: str) -> bool:
+    return model not in OUR_MODELS and not is_recommended(model)
+
+
+def by_name(model: str) -> tuple[bool, int, str]:
+    """Sorts models: recommended settings by their budgets, then the others by name."""
+    return (False, len(model), model) if is_recommended(model) else (True, 0, model)
 
 
 @dataclass(frozen=True)

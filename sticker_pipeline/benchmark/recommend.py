@@ -14,15 +14,21 @@ The rule:
 
 Where every setting has a fault, none is recommended. The best of many measured ones is flattered by its own luck, and
 it is chosen by the held-out pictures: what is reported of a LoRA stays the benchmark, which draws as the profile says.
+It draws with the recommended settings too, on seeds that they were not chosen by.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.generation.cells import Cell
+
+FILE_NAME = "recommended.json"
 TOLERANCE = 0.03
 LIMIT = 0.1
 SETTING = ("style_weight", "character_weight", "lcm_weight", "steps", "guidance_scale", "scheduler")
@@ -114,3 +120,81 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
         }
         for each in recommended
     ]
+
+
+class RecommendError(ValueError):
+    """A recommended.json that cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """recommended.json. `loras`: "character", "style" and "lcm" -> the sha256 of the file that was swept, None where
+    there was none."""
+
+    profile: str
+    loras: dict[str, str | None]
+    budgets: list[Recommendation]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is recommended for at most `budget` steps, and perhaps for more. `scheduler`: the sampler's name."""
+
+    budget: int
+    cell: Cell
+    scheduler: str
+
+
+def read_recommendations(path: Path) -> Recommendations:
+    """Raises RecommendError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        budgets = [Recommendation(**each) for each in content["budgets"]]
+        return Recommendations(content["profile"], content["loras"], budgets)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecommendError(
+            f"{path} cannot be read ({error}): materialize `adapter_sweep` again, or delete its folder."
+        ) from error
+
+
+def settings_for(
+    found: Recommendations, profile: str, loras: Mapping[str, str | None]
+) -> tuple[list[Setting], list[str]]:
+    """The distinct settings that are recommended for the LoRA loras["character"], each for its smallest budget; and a
+    sentence about what is not.
+
+    loras: "character", "style", "lcm" -> sha256 of the files that there are now. A setting was measured with the
+    character's LoRA and with those that it has a weight of: it counts while these are the same files.
+    """
+    if not any(each.setting for each in found.budgets):
+        return [], []
+    if (found.profile, found.loras["character"]) != (profile, loras["character"]):
+        return [], [
+            "What `adapter_sweep` recommends is for another LoRA of the character, and not drawn with this one. It "
+            "sweeps the release, or the selected LoRA where there is none: materialize it again."
+        ]
+    settings, left_out = [], []
+    for setting in _distinct(found.budgets):
+        if changed := _changed(setting.cell, found.loras, loras):
+            left_out.append(
+                f"What `adapter_sweep` recommends for at most {setting.budget} steps is not drawn: it was measured "
+                f"with another {' and another '.join(changed)}. Materialize it again."
+            )
+        else:
+            settings.append(setting)
+    return settings, left_out
+
+
+def _distinct(budgets: Sequence[Recommendation]) -> list[Setting]:
+    first: dict[tuple[Cell, str], int] = {}
+    for each in sorted(budgets, key=lambda each: each.budget):
+        if each.setting:
+            weights = {name: value for name, value in each.setting.items() if name != "scheduler"}
+            first.setdefault((Cell(**weights), each.setting["scheduler"]), each.budget)
+    return [Setting(budget, cell, scheduler) for (cell, scheduler), budget in first.items()]
+
+
+def _changed(cell: Cell, swept: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
+    """The LoRAs with a weight in `cell` that are not the swept files any more, by what people call them."""
+    used = {"style": ("LoRA of the style", cell.style_weight), "lcm": ("LCM-LoRA", cell.lcm_weight)}
+    return [called for name, (called, weight) in used.items() if weight and swept[name] != now[name]]

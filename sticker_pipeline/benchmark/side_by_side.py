@@ -11,7 +11,18 @@ from typing import Any, Literal
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, NO_MODELS, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import (
+    BASE,
+    CHANCE,
+    LORA,
+    NO_MODELS,
+    OVERALL,
+    REFERENCE,
+    RELEASED,
+    by_name,
+    is_recommended,
+    is_rival,
+)
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.pictures import Panel, panels
 
@@ -52,7 +63,7 @@ def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """One row for each style (`all` first) and model, as people read it: its similarity to held-out pictures, by how
     much our LoRA is above it, with 95 % intervals, and whether that is better. Models: held out, base, LoRA, released,
-    rivals by name.
+    the LoRA in recommended settings, rivals by name.
 
     table: model, style, metric, mean, ci_low, ci_high; compared: COMPARISONS.
     """
@@ -108,15 +119,19 @@ def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, tuple[float, 
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for character, part in chosen.groupby("character", sort=True):
         figures = {str(row["model"]): (row["mean"], row["ci_low"], row["ci_high"]) for row in part.to_dict("records")}
-        rivals = [values for model, values in figures.items() if model not in TITLES]
+        rivals = [values for model, values in figures.items() if is_rival(model)]
         ours = {TITLES[model]: figures[model] for model in (BASE, LORA, RELEASED) if model in figures}
         found[str(character)] = ours | ({BEST_RIVAL: max(rivals)} if rivals else {})
     return found
 
 
 def _best(means: Mapping[str, float]) -> str | None:
-    """The LoRA with the highest mean; None where there is only one, or no single best."""
-    found = {name: mean for name, mean in means.items() if name not in (BASE, *NO_MODELS) and math.isfinite(mean)}
+    """The LoRA with the highest mean, all drawn alike; None where there is only one, or no single best."""
+    found = {
+        name: mean
+        for name, mean in means.items()
+        if name not in (BASE, *NO_MODELS) and not is_recommended(name) and math.isfinite(mean)
+    }
     winners = [name for name, mean in found.items() if mean == max(found.values())]
     return winners[0] if len(winners) == 1 and len(found) > 1 else None
 
@@ -145,7 +160,7 @@ def _styles(styles: Any) -> list[str]:
 
 def _models(models: Any) -> list[str]:
     order = {name: place for place, name in enumerate(TITLES)}
-    return sorted(set(models) - {CHANCE}, key=lambda model: (order.get(model, len(order)), model))
+    return sorted(set(models) - {CHANCE}, key=lambda model: (order.get(model, len(order)), by_name(model)))
 
 
 def _title(model: str) -> str:

@@ -22,6 +22,7 @@ from sticker_pipeline.benchmark.measure import (
     REFERENCE,
     Pictures,
     Yardstick,
+    by_name,
     measure,
     overall,
 )
@@ -52,7 +53,8 @@ def benchmark_table(
     number of generated images. Two more models are not models: `reference` says what held-out pictures get among
     themselves (`n` is their number of clips; for `nearest_training`, of pictures), `chance` what is nobody's merit
     (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out clips; `one_clip_share`: `n` training clips).
-    Rows are sorted: base, lora, other models by name, reference, chance; then style, `all` first; then metric.
+    Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then style,
+    `all` first; then metric.
     """
     measured = measure(generated, yardstick, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
@@ -118,7 +120,7 @@ def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
         for style, value in {**overall(styles), **styles}.items()
     ]
     ranks = {BASE: 0, LORA: 1, REFERENCE: 3, CHANCE: 4}
-    rows.sort(key=lambda row: (ranks.get(row[0], 2), row[0], row[1] != OVERALL, row[1], METRICS.index(row[2])))
+    rows.sort(key=lambda row: (ranks.get(row[0], 2), by_name(row[0]), row[1] != OVERALL, row[1], METRICS.index(row[2])))
     records = [
         {"model": model, "style": style, "metric": metric, "mean": value.mean, **_bounds(value)}
         for model, style, metric, value in rows
@@ -140,7 +142,7 @@ def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
     """Header and lines of the leaderboard as people read it: one line per character, style and model but the base."""
     lines = [["character", "style", "model", "similarity", "base model", "gain", "references", "n"]]
     cells = {(row["character"], row["style"], row["model"], row["metric"]): row for row in table.to_dict("records")}
-    order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, key[2]))
+    order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, by_name(key[2])))
     for character, style, model, metric in order:
         if metric != "clip_similarity" or model in (BASE, REFERENCE):
             continue

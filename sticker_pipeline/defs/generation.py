@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED
+from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
@@ -27,6 +28,7 @@ from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.lora_file import LoraError
+from sticker_pipeline.training.sampler import make_scheduler
 
 LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
 COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
@@ -34,40 +36,41 @@ COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
 
 @dataclass(frozen=True)
 class Drawer:
-    """Who draws: a model by the name of its rows, its prompts, and its LoRA file, if it has one."""
+    """Who draws: a model by the name of its rows, its prompts, its LoRA files with their strengths, if it has any, and
+    how, where not as the profile says."""
 
     model: str
     prompts: list[Prompt]
-    lora: Path | None = None
-    strength: float = 1.0
+    loras: list[tuple[Path, float]] = field(default_factory=list)
+    settings: GenerationSettings | None = None
 
 
 @dg.asset(
-    deps=["selected_lora", key("generation"), key("release"), key("rivals")],
+    deps=["selected_lora", *map(key, ("generation", "release", "recommended", "rivals"))],
     partitions_def=CHARACTERS,
-    code_version="4",
+    code_version="5",
     automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],
     pool="gpu",
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
-    "by each rival, all from the same noise; by each LoRA without its trigger as well. Only what was never drawn is "
-    "generated.",
+    "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
+    "that a sweep recommends for it. Only what was never drawn is generated.",
 )
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        opened = cache(lambda: open_pipeline(work.profile))
+        opened = pipelines(work)
         rivals, left_out = _rivals(work)
         released, another_base = _released(work)
-        left_out += another_base
+        left_out += [*another_base, *work.sections["recommended"]["left_out"]]
         drawn: list[pd.DataFrame] = []
         plain: list[pd.DataFrame] = []
         shown: dict[str, pd.DataFrame] = {}
         for drawer in [*_ours(work), *released, *rivals]:
             try:
-                found = _saved(work, drawer.model, drawer, opened)
-                without = _without_trigger(work, drawer, opened) if drawer.lora else None
+                found = _saved(work, _folder(drawer), drawer, opened)
+                without = _without_trigger(work, drawer, opened) if _is_called(drawer) else None
             except LoraError as error:
                 if drawer not in rivals:
                     raise
@@ -97,8 +100,12 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
 
 
 def _ours(work: Making) -> list[Drawer]:
-    prompts = benchmark_prompts(work.character, work.profile)
-    return [Drawer(BASE, prompts), Drawer(LORA, prompts, _new_lora(work))]
+    prompts, lora = benchmark_prompts(work.character, work.profile), _new_lora(work)
+    settings = [
+        Drawer(recommended_model(each.budget), prompts, each.loras, each.settings)
+        for each in recommended(work, "recommended", lora, strength=1.0)
+    ]
+    return [Drawer(BASE, prompts), Drawer(LORA, prompts, [(lora, 1.0)]), *settings]
 
 
 def _new_lora(work: Making) -> Path:
@@ -115,7 +122,7 @@ def _released(work: Making) -> tuple[list[Drawer], list[str]]:
     if record.family != work.profile.family:
         return [], [f"Release {record.number} is left out: it is for {record.family}, not for {work.profile.family}."]
     prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-    return [Drawer(RELEASED, prompts, release.lora, record.drawing.strength)], []
+    return [Drawer(RELEASED, prompts, [(release.lora, record.drawing.strength)])], []
 
 
 def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
@@ -129,7 +136,7 @@ def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
             left_out.append(_is_left_out(rival.name, error))
             continue
         prompts = prompts_beginning(work.character, work.profile, {}, otherwise=[rival.trigger])
-        found.append(Drawer(rival.name, prompts, path, rival.strength))
+        found.append(Drawer(rival.name, prompts, [(path, rival.strength)]))
     return found, left_out
 
 
@@ -137,13 +144,23 @@ def _is_left_out(rival: str, error: Exception) -> str:
     return f"Rival '{rival}' is left out: {error}"
 
 
-def _without_trigger(work: Making, drawer: Drawer, opened: Callable[[], Any]) -> pd.DataFrame:
+def _is_called(drawer: Drawer) -> bool:
+    """Whether it is asked without its trigger too. A setting has no trigger of its own: the LoRA's is asked about."""
+    return bool(drawer.loras) and drawer.settings is None
+
+
+def _folder(drawer: Drawer) -> str:
+    """Where its pictures lie: those of a setting below its LoRA's, where no rival can have a folder."""
+    return f"{LORA}/{drawer.model.replace(' ', '_')}" if drawer.settings else drawer.model
+
+
+def _without_trigger(work: Making, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
     """The same requests without the words that the LoRA was taught."""
     plain = replace(drawer, prompts=prompts_beginning(work.character, work.profile, {}))
     return _saved(work, f"{drawer.model}/without_trigger", plain, opened)
 
 
-def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[], Any]) -> pd.DataFrame:
+def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
     """Draw and save below `folder`; rows of the index. `attributes` is the free part of a prompt, which is the same for
     all models."""
     seeds = work.profile.benchmark.seeds_per_prompt
@@ -151,8 +168,8 @@ def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[], Any])
     asked = [prompt.attributes for prompt in drawer.prompts for _ in range(seeds)]
     (work.staging / folder).mkdir(parents=True)
     rows = []
-    loras = [(drawer.lora, drawer.strength)] if drawer.lora else []
-    images = draw(work, folder, requests, opened, loras)
+    settings = drawer.settings or work.profile.generation
+    images = draw(work, folder, requests, lambda: opened(settings.scheduler), drawer.loras, settings)
     for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
         name = f"{folder}/{request.style}_{number:03d}.png"
         image.save(work.staging / name)
@@ -167,6 +184,19 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
     rows = {name: [Image.open(work.staging / file) for file in part["file"][::seeds]] for name, part in shown.items()}
     labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
     return sample_grid(rows, labels, most=len(labels), cell=84)
+
+
+def pipelines(work: Making) -> Callable[[str], Any]:
+    """The profile's pipeline, opened when it is first asked for, with the sampler of that name."""
+    opened = cache(lambda: open_pipeline(work.profile))
+    own = cache(lambda: opened().scheduler.config)
+
+    def with_sampler(name: str) -> Any:
+        pipeline, config = opened(), own()
+        pipeline.scheduler = make_scheduler(name, config)
+        return pipeline
+
+    return with_sampler
 
 
 def draw(

@@ -8,11 +8,13 @@ changes one character. `character/roster` says which characters there are. The f
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from sticker_pipeline.benchmark.recommend import FILE_NAME, read_recommendations, settings_for
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -49,6 +51,8 @@ DESCRIPTIONS = {
     "training": "The base model's files and every training setting.",
     "generation": "The base model's files, prompts, seeds and sampler.",
     "release": "The release that a new LoRA may replace, and is measured beside.",
+    "recommended": "The settings that a sweep recommends for the selected LoRA.",
+    "recommended_release": "The settings that a sweep recommends for the released LoRA.",
     "rivals": "The LoRA files of others that are measured beside ours.",
     "choice": "What else decides which epoch is used.",
     "benchmark": "The CLIP model's files, and how intervals are computed.",
@@ -139,6 +143,10 @@ def section_value(section: str, character: Character, profile: Profile, store: A
             return _generation_value(character, profile, store)
         case "release":
             return _release_value(character, store)
+        case "recommended":
+            return _recommended_value(character, profile, store, "selected_lora", LORA_FILE)
+        case "recommended_release":
+            return _recommended_value(character, profile, store, "released_lora", f"{character.name}.safetensors")
         case "rivals":
             return _rivals_value(character, store)
         case "choice":
@@ -233,6 +241,29 @@ def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -
         "settings": profile.sweep.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
         **{name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()},
+    }
+
+
+def _recommended_value(
+    character: Character, profile: Profile, store: ArtifactStore, asset: str, file: str
+) -> dict[str, Any]:
+    """For the LoRA `file` of `asset`; where nothing was swept, and where nothing is recommended, nothing of either."""
+    swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
+    if swept is None or lora is None:
+        return {"settings": [], "left_out": []}
+    adapters = {"style": style_lora(character, store), "lcm": lcm_lora(profile, store)}
+    now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
+    settings, left_out = settings_for(
+        read_recommendations(swept.folder / FILE_NAME), profile.name, now | {"character": lora.files[file]["sha256"]}
+    )
+    weights = {name: f"{name}_weight" for name in now}
+    return {
+        "settings": [
+            # with the files, so that a sweep of others that comes to the same setting is another value
+            {**asdict(each), "loras": {name: now[name] for name, of in weights.items() if getattr(each.cell, of)}}
+            for each in settings
+        ],
+        "left_out": left_out,
     }
 
 

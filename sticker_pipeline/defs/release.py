@@ -1,30 +1,39 @@
 """Assets of the stage `publishing` of one character: the release that counts, and what ComfyUI and A1111 open of it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
-from sticker_pipeline.defs.generation import draw
+from sticker_pipeline.defs.generation import draw, pipelines
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import with_styles
-from sticker_pipeline.generation.generate import open_pipeline
-from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.generation.prompts import (
+    Request,
+    beginnings,
+    benchmark_prompts,
+    prompts_beginning,
+    requests_for,
+)
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.publishing import model_card
-from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.release import (
     RECORD,
@@ -41,10 +50,13 @@ from sticker_pipeline.publishing.release import (
     releases_folder,
 )
 from sticker_pipeline.publishing.samplers import base_noise, our_sampler
-from sticker_pipeline.storage import write_table
+from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.storage import link_or_copy, write_table
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
+AS_RELEASED = "as released"  # of the settings of comfyui_workflow: the release alone, as the profile draws
+LORAS = "loras"  # where comfyui_workflow has the files that its workflows name
 COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model that ComfyUI and A1111 open
 
 
@@ -171,51 +183,46 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
 
 
 @dg.asset(
-    deps=["released_lora", key("generation")],
+    deps=["released_lora", *map(key, ("generation", "recommended_release"))],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     automation_condition=FOLLOW_RELEASE,
     group_name="publishing",
     kinds={"json", "png"},
     owners=["team:training"],
     pool="gpu",
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
-    "pictures that carry both and A1111's settings.",
+    "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
+    "and the LoRA files of all.",
 )
 def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        artifact = work.inputs["released_lora"]
-        record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
-        lora = artifact.folder / record.file
-        loras = [(lora, record.drawing.strength)]
+        record, ways = _to_publish(work)
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-        requests = requests_for(prompts, seeds_per_prompt=1)
-        images = draw(work, record.character, requests, lambda: open_pipeline(work.profile), loras)
-        workflow_of, (checkpoint, lora_hash) = _workflows(work, record), _hashes(work, lora)
+        requests, opened = requests_for(prompts, seeds_per_prompt=1), pipelines(work)
         rows, problems = [], []
-        for number, (request, image) in enumerate(zip(requests, images, strict=True)):
-            name = f"{request.style}_{number:03d}.png"
-            try:
-                workflow = workflow_of(positive=request.prompt, seed=request.seed)
-            except WorkflowError as error:
-                problems.append(f"{request.prompt!r}: {error}")
-                continue
-            (work.staging / name).write_bytes(png_with_workflow(image, workflow, checkpoint, lora_hash))
-            rows.append((name, request.style, request.prompt, request.seed, name))
-            if len(rows) == 1:
-                _write_workflow(work, workflow)
+        for way in ways:
+            written, unwritable = _write_way(work, record, way, requests, opened)
+            rows += written
+            problems += unwritable
         if not rows:
-            raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *problems]))
-        for problem in problems:
+            raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *dict.fromkeys(problems)]))
+        for problem in dict.fromkeys(problems):
             context.log.warning(f"No picture with {problem}")
-        index = pd.DataFrame(rows, columns=["image", "style", "prompt", "seed", "file"])
+        left_out = work.sections["recommended_release"]["left_out"]
+        for sentence in left_out:
+            context.log.warning(sentence)
+        index = pd.DataFrame(rows, columns=["image", "setting", "style", "prompt", "seed", "file"])
         write_table(index, work.staging)
         shown = [Image.open(work.staging / name) for name in index["file"]]
+        labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
         return work.publish(
             {
                 SUMMARY: f"release {record.number}: {len(rows)} pictures that carry their workflow",
                 "how_to_use": dg.MetadataValue.md(_how_to_open(work, record)),
-                "pictures": picture(contact_sheet(shown, index["style"].tolist(), columns=8, cell=96), "pictures"),
+                "settings": table(_ways_table(record, ways), most=len(ways)),
+                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
+                "pictures": picture(contact_sheet(shown, labels.tolist(), columns=8, cell=96), "pictures"),
                 "workflow": dg.MetadataValue.path(
                     work.store.folder(work.character.name, "comfyui_workflow") / "workflow.json"
                 ),
@@ -224,40 +231,119 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         )
 
 
-def _workflows(work: Making, record: Record) -> Callable[..., Workflow]:
+@dataclass(frozen=True)
+class _Way:
+    """A setting that is published: what it is called, the LoRA files with their strengths, and how else it draws."""
+
+    name: str
+    loras: list[tuple[Path, float]]
+    settings: GenerationSettings
+
+    @property
+    def folder(self) -> str:
+        """Of its files in the artifact; the release's own lie at the top."""
+        return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
+
+
+def _to_publish(work: Making) -> tuple[Record, list[_Way]]:
+    """The release, and the ways to draw with it: as it was released first."""
+    artifact = work.inputs["released_lora"]
+    record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
+    lora, strength = artifact.folder / record.file, record.drawing.strength
+    others = [
+        _Way(at_most(each.budget), each.loras, each.settings)
+        for each in recommended(work, "recommended_release", lora, strength)
+    ]
+    return record, [_Way(AS_RELEASED, [(lora, strength)], work.profile.generation), *others]
+
+
+def _write_way(
+    work: Making, record: Record, way: _Way, requests: list[Request], opened: Callable[[str], Any]
+) -> tuple[list[tuple[str, str, str, str, int, str]], list[str]]:
+    """The pictures with their workflow, the workflow of the first, and the LoRAs, as files. Rows of the index, and what
+    ComfyUI cannot be told."""
+    images = draw(work, way.name, requests, lambda: opened(way.settings.scheduler), way.loras, way.settings)
+    workflow_of, checkpoint = _workflows(work, record, way), _checkpoint_hash(work)
+    for path, _ in way.loras:
+        if not (target := work.staging / LORAS / _lora_name(record, path)).exists():
+            link_or_copy(path, target)
+    folder = work.staging / way.folder
+    folder.mkdir(exist_ok=True)
+    rows, problems = [], []
+    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+        path = folder / f"{request.style}_{number:03d}.png"
+        try:
+            workflow = workflow_of(positive=request.prompt, seed=request.seed)
+        except WorkflowError as error:
+            problems.append(f"{request.prompt!r}: {error}")
+            continue
+        path.write_bytes(png_with_workflow(image, workflow, checkpoint))
+        name = path.relative_to(work.staging).as_posix()
+        rows.append((name, way.name, request.style, request.prompt, request.seed, name))
+        if len(rows) == 1:
+            _write_workflow(folder, workflow)
+    return rows, problems
+
+
+def _workflows(work: Making, record: Record, way: _Way) -> Callable[..., Workflow]:
     """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
-    generation, base = work.profile.generation, work.profile.base
+    settings, base = way.settings, work.profile.base
     noise = base_noise(base)
-    sampler, scheduler = our_sampler(generation.scheduler, noise)
+    sampler, scheduler = our_sampler(settings.scheduler, noise)
     return partial(
         Workflow,
         checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
-        lora=record.file,
+        loras=tuple(Lora(_lora_name(record, path), strength, _lora_hash(path)) for path, strength in way.loras),
         trigger=record.trigger,
-        negative=generation.negative_prompt,
-        steps=generation.steps,
-        cfg=generation.guidance_scale,
+        negative=settings.negative_prompt,
+        steps=settings.steps,
+        cfg=settings.guidance_scale,
         sampler=sampler,
         scheduler=scheduler,
         width=work.profile.resolution,
         height=work.profile.resolution,
         family=work.profile.family,
-        strength=record.drawing.strength,
         v_prediction=noise.v_prediction,
         zero_snr=noise.zero_snr,
         prefix=record.character,
     )
 
 
-def _hashes(work: Making, lora: Path) -> tuple[str | None, str | None]:
-    """By which A1111 finds the base model, where it is one file, and the LoRA under other names."""
-    _, metadata = read_tensors(lora)
-    return work.sections["generation"]["base"] if work.profile.base.is_file() else None, metadata.get("sshs_model_hash")
+def _lora_name(record: Record, path: Path) -> str:
+    """The release's own name. That of another LoRA says whose it is and what, so that those of several characters can
+    lie in one folder of ComfyUI."""
+    asset = path.parent
+    return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
-def _write_workflow(work: Making, workflow: Workflow) -> None:
+def _lora_hash(path: Path) -> str | None:
+    _, metadata = read_tensors(path)
+    return metadata.get("sshs_model_hash")
+
+
+def _checkpoint_hash(work: Making) -> str | None:
+    """By which A1111 finds the base model, where it is one file."""
+    return work.sections["generation"]["base"] if work.profile.base.is_file() else None
+
+
+def _write_workflow(folder: Path, workflow: Workflow) -> None:
     for name, content in (("workflow.json", ui_format(workflow)), ("workflow_api.json", api_format(workflow))):
-        (work.staging / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _ways_table(record: Record, ways: Sequence[_Way]) -> pd.DataFrame:
+    rows = [
+        (
+            way.name,
+            ", ".join(f"{_lora_name(record, path)} {strength:g}" for path, strength in way.loras),
+            way.settings.steps,
+            way.settings.guidance_scale,
+            way.settings.scheduler,
+            f"{way.folder}/workflow.json".lstrip("/"),
+        )
+        for way in ways
+    ]
+    return pd.DataFrame(rows, columns=["setting", "loras", "steps", "cfg", "sampler", "workflow"])
 
 
 def _how_to_open(work: Making, record: Record) -> str:
@@ -268,7 +354,9 @@ def _how_to_open(work: Making, record: Record) -> str:
             f"ComfyUI and A1111 open models with {COMFYUI_LATENTS}."
         )
     return (
-        f"Drop `workflow.json` or a picture into ComfyUI's window, or a picture into A1111's PNG Info. {_usage(record)}"
+        "Drop `workflow.json` or a picture into ComfyUI's window, or a picture into A1111's PNG Info. "
+        f"{_usage(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. What a sweep recommends for "
+        "so many steps has a folder `at_most_…_steps`."
     )
 
 

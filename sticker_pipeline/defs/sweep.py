@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,19 +15,18 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.measure import Requests
-from sticker_pipeline.benchmark.recommend import Recommendation, as_json, recommendations
+from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_json, recommendations
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
-from sticker_pipeline.defs.generation import draw
+from sticker_pipeline.defs.generation import draw, pipelines
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import LORA_FILE, key, style_lora, swept_lcm, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in
-from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, reference_of
-from sticker_pipeline.generation.generate import open_pipeline
+from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
 from sticker_pipeline.generation.prompts import (
     Prompt,
     Request,
@@ -40,9 +38,7 @@ from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
 from sticker_pipeline.pictures import front_chart, labelled_grid
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
-from sticker_pipeline.training.sampler import make_scheduler
 
-RECOMMENDED = "recommended.json"
 SWEEP_PURPOSE = "sweep"  # of the seeds: not those that the benchmark reports on
 SHOWN_GRIDS = 3  # in the UI; the artifact has all
 
@@ -59,12 +55,7 @@ class Adapters:
 
     def of(self, cell: Cell) -> list[tuple[Path, float]]:
         """(file, strength) of those that the cell uses."""
-        weighted = (
-            (self.style, cell.style_weight),
-            (self.character, cell.character_weight),
-            (self.lcm, cell.lcm_weight),
-        )
-        return [(path, weight) for path, weight in weighted if path and weight]
+        return loras_of(cell, style=self.style, character=self.character, lcm=self.lcm)
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             f"{len(plan.cells)} settings of {len(plan.requests)} pictures each: "
             f"{len(plan.cells) * len(plan.requests)} pictures. What was drawn before is not drawn again."
         )
-        opened = _pipelines(work)
+        opened = pipelines(work)
         with TemporaryDirectory(dir=work.staging) as name:
             folder = Path(name)
             files = {cell: _draw(work, plan, number, opened, folder) for number, cell in enumerate(plan.cells)}
@@ -172,19 +163,6 @@ def _adapters(work: Making) -> Adapters:
     return Adapters(
         name, path, style.folder / LORA_FILE if style else None, lcm.folder / LORA_FILE if lcm else None, prompts
     )
-
-
-def _pipelines(work: Making) -> Callable[[str], Any]:
-    """The profile's pipeline, opened when it is first asked for, with the sampler of that name."""
-    opened = cache(lambda: open_pipeline(work.profile))
-    own = cache(lambda: opened().scheduler.config)
-
-    def with_sampler(name: str) -> Any:
-        pipeline, config = opened(), own()
-        pipeline.scheduler = make_scheduler(name, config)
-        return pipeline
-
-    return with_sampler
 
 
 def _draw(work: Making, plan: Plan, number: int, opened: Callable[[str], Any], folder: Path) -> list[Path]:
@@ -317,4 +295,4 @@ def _write_recommended(work: Making, plan: Plan, advice: Sequence[Recommendation
         },
         "budgets": as_json(advice),
     }
-    (work.staging / RECOMMENDED).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (work.staging / FILE_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

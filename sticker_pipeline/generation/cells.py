@@ -5,6 +5,7 @@ How good a cell is belongs to benchmark, how fast it draws to timing.py.
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.settings import GenerationSettings, SweepSettings
@@ -47,6 +48,12 @@ def drawn_with(cell: Cell, generation: GenerationSettings) -> GenerationSettings
     """The profile's `generation` with the cell's steps and guidance; an LCM-LoRA has a sampler of its own."""
     changes: dict[str, Any] = {"steps": cell.steps, "guidance_scale": cell.guidance_scale}
     return generation.model_copy(update=changes | ({"scheduler": "lcm"} if cell.lcm_weight else {}))
+
+
+def loras_of(cell: Cell, *, style: Path | None, character: Path, lcm: Path | None) -> list[tuple[Path, float]]:
+    """(file, strength) of the LoRAs that the cell uses, in the order in which they are applied."""
+    weighted = ((style, cell.style_weight), (character, cell.character_weight), (lcm, cell.lcm_weight))
+    return [(path, weight) for path, weight in weighted if path and weight]
 
 
 def check_size(cells: int, pictures: int, settings: SweepSettings) -> None:

@@ -1,4 +1,4 @@
-"""A ComfyUI workflow that draws with a LoRA, in both of ComfyUI's formats: for its browser, and for `POST /prompt`.
+"""A ComfyUI workflow that draws with LoRAs, in both of ComfyUI's formats: for its browser, and for `POST /prompt`.
 
 Both are written from one graph. Sampler names stand in samplers.py; pictures that carry the workflow, in png.py.
 """
@@ -29,17 +29,37 @@ class WorkflowError(ValueError):
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA by the name of its file below ComfyUI's models/loras. `hash`: `sshs_model_hash` in the file's metadata, by
+    which A1111 finds it under another name. Raises WorkflowError."""
+
+    file: str
+    strength: float = 1.0
+    hash: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_file("lora", self.file)
+        _check_range("strength", self.strength)
+
+    @property
+    def name(self) -> str:
+        """What A1111 calls it."""
+        return PurePosixPath(self.file).stem
+
+
+@dataclass(frozen=True)
 class Workflow:
     """What is drawn, and with what. Prompts are what the text encoder shall read: nothing in them is emphasis.
 
-    `checkpoint` and `lora`: file names below ComfyUI's models/checkpoints and models/loras. `sampler` and `scheduler`:
-    ComfyUI's names, as samplers.py gives them. `v_prediction` and `zero_snr`: of the base model. `clip_skip`: as in the
-    settings of the training, 2 is the layer before the last. `width`, `height`: pixels, multiples of 8. `prefix`: how
-    the names of saved pictures begin. Raises WorkflowError, or SamplerError for the names of samplers.
+    `checkpoint`: a file name below ComfyUI's models/checkpoints. `loras`: in the order in which they are applied; their
+    changes add up. `sampler` and `scheduler`: ComfyUI's names, as samplers.py gives them. `v_prediction` and
+    `zero_snr`: of the base model. `clip_skip`: as in the settings of the training, 2 is the layer before the last.
+    `width`, `height`: pixels, multiples of 8. `prefix`: how the names of saved pictures begin. Raises WorkflowError, or
+    SamplerError for the names of samplers.
     """
 
     checkpoint: str
-    lora: str
+    loras: tuple[Lora, ...]
     trigger: str
     positive: str
     negative: str
@@ -51,7 +71,6 @@ class Workflow:
     width: int
     height: int
     family: Family
-    strength: float = 1.0
     batch: int = 1
     v_prediction: bool = False
     zero_snr: bool = False
@@ -60,12 +79,9 @@ class Workflow:
 
     def __post_init__(self) -> None:
         a1111_names(self.sampler, self.scheduler)
-        for name in ("checkpoint", "lora"):
-            if not _MODEL_FILE.fullmatch(getattr(self, name)):
-                raise WorkflowError(f"{name} {getattr(self, name)!r} is no name of a .safetensors file.")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise WorkflowError(f"{name} {getattr(self, name)} is not from {low} to {high}.")
+        _check_file("checkpoint", self.checkpoint)
+        for name in ("cfg", "steps", "batch", "clip_skip"):
+            _check_range(name, getattr(self, name))
         for name in ("width", "height"):
             side = getattr(self, name)
             if side % 8 or not _SIDES[0] <= side <= _SIDES[1]:
@@ -79,6 +95,17 @@ class Workflow:
             raise WorkflowError(f"prefix {self.prefix!r} has other characters than letters, digits and _ - . /")
         if self.family == "sdxl" and self.clip_skip != 1:
             raise WorkflowError("clip_skip is for SD1.5: SDXL always reads the layer before the last.")
+
+
+def _check_file(name: str, file: str) -> None:
+    if not _MODEL_FILE.fullmatch(file):
+        raise WorkflowError(f"{name} {file!r} is no name of a .safetensors file.")
+
+
+def _check_range(name: str, value: float) -> None:
+    low, high = _RANGES[name]
+    if not low <= value <= high:
+        raise WorkflowError(f"{name} {value} is not from {low} to {high}.")
 
 
 @dataclass(frozen=True)
@@ -134,15 +161,16 @@ _TYPES = {
     "VAEDecode": _Type((("samples", "LATENT"), ("vae", "VAE")), (), ("IMAGE",), (320, 46)),
     "SaveImage": _Type((("images", "IMAGE"),), ("filename_prefix",), (), (420, 480)),
 }
-# Nodes by their ids. An id belongs to a role, whichever optional nodes there are.
+# Nodes by their ids. An id belongs to a role, whichever optional nodes there are; LoRAs after the first have those
+# behind the last.
 _NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER, _POSITIVE, _NEGATIVE, _LATENT, _SAMPLER, _DECODE, _SAVE = range(
     1, 12
 )
 _COLUMNS = {
-    "Model and LoRA": (_NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER),
-    "Prompts and size": (_POSITIVE, _NEGATIVE, _LATENT),
-    "Drawing": (_SAMPLER, _DECODE),
-    "Pictures": (_SAVE,),
+    "Model and LoRA": ("Note", "CheckpointLoaderSimple", "LoraLoader", "ModelSamplingDiscrete", "CLIPSetLastLayer"),
+    "Prompts and size": ("CLIPTextEncode", "EmptyLatentImage"),
+    "Drawing": ("KSampler", "VAEDecode"),
+    "Pictures": ("SaveImage",),
 }
 _TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # pixels of the canvas; a node's title stands above its position
 
@@ -184,21 +212,32 @@ def _graph(workflow: Workflow) -> list[_Node]:
 
 
 def _model_nodes(workflow: Workflow) -> Iterator[_Node]:
-    strengths = {"strength_model": workflow.strength, "strength_clip": workflow.strength}
-    sources = {"model": _From(_CHECKPOINT, 0), "clip": _From(_CHECKPOINT, 1)}
-    yield _Node(_LORA, "LoraLoader", "LoRA", {**sources, "lora_name": workflow.lora, **strengths})
+    numbers, loaded = _lora_numbers(workflow), _loaded(workflow)
+    for source, number, lora in zip([_CHECKPOINT, *numbers], numbers, workflow.loras, strict=False):
+        sources = {"model": _From(source, 0), "clip": _From(source, 1)}
+        strengths = {"strength_model": lora.strength, "strength_clip": lora.strength}
+        yield _Node(number, "LoraLoader", "LoRA", {**sources, "lora_name": lora.file, **strengths})
     if workflow.v_prediction or workflow.zero_snr:
         prediction = "v_prediction" if workflow.v_prediction else "eps"
-        inputs = {"model": _From(_LORA, 0), "sampling": prediction, "zsnr": workflow.zero_snr}
+        inputs = {"model": _From(loaded, 0), "sampling": prediction, "zsnr": workflow.zero_snr}
         yield _Node(_SAMPLING, "ModelSamplingDiscrete", "What the base model predicts", inputs)
     if workflow.clip_skip != 1:
-        inputs = {"clip": _From(_LORA, 1), "stop_at_clip_layer": -workflow.clip_skip}
+        inputs = {"clip": _From(loaded, 1), "stop_at_clip_layer": -workflow.clip_skip}
         yield _Node(_LAST_LAYER, "CLIPSetLastLayer", f"Clip skip {workflow.clip_skip}", inputs)
 
 
+def _lora_numbers(workflow: Workflow) -> list[int]:
+    return [_LORA, *range(_SAVE + 1, _SAVE + len(workflow.loras))][: len(workflow.loras)]
+
+
+def _loaded(workflow: Workflow) -> int:
+    """The node that gives model and text encoder with all LoRAs; its outputs are those of a checkpoint's."""
+    return [_CHECKPOINT, *_lora_numbers(workflow)][-1]
+
+
 def _drawing_nodes(workflow: Workflow) -> Iterator[_Node]:
-    model = _From(_SAMPLING, 0) if workflow.v_prediction or workflow.zero_snr else _From(_LORA, 0)
-    clip = _From(_LAST_LAYER, 0) if workflow.clip_skip != 1 else _From(_LORA, 1)
+    model = _From(_SAMPLING if workflow.v_prediction or workflow.zero_snr else _loaded(workflow), 0)
+    clip = _From(_LAST_LAYER, 0) if workflow.clip_skip != 1 else _From(_loaded(workflow), 1)
     for number, title, text in (
         (_POSITIVE, "Prompt", workflow.positive),
         (_NEGATIVE, "Negative prompt", workflow.negative),
@@ -234,14 +273,19 @@ def _note(workflow: Workflow) -> str:
             f"Begin the prompt with the trigger: {workflow.trigger}",
             "",
             f"Base model ({FAMILY_NAMES[workflow.family]}): models/checkpoints/{workflow.checkpoint}",
-            f"LoRA: models/loras/{workflow.lora}",
+            *(f"LoRA: models/loras/{lora.file}" for lora in workflow.loras),
             "",
-            "Other names? Choose your files in the first two boxes. The first picture has the seed that the sampler "
-            "shows; after each, it draws another.",
+            "Other names? Choose your files in the boxes of base model and LoRA. The first picture has the seed that "
+            "the sampler shows; after each, it draws another.",
             "",
-            f"In A1111, write <lora:{PurePosixPath(workflow.lora).stem}:{workflow.strength:g}> into the prompt.",
+            f"In A1111, write {lora_tags(workflow)} into the prompt.",
         ]
     )
+
+
+def lora_tags(workflow: Workflow) -> str:
+    """What A1111 loads the LoRAs by, as it stands in a prompt."""
+    return " ".join(f"<lora:{lora.name}:{lora.strength:g}>" for lora in workflow.loras)
 
 
 def _sent(value: Any) -> Any:
@@ -297,16 +341,15 @@ def _widget(node: _Node, name: str) -> Any:
 
 def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
     """Positions by id, and a group around each column."""
-    sizes = {node.id: _TYPES[node.type].size for node in nodes}
     places: dict[int, tuple[int, int]] = {}
     groups: list[dict[str, Any]] = []
     x = 0
-    for title, ids in _COLUMNS.items():
-        width, y = max(sizes[number][0] for number in ids if number in sizes), 2 * _TITLE + _MARGIN
-        for number in ids:
-            if number in sizes:
-                places[number] = (x + _MARGIN, y)
-                y += sizes[number][1] + _TITLE + _GAP
+    for title, types in _COLUMNS.items():
+        column = [node for node in nodes if node.type in types]
+        width, y = max(_TYPES[node.type].size[0] for node in column), 2 * _TITLE + _MARGIN
+        for node in column:
+            places[node.id] = (x + _MARGIN, y)
+            y += _TYPES[node.type].size[1] + _TITLE + _GAP
         box = [x, 0, width + 2 * _MARGIN, y - _TITLE - _GAP + _MARGIN]
         groups.append(
             {"id": len(groups) + 1, "title": title, "bounding": box, "color": "#3f789e", "font_size": 24, "flags": {}}

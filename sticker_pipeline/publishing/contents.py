@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import LORA
+from sticker_pipeline.benchmark.measure import LORA, by_name
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
@@ -358,9 +358,9 @@ def own_tags(prompts: Sequence[str]) -> list[str]:
 
 
 def _ordered(models: pd.Series) -> list[str]:
-    """base, lora, released, then the others by name."""
+    """base, lora, released, then recommended settings, then the others by name."""
     first = {"base": 0, "lora": 1, "released": 2}
-    return sorted(models.unique(), key=lambda model: (first.get(model, 3), model))
+    return sorted(models.unique(), key=lambda model: (first.get(model, 3), by_name(model)))
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -9,13 +9,11 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, lora_tags, ui_format
 from sticker_pipeline.publishing.samplers import a1111_names
 
 
-def png_with_workflow(
-    image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None, lora_hash: str | None = None
-) -> bytes:
+def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None) -> bytes:
     """A PNG file with the same pixels as `image`, which `workflow` with a batch of one draws.
 
     Chunks: "prompt" and "workflow" as ComfyUI writes them, and "parameters" as A1111 does (see `a1111_parameters`).
@@ -23,7 +21,7 @@ def png_with_workflow(
     if workflow.batch != 1:
         raise WorkflowError(f"A picture is of one seed, and this workflow draws {workflow.batch} from it.")
     info = PngInfo()
-    info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256, lora_hash))
+    info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256))
     info.add_text("prompt", json.dumps(api_format(workflow)))
     info.add_text("workflow", json.dumps(ui_format(workflow)))
     file = io.BytesIO()
@@ -31,14 +29,13 @@ def png_with_workflow(
     return file.getvalue()
 
 
-def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None, lora_hash: str | None = None) -> str:
+def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -> str:
     """The text by which A1111 (1.10) keeps settings in a picture. "RNG: CPU", since ComfyUI draws noise there too.
 
-    `checkpoint_sha256`: of the whole file. `lora_hash`: `sshs_model_hash` in the metadata of the LoRA file. With them
-    A1111 finds the files under other names.
+    `checkpoint_sha256`: of the whole file. With it and the hashes of the LoRAs, A1111 finds files under other names.
     """
     sampler, schedule = a1111_names(workflow.sampler, workflow.scheduler)
-    name = PurePosixPath(workflow.lora).stem
+    hashes = ", ".join(f"{lora.name}: {lora.hash[:12]}" for lora in workflow.loras if lora.hash)
     settings: dict[str, Any] = {
         "Steps": workflow.steps,
         "Sampler": sampler,
@@ -51,11 +48,11 @@ def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None, l
         "Clip skip": workflow.clip_skip if workflow.clip_skip != 1 else None,
         "RNG": "CPU",
         "Noise Schedule": "Zero Terminal SNR" if workflow.zero_snr else None,
-        "Lora hashes": lora_hash and f"{name}: {lora_hash[:12]}",
+        "Lora hashes": hashes or None,
     }
     stated = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
     lines = [
-        f"{_without_emphasis(workflow.positive)} <lora:{name}:{workflow.strength:g}>".strip(),
+        f"{_without_emphasis(workflow.positive)} {lora_tags(workflow)}".strip(),
         f"Negative prompt: {_without_emphasis(workflow.negative)}" if workflow.negative else "",
         stated,
     ]

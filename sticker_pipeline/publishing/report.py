@@ -17,13 +17,26 @@ from typing import Literal
 import jinja2
 from markupsafe import Markup
 
-from sticker_pipeline.benchmark.measure import BASE, CHANCE, GAIN, LORA, NO_MODELS, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import (
+    BASE,
+    CHANCE,
+    GAIN,
+    LORA,
+    NO_MODELS,
+    OVERALL,
+    REFERENCE,
+    RELEASED,
+    by_name,
+    is_recommended,
+    is_rival,
+)
 from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
 SIMILARITY, COPIES = "clip_similarity", "copies"
 RIVAL_LOOKS = 5  # colours that rivals take turns in
+RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in recommended settings, in its colour
 
 
 @dataclass(frozen=True)
@@ -274,8 +287,10 @@ def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
         LORA: Look("m-lora", "dot", "new LoRA"),
         RELEASED: Look("m-released", "square", "release before"),
     }
+    for number, name in enumerate(sorted(filter(is_recommended, named), key=by_name)):
+        looks[name] = Look("m-lora", RECOMMENDED_SHAPES[number % len(RECOMMENDED_SHAPES)], name)
     shapes = ("diamond", "triangle")
-    for number, name in enumerate(sorted(named - {*looks, *NO_MODELS})):
+    for number, name in enumerate(sorted(filter(is_rival, named))):
         looks[name] = Look(f"m-rival{number % RIVAL_LOOKS}", shapes[number % len(shapes)], name)
     looks[REFERENCE] = Look("m-reference", "bar", "held-out pictures")
     looks[CHANCE] = Look("m-base", "bar", "by chance")
@@ -408,7 +423,8 @@ class _Helpers:
         found = {
             model: figures[name].mean
             for model, figures in figures_by_model(character, style).items()
-            if model not in (BASE, *NO_MODELS) and name in figures and math.isfinite(figures[name].mean)
+            if model not in (BASE, *NO_MODELS) and not is_recommended(model)
+            if name in figures and math.isfinite(figures[name].mean)
         }
         if not metric.better or len(found) < 2:
             return ""
@@ -446,6 +462,10 @@ class _Helpers:
 
     def compared(self, character: CharacterReport) -> list[str]:
         return [model for model in self.looks if any(model == each.model for each in character.differences)]
+
+    @staticmethod
+    def rivals(models: Iterable[str]) -> list[str]:
+        return [model for model in models if is_rival(model)]
 
     @staticmethod
     def gain(character: CharacterReport, style: str) -> Figure | None:

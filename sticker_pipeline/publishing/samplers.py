@@ -52,7 +52,8 @@ _OURS = {
 # (our sampler, spacing) -> the schedule with the same levels. Both ends of `linspace` are steps for Euler and DDIM; for
 # DPM++ the lower end is where it arrives. DDIM's levels are one more in ComfyUI where 1000 is no multiple of the steps.
 # (dpmsolver++, leading) exists nowhere else: these levels are near. So are those of LCM, which has its own whatever the
-# spacing: every so many of 20 apart.
+# spacing, some of 20 apart: they are within 17 of 1000 in 1 to 8 steps, for `simple` as for `sgm_uniform`. ComfyUI's
+# own examples of LCM name both, and people take the second.
 _LEVELS = {
     ("euler", "linspace"): "normal",
     ("ddim", "linspace"): "normal",
@@ -63,9 +64,9 @@ _LEVELS = {
     ("euler", "trailing"): "simple",
     ("ddim", "trailing"): "simple",
     ("dpmsolver++", "trailing"): "simple",
-    ("lcm", "linspace"): "simple",
-    ("lcm", "leading"): "simple",
-    ("lcm", "trailing"): "simple",
+    ("lcm", "linspace"): "sgm_uniform",
+    ("lcm", "leading"): "sgm_uniform",
+    ("lcm", "trailing"): "sgm_uniform",
 }
 
 

@@ -84,6 +84,20 @@ def test_a_fault_in_one_style_is_not_hidden_by_the_other(of: World) -> None:
     assert evidence.set_index("style")["kept"].to_dict() == {"art": False, "sticker": True}
 
 
+def test_rows_of_recommended_settings_change_no_verdict(of: World) -> None:
+    """However good or bad they are."""
+    models = {"base": drawn(of, 0.6, character=1), "lora": drawn(of, GOOD), "released": drawn(of, 0.5)}
+    settings = {"LoRA in at most 2 steps": memorised(of), "LoRA in at most 10 steps": drawn(of, 0.1)}
+    over = [planted.comparison(of, models["lora"], models[other]) for other in ("base", "released")]
+    without, with_settings = (
+        gate(planted.table_of(of, each), *over, Gate()) for each in (models, {**models, **settings})
+    )
+    assert failed(with_settings) == failed(without) == set()
+    for one, other in zip(without, with_settings, strict=True):
+        assert one.verdict.summary == other.verdict.summary
+        pd.testing.assert_frame_equal(one.verdict.evidence, other.verdict.evidence)
+
+
 def test_a_better_one_is_released(of: World) -> None:
     assert failed(judged(of, drawn(of, 0.4), drawn(of, 0.5))) == set()
 

@@ -1,6 +1,8 @@
 """The rule by which a setting is recommended, clause by clause."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,18 @@ from sticker_pipeline.benchmark.recommend import (
     LIMIT,
     SETTING,
     TOLERANCE,
+    Recommendation,
+    Recommendations,
+    RecommendError,
+    Setting,
     as_json,
     faults,
     pareto_front,
+    read_recommendations,
     recommendations,
+    settings_for,
 )
+from sticker_pipeline.generation.cells import Cell
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -105,3 +114,71 @@ def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> N
     seconds, quality = (np.array(values, dtype=float) for values in zip(*points, strict=True))
     expected = [not any((s <= own and q >= mine) and (s < own or q > mine) for s, q in points) for own, mine in points]
     assert pareto_front(seconds, quality).tolist() == expected
+
+
+LORAS = {"character": "c", "style": "s", "lcm": "l"}
+FAST, SLOW = Cell(0.0, 0.8, 1.0, 4, 1.0), Cell(0.5, 1.0, 0.0, 25, 7.0)
+
+
+def recommended(**by_budget: Cell | None) -> Recommendations:
+    """`at_4=CELL`: what is recommended for at most 4 steps."""
+    budgets = []
+    for name, cell in by_budget.items():
+        scheduler = "lcm" if cell and cell.lcm_weight else "ddim"
+        setting = {**vars(cell), "scheduler": scheduler} if cell else None
+        budgets.append(Recommendation(int(name.removeprefix("at_")), setting, "", {}))
+    return Recommendations("sd15", dict(LORAS), budgets)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    advice = recommendations(table({"steps": 4, "lcm_weight": 1.0, "scheduler": "lcm"}), [2, 4])
+    content = {"profile": "sd15", "character": "release 1", "loras": LORAS, "budgets": as_json(advice)}
+    path = tmp_path / "recommended.json"
+    path.write_text(json.dumps(content))
+    found = read_recommendations(path)
+    assert found == Recommendations("sd15", LORAS, advice)
+    assert settings_for(found, "sd15", LORAS) == ([Setting(4, Cell(0.0, 1.0, 1.0, 4, 4.0), "lcm")], [])
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"profile": "x", "loras": {}, "budgets": [{"steps": 4}]}'])
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "recommended.json"
+    path.write_text(content)
+    with pytest.raises(RecommendError, match=r"recommended.json cannot be read .*materialize `adapter_sweep` again"):
+        read_recommendations(path)
+
+
+def test_a_setting_stands_once_for_its_smallest_budget() -> None:
+    found = recommended(at_25=SLOW, at_8=FAST, at_2=None, at_15=FAST, at_4=FAST)
+    assert settings_for(found, "sd15", LORAS) == ([Setting(4, FAST, "lcm"), Setting(25, SLOW, "ddim")], [])
+
+
+def test_nothing_recommended_is_nothing_to_say() -> None:
+    assert settings_for(recommended(at_4=None), "sd15", {**LORAS, "character": "another"}) == ([], [])
+
+
+@pytest.mark.parametrize(("profile", "character"), [("sd15", "another"), ("sd15", None), ("sdxl", "c")])
+def test_for_another_lora_nothing_counts(profile: str, character: str | None) -> None:
+    found, left_out = settings_for(recommended(at_4=FAST), profile, {**LORAS, "character": character})
+    assert found == []
+    (said,) = left_out
+    assert said.startswith("What `adapter_sweep` recommends is for another LoRA of the character")
+    assert said.endswith("materialize it again.")
+
+
+@pytest.mark.parametrize("now", ["another", None])
+def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | None) -> None:
+    both = Cell(0.5, 1.0, 1.0, 8, 1.0)
+    found = recommended(at_4=FAST, at_8=both, at_25=SLOW)
+    assert settings_for(found, "sd15", {**LORAS, "lcm": now}) == (
+        [Setting(25, SLOW, "ddim")],
+        [
+            f"What `adapter_sweep` recommends for at most {budget} steps is not drawn: it was measured with another "
+            "LCM-LoRA. Materialize it again."
+            for budget in (4, 8)
+        ],
+    )
+    settings, left_out = settings_for(found, "sd15", {**LORAS, "style": now, "lcm": now})
+    assert settings == []
+    assert "with another LoRA of the style and another LCM-LoRA." in left_out[1]
+    assert "with another LoRA of the style. " in left_out[2]

@@ -107,6 +107,18 @@ def test_the_table_says_which_is_better() -> None:
     assert side_by_side_table(TABLE.iloc[:0], COMPARED.iloc[:0]).empty
 
 
+def test_a_recommended_setting_stands_before_the_rivals_and_is_none() -> None:
+    steps = [TABLE[TABLE["model"] == "zed"].assign(model=f"LoRA in at most {n} steps", mean=0.99) for n in (12, 4)]
+    table = pd.concat([TABLE, *steps])
+    models = side_by_side_table(table, COMPARED).query("style == 'art'")["model"].tolist()
+    assert models == [
+        "held out", "base model", "new LoRA", "release before", "LoRA in at most 4 steps", "LoRA in at most 12 steps",
+        "zed",
+    ]  # fmt: skip
+    everywhere = table.assign(style="all", character="moth")
+    assert by_character(everywhere)["moth"]["best rival"][0] == 0.7
+
+
 @pytest.mark.parametrize(
     ("low", "high", "says"),
     [(0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (-0.1, 0.1, "unclear"), (0.0, 0.1, "unclear"), (NAN, NAN, "unclear")],
@@ -135,6 +147,8 @@ def test_the_best_is_a_lora_and_alone() -> None:
     assert _best({"base": 0.9, "reference": 0.95, "lora": 0.5, "zed": 0.4}) == "lora"
     assert _best({"lora": 0.5, "zed": 0.5}) is None
     assert _best({"base": 0.1, "lora": 0.5}) is None
+    assert _best({"lora": 0.5, "LoRA in at most 4 steps": 0.9}) is None  # the same LoRA
+    assert _best({"lora": 0.5, "LoRA in at most 4 steps": 0.9, "zed": 0.4}) == "lora"
     assert _best({"lora": NAN, "zed": 0.5, "other": 0.4}) == "zed"
 
 

@@ -98,6 +98,16 @@ def test_rows_are_sorted_and_columns_are_the_contract() -> None:
     assert [table[name].dtype.kind for name in ("mean", "ci_low", "ci_high", "n")] == ["f", "f", "f", "i"]
 
 
+def test_recommended_settings_stand_behind_the_lora_by_their_steps() -> None:
+    names = ["zed", "LoRA in at most 10 steps", "base", "LoRA in at most 4 steps", "lora", "LoRA in at most 1 step"]
+    yardstick = Yardstick({"art": References(np.array([X, Y]), ["a", "b"])}, TRAINING)
+    table = benchmark_table({name: drawn(art=[X, Y]) for name in names}, yardstick, samples=100).table
+    steps = ["LoRA in at most 1 step", "LoRA in at most 4 steps", "LoRA in at most 10 steps"]
+    assert table["model"].unique().tolist() == ["base", "lora", *steps, "zed", "reference", "chance"]
+    lines = leaderboard_markdown(leaderboard({"kai": table})).splitlines()[2:]
+    assert [line.split(" | ")[2] for line in lines] == 2 * ["lora", *steps, "zed"]
+
+
 def test_values_by_hand() -> None:
     table = result().table
     clips_to_x, clips_to_y = (1 + 0.6 + 0) / 3, (0 + 0.8 + 1) / 3

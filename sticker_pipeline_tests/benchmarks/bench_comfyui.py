@@ -32,7 +32,7 @@ from PIL import Image
 
 from sticker_pipeline.generation.generate import generate, with_lora
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.publishing.comfyui import Workflow, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import Lora, Workflow, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import BaseNoise, base_noise, our_sampler
 from sticker_pipeline.settings import GenerationSettings
@@ -112,7 +112,7 @@ def _workflow(**changes: Any) -> Workflow:
     sampler, scheduler = our_sampler("dpmsolver++", BaseNoise())
     plain = Workflow(
         checkpoint=CHECKPOINT,
-        lora=LORA,
+        loras=(Lora(LORA),),
         trigger="zzq_moth",
         positive="zzq_moth, smile, waving",
         negative="lowres",
@@ -204,7 +204,7 @@ def _check_drawing(comfyui: ComfyUI) -> dict[str, tuple[Workflow, np.ndarray]]:
             clip_skip=2,
             sampler="euler_ancestral",
             scheduler="karras",
-            strength=0.75,
+            loras=(Lora(LORA, 0.75),),
             prefix="moth/moth",
             width=SIDE + 8,
         ),
@@ -214,12 +214,12 @@ def _check_drawing(comfyui: ComfyUI) -> dict[str, tuple[Workflow, np.ndarray]]:
         _check(f"{name}: the API format draws {picture.shape}", picture.shape == (workflow.height, workflow.width, 3))
     _check("no key of our LoRA is unmatched", not comfyui.unmatched())
     plain = pictures["plain"][1]
-    without = _difference(plain, comfyui.draw(api_format(_workflow(strength=0.0))))
+    without = _difference(plain, comfyui.draw(api_format(_workflow(loras=(Lora(LORA, 0.0),)))))
     _check(f"the LoRA changes the picture: by {without:.1f} of 255 on average", without > 1)
     for changes in ({"clip_skip": 2}, {"v_prediction": True}):
         changed = _difference(plain, comfyui.draw(api_format(_workflow(**changes))))
         _check(f"{changes} changes the picture: by {changed:.2f}", changed > 0)
-    comfyui.draw(api_format(_workflow(lora=STRANGE_LORA, steps=1)))
+    comfyui.draw(api_format(_workflow(loras=(Lora(STRANGE_LORA),), steps=1)))
     _check(f"a strange key would be seen: {comfyui.unmatched()}", len(comfyui.unmatched()) >= 1)
     return pictures
 

@@ -100,6 +100,11 @@ def test_a_month(world: World) -> None:
     world.edit("ada", "benchmark", "more samples")
     assert month.settled() == of("ada", TRAINED[1:] + RELEASED)
 
+    month.noon(8)  # a sweep recommends something for the LoRA, which is released: by day, and without a training
+    world.edit("ada", "recommended", "in 4 steps")
+    world.edit("ada", "recommended_release", "in 4 steps")
+    assert month.settled() == both(of("ada", TRAINED[2:] + RELEASED), of("ada", ["comfyui_workflow"]))
+
     month.noon(9)  # both get GIFs; one LoRA comes out bad, the training of the other crashes
     world.edit("ada", "media", "third")
     world.edit("bo", "media", "second")

@@ -38,7 +38,7 @@ COLUMNS = {
     "selected_lora": "epoch metrics chosen reason",
     "samples": "image model style prompt attributes seed file",
     "benchmark": "model style metric mean ci_low ci_high n",
-    "comfyui_workflow": "image style prompt seed file",
+    "comfyui_workflow": "image setting style prompt seed file",
 }
 
 

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from sticker_pipeline.publishing.comfyui import _UNWRITABLE, MAX_SEED, Workflow
+from sticker_pipeline.publishing.comfyui import _UNWRITABLE, MAX_SEED, Lora, Workflow
 from sticker_pipeline.publishing.samplers import SAMPLERS, SCHEDULES
 
 PROMPTS = st.one_of(
@@ -14,6 +14,8 @@ PROMPTS = st.one_of(
 FILES = st.from_regex(r"[\w][\w .()+-]{0,12}(/[\w-]{1,8})?\.safetensors", fullmatch=True).filter(
     lambda name: not any(ord(letter) < 32 for letter in name)
 )
+STRENGTHS = st.floats(-2, 2).map(lambda value: round(value, 2))
+HASHES = st.one_of(st.none(), st.text("0123456789abcdef", min_size=64, max_size=64))
 
 
 @st.composite
@@ -22,7 +24,7 @@ def workflows(draw: st.DrawFn) -> Workflow:
     sides = st.integers(2, 2048).map(lambda number: 8 * number)
     return Workflow(
         checkpoint=draw(FILES),
-        lora=draw(FILES),
+        loras=tuple(draw(st.lists(st.builds(Lora, FILES, STRENGTHS, HASHES), min_size=1, max_size=4))),
         trigger=draw(st.sampled_from(["trig", "zzq_moth"])),
         positive=draw(PROMPTS),
         negative=draw(PROMPTS),
@@ -34,7 +36,6 @@ def workflows(draw: st.DrawFn) -> Workflow:
         width=draw(sides),
         height=draw(sides),
         family=family,  # type: ignore[arg-type]
-        strength=draw(st.floats(-2, 2).map(lambda value: round(value, 2))),
         batch=draw(st.integers(1, 4_096)),
         v_prediction=draw(st.booleans()),
         zero_snr=draw(st.booleans()),

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.publishing.comfyui import MAX_SEED, Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import MAX_SEED, Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline_tests.publishing.comfyui_nodes import known_nodes, text_sent, ui_to_api
 from sticker_pipeline_tests.publishing.strategies import workflows
 
 NODES = known_nodes()
 WORKFLOW = Workflow(
     checkpoint="anime.safetensors",
-    lora="velvet_moth.safetensors",
+    loras=(Lora("velvet_moth.safetensors", 0.8),),
     trigger="zzq_moth",
     positive="zzq_moth, smile",
     negative="lowres",
@@ -28,8 +28,8 @@ WORKFLOW = Workflow(
     width=512,
     height=768,
     family="sd15",
-    strength=0.8,
 )
+STYLE, LCM = Lora("chibi.safetensors", 0.5), Lora("fast/lcm.safetensors", 1.0)
 
 
 def by_type(nodes: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -71,6 +71,30 @@ def test_the_api_format_of_a_plain_workflow() -> None:
         "10": {"class_type": "VAEDecode", "inputs": {"samples": ["9", 0], "vae": ["2", 2]}},
         "11": {"class_type": "SaveImage", "inputs": {"images": ["10", 0], "filename_prefix": "sticker"}},
     }
+
+
+def test_several_loras_are_loaded_one_after_the_other() -> None:
+    plain, prompt = api_format(WORKFLOW), api_format(replace(WORKFLOW, loras=(*WORKFLOW.loras, STYLE, LCM)))
+    assert prompt["3"] == plain["3"]
+    assert prompt["12"]["inputs"] == {
+        "model": ["3", 0], "clip": ["3", 1], "lora_name": "chibi.safetensors", "strength_model": 0.5,
+        "strength_clip": 0.5,
+    }  # fmt: skip
+    assert prompt["13"]["inputs"] == {
+        "model": ["12", 0], "clip": ["12", 1], "lora_name": "fast/lcm.safetensors", "strength_model": 1.0,
+        "strength_clip": 1.0,
+    }  # fmt: skip
+    assert prompt["9"]["inputs"]["model"] == ["13", 0]
+    assert prompt["6"]["inputs"]["clip"] == prompt["7"]["inputs"]["clip"] == ["13", 1]
+    assert prompt.keys() == plain.keys() | {"12", "13"}
+    between = api_format(replace(WORKFLOW, loras=(*WORKFLOW.loras, STYLE), v_prediction=True, clip_skip=2))
+    assert between["4"]["inputs"]["model"] == ["12", 0] and between["5"]["inputs"]["clip"] == ["12", 1]
+
+
+def test_without_loras_the_base_model_draws() -> None:
+    prompt = api_format(replace(WORKFLOW, loras=()))
+    assert "3" not in prompt and prompt["9"]["inputs"]["model"] == ["2", 0]
+    assert prompt["6"]["inputs"]["clip"] == ["2", 1]
 
 
 def test_v_prediction_and_clip_skip_are_nodes_between_the_lora_and_what_uses_it() -> None:
@@ -148,16 +172,17 @@ def test_the_sampler_has_the_browsers_own_widget_behind_the_seed() -> None:
 
 
 def test_the_note_says_what_a_person_needs() -> None:
-    stored = ui_format(replace(WORKFLOW, lora="stickers/moth.safetensors"))
+    stored = ui_format(replace(WORKFLOW, loras=(Lora("stickers/moth.safetensors", 0.8), LCM)))
     (text,) = by_type(stored["nodes"], "Note")["widgets_values"]
     for words in (
         "zzq_moth",
         "SD1.5",
         "models/checkpoints/anime.safetensors",
         "models/loras/stickers/moth.safetensors",
+        "models/loras/fast/lcm.safetensors",
     ):
         assert words in text
-    assert "<lora:moth:0.8>" in text
+    assert "<lora:moth:0.8> <lora:lcm:1>" in text
     assert stored["version"] == 0.4
 
 
@@ -185,8 +210,6 @@ def test_a_prompt_arrives_as_it_is_or_is_refused(text: str) -> None:
     ("change", "words"),
     [
         ({"checkpoint": "anime.ckpt"}, "checkpoint 'anime.ckpt' is no name"),
-        ({"lora": "C:\\moth.safetensors"}, "lora"),
-        ({"lora": "/moth.safetensors"}, "lora"),
         ({"width": 500}, "width 500 is no multiple of 8"),
         ({"height": 8}, "height 8"),
         ({"seed": MAX_SEED + 1}, "seed"),
@@ -208,3 +231,16 @@ def test_what_comfyui_would_refuse_or_change_is_refused(change: dict[str, Any], 
         replace(WORKFLOW, **change)
     with pytest.raises(ValueError, match="'plms' is none of"):
         replace(WORKFLOW, sampler="plms")
+
+
+@pytest.mark.parametrize(
+    ("file", "strength", "words"),
+    [
+        ("C:\\moth.safetensors", 1.0, "lora 'C:.*' is no name"),
+        ("/moth.safetensors", 1.0, "lora '/moth.safetensors' is no name"),
+        ("moth.safetensors", -101.0, "strength -101.0 is not from -100 to 100"),
+    ],
+)
+def test_a_lora_that_comfyui_would_refuse_is_refused(file: str, strength: float, words: str) -> None:
+    with pytest.raises(WorkflowError, match=words):
+        Lora(file, strength)

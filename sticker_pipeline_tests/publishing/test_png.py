@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
-from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import a1111_parameters, png_with_workflow
 from sticker_pipeline_tests.publishing.strategies import workflows
 from sticker_pipeline_tests.publishing.test_comfyui import WORKFLOW
@@ -67,8 +67,9 @@ def test_a_picture_of_several_is_refused() -> None:
 
 
 def test_settings_as_a1111_writes_them() -> None:
-    workflow = replace(WORKFLOW, positive="moth_(insect), [x]", zero_snr=True, clip_skip=2)
-    text = a1111_parameters(workflow, checkpoint_sha256="0123456789abcdef" * 4, lora_hash="fedcba9876543210" * 4)
+    loras = (Lora("velvet_moth.safetensors", 0.8, "fedcba9876543210" * 4),)
+    workflow = replace(WORKFLOW, loras=loras, positive="moth_(insect), [x]", zero_snr=True, clip_skip=2)
+    text = a1111_parameters(workflow, checkpoint_sha256="0123456789abcdef" * 4)
     assert text == (
         "moth_\\(insect\\), \\[x\\] <lora:velvet_moth:0.8>\n"
         "Negative prompt: lowres\n"
@@ -78,10 +79,23 @@ def test_settings_as_a1111_writes_them() -> None:
     )
 
 
+def test_each_of_several_loras_is_named_and_those_with_a_hash_by_it() -> None:
+    loras = (
+        Lora("moth.safetensors", 0.8, "a" * 64),
+        Lora("chibi.safetensors", 0.5),
+        Lora("x/lcm.safetensors", 1, "b" * 64),
+    )
+    workflow = replace(WORKFLOW, loras=loras, sampler="lcm", scheduler="sgm_uniform", steps=4, cfg=1.0)
+    first, _, last = a1111_parameters(workflow).split("\n")
+    assert first == "zzq_moth, smile <lora:moth:0.8> <lora:chibi:0.5> <lora:lcm:1>"
+    assert last.startswith("Steps: 4, Sampler: LCM, Schedule type: SGM Uniform, CFG scale: 1, ")
+    assert last.endswith('Lora hashes: "moth: aaaaaaaaaaaa, lcm: bbbbbbbbbbbb"')
+
+
 @given(workflows())
 def test_settings_can_be_read_back(workflow: Workflow) -> None:
     """Lines and pairs as A1111 takes them apart: the last line has `Key: value` pairs, the others are prompts."""
-    *prompts, last = a1111_parameters(workflow, lora_hash="ab" * 32).split("\n")
+    *prompts, last = a1111_parameters(workflow).split("\n")
     pairs = re.findall(r'([A-Z][\w ]+): ("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)', last)
     settings = {key: json.loads(value) if value.startswith('"') else value for key, value in pairs}
     assert (int(settings["Steps"]), int(settings["Seed"])) == (workflow.steps, workflow.seed)
@@ -89,10 +103,14 @@ def test_settings_can_be_read_back(workflow: Workflow) -> None:
     assert settings["Size"] == f"{workflow.width}x{workflow.height}"
     assert int(settings.get("Clip skip", 1)) == workflow.clip_skip
     assert f"{settings['Model']}.safetensors" == workflow.checkpoint.rsplit("/", 1)[-1]
-    name = workflow.lora.rsplit("/", 1)[-1].removesuffix(".safetensors")
-    assert settings["Lora hashes"] == f"{name}: {'ab' * 6}"
-    positive, _, used = prompts[0].rpartition("<lora:")
-    assert float(used.removeprefix(f"{name}:").removesuffix(">")) == workflow.strength
+    names = [lora.file.rsplit("/", 1)[-1].removesuffix(".safetensors") for lora in workflow.loras]
+    hashes = [f"{name}: {lora.hash[:12]}" for name, lora in zip(names, workflow.loras, strict=True) if lora.hash]
+    assert settings.get("Lora hashes", "") == ", ".join(hashes)
+    positive, *used = prompts[0].rsplit("<lora:", len(names))
+    assert [text.strip().removesuffix(">").rpartition(":")[0] for text in used] == names
+    assert [float(text.strip().removesuffix(">").rpartition(":")[2]) for text in used] == [
+        lora.strength for lora in workflow.loras
+    ]
     assert re.sub(r"\\(.)", r"\1", positive.strip()) == workflow.positive.strip()
     negative = prompts[1].removeprefix("Negative prompt: ") if len(prompts) > 1 else ""
     assert re.sub(r"\\(.)", r"\1", negative) == workflow.negative

@@ -271,6 +271,24 @@ def test_the_address_of_an_asset_is_one_segment_and_one_value() -> None:
     assert all(address.count("?") == 1 and "#" not in address for address in links)
 
 
+def test_a_recommended_setting_is_no_rival() -> None:
+    """Nor does it change how rivals look; and the best LoRA is told among those drawn alike."""
+    names = ["base", "lora", "LoRA in at most 12 steps", "LoRA in at most 4 steps", "zed"]
+    rows = [Figure(name, "all", "clip_similarity", 0.1 * place, 0, 1, 8) for place, name in enumerate(names, start=1)]
+    character, plain = (CharacterReport("luma", "t", "p", figures=tuple(part)) for part in (rows, [rows[0], rows[-1]]))
+    looks = model_looks([character])
+    assert list(looks) == ["base", "lora", "LoRA in at most 4 steps", "LoRA in at most 12 steps", "zed"]
+    assert looks["zed"] == model_looks([plain])["zed"]
+    assert [look.colour for look in looks.values()] == ["m-base", "m-lora", "m-lora", "m-lora", "m-rival0"]
+    signs = {(look.colour, look.shape) for look in looks.values()}
+    assert len(signs) == len(looks)
+    alone = CharacterReport("luma", "t", "p", figures=tuple(rows[:-1]))
+    assert "best rival" not in next(parsed(report_page(Report((alone,)))).all("table")).text
+    metric = module.METRICS["clip_similarity"]
+    assert module._Helpers(looks).best(character, "all", "clip_similarity", metric) == "zed"
+    assert module._Helpers(looks).best(alone, "all", "clip_similarity", metric) == ""
+
+
 @pytest.mark.parametrize("ui", ["javascript:alert(1)", "file:///etc", "//example.org", "127.0.0.1:3000"])
 def test_a_ui_that_is_no_web_address_is_refused(ui: str) -> None:
     with pytest.raises(ValueError, match="http"):

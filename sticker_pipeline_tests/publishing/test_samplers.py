@@ -98,11 +98,23 @@ def test_our_samplers_and_comfyuis_have_the_same_noise_levels(name: str, spacing
     assert np.abs(np.array(levels) - scheduler.timesteps.numpy()).max() <= near
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_levels_of_lcm_are_near_those_that_comfyui_users_take_with_it(steps: int) -> None:
+    import diffusers
+
+    scheduler = make_scheduler("lcm", diffusers.DDIMScheduler.from_config(CONFIGS["sd15"]["scheduler"]).config)
+    scheduler.set_timesteps(steps)
+    assert our_sampler("lcm", BaseNoise()) == ("lcm", "sgm_uniform")
+    assert a1111_names("lcm", "sgm_uniform") == ("LCM", "SGM Uniform")
+    for schedule in ("sgm_uniform", "simple"):
+        assert np.abs(np.array(comfyui_levels(schedule, steps)) - scheduler.timesteps.numpy()).max() <= 17
+
+
 def test_zero_terminal_snr_decides_the_levels_as_in_our_sampler() -> None:
     import diffusers
 
     config = {**CONFIGS["sd15"]["scheduler"], "rescale_betas_zero_snr": True}
-    for name in SCHEDULERS:
+    for name in SCHEDULERS.keys() - {"lcm"}:  # which has levels of its own
         scheduler = make_scheduler(name, diffusers.DDIMScheduler.from_config(config).config)
         scheduler.set_timesteps(25)
         _, schedule = our_sampler(name, BaseNoise(spacing="leading", zero_snr=True))
