@@ -235,8 +235,9 @@ def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]
 
 
 def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
-    release = swept_release(character, profile, store)
-    adapters = {"style": style_lora(character, store), "lcm": swept_lcm(character, profile, store)}
+    release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
+    swept = release.record.sha256 if release else selected.files[LORA_FILE]["sha256"] if selected else ""
+    adapters = {"style": style_lora(character, store), "lcm": lcm_for(swept, character, profile, store)}
     return {
         "settings": profile.sweep.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
@@ -251,10 +252,11 @@ def _recommended_value(
     swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
     if swept is None or lora is None:
         return {"settings": [], "left_out": []}
-    adapters = {"style": style_lora(character, store), "lcm": lcm_lora(profile, store)}
+    sha256 = lora.files[file]["sha256"]
+    adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
     now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
     settings, left_out = settings_for(
-        read_recommendations(swept.folder / FILE_NAME), profile.name, now | {"character": lora.files[file]["sha256"]}
+        read_recommendations(swept.folder / FILE_NAME), profile.name, now | {"character": sha256}
     )
     weights = {name: f"{name}_weight" for name in now}
     return {
@@ -284,23 +286,15 @@ def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
     return store.find(profile_scope(profile.name), "lcm_lora")
 
 
-def swept_lcm(character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """The LCM-LoRA to draw the character with, where there is one: its own, if that was made for the LoRA that is
-    swept, else the profile's."""
+def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
+    """The LCM-LoRA to use with the character's LoRA of that hash, where there is one: the character's own, if it was
+    made for that LoRA, else the profile's."""
     own = store.find(character.name, "character_lcm_lora")
     if own:
         facts = json.loads((own.folder / LCM_FACTS).read_text(encoding="utf-8"))
-        if facts["character_lora"] == _swept_sha256(character, profile, store):
+        if facts["character_lora"] == sha256:
             return own
     return lcm_lora(profile, store)
-
-
-def _swept_sha256(character: Character, profile: Profile, store: ArtifactStore) -> str | None:
-    """Of the LoRA that is swept: the release's, else the selected one's."""
-    release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
-    if release:
-        return release.record.sha256
-    return selected.files[LORA_FILE]["sha256"] if selected else None
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:

@@ -22,7 +22,7 @@ from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.defs.generation import draw, pipelines
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
-from sticker_pipeline.defs.observed import LORA_FILE, key, style_lora, swept_lcm, swept_release
+from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in
@@ -152,14 +152,14 @@ def _plan(work: Making, styles: Sequence[str]) -> Plan:
 
 def _adapters(work: Making) -> Adapters:
     release = swept_release(work.character, work.profile, work.store)
-    style = style_lora(work.character, work.store)
-    lcm = swept_lcm(work.character, work.profile, work.store)
     if release:
         name, path, record = f"release {release.record.number}", release.lora, release.record
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
     else:
         name, path = "the selected LoRA", work.inputs["selected_lora"].folder / LORA_FILE
         prompts = benchmark_prompts(work.character, work.profile)
+    style = style_lora(work.character, work.store)
+    lcm = lcm_for(file_sha256(path), work.character, work.profile, work.store)
     return Adapters(
         name, path, style.folder / LORA_FILE if style else None, lcm.folder / LORA_FILE if lcm else None, prompts
     )

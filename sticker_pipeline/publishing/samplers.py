@@ -107,23 +107,6 @@ def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
     return sampler, _LEVELS[levels]
 
 
-def named_sampler(name: str) -> tuple[str, str]:
-    """ComfyUI's (sampler_name, scheduler) for a sampler as people and A1111 call it: "DPM++ 2M Karras", "UniPC".
-
-    Without a schedule behind the name: `normal`, the levels that such names mean; `ddim_uniform` for DDIM. Raises
-    SamplerError for what ComfyUI has not.
-    """
-    if name in SAMPLERS:
-        return SAMPLERS[name], "ddim_uniform" if name == "DDIM" else "normal"
-    for label, schedule in SCHEDULES.items():
-        sampler = name.removesuffix(f" {label}")
-        if sampler != name and sampler in SAMPLERS:
-            return SAMPLERS[sampler], schedule
-    raise SamplerError(
-        f"ComfyUI has no sampler {name!r}. It has {_listed(SAMPLERS)}; behind each may stand {_listed(SCHEDULES)}."
-    )
-
-
 def a1111_names(sampler: str, schedule: str) -> tuple[str, str]:
     """A1111's ("Sampler", "Schedule type") for ComfyUI's names. Raises SamplerError for others than those above."""
     samplers, schedules = ({ours: theirs for theirs, ours in table.items()} for table in (SAMPLERS, SCHEDULES))
