@@ -16,7 +16,8 @@ from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, profiles_of, styles_of
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash, profile_scope, style_scope
 
 PREVIEW_ROWS = 20
 
@@ -119,9 +120,7 @@ def current_inputs(
         elif scope == ALL and (across := store.find(ALL, name)):
             versions[name] = across.data_version
         elif scope == ALL:
-            versions |= {
-                f"{who}/{name}": store.read(who, name).data_version for who in characters_with(workspace, name)
-            }
+            versions |= made_across(workspace, name)
         else:
             found = store.find(scope, name)
             versions[name] = found.data_version if found else None
@@ -132,6 +131,19 @@ def characters_with(workspace: Workspace, asset: str) -> list[str]:
     """The characters that have the artifact `asset`, sorted; artifacts of characters that were removed do not count."""
     names = (folder.name for folder in character_folders(Path(workspace.characters)))
     return [name for name in names if workspace.store.find(name, asset)]
+
+
+def made_across(workspace: Workspace, asset: str) -> dict[str, str]:
+    """The data version of the partitioned `asset` by `partition/asset`, of each character, or of each style or profile
+    that characters name: what stands among the inputs of an asset across characters."""
+    if asset == SELECTED_STYLE_LORA:
+        scopes = {name: style_scope(name) for name in styles_of(workspace.valid_characters()[0])}
+    elif asset == LCM_LORA:
+        scopes = {name: profile_scope(name) for name in profiles_of(workspace.valid_characters()[0])}
+    else:
+        scopes = {name: name for name in characters_with(workspace, asset)}
+    found = {name: workspace.store.find(scope, asset) for name, scope in scopes.items()}
+    return {f"{name}/{asset}": artifact.data_version for name, artifact in found.items() if artifact}
 
 
 def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Mapping[str, str | None]) -> bool:

@@ -13,27 +13,29 @@ from dagster._core.storage.event_log.base import EventLogStorage
 
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import characters_with, code_version, reported
+from sticker_pipeline.defs.making import code_version, made_across, reported
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.publishing.contents import gather
+from sticker_pipeline.publishing.contents import LCM_LORA, RELEASED_LORA, SELECTED_STYLE_LORA, gather
 from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
+EACH = (RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA)  # of each character, style and profile
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 
 @dg.asset(
-    deps=["leaderboard", "released_lora"],
-    code_version="3",
+    deps=["leaderboard", *EACH],
+    code_version="4",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
     owners=["team:training"],
     description="One page about all characters, in a single file that asks the network for nothing: leaderboard, "
-    "pictures beside held-out ones, curves, tags, weights, lineage. What is not there yet says so.",
+    "pictures beside held-out ones, curves, tags, weights, lineage; their styles; drawing in a few steps. What of a "
+    "character is not there yet says so.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
@@ -51,10 +53,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             code_version=code_version(context),
             inputs={
                 "leaderboard": store.read(ALL, "leaderboard").data_version,
-                **{
-                    f"{name}/released_lora": store.read(name, "released_lora").data_version
-                    for name in characters_with(workspace, "released_lora")
-                },
+                **{name: version for asset in EACH for name, version in made_across(workspace, asset).items()},
             },
             settings={},
         )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +11,20 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.measure import LORA, by_name
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
+from sticker_pipeline.benchmark.style_choice import BASE_EPOCH
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
 from sticker_pipeline.publishing.release import releases_folder
 from sticker_pipeline.publishing.report import (
+    STYLE_METRICS,
     CharacterReport,
     Check,
     Choice,
     ClipWeight,
     DropReason,
+    FewSteps,
     Figure,
     Grid,
     GridRow,
@@ -29,18 +32,21 @@ from sticker_pipeline.publishing.report import (
     Picture,
     Release,
     Report,
+    StyleReport,
     TagCount,
     Tags,
     Training,
     Weights,
 )
-from sticker_pipeline.publishing.thumbnails import reduced, thumbnails
+from sticker_pipeline.publishing.thumbnails import reduced, sheet, thumbnails
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
-from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.storage import Artifact, ArtifactStore, profile_scope, style_scope
 from sticker_pipeline.tagging import summary
 
 DROPPED = "dropped.parquet"
-RELEASED_LORA = "released_lora"
+RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA = "released_lora", "selected_style_lora", "lcm_lora"
+STYLE_SET = "style_training_set"
+GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
     *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
@@ -49,6 +55,7 @@ LINE = (
 # Of all pictures together. In base64 that is 17.3 MB; the rest of 40 characters' sections is 3.3 MB, and some pictures
 # are shown twice: a page of 40 characters stays below 25 MB.
 PICTURE_BYTES = 13_000_000
+STYLE_BYTES = 120_000  # of one style's picture
 CHARACTER_BYTES = 1_500_000  # of one character's pictures, however few characters there are
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
@@ -70,7 +77,7 @@ def gather(
     ui: str = "",
     problems: Sequence[str] = (),
 ) -> Report:
-    """The content of the report about `characters`, sorted by name.
+    """The content of the report about `characters`, sorted by name, and about their styles and profiles.
 
     What artifacts do not hold is given by the caller: the last verdict of each check, by character. `problems` are
     sentences about characters that cannot be read at all. Pictures are made as small as it takes for PICTURE_BYTES to
@@ -86,7 +93,65 @@ def gather(
         characters=tuple(character for character, _ in found),
         ui=ui,
         problems=(*problems, *(sentence for _, own in found for sentence in own)),
+        styles=tuple(style for name in styles_of(characters) if (style := style_report(store, name))),
+        few_steps=tuple(few for name in profiles_of(characters) if (few := few_steps(store, name))),
     )
+
+
+def styles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
+    """The styles that `characters` name, sorted."""
+    return sorted({character.settings.style for character, _ in characters if character.settings.style})
+
+
+def profiles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
+    """The profiles of `characters`, sorted."""
+    return sorted({profile.name for _, profile in characters})
+
+
+def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
+    """What is known of the style's LoRA; None where it is not there yet."""
+    chosen = store.find(style_scope(name), SELECTED_STYLE_LORA)
+    if chosen is None:
+        return None
+    goal = chosen.table("goal.parquet").assign(style=name)
+    gains = goal["metric"].str.startswith(GAINS)
+    differences = goal[gains].assign(metric=goal["metric"].str.removeprefix(GAINS))
+    made_of = store.find(style_scope(name), STYLE_SET)
+    current = made_of is not None and chosen.inputs.get(STYLE_SET) == made_of.data_version
+    with Image.open(chosen.folder / "goal.png") as image:
+        data, width, height = sheet(image, STYLE_BYTES)
+    alt = f"{name}: invented characters by base model and style LoRA"
+    return StyleReport(
+        name=name,
+        characters=tuple(sorted(made_of.table()["character"].unique())) if made_of and current else (),
+        choice=style_choice(chosen.table()),
+        figures=figures(goal[~gains]),
+        differences=figures(differences),
+        picture=Picture(data, "image/webp", width, height, alt),
+    )
+
+
+def style_choice(table: pd.DataFrame) -> Choice:
+    """`table`: epoch, STYLE_METRICS, chosen, reason; of each epoch, the base model's first."""
+    epochs = _floats(table["epoch"])
+    curves = tuple(
+        Curve(metric.title, look, epochs, _floats(table[name]))
+        for (name, metric), look in zip(STYLE_METRICS.items(), LOOKS, strict=False)
+    )
+    chosen = table[table["chosen"]].iloc[0]
+    others = table[~table["chosen"] & (table["epoch"] != BASE_EPOCH)]
+    pairs = zip(others["epoch"], others["reason"], strict=True)
+    reasons = tuple((int(epoch), _sentence(reason)) for epoch, reason in pairs)
+    return Choice(int(chosen["epoch"]), _sentence(chosen["reason"]), curves, reasons)
+
+
+def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
+    """What drawing in a few steps costs and saves with the profile; None where nobody asked for its LCM-LoRA yet."""
+    made = store.find(profile_scope(profile), LCM_LORA)
+    if made is None:
+        return None
+    facts = json.loads((made.folder / "lcm.json").read_text(encoding="utf-8"))
+    return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(style="")))
 
 
 def _character(

@@ -74,6 +74,24 @@ METRICS: Mapping[str, Metric] = {
     "style_similarity": Metric("style", "", "cosine to other characters in the same style: the manner of drawing"),
 }
 
+STYLE_METRICS: Mapping[str, Metric] = {
+    "style_similarity": Metric("in the style", "higher", "mean cosine to held-out pictures of the style's characters"),
+    "fidelity": Metric("does as told", "higher", "share of the asked tags that the tagger finds", ".0%"),
+    "leaks": Metric(
+        "leaks", "lower", "share that passes for a character of the style, or copies one of its pictures", ".0%"
+    ),
+    "copies": Metric(
+        "copies", "lower", "share nearer to a training picture than 95 % of other clips' pictures are", ".0%"
+    ),
+}
+FEW_STEPS_METRICS: Mapping[str, Metric] = {
+    "seconds": Metric("seconds", "lower", "of the clock for a picture, which says little of a busy machine", ".2f"),
+    "unet_calls": Metric("U-Net calls", "lower", "for a picture", ".0f"),
+    "likeness": Metric("likeness", "", "cosine to what the first line draws of the same prompt and seed"),
+    "fidelity": Metric("does as told", "higher", "share of the prompted tags that the tagger finds", ".0%"),
+    "fidelity_change": Metric("less the first line's", "higher", "paired", "+.0%"),
+}
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -233,6 +251,30 @@ class CharacterReport:
 
 
 @dataclass(frozen=True)
+class StyleReport:
+    """A LoRA of a style that characters share (`characters` empty: the style's training set is another by now).
+    `figures` and `differences`, which are paired with the base model, are of characters that nobody has drawn;
+    `picture` has base model and LoRA of the same prompts."""
+
+    name: str
+    characters: tuple[str, ...]
+    choice: Choice
+    figures: tuple[Figure, ...]
+    differences: tuple[Figure, ...]
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class FewSteps:
+    """Drawing in a few steps with the LCM-LoRA of a profile's base model; `figures` are of ways to draw, of which the
+    first is what the others are held against. The LoRA has the guidance `guidance_scale` in itself."""
+
+    profile: str
+    guidance_scale: float
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """`ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page without links to it.
     `problems`: sentences about characters that could not be read."""
@@ -240,6 +282,8 @@ class Report:
     characters: tuple[CharacterReport, ...]
     ui: str = ""
     problems: tuple[str, ...] = ()
+    styles: tuple[StyleReport, ...] = ()
+    few_steps: tuple[FewSteps, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -268,6 +312,8 @@ def report_page(report: Report) -> str:
         looks=looks,
         board=_board(report.characters, looks),
         metrics=METRICS,
+        style_metrics=STYLE_METRICS,
+        few_steps_metrics=FEW_STEPS_METRICS,
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -347,10 +393,14 @@ def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str,
 
 def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, Figure]]:
     """model -> metric -> figure, of one style."""
+    return by_model(figure for figure in character.figures if figure.style == style)
+
+
+def by_model(figures: Iterable[Figure]) -> dict[str, dict[str, Figure]]:
+    """model -> metric -> figure."""
     found: dict[str, dict[str, Figure]] = {}
-    for figure in character.figures:
-        if figure.style == style:
-            found.setdefault(figure.model, {})[figure.metric] = figure
+    for figure in figures:
+        found.setdefault(figure.model, {})[figure.metric] = figure
     return found
 
 
@@ -369,6 +419,13 @@ def judgement(gain: Figure | None, better: str = "higher") -> str:
     if gain is None:
         return "unclear"
     return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
+
+
+def speed(figures: Sequence[Figure]) -> dict[str, float]:
+    """Way to draw -> how many times as fast as the first one it is."""
+    seconds = {figure.model: figure.mean for figure in figures if figure.metric == "seconds"}
+    first = next(iter(seconds.values()), math.nan)
+    return {way: first / taken for way, taken in seconds.items()}
 
 
 def number(value: float, form: str = ".3f") -> str:
@@ -397,6 +454,8 @@ class _Helpers:
     judgement = staticmethod(judgement)
     styles = staticmethod(styles_of)
     figures = staticmethod(figures_by_model)
+    by_model = staticmethod(by_model)
+    speed = staticmethod(speed)
 
     def sign(self, model: str) -> Markup:
         look = self.looks[model]
@@ -410,6 +469,12 @@ class _Helpers:
 
     def curves(self, curves: Sequence[Curve], title: str, x: str, y: str, chosen: float | None = None) -> Markup:
         return charts.line_chart(curves, label=f"{title}: {told(curves, x)}", x=x, y=y, chosen=chosen)
+
+    @staticmethod
+    def columns(figures: Sequence[Figure], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
+        """Those of `metrics` that have a figure, in their order."""
+        present = {figure.metric for figure in figures}
+        return [(name, metric) for name, metric in metrics.items() if name in present]
 
     def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
         """The metrics that have a figure in this style: known ones first, in their order, then others by name."""

@@ -9,6 +9,7 @@ from sticker_pipeline.pictures import over_white
 
 LADDER = ((288, 82), (224, 80), (176, 76), (128, 72), (96, 64), (64, 50), (48, 35))  # longest side, WebP quality
 LARGEST = LADDER[0][0]
+SHEET_LADDER = ((1600, 82), (1280, 76), (1024, 70), (800, 60))  # words on a sheet must stay legible
 
 
 def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[bytes, int, int]]:
@@ -22,6 +23,18 @@ def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[byt
     return encoded
 
 
+def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
+    """A picture of many pictures over white as (WebP, width, height): the finest step of SHEET_LADDER that has at most
+    `most_bytes`, or else the last one."""
+    flat = over_white(image)
+    encoded = (b"", 0, 0)
+    for side, quality in SHEET_LADDER:
+        encoded = _webp(flat.copy(), side, quality)
+        if len(encoded[0]) <= most_bytes:
+            break
+    return encoded
+
+
 def reduced(image: Image.Image) -> Image.Image:
     """`image` over white, no larger than any thumbnail: many can be held until it is known how small they must be."""
     flat = over_white(image)
@@ -31,7 +44,12 @@ def reduced(image: Image.Image) -> Image.Image:
 
 def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
     small = reduced(image) if max(image.size) > LARGEST or image.mode != "RGB" else image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _webp(small, side, quality)
+
+
+def _webp(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
+    """`image`, which is changed, with no side longer than `side`."""
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=quality, method=4)
-    return buffer.getvalue(), small.width, small.height
+    image.save(buffer, "WEBP", quality=quality, method=4)
+    return buffer.getvalue(), image.width, image.height

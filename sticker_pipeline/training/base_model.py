@@ -102,9 +102,12 @@ def part_files(base: Path, *parts: str) -> list[Path]:
 def config_folder(base: Path, family: str) -> Iterator[Path]:
     """Configurations and tokenizers of `base`: a folder has its own; a single file those in the folder of the same name
     without the suffix where it is there, else those of the true architecture, written to a temporary folder."""
-    folder = base.with_suffix("") if base.is_file() else base
-    if folder.is_dir():
-        yield folder
+    if not base.is_file():
+        yield base
+        return
+    beside = base.with_suffix("")
+    if beside.is_dir():
+        yield beside
         return
     from sticker_pipeline.training.architectures import write_config_folder
 

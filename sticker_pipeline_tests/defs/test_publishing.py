@@ -1,14 +1,20 @@
-"""The verdicts on the page are the last ones of each character, whatever a run that died left behind."""
+"""The verdicts on the page are the last ones of each character, whatever a run that died left behind; and the page is
+out of date when something that it shows is another."""
 
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 
+from sticker_pipeline.defs.making import current_inputs, is_current
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
 from sticker_pipeline.publishing.report import Check
+from sticker_pipeline.storage import ALL, write_table
+from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_checks import CHECKS
+from sticker_pipeline_tests.publishing.example import fill_few_steps, fill_style
 
 
 @dg.asset(partitions_def=CHARACTERS)
@@ -85,3 +91,34 @@ def test_every_check_of_the_line_is_on_the_page_in_the_order_of_the_line() -> No
     assets = list(dict.fromkeys(spec.asset_key.path[-1] for spec in specs))
     order = ["raw_media", "frames", "frame_weights", "curated_tags", "training_set"]
     assert [asset for asset in assets if asset in order] == order
+
+
+def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
+    bench.add_character("small", "bram_thistle", SETTINGS + "style: chibi\n")
+    with bench.store.writing(ALL, "leaderboard") as staging:
+        write_table(pd.DataFrame({"character": []}), staging)
+        bench.store.publish(staging, ALL, "leaderboard", code_version="1", inputs={}, settings={})
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("report"))
+    spec = definition.get_asset_spec(dg.AssetKey("report"))
+
+    def up_to_date() -> bool:
+        return is_current(spec, ALL, bench.store, current_inputs(spec, ALL, bench.workspace, None, None))
+
+    def page() -> str:
+        assert dg.materialize([definition], instance=bench.instance).success
+        assert up_to_date()
+        return (bench.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
+
+    assert not up_to_date()
+    assert 'id="styles"' not in page()
+    fill_style(bench.store, "chibi", ["small", "other"])
+    fill_style(bench.store, "nobodys", ["small", "other"])
+    assert not up_to_date()
+    assert '<b class="name">other</b>' in page()
+    fill_few_steps(bench.store, "sdxl")  # no character has that profile
+    assert up_to_date()
+    fill_few_steps(bench.store, "embedded")
+    assert not up_to_date()
+    assert "LCM-LoRA, steps: 4" in page()
+    inputs = bench.store.read(ALL, "report").inputs
+    assert set(inputs) == {"leaderboard", "chibi/selected_style_lora", "embedded/lcm_lora"}

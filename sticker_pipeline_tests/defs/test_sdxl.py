@@ -17,6 +17,8 @@ from PIL import Image
 from sticker_pipeline.defs import lcm
 from sticker_pipeline.defs.training import with_draws
 from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.publishing.contents import few_steps
+from sticker_pipeline.publishing.report import FEW_STEPS_METRICS
 from sticker_pipeline.tagging.wd14 import load_labels
 from sticker_pipeline.training.lora_file import LoraFile, read_lora
 from sticker_pipeline.training.progress import Progress
@@ -167,3 +169,6 @@ def test_its_base_is_taught_to_draw_in_a_few_steps(made: Bench, monkeypatch: pyt
     table = artifact.table()
     assert (table.loc[table["metric"] == "seconds", "mean"] > 0).all()
     assert {"LCM-LoRA, steps: 1", "LCM-LoRA, steps: 4"} <= set(table["model"])
+    shown = few_steps(made.store, "sdxl")  # as the report has it
+    assert shown is not None and shown.guidance_scale == 2.0
+    assert {one.metric for one in shown.figures} == set(FEW_STEPS_METRICS)

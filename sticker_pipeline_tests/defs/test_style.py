@@ -10,6 +10,8 @@ from PIL import Image
 
 from sticker_pipeline.defs.style_making import current_style_inputs, ready_styles, style_of
 from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.publishing.contents import style_report
+from sticker_pipeline.publishing.report import STYLE_METRICS
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.update import stale_style_assets
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -96,6 +98,18 @@ def test_an_epoch_is_chosen_on_invented_characters_and_measured_on_others(styled
     assert Image.open(drawn[0]).size == (96, 96)
     shown = styled.metadata("selected_style_lora", "chibi")
     assert str(shown["pictures"]).startswith("![") and str(shown["why"]).startswith("chosen: ")
+
+
+def test_the_report_reads_it(styled: Bench) -> None:
+    shown = style_report(styled.store, "chibi")
+    assert shown is not None and shown.characters == ("bram", "moth")
+    choice = styled.store.read(CHIBI, "selected_style_lora").table().set_index("epoch")
+    assert choice.loc[shown.choice.epoch, "chosen"] and len(shown.choice.curves) == 4
+    models = {(one.model, one.metric) for one in shown.figures}
+    assert models == {(model, metric) for model in ("base", "lora") for metric in STYLE_METRICS} | {
+        ("reference", "style_similarity")
+    }
+    assert {one.metric for one in shown.differences} == set(STYLE_METRICS)
 
 
 def test_the_lineage_names_the_artifacts_of_each_character(styled: Bench) -> None:

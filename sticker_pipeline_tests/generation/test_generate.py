@@ -1,4 +1,5 @@
 import itertools
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,6 +185,22 @@ def test_a_profile_of_sdxl_draws_by_prompt_and_seed(tiny_profile: Profile, tmp_p
     assert len(first) == len(REQUESTS) and first[0].shape == (32, 32, 3)
     assert distance(first, again) == 0
     assert distance(first[:1], first[1:2]) > 0
+
+
+@pytest.mark.parametrize(("upcast", "dtype"), [(True, torch.float32), (False, torch.float16)])
+def test_on_a_gpu_the_vae_of_sdxl_is_in_half_precision_only_where_it_says_that_it_bears_it(
+    tiny_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upcast: bool, dtype: torch.dtype
+) -> None:
+    """As if there were a GPU; nothing is moved to it."""
+    from diffusers import StableDiffusionXLPipeline
+
+    base = build_tiny_sdxl(tmp_path / "base")
+    config = json.loads((base / "vae" / "config.json").read_text())
+    (base / "vae" / "config.json").write_text(json.dumps({**config, "force_upcast": upcast}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(StableDiffusionXLPipeline, "to", lambda pipeline, device: pipeline)
+    pipeline = open_pipeline(tiny_profile.model_copy(update={"base": base, "family": "sdxl"}))
+    assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.float16, dtype)
 
 
 def test_a_lora_of_others_changes_every_part_of_sdxl(tmp_path: Path) -> None:

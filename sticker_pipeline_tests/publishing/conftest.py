@@ -7,18 +7,28 @@ import pytest
 from sticker_pipeline.publishing.contents import gather
 from sticker_pipeline.publishing.report import Report, report_page
 from sticker_pipeline.storage import ArtifactStore
-from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, release
+from sticker_pipeline_tests.publishing.example import (
+    demo_character,
+    example_checks,
+    fill,
+    fill_few_steps,
+    fill_style,
+    release,
+)
 
 UI = "http://127.0.0.1:3000"
 
 
 @pytest.fixture(scope="session")
 def example_store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
-    """Everything of one character, the dataset of another, nothing of the third."""
+    """Everything of one character, the dataset of another, nothing of the third; the style that they share, and an
+    LCM-LoRA of their profile."""
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     fill(store, *demo_character("bram_thistle"), clips=9, models=("base", "lora", "released", "tensorart"))
     release(store, "bram_thistle", 2)
     fill(store, *demo_character("pip_comet"), clips=6, upto="curated_tags")
+    fill_style(store, "chibi", ["pip_comet", "bram_thistle"])
+    fill_few_steps(store, "embedded")
     return store
 
 
@@ -28,7 +38,7 @@ def example_report(example_store: ArtifactStore) -> Report:
 
 
 def report_of(store: ArtifactStore) -> Report:
-    characters = [demo_character(name) for name in ("velvet_moth", "pip_comet", "bram_thistle")]
+    characters = [demo_character(name, "chibi") for name in ("velvet_moth", "pip_comet", "bram_thistle")]
     return gather(
         store,
         characters,

@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE, gather
 from sticker_pipeline.publishing.release import publish, releases_folder, roll_back
 from sticker_pipeline.publishing.report import Check, report_page
-from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope, write_table
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,8 +32,10 @@ START = datetime(2026, 9, 1, 12, tzinfo=UTC)
 LEVEL = {"base": 0.42, "lora": 0.71, "released": 0.66, "tensorart": 0.69, "civitai_v2": 0.55, "reference": 0.83}
 
 
-def demo_character(name: str) -> tuple[Character, Profile]:
+def demo_character(name: str, style: str | None = None) -> tuple[Character, Profile]:
+    """The demo character, which names `style` as the one that it shares with others."""
     character = load_character(REPOSITORY / "data" / "characters" / name)
+    character = replace(character, settings=character.settings.model_copy(update={"style": style}))
     return character, character_profile(character, REPOSITORY / "data" / "models")
 
 
@@ -56,6 +59,81 @@ def fill(
             _WRITERS[asset](staging, frames, character, profile, models, rng)
             artifact = store.publish(staging, character.name, asset, code_version="1", inputs=inputs, settings={})
         versions[asset] = artifact.data_version
+
+
+def fill_style(store: ArtifactStore, style: str, characters: Sequence[str]) -> None:
+    """Publish a training set of `characters` for the style, and the choice of its LoRA's epoch."""
+    scope = style_scope(style)
+    with store.writing(scope, "style_training_set") as staging:
+        write_table(pd.DataFrame({"character": [name for name in characters for _ in range(3)]}), staging)
+        made_of = store.publish(staging, scope, "style_training_set", code_version="1", inputs={}, settings={})
+    with store.writing(scope, "selected_style_lora") as staging:
+        write_table(_style_choice(), staging)
+        write_table(_style_goal(), staging, "goal.parquet")
+        Image.effect_noise((1140, 216), 60).convert("RGB").save(staging / "goal.png")
+        inputs = {"style_training_set": made_of.data_version}
+        store.publish(staging, scope, "selected_style_lora", code_version="1", inputs=inputs, settings={})
+
+
+def _style_choice() -> pd.DataFrame:
+    reasons = {
+        0: "the base model, for comparison.",
+        1: "not: its style similarity is 0.060 below that of epoch 3 (at least 0.031).",
+        2: "chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys.",
+        3: "not: epoch 2 is as good, and earlier.",
+    }
+    similarity = np.array([0.31, 0.44, 0.50, 0.51])
+    return pd.DataFrame(
+        {
+            "epoch": list(reasons),
+            "style_similarity": similarity,
+            "fidelity": [0.62, 0.61, 0.60, 0.55],
+            "leaks": [0.0, 0.0, 0.08, 0.17],
+            "copies": [0.0, 0.0, 0.0, 0.08],
+            "behind": similarity.max() - similarity,
+            "chosen": [epoch == 2 for epoch in reasons],
+            "reason": list(reasons.values()),
+        }
+    )
+
+
+def _style_goal() -> pd.DataFrame:
+    rows = [
+        ("base", "style_similarity", 0.30, 0.27, 0.33, 24),
+        ("base", "fidelity", 0.61, 0.52, 0.70, 24),
+        ("base", "leaks", 0.0, 0.0, 0.0, 24),
+        ("lora", "style_similarity", 0.49, 0.45, 0.53, 24),
+        ("lora", "fidelity", 0.59, 0.50, 0.68, 24),
+        ("lora", "leaks", 0.125, 0.02, 0.23, 24),
+        ("lora", "gain:style_similarity", 0.19, 0.15, 0.23, 24),
+        ("lora", "gain:fidelity", -0.02, -0.08, 0.04, 24),
+        ("lora", "gain:leaks", 0.125, 0.02, 0.23, 24),
+        ("reference", "style_similarity", 0.58, 0.52, 0.64, 9),
+    ]
+    return pd.DataFrame(rows, columns=["model", "metric", "mean", "ci_low", "ci_high", "n"])
+
+
+def fill_few_steps(store: ArtifactStore, profile: str) -> None:
+    """Publish the figures of an LCM-LoRA of the profile."""
+    many, few = "base, steps: 25", "LCM-LoRA, steps: 4"
+    rows = [
+        (many, "seconds", 2.0, np.nan, np.nan, 24),
+        (many, "unet_calls", 50.0, np.nan, np.nan, 24),
+        (many, "likeness", 1.0, 1.0, 1.0, 24),
+        (many, "fidelity", 0.8, 0.7, 0.9, 24),
+        (many, "fidelity_change", 0.0, 0.0, 0.0, 24),
+        (few, "seconds", 0.25, np.nan, np.nan, 24),
+        (few, "unet_calls", 4.0, np.nan, np.nan, 24),
+        (few, "likeness", 0.61, 0.55, 0.67, 24),
+        (few, "fidelity", 0.75, 0.66, 0.84, 24),
+        (few, "fidelity_change", -0.05, -0.1, 0.0, 24),
+        (f"{many}, another seed", "likeness", 0.48, 0.40, 0.56, 24),
+    ]
+    scope = profile_scope(profile)
+    with store.writing(scope, "lcm_lora") as staging:
+        write_table(pd.DataFrame(rows, columns=["model", "metric", "mean", "ci_low", "ci_high", "n"]), staging)
+        (staging / "lcm.json").write_text(json.dumps({"guidance_scale": 2.0}))
+        store.publish(staging, scope, "lcm_lora", code_version="1", inputs={}, settings={})
 
 
 def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
@@ -315,13 +393,15 @@ _WRITERS = {
 
 
 def main(target: Path) -> None:
-    demo = [demo_character(name) for name in ("bram_thistle", "pip_comet", "velvet_moth")]
+    demo = [demo_character(name, "chibi") for name in ("bram_thistle", "pip_comet", "velvet_moth")]
     with tempfile.TemporaryDirectory() as folder:
         store = ArtifactStore(Path(folder))
         fill(store, *demo[0], seed=1)
         fill(store, *demo[1], seed=2, models=MODELS[:4])
         fill(store, *demo[1], upto="curated_tags", clips=9)  # what was made of the former tags is outdated
         fill(store, *demo[2], upto="curated_tags")
+        fill_style(store, "chibi", ["bram_thistle", "pip_comet"])
+        fill_few_steps(store, "embedded")
         release(store, "bram_thistle", 3)
         release(store, "pip_comet", 1)
         report = gather(

@@ -27,7 +27,7 @@ from sticker_pipeline.publishing.contents import (
 )
 from sticker_pipeline.publishing.report import CharacterReport, Check, Release, Report, TagCount, report_page
 from sticker_pipeline.storage import ArtifactStore, write_table
-from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill
+from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, fill_few_steps, fill_style
 
 
 def publish(store: ArtifactStore, asset: str, inputs: dict[str, str], **tables: pd.DataFrame) -> str:
@@ -316,6 +316,54 @@ def test_a_few_of_many_are_spread_from_the_first_to_the_last(count: int, most: i
     assert chosen == sorted(set(chosen))
     if count and most > 1:
         assert (chosen[0], chosen[-1]) == (0, count - 1)
+
+
+def test_a_style_says_who_it_is_of_why_this_epoch_and_what_it_reaches(example_report: Report) -> None:
+    (style,) = example_report.styles
+    assert (style.name, style.characters) == ("chibi", ("bram_thistle", "pip_comet"))
+    assert style.choice.epoch == 2
+    assert style.choice.reason.startswith("The earliest that is as much in the style as any")
+    assert [epoch for epoch, _ in style.choice.others] == [1, 3], "the base model cannot be chosen"
+    assert [curve.x for curve in style.choice.curves] == [(0.0, 1.0, 2.0, 3.0)] * 4
+    assert style.choice.curves[0].y == (0.31, 0.44, 0.50, 0.51)
+    assert [(one.model, one.metric, one.mean) for one in style.figures][:4] == [
+        ("base", "style_similarity", 0.30),
+        ("base", "fidelity", 0.61),
+        ("base", "leaks", 0.0),
+        ("lora", "style_similarity", 0.49),
+    ]
+    assert [(one.model, one.metric, one.low) for one in style.differences] == [
+        ("lora", "style_similarity", 0.15),
+        ("lora", "fidelity", -0.08),
+        ("lora", "leaks", 0.02),
+    ]
+    assert len(style.picture.data) <= contents.STYLE_BYTES and style.picture.width >= 800
+
+
+def test_characters_of_a_style_whose_pictures_have_changed_since_are_not_named(tmp_path: Path) -> None:
+    store, character = ArtifactStore(tmp_path), demo_character("bram_thistle", "chibi")
+    assert gather(store, [character]).styles == ()
+    fill_style(store, "chibi", ["bram_thistle", "pip_comet"])
+    with store.writing("_styles/chibi", "style_training_set") as staging:
+        write_table(pd.DataFrame({"character": ["bram_thistle", "pip_comet", "velvet_moth"]}), staging)
+        store.publish(staging, "_styles/chibi", "style_training_set", code_version="1", inputs={}, settings={})
+    (style,) = gather(store, [character]).styles
+    assert style.characters == ()
+    assert "materialize style_lora" in report_page(Report((), styles=(style,))).replace("<code>", "").replace("\n", " ")
+    assert gather(store, [demo_character("bram_thistle")]).styles == (), "nobody names it any more"
+
+
+def test_few_steps_are_those_of_the_profiles_of_characters(example_report: Report, tmp_path: Path) -> None:
+    (few,) = example_report.few_steps
+    assert (few.profile, few.guidance_scale) == ("embedded", 2.0)
+    assert list(dict.fromkeys(one.model for one in few.figures)) == [
+        "base, steps: 25",
+        "LCM-LoRA, steps: 4",
+        "base, steps: 25, another seed",
+    ]
+    store = ArtifactStore(tmp_path)
+    fill_few_steps(store, "sdxl")
+    assert gather(store, [demo_character("bram_thistle")]).few_steps == ()
 
 
 def test_equal_artifacts_give_equal_pages(example_store: ArtifactStore) -> None:

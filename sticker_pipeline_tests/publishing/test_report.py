@@ -21,6 +21,7 @@ from sticker_pipeline.publishing.report import (
     Choice,
     ClipWeight,
     DropReason,
+    FewSteps,
     Figure,
     Grid,
     GridRow,
@@ -28,6 +29,7 @@ from sticker_pipeline.publishing.report import (
     Picture,
     Release,
     Report,
+    StyleReport,
     TagCount,
     Tags,
     Training,
@@ -84,6 +86,19 @@ def everything(text: str) -> CharacterReport:
         lineage=(Made(text, text, text, ((text, text),), (text,)), Made(text, "", "", (), ())),
         releases=(Release(text, True, True, text, 1, text), Release(text, False, False, text, None, text)),
     )
+
+
+def every_style(text: str) -> StyleReport:
+    """A style of which every text is `text`."""
+    curve = (Curve(text, "m-lora", (1.0, 2.0), (1.0, 2.0)),)
+    figures = tuple(figure(model, text, "leaks", 0.5, 0.4, 0.6) for model in ("base", "lora", text))
+    differences = (figure("lora", text, "leaks", 0.1, 0.05, 0.2),)
+    return StyleReport(text, (text,), Choice(1, text, curve, ((2, text),)), figures, differences, picture(text))
+
+
+def every_way(text: str) -> FewSteps:
+    """Ways to draw of which every text is `text`."""
+    return FewSteps(text, 2.0, tuple(figure(text, text, metric, 0.5) for metric in ("seconds", "likeness", text)))
 
 
 def addresses(page: Element) -> list[tuple[Element, str]]:
@@ -240,8 +255,14 @@ def test_a_page_without_characters_says_how_to_begin() -> None:
 
 
 def test_what_people_write_is_text() -> None:
-    page = parsed(report_page(Report((everything(HOSTILE),), problems=(HOSTILE,))))
-    plain = parsed(report_page(Report((everything("plain"),), problems=("plain",))))
+    page, plain = (
+        parsed(
+            report_page(
+                Report((everything(text),), problems=(text,), styles=(every_style(text),), few_steps=(every_way(text),))
+            )
+        )
+        for text in (HOSTILE, "plain")
+    )
     assert [element.tag for element in page.all()] == [element.tag for element in plain.all()]
     assert [sorted(element.attributes) for element in page.all()] == [
         sorted(element.attributes) for element in plain.all()
@@ -400,6 +421,57 @@ def test_a_difference_is_drawn_on_its_side_of_zero_and_fewer_copies_are_better()
         ("right character", "worse"),
         ("copies", "better"),
     ], "of diversity neither more nor less is better"
+
+
+def cells(table: Element) -> list[list[str]]:
+    rows = next(table.all("tbody")).all("tr")
+    return [[cell.text for cell in row.children if isinstance(cell, Element)] for row in rows]
+
+
+def test_a_style_stands_beside_the_base_model_and_fewer_leaks_are_better(page: Element) -> None:
+    (section,) = (part for part in page.all("section") if part.attributes["aria-labelledby"] == "styles")
+    assert [heading.text for heading in section.all("h3")] == ["chibi"]
+    assert "of bram_thistle, pip_comet" in section.text and "Epoch 2 was chosen. The earliest" in section.text
+    (table,) = section.with_class("numbers")
+    assert cells(table) == [
+        [
+            "in the style↑higher is better",
+            "0.300 0.270 … 0.330",
+            "0.490 0.450 … 0.530",
+            "+0.190 +0.150 … +0.230 better",
+            "0.580 0.520 … 0.640",
+        ],
+        [
+            "does as told↑higher is better",
+            "61 % 52 % … 70 %",
+            "59 % 50 % … 68 %",
+            "−2 % −8 % … +4 % unclear",
+            "–",
+        ],
+        [
+            "leaks↓lower is better",
+            "0 % 0 % … 0 %",
+            "12 % 2 % … 23 %",
+            "+12 % +2 % … +23 % worse",
+            "–",
+        ],
+    ]
+    (image,) = section.all("img")
+    assert image.attributes["src"].startswith("data:image/webp;base64,")
+
+
+def test_few_steps_are_held_against_the_first_way_to_draw(page: Element) -> None:
+    (section,) = (part for part in page.all("section") if part.attributes["aria-labelledby"] == "few-steps")
+    (table,) = section.all("table")
+    rows = {row[0]: row[1:] for row in cells(table)}
+    assert rows["base, steps: 25"][:4] == ["1.0 ×", "2.00", "50", "1.000 1.000 … 1.000"]
+    assert rows["LCM-LoRA, steps: 4"][:4] == ["8.0 ×", "0.25", "4", "0.610 0.550 … 0.670"]
+    assert rows["base, steps: 25, another seed"] == ["–", "–", "–", "0.480 0.400 … 0.560", "–", "–"]
+
+
+def test_where_there_is_no_style_there_is_no_section() -> None:
+    page = parsed(report_page(Report((everything("plain"),))))
+    assert not [part for part in page.all("section") if part.attributes["aria-labelledby"] in ("styles", "few-steps")]
 
 
 def contrast(one: str, other: str) -> float:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.publishing.thumbnails import LADDER, LARGEST, reduced, thumbnails
+from sticker_pipeline.publishing.thumbnails import LADDER, LARGEST, SHEET_LADDER, reduced, sheet, thumbnails
 
 
 def noise(side: int, seed: int = 0) -> Image.Image:
@@ -48,3 +48,12 @@ def test_reduced_pictures_give_the_same_thumbnails() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert thumbnails([], 0) == []
+
+
+def test_a_sheet_is_as_large_as_fits_and_never_enlarged() -> None:
+    wide = noise(1400).resize((1400, 300))
+    assert sheet(wide, 10**9)[1:] == (1400, 300)
+    data, width, _ = sheet(wide, 40_000)
+    assert width < 1400 and (len(data) <= 40_000 or width == SHEET_LADDER[-1][0])
+    assert sheet(wide, 1)[1] == SHEET_LADDER[-1][0]
+    assert wide.size == (1400, 300)
