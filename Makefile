@@ -7,7 +7,7 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test check ui bench models sweep experiments screenshots
+.PHONY: demo test check ui bench models sweep experiments mixture screenshots
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -36,6 +36,9 @@ sweep: $(READY) ## LoRA settings compared on the demo characters, and whether th
 
 experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/experiments.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments
+
+mixture: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/mixture.md
+	@$(BIN)/python -m sticker_pipeline_tests.experiments.mixture
 
 screenshots: $(READY) ## the README's pictures of the UI, taken anew by chromium; writes docs/images
 	@$(BIN)/python -m sticker_pipeline_tests.ui.screenshots

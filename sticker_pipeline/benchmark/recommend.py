@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.generation.cells import Cell
 
 FILE_NAME = "recommended.json"
@@ -150,7 +151,9 @@ def read_recommendations(path: Path) -> Recommendations:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         budgets = [Recommendation(**each) for each in content["budgets"]]
-        return Recommendations(content["profile"], content["loras"], budgets)
+        loras = {name: content["loras"][name] for name in ("character", "style", "lcm")}
+        _distinct(budgets)  # fails where a setting is not whole
+        return Recommendations(content["profile"], loras, budgets)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecommendError(
             f"{path} cannot be read ({error}): materialize `adapter_sweep` again, or delete its folder."
@@ -170,14 +173,14 @@ def settings_for(
         return [], []
     if (found.profile, found.loras["character"]) != (profile, loras["character"]):
         return [], [
-            "What `adapter_sweep` recommends is for another LoRA of the character, and not drawn with this one. It "
-            "sweeps the release, or the selected LoRA where there is none: materialize it again."
+            "What `adapter_sweep` recommends is for another LoRA of the character, and not drawn with this one. A "
+            "sweep is of the release where there is one: materialize it again once this LoRA is released."
         ]
     settings, left_out = [], []
     for setting in _distinct(found.budgets):
         if changed := _changed(setting.cell, found.loras, loras):
             left_out.append(
-                f"What `adapter_sweep` recommends for at most {setting.budget} steps is not drawn: it was measured "
+                f"What `adapter_sweep` recommends for {at_most(setting.budget)} is not drawn: it was measured "
                 f"with another {' and another '.join(changed)}. Materialize it again."
             )
         else:

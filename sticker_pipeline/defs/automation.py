@@ -219,7 +219,7 @@ FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_
 )
 """As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
 
-_without_characters = dg.AssetSelection.assets(key(ROSTER), "selected_style_lora", "lcm_lora")
+_without_characters = dg.AssetSelection.assets(key(ROSTER), "style_training_set", "selected_style_lora", "lcm_lora")
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
 ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")

@@ -94,13 +94,16 @@ class Measuring:
         """Draw and keep all pictures, and measure them: rows of few_steps.COLUMNS."""
         (self.staging / "pictures").mkdir()
         pipeline = open_pipeline(self.profile)
-        list(self._drawn(pipeline, Way(self.profile.generation.model_copy(update={"steps": 1})), 1))  # warms up
+        config = pipeline.scheduler.config
         seconds = {}
         for name, way in self.ways.items():
             context.log.info(f"{name}: {len(self.requests)} pictures")
-            started = time.monotonic()
-            images = list(self._drawn(pipeline, way, len(self.requests)))
-            seconds[name] = (time.monotonic() - started) / len(images)
+            pipeline.scheduler = make_scheduler(way.settings.scheduler, config)
+            with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
+                list(self._drawn(pipeline, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
+                started = time.monotonic()
+                images = list(self._drawn(pipeline, way.settings, len(self.requests)))
+                seconds[name] = (time.monotonic() - started) / len(images)
             for image, file in zip(images, self.files(name), strict=True):
                 image.save(self.staging / file)
         tagger = open_tagger(self.profile.tagger, self.profile.tagging.provider)
@@ -122,10 +125,8 @@ class Measuring:
             samples=self.profile.benchmark.bootstrap_samples,
         )
 
-    def _drawn(self, pipeline: Any, way: Way, count: int) -> Iterator[Image.Image]:
-        pipeline.scheduler = make_scheduler(way.settings.scheduler, pipeline.scheduler.config)
-        with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
-            yield from generate(pipeline, self.requests[:count], way.settings, self.profile.resolution)
+    def _drawn(self, pipeline: Any, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
+        return generate(pipeline, self.requests[:count], settings, self.profile.resolution)
 
     def metadata(self, folder: Path, index: pd.DataFrame, spec: ConsistencySpec) -> dict[str, Any]:
         """What a person judges the LoRA in `folder` by, pictures and figures first. `index`: from `table`."""

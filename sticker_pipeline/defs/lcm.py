@@ -68,7 +68,7 @@ def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     return {
         **{name: model_hash(getattr(profile, name), store) for name in ("base", "clip", "tagger")},
         "resolution": profile.resolution,
-        "lcm": profile.lcm.model_dump(mode="json"),
+        "lcm": profile.lcm.model_dump(mode="json", exclude={"tuning"}),
         "generation": profile.generation.model_dump(mode="json"),
         "tagging": profile.tagging.model_dump(mode="json", exclude={"batch_size", "provider"}),
     }
@@ -117,7 +117,7 @@ def lcm_lora(
 
 
 @dg.asset(
-    deps=["selected_lora", "training_set", "frames", key("lcm")],
+    deps=["selected_lora", "training_set", "frames", *map(key, ("generation", "benchmark", "tagging", "lcm"))],
     partitions_def=CHARACTERS,
     code_version="1",
     group_name="training",

@@ -16,7 +16,7 @@ from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
-from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, profiles_of, styles_of
+from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash, profile_scope, style_scope
 
 PREVIEW_ROWS = 20
@@ -136,7 +136,7 @@ def characters_with(workspace: Workspace, asset: str) -> list[str]:
 def made_across(workspace: Workspace, asset: str) -> dict[str, str]:
     """The data version of the partitioned `asset` by `partition/asset`, of each character, or of each style or profile
     that characters name: what stands among the inputs of an asset across characters."""
-    if asset == SELECTED_STYLE_LORA:
+    if asset in (STYLE_SET, SELECTED_STYLE_LORA):
         scopes = {name: style_scope(name) for name in styles_of(workspace.valid_characters()[0])}
     elif asset == LCM_LORA:
         scopes = {name: profile_scope(name) for name in profiles_of(workspace.valid_characters()[0])}

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.benchmark.recommend import FILE_NAME, read_recommendations, settings_for
+from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -38,6 +38,10 @@ ROSTER = "roster"
 DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
+SWEPT_OTHERWISE = (
+    "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
+    "then. Materialize it again."
+)
 LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to draw with it, and for which character's LoRA it was made
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
 
@@ -255,9 +259,14 @@ def _recommended_value(
     sha256 = lora.files[file]["sha256"]
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
     now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
-    settings, left_out = settings_for(
-        read_recommendations(swept.folder / FILE_NAME), profile.name, now | {"character": sha256}
-    )
+    drawn_as = content_hash(_generation_value(character, profile, store))
+    if swept.inputs.get(f"{PREFIX}/generation") != drawn_as:
+        return {"settings": [], "left_out": [SWEPT_OTHERWISE]}
+    try:
+        found = read_recommendations(swept.folder / FILE_NAME)
+    except RecommendError as error:
+        return {"settings": [], "left_out": [str(error)]}
+    settings, left_out = settings_for(found, profile.name, now | {"character": sha256})
     weights = {name: f"{name}_weight" for name in now}
     return {
         "settings": [
@@ -290,11 +299,17 @@ def lcm_for(sha256: str, character: Character, profile: Profile, store: Artifact
     """The LCM-LoRA to use with the character's LoRA of that hash, where there is one: the character's own, if it was
     made for that LoRA, else the profile's."""
     own = store.find(character.name, "character_lcm_lora")
-    if own:
-        facts = json.loads((own.folder / LCM_FACTS).read_text(encoding="utf-8"))
-        if facts["character_lora"] == sha256:
-            return own
-    return lcm_lora(profile, store)
+    return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
+
+
+def _made_for(lcm: Artifact) -> str | None:
+    """The hash of the character's LoRA that its LCM-LoRA was made for; None where the file that says so is damaged:
+    then it is for none."""
+    try:
+        made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return made_for
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:

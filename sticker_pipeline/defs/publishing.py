@@ -16,12 +16,12 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, made_across, reported
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.publishing.contents import LCM_LORA, RELEASED_LORA, SELECTED_STYLE_LORA, gather
+from sticker_pipeline.publishing.contents import LCM_LORA, RELEASED_LORA, SELECTED_STYLE_LORA, STYLE_SET, gather
 from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
-EACH = (RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA)  # of each character, style and profile
+EACH = (RELEASED_LORA, STYLE_SET, SELECTED_STYLE_LORA, LCM_LORA)  # of each character, style and profile
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 

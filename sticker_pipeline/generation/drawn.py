@@ -13,7 +13,7 @@ from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import atomic_file, content_hash
 
-VERSION = 1  # raise it whenever generate.py makes other pictures of the same request
+VERSION = 2  # raise it whenever generate.py makes other pictures of the same request
 
 
 def decisive(

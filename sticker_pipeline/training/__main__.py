@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from sticker_pipeline.training.data import read_training_set
-from sticker_pipeline.training.process import run
+from sticker_pipeline.training.process import let_memory_grow, run
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, check_paths, load_spec
 from sticker_pipeline.training.stopping import StopRequest
@@ -32,4 +32,5 @@ def _train(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Path:
 
 
 if __name__ == "__main__":
+    let_memory_grow()
     sys.exit(main(sys.argv[1:]))

@@ -60,9 +60,14 @@ def _check_folder(base: Path, family: str) -> None:
             raise BaseModelError(f"{base / part} has no .safetensors file (pickled weights are not loaded).")
         for path in files:
             _check_content(path)
-    vae = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))["_class_name"]
-    if vae not in VAE_CLASSES:
-        raise BaseModelError(f"{base / 'vae'} is a {vae}; known are {', '.join(VAE_CLASSES)}.")
+    vae = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))
+    if vae["_class_name"] not in VAE_CLASSES:
+        raise BaseModelError(f"{base / 'vae'} is a {vae['_class_name']}; known are {', '.join(VAE_CLASSES)}.")
+    if vae.get("latents_mean") is not None:
+        raise BaseModelError(
+            f"{base / 'vae'} states latents_mean: its latents are normalised channel by channel, which is not "
+            "done here. Choose a base model whose VAE has a scaling_factor alone."
+        )
 
 
 def _check_content(path: Path) -> None:

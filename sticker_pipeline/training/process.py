@@ -44,7 +44,6 @@ def run(
 
 def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_save_memory: str) -> int:
     with stop_requests() as stop, open_progress() as progress:
-        _let_memory_grow()
         # Only now: these take ten seconds to load, and the spec is known to be good.
         import torch
 
@@ -68,8 +67,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         return 0
 
 
-def _let_memory_grow() -> None:
-    """On a GPU, blocks that grow: what one phase of a training frees would else be too small for the next, and lost to
-    it. Windows has none of these, and a setting of the user's own stays."""
+def let_memory_grow() -> None:
+    """For this process: on a GPU, blocks that grow. What one phase of a training frees would else be too small for the
+    next, and lost to it. Windows has none of these, and a setting of the user's own stays."""
     if sys.platform == "linux" and "PYTORCH_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

@@ -115,7 +115,9 @@ def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    pixels: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    config = vae.config
+    unscaled = latents.to(vae.dtype) / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    pixels: torch.Tensor = vae.decode(unscaled).sample
     return pixels
 
 

@@ -163,7 +163,7 @@ def test_for_another_lora_nothing_counts(profile: str, character: str | None) ->
     assert found == []
     (said,) = left_out
     assert said.startswith("What `adapter_sweep` recommends is for another LoRA of the character")
-    assert said.endswith("materialize it again.")
+    assert said.endswith("once this LoRA is released.")
 
 
 @pytest.mark.parametrize("now", ["another", None])

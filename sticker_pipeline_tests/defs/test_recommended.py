@@ -16,6 +16,7 @@ from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.release import place, publish, releases_folder
 from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -46,7 +47,8 @@ def recommend(
     with bench.store.writing(NAME, "adapter_sweep") as staging:
         content = {"profile": "embedded", "character": "the selected LoRA", "loras": loras, "budgets": budgets}
         (staging / "recommended.json").write_text(json.dumps(content))
-        bench.store.publish(staging, NAME, "adapter_sweep", code_version="1", inputs={}, settings={})
+        inputs = {"character/generation": content_hash(value(bench, "generation"))}
+        bench.store.publish(staging, NAME, "adapter_sweep", code_version="1", inputs=inputs, settings={})
 
 
 def make(bench: Bench, *assets: str) -> None:
@@ -188,6 +190,25 @@ def test_what_was_measured_with_another_lora_is_left_out_and_said(
     assert found["settings"] == [] and "for another LoRA of the character" in found["left_out"][0]
     plant(measured.store, NAME, "selected_lora", 1)
     assert value(measured, "recommended")["left_out"] == []
+
+
+def test_what_was_swept_in_another_way_to_draw_is_left_out(measured: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(PROFILES["embedded"], "generation", {**PROFILES["embedded"]["generation"], "steps": 11})
+        found = value(measured, "recommended")
+    assert found["settings"] == [] and "the profile's way to draw were others" in found["left_out"][0]
+    assert value(measured, "recommended")["settings"]
+
+
+def test_a_damaged_recommendation_is_left_out_and_named(measured: Bench) -> None:
+    file = measured.store.folder(NAME, "adapter_sweep") / "recommended.json"
+    whole = file.read_text()
+    for damaged in ("{", json.dumps(json.loads(whole) | {"loras": {}}), whole.replace("lcm_weight", "weight")):
+        file.write_text(damaged)
+        found = value(measured, "recommended")
+        assert found["settings"] == [] and f"{file} cannot be read" in found["left_out"][0]
+    file.write_text(whole)
+    assert value(measured, "recommended")["settings"]
 
 
 def test_the_release_is_published_in_each_setting(measured: Bench, loras: dict[str, Path], tmp_path: Path) -> None:

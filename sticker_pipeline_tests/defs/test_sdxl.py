@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.defs import lcm
+from sticker_pipeline.defs import few_steps, lcm
 from sticker_pipeline.defs.training import with_draws
 from sticker_pipeline.profile import PROFILES
-from sticker_pipeline.publishing.contents import few_steps
+from sticker_pipeline.publishing.contents import few_steps as few_steps_report
 from sticker_pipeline.publishing.report import FEW_STEPS_METRICS
 from sticker_pipeline.tagging.wd14 import load_labels
 from sticker_pipeline.training.lora_file import LoraFile, read_lora
@@ -156,8 +156,9 @@ def test_a_single_file_is_another_base_and_trains_the_unet_alone_by_default(
 
 
 def test_its_base_is_taught_to_draw_in_a_few_steps(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lcm, "STEPS", (1, 4))
-    monkeypatch.setattr(lcm, "MANY", 6)
+    for module in (few_steps, lcm):
+        monkeypatch.setattr(module, "STEPS", (1, 4))
+    monkeypatch.setattr(few_steps, "MANY", 6)
     definition = made.definitions.resolve_assets_def(dg.AssetKey("lcm_lora"))
     assert dg.materialize([definition], partition_key="sdxl", instance=made.instance).success
     artifact = made.store.read("_profiles/sdxl", "lcm_lora")
@@ -169,6 +170,6 @@ def test_its_base_is_taught_to_draw_in_a_few_steps(made: Bench, monkeypatch: pyt
     table = artifact.table()
     assert (table.loc[table["metric"] == "seconds", "mean"] > 0).all()
     assert {"LCM-LoRA, steps: 1", "LCM-LoRA, steps: 4"} <= set(table["model"])
-    shown = few_steps(made.store, "sdxl")  # as the report has it
+    shown = few_steps_report(made.store, "sdxl")  # as the report has it
     assert shown is not None and shown.guidance_scale == 2.0
     assert {one.metric for one in shown.figures} == set(FEW_STEPS_METRICS)

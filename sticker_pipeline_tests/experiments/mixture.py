@@ -1,4 +1,4 @@
-"""Style, character and LCM-LoRA together: five things that people say of them, tried with three training seeds.
+"""Style, character and LCM-LoRA together: five things that people say of them, and two more, with three training seeds.
 
     python -m sticker_pipeline_tests.experiments.mixture [--processes 2] [--work FOLDER] [--page docs/mixture.md]
 
@@ -58,12 +58,13 @@ def mixed(lcm: float, steps: int, *, style: float = 0.0, own: bool = False, guid
 
 ALONE, BOTH = Arm(1.0), Arm(1.0, 1.0)
 TOGETHER = [Arm(), ALONE, Arm(1.0, 0.5), BOTH, Arm(0.7, 0.7), mixed(1.0, 4), mixed(1.0, 4, style=1.0)]
+SHIFTED_ALONE = [Arm(1.0, steps=4), *(mixed(1.0, steps) for steps in (4, 8))]
 SHIFTED = [Arm(1.0, 1.0, steps=4), *(mixed(1.0, steps, style=1.0) for steps in (4, 8))]
 FEW = [mixed(weight, steps) for weight, steps in product(WEIGHTS, STEPS)]
 PLAIN_FEW = [Arm(1.0, steps=steps) for steps in STEPS]
 GUIDED = [mixed(weight, 4, guidance=scale) for weight, scale in product((0.25, 0.5, 1.0), (1.5, 2.0, 4.0))]
 OWN = [mixed(weight, steps, own=True) for weight, steps in product((0.25, 0.5, 1.0), STEPS)]
-ARMS = list(dict.fromkeys([*TOGETHER, *SHIFTED, *FEW, *PLAIN_FEW, *GUIDED, *OWN]))
+ARMS = list(dict.fromkeys([*TOGETHER, *SHIFTED_ALONE, *SHIFTED, *FEW, *PLAIN_FEW, *GUIDED, *OWN]))
 
 
 @click.command()

@@ -34,6 +34,7 @@ from sticker_pipeline_tests.experiments.mixture import (
     PROMPTS,
     SEEDS,
     SHIFTED,
+    SHIFTED_ALONE,
     STEPS,
     STYLE,
     TOGETHER,
@@ -212,14 +213,13 @@ def early(found: Found) -> tuple[str, list[Arm]]:
 
 def shifted(found: Found) -> tuple[str, list[Arm]]:
     rows = {}
-    for arm in SHIFTED:
-        tones = [cell(found.shift(arm, BOTH, name), signed=True) for name in ("contrast", "saturation", "sharpness")]
-        style = cell(found.style(arm) - found.style(BOTH), signed=True)
-        rows[in_words(arm)] = [*tones, cell(found.veil(arm, BOTH), signed=True), style]
-    return table(["contrast", "saturation", "sharpness", "white veil", "similarity to the style"], rows), [
-        BOTH,
-        *SHIFTED,
-    ]
+    for arm, reference in [(arm, ALONE) for arm in SHIFTED_ALONE] + [(arm, BOTH) for arm in SHIFTED]:
+        names = ("contrast", "saturation", "sharpness")
+        tones = [cell(found.shift(arm, reference, name), signed=True) for name in names]
+        style = cell(found.style(arm) - found.style(reference), signed=True)
+        rows[in_words(arm)] = [*tones, cell(found.veil(arm, reference), signed=True), style]
+    columns = ["contrast", "saturation", "sharpness", "white veil", "similarity to the style"]
+    return table(columns, rows), [ALONE, *SHIFTED_ALONE, BOTH, *SHIFTED]
 
 
 def weighed(found: Found) -> tuple[str, list[Arm]]:
@@ -227,7 +227,16 @@ def weighed(found: Found) -> tuple[str, list[Arm]]:
         f"LCM {weight:g}": [cell(found.likeness(mixed(weight, steps), ALONE)) for steps in STEPS] for weight in WEIGHTS
     }
     rows["without: the profile's sampler, CFG 4"] = [cell(found.likeness(arm, ALONE)) for arm in PLAIN_FEW]
-    return table([f"{steps} steps" for steps in STEPS], rows), [arm for arm in FEW if arm.steps in (4, 16)]
+    less = {
+        f"LCM {weight:g} less LCM 1": [
+            cell(found.likeness(mixed(weight, steps), ALONE) - found.likeness(mixed(1.0, steps), ALONE), signed=True)
+            for steps in STEPS
+        ]
+        for weight in WEIGHTS[:-1]
+    }
+    columns = [f"{steps} steps" for steps in STEPS]
+    tables = f"Likeness:\n\n{table(columns, rows)}\nPaired differences of it:\n\n{table(columns, less)}"
+    return tables, [arm for arm in FEW if arm.steps in (4, 16)]
 
 
 def hazy(found: Found) -> tuple[str, list[Arm]]:
@@ -243,6 +252,13 @@ def hazy(found: Found) -> tuple[str, list[Arm]]:
         ]
         for arm in arms
     }
+    own, of_base = mixed(1.0, 4, own=True), mixed(1.0, 4)
+    differences = [found.veil(own, ALONE) - found.veil(of_base, ALONE)]
+    for name in ("contrast", "saturation", "sharpness"):
+        differences.append(found.shift(own, ALONE, name) - found.shift(of_base, ALONE, name))
+    differences.append(found.similarity(own) - found.similarity(of_base))
+    differences.append(found.likeness(own, ALONE) - found.likeness(of_base, ALONE))
+    rows["*its own LCM 1 less LCM 1, paired*"] = [cell(values, signed=True) for values in differences]
     columns = ["white veil", "contrast", "saturation", "sharpness", "similarity to the character", "likeness"]
     return table(columns, rows), [ALONE, *arms]
 

@@ -67,3 +67,4 @@ def test_the_page_has_a_reading_for_each_statement() -> None:
     opening, readings = read_readings(mixture_page.READINGS.read_text(encoding="utf-8"))
     assert opening.startswith("# ") and "MACHINE" in opening
     assert list(readings) == list(mixture_page.STATEMENTS)
+    assert all(text.strip() for text in readings.values())

@@ -64,6 +64,15 @@ def test_a_folder_of_the_other_family_is_refused(both: tuple[str, Path, Path]) -
         check_base(folder, other)
 
 
+def test_a_vae_whose_latents_are_normalised_by_channel_is_refused(both: tuple[str, Path, Path], tmp_path: Path) -> None:
+    family, folder, _ = both
+    copy = Path(shutil.copytree(folder, tmp_path / "folder"))
+    config = copy / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latents_mean": [0.0] * 4}))
+    with pytest.raises(BaseModelError, match="vae states latents_mean"):
+        check_base(copy, family)
+
+
 def test_v_prediction_and_zero_terminal_snr_are_read_from_a_single_file(
     both: tuple[str, Path, Path], tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +7,20 @@ from torch import Tensor, nn
 from sticker_pipeline.training.samples import PIXELS_AT_ONCE, decoded
 
 
+class Config(SimpleNamespace):
+    """As diffusers' has it: by name, and with a default."""
+
+    def get(self, name: str) -> Any:
+        return getattr(self, name, None)
+
+
 class Decoder(nn.Module):
     """Stands for a VAE whose activations are `largest` times as large as its latents on their way to 16 times as many
     pixels; says how many it was given at once, and in what."""
 
-    def __init__(self, largest: float) -> None:
+    def __init__(self, largest: float, **config: float) -> None:
         super().__init__()
-        self.config = SimpleNamespace(block_out_channels=(1, 1, 1), scaling_factor=0.5)
+        self.config = Config(block_out_channels=(1, 1, 1), scaling_factor=0.5, **config)
         self.weight = nn.Parameter(torch.tensor(largest))
         self.seen: list[tuple[int, torch.dtype]] = []
 
@@ -47,3 +55,8 @@ def test_as_many_at_once_as_have_so_many_pixels() -> None:
     fit = PIXELS_AT_ONCE // side**2
     parts = list(decoded(vae, torch.zeros(fit + 1, 4, side // 4, side // 4)))
     assert [len(pixels) for pixels in parts] == [fit, 1]
+
+
+def test_a_shift_is_put_back() -> None:
+    (pixels,) = decoded(Decoder(1.0, shift_factor=0.25), torch.ones(1, 4, 4, 4))
+    assert pixels.eq(2.25).all()

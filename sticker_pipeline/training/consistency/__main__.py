@@ -5,13 +5,13 @@ from pathlib import Path
 
 from sticker_pipeline.training.base_model import check_base
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
-from sticker_pipeline.training.process import run
+from sticker_pipeline.training.process import let_memory_grow, run
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import read_spec
 from sticker_pipeline.training.stopping import StopRequest
 
 MODULE = "sticker_pipeline.training.consistency"
-TO_SAVE_MEMORY = "Lower batch_size or rank in the profile's section `lcm`"
+TO_SAVE_MEMORY = "Lower batch_size or rank, or turn gradient_checkpointing on, in the profile's section `lcm`"
 
 
 def main(arguments: list[str]) -> int:
@@ -32,4 +32,5 @@ def _distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Pat
 
 
 if __name__ == "__main__":
+    let_memory_grow()
     sys.exit(main(sys.argv[1:]))

@@ -24,9 +24,11 @@ VERSION = 1  # of the distillation as a function of its spec; raise it when equa
 
 def fingerprint(spec: ConsistencySpec) -> str:
     """Hash of all that decides a distillation: only a state with the same is taken up."""
-    places = {"output", "state_seconds", "base"}
+    places = {"output", "state_seconds", "base", "tuning", "settings"}
     tuning = spec.tuning.model_dump(mode="json", exclude={"start", "lora", "frames"}) if spec.tuning else None
-    return content_hash([VERSION, spec.model_dump(mode="json", exclude={*places, "tuning"}), tuning])
+    indifferent = {"tuning", "gradient_checkpointing", "measured_prompts", "measured_seeds"}
+    settings = spec.settings.model_dump(mode="json", exclude=indifferent)
+    return content_hash([VERSION, spec.model_dump(mode="json", exclude=places), tuning, settings])
 
 
 def keep_state(run: Distillation) -> Path:

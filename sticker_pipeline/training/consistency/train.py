@@ -105,14 +105,18 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
 
 
 def go_on_from(start: Path, layers: dict[str, Any], spec: ConsistencySpec) -> None:
-    """Give the adapters the values of the LoRA file `start`. Raises SpecError where they are of other modules or
-    ranks."""
-    saved = read_lora(start, spec.family).adapters
-    fresh = adapters_of(layers)
-    if saved.keys() != fresh.keys() or any(saved[key].rank != fresh[key].rank for key in fresh):
+    """Give the adapters the values of the LoRA file `start`. Raises SpecError where it was made for another base model,
+    or with other targets, rank or alpha."""
+    settings, file = spec.settings, read_lora(start, spec.family)
+    saved, fresh = file.adapters, adapters_of(layers)
+    if file.metadata.get("ss_new_sd_model_hash") != spec.base_sha:
+        raise SpecError(f"tuning.start: {start} was made for another base model than {spec.base}: make it anew first.")
+    if {key: (one.rank, one.alpha) for key, one in saved.items()} != {
+        key: (one.rank, one.alpha) for key, one in fresh.items()
+    }:
         raise SpecError(
-            f"tuning.start: {start} was made with another rank or other targets than settings.rank "
-            f"({spec.settings.rank}) and settings.targets ({spec.settings.targets}): make it anew first."
+            f"tuning.start: {start} was made with another rank, alpha or other targets than settings.rank "
+            f"({settings.rank}), alpha ({settings.alpha:g}) and targets ({settings.targets}): make it anew first."
         )
     load_adapters(layers, saved)
 
@@ -138,11 +142,11 @@ def encoded_texts(models: Models, spec: ConsistencySpec) -> Encoded:
 
 
 def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
-    """Says how many pictures are drawn, and stops when asked."""
+    """Says how many pictures are ready, and stops when asked. Only drawn ones are kept: encoding takes no time."""
 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
-            raise Interrupted(number, f"{done} of {total} pictures are kept; run again to go on")
+            raise Interrupted(number, f"{done} of {total} pictures are ready; run again to go on")
         progress.note(f"pictures {done}/{total}")
 
     return count

@@ -13,6 +13,7 @@ import sticker_pipeline.training.consistency.train as module
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.apply_lora import apply_lora
+from sticker_pipeline.training.consistency.state import fingerprint
 from sticker_pipeline.training.consistency.step import draw, plain, said_by
 from sticker_pipeline.training.consistency.train import distil, set_up
 from sticker_pipeline.training.keys import adaptable_modules
@@ -108,7 +109,7 @@ def test_stopped_while_pictures_are_drawn_and_later(
     spec = make_consistency_spec(settings={"steps": 3})
     whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
     lines: list[str] = []
-    with pytest.raises(Interrupted, match="4 of 6 pictures are kept"):
+    with pytest.raises(Interrupted, match="4 of 6 pictures are ready"):
         distil(spec, Progress(lines.append), lambda: 15 if "pictures 0/6" in lines else None)
     lines.clear()
     with pytest.raises(Interrupted, match="1 of 3 steps") as stopped:
@@ -177,11 +178,26 @@ def test_it_goes_on_for_a_character(make_consistency_spec: ConsistencySpecMaker,
     assert any(not lora.adapters[name].up.equal(started[name].up) for name in started)
 
 
-def test_a_start_of_another_rank_is_refused(
-    make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"settings": {"rank": 2}}, "another rank, alpha or other targets"),
+        ({"settings": {"alpha": 8.0}}, "another rank, alpha or other targets"),
+        ({"base_sha": "cd34"}, "for another base model"),
+    ],
+)
+def test_a_start_that_is_no_beginning_of_this_is_refused(
+    make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any], changes: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(SpecError, match=r"tuning.start: .*another rank"):
-        distil(make_consistency_spec(tuning=tuning, settings={"rank": 2}), QUIET)
+    with pytest.raises(SpecError, match=rf"tuning.start: .*{said}"):
+        distil(make_consistency_spec(tuning=tuning, **changes), QUIET)
+
+
+def test_what_changes_nothing_lets_a_distillation_go_on(make_consistency_spec: ConsistencySpecMaker) -> None:
+    spec = make_consistency_spec()
+    same = {"gradient_checkpointing": False, "measured_seeds": 9, "tuning": {"steps": 7}}
+    assert fingerprint(spec) == fingerprint(make_consistency_spec(settings=same))
+    assert fingerprint(spec) != fingerprint(make_consistency_spec(settings={"huber": 0.01}))
 
 
 def test_a_picture_that_cannot_be_read_is_named(
