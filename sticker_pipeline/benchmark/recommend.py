@@ -5,8 +5,9 @@ The rule:
 1. Settings with more steps than the budget are out.
 2. So are those with a fault beside the reference, which has the same style and character weights and is drawn as the
    profile draws, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
-   (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred). Similarity
-   and fidelity hardly see these: CLIP and tagger look at small pictures, and forgive colours. A person sees a tenth.
+   (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred); or a tenth
+   more of the pictures being copies of training pictures. Similarity and fidelity hardly see these: CLIP and tagger
+   look at small pictures, and forgive colours, and copies are more alike. A person sees a tenth.
 3. Of the others, all are as good as the best whose quality is within TOLERANCE of its. Quality is the root of
    similarity to held-out pictures times prompt fidelity: a loss of one counts as much as the same relative loss of the
    other, and a model that draws its character whatever is asked gains nothing.
@@ -53,6 +54,7 @@ FAULTS: tuple[tuple[str, int, str, str], ...] = (
     ("saturation_shift", -1, "pale", "saturation"),
     ("saturation_shift", 1, "garish", "saturation"),
     ("sharpness_shift", -1, "blurred", "sharpness"),
+    ("copies_change", 1, "copying", "copies of training pictures"),
 )
 """Column, the sign of what is too much of it, the fault, and what is measured."""
 

@@ -5,17 +5,19 @@ figure rewards and how it is fooled stands where it is worked out: similarity.py
 take belongs to recommend.py.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, estimate
+from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, estimate, row_mean
+from sticker_pipeline.benchmark.choice import Trained, copy_threshold
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.measure import FEW_PROMPTS, Requests
 from sticker_pipeline.benchmark.recommend import pareto_front
-from sticker_pipeline.benchmark.similarity import clip_similarity
+from sticker_pipeline.benchmark.similarity import clip_similarity, cosines
 from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
 from sticker_pipeline.generation.cells import Cell
 
@@ -29,6 +31,8 @@ ESTIMATED = (
     "saturation_shift",
     "sharpness_shift",
     "veil",
+    "copies",
+    "copies_change",
 )
 SHIFTS = ("contrast", "saturation", "sharpness")
 LEVELS = ("contrast", "saturation", "sharpness", "haze")  # columns with a mean alone
@@ -42,6 +46,20 @@ class Seen:
     embeddings: np.ndarray
     tags: np.ndarray
     tones: Tones
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What pictures may be copies of, and how near is too near."""
+
+    trained: Trained
+    threshold: float
+
+    def of(self, embeddings: np.ndarray) -> np.ndarray:
+        """1.0 for each of the pictures that is a copy, else 0.0; NaN where there is no threshold (one clip)."""
+        nearest = cosines(embeddings, self.trained.embeddings).max(axis=1)
+        unknown = math.isnan(self.threshold)
+        return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,7 @@ def sweep_table(
     clips: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
+    trained: Trained,
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
@@ -67,17 +86,20 @@ def sweep_table(
 
     seen: setting -> style -> what it drew; all settings have the same styles and requests. references: setting -> the
     one that it is held against, which is in `seen` too. clips: style -> a row for each held-out clip
-    (`similarity.clip_means`). requests: style -> what was asked for.
+    (`similarity.clip_means`). requests: style -> what was asked for. trained: what the character's LoRA was trained on.
 
     quality: the root of similarity times fidelity (of similarity alone where the tagger knows nothing that was asked
-    for). quality_change: that less the reference's, paired.
+    for). copies: the share of pictures that are copies of training pictures (`choice.copied`). …_change: that less the
+    reference's, paired.
     """
-    measured = {cell: _measured(seen[cell], clips, requests, tag_names, samples) for cell in seen}
+    copied_from = Copied(trained, copy_threshold(trained))
+    measured = {cell: _measured(seen[cell], clips, requests, tag_names, copied_from, samples) for cell in seen}
     rows = []
     for cell, own in measured.items():
         reference = references[cell]
         figures = own | _shifts(seen[cell], seen[reference], requests, samples)
-        figures["quality_change"] = difference(own["quality"], measured[reference]["quality"])
+        for name in ("quality", "copies"):
+            figures[f"{name}_change"] = difference(own[name], measured[reference][name])
         rows.append(
             {
                 **asdict(cell),
@@ -97,16 +119,18 @@ def _measured(
     clips: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
+    copied_from: Copied,
     samples: int,
 ) -> dict[str, Estimate]:
-    similarity, fidelity = [], []
+    similarity, fidelity, copies = [], [], []
     for style, own in seen.items():
         prompts = resampled_prompts(requests[style])
         similarity.append(clip_similarity(own.embeddings, clips[style], samples=samples, prompts=prompts))
         found = prompt_fidelity(own.tags, tag_names, requests[style].attributes, samples=samples, prompts=prompts)
         if found is not None:
             fidelity.append(found)
-    figures = {"similarity": average(similarity)}
+        copies.append(row_mean(copied_from.of(own.embeddings), samples, 0, prompts))
+    figures = {"similarity": average(similarity), "copies": average(copies)}
     if fidelity:
         figures["fidelity"] = average(fidelity)
     return figures | {"quality": quality(figures["similarity"], figures.get("fidelity"))}

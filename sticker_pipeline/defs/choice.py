@@ -12,7 +12,6 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.choice import (
     SELECTION_PURPOSE,
-    Trained,
     checkpoint_metrics,
     choose_epoch,
     copies_allowed,
@@ -29,7 +28,7 @@ from sticker_pipeline.defs.making import Making, described, making, picture, tab
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, with_styles
+from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import line_chart
@@ -62,7 +61,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         generated = _of_each_epoch(work, embedder, checkpoints)
         settings = work.character.settings.benchmark
         losses = validation_losses(work.inputs["lora"].table("held_out.parquet"))
-        trained = _trained(work, embedder)
+        trained = trained_pictures(embedder, work.character, work.inputs["training_set"], work.inputs["frames"])
         choice = choose_epoch(
             checkpoint_metrics(generated, _validation(work, embedder), trained),
             losses,
@@ -112,11 +111,6 @@ def _of_each_epoch(
 def _trained_rows(work: Making) -> pd.DataFrame:
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     return rows[rows["split"] == "train"]
-
-
-def _trained(work: Making, embedder: Embedder) -> Trained:
-    rows = _trained_rows(work)
-    return Trained(embedded(embedder, work.inputs["frames"], rows["file"].tolist()), rows["clip_id"].tolist())
 
 
 def _validation(work: Making, embedder: Embedder) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from sticker_pipeline.defs.making import Making, described, making, picture, tab
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in
+from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
 from sticker_pipeline.generation.prompts import (
     Prompt,
@@ -74,7 +74,7 @@ class Plan:
     # The release is part of the section `sweep`: there may be none, and then it is the selected LoRA that is swept.
     deps=["selected_lora", "training_set", "frames", *map(key, ("generation", "benchmark", "tagging", "sweep"))],
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
     owners=["team:training"],
@@ -106,6 +106,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             {style: clip_means(found.embeddings, found.clips) for style, found in references.items()},
             {style: _requests(plan, numbers) for style, numbers in asked.items()},
             tag_names,
+            trained_pictures(embedder, work.character, work.inputs["training_set"], work.inputs["frames"]),
             samples=work.profile.benchmark.bootstrap_samples,
         )
         write_table(rows, work.staging)

@@ -34,7 +34,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
         "style_weight": 0.0, "character_weight": 1.0, "lcm_weight": 0.0, "steps": 10, "guidance_scale": 4.0,
         "scheduler": "ddim", "quality": 0.5, "quality_low": 0.4, "quality_high": 0.6, "seconds": 1.0,
         "similarity": 0.5, "fidelity": 0.5, "veil": 0.0, "contrast_shift": 0.0, "saturation_shift": 0.0,
-        "sharpness_shift": 0.0,
+        "sharpness_shift": 0.0, "copies_change": 0.0,
     }  # fmt: skip
     return pd.DataFrame([sound | row for row in rows])
 
@@ -69,6 +69,7 @@ def test_of_equally_fast_ones_the_best_is_taken() -> None:
     ("column", "sign", "word"),
     [
         ("veil", 1, "hazy"),
+        ("copies_change", 1, "copying"),
         ("contrast_shift", 1, "burnt"),
         ("contrast_shift", -1, "flat"),
         ("saturation_shift", 1, "garish"),

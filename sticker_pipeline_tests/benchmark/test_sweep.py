@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.benchmark.bootstrap import Estimate
+from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.measure import Requests
+from sticker_pipeline.benchmark.recommend import faults
 from sticker_pipeline.benchmark.sweep import ESTIMATED, Seen, Timed, quality, sweep_table
 from sticker_pipeline.benchmark.tone import Tones
 from sticker_pipeline.generation.cells import Cell
@@ -13,6 +15,9 @@ from sticker_pipeline.generation.cells import Cell
 REFERENCE, QUICK = Cell(0.0, 1.0, 0.0, 10, 4.0), Cell(0.0, 1.0, 1.0, 2, 1.0)
 TAGS = ["smile", "angry"]
 PROMPTS = ["x, smile", "x, angry", "x, smile, angry"]
+APART = np.arccos(0.98)  # the angle between the pictures of two clips: what is nearer to either is a copy
+BEFORE = np.arccos(0.8) - APART
+TRAINED = Trained(np.array([[0.8, 0.6], [np.cos(BEFORE), np.sin(BEFORE)]]), ["one", "other"])
 
 
 def seen(cosine: float, found: list[list[bool]], contrast: float, haze: float) -> Seen:
@@ -36,6 +41,7 @@ def made() -> pd.DataFrame:
         dict.fromkeys(["art", "sticker"], np.array([[1.0, 0.0]])),
         dict.fromkeys(["art", "sticker"], Requests(["smile", "angry", "smile, angry"], PROMPTS)),
         TAGS,
+        TRAINED,
         samples=200,
     )
 
@@ -55,12 +61,14 @@ def test_figures_are_means_over_styles() -> None:
     np.testing.assert_allclose(table["sharpness_shift"], table["contrast_shift"], atol=1e-12)
     np.testing.assert_allclose(table["veil"], [0.0, (0.1 + 0.2) / 2], atol=1e-12)
     np.testing.assert_allclose(table["contrast"], [0.45, 0.4])
+    np.testing.assert_allclose(table["copies"], [(1 + 0) / 2, 0.0])
+    np.testing.assert_allclose(table["copies_change"], [0.0, -0.5])
     assert table["pareto"].tolist() == [True, True]
 
 
 def test_the_reference_differs_from_itself_by_nothing() -> None:
     row = made().iloc[0]
-    for name in ("quality_change", "contrast_shift", "saturation_shift", "veil"):
+    for name in ("quality_change", "copies_change", "contrast_shift", "saturation_shift", "veil"):
         assert row[[f"{name}_low", name, f"{name}_high"]].abs().max() < 1e-12
 
 
@@ -83,6 +91,21 @@ def test_quality_is_the_root_of_the_product_draw_by_draw() -> None:
     assert np.isnan(quality(Estimate(0.5, 0, 1, 1), Estimate(0.5, 0, 1, 1)).ci_low)
 
 
+def test_of_one_clip_nothing_is_known_to_be_a_copy() -> None:
+    alone = Trained(TRAINED.embeddings[:1], ["one"])
+    table = sweep_table(
+        {REFERENCE: {"art": seen(0.8, [[True, True]] * 3, 0.5, 0.1)}},
+        {REFERENCE: REFERENCE},
+        {REFERENCE: Timed("ddim", 1.0)},
+        {"art": np.array([[1.0, 0.0]])},
+        {"art": Requests(["smile"] * 3, PROMPTS)},
+        TAGS,
+        alone,
+        samples=200,
+    )
+    assert table[["copies", "copies_change"]].isna().all(axis=None) and faults(table.iloc[0]) == []
+
+
 def test_without_words_that_the_tagger_knows_quality_is_similarity() -> None:
     table = sweep_table(
         {REFERENCE: {"art": seen(0.8, [[False, False]] * 3, 0.5, 0.1)}},
@@ -91,6 +114,7 @@ def test_without_words_that_the_tagger_knows_quality_is_similarity() -> None:
         {"art": np.array([[1.0, 0.0]])},
         {"art": Requests(["a", "b", "c"], PROMPTS)},
         TAGS,
+        TRAINED,
         samples=200,
     )
     assert np.isnan(table["fidelity"].item()) and table["quality"].item() == pytest.approx(0.8)

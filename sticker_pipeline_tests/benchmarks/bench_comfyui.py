@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sticker_pipeline.generation.generate import generate, with_lora
+from sticker_pipeline.generation.generate import generate, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
@@ -46,6 +46,8 @@ from sticker_pipeline_tests.training.expected_keys import read
 
 SIDE, STEPS, RANK = 64, 5, 4
 CHECKPOINT, LORA, STRANGE_LORA = "random_sd15.safetensors", "moth.safetensors", "strange.safetensors"
+OTHER_LORA = "style.safetensors"
+STACKED = (Lora(OTHER_LORA, 0.5), Lora(LORA, 0.75))
 START_SECONDS, PICTURE_SECONDS = 120.0, 300.0
 NOT_MATCHED = ("lora key not loaded", "NOT LOADED")
 SAME = 1.0  # mean difference of pixels, of 255: ComfyUI cuts fractions off where diffusers rounds, which makes 0.5
@@ -97,12 +99,13 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         folder = Path(temporary) / "comfyui"
         _write_models(arguments.base, folder / "models")
-        ours = _our_pictures(arguments.base, folder / "models" / "loras" / LORA)
+        ours, stacked = _our_pictures(arguments.base, folder / "models" / "loras")
         with _running(arguments.comfyui, arguments.comfyui_python, folder, keep / "comfyui.log") as comfyui:
             _check_definitions(comfyui)
             _check_refusals(comfyui)
             pictures = _check_drawing(comfyui)
             _check_against_our_pipeline(comfyui, base_noise(arguments.base), ours)
+            _check_stacked(comfyui, base_noise(arguments.base), stacked)
             if arguments.chromium:
                 _check_browser(comfyui, arguments.chromium, pictures, keep)
     print("all checks passed")
@@ -129,19 +132,25 @@ def _workflow(**changes: Any) -> Workflow:
 
 
 def _write_models(base: Path, models: Path) -> None:
-    """The checkpoint, a LoRA of random values for every module that one may change, and one with a strange key."""
+    """The checkpoint, two LoRAs of random values for every module that one may change, and one with a strange key."""
     (models / "checkpoints").mkdir(parents=True)
     write_single_file(base, "sd15", models / "checkpoints" / CHECKPOINT)
-    generator = torch.Generator().manual_seed(0)
+    adapters, other = _random_adapters(0), _random_adapters(1)
+    write_lora(models / "loras" / LORA, LoraFile(adapters), "float16")
+    write_lora(models / "loras" / OTHER_LORA, LoraFile(other), "float16")
+    strange = {**adapters, "lora_unet_no_such_module": next(iter(adapters.values()))}
+    write_lora(models / "loras" / STRANGE_LORA, LoraFile(strange), "float16")
+
+
+def _random_adapters(seed: int) -> dict[str, Adapter]:
+    generator = torch.Generator().manual_seed(seed)
     adapters = {}
     for module in read("sd15"):
         out, into, *kernel = module.shape
         down = torch.randn((RANK, into, *kernel), generator=generator) / into**0.5
         up = torch.randn((out, RANK, *[1 for _ in kernel]), generator=generator) / out**0.5
         adapters[module.key] = Adapter(down, up, RANK / 2)
-    write_lora(models / "loras" / LORA, LoraFile(adapters), "float16")
-    strange = {**adapters, "lora_unet_no_such_module": next(iter(adapters.values()))}
-    write_lora(models / "loras" / STRANGE_LORA, LoraFile(strange), "float16")
+    return adapters
 
 
 @contextmanager
@@ -208,6 +217,7 @@ def _check_drawing(comfyui: ComfyUI) -> dict[str, tuple[Workflow, np.ndarray]]:
             prefix="moth/moth",
             width=SIDE + 8,
         ),
+        "stacked, lcm": _workflow(loras=STACKED, sampler="lcm", scheduler="sgm_uniform", cfg=1.0, steps=2),
     }
     pictures = {name: (workflow, comfyui.draw(api_format(workflow))) for name, workflow in workflows.items()}
     for name, (workflow, picture) in pictures.items():
@@ -240,20 +250,26 @@ def _refused(comfyui: ComfyUI, prompt: dict[str, Any]) -> bool:
     return False
 
 
-def _our_pictures(base: Path, lora: Path) -> dict[str, np.ndarray]:
-    """What generation/ draws with the LoRA, RGB pixels by our samplers' names."""
+def _our_pictures(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What generation/ draws with the LoRA, RGB pixels by our samplers' names; and with STACKED by the first of them.
+    `loras`: the folder of the files."""
     workflow = _workflow()
     pipeline = open_base(base, "sd15", torch.float32, torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     request = Request("sticker", workflow.positive, workflow.seed)
     shared = {"steps": STEPS, "guidance_scale": workflow.cfg, "negative_prompt": workflow.negative}
     config, pictures = pipeline.scheduler.config, {}
-    with with_lora(pipeline, lora):
+
+    def drawn(name: str) -> np.ndarray:
+        pipeline.scheduler = make_scheduler(name, config)
+        settings = GenerationSettings.model_validate({"scheduler": name, **shared})
+        return np.asarray(next(generate(pipeline, [request], settings, SIDE)))
+
+    with with_loras(pipeline, [(loras / LORA, 1.0)]):
         for name in SCHEDULERS.keys() - {"lcm"}:  # which adds noise between its steps, each program its own
-            pipeline.scheduler = make_scheduler(name, config)
-            settings = GenerationSettings.model_validate({"scheduler": name, **shared})
-            pictures[name] = np.asarray(next(generate(pipeline, [request], settings, SIDE)))
-    return pictures
+            pictures[name] = drawn(name)
+    with with_loras(pipeline, [(loras / lora.file, lora.strength) for lora in STACKED]):
+        return pictures, drawn("dpmsolver++")
 
 
 def _check_against_our_pipeline(comfyui: ComfyUI, noise: BaseNoise, ours: dict[str, np.ndarray]) -> None:
@@ -269,6 +285,16 @@ def _check_against_our_pipeline(comfyui: ComfyUI, noise: BaseNoise, ours: dict[s
         nearest = min(differences, key=lambda other: differences[other])
         passed = nearest == name and differences[name] < SAME
         _check(f"our {name} against ComfyUI's pictures: {shown} of 255", passed)
+
+
+def _check_stacked(comfyui: ComfyUI, noise: BaseNoise, ours: np.ndarray) -> None:
+    """That several LoRAs with strengths are in ComfyUI what they are in generation/."""
+    sampler, scheduler = our_sampler("dpmsolver++", noise)
+    shared: dict[str, Any] = {"sampler": sampler, "scheduler": scheduler}
+    theirs = comfyui.draw(api_format(_workflow(loras=STACKED, **shared)))
+    difference = _difference(ours, theirs)
+    alone = _difference(ours, comfyui.draw(api_format(_workflow(loras=STACKED[1:], **shared))))
+    _check(f"two LoRAs: {difference:.2f} of 255 from ours, {alone:.2f} without one", difference < SAME < alone)
 
 
 def _check_browser(
