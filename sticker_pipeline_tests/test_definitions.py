@@ -52,7 +52,7 @@ def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
         assert spec.description and spec.owners and spec.kinds and spec.group_name != "default", spec.key
         if spec.key.path[0] not in ("character", "style", "profile"):
             assert spec.code_version, spec.key
-        is_across = spec.key.path in (["leaderboard"], ["report"], ["character", "roster"])
+        is_across = spec.key.path in (["leaderboard"], ["report"], ["character", "roster"], ["character", "shared"])
         assert (spec.partitions_def is None) == is_across, spec.key
 
 

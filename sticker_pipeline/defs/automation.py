@@ -29,7 +29,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
-from sticker_pipeline.defs.observed import ROSTER, key
+from sticker_pipeline.defs.observed import ROSTER, SHARED, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 
 VARIABLE = "STICKER_RETRAIN"
@@ -219,7 +219,7 @@ FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_
 )
 """As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
 
-_without_characters = dg.AssetSelection.assets(key(ROSTER), "style_training_set", "selected_style_lora", "lcm_lora")
+_without_characters = dg.AssetSelection.assets(key(ROSTER), key(SHARED))
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
 ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")

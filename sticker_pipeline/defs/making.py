@@ -11,13 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character, character_folders
-from sticker_pipeline.defs.observed import PREFIX, ROSTER, observe, roster, section_value
+from sticker_pipeline.defs.observed import PREFIX, ROSTER, SHARED, observe, roster, section_value, shared
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
-from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash, profile_scope, style_scope
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 PREVIEW_ROWS = 20
 
@@ -112,6 +111,8 @@ def current_inputs(
         name = dep.asset_key.path[-1]
         if dep.asset_key.path == [PREFIX, ROSTER]:
             versions[f"{PREFIX}/{ROSTER}"] = content_hash(roster(workspace))
+        elif dep.asset_key.path == [PREFIX, SHARED]:
+            versions[f"{PREFIX}/{SHARED}"] = content_hash(shared(workspace))
         elif dep.asset_key.path[0] == PREFIX:
             assert character is not None
             assert profile is not None
@@ -134,16 +135,11 @@ def characters_with(workspace: Workspace, asset: str) -> list[str]:
 
 
 def made_across(workspace: Workspace, asset: str) -> dict[str, str]:
-    """The data version of the partitioned `asset` by `partition/asset`, of each character, or of each style or profile
-    that characters name: what stands among the inputs of an asset across characters."""
-    if asset in (STYLE_SET, SELECTED_STYLE_LORA):
-        scopes = {name: style_scope(name) for name in styles_of(workspace.valid_characters()[0])}
-    elif asset == LCM_LORA:
-        scopes = {name: profile_scope(name) for name in profiles_of(workspace.valid_characters()[0])}
-    else:
-        scopes = {name: name for name in characters_with(workspace, asset)}
-    found = {name: workspace.store.find(scope, asset) for name, scope in scopes.items()}
-    return {f"{name}/{asset}": artifact.data_version for name, artifact in found.items() if artifact}
+    """The data version of each character's `asset`, by `character/asset`: what stands among the inputs of an asset
+    across characters."""
+    return {
+        f"{who}/{asset}": workspace.store.read(who, asset).data_version for who in characters_with(workspace, asset)
+    }
 
 
 def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Mapping[str, str | None]) -> bool:

@@ -2,8 +2,8 @@
 
 Each is an observable asset, partitioned by character, whose data version is the hash of exactly what the stages behind
 it use. So Dagster marks as stale what an edit really changes: a word in `curation:` leaves the frames alone, a new GIF
-changes one character. `character/roster` says which characters there are. The folder sensor observes them, and
-"Observe" in the UI does so at once; no stage logic belongs here.
+changes one character. `character/roster` says which characters there are, `character/shared` what they have together.
+The folder sensor observes them, and "Observe" in the UI does so at once; no stage logic belongs here.
 """
 
 import json
@@ -20,6 +20,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
+from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
 from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
 from sticker_pipeline.storage import (
     MANIFEST,
@@ -34,7 +35,7 @@ from sticker_pipeline.storage import (
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
-ROSTER = "roster"
+ROSTER, SHARED = "roster", "shared"
 DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
@@ -101,12 +102,20 @@ def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) 
             group_name="character",
             kinds={"file"},
             owners=["team:characters"],
-        )
+        ),
+        dg.AssetSpec(
+            dg.AssetKey([PREFIX, SHARED]),
+            description="What characters have together: LoRAs of their styles, and LCM-LoRAs of their profiles.",
+            group_name="character",
+            kinds={"file"},
+            owners=["team:characters"],
+        ),
     ]
 )
 def observed_roster(workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    names = roster(workspace)
+    names, versions = roster(workspace), shared(workspace)
     yield _observed(key(ROSTER), names, {"characters": names})
+    yield _observed(key(SHARED), versions, {"value": dg.MetadataValue.json(versions)})
 
 
 def _observed(asset: dg.AssetKey, value: object, metadata: Mapping[str, Any]) -> dg.ObserveResult:
@@ -394,6 +403,31 @@ def roster_observation(names: Iterable[str]) -> dg.AssetObservation:
 def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
     """Report the characters `names`, which are sorted, if Dagster has not seen that there are just these."""
     _reported(instance, roster_observation(names), None)
+
+
+def shared(workspace: Workspace) -> dict[str, str]:
+    """What characters have together, as far as it is there: `style/asset` and `profile/asset` -> data version."""
+    valid, store = workspace.valid_characters()[0], workspace.store
+    places = [
+        (name, style_scope(name), asset) for name in styles_of(valid) for asset in (STYLE_SET, SELECTED_STYLE_LORA)
+    ]
+    places += [(name, profile_scope(name), LCM_LORA) for name in profiles_of(valid)]
+    found = {f"{name}/{asset}": store.find(scope, asset) for name, scope, asset in places}
+    return {name: artifact.data_version for name, artifact in found.items() if artifact}
+
+
+def shared_observation(versions: Mapping[str, str]) -> dg.AssetObservation:
+    """That characters have `versions` together (see `shared`)."""
+    return dg.AssetObservation(
+        asset_key=key(SHARED),
+        metadata={"value": dg.MetadataValue.json(dict(versions))},
+        tags={DATA_VERSION_TAG: content_hash(dict(versions))},
+    )
+
+
+def observe_shared(instance: dg.DagsterInstance, versions: Mapping[str, str]) -> bool:
+    """Report what characters have together, if Dagster has not seen it yet; returns whether it was reported."""
+    return _reported(instance, shared_observation(versions), None)
 
 
 def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str, value: dict[str, Any]) -> bool:

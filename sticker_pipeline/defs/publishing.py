@@ -14,19 +14,19 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, made_across, reported
+from sticker_pipeline.defs.observed import PREFIX, SHARED, key, observe_shared, shared
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.publishing.contents import LCM_LORA, RELEASED_LORA, SELECTED_STYLE_LORA, STYLE_SET, gather
+from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
 from sticker_pipeline.publishing.report import Check, report_page
-from sticker_pipeline.storage import ALL
+from sticker_pipeline.storage import ALL, content_hash
 
 PAGE = "report.html"
-EACH = (RELEASED_LORA, STYLE_SET, SELECTED_STYLE_LORA, LCM_LORA)  # of each character, style and profile
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 
 @dg.asset(
-    deps=["leaderboard", *EACH],
+    deps=["leaderboard", RELEASED_LORA, key(SHARED)],
     code_version="4",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,
@@ -40,7 +40,9 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
-    store = workspace.store
+    store, versions = workspace.store, shared(workspace)
+    if observe_shared(context.instance, versions):
+        raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
     valid, problems = workspace.valid_characters()
     checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
     page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
@@ -53,7 +55,8 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             code_version=code_version(context),
             inputs={
                 "leaderboard": store.read(ALL, "leaderboard").data_version,
-                **{name: version for asset in EACH for name, version in made_across(workspace, asset).items()},
+                **made_across(workspace, RELEASED_LORA),
+                f"{PREFIX}/{SHARED}": content_hash(versions),
             },
             settings={},
         )
@@ -72,8 +75,8 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     """Every check of a character, in the order of the line. Read from all definitions, as definitions.py does: the job
     that makes the page knows only its own assets, and so does its context."""
     graph = dg.load_from_defs_folder(path_within_project=Path(__file__).parents[1]).resolve_asset_graph()
-    order = {key: place for place, key in enumerate(graph.toposorted_asset_keys)}
-    specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+    order = {asset: place for place, asset in enumerate(graph.toposorted_asset_keys)}
+    specs = [graph.get_check_spec(check) for check in graph.asset_check_keys]
     return sorted(
         (spec for spec in specs if spec.partitions_def == CHARACTERS),
         key=lambda spec: (order[spec.asset_key], spec.name),

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from sticker_pipeline.character import FILE_NAME
-from sticker_pipeline.defs.observed import ROSTER, observations, roster_observation
+from sticker_pipeline.defs.observed import ROSTER, SHARED, observations, roster_observation, shared, shared_observation
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.style_making import named_styles, ready_styles, style_observations
@@ -65,6 +65,14 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     if seen.get(ROSTER) != content_hash(names):
         seen[ROSTER] = content_hash(names)
         events.append(roster_observation(names))
+    try:
+        versions = shared(workspace)
+    except (OSError, StorageError) as error:  # of an artifact: what characters have of their own is observed
+        problems.append(str(error))
+    else:
+        if seen.get(SHARED, content_hash({})) != content_hash(versions):
+            seen[SHARED] = content_hash(versions)
+            events.append(shared_observation(versions))
     for problem in problems:
         context.log.error(problem)
     if not new and not removed and not new_styles and not removed_styles and seen == known:

@@ -121,5 +121,4 @@ def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Be
     assert not up_to_date()
     assert "LCM-LoRA, steps: 4" in page()
     inputs = bench.store.read(ALL, "report").inputs
-    style = {"chibi/style_training_set", "chibi/selected_style_lora"}
-    assert set(inputs) == {"leaderboard", *style, "embedded/lcm_lora"}
+    assert set(inputs) == {"leaderboard", "character/shared"}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.defs import sensors
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, ROSTER
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, ROSTER, SHARED
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
@@ -112,6 +112,23 @@ def test_the_roster_is_that_of_the_valid_characters(folders: Folders) -> None:
     record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", ROSTER]))
     assert record is not None and record.asset_observation is not None
     assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(["ada"])
+
+
+def test_what_characters_share_is_observed_once_it_is_there(folders: Folders) -> None:
+    folders.add("ada")
+    folders.look()
+    store = folders.workspace.store
+    for profile in ("embedded", "sdxl"):  # which no character has
+        with store.writing(f"_profiles/{profile}", "lcm_lora") as staging:
+            (staging / "lora.safetensors").write_bytes(profile.encode())
+            made = store.publish(staging, f"_profiles/{profile}", "lcm_lora", code_version="1", inputs={}, settings={})
+        if profile == "embedded":
+            versions = {"embedded/lcm_lora": made.data_version}
+            assert folders.look()[None] == [SHARED]
+    assert None not in folders.look()
+    record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", SHARED]))
+    assert record is not None and record.asset_observation is not None
+    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(versions)
 
 
 def test_a_mistake_in_the_settings_removes_nobody(folders: Folders) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.generation.drawn import VERSION, decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import content_hash
@@ -67,9 +67,9 @@ def test_each_of_several_loras_decides() -> None:
 
 
 def test_what_one_lora_drew_keeps_its_name() -> None:
-    """As it was when a picture could have one LoRA only: nobody has to draw it again."""
+    """As it was when a picture could have one LoRA only, but for the version."""
     of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size"})
-    before = {"version": 1, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
+    before = {"version": VERSION, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
     assert decided() == before
     assert decided(loras=[]) == {**before, "lora": None, "strength": None}
 
