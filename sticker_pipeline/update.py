@@ -14,9 +14,11 @@ from rich.markup import escape
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character
+from sticker_pipeline.defs.across import DESCRIPTIONS as ACROSS
+from sticker_pipeline.defs.across import across_value, observe_across
 from sticker_pipeline.defs.checks import benchmark_checks
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, observe_roster, roster, section_value
+from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.style_making import DESCRIPTIONS as SECTIONS
@@ -66,6 +68,8 @@ def update(
             outcome = _materialize(definitions, instance, job, stale, character.name, console)
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
+    valid = workspace.valid_characters()[0]
+    observe_across(instance, {section: across_value(section, valid, workspace.store) for section in ACROSS})
     if characters_with(workspace, "benchmark"):
         stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
         if _materialize(definitions, instance, "leaderboard_table", stale, None, console) != "made":
@@ -163,7 +167,6 @@ def _register(
             damaged.append(character.name)
             continue
         observe(instance, character.name, values)
-    observe_roster(instance, roster(workspace))
     return damaged
 
 

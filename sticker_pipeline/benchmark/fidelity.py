@@ -61,9 +61,13 @@ def prompt_fidelity(
     """
     if found.shape != (len(attributes), len(names)):
         raise ValueError(f"found is {list(found.shape)} for {len(attributes)} pictures and {len(names)} tags.")
+    shares = found_shares(found, names, attributes)
+    return None if np.isnan(shares).all() else row_mean(shares, samples, seed, prompts)
+
+
+def found_shares(found: np.ndarray, names: Sequence[str], attributes: Sequence[str]) -> np.ndarray:
+    """Of each picture the share of the asked tags that are found, float64[n], as `prompt_fidelity` has them; NaN where
+    nothing was asked that the tagger knows."""
     position = {name: column for column, name in enumerate(names)}
     columns = [[position[tag] for tag in asked_tags(each) if tag in position] for each in attributes]
-    shares = [found[row, asked].mean() if asked else np.nan for row, asked in enumerate(columns)]
-    if all(not asked for asked in columns):
-        return None
-    return row_mean(np.array(shares, dtype=np.float64), samples, seed, prompts)
+    return np.array([found[row, asked].mean() if asked else np.nan for row, asked in enumerate(columns)], np.float64)

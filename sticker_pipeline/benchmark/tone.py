@@ -68,10 +68,14 @@ def relative_shift(
     fooled by pictures that show something else: a closer view has less background. Raises ValueError where the numbers
     of rows differ, NaN where the reference has nothing of it.
     """
+    return row_mean(relative_shifts(values, reference), samples, seed, prompts)
+
+
+def relative_shifts(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`relative_shift` of each pair, float64[n]. Raises ValueError as that does."""
     _check_pairs(values, reference)
     whole = reference.mean()
-    shares = (values - reference) / whole if whole > 0 else np.full(len(values), np.nan)
-    return row_mean(shares, samples, seed, prompts)
+    return (values - reference) / whole if whole > 0 else np.full(values.shape, np.nan)
 
 
 def veil(
@@ -88,10 +92,14 @@ def veil(
     It is fooled by pictures without anything dark, such as a portrait that lost its outlines: that is a fault too, but
     no veil. Raises ValueError where the numbers of rows differ.
     """
+    return row_mean(veils(haze, reference), samples, seed, prompts)
+
+
+def veils(haze: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`veil` of each pair, float64[n], NaN where the reference is all white. Raises ValueError as that does."""
     _check_pairs(haze, reference)
     room = 1.0 - reference
-    lifted = np.divide(haze - reference, room, out=np.full(len(haze), np.nan), where=room > 1e-9)
-    return row_mean(lifted, samples, seed, prompts)
+    return np.divide(haze - reference, room, out=np.full(len(haze), np.nan), where=room > 1e-9)
 
 
 def _check_pairs(values: np.ndarray, reference: np.ndarray) -> None:

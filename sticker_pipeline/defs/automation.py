@@ -29,7 +29,8 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
-from sticker_pipeline.defs.observed import ROSTER, SHARED, key
+from sticker_pipeline.defs.across import ROSTER, SHARED
+from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 
 VARIABLE = "STICKER_RETRAIN"

@@ -29,6 +29,7 @@ from sticker_pipeline.benchmark.side_by_side import (
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
+from sticker_pipeline.defs.across import ROSTER, across_value
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.loggers import SUMMARY
@@ -42,7 +43,7 @@ from sticker_pipeline.defs.making import (
     reported,
     table,
 )
-from sticker_pipeline.defs.observed import PREFIX, ROSTER, key, roster
+from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
@@ -128,7 +129,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
             "leaderboard",
             code_version=code_version(context),
             inputs={
-                f"{PREFIX}/{ROSTER}": content_hash(roster(workspace)),
+                f"{PREFIX}/{ROSTER}": content_hash(across_value(ROSTER, workspace.valid_characters()[0], store)),
                 **{f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
             },
             settings={},

@@ -15,7 +15,7 @@ from sticker_pipeline.benchmark.few_steps import FIDELITY_CHANGE, SECONDS, Seen,
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, picture, table
 from sticker_pipeline.defs.seen import clip_of, tags_found_in
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
+from sticker_pipeline.generation.generate import generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import Profile
@@ -24,9 +24,8 @@ from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.wd14 import open_tagger
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
-from sticker_pipeline.training.sampler import make_scheduler
 
-LORA, LOG = "lora.safetensors", "log.parquet"
+LOG = "log.parquet"
 STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
 MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of
 
@@ -93,12 +92,10 @@ class Measuring:
     def table(self, context: dg.AssetExecutionContext) -> pd.DataFrame:
         """Draw and keep all pictures, and measure them: rows of few_steps.COLUMNS."""
         (self.staging / "pictures").mkdir()
-        pipeline = open_pipeline(self.profile)
-        config = pipeline.scheduler.config
-        seconds = {}
+        opened, seconds = pipelines(self.profile), {}
         for name, way in self.ways.items():
             context.log.info(f"{name}: {len(self.requests)} pictures")
-            pipeline.scheduler = make_scheduler(way.settings.scheduler, config)
+            pipeline = opened(way.settings.scheduler)
             with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
                 list(self._drawn(pipeline, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
                 started = time.monotonic()

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.drawn import decisive, drawn
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
+from sticker_pipeline.generation.generate import generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
 from sticker_pipeline.publishing.release import incumbent, releases_folder
@@ -28,7 +27,6 @@ from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.lora_file import LoraError
-from sticker_pipeline.training.sampler import make_scheduler
 
 LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
 COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
@@ -60,7 +58,7 @@ class Drawer:
 )
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        opened = pipelines(work)
+        opened = pipelines(work.profile)
         rivals, left_out = _rivals(work)
         released, another_base = _released(work)
         left_out += [*another_base, *work.sections["recommended"]["left_out"]]
@@ -184,19 +182,6 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
     rows = {name: [Image.open(work.staging / file) for file in part["file"][::seeds]] for name, part in shown.items()}
     labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
     return sample_grid(rows, labels, most=len(labels), cell=84)
-
-
-def pipelines(work: Making) -> Callable[[str], Any]:
-    """The profile's pipeline, opened when it is first asked for, with the sampler of that name."""
-    opened = cache(lambda: open_pipeline(work.profile))
-    own = cache(lambda: opened().scheduler.config)
-
-    def with_sampler(name: str) -> Any:
-        pipeline, config = opened(), own()
-        pipeline.scheduler = make_scheduler(name, config)
-        return pipeline
-
-    return with_sampler
 
 
 def draw(

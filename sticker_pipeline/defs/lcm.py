@@ -14,16 +14,17 @@ import dagster as dg
 import numpy as np
 
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.defs.few_steps import LOG, LORA, STEPS, Measuring, ways_to_draw
+from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.making import Making, code_version, making, reported
-from sticker_pipeline.defs.observed import LCM_FACTS, LORA_FILE, key, model_hash, observe_root
+from sticker_pipeline.defs.observed import LORA_FILE, key, model_hash, observe_root
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_of_words, requests_for
 from sticker_pipeline.profile import Profile, check_models, load_profile
+from sticker_pipeline.publishing.contents import LCM_FACTS
 from sticker_pipeline.sampling.draws import systematic_draws
 from sticker_pipeline.storage import (
     Artifact,
@@ -99,7 +100,7 @@ def lcm_lora(
     with store.writing(scope, "lcm_lora") as staging:
         spec = _spec(profile, store, value["base"], learned)
         _distil(context, launcher, spec, store.work(scope, "lcm_lora-spec"), staging)
-        ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": staging / LORA})
+        ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": staging / LORA_FILE})
         measuring = Measuring(profile, store, staging, _requests(profile, measured), profile.lcm.measured_seeds, ways)
         index = measuring.table(context)
         write_table(index, staging)
@@ -146,7 +147,7 @@ def character_lcm_lora(
             work.profile.generation,
             "LoRA",
             [lora],
-            {"LCM-LoRA of the base model": start.folder / LORA, "its own LCM-LoRA": work.staging / LORA},
+            {"LCM-LoRA of the base model": start.folder / LORA_FILE, "its own LCM-LoRA": work.staging / LORA_FILE},
         )
         seeds = work.profile.lcm.measured_seeds
         requests = requests_for(benchmark_prompts(work.character, work.profile), seeds, purpose="lcm")
@@ -159,7 +160,7 @@ def character_lcm_lora(
 
 
 def _is_content(name: str) -> bool:
-    return name in (LORA, LCM_FACTS)
+    return name in (LORA_FILE, LCM_FACTS)
 
 
 def _distil(
@@ -174,7 +175,7 @@ def _distil(
     `more` that is known of it, go to `staging`."""
     save_spec(spec, folder / FILE_NAME)
     launcher.train(context, [str(folder / FILE_NAME)], progress_observer(context), module=MODULE)
-    for name in (LORA, LOG):
+    for name in (LORA_FILE, LOG):
         link_or_copy(spec.output / name, staging / name)
     facts = {"guidance_scale": spec.settings.guidance_scale, "steps": list(STEPS), "scheduler": "lcm", **more}
     (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -198,8 +199,8 @@ def _tuning_spec(work: Making, start: Artifact, lora: Path) -> ConsistencySpec:
         settings=profile.lcm.model_copy(update=tuning.model_dump()),
         generation=profile.generation,
         tuning=Tuning(
-            start=start.folder / LORA,
-            start_sha=file_sha256(start.folder / LORA),
+            start=start.folder / LORA_FILE,
+            start_sha=file_sha256(start.folder / LORA_FILE),
             lora=lora,
             lora_sha=file_sha256(lora),
             frames=work.inputs["frames"].folder,

@@ -11,7 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character, character_folders
-from sticker_pipeline.defs.observed import PREFIX, ROSTER, SHARED, observe, roster, section_value, shared
+from sticker_pipeline.defs.across import ROSTER, SHARED, across_value
+from sticker_pipeline.defs.observed import PREFIX, key, observe, section_value
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
@@ -109,10 +110,8 @@ def current_inputs(
     versions: dict[str, str | None] = {}
     for dep in spec.deps:
         name = dep.asset_key.path[-1]
-        if dep.asset_key.path == [PREFIX, ROSTER]:
-            versions[f"{PREFIX}/{ROSTER}"] = content_hash(roster(workspace))
-        elif dep.asset_key.path == [PREFIX, SHARED]:
-            versions[f"{PREFIX}/{SHARED}"] = content_hash(shared(workspace))
+        if dep.asset_key in (key(ROSTER), key(SHARED)):
+            versions[f"{PREFIX}/{name}"] = content_hash(across_value(name, workspace.valid_characters()[0], store))
         elif dep.asset_key.path[0] == PREFIX:
             assert character is not None
             assert profile is not None

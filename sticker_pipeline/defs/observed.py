@@ -2,12 +2,12 @@
 
 Each is an observable asset, partitioned by character, whose data version is the hash of exactly what the stages behind
 it use. So Dagster marks as stale what an edit really changes: a word in `curation:` leaves the frames alone, a new GIF
-changes one character. `character/roster` says which characters there are, `character/shared` what they have together.
-The folder sensor observes them, and "Observe" in the UI does so at once; no stage logic belongs here.
+changes one character. The folder sensor observes them, and "Observe" in the UI does so at once; no stage logic belongs
+here. What is about all characters together stands in across.py.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
+from sticker_pipeline.publishing.contents import LCM_FACTS
 from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
 from sticker_pipeline.storage import (
     MANIFEST,
@@ -35,7 +35,6 @@ from sticker_pipeline.storage import (
 from sticker_pipeline.tagging.thresholds import resolved
 
 PREFIX = "character"
-ROSTER, SHARED = "roster", "shared"
 DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
@@ -43,7 +42,6 @@ SWEPT_OTHERWISE = (
     "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
     "then. Materialize it again."
 )
-LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to draw with it, and for which character's LoRA it was made
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
 
 DESCRIPTIONS = {
@@ -94,30 +92,6 @@ def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) 
             yield _observed(key(section), value, _metadata(section, value))
 
 
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, ROSTER]),
-            description="Which characters there are: the folders with a valid character.yaml.",
-            group_name="character",
-            kinds={"file"},
-            owners=["team:characters"],
-        ),
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, SHARED]),
-            description="What characters have together: LoRAs of their styles, and LCM-LoRAs of their profiles.",
-            group_name="character",
-            kinds={"file"},
-            owners=["team:characters"],
-        ),
-    ]
-)
-def observed_roster(workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    names, versions = roster(workspace), shared(workspace)
-    yield _observed(key(ROSTER), names, {"characters": names})
-    yield _observed(key(SHARED), versions, {"value": dg.MetadataValue.json(versions)})
-
-
 def _observed(asset: dg.AssetKey, value: object, metadata: Mapping[str, Any]) -> dg.ObserveResult:
     return dg.ObserveResult(asset_key=asset, data_version=dg.DataVersion(content_hash(value)), metadata=metadata)
 
@@ -143,13 +117,7 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "curation":
             return _curation_value(character)
         case "dataset":
-            return {
-                "holdout": character.settings.benchmark.holdout,
-                "validation": character.settings.benchmark.validation,
-                "resolution": profile.resolution,
-                "background": profile.background,
-                "buckets": profile.buckets.model_dump(mode="json"),
-            }
+            return _dataset_value(character, profile)
         case "training":
             return _training_value(character, profile, store)
         case "generation":
@@ -179,15 +147,10 @@ def section_value(section: str, character: Character, profile: Profile, store: A
         case "sweep":
             return _sweep_value(character, profile, store)
         case "lcm":
-            found = lcm_lora(profile, store)
-            return {
-                "base": model_hash(profile.base, store),
-                "settings": profile.lcm.model_dump(mode="json"),
-                "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
-            }
+            return _lcm_value(profile, store)
         case "roll_backs":
-            all_events = events(releases_folder(store, character.name))
-            return {"to": [event.number for event in all_events if event.action == "roll back"]}
+            found = events(releases_folder(store, character.name))
+            return {"to": [event.number for event in found if event.action == "roll back"]}
         case _:
             raise KeyError(section)
 
@@ -219,6 +182,16 @@ def _curation_value(character: Character) -> dict[str, Any]:
         "trigger": character.trigger,
         "learned": learned,
         "curation": character.settings.curation.model_dump(mode="json"),
+    }
+
+
+def _dataset_value(character: Character, profile: Profile) -> dict[str, Any]:
+    return {
+        "holdout": character.settings.benchmark.holdout,
+        "validation": character.settings.benchmark.validation,
+        "resolution": profile.resolution,
+        "background": profile.background,
+        "buckets": profile.buckets.model_dump(mode="json"),
     }
 
 
@@ -255,6 +228,15 @@ def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -
         "settings": profile.sweep.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
         **{name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()},
+    }
+
+
+def _lcm_value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    found = lcm_lora(profile, store)
+    return {
+        "base": model_hash(profile.base, store),
+        "settings": profile.lcm.model_dump(mode="json"),
+        "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
     }
 
 
@@ -382,52 +364,8 @@ def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, d
     return [
         section
         for section, value in values.items()
-        if _reported(instance, _observation(section, partition, value), partition)
+        if report_if_new(instance, _observation(section, partition, value), partition)
     ]
-
-
-def roster(workspace: Workspace) -> list[str]:
-    """The names of all valid characters, sorted."""
-    return sorted(character.name for character, _ in workspace.valid_characters()[0])
-
-
-def roster_observation(names: Iterable[str]) -> dg.AssetObservation:
-    """That there are the characters `names`, which are sorted."""
-    return dg.AssetObservation(
-        asset_key=key(ROSTER),
-        metadata={"characters": list(names)},
-        tags={DATA_VERSION_TAG: content_hash(list(names))},
-    )
-
-
-def observe_roster(instance: dg.DagsterInstance, names: Iterable[str]) -> None:
-    """Report the characters `names`, which are sorted, if Dagster has not seen that there are just these."""
-    _reported(instance, roster_observation(names), None)
-
-
-def shared(workspace: Workspace) -> dict[str, str]:
-    """What characters have together, as far as it is there: `style/asset` and `profile/asset` -> data version."""
-    valid, store = workspace.valid_characters()[0], workspace.store
-    places = [
-        (name, style_scope(name), asset) for name in styles_of(valid) for asset in (STYLE_SET, SELECTED_STYLE_LORA)
-    ]
-    places += [(name, profile_scope(name), LCM_LORA) for name in profiles_of(valid)]
-    found = {f"{name}/{asset}": store.find(scope, asset) for name, scope, asset in places}
-    return {name: artifact.data_version for name, artifact in found.items() if artifact}
-
-
-def shared_observation(versions: Mapping[str, str]) -> dg.AssetObservation:
-    """That characters have `versions` together (see `shared`)."""
-    return dg.AssetObservation(
-        asset_key=key(SHARED),
-        metadata={"value": dg.MetadataValue.json(dict(versions))},
-        tags={DATA_VERSION_TAG: content_hash(dict(versions))},
-    )
-
-
-def observe_shared(instance: dg.DagsterInstance, versions: Mapping[str, str]) -> bool:
-    """Report what characters have together, if Dagster has not seen it yet; returns whether it was reported."""
-    return _reported(instance, shared_observation(versions), None)
 
 
 def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str, value: dict[str, Any]) -> bool:
@@ -438,10 +376,10 @@ def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str
         metadata={"value": dg.MetadataValue.json(value)},
         tags={DATA_VERSION_TAG: content_hash(value)},
     )
-    return _reported(instance, observation, partition)
+    return report_if_new(instance, observation, partition)
 
 
-def _reported(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
+def report_if_new(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
     """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
     record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)
     seen = record.asset_observation if record else None

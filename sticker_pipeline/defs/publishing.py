@@ -11,10 +11,11 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.base import EventLogStorage
 
+from sticker_pipeline.defs.across import SHARED, across_value, observe_across
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, made_across, reported
-from sticker_pipeline.defs.observed import PREFIX, SHARED, key, observe_shared, shared
+from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
@@ -40,10 +41,10 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
-    store, versions = workspace.store, shared(workspace)
-    if observe_shared(context.instance, versions):
+    store, (valid, problems) = workspace.store, workspace.valid_characters()
+    versions = across_value(SHARED, valid, store)
+    if observe_across(context.instance, {SHARED: versions}):
         raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
-    valid, problems = workspace.valid_characters()
     checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
     page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
     with store.writing(ALL, "report") as staging:

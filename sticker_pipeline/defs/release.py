@@ -15,7 +15,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
-from sticker_pipeline.defs.generation import draw, pipelines
+from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
@@ -24,6 +24,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import with_styles
+from sticker_pipeline.generation.generate import pipelines
 from sticker_pipeline.generation.prompts import (
     Request,
     beginnings,
@@ -199,7 +200,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
     with making(context, workspace) as work:
         record, ways = _to_publish(work)
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-        requests, opened = requests_for(prompts, seeds_per_prompt=1), pipelines(work)
+        requests, opened = requests_for(prompts, seeds_per_prompt=1), pipelines(work.profile)
         rows, problems = [], []
         for way in ways:
             written, unwritable = _write_way(work, record, way, requests, opened)

@@ -2,18 +2,21 @@
 that characters name is observed too, once two of them have a dataset."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 
-from sticker_pipeline.character import FILE_NAME
-from sticker_pipeline.defs.observed import ROSTER, SHARED, observations, roster_observation, shared, shared_observation
+from sticker_pipeline.character import FILE_NAME, Character
+from sticker_pipeline.defs.across import DESCRIPTIONS, across_observations
+from sticker_pipeline.defs.observed import observations
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import named_styles, ready_styles, style_observations
+from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_observations
+from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import ReleaseError
-from sticker_pipeline.storage import StorageError, content_hash
+from sticker_pipeline.storage import StorageError
 
 
 @dg.sensor(
@@ -44,35 +47,15 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     forgotten = {*removed, *removed_styles}
     seen = {name: version for name, version in known.items() if name.partition("|")[2] not in forgotten}
     events: list[dg.AssetObservation] = []
-    for character, profile in valid:
-        try:
-            versions = dict(seen)
-            changes = list(observations(character, profile, workspace.store, versions))
-        except (OSError, ReleaseError) as error:  # of one character's files: the others are observed all the same
-            problems.append(f"{character.name}: {error}")
-        else:
-            seen = versions
-            events += changes
-    for style in styles:
+    for who, look in _roots(workspace, valid, styles):
         versions = dict(seen)
         try:
-            changes = list(style_observations(style, workspace.store, versions))
-        except (OSError, StorageError) as error:  # of one character's artifacts: the other styles are observed
-            problems.append(f"style {style.name}: {error}")
+            changes = list(look(versions))
+        except (OSError, ReleaseError, StorageError) as error:  # of one's files: all others are observed all the same
+            problems.append(f"{who}: {error}")
         else:
             seen = versions
             events += changes
-    if seen.get(ROSTER) != content_hash(names):
-        seen[ROSTER] = content_hash(names)
-        events.append(roster_observation(names))
-    try:
-        versions = shared(workspace)
-    except (OSError, StorageError) as error:  # of an artifact: what characters have of their own is observed
-        problems.append(str(error))
-    else:
-        if seen.get(SHARED, content_hash({})) != content_hash(versions):
-            seen[SHARED] = content_hash(versions)
-            events.append(shared_observation(versions))
     for problem in problems:
         context.log.error(problem)
     if not new and not removed and not new_styles and not removed_styles and seen == known:
@@ -117,3 +100,16 @@ def _is_missing(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _roots(
+    workspace: Workspace, valid: Sequence[tuple[Character, Profile]], styles: Sequence[Style]
+) -> Iterator[tuple[str, Callable[[dict[str, str]], Iterator[dg.AssetObservation]]]]:
+    """Whose roots there are, and what observes them, given the versions that are `known`."""
+    store = workspace.store
+    for character, profile in valid:
+        yield character.name, partial(observations, character, profile, store)
+    for style in styles:
+        yield f"style {style.name}", partial(style_observations, style, store)
+    for section in DESCRIPTIONS:
+        yield f"character/{section}", partial(across_observations, section, valid, store)

@@ -19,7 +19,7 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_j
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
-from sticker_pipeline.defs.generation import draw, pipelines
+from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, picture, table
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
@@ -27,6 +27,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
+from sticker_pipeline.generation.generate import pipelines
 from sticker_pipeline.generation.prompts import (
     Prompt,
     Request,
@@ -92,7 +93,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             f"{len(plan.cells)} settings of {len(plan.requests)} pictures each: "
             f"{len(plan.cells) * len(plan.requests)} pictures. What was drawn before is not drawn again."
         )
-        opened = pipelines(work)
+        opened = pipelines(work.profile)
         with TemporaryDirectory(dir=work.staging) as name:
             folder = Path(name)
             files = {cell: _draw(work, plan, number, opened, folder) for number, cell in enumerate(plan.cells)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,19 @@ def open_pipeline(profile: Profile) -> Any:
     pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def pipelines(profile: Profile) -> Callable[[str], Any]:
+    """Gives `open_pipeline(profile)`, opened when it is first asked for, with the sampler of the name that is asked."""
+    opened = cache(lambda: open_pipeline(profile))
+    own = cache(lambda: opened().scheduler.config)  # a sampler made of another's would lose what that does not know
+
+    def with_sampler(name: str) -> Any:
+        pipeline, config = opened(), own()
+        pipeline.scheduler = make_scheduler(name, config)
+        return pipeline
+
+    return with_sampler
 
 
 def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:

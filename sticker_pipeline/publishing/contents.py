@@ -46,6 +46,7 @@ from sticker_pipeline.tagging import summary
 DROPPED = "dropped.parquet"
 RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA = "released_lora", "selected_style_lora", "lcm_lora"
 STYLE_SET = "style_training_set"
+LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to draw with it, and for which character's LoRA it was made
 GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
@@ -150,7 +151,7 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
     made = store.find(profile_scope(profile), LCM_LORA)
     if made is None:
         return None
-    facts = json.loads((made.folder / "lcm.json").read_text(encoding="utf-8"))
+    facts = json.loads((made.folder / LCM_FACTS).read_text(encoding="utf-8"))
     return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(style="")))
 
 

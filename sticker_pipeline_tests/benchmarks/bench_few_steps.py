@@ -8,14 +8,13 @@ pictures and steps, of which a few are enough to time one.
 import argparse
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
-from sticker_pipeline.generation.generate import open_pipeline, with_lora
+from sticker_pipeline.defs.few_steps import FEW, MANY, ways_to_draw
+from sticker_pipeline.generation.generate import pipelines, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import seconds_per_picture
 from sticker_pipeline.profile import Profile, load_profile
@@ -23,13 +22,12 @@ from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.consistency.train import distil
 from sticker_pipeline.training.memory import GIB
 from sticker_pipeline.training.progress import Progress
-from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline_tests.benchmarks.true_base import true_base
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 PROMPT = "1girl, solo, short hair, smile, white background"
 STEPS, WARM_UP, PICTURES = 14, 4, 4
-MANY, FEW, BATCH = 25, 4, 4
+BATCH = 4
 
 
 def main() -> None:
@@ -80,22 +78,18 @@ def _distillation(profile: Profile, folder: Path) -> Path:
 
 
 def _drawing(profile: Profile, lora: Path) -> None:
-    pipeline: Any = open_pipeline(profile)
+    opened = pipelines(profile)
     requests = [Request("sticker", PROMPT, seed) for seed in range(BATCH)]
-    seconds = {}
-    for steps, few in ((MANY, False), (FEW, False), (FEW, True)):
-        changes: dict[str, Any] = {"steps": steps, "batch_size": BATCH}
-        if few:
-            changes |= {"scheduler": "lcm", "guidance_scale": 1.0}
-        settings = profile.generation.model_copy(update=changes)
-        pipeline.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
-        with with_lora(pipeline, lora) if few else nullcontext():
-            seconds[steps, few] = seconds_per_picture(pipeline, requests, settings, profile.resolution)
-    for (steps, few), taken in seconds.items():
-        name = f"{steps} steps, " + (
-            "LCM-LoRA, no guidance" if few else f"guidance {profile.generation.guidance_scale:g}"
-        )
-        print(f"  {name:32} {taken:.3f} s/picture, {seconds[MANY, False] / taken:.1f} times as fast", flush=True)
+    ways, seconds = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": lora}), {}
+    for name in (f"base, steps: {MANY}", f"base, steps: {FEW}", f"LCM-LoRA, steps: {FEW}"):
+        way = ways[name]
+        pipeline, settings = opened(way.settings.scheduler), way.settings.model_copy(update={"batch_size": BATCH})
+        with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
+            seconds[name] = seconds_per_picture(pipeline, requests, settings, profile.resolution)
+    for name, taken in seconds.items():
+        times = seconds[f"base, steps: {MANY}"] / taken
+        print(f"  {name}, CFG {ways[name].settings.guidance_scale:g}: ", end="")
+        print(f"{taken:.3f} s/picture, {times:.1f} times as fast", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from unittest.mock import patch
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, ROSTER, key, roster_observation
+from sticker_pipeline.defs.across import ROSTER, across_observation
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.storage import content_hash
 
@@ -71,11 +72,11 @@ class World:
         for name in names:
             for section in DESCRIPTIONS:
                 self.edit(name, section, self.sections.get((name, section), "first"))
-        self.instance.report_runless_asset_event(roster_observation(self.characters))
+        self.instance.report_runless_asset_event(across_observation(ROSTER, self.characters))
 
     def remove(self, name: str) -> None:
         self.instance.delete_dynamic_partition(str(CHARACTERS.name), name)
-        self.instance.report_runless_asset_event(roster_observation(self.characters))
+        self.instance.report_runless_asset_event(across_observation(ROSTER, self.characters))
 
     def edit(self, name: str, section: str, content: str) -> None:
         self.sections[name, section] = content

@@ -1,7 +1,9 @@
 """`lcm_lora` of the embedded base, distilled for seconds: what is published and shown, not how good it is."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -16,15 +18,53 @@ from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sweep import plant
 
-SMALL = {"pictures": 4, "steps": 2, "batch_size": 2, "rank": 4, "measured_prompts": 2, "measured_seeds": 2}
+SMALL: dict[str, Any] = {
+    "pictures": 4,
+    "steps": 2,
+    "batch_size": 2,
+    "rank": 4,
+    "measured_prompts": 2,
+    "measured_seeds": 2,
+    "tuning": {"pictures": 3, "steps": 2, "guidance_scale": 3.0},
+}
 
 
-def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL})
-    for module in (few_steps, lcm):
-        monkeypatch.setattr(module, "STEPS", (1, 4))
-    definition = bench.definitions.resolve_assets_def(dg.AssetKey("lcm_lora"))
-    assert dg.materialize([definition], partition_key="embedded", instance=bench.instance).success
+@pytest.fixture(scope="module")
+def distilled(bench: Bench) -> Iterator[Bench]:
+    """With an LCM-LoRA of the profile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL})
+        for module in (few_steps, lcm):
+            patch.setattr(module, "STEPS", (1, 4))
+        assert make(bench, "lcm_lora", "embedded").success
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def moth(bench: Bench) -> Path:
+    """The file of the LoRA of a character with a dataset."""
+    bench.add_character("moth", "velvet_moth", SETTINGS)
+    bench.instance.add_dynamic_partitions("characters", ["moth"])
+    dataset = bench.definitions.resolve_job_def("dataset_line")
+    assert dataset.execute_in_process(instance=bench.instance, partition_key="moth").success
+    return plant(bench.store, "moth", "selected_lora", 1)
+
+
+def make(bench: Bench, asset: str, partition: str) -> dg.ExecuteInProcessResult:
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey(asset))
+    return dg.materialize([definition], partition_key=partition, instance=bench.instance, raise_on_error=False)
+
+
+def test_without_one_of_the_profile_there_is_nothing_to_go_on_from(bench: Bench, moth: Path) -> None:
+    assert bench.store.find("_profiles/embedded", "lcm_lora") is None
+    result = make(bench, "character_lcm_lora", "moth")
+    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
+    said = failure.step_failure_data.error
+    assert said is not None and "materialize its partition 'embedded' first" in str(said)
+
+
+def test_it_is_distilled_and_measured(distilled: Bench) -> None:
+    bench = distilled
     artifact = bench.store.read("_profiles/embedded", "lcm_lora")
     assert artifact.folder == Path(bench.workspace.artifacts) / "_profiles" / "embedded" / "lcm_lora"
     assert read_lora(artifact.folder / "lora.safetensors").adapters
@@ -45,43 +85,24 @@ def test_it_is_distilled_and_measured(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert not (bench.store.work("_profiles/embedded", "lcm_lora") / "state").exists()
 
 
-def test_that_of_a_character_goes_on_from_it_and_is_swept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the test above, on the LoRA that it made."""
-    tuning = {"pictures": 3, "steps": 2, "guidance_scale": 3.0}
-    monkeypatch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL, "tuning": tuning})
-    for module in (few_steps, lcm):
-        monkeypatch.setattr(module, "STEPS", (4,))
-    bench.add_character("moth", "velvet_moth", SETTINGS)
-    bench.instance.add_dynamic_partitions("characters", ["moth"])
-    dataset = bench.definitions.resolve_job_def("dataset_line")
-    assert dataset.execute_in_process(instance=bench.instance, partition_key="moth").success
-    character_lora = plant(bench.store, "moth", "selected_lora", 1)
+def test_that_of_a_character_goes_on_from_it_and_is_swept(distilled: Bench, moth: Path) -> None:
+    bench = distilled
+    assert make(bench, "character_lcm_lora", "moth").success
     start = bench.store.read("_profiles/embedded", "lcm_lora").folder / "lora.safetensors"
-    definition = bench.definitions.resolve_assets_def(dg.AssetKey("character_lcm_lora"))
-    assert dg.materialize([definition], partition_key="moth", instance=bench.instance).success
     artifact = bench.store.read("moth", "character_lcm_lora")
     facts = json.loads((artifact.folder / "lcm.json").read_text())
-    assert facts["character_lora"] == file_sha256(character_lora) and facts["guidance_scale"] == 3.0
+    assert facts["character_lora"] == file_sha256(moth) and facts["guidance_scale"] == 3.0
     own = read_lora(artifact.folder / "lora.safetensors")
     assert own.adapters.keys() == read_lora(start).adapters.keys()
     assert own.metadata["ss_steps"] == "2"
     ways = ["LoRA, steps: 25", "LoRA, steps: 10", "LoRA, steps: 4", "LCM sampler without an LCM-LoRA, steps: 4"]
-    own_ways = ["LCM-LoRA of the base model, steps: 4", "its own LCM-LoRA, steps: 4", "LoRA, steps: 25, another seed"]
-    assert artifact.table()["model"].unique().tolist() == [*ways, *own_ways]
+    own_ways = ["LCM-LoRA of the base model, steps: 4", "its own LCM-LoRA, steps: 1", "its own LCM-LoRA, steps: 4"]
+    assert artifact.table()["model"].unique().tolist() == [*ways, *own_ways, "LoRA, steps: 25, another seed"]
     assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
         artifact.folder / "lora.safetensors"
     )
     plant(bench.store, "moth", "selected_lora", 2)  # another one, which it was not made for
     assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)
-
-
-def test_without_one_of_the_profile_there_is_nothing_to_go_on_from(tmp_path: Path, bench: Bench) -> None:
-    bench.store.folder("_profiles/embedded", "lcm_lora").rename(tmp_path / "gone")
-    definition = bench.definitions.resolve_assets_def(dg.AssetKey("character_lcm_lora"))
-    result = dg.materialize([definition], partition_key="moth", instance=bench.instance, raise_on_error=False)
-    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
-    said = failure.step_failure_data.error
-    assert said is not None and "materialize its partition 'embedded' first" in str(said)
 
 
 def test_guidance_is_distilled_in_and_not_drawn_with() -> None:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.defs import sensors
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, ROSTER, SHARED
+from sticker_pipeline.defs.across import ROSTER, SHARED
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
@@ -49,7 +50,7 @@ class Folders:
         return sorted(self.instance.get_dynamic_partitions("styles"))
 
     def look(self) -> dict[str | None, list[str]]:
-        """One look of the sensor: the sections observed of each character (None: of the roster)."""
+        """One look of the sensor: the sections observed of each character (None: of all characters)."""
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={"workspace": self.workspace}
         )
@@ -85,9 +86,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
 def test_new_changed_removed_and_back(folders: Folders) -> None:
     folders.add("ada")
     folders.add("bo")
-    assert folders.look() == {"ada": ALL_SECTIONS, "bo": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.look() == {"ada": ALL_SECTIONS, "bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
     assert folders.partitions == ["ada", "bo"]
-    assert folders.told == f"2 new characters, 0 removed, {2 * len(ALL_SECTIONS) + 1} changes observed."
+    assert folders.told == f"2 new characters, 0 removed, {2 * len(ALL_SECTIONS) + 2} changes observed."
     assert folders.look() == {}
     assert folders.told == "No character changed."
 
@@ -108,7 +109,7 @@ def test_new_changed_removed_and_back(folders: Folders) -> None:
 def test_the_roster_is_that_of_the_valid_characters(folders: Folders) -> None:
     folders.add("ada")
     folders.add("bo", "trigger: [\n")
-    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER, SHARED]}
     record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", ROSTER]))
     assert record is not None and record.asset_observation is not None
     assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(["ada"])
@@ -192,7 +193,7 @@ def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, mo
         return real(character, *rest)
 
     monkeypatch.setattr(sensors, "observations", broken)
-    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
     assert "ada: Input/output error: 'one.png'" in folders.told
     monkeypatch.setattr(sensors, "observations", real)
     assert folders.look() == {"ada": ALL_SECTIONS}

@@ -133,7 +133,8 @@ def make_loras(seed: int, folder: Path) -> None:
         ("_profiles/embedded", "embedded", ["lcm_lora"]),
         (character_of(seed), character_of(seed), ["character_lcm_lora"]),
     ]
-    with dg.DagsterInstance.ephemeral() as instance:
+    quiet = {"python_logs": {"python_log_level": "WARNING"}}
+    with dg.DagsterInstance.ephemeral(settings=quiet) as instance:
         characters = workspace.valid_characters()[0]
         jobs = ("dataset_line", "style_line")
         if update(definitions, instance, workspace, characters, Console(quiet=True), jobs=jobs).failed:
@@ -148,13 +149,13 @@ def make_loras(seed: int, folder: Path) -> None:
 def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
     """Draw the same requests with each arm, and keep what is seen on the pictures, and the pictures themselves."""
     from sticker_pipeline.benchmark.embed import embed
+    from sticker_pipeline.benchmark.fidelity import found_shares
     from sticker_pipeline.benchmark.tone import tones
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.defs.seen import clip_of, tags_found_in
-    from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
+    from sticker_pipeline.generation.generate import generate, pipelines, with_loras
     from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
     from sticker_pipeline.tagging.wd14 import open_tagger
-    from sticker_pipeline.training.sampler import make_scheduler
 
     workspace = workspace_from_environment()
     character = workspace.character(character_of(seed))
@@ -170,8 +171,7 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
     files = {name: path / "lora.safetensors" for name, path in loras.items()}
     embedder, tagger = clip_of(profile, store), open_tagger(profile.tagger, profile.tagging.provider)
     names = [label.name for label in tagger.labels]
-    pipeline = open_pipeline(profile)
-    config = pipeline.scheduler.config
+    opened = pipelines(profile)
     for arm in arms:
         settings = profile.generation.model_copy(
             update={
@@ -180,7 +180,7 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
                 "scheduler": profile.generation.scheduler if arm.lcm is None else "lcm",
             }
         )
-        pipeline.scheduler = make_scheduler(settings.scheduler, config)
+        pipeline = opened(settings.scheduler)
         weights = [("character", arm.character), ("style", arm.style), ("own" if arm.own else "lcm", arm.lcm or 0.0)]
         used = [(files[name], weight) for name, weight in weights if weight]
         with with_loras(pipeline, used):
@@ -191,21 +191,16 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
         for number, image in enumerate(images):
             image.save(pictures / f"{number:02d}.png")
         found = tags_found_in(tagger, profile, store, pictures, [f"{number:02d}.png" for number in range(len(images))])
-        asked = [[names.index(tag) for tag in _known(prompt.attributes, names)] for prompt in prompts]
-        fidelity = [found[row, asked[row // NOISES]].mean() for row in range(len(images))]
+        attributes = [prompt.attributes for prompt in prompts for _ in range(NOISES)]
         target = folder / "arms" / f"{arm.name}.npz"
         target.parent.mkdir(exist_ok=True)
         np.savez(
             target.with_suffix(".tmp.npz"),
             embeddings=embed(embedder, [Image.open(pictures / f"{n:02d}.png") for n in range(len(images))]),
-            fidelity=np.array(fidelity),
+            fidelity=found_shares(found, names, attributes),
             **vars(tones(images)),
         )
         target.with_suffix(".tmp.npz").rename(target)
-
-
-def _known(attributes: str, names: list[str]) -> list[str]:
-    return [tag for tag in attributes.split(", ") if tag in names]
 
 
 if __name__ == "__main__":

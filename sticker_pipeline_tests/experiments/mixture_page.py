@@ -17,6 +17,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.benchmark.tone import relative_shifts, veils
 from sticker_pipeline.character import load_character
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, held_out_references
@@ -98,13 +99,13 @@ class Found:
 
     def shift(self, arm: Arm, reference: Arm, name: str) -> Values:
         """By how much a tone is larger than the reference's, as a share of its mean."""
-        own, other = self.kept(arm, name), self.kept(reference, name)
-        return (own - other) / other.mean(axis=(1, 2), keepdims=True)
+        pairs = zip(self.kept(arm, name), self.kept(reference, name), strict=True)
+        return np.stack([relative_shifts(own, other) for own, other in pairs])
 
     def veil(self, arm: Arm, reference: Arm) -> Values:
         """The strength of the white veil over the reference's picture that would lift its black point as much."""
-        own, other = self.kept(arm, "haze"), self.kept(reference, "haze")
-        return (own - other) / (1.0 - other)
+        pairs = zip(self.kept(arm, "haze"), self.kept(reference, "haze"), strict=True)
+        return np.stack([veils(own.ravel(), other.ravel()).reshape(own.shape) for own, other in pairs])
 
     def pictures(self, arm: Arm) -> list[Image.Image]:
         """One of each prompt."""

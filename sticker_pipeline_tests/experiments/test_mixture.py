@@ -29,7 +29,7 @@ def test_an_interval_has_both_prompts_and_seeds_in_it() -> None:
     assert interval(np.full(SHAPE, 0.5)) == (0.5, 0.5, 0.5)
     by_seed = np.broadcast_to(np.array([0.0, 1.0, 2.0])[:, None, None], SHAPE)
     mean, low, high = interval(by_seed)
-    assert mean == 1.0 and low == pytest.approx(1 / 3, abs=0.35) and high == pytest.approx(5 / 3, abs=0.35)
+    assert (mean, low, high) == (1.0, 0.0, 2.0)  # one of 27 draws has the same seed three times, more than 2.5 %
     by_prompt = np.broadcast_to(np.arange(PROMPTS, dtype=float)[None, :, None], SHAPE)
     mean, low, high = interval(by_prompt)
     assert mean == pytest.approx(2.5) and 0.9 < low < 1.6 and 3.4 < high < 4.1
