@@ -125,12 +125,12 @@ class Measuring:
     def _drawn(self, pipeline: Any, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
         return generate(pipeline, self.requests[:count], settings, self.profile.resolution)
 
-    def metadata(self, folder: Path, index: pd.DataFrame, spec: ConsistencySpec) -> dict[str, Any]:
-        """What a person judges the LoRA in `folder` by, pictures and figures first. `index`: from `table`."""
-        log = pd.read_parquet(folder / LOG)
+    def metadata(self, index: pd.DataFrame, spec: ConsistencySpec) -> dict[str, Any]:
+        """What a person judges the LoRA by, pictures and figures first. `index`: from `table`."""
+        log = pd.read_parquet(self.staging / LOG)
         return {
             SUMMARY: self._summary(index),
-            "pictures": picture(self._grid(folder), "the same prompts and seeds in every way"),
+            "pictures": picture(self._grid(), "the same prompts and seeds in every way"),
             "figures": table(side_by_side(index, self.reference), most=40),
             "how_to_use": "LCM sampler, 1 to 8 steps, CFG 1, strength 1",
             "guidance_distilled_in": spec.settings.guidance_scale,
@@ -151,8 +151,8 @@ class Measuring:
         found = "" if change is None else f", prompted tags found {change:+.3f}"
         return f"{FEW} steps: {speed:.1f} times as fast as {MANY}{found}"
 
-    def _grid(self, folder: Path) -> Image.Image:
+    def _grid(self) -> Image.Image:
         """The first seed of the first prompts."""
-        rows = {way: [Image.open(folder / file) for file in self.files(way)[:: self.seeds]] for way in self.ways}
+        rows = {way: [Image.open(self.staging / file) for file in self.files(way)[:: self.seeds]] for way in self.ways}
         labels = [request.prompt for request in self.requests[:: self.seeds]]
         return sample_grid(rows, labels, most=8, cell=84)

@@ -16,7 +16,7 @@ import numpy as np
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.defs.making import Making, code_version, making, reported
+from sticker_pipeline.defs.making import Making, making, published
 from sticker_pipeline.defs.observed import LORA_FILE, key, model_hash, observe_root
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
@@ -104,17 +104,11 @@ def lcm_lora(
         measuring = Measuring(profile, store, staging, _requests(profile, measured), profile.lcm.measured_seeds, ways)
         index = measuring.table(context)
         write_table(index, staging)
-        artifact = store.publish(
-            staging,
-            scope,
-            "lcm_lora",
-            code_version=code_version(context),
-            inputs={ROOT.to_user_string(): content_hash(value)},
-            settings={"lcm": value},
-            content=_is_content,
-        )
+        metadata = measuring.metadata(index, spec)
+        inputs = {ROOT.to_user_string(): content_hash(value)}
+        result = published(context, store, scope, staging, inputs, {"lcm": value}, metadata, _is_content)
     shutil.rmtree(spec.output)
-    return reported(artifact, measuring.metadata(artifact.folder, index, spec))
+    return result
 
 
 @dg.asset(
@@ -154,7 +148,7 @@ def character_lcm_lora(
         measuring = Measuring(work.profile, work.store, work.staging, requests, seeds, ways)
         index = measuring.table(context)
         write_table(index, work.staging)
-        result = work.publish(measuring.metadata(work.staging, index, spec), content=_is_content)
+        result = work.publish(measuring.metadata(index, spec), content=_is_content)
     shutil.rmtree(spec.output)
     return result
 

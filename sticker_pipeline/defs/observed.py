@@ -250,14 +250,14 @@ def _recommended_value(
     sha256 = lora.files[file]["sha256"]
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
     now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
-    drawn_as = content_hash(_generation_value(character, profile, store))
-    if swept.inputs.get(f"{PREFIX}/generation") != drawn_as:
-        return {"settings": [], "left_out": [SWEPT_OTHERWISE]}
     try:
         found = read_recommendations(swept.folder / FILE_NAME)
     except RecommendError as error:
         return {"settings": [], "left_out": [str(error)]}
     settings, left_out = settings_for(found, profile.name, now | {"character": sha256})
+    drawn_as = content_hash(_generation_value(character, profile, store))
+    if settings and swept.inputs.get(f"{PREFIX}/generation") != drawn_as:
+        settings, left_out = [], [SWEPT_OTHERWISE]
     weights = {name: f"{name}_weight" for name in now}
     return {
         "settings": [

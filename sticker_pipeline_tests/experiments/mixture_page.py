@@ -329,7 +329,7 @@ def write_page(work: Path, page: Path) -> None:
                 [found.pictures(arm) for arm in arms],
                 cell=96,
             )
-            grid.save(folder / f"{number}.webp", quality=85)
+            grid.save(folder / f"{number}.webp", quality=60, method=6)
             parts.append(f"![a picture of each prompt, seed {SHOWN_SEED}](images/mixture/{number}.webp)\n")
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
