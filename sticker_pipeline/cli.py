@@ -1,24 +1,23 @@
 """The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
 
 import math
-import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
-from sticker_pipeline.character import CharacterError, check_name
-from sticker_pipeline.new_character import Created, create
-from sticker_pipeline.profile import ProfileError
-from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
+from sticker_pipeline import guard
+from sticker_pipeline.work import CONSOLE, check_artifacts, no_character
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
+    import dagster as dg
+
+    from sticker_pipeline.defs.resources import Workspace
+    from sticker_pipeline.new_character import Created
     from sticker_pipeline.publishing.release import Record
-
-CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,14 +30,23 @@ def demo() -> None:
     """Draw the whole line for the demo characters and print the leaderboard (minutes on a laptop, no GPU)."""
     from sticker_pipeline.embedded.roster import demo_characters
 
-    _update(tuple(demo_characters()))
+    _work("update", *demo_characters())
 
 
 @main.command("update")
 @click.argument("names", nargs=-1)
 def update_command(names: tuple[str, ...]) -> None:
-    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
-    _update(names)
+    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard.
+
+    Ctrl-C stops it in good order, a second one at once; the same command goes on from there.
+    """
+    _work("update", *names)
+
+
+def _work(*arguments: str) -> None:
+    """Do work that takes long in a process of its own, under a guard, and exit as it does."""
+    command = [sys.executable, "-m", "sticker_pipeline.work", *arguments]
+    sys.exit(guard.run(command))
 
 
 @main.command("new-character")
@@ -48,6 +56,9 @@ def update_command(names: tuple[str, ...]) -> None:
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
 def new_character(name: str, folder: Path, trigger: str | None, link: bool) -> None:
     """Make the character NAME from a FOLDER of GIFs and pictures."""
+    from sticker_pipeline.character import CharacterError, check_name
+    from sticker_pipeline.new_character import create
+
     try:
         check_name(name)
         created = create(name, folder, _workspace_characters(), trigger or f"{name}_char", link=link)
@@ -68,9 +79,12 @@ def new_character(name: str, folder: Path, trigger: str | None, link: bool) -> N
 )
 def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
     """Write the training set of NAME to the new FOLDER, as kohya's sd-scripts read it."""
+    from sticker_pipeline.character import CharacterError, check_name
     from sticker_pipeline.dataset.kohya_export import export_kohya
     from sticker_pipeline.dataset.manifest import DatasetError
     from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.profile import ProfileError
+    from sticker_pipeline.storage import StorageError
 
     workspace = workspace_from_environment()
     try:
@@ -112,6 +126,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 @click.option("--link", is_flag=True, help="Link to the pictures instead of copying them.")
 def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool) -> None:
     """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
+    from sticker_pipeline.character import CharacterError
     from sticker_pipeline.dataset.kohya_import import import_kohya
 
     try:
@@ -169,7 +184,7 @@ def explain_kohya_command(file: Path, name: str) -> None:
     """
     from sticker_pipeline.kohya_settings.form import KohyaSettingsError
     from sticker_pipeline.kohya_settings.read import read_kohya_settings
-    from sticker_pipeline.profile import kohya_target, load_profile
+    from sticker_pipeline.profile import ProfileError, kohya_target, load_profile
 
     try:
         profile = load_profile(name, Path())
@@ -228,6 +243,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
 
     Later releases are kept, and are not published again by themselves; roll-back to their number brings them back.
     """
+    from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.publishing.release import ReleaseError, roll_back
 
     folder = _releases(name)
@@ -237,28 +253,16 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
         raise click.ClickException(str(error)) from error
     CONSOLE.print(f"Release {number} of {name} is the current one: {release.lora}", markup=False)
     CONSOLE.print(f"Its prompt begins with {release.record.trigger}", markup=False)
-    _follow_roll_back(name)
-
-
-def _follow_roll_back(name: str) -> None:
-    from dagster import DagsterInstance
-
-    from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.update import follow_roll_back
-
-    if workspace_from_environment().store.find(name, "released_lora") is None:
-        return
-    _dagster_home()
-    with DagsterInstance.get() as instance:
-        if not follow_roll_back(defs(), instance, name, CONSOLE):
-            raise click.ClickException(f"released_lora of {name} does not show it yet: see above, and materialize it.")
+    if workspace_from_environment().store.find(name, "released_lora") is not None:
+        _work("release", name)
 
 
 def _releases(name: str) -> Path:
     """The folder of the character's releases, which may be there when the character itself is gone."""
+    from sticker_pipeline.character import CharacterError, check_name
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.publishing.release import releases_folder
+    from sticker_pipeline.storage import StorageError
 
     try:
         check_name(name)
@@ -287,9 +291,10 @@ def report_command() -> None:
     import webbrowser
 
     from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.storage import ALL, ArtifactStore
 
     artifacts = workspace_from_environment().artifacts
-    _check_artifacts(artifacts)
+    check_artifacts(artifacts)
     path = ArtifactStore(artifacts).folder(ALL, "report") / "report.html"
     if not path.is_file():
         raise click.ClickException("There is no report yet: sticker-pipeline update")
@@ -311,10 +316,10 @@ def fetch_models(names: tuple[str, ...], profile: str | None, update: bool) -> N
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.models.fetch import fetch
     from sticker_pipeline.models.known import FetchError, source_of
-    from sticker_pipeline.profile import profile_models
+    from sticker_pipeline.profile import ProfileError, profile_models
 
     workspace = workspace_from_environment()
-    _check_artifacts(workspace.artifacts)
+    check_artifacts(workspace.artifacts)
     models = Path(workspace.models).absolute()
     try:
         wanted = [*names, *(profile_models(profile) if profile else [])]
@@ -355,21 +360,22 @@ def _list_models(models: Path) -> None:
 
 
 @main.command()
-def doctor() -> None:
-    """Check folders, characters and models, and say what to mend."""
-    from dagster import DagsterInstance
-
+@click.option("--mend", is_flag=True, help="End dead runs, free what they held, and remove folders that they left.")
+def doctor(mend: bool) -> None:
+    """Check folders, characters, models, and work under way, and say what to mend."""
+    from sticker_pipeline.defs.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.models.lock import problems as model_problems
 
-    _dagster_home()
     workspace = workspace_from_environment()
-    _check_artifacts(workspace.artifacts)
+    check_artifacts(workspace.artifacts)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
         CONSOLE.print(f"{label:12} {Path(path).absolute()}")
-    with DagsterInstance.get() as instance:  # also makes the run history's tables, before two processes try at once
+    with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
         CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
-    valid, problems = workspace.valid_characters()
+        problems = _mended(instance, workspace) if mend else _left_behind(instance, workspace)
+    valid, of_characters = workspace.valid_characters()
+    problems += of_characters
     problems += model_problems(Path(workspace.models).absolute(), workspace.store.cache("hashes"))
     for character, profile in valid:
         problem = unready(character, profile)
@@ -380,60 +386,35 @@ def doctor() -> None:
     for problem in problems:
         CONSOLE.print(f"[red]problem[/]      {problem}")
     if not valid and not problems:
-        CONSOLE.print(_no_character(workspace.characters))
+        CONSOLE.print(no_character(workspace.characters))
 
 
-def _update(names: tuple[str, ...]) -> None:
-    from dagster import DagsterInstance
+def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
+    """Print what is under way; returns what killed runs left."""
+    from sticker_pipeline.defs.dead_runs import dead_runs, described, unheld_claims
+    from sticker_pipeline.defs.patience import pools_in_use
 
-    from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import unready, workspace_from_environment
-    from sticker_pipeline.update import update
-
-    _dagster_home()
-    workspace = workspace_from_environment()
-    valid, problems = workspace.valid_characters()
-    _check_artifacts(workspace.artifacts)
-    known = {character.name for character, _ in valid}
-    for name in names:
-        if name not in known:
-            for problem in problems:
-                CONSOLE.print(f"[red]problem:[/] {problem}")
-            raise click.ClickException(f"{name!r} is not a valid character of {Path(workspace.characters).absolute()}.")
-    wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
-    missing = {character.name: unready(character, profile) for character, profile in wanted}
-    chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
-    left_out = [*([] if names else problems), *filter(None, missing.values())]
-    for problem in left_out:
-        CONSOLE.print(f"[red]left out:[/] {problem}")
-    if not chosen:
-        raise click.ClickException(
-            "No character can be worked on; see above." if left_out else _no_character(workspace.characters)
-        )
-    with DagsterInstance.get() as instance:
-        updated = update(defs(), instance, workspace, chosen, CONSOLE)
-    _print_outcome(workspace.store)
-    if updated.refused:
-        CONSOLE.print(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
-    if updated.failed or left_out:
-        raise click.ClickException("Not every character went through; see above.")
+    for line in pools_in_use(instance):
+        CONSOLE.print(f"{'under way':12} {line}", markup=False)
+    problems = [
+        f"{described(run)} is dead: its process {', '.join(map(str, lost))} is gone"
+        for run, lost in dead_runs(instance)
+    ]
+    problems += [f"run {run_id[:8]} has ended, but holds a place in a pool" for run_id in unheld_claims(instance)]
+    problems += [f"{folder} was left behind by a killed run" for folder in workspace.store.abandoned()]
+    return [f"{problem}: `sticker-pipeline doctor --mend`" for problem in problems]
 
 
-def _print_outcome(store: ArtifactStore) -> None:
-    from sticker_pipeline.benchmark.tables import leaderboard_text
+def _mended(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
+    """Mend what killed runs left, and print it; returns what is left to do, as `_left_behind` does."""
+    from sticker_pipeline.defs.dead_runs import end_dead_runs
 
-    artifact = store.find(ALL, "leaderboard")
-    if artifact is None:
-        return
-    CONSOLE.print(leaderboard_text(artifact.table()))
-    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
-    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
-    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
-    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
-    CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
+    for line in [*end_dead_runs(instance), *(f"removed {folder}" for folder in workspace.store.remove_abandoned())]:
+        CONSOLE.print(f"{'mended':12} {line}", markup=False)
+    return _left_behind(instance, workspace)
 
 
-def _print_created(created: Created) -> None:
+def _print_created(created: "Created") -> None:
     shown = escape(str(created.folder))
     CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
     for note in created.notes:
@@ -445,29 +426,19 @@ def _print_created(created: Created) -> None:
     )
 
 
-def _check_artifacts(artifacts: str) -> None:
-    try:
-        ArtifactStore(artifacts)
-    except StorageError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _no_character(folder: str) -> str:
-    return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
-
-
 def _workspace_characters() -> Path:
     from sticker_pipeline.defs.resources import workspace_from_environment
 
     return Path(workspace_from_environment().characters).absolute()
 
 
-def _dagster_home() -> None:
-    """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too, and of its
-    settings."""
-    home = Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    settings = home / "dagster.yaml"
-    if not settings.exists():
-        settings.write_bytes((Path(__file__).parent / "dagster.yaml").read_bytes())
-    os.environ["DAGSTER_HOME"] = str(home)
+def run() -> None:
+    """Run the command line; a Ctrl-C ends it with one line and exit status 130."""
+    try:
+        main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        guard.say("Stopped. What was finished is kept.")
+        sys.exit(130)

@@ -6,8 +6,8 @@ What is inside an artifact is the business of the stage that makes it.
 import hashlib
 import json
 import os
+import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,9 +18,11 @@ from typing import Any
 
 import pandas as pd
 
+from sticker_pipeline.claims import Say, claimed, is_claimed, silent
+
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
-ABANDONED_SECONDS = 24 * 3600.0  # longer than any step takes
+ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a folder that an artifact is written in
 ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
@@ -106,18 +108,43 @@ class ArtifactStore:
         return artifact
 
     @contextmanager
-    def writing(self, scope: str, asset: str) -> Iterator[Path]:
+    def writing(self, scope: str, asset: str, say: Say = silent, run: str | None = None) -> Iterator[Path]:
         """A new empty folder beside the artifact's final place, deleted when the block fails.
 
-        `publish` inside the block moves it into place. Folders that killed runs left behind go after a day.
+        `publish` inside the block moves it into place. Only one block at a time writes an artifact: another one waits,
+        and `say`s for whom, for example for the Dagster `run` that has it.
         """
-        _remove_abandoned(self.root / scope, asset)
-        staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
-        staging.mkdir(parents=True)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with claimed(self.root / scope / f".{asset}.making.lock", f"{asset} of {scope}", say, run=run):
+            _remove_abandoned(self.root / scope, asset)
+            staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
+            staging.mkdir()
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+
+    def published_at(self, artifact: Artifact) -> float:
+        """When the artifact was published, in seconds since 1970."""
+        return (artifact.folder / MANIFEST).stat().st_mtime
+
+    def abandoned(self) -> list[Path]:
+        """The folders that killed runs left behind, and that nobody works on; the next one to write there removes
+        them."""
+        found = [path for pattern in ("*", "_*/*") for path in self.root.glob(f"{pattern}/.*.????????")]
+        return [
+            path
+            for path in sorted(found)
+            if path.is_dir()
+            and ABANDONED.fullmatch(path.name)
+            and not is_claimed(path.with_name(f"{path.stem}.making.lock"))
+        ]
+
+    def remove_abandoned(self) -> list[Path]:
+        """Remove the folders that killed runs left behind; returns them."""
+        found = self.abandoned()
+        for folder in found:
+            shutil.rmtree(folder, ignore_errors=True)
+        return found
 
     def publish(
         self,
@@ -156,13 +183,10 @@ class ArtifactStore:
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:
-    for staging in scope.glob(f".{asset}.????????"):
-        try:
-            age = time.time() - staging.stat().st_mtime
-        except FileNotFoundError:
-            continue  # whoever is at work there has just moved it
-        if age > ABANDONED_SECONDS:
-            shutil.rmtree(staging, ignore_errors=True)
+    """Remove what killed runs left of `asset`. Only for whoever has the claim on it."""
+    for path in scope.glob(f".{asset}.????????"):
+        if ABANDONED.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _previous(final: Path) -> Path:

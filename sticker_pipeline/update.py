@@ -3,21 +3,27 @@
 The Dagster UI does the same with a click; this is for `make demo`, scripts and people without a browser at hand.
 """
 
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 from rich.console import Console
 from rich.markup import escape
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character
+from sticker_pipeline.claims import claimed
 from sticker_pipeline.defs.across import DESCRIPTIONS as ACROSS
 from sticker_pipeline.defs.across import across_value, observe_across
 from sticker_pipeline.defs.checks import benchmark_checks
-from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
+from sticker_pipeline.defs.dead_runs import process_tags
+from sticker_pipeline.defs.making import UPDATE_TAG, characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -32,7 +38,21 @@ from sticker_pipeline.defs.style_making import (
 from sticker_pipeline.defs.style_making import section_value as style_section_value
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import ReleaseError
+from sticker_pipeline.stopping import Stopped, Stopping
 from sticker_pipeline.storage import ALL, ArtifactStore, style_scope
+
+Outcome = Literal["made", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every run of an update needs."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    store: ArtifactStore
+    console: Console
+    stopping: Stopping
 
 
 @dataclass(frozen=True)
@@ -50,38 +70,51 @@ def update(
     characters: Sequence[tuple[Character, Profile]],
     console: Console,
     jobs: Sequence[str] = ("dataset_line", "character_line", "style_line"),
+    stopping: Stopping | None = None,
 ) -> Updated:
     """Materialize what is stale of each character, job by job, then of the styles that they name, then the leaderboard.
-    A character that fails does not stop the others."""
+
+    A character that fails does not stop the others. Another update waits for its turn at each. Raises Stopped, with
+    the run under way cancelled and none begun after it, where `stopping` wants that.
+    """
+    work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
     failed = _register(instance, workspace, characters, console)
     refused: list[str] = []
     # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
     # measured among all others.
     for job in jobs:
         if job == "style_line":
-            failed += _update_styles(definitions, instance, workspace, characters, console)
+            failed += _update_styles(work, workspace, characters)
             continue
         for character, profile in characters:
             if character.name in failed:
                 continue
-            stale = stale_assets(definitions, job, character.name, workspace, character, profile)
-            outcome = _materialize(definitions, instance, job, stale, character.name, console)
+            look = partial(stale_assets, definitions, job, character.name, workspace, character, profile)
+            outcome = _make_stale(work, job, character.name, character.name, look)
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
     valid = workspace.valid_characters()[0]
     observe_across(instance, {section: across_value(section, valid, workspace.store) for section in ACROSS})
     if characters_with(workspace, "benchmark"):
-        stale = stale_assets(definitions, "leaderboard_table", ALL, workspace, None, None)
-        if _materialize(definitions, instance, "leaderboard_table", stale, None, console) != "made":
+        look = partial(stale_assets, definitions, "leaderboard_table", ALL, workspace, None, None)
+        if _make_stale(work, "leaderboard_table", ALL, None, look) != "made":
             failed.append("leaderboard")
     return Updated(failed, refused)
 
 
-def follow_roll_back(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, console: Console) -> bool:
+def follow_roll_back(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    store: ArtifactStore,
+    name: str,
+    console: Console,
+    stopping: Stopping | None = None,
+) -> bool:
     """Materialize what shows the release that counts, and nothing that would judge the newest LoRA anew: a roll-back
-    holds whatever the gate thinks of that. Returns whether it went well."""
+    holds whatever the gate thinks of that. Returns whether it went well. Raises Stopped as `update` does."""
+    work = Work(definitions, instance, store, console, stopping or Stopping())
     assets = [dg.AssetKey("released_lora"), dg.AssetKey("comfyui_workflow")]
-    return _materialize(definitions, instance, "character_line", assets, name, console) == "made"
+    return _make_stale(work, "character_line", name, name, lambda: assets) == "made"
 
 
 def stale_assets(
@@ -124,26 +157,20 @@ def stale_style_assets(definitions: dg.Definitions, style: Style, store: Artifac
     )
 
 
-def _update_styles(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    workspace: Workspace,
-    characters: Sequence[tuple[Character, Profile]],
-    console: Console,
-) -> list[str]:
+def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
     """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
     the styles that failed."""
     wanted = named_styles(characters)
     styles, problems = ready_styles(workspace, workspace.valid_characters()[0]) if wanted else ([], [])
     for problem in problems:
-        console.print(f"[red]left out:[/] {escape(problem)}")
+        work.console.print(f"[red]left out:[/] {escape(problem)}")
     failed = []
     for style in (style for style in styles if style.name in wanted):
-        instance.add_dynamic_partitions(str(STYLES.name), [style.name])
+        work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
         store = workspace.store
-        observe_style(instance, style.name, {name: style_section_value(name, style, store) for name in SECTIONS})
-        stale = stale_style_assets(definitions, style, store)
-        if _materialize(definitions, instance, "style_line", stale, style.name, console) != "made":
+        observe_style(work.instance, style.name, {name: style_section_value(name, style, store) for name in SECTIONS})
+        look = partial(stale_style_assets, work.definitions, style, store)
+        if _make_stale(work, "style_line", style_scope(style.name), style.name, look) != "made":
             failed.append(style.name)
     return failed
 
@@ -170,27 +197,39 @@ def _register(
     return damaged
 
 
-def _materialize(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    job: str,
-    stale: Sequence[dg.AssetKey],
-    partition: str | None,
-    console: Console,
-) -> Literal["made", "refused", "failed"]:
+def _make_stale(
+    work: Work, job: str, scope: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
+) -> Outcome:
+    """Materialize what of the job is stale, as `look` finds it once no other update is at work on the scope."""
+    work.stopping.check()
+    title = f"{partition} {job}" if partition else job
+    claim = work.store.root / scope / ".update.lock"
+    with claimed(claim, f"another update, {title}", partial(_say, work.console, title), work.stopping.check):
+        return _materialize(work, job, look(), partition)
+
+
+def _say(console: Console, title: str, text: str) -> None:
+    console.print(f"{title}: {text}", style="dim", markup=False)
+
+
+def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: str | None) -> Outcome:
     name = f"[bold]{partition}[/] {job}" if partition else f"[bold]{job}[/]"
+    console = work.console
     if not stale:
         console.print(f"{name}: up to date")
         return "made"
     console.print(f"{name}: {', '.join(key.path[-1] for key in stale)}")
-    started = time.monotonic()
-    result = definitions.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=partition,
-        asset_selection=list(stale),
-        raise_on_error=False,
-        run_config={"loggers": {"terminal": {"config": {}}}},
-    )
+    started, run_id = time.monotonic(), make_new_run_id()
+    with _cancellable(work, run_id):
+        result = work.definitions.resolve_job_def(job).execute_in_process(
+            instance=work.instance,
+            partition_key=partition,
+            asset_selection=list(stale),
+            raise_on_error=False,
+            run_config={"loggers": {"terminal": {"config": {}}}},
+            run_id=run_id,
+            tags={UPDATE_TAG: "true", **process_tags()},
+        )
     if result.success:
         console.print(f"{name}: done in {time.monotonic() - started:.0f} s\n")
         return "made"
@@ -202,3 +241,29 @@ def _materialize(
         if check.check_name in CHECKS and not check.passed:
             console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(check.description or '')}")
     return "refused"
+
+
+@contextmanager
+def _cancellable(work: Work, run_id: str) -> Iterator[None]:
+    """In the block the run is under way: it is cancelled when the work is to stop, or when it was asked to in the UI.
+
+    Raises Stopped then, at the block's end. Whatever happens, the run has ended and holds nothing after it.
+    """
+
+    def cancel() -> None:
+        run = work.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            work.instance.report_run_canceling(run, "The command that does this run was asked to stop.")
+
+    work.stopping.first = cancel
+    try:
+        yield
+    finally:
+        work.stopping.first = None
+        run = work.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            work.instance.report_run_canceled(run, "The command that did this run was stopped.")
+        work.instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    work.stopping.check()
+    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+        raise Stopped(signal.SIGINT)

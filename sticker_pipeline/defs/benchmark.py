@@ -39,9 +39,11 @@ from sticker_pipeline.defs.making import (
     code_version,
     described,
     making,
+    once,
     picture,
     reported,
     table,
+    writing,
 )
 from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -69,6 +71,7 @@ SHOWN_PICTURES = 4  # of each model in each style
     "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
     "found, copies, diversity, what the trigger does. Each figure says in its docstring how it can be fooled.",
 )
+@once
 def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         embedder = clip_of(work.profile, work.store)
@@ -120,7 +123,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
     inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
     without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
     rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
-    with store.writing(ALL, "leaderboard") as staging:
+    with writing(context, store, ALL) as staging:
         write_table(rows, staging)
         (staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
         artifact = store.publish(

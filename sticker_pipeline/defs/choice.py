@@ -24,7 +24,7 @@ from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -51,6 +51,7 @@ SELECTION_PROMPTS = (
     description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
     "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
 )
+@once
 def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         embedder = clip_of(work.profile, work.store)

@@ -8,7 +8,7 @@ from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -29,6 +29,7 @@ SHEET_CELLS = 20
     description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
     "cut; whole clips are held out as references that are never trained on.",
 )
+@once
 def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         frames = work.inputs["frames"].table()

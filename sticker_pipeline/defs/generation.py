@@ -13,7 +13,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
@@ -56,6 +56,7 @@ class Drawer:
     "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
     "that a sweep recommends for it. Only what was never drawn is generated.",
 )
+@once
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         opened = pipelines(work.profile)

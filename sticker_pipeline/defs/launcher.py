@@ -22,7 +22,9 @@ from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMes
 from PIL import Image
 from pydantic import Field
 
+from sticker_pipeline import lifeline
 from sticker_pipeline.pictures import contact_sheet, embedded_markdown
+from sticker_pipeline.training.stopping import STOP_SIGNALS
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
@@ -69,30 +71,45 @@ class TrainerLauncher(dg.ConfigurableResource):
             message_reader=PipesTempFileMessageReader(),
         ) as session:
             environment = {
-                **os.environ,
+                **lifeline.environment(os.environ),
                 **session.get_bootstrap_env_vars(),
                 GRACE_VARIABLE: str(self.stop_grace_seconds),
                 "PYTHONUNBUFFERED": "1",
             }
             # The supervisor gets a session of its own so that a Ctrl-C in the terminal reaches the trainer once, by us.
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+                text=True,
+                errors="replace",
             )
-            last_words: deque[bytes] = deque(maxlen=KEPT_LINES)
-            forwarding = threading.Thread(target=_forward, args=(process.stderr, last_words), daemon=True)
-            forwarding.start()
+            last_words: deque[str] = deque(maxlen=KEPT_LINES)
+            forwarding = [
+                threading.Thread(target=_forward, args=arguments, daemon=True)
+                for arguments in (
+                    (process.stdout, sys.stdout, deque(maxlen=0)),
+                    (process.stderr, sys.stderr, last_words),
+                )
+            ]
+            for thread in forwarding:
+                thread.start()
             try:
                 _follow(process, session, on_progress)
             finally:
                 _end(process)
-                forwarding.join()
+                for thread in forwarding:
+                    thread.join()
         if process.returncode != 0:
-            words = b"".join(last_words).decode(errors="replace").strip()
+            words = "".join(last_words).strip()
             raise TrainerFailed(f"The trainer {_ending(process.returncode)}:\n{words}")
 
 
 def _follow(
-    process: subprocess.Popen[bytes], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
+    process: subprocess.Popen[str], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """Hand on progress messages until the process ends."""
     seen = 0
@@ -107,15 +124,15 @@ def _follow(
         time.sleep(0.2)
 
 
-def _forward(stream: IO[bytes], last_lines: deque[bytes]) -> None:
-    """Copy a process's stderr to ours, line by line, remembering the last lines."""
-    for line in stream:
-        sys.stderr.buffer.write(line)
-        sys.stderr.flush()
+def _forward(source: IO[str], target: IO[str], last_lines: deque[str]) -> None:
+    """Copy what a process prints to an output of ours, line by line, remembering the last lines."""
+    for line in source:
+        target.write(line)
+        target.flush()
         last_lines.append(line)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """Close the supervisor's input, which ends the trainer, and wait for it. Further signals do not cut this short."""
     assert process.stdin is not None
     process.stdin.close()
@@ -138,7 +155,7 @@ def _signals_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:

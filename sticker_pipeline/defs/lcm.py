@@ -16,7 +16,7 @@ import numpy as np
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.defs.making import Making, making, published
+from sticker_pipeline.defs.making import Making, check_not_made, making, once, published, writing
 from sticker_pipeline.defs.observed import LORA_FILE, key, model_hash, observe_root
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
@@ -87,17 +87,21 @@ def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     "distilled from pictures that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
     "the tagger finds what was asked for. A run that was stopped or killed goes on when this is materialized again.",
 )
+@once
 def lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
     end_with_run()
     profile, store = load_profile(context.partition_key, Path(workspace.models)), workspace.store
     check_models(profile)
-    value, scope = decisive(profile, store), profile_scope(profile.name)
-    if observe_root(context.instance, ROOT, profile.name, value):
-        raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
-    measured, learned = _prompts(profile)
-    with store.writing(scope, "lcm_lora") as staging:
+    scope = profile_scope(profile.name)
+    with writing(context, store, scope) as staging:
+        value = decisive(profile, store)
+        if observe_root(context.instance, ROOT, profile.name, value):
+            raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
+        inputs = {ROOT.to_user_string(): content_hash(value)}
+        check_not_made(context, store, scope, inputs)
+        measured, learned = _prompts(profile)
         spec = _spec(profile, store, value["base"], learned)
         _distil(context, launcher, spec, store.work(scope, "lcm_lora-spec"), staging)
         ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": staging / LORA_FILE})
@@ -105,9 +109,8 @@ def lcm_lora(
         index = measuring.table(context)
         write_table(index, staging)
         metadata = measuring.metadata(index, spec)
-        inputs = {ROOT.to_user_string(): content_hash(value)}
         result = published(context, store, scope, staging, inputs, {"lcm": value}, metadata, _is_content)
-    shutil.rmtree(spec.output)
+        shutil.rmtree(spec.output)
     return result
 
 
@@ -123,6 +126,7 @@ def lcm_lora(
     "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "
     "that LoRA, and held against its 25 steps. A run that was stopped or killed goes on when materialized again.",
 )
+@once
 def character_lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
@@ -149,7 +153,7 @@ def character_lcm_lora(
         index = measuring.table(context)
         write_table(index, work.staging)
         result = work.publish(measuring.metadata(index, spec), content=_is_content)
-    shutil.rmtree(spec.output)
+        shutil.rmtree(spec.output)
     return result
 
 

@@ -5,6 +5,7 @@ import re
 import time
 
 import dagster as dg
+from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
@@ -53,7 +54,7 @@ class TerminalHandler(logging.Handler):
                     colour = "red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow"
                     self.console.print(f"      [{colour}]{evaluation.check_name}:[/] ", end="")
                     self.console.print(evaluation.description, markup=False)
-            case dg.DagsterEventType.STEP_FAILURE:
+            case dg.DagsterEventType.STEP_FAILURE if event.step_failure_data.error_source != ErrorSource.INTERRUPT:
                 self.console.print(f"    [red]{event.step_key} failed:[/]")
                 self.console.print(f"      {innermost_message(event)}", markup=False)
 

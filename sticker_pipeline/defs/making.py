@@ -1,10 +1,11 @@
 """What every asset step does around its stage: find the inputs, publish the artifact, report it to Dagster."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 import pandas as pd
@@ -20,6 +21,8 @@ from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 PREVIEW_ROWS = 20
+UPDATE_TAG = "sticker/update"  # of the runs of the command line, which makes what is stale
+NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,65 @@ class Making:
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:
         """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
-        versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
-        versions |= {f"{PREFIX}/{name}": content_hash(value) for name, value in self.sections.items()}
+        versions = input_versions(self.inputs, self.sections)
         scope, settings = self.context.partition_key, self.sections
         return published(self.context, self.store, scope, self.staging, versions, settings, metadata, content)
+
+
+class MadeMeanwhile(Exception):
+    """Another run has made the artifact that this one was asked for."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(str(artifact.folder))
+        self.artifact = artifact
+
+
+Result = TypeVar("Result", dg.MaterializeResult, dg.MaterializeResult | None)
+
+
+def once(make: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate the function of an asset so that it takes what another run has made meanwhile."""
+
+    @wraps(make)
+    def step(context: dg.AssetExecutionContext, *resources: Any, **named: Any) -> Result:
+        try:
+            return make(context, *resources, **named)
+        except MadeMeanwhile as found:
+            context.log.info("another run has made it meanwhile")
+            return reported(found.artifact, _last_metadata(context))
+
+    return step
+
+
+def check_not_made(
+    context: dg.AssetExecutionContext, store: ArtifactStore, scope: str, inputs: Mapping[str, str]
+) -> None:
+    """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
+    time, if this run was not requested by a person; since this one was, if it was."""
+    artifact = store.find(scope, context.asset_key.to_user_string())
+    if artifact is None or artifact.code_version != code_version(context) or artifact.inputs != dict(inputs):
+        return
+    record = context.instance.get_run_record_by_id(context.run_id)
+    assert record is not None
+    by_a_person = not NOT_BY_A_PERSON & record.dagster_run.tags.keys()
+    if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():
+        raise MadeMeanwhile(artifact)
+
+
+def input_versions(inputs: Mapping[str, Artifact], sections: Mapping[str, Any]) -> dict[str, str]:
+    """What stands among an artifact's inputs: a data version for each artifact, a hash for each section."""
+    versions = {name: artifact.data_version for name, artifact in inputs.items()}
+    return versions | {f"{PREFIX}/{name}": content_hash(value) for name, value in sections.items()}
+
+
+def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
+    """What the last materialization of the asset showed."""
+    partitions = [context.partition_key] if context.has_partition_key else None
+    records = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions), limit=1
+    ).records
+    found = records[0].asset_materialization if records else None
+    return found.metadata if found else {}
 
 
 def published(
@@ -67,25 +125,32 @@ def published(
 def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[Making]:
     """Open what the asset of `context` needs, as its `deps` name it: artifacts of the same character, and sections.
 
-    Raises CharacterError, ProfileError or StorageError, each saying what to mend, before any work is done.
+    Raises CharacterError, ProfileError or StorageError, each saying what to mend, before any work is done;
+    MadeMeanwhile where there is nothing left to do (see `once`).
     """
     end_with_run()
     character = workspace.character(context.partition_key)
     profile = workspace.profile(character)
     check_models(profile)
     store = workspace.store
-    inputs, sections = {}, {}
-    for upstream in context.assets_def.asset_deps[context.asset_key]:
-        if upstream.path[0] == PREFIX:
-            sections[upstream.path[-1]] = section_value(upstream.path[-1], character, profile, store)
-        else:
-            inputs[upstream.path[-1]] = store.read(character.name, upstream.path[-1])
-    if observe(context.instance, character.name, sections):
-        # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would be
-        # shown as stale as soon as the sensor has looked.
-        raise dg.RetryRequested(max_retries=1)
-    with store.writing(character.name, context.asset_key.path[-1]) as staging:
+    with writing(context, store, character.name) as staging:
+        inputs, sections = {}, {}
+        for upstream in context.assets_def.asset_deps[context.asset_key]:
+            if upstream.path[0] == PREFIX:
+                sections[upstream.path[-1]] = section_value(upstream.path[-1], character, profile, store)
+            else:
+                inputs[upstream.path[-1]] = store.read(character.name, upstream.path[-1])
+        if observe(context.instance, character.name, sections):
+            # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would
+            # be shown as stale as soon as the sensor has looked.
+            raise dg.RetryRequested(max_retries=1)
+        check_not_made(context, store, character.name, input_versions(inputs, sections))
         yield Making(context, store, character, profile, Path(workspace.models), staging, inputs, sections)
+
+
+def writing(context: dg.AssetExecutionContext, store: ArtifactStore, scope: str) -> AbstractContextManager[Path]:
+    """Open the folder in which the asset of `context` is made, after any other run that makes it."""
+    return store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -39,6 +39,7 @@ class NoMedia(ValueError):
     owners=["team:dataset"],
     description="Every file in the character's folder: taken, refused or passed over, and why.",
 )
+@once
 def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         inventory = scan(work.character.folder, work.character.groups.keys(), work.profile.media)
@@ -79,6 +80,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     description="Every file decoded into full-canvas RGBA frames; equal and nearly equal ones merged, useless ones "
     "dropped with a reason.",
 )
+@once
 def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         inventory = work.inputs["raw_media"].table()

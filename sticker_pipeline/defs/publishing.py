@@ -14,7 +14,7 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from sticker_pipeline.defs.across import SHARED, across_value, observe_across
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import code_version, made_across, reported
+from sticker_pipeline.defs.making import code_version, made_across, reported, writing
 from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -47,7 +47,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
     checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
     page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
-    with store.writing(ALL, "report") as staging:
+    with writing(context, store, ALL) as staging:
         (staging / PAGE).write_text(page, encoding="utf-8")
         artifact = store.publish(
             staging,

@@ -18,7 +18,7 @@ from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
@@ -78,18 +78,26 @@ COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model tha
     output_required=False,
 )
 def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.MaterializeResult]:
+    result = _released(context, workspace)
+    if result is not None:
+        yield result
+
+
+@once
+def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
+    """The release that counts from now on, published; None where there is none yet."""
     with making(context, workspace) as work:
         checks = judged(work.inputs["benchmark"], work.character)
         release, outcome = _that_counts(work, checks)
         if not may_be_released(checks):
             context.log.warning(outcome)
         if release is None:
-            return
+            return None
         place(release, work.staging)
         card = model_card.model_card(release)
         (work.staging / model_card.FILE_NAME).write_text(card, encoding="utf-8")
         record, every = release.record, all_releases(releases_folder(work.store, work.character.name))
-        yield work.publish(
+        return work.publish(
             {
                 SUMMARY: f"release {record.number}: {outcome}",
                 "how_to_use": dg.MetadataValue.md(_usage(record)),
@@ -196,6 +204,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
     "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
     "and the LoRA files of all.",
 )
+@once
 def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         record, ways = _to_publish(work)

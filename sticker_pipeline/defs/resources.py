@@ -8,6 +8,7 @@ from pydantic import Field
 
 from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
 from sticker_pipeline.defs.launcher import TrainerLauncher
+from sticker_pipeline.defs.patience import wait_in_peace
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
@@ -24,6 +25,10 @@ class Workspace(dg.ConfigurableResource):
     @property
     def store(self) -> ArtifactStore:
         return ArtifactStore(self.artifacts)
+
+    @property
+    def characters_folder(self) -> Path:
+        return Path(self.characters).absolute()
 
     def character(self, name: str) -> Character:
         """Raises CharacterError, saying what to mend."""
@@ -71,6 +76,7 @@ def workspace_from_environment() -> Workspace:
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    wait_in_peace()
     return dg.Definitions(
         resources={"workspace": workspace_from_environment(), "launcher": TrainerLauncher()},
         # Each step is a process of its own, so that a step's GPU memory goes with it; forked from one that has loaded

@@ -1,18 +1,37 @@
 """The run launcher of `dagster.yaml`: Dagster's own, which can also tell that a run has lost its process.
 
-After a power cut, or a kill that nothing could answer, a run would be "started" for ever: it would hold the GPU, and
-its character would wait for it. Run monitoring asks here, marks such a run as failed, and Dagster retries it.
+Run monitoring asks here, marks such a run as failed, and Dagster retries it.
 """
 
-import psutil
-from dagster import DagsterEventType, DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+import signal
 
-NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # these may name a process
+import psutil
+from dagster import DagsterRun
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+
+from sticker_pipeline.defs.dead_runs import host_tags, lost_processes, own_process
 
 
 class LocalRunLauncher(DefaultRunLauncher):
     """For runs on this machine, those of the command line included."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run, and note on which machine."""
+        self._instance.add_run_tags(context.dagster_run.run_id, host_tags())
+        super().launch_run(context)
+
+    def terminate(self, run_id: str) -> bool:
+        """Ask a run to stop, be it one of the command line."""
+        run = self._instance.get_run_by_id(run_id)
+        process = own_process(run) if run else None
+        if run is None or process is None:
+            return bool(super().terminate(run_id))
+        self._instance.report_run_canceling(run)
+        try:
+            process.send_signal(signal.SIGINT)
+        except (psutil.NoSuchProcess, ValueError):  # it has just ended; or it is Windows, which has no such signal
+            return False
+        return True
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -20,24 +39,9 @@ class LocalRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether a process that the run has named is there, be it of a step. A run that names none has only just
-        begun."""
-        named = {}
-        for log in self._instance.all_logs(run.run_id, of_type=NAMING):
-            pid = log.get_dagster_event().engine_event_data.metadata.get("pid")
-            if pid is not None:
-                named[int(str(pid.value))] = log.timestamp
-        if named and not any(_is_alive(pid, since) for pid, since in named.items()):
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its processes are gone: {', '.join(map(str, named))}")
-        return CheckRunHealthResult(WorkerStatus.RUNNING)
-
-
-def _is_alive(pid: int, since: float) -> bool:
-    """Whether the process that had the number `pid` at the time `since` (seconds) still runs; one that was made later
-    has only got its number."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + 1
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+        begun. What a lost run held of a pool is free at once."""
+        lost = lost_processes(self._instance, run)
+        if not lost:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its processes are gone: {', '.join(map(str, lost))}")

@@ -6,7 +6,7 @@ from PIL import Image
 
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, making, picture, table
+from sticker_pipeline.defs.making import described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -26,6 +26,7 @@ from sticker_pipeline.storage import write_table
     description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
     "long it is: its frames are nearly the same picture.",
 )
+@once
 def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         shares = {name: group.share for name, group in work.character.groups.items()}

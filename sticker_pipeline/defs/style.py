@@ -27,7 +27,7 @@ from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, picture, table
+from sticker_pipeline.defs.making import described, once, picture, table
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
@@ -61,6 +61,7 @@ SHEET_CELLS = 24
     "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
     "character's training is held out here.",
 )
+@once
 def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making_style(context, workspace) as work:
         profile = work.style.profile
@@ -101,6 +102,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
     "word calls it.",
 )
+@once
 def style_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
@@ -125,6 +127,7 @@ def style_lora(
     "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "
     "the style as any, the earliest. How good it is, is measured on other invented characters.",
 )
+@once
 def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making_style(context, workspace) as work:
         profile = work.style.profile

@@ -16,7 +16,7 @@ import dagster as dg
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
-from sticker_pipeline.defs.making import published
+from sticker_pipeline.defs.making import check_not_made, published, writing
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, observe_root
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
@@ -68,9 +68,7 @@ class StyleMaking:
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:
         """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
-        versions = {name: artifact.data_version for name, artifact in self.inputs.items()}
-        for section, value in self.sections.items():
-            versions |= _versions(section, value)
+        versions = _input_versions(self.inputs, self.sections)
         return published(self.context, self.store, self.scope, self.staging, versions, self.sections, metadata, content)
 
 
@@ -81,17 +79,18 @@ def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Ite
     end_with_run()
     style = style_of(workspace, context.partition_key)
     check_models(style.profile)
-    store = workspace.store
-    inputs, sections = {}, {}
-    for upstream in context.assets_def.asset_deps[context.asset_key]:
-        name = upstream.path[-1]
-        if upstream.path[0] == PREFIX:
-            sections[name] = section_value(name, style, store)
-        else:
-            inputs[name] = store.read(style_scope(style.name), name)
-    if observe_style(context.instance, style.name, sections):
-        raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
-    with store.writing(style_scope(style.name), context.asset_key.path[-1]) as staging:
+    store, scope = workspace.store, style_scope(style.name)
+    with writing(context, store, scope) as staging:
+        inputs, sections = {}, {}
+        for upstream in context.assets_def.asset_deps[context.asset_key]:
+            name = upstream.path[-1]
+            if upstream.path[0] == PREFIX:
+                sections[name] = section_value(name, style, store)
+            else:
+                inputs[name] = store.read(scope, name)
+        if observe_style(context.instance, style.name, sections):
+            raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
+        check_not_made(context, store, scope, _input_versions(inputs, sections))
         yield StyleMaking(context, store, style, staging, inputs, sections)
 
 
@@ -256,6 +255,14 @@ def style_observations(style: Style, store: ArtifactStore, known: dict[str, str]
 def observe_style(instance: dg.DagsterInstance, style: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
     """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
     return [section for section, value in values.items() if observe_root(instance, key(section), style, value)]
+
+
+def _input_versions(inputs: Mapping[str, Artifact], sections: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """What stands among the inputs of an artifact of a style."""
+    versions = {name: artifact.data_version for name, artifact in inputs.items()}
+    for section, value in sections.items():
+        versions |= _versions(section, value)
+    return versions
 
 
 def _versions(section: str, value: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -84,6 +84,7 @@ class Plan:
     "much guidance: a grid of all (`sweep:` in character.yaml), drawn, measured and timed; the Pareto front of quality "
     "against seconds, and a setting for each number of steps. Only made when a person asks for it.",
 )
+@once
 def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         embedder = clip_of(work.profile, work.store)

@@ -10,7 +10,7 @@ from PIL import Image
 from sticker_pipeline.character import Character
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, making, picture, table
+from sticker_pipeline.defs.making import described, making, once, picture, table
 from sticker_pipeline.defs.media import CAPTIONS
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -39,6 +39,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     pool="gpu",
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
 )
+@once
 def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         frames = work.inputs["frames"].table()
@@ -83,6 +84,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     description="Captions with as few tags as possible, so that what is inherent in the character binds to its "
     "trigger. Each dropped tag keeps its reason.",
 )
+@once
 def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         every = work.inputs["frames"].table()

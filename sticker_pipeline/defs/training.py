@@ -12,7 +12,7 @@ from PIL import Image
 from sticker_pipeline.defs.automation import RETRAIN
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, picture, table
+from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -43,6 +43,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
     "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
     "that was stopped or killed goes on where it was when this is materialized again.",
 )
+@once
 def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         spec = _spec(work)

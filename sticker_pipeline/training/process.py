@@ -1,21 +1,38 @@
 """What every training is as a process: one argument, signals, and exit codes that say how it ended.
 
-Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130 and 143 stopped by SIGINT and SIGTERM, with what is
-needed to go on saved.
+Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130, 143 and 129 stopped by SIGINT, SIGTERM and SIGHUP,
+with what is needed to go on saved.
 """
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from sticker_pipeline import lifeline
+from sticker_pipeline.claims import claimed
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.progress import Progress, open_progress
 from sticker_pipeline.training.spec import SpecError
-from sticker_pipeline.training.stopping import Interrupted, StopRequest, stop_requests
+from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest, stop_requests
+from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 
-Spec = TypeVar("Spec")
+
+class AnySpec(Protocol):
+    """What every training knows: its name, and where it writes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def output(self) -> Path: ...
+
+
+Spec = TypeVar("Spec", bound=AnySpec)
 
 
 def run(
@@ -44,6 +61,7 @@ def run(
 
 def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_save_memory: str) -> int:
     with stop_requests() as stop, open_progress() as progress:
+        lifeline.listen(_end_without_starter)
         # Only now: these take ten seconds to load, and the spec is known to be good.
         import torch
 
@@ -52,7 +70,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         from sticker_pipeline.training.step import TrainingDiverged
 
         try:
-            path = train(spec, progress, stop)
+            with alone(spec, progress, stop):
+                path = train(spec, progress, stop)
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             return interruption.exit_code
@@ -65,6 +84,29 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
             return 1
         progress.note(f"done: {path}")
         return 0
+
+
+def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractContextManager[None]:
+    """Keep other trainings out of the output folder: one whose step was killed may still be saving its state there.
+
+    Of several processes that train together (torchrun), the first one does this. Raises Interrupted while it waits.
+    """
+
+    def check() -> None:
+        if (number := stop()) is not None:
+            raise Interrupted(number, NOTHING_LEARNED)
+
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return claimed(spec.output / ".training.lock", f"an earlier training of {spec.name}", progress.note, check)
+
+
+def _end_without_starter(message: int | None) -> None:
+    """Stop as after SIGINT when the supervisor is gone, which would have sent that; then end whatever happens."""
+    grace = float(os.environ.get(GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(2 * grace)  # as long as the supervisor would have given
+    os._exit(128 + 9)
 
 
 def let_memory_grow() -> None:

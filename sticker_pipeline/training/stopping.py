@@ -1,4 +1,4 @@
-"""Stopping politely: SIGINT and SIGTERM become a request that the training loop looks at between two steps.
+"""Stopping politely: a stop signal becomes a request that the training loop looks at between two steps.
 
 What is saved then is the loop's business.
 """
@@ -12,7 +12,7 @@ StopRequest = Callable[[], int | None]  # the number of the signal that asked to
 
 NOTHING_LEARNED = "nothing was learned yet"
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(Exception):
@@ -20,21 +20,22 @@ class Interrupted(Exception):
 
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
-        self.exit_code = 128 + number  # as a shell reports it: 130 for SIGINT, 143 for SIGTERM
+        self.exit_code = 128 + number  # as a shell reports it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within the block, SIGINT and SIGTERM do nothing but show in the function that this yields (the first one counts).
+    """Within the block, stop signals do nothing but show in the function that this yields (the first one counts).
 
-    Only in the main thread: Python delivers signals nowhere else.
+    Only in the main thread: Python delivers signals nowhere else. One that is ignored, as under nohup, stays so.
     """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: received[0] if received else None
     finally:

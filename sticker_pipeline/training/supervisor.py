@@ -1,11 +1,10 @@
 """Runs a command so that it cannot outlive whoever started it. Standard library only; nothing about training.
 
-    python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a pipe as standard input
+    python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a lifeline as standard input
 
-The command runs in a process group of its own. When the pipe closes, because the starter wants the command to stop or
-because the starter is gone (however it died), the group gets SIGINT, then SIGTERM, then SIGKILL, each with a grace
-period to save a checkpoint in. A pipe is used rather than a parent-death signal because it works on every Unix, for
-every thread of the starter, and for the command's own children.
+The command runs in a process group of its own. When the lifeline closes, because the starter wants the command to stop
+or because the starter is gone (however it died), the group gets SIGINT, then SIGTERM, then SIGKILL, each with a grace
+period to save a checkpoint in. The command has a lifeline in turn, in case that the supervisor itself is killed.
 """
 
 import os
@@ -16,12 +15,14 @@ import threading
 import time
 from collections.abc import Sequence
 
+from sticker_pipeline import lifeline
+
 GRACE_VARIABLE = "STICKER_STOP_GRACE_SECONDS"
 DEFAULT_GRACE_SECONDS = 20.0  # for each of SIGINT and SIGTERM: one training step and a checkpoint on a slow disk
 
 
 def run(command: Sequence[str], grace_seconds: float) -> int:
-    """Run `command` until it ends or standard input closes; returns its exit status (128 + n when ended by signal n).
+    """Run `command` until it ends or the lifeline closes; returns its exit status (128 + n when ended by signal n).
 
     No process of its group is alive when this returns.
     """
@@ -30,20 +31,15 @@ def run(command: Sequence[str], grace_seconds: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     # A group of its own to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
-    threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+    lifeline.listen(lambda _: stop.set())
+    environment = lifeline.environment(os.environ)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, process_group=0)
     while process.poll() is None:
         if stop.wait(0.1):
             _stop_group(process, grace_seconds)
     _signal_group(process.pid, signal.SIGKILL)  # children that the command left behind
     code = process.returncode
     return code if code >= 0 else 128 - code
-
-
-def _wait_for_end_of_input(stop: threading.Event) -> None:
-    while os.read(0, 1024):
-        continue
-    stop.set()
 
 
 def _stop_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:

@@ -1,0 +1,135 @@
+"""Runs of this machine that have lost their process: found, ended as failed, and their places in a pool given back.
+
+After a power cut, or a kill that nothing could answer, such a run would be "started" for ever: it would hold the GPU,
+and its character would wait for it. Whatever starts work here looks for them first; so does whoever waits for a pool.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+import psutil
+from dagster import DagsterEventType, DagsterRun
+
+HOST_TAG = "sticker/host"  # the machine that a run is on
+PROCESS_TAG = "sticker/process"  # its number and start time, where the run names itself
+NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # these may name a process
+UNDER_WAY = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+CLOCK_SECONDS = 1.0  # by which a process's start time and a time of ours may differ
+
+
+def host_tags() -> dict[str, str]:
+    """Return the tag of a run that will be on this machine."""
+    return {HOST_TAG: platform.node()}
+
+
+def process_tags() -> dict[str, str]:
+    """Return the tags of a run that this process does."""
+    return {**host_tags(), PROCESS_TAG: f"{os.getpid()} {psutil.Process().create_time()}"}
+
+
+def own_process(run: DagsterRun) -> psutil.Process | None:
+    """Return the process of this machine that the run names as its own, if it still runs."""
+    named = run.tags.get(PROCESS_TAG)
+    if named is None or not _is_here(run):
+        return None
+    pid, started = named.split()
+    return psutil.Process(int(pid)) if is_alive(int(pid), float(started)) else None
+
+
+def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
+    """Return the numbers of the processes that the run had, if all are gone; else an empty list.
+
+    Empty too for a run that is on another machine, or names no process yet.
+    """
+    if not _is_here(run):
+        return []
+    named = _named(instance, run)
+    return [] if any(is_alive(pid, since) for pid, since in named.items()) else list(named)
+
+
+def dead_runs(instance: dg.DagsterInstance) -> Iterator[tuple[DagsterRun, list[int]]]:
+    """Yield each run that is under way but has lost its processes, with their numbers."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
+        if lost := lost_processes(instance, run):
+            yield run, lost
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """End the runs that have lost their processes, and free every place that no run holds; returns a sentence each."""
+    sentences = []
+    for run, lost in dead_runs(instance):
+        found = instance.get_run_by_id(run.run_id)
+        if found is None or found.is_finished:
+            continue  # somebody else was faster
+        gone = f"its process {', '.join(map(str, lost))} is gone"
+        sentence = f"{gone}: killed, or the machine was restarted. What it had finished is kept."
+        if found.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(found, f"The run was stopped, and {sentence}")
+        else:
+            instance.report_run_failed(found, sentence[0].upper() + sentence[1:])
+        sentences.append(f"{described(found)} was ended, for {sentence}")
+    for run_id in unheld_claims(instance):
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return sentences
+
+
+def unheld_claims(instance: dg.DagsterInstance) -> list[str]:
+    """Return the runs that have ended, or were deleted, and still hold or wait for a place in a pool."""
+    claiming = instance.event_log_storage.get_concurrency_run_ids()
+    runs = {run_id: instance.get_run_by_id(run_id) for run_id in sorted(claiming)}
+    return [run_id for run_id, run in runs.items() if run is None or run.is_finished]
+
+
+def described(run: DagsterRun) -> str:
+    """Name the run as people see it: number, job or assets, and partition."""
+    assets = sorted(key.path[-1] for key in run.asset_selection or [])
+    what = assets[0] if len(assets) == 1 else run.job_name
+    partition = run.tags.get("dagster/partition")
+    return f"run {run.run_id[:8]} ({what} of {partition})" if partition else f"run {run.run_id[:8]} ({what})"
+
+
+def is_alive(pid: int, since: float) -> bool:
+    """Whether the process that had the number `pid` at the time `since` (seconds) still runs; one that was made later
+    has only got its number."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + CLOCK_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _is_here(run: DagsterRun) -> bool:
+    return run.tags.get(HOST_TAG, platform.node()) == platform.node()
+
+
+def _named(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
+    """The processes that the run, its steps included, has named -> a time at which each was there."""
+    named = {}
+    if PROCESS_TAG in run.tags:
+        pid, started = run.tags[PROCESS_TAG].split()
+        named[int(pid)] = float(started)
+    for log in instance.all_logs(run.run_id, of_type=NAMING):
+        told = log.get_dagster_event().engine_event_data.metadata.get("pid")
+        if told is not None:
+            named.setdefault(int(str(told.value)), log.timestamp)
+    return named
+
+
+def steps_under_way(instance: dg.DagsterInstance) -> str | None:
+    """Name the steps of this process's runs that are under way, with seconds; None where there is none."""
+    told = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=process_tags())):
+        for step in instance.get_run_step_stats(run.run_id):
+            if step.start_time and not step.end_time:
+                told.append(f"{step.step_key} ({time.time() - step.start_time:.0f} s)")
+    return f"      still at work: {', '.join(told)}" if told else None

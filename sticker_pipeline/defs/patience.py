@@ -1,0 +1,111 @@
+"""How a step waits for a place in a pool: asleep, with words, and so that it can be stopped.
+
+Dagster's executors ask for a place in a loop without a pause (a whole core), say nothing of who has it, and, in one
+process, hide the signals that would stop them. Both take the class below in its place; `wait_in_peace` gives it to
+them.
+"""
+
+import logging
+import time
+from datetime import datetime
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._core.executor import in_process, multiprocess
+from dagster._utils.interrupts import check_captured_interrupt
+
+from sticker_pipeline.claims import now_and_then
+from sticker_pipeline.defs.dead_runs import end_dead_runs
+
+LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
+SECONDS_BETWEEN_CLAIMS = 1.0
+SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which would never give their place back
+NAP_SECONDS = 0.05  # between two questions; a run's other steps, whose events wait meanwhile, go on nearly undisturbed
+
+
+class PatientClaims(InstanceConcurrencyContext):
+    """Claims places in pools as Dagster does, with a pause and a reason after each refusal."""
+
+    def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
+        super().__init__(instance, dagster_run)
+        self._run = dagster_run
+        self._say = now_and_then(self._tell)
+        self._look = now_and_then(lambda _: self._end_dead_runs(), SECONDS_BETWEEN_LOOKS)
+
+    def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
+        """Claim a place in the pool for the step; where there is none, say who has them, and pause."""
+        if super().claim(concurrency_key, step_key, step_priority):
+            return True
+        self._look(concurrency_key)
+        self._say(f"{step_key}: waiting for {holders(self._instance, concurrency_key)}")
+        self._pending_timeouts[step_key] = min(self._pending_timeouts[step_key], time.time() + SECONDS_BETWEEN_CLAIMS)
+        self.pause()
+        return False
+
+    def pause(self) -> None:
+        """Sleep a little."""
+        time.sleep(NAP_SECONDS)
+
+    def _tell(self, text: str) -> None:
+        LOGGER.info(text)
+        self._instance.report_engine_event(text, self._run)
+
+    def _end_dead_runs(self) -> None:
+        for sentence in end_dead_runs(self._instance):
+            self._tell(sentence)
+
+
+class InterruptibleClaims(PatientClaims):
+    """For steps in the run's own process, where nothing else looks for a signal while a step waits."""
+
+    def pause(self) -> None:
+        """Sleep a little. Raises DagsterExecutionInterruptedError when the run is to stop."""
+        super().pause()
+        if check_captured_interrupt():
+            raise DagsterExecutionInterruptedError("stopped while it waited")
+
+
+def wait_in_peace() -> None:
+    """Make Dagster's executors of this process wait as this module has it."""
+    in_process.InstanceConcurrencyContext = InterruptibleClaims  # type: ignore[attr-defined]
+    multiprocess.InstanceConcurrencyContext = PatientClaims  # type: ignore[attr-defined]
+
+
+def holders(instance: dg.DagsterInstance, pool: str) -> str:
+    """Name who has the places of the pool: each run and step, how far it is, and since when."""
+    found = instance.event_log_storage.get_concurrency_info(pool)
+    taken = {(step.run_id, step.step_key): step.assigned_timestamp for step in found.pending_steps}
+    who = [
+        _holder(instance, slot.run_id, slot.step_key, taken.get((slot.run_id, slot.step_key)))
+        for slot in found.claimed_slots
+    ]
+    name = "the GPU" if pool == "gpu" else f"the pool {pool!r}"
+    ahead = found.pending_step_count - 1  # without the one that asks
+    queue = f" ({ahead} more wait for it)" if ahead > 0 else ""
+    return f"{name}: {'; '.join(who)}{queue}" if who else f"{name}, which is about to be free{queue}"
+
+
+def pools_in_use(instance: dg.DagsterInstance) -> list[str]:
+    """Say of each pool that is in use who has its places, and which steps wait for one."""
+    storage, lines = instance.event_log_storage, []
+    for pool in sorted(storage.get_concurrency_keys()):
+        found = storage.get_concurrency_info(pool)
+        if found.claimed_slots:
+            lines.append(holders(instance, pool))
+        for step in found.pending_steps:
+            if step.assigned_timestamp is None:
+                waits = f"waits for the pool {pool!r} since {step.enqueued_timestamp.astimezone():%H:%M:%S}"
+                lines.append(f"run {step.run_id[:8]}, {step.step_key} {waits}")
+    return lines
+
+
+def _holder(instance: dg.DagsterInstance, run_id: str, step: str, since: datetime | None) -> str:
+    run, name = instance.get_run_by_id(run_id), f"run {run_id[:8]}, {step}"
+    if run is None:
+        return f"{name}, which was deleted"
+    if partition := run.tags.get("dagster/partition"):
+        name += f" of {partition}"
+    if progress := run.tags.get("progress"):
+        name += ", step {} of {}".format(*progress.split("/"))
+    return f"{name}, since {since.astimezone():%H:%M:%S}" if since else name

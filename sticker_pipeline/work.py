@@ -1,0 +1,161 @@
+"""The process that does the work of `update`, `demo` and `roll-back`: cli.py starts it under a guard (guard.py)."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from sticker_pipeline.guard import GO_ON
+from sticker_pipeline.output import Output, speak_when_quiet, watch_over
+from sticker_pipeline.stopping import Stopped, Stopping, obey_the_guard
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from sticker_pipeline.storage import ArtifactStore
+
+CONSOLE = Console(highlight=False, soft_wrap=True)
+
+
+@click.group()
+def main() -> None:
+    """Do the work that a command has started under a guard."""
+
+
+@main.command("update")
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
+    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import unready, workspace_from_environment
+    from sticker_pipeline.update import update
+
+    workspace = workspace_from_environment()
+    valid, problems = workspace.valid_characters()
+    check_artifacts(workspace.artifacts)
+    known = {character.name for character, _ in valid}
+    for name in names:
+        if name not in known:
+            for problem in problems:
+                CONSOLE.print(f"[red]problem:[/] {problem}")
+            raise click.ClickException(f"{name!r} is not a valid character of {workspace.characters_folder}.")
+    wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
+    missing = {character.name: unready(character, profile) for character, profile in wanted}
+    chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
+    left_out = [*([] if names else problems), *filter(None, missing.values())]
+    for problem in left_out:
+        CONSOLE.print(f"[red]left out:[/] {problem}")
+    if not chosen:
+        raise click.ClickException(
+            "No character can be worked on; see above." if left_out else no_character(workspace.characters)
+        )
+    with _opened() as instance:
+        updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=stopping or Stopping())
+    _print_outcome(workspace.store)
+    if updated.refused:
+        CONSOLE.print(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
+    if updated.failed or left_out:
+        raise click.ClickException("Not every character went through; see above.")
+
+
+@main.command("release")
+@click.argument("name")
+@click.pass_obj
+def release_command(stopping: Stopping | None, name: str) -> None:
+    """Materialize what shows the release of the character NAME that counts."""
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.update import follow_roll_back
+
+    with _opened() as instance:
+        store = workspace_from_environment().store
+        if not follow_roll_back(defs(), instance, store, name, CONSOLE, stopping=stopping or Stopping()):
+            raise click.ClickException(f"released_lora of {name} does not show it yet: see above, and materialize it.")
+
+
+def check_artifacts(artifacts: str) -> None:
+    """Raises ClickException where STICKER_ARTIFACTS is no folder that artifacts can lie in."""
+    from sticker_pipeline.storage import ArtifactStore, StorageError
+
+    try:
+        ArtifactStore(artifacts)
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def no_character(folder: str) -> str:
+    """Say that there is no character yet, and what to do."""
+    return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
+
+
+@contextmanager
+def _opened() -> "Iterator[dg.DagsterInstance]":
+    """The Dagster instance, in which no run has lost its process any more."""
+    from sticker_pipeline.defs.dead_runs import end_dead_runs, steps_under_way
+    from sticker_pipeline.defs.instance import open_instance
+
+    with open_instance() as instance:
+        for sentence in end_dead_runs(instance):
+            CONSOLE.print(sentence, markup=False)
+        if isinstance(sys.stdout, Output):
+            speak_when_quiet(sys.stdout, lambda: steps_under_way(instance))
+        yield instance
+
+
+def _print_outcome(store: "ArtifactStore") -> None:
+    from sticker_pipeline.benchmark.tables import leaderboard_text
+    from sticker_pipeline.storage import ALL
+
+    artifact = store.find(ALL, "leaderboard")
+    if artifact is None:
+        return
+    CONSOLE.print(leaderboard_text(artifact.table()))
+    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
+    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
+    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
+    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
+    CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
+
+
+def _show_waiting() -> None:
+    """Print what our own modules log, such as for whom a step waits."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            CONSOLE.print(f"      {escape(record.getMessage())}", style="dim")
+
+    logger = logging.getLogger("sticker_pipeline")
+    logger.addHandler(Handler())
+    logger.setLevel(logging.INFO)
+
+
+def run(arguments: list[str]) -> int:
+    """Do the work; returns the exit status, 128 + n where signal n stopped it."""
+    stopping = obey_the_guard()
+    watch_over()
+    _show_waiting()
+    try:
+        main(arguments, standalone_mode=False, obj=stopping)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Stopped as stopped:
+        number = stopped.number
+    except (click.Abort, KeyboardInterrupt):
+        number = stopping.number or signal.SIGINT
+    else:
+        return 0
+    CONSOLE.print(f"Stopped. {GO_ON}")
+    return 128 + number
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
