@@ -51,8 +51,8 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
             told = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
             _note(path).write_text(json.dumps(told), encoding="utf-8")
         yield
-        _note(path).unlink(missing_ok=True)
     finally:
+        _note(path).unlink(missing_ok=True)
         lock.release()
 
 

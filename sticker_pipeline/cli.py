@@ -384,7 +384,7 @@ def doctor(mend: bool) -> None:
         else:
             CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
     for problem in problems:
-        CONSOLE.print(f"[red]problem[/]      {problem}")
+        CONSOLE.print(f"[red]problem[/]      {escape(problem)}")
     if not valid and not problems:
         CONSOLE.print(no_character(workspace.characters))
 

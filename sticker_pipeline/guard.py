@@ -117,7 +117,7 @@ def kill_all(mark: str) -> None:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(found, timeout=1)
+        time.sleep(POLL_SECONDS / 10)
 
 
 def marked(mark: str) -> "list[psutil.Process]":

@@ -22,6 +22,7 @@ from sticker_pipeline.claims import Say, claimed, is_claimed, silent
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
+CLAIMS = ".claims"
 ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a folder that an artifact is written in
 ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
@@ -114,14 +115,18 @@ class ArtifactStore:
         `publish` inside the block moves it into place. Only one block at a time writes an artifact: another one waits,
         and `say`s for whom, for example for the Dagster `run` that has it.
         """
-        with claimed(self.root / scope / f".{asset}.making.lock", f"{asset} of {scope}", say, run=run):
+        with claimed(self.claim(scope, asset), f"{asset} of {scope}", say, run=run):
             _remove_abandoned(self.root / scope, asset)
             staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
-            staging.mkdir()
+            staging.mkdir(parents=True)
             try:
                 yield staging
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def claim(self, scope: str, work: str) -> Path:
+        """The claim of whoever does `work` for the scope, such as making an asset (see claims.py)."""
+        return self.root / scope / CLAIMS / f"{work}.lock"
 
     def published_at(self, artifact: Artifact) -> float:
         """When the artifact was published, in seconds since 1970."""
@@ -136,7 +141,7 @@ class ArtifactStore:
             for path in sorted(found)
             if path.is_dir()
             and ABANDONED.fullmatch(path.name)
-            and not is_claimed(path.with_name(f"{path.stem}.making.lock"))
+            and not is_claimed(path.parent / CLAIMS / f"{path.stem.removeprefix('.')}.lock")
         ]
 
     def remove_abandoned(self) -> list[Path]:

@@ -203,8 +203,12 @@ def _make_stale(
     """Materialize what of the job is stale, as `look` finds it once no other update is at work on the scope."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
-    claim = work.store.root / scope / ".update.lock"
-    with claimed(claim, f"another update, {title}", partial(_say, work.console, title), work.stopping.check):
+    with claimed(
+        work.store.claim(scope, "update"),
+        f"another update, {title}",
+        partial(_say, work.console, title),
+        work.stopping.check,
+    ):
         return _materialize(work, job, look(), partition)
 
 

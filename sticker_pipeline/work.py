@@ -45,14 +45,14 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
             for problem in problems:
-                CONSOLE.print(f"[red]problem:[/] {problem}")
+                CONSOLE.print(f"[red]problem:[/] {escape(problem)}")
             raise click.ClickException(f"{name!r} is not a valid character of {workspace.characters_folder}.")
     wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
     missing = {character.name: unready(character, profile) for character, profile in wanted}
     chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
     left_out = [*([] if names else problems), *filter(None, missing.values())]
     for problem in left_out:
-        CONSOLE.print(f"[red]left out:[/] {problem}")
+        CONSOLE.print(f"[red]left out:[/] {escape(problem)}")
     if not chosen:
         raise click.ClickException(
             "No character can be worked on; see above." if left_out else no_character(workspace.characters)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,19 +51,47 @@ def test_a_failed_step_leaves_the_earlier_artifact(store: ArtifactStore) -> None
         (staging / "text").write_text("half")
         raise RuntimeError
     assert store.read("luma", "frames") == before
-    assert sorted(path.name for path in (store.root / "luma").iterdir()) == [".frames.lock", "frames"]
+    assert sorted(path.name for path in (store.root / "luma").iterdir()) == [".claims", ".frames.lock", "frames"]
 
 
-def test_what_a_killed_run_left_goes_after_a_day(store: ArtifactStore) -> None:
+def test_what_a_killed_run_left_goes_with_the_next_one(store: ArtifactStore) -> None:
     artifact = publish(store, "one")
-    fresh, old, others = (
-        artifact.folder.parent / name for name in (".frames.11111111", ".frames.22222222", ".lora.33333333")
+    left, others, not_ours = (
+        artifact.folder.parent / name for name in (".frames.11111111", ".lora.33333333", ".frames.my_notes")
     )
-    for folder in (fresh, old, others):
+    for folder in (left, others, not_ours):
         folder.mkdir()
-        os.utime(folder, (0, 0)) if folder != fresh else None
     publish(store, "two")
-    assert fresh.exists() and others.exists() and not old.exists()
+    assert others.exists() and not_ours.exists() and not left.exists()
+    style = store.root / "_styles" / "chibi" / ".style_lora.0123abcd"
+    style.mkdir(parents=True)
+    with store.writing("luma", "frames") as at_work:
+        assert store.abandoned() == [style, others] and at_work.exists()
+        assert store.remove_abandoned() == [style, others] and at_work.exists()
+    assert store.abandoned() == [] and not others.exists()
+
+
+def test_one_at_a_time_writes_an_artifact(store: ArtifactStore) -> None:
+    """The second one waits, says for whom, and sees what the first one has published."""
+    said: list[str] = []
+    seen: list[str] = []
+
+    def second() -> None:
+        with store.writing("luma", "frames", said.append):
+            seen.append(store.read("luma", "frames").data_version)
+
+    with store.writing("luma", "frames", run="cea1f37c-1234") as staging:
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while not said:
+            time.sleep(0.01)
+        (staging / "text").write_text("first")
+        first = store.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})
+        assert not seen
+    waiting.join()
+    assert seen == [first.data_version]
+    (sentence,) = said
+    assert sentence.startswith(f"waiting for frames of luma: run cea1f37c, process {os.getpid()}, since ")
 
 
 @pytest.mark.parametrize("died_after", ["first rename", "second rename"])
@@ -92,7 +122,8 @@ def test_readers_and_writers_of_one_artifact_never_meet_a_gap(store: ArtifactSto
         writers, readers = [pool.submit(write, number) for number in range(3)], [pool.submit(read, n) for n in range(3)]
         for future in [*writers, *readers]:
             future.result()
-    assert [path.name for path in store.folder("luma", "frames").parent.iterdir() if path.is_dir()] == ["frames"]
+    left = {path.name for path in store.folder("luma", "frames").parent.iterdir() if path.is_dir()}
+    assert left == {"frames", ".claims"}
 
 
 def test_what_is_missing_is_said_with_what_to_do(store: ArtifactStore) -> None:

@@ -47,6 +47,7 @@ from sticker_pipeline.defs.making import (
 )
 from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
@@ -66,7 +67,7 @@ SHOWN_PICTURES = 4  # of each model in each style
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
     "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
     "found, copies, diversity, what the trigger does. Each figure says in its docstring how it can be fooled.",

@@ -18,6 +18,7 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.making import picture, table
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of
 from sticker_pipeline.media.inventory import rejected_files
@@ -89,7 +90,7 @@ def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspac
         _spec("frames", "different_enough", "The clips do not all show nearly the same drawing."),
         _spec("frames", "same_character", "No frame looks like somebody else, in the eyes of the profile's CLIP."),
     ],
-    pool="gpu",
+    pool=BRIEF,
 )
 def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
     checking = _checking(context, workspace)

@@ -27,6 +27,7 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
 from sticker_pipeline.generation.generate import open_pipeline
@@ -47,7 +48,7 @@ SELECTION_PROMPTS = (
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
     "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
 )

@@ -91,7 +91,9 @@ def unheld_claims(instance: dg.DagsterInstance) -> list[str]:
 def described(run: DagsterRun) -> str:
     """Name the run as people see it: number, job or assets, and partition."""
     assets = sorted(key.path[-1] for key in run.asset_selection or [])
-    what = assets[0] if len(assets) == 1 else run.job_name
+    what = run.job_name
+    if len(assets) == 1 or what.startswith("__"):  # a job that Dagster has made up for a choice of assets
+        what = ", ".join(assets) or "assets"
     partition = run.tags.get("dagster/partition")
     return f"run {run.run_id[:8]} ({what} of {partition})" if partition else f"run {run.run_id[:8]} ({what})"
 

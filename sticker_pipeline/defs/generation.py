@@ -16,6 +16,7 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.drawn import decisive, drawn
@@ -51,7 +52,7 @@ class Drawer:
     group_name="generation",
     kinds={"diffusers", "parquet"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
     "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
     "that a sweep recommends for it. Only what was never drawn is generated.",

@@ -100,7 +100,7 @@ class TrainerLauncher(dg.ConfigurableResource):
             try:
                 _follow(process, session, on_progress)
             finally:
-                _end(process)
+                _end(process, self.stop_grace_seconds)
                 for thread in forwarding:
                     thread.join()
         if process.returncode != 0:
@@ -132,22 +132,32 @@ def _forward(source: IO[str], target: IO[str], last_lines: deque[str]) -> None:
         last_lines.append(line)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Close the supervisor's input, which ends the trainer, and wait for it. Further signals do not cut this short."""
+def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
+    """Close the supervisor's lifeline, which ends the trainer, and wait for it. Further signals do not cut this short.
+
+    Where the supervisor itself was killed, the trainer ends by its own lifeline, and is killed after both graces.
+    """
     assert process.stdin is not None
     process.stdin.close()
     with _signals_ignored():
         if process.wait() < 0:
-            _kill_session(process.pid)  # the supervisor itself was killed
+            left = _session(process.pid)
+            _, alive = psutil.wait_procs(left, timeout=2 * grace_seconds)
+            for one in alive:
+                one.kill()
+            psutil.wait_procs(alive)
 
 
-def _kill_session(session: int) -> None:
+def _session(leader: int) -> list[psutil.Process]:
+    """The processes of the session, in which the trainer and all that it starts are."""
+    found = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == session:
-                process.kill()
+            if os.getsid(process.pid) == leader:
+                found.append(process)
         except (OSError, psutil.NoSuchProcess):
             continue  # it ended meanwhile
+    return found
 
 
 @contextmanager
@@ -166,7 +176,9 @@ def _signals_ignored() -> Iterator[None]:
 def _ending(code: int) -> str:
     number = -code if code < 0 else code - 128
     if number in signal.valid_signals():
-        return f"was ended by signal {number} ({signal.Signals(number).name})"
+        ended = f"was ended by signal {number} ({signal.Signals(number).name})"
+        memory = "; the system may have run out of memory" if number == signal.SIGKILL else ""
+        return f"{ended}{memory}. What was saved is whole: materialize it again to go on"
     return f"ended with exit status {code}"
 
 

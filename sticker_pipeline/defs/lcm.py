@@ -21,6 +21,7 @@ from sticker_pipeline.defs.observed import LORA_FILE, key, model_hash, observe_r
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_of_words, requests_for
 from sticker_pipeline.profile import Profile, check_models, load_profile
@@ -82,7 +83,7 @@ def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     group_name="training",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
     "distilled from pictures that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
     "the tagger finds what was asked for. A run that was stopped or killed goes on when this is materialized again.",
@@ -121,7 +122,7 @@ def lcm_lora(
     group_name="training",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
     "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "
     "that LoRA, and held against its 25 steps. A run that was stopped or killed goes on when materialized again.",

@@ -21,6 +21,7 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import with_styles
@@ -199,7 +200,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
     group_name="publishing",
     kinds={"json", "png"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
     "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
     "and the LoRA files of all.",

@@ -29,6 +29,7 @@ from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, once, picture, table
 from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
 from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
@@ -98,7 +99,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     group_name="style",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
     "word calls it.",
 )
@@ -122,7 +123,7 @@ def style_lora(
     group_name="style",
     kinds={"open-clip", "onnx", "parquet"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
     "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "
     "the style as any, the earliest. How good it is, is measured on other invented characters.",

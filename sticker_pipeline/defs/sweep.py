@@ -24,6 +24,7 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
@@ -79,7 +80,7 @@ class Plan:
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="Which weights of the character's LoRA, of its style's and of the LCM-LoRA, how many steps and how "
     "much guidance: a grid of all (`sweep:` in character.yaml), drawn, measured and timed; the Pareto front of quality "
     "against seconds, and a setting for each number of steps. Only made when a person asks for it.",

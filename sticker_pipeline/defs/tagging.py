@@ -14,6 +14,7 @@ from sticker_pipeline.defs.making import described, making, once, picture, table
 from sticker_pipeline.defs.media import CAPTIONS
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
 from sticker_pipeline.storage import write_table
@@ -36,7 +37,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     group_name="tagging",
     kinds={"onnx", "parquet"},
     owners=["team:dataset"],
-    pool="gpu",
+    pool=BRIEF,
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
 )
 @once

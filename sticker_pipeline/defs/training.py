@@ -15,6 +15,7 @@ from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import benchmark_prompts
 from sticker_pipeline.kohya_settings.read import report_table
@@ -38,7 +39,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
     group_name="training",
     kinds={"pytorch", "diffusers"},
     owners=["team:training"],
-    pool="gpu",
+    pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
     "that was stopped or killed goes on where it was when this is materialized again.",

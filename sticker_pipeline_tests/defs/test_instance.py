@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,18 +12,16 @@ import dagster as dg
 import pytest
 from dagster._core.instance.config import PoolGranularity
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import should_retry
-from dagster._daemon.monitoring import concurrency
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
-from dagster._time import get_current_datetime
 
-from sticker_pipeline.cli import _dagster_home
+from sticker_pipeline.defs.instance import make_home
 from sticker_pipeline.defs.run_launcher import LocalRunLauncher
 
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    _dagster_home()
+    make_home()
     with dg.DagsterInstance.get() as instance:
         yield instance
 
@@ -46,13 +43,11 @@ def test_the_settings_load(instance: dg.DagsterInstance) -> None:
 def test_settings_that_are_there_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    _dagster_home()
+    make_home()
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
 
 
-def test_a_run_that_was_killed_is_retried_and_gives_the_gpu_back(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_is_retried_and_gives_the_gpu_back_at_once(instance: dg.DagsterInstance) -> None:
     command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     (run,) = instance.get_runs()
@@ -64,8 +59,6 @@ def test_a_run_that_was_killed_is_retried_and_gives_the_gpu_back(
     (run,) = instance.get_runs()
     assert run.status == dg.DagsterRunStatus.FAILURE
     assert should_retry(run, instance)
-    monkeypatch.setattr(concurrency, "get_current_datetime", lambda: get_current_datetime() + timedelta(minutes=5))
-    list(concurrency.execute_concurrency_slots_iteration(_daemon(instance), logging.getLogger("test")))
     assert instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0
 
 

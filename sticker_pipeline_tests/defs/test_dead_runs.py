@@ -1,0 +1,127 @@
+"""Runs that have lost their process are ended with a sentence, and give back what they held; all others stay."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.utils import make_new_run_id
+
+from sticker_pipeline.defs.dead_runs import (
+    HOST_TAG,
+    PROCESS_TAG,
+    dead_runs,
+    end_dead_runs,
+    is_alive,
+    own_process,
+    process_tags,
+    steps_under_way,
+    unheld_claims,
+)
+from sticker_pipeline.defs.instance import make_home
+from sticker_pipeline.defs.run_launcher import LocalRunLauncher
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    make_home()
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def kill_a_run() -> None:
+    command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+
+
+def slots(instance: dg.DagsterInstance) -> int:
+    return instance.event_log_storage.get_concurrency_info("gpu").active_slot_count
+
+
+def begun(instance: dg.DagsterInstance, tags: dict[str, str], status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    return instance.add_run(dg.DagsterRun(job_name="line", run_id=make_new_run_id(), tags=tags, status=status))
+
+
+def test_a_dead_run_is_failed_and_its_place_is_free(instance: dg.DagsterInstance) -> None:
+    kill_a_run()
+    ((run, (pid,)),) = dead_runs(instance)
+    assert slots(instance) == 1
+    (sentence,) = end_dead_runs(instance)
+    assert sentence == (
+        f"run {run.run_id[:8]} (assets) was ended, for its process {pid} is gone: killed, or the machine was "
+        "restarted. What it had finished is kept."
+    )
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None and found.status == dg.DagsterRunStatus.FAILURE
+    assert slots(instance) == 0 and unheld_claims(instance) == []
+    assert end_dead_runs(instance) == []
+
+
+def test_a_dead_run_that_was_asked_to_stop_is_cancelled(instance: dg.DagsterInstance) -> None:
+    kill_a_run()
+    ((run, _),) = dead_runs(instance)
+    instance.report_run_canceling(run)
+    end_dead_runs(instance)
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None and found.status == dg.DagsterRunStatus.CANCELED
+    assert slots(instance) == 0
+
+
+def test_a_run_that_has_ended_holds_nothing(instance: dg.DagsterInstance) -> None:
+    kill_a_run()
+    (run,) = instance.get_runs()
+    instance.report_run_failed(run)  # as a person marks it in the UI
+    assert slots(instance) == 1 and unheld_claims(instance) == [run.run_id]
+    end_dead_runs(instance)
+    assert slots(instance) == 0
+
+
+def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: dg.DagsterInstance) -> None:
+    here, gone = process_tags(), f"{2**22 + 1} 1.0"
+    started = dg.DagsterRunStatus.STARTED
+    begun(instance, here, started)
+    begun(instance, {}, started)  # has only just begun
+    begun(instance, {HOST_TAG: "elsewhere", PROCESS_TAG: gone}, started)
+    begun(instance, {**here, PROCESS_TAG: gone}, dg.DagsterRunStatus.SUCCESS)
+    dead = begun(instance, {**here, PROCESS_TAG: gone}, dg.DagsterRunStatus.NOT_STARTED)
+    assert [run.run_id for run, _ in dead_runs(instance)] == [dead.run_id]
+
+
+def test_a_number_that_was_given_again_is_another_process() -> None:
+    created = psutil.Process().create_time()
+    assert is_alive(os.getpid(), created)
+    assert not is_alive(os.getpid(), created - 10)  # named before this process was made
+    assert not is_alive(2**22 + 1, created)
+
+
+def test_a_run_of_the_command_line_is_stopped_from_the_ui(instance: dg.DagsterInstance) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1)
+    assert process.stdout is not None and process.stdout.readline()
+    named = f"{process.pid} {psutil.Process(process.pid).create_time()}"
+    run = begun(instance, {HOST_TAG: platform.node(), PROCESS_TAG: named}, dg.DagsterRunStatus.STARTED)
+    launcher = instance.run_launcher
+    assert isinstance(launcher, LocalRunLauncher)
+    assert launcher.terminate(run.run_id)
+    assert process.wait(20) == -signal.SIGINT
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None and found.status == dg.DagsterRunStatus.CANCELING
+    assert own_process(found) is None
+
+
+def test_a_quiet_command_can_say_what_it_does(instance: dg.DagsterInstance) -> None:
+    told: list[str | None] = []
+
+    @dg.asset
+    def slow(context: dg.AssetExecutionContext) -> None:
+        told.append(steps_under_way(context.instance))
+
+    dg.materialize([slow], instance=instance, tags=process_tags())
+    assert told == ["      still at work: slow (0 s)"]
+    assert steps_under_way(instance) is None
