@@ -1,13 +1,19 @@
 """The Dagster instance of this deployment: where its history lies, and its settings."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import yaml
+
+from sticker_pipeline.claims import claimed
 
 SETTINGS = "dagster.yaml"
+STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
+HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
 
 
 def make_home() -> Path:
@@ -21,7 +27,26 @@ def make_home() -> Path:
     if not settings.exists():
         settings.write_bytes((Path(__file__).parents[1] / SETTINGS).read_bytes())
     os.environ["DAGSTER_HOME"] = str(home)
+    if not STORAGES & (yaml.safe_load(settings.read_text(encoding="utf-8")) or {}).keys():
+        _make_history(home)
     return home
+
+
+def _make_history(home: Path) -> None:
+    """Make an empty history, whole or not at all, and by one process at a time.
+
+    Two that make its tables at once, and one that is killed while it does, would leave a broken one for ever.
+    """
+    if all((home / name).exists() for name in HISTORY):
+        return
+    with (
+        claimed(home / ".claims" / "history.lock", "a new run history", print),
+        tempfile.TemporaryDirectory(dir=home) as new,
+        dg.DagsterInstance.local_temp(new),
+    ):
+        for name in HISTORY:
+            if not (home / name).exists():
+                (Path(new) / name).rename(home / name)
 
 
 @contextmanager
