@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import webbrowser
 from datetime import UTC, datetime
 from pathlib import Path
@@ -301,3 +304,19 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
         refused = run("merge-loras", *arguments)
         assert refused.exit_code == 1 and sentence in refused.output
     assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_doctor_lists_what_killed_runs_left_and_mends_it(characters: Path) -> None:
+    run("doctor")  # makes the history
+    command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    left = characters.parent / "artifacts" / "good" / ".lora.73c8f605"
+    left.mkdir(parents=True)
+    shown = run("doctor").output
+    assert "is dead: its process" in shown and f"{left} was left behind by a killed run" in shown
+    assert shown.count("`sticker-pipeline doctor --mend`") == 2
+    assert ", killed waits" not in shown and "under way    the GPU: run " in shown  # the dead run has the place
+    mended = run("doctor", "--mend").output
+    assert "(assets) was ended, for its process" in mended and f"mended       removed {left}" in mended
+    assert "--mend" not in mended and not left.exists()
+    assert "under way" not in run("doctor").output
