@@ -361,7 +361,8 @@ def _list_models(models: Path) -> None:
 
 @main.command()
 @click.option("--mend", is_flag=True, help="End dead runs, free what they held, and remove folders that they left.")
-def doctor(mend: bool) -> None:
+@click.option("--gone", metavar="MACHINE", help="Another machine that is no more: with --mend its runs are ended too.")
+def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
     from sticker_pipeline.defs.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
@@ -373,7 +374,7 @@ def doctor(mend: bool) -> None:
         CONSOLE.print(f"{label:12} {Path(path).absolute()}")
     with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
         CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
-        problems = _mended(instance, workspace) if mend else _left_behind(instance, workspace)
+        problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
     problems += of_characters
     problems += model_problems(Path(workspace.models).absolute(), workspace.store.cache("hashes"))
@@ -391,25 +392,27 @@ def doctor(mend: bool) -> None:
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
     """Print what is under way; returns what killed runs left."""
-    from sticker_pipeline.defs.dead_runs import dead_runs, described, unheld_claims
+    from sticker_pipeline.defs.dead_runs import dead_runs, described, elsewhere, other_machine, unheld_claims
     from sticker_pipeline.defs.patience import pools_in_use
 
     for line in pools_in_use(instance):
         CONSOLE.print(f"{'under way':12} {line}", markup=False)
-    problems = [
-        f"{described(run)} is dead: its process {', '.join(map(str, lost))} is gone"
-        for run, lost in dead_runs(instance)
-    ]
+    for run in elsewhere(instance):
+        CONSOLE.print(f"{'under way':12} {described(run)} on {other_machine(run)}; is that gone? --mend --gone MACHINE")
+    problems = [f"{described(run)} is dead: {why}" for run, why in dead_runs(instance)]
     problems += [f"run {run_id[:8]} has ended, but holds a place in a pool" for run_id in unheld_claims(instance)]
     problems += [f"{folder} was left behind by a killed run" for folder in workspace.store.abandoned()]
     return [f"{problem}: `sticker-pipeline doctor --mend`" for problem in problems]
 
 
-def _mended(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
+def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | None) -> list[str]:
     """Mend what killed runs left, and print it; returns what is left to do, as `_left_behind` does."""
     from sticker_pipeline.defs.dead_runs import end_dead_runs
 
-    for line in [*end_dead_runs(instance), *(f"removed {folder}" for folder in workspace.store.remove_abandoned())]:
+    for line in [
+        *end_dead_runs(instance, gone),
+        *(f"removed {folder}" for folder in workspace.store.remove_abandoned()),
+    ]:
         CONSOLE.print(f"{'mended':12} {line}", markup=False)
     return _left_behind(instance, workspace)
 

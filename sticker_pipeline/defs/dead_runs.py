@@ -38,7 +38,7 @@ def process_tags() -> dict[str, str]:
 def own_process(run: DagsterRun) -> psutil.Process | None:
     """Return the process of this machine that the run names as its own, if it still runs."""
     named = run.tags.get(PROCESS_TAG)
-    if named is None or not _is_here(run):
+    if named is None or other_machine(run):
         return None
     pid, started = named.split()
     return psutil.Process(int(pid)) if is_alive(int(pid), float(started)) else None
@@ -49,28 +49,40 @@ def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
 
     Empty too for a run that is on another machine, or names no process yet.
     """
-    if not _is_here(run):
+    if other_machine(run):
         return []
     named = _named(instance, run)
     return [] if any(is_alive(pid, since) for pid, since in named.items()) else list(named)
 
 
-def dead_runs(instance: dg.DagsterInstance) -> Iterator[tuple[DagsterRun, list[int]]]:
-    """Yield each run that is under way but has lost its processes, with their numbers."""
+def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator[tuple[DagsterRun, str]]:
+    """Yield each run that is under way but has lost its processes, and what has become of these.
+
+    `gone` is another machine, such as a container that was made anew, which is known to be no more.
+    """
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
         if lost := lost_processes(instance, run):
-            yield run, lost
+            yield run, f"its process {', '.join(map(str, lost))} is gone"
+        elif gone is not None and run.tags.get(HOST_TAG) == gone:
+            yield run, f"its machine {gone} is gone"
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs that have lost their processes, and free every place that no run holds; returns a sentence each."""
+def elsewhere(instance: dg.DagsterInstance) -> list[DagsterRun]:
+    """Return the runs that are under way on other machines, of which nothing can be told here."""
+    return [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if other_machine(run)]
+
+
+def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list[str]:
+    """End the runs that have lost their processes, and free every place that no run holds; returns a sentence each.
+
+    `gone` as in `dead_runs`.
+    """
     sentences = []
-    for run, lost in dead_runs(instance):
+    for run, why in dead_runs(instance, gone):
         found = instance.get_run_by_id(run.run_id)
         if found is None or found.is_finished:
             continue  # somebody else was faster
-        gone = f"its process {', '.join(map(str, lost))} is gone"
-        sentence = f"{gone}: killed, or the machine was restarted. What it had finished is kept."
+        sentence = f"{why}: killed, or the machine was restarted. What it had finished is kept."
         if found.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(found, f"The run was stopped, and {sentence}")
         else:
@@ -110,8 +122,10 @@ def is_alive(pid: int, since: float) -> bool:
         return True
 
 
-def _is_here(run: DagsterRun) -> bool:
-    return run.tags.get(HOST_TAG, platform.node()) == platform.node()
+def other_machine(run: DagsterRun) -> str | None:
+    """Return the machine that the run is on, unless it is this one."""
+    host = run.tags.get(HOST_TAG, platform.node())
+    return host if host != platform.node() else None
 
 
 def _named(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:

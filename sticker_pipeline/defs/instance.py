@@ -42,8 +42,10 @@ def _make_history(home: Path) -> None:
     with (
         claimed(home / ".claims" / "history.lock", "a new run history", print),
         tempfile.TemporaryDirectory(dir=home) as new,
-        dg.DagsterInstance.local_temp(new),
     ):
+        (Path(new) / SETTINGS).touch()  # Dagster warns where there are none
+        with dg.DagsterInstance.local_temp(new):
+            pass
         for name in HISTORY:
             if not (home / name).exists():
                 (Path(new) / name).rename(home / name)

@@ -16,7 +16,7 @@ from dagster._core.executor import in_process, multiprocess
 from dagster._utils.interrupts import check_captured_interrupt
 
 from sticker_pipeline.claims import now_and_then
-from sticker_pipeline.defs.dead_runs import end_dead_runs
+from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine
 
 LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
@@ -106,6 +106,8 @@ def _holder(instance: dg.DagsterInstance, run_id: str, step: str, since: datetim
         return f"{name}, which was deleted"
     if partition := run.tags.get("dagster/partition"):
         name += f" of {partition}"
+    if not_here := other_machine(run):
+        name += f" on {not_here}"
     if progress := run.tags.get("progress"):
         name += ", step {} of {}".format(*progress.split("/"))
     return f"{name}, since {since.astimezone():%H:%M:%S}" if since else name

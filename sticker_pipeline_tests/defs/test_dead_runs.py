@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from sticker_pipeline.defs.dead_runs import (
     HOST_TAG,
     PROCESS_TAG,
     dead_runs,
+    elsewhere,
     end_dead_runs,
     is_alive,
     own_process,
@@ -51,11 +53,12 @@ def begun(instance: dg.DagsterInstance, tags: dict[str, str], status: dg.Dagster
 
 def test_a_dead_run_is_failed_and_its_place_is_free(instance: dg.DagsterInstance) -> None:
     kill_a_run()
-    ((run, (pid,)),) = dead_runs(instance)
+    ((run, why),) = dead_runs(instance)
     assert slots(instance) == 1
+    assert re.fullmatch(r"its process \d+ is gone", why)
     (sentence,) = end_dead_runs(instance)
     assert sentence == (
-        f"run {run.run_id[:8]} (assets) was ended, for its process {pid} is gone: killed, or the machine was "
+        f"run {run.run_id[:8]} (assets) was ended, for {why}: killed, or the machine was "
         "restarted. What it had finished is kept."
     )
     found = instance.get_run_by_id(run.run_id)
@@ -92,6 +95,12 @@ def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: 
     begun(instance, {**here, PROCESS_TAG: gone}, dg.DagsterRunStatus.SUCCESS)
     dead = begun(instance, {**here, PROCESS_TAG: gone}, dg.DagsterRunStatus.NOT_STARTED)
     assert [run.run_id for run, _ in dead_runs(instance)] == [dead.run_id]
+    (far,) = elsewhere(instance)
+    assert far.tags[HOST_TAG] == "elsewhere"
+    assert [why for _, why in dead_runs(instance, "elsewhere")] == [
+        "its process 4194305 is gone",
+        "its machine elsewhere is gone",
+    ]
 
 
 def test_a_number_that_was_given_again_is_another_process() -> None:

@@ -1,0 +1,37 @@
+"""Steps that need a GPU for a short time take turns with trainings only where there is one."""
+
+from pathlib import Path
+
+import pytest
+
+from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs.pools import BRIEF, GPU, has_gpu
+
+LONG = {"lora", "selected_lora", "samples", "benchmark", "comfyui_workflow", "adapter_sweep", "lcm_lora", "style_lora"}
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_is_one_that_may_be_used(tmp_path: Path, hidden: str) -> None:
+    driver = tmp_path / "nvidia"
+    assert not has_gpu({"PATH": str(tmp_path)}, driver)
+    driver.mkdir()
+    assert has_gpu({"PATH": str(tmp_path)}, driver)
+    assert not has_gpu({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": hidden}, driver)
+    assert has_gpu({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1"}, driver)
+
+
+def test_nvidias_own_tool_tells_too(tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert has_gpu({"PATH": str(tmp_path)}, tmp_path / "none")
+
+
+def test_long_steps_take_turns_always() -> None:
+    definitions = defs()
+    pools = {
+        key.path[-1]: definitions.resolve_assets_def(key).op.pool
+        for key in definitions.resolve_asset_graph().materializable_asset_keys
+    }
+    assert {pools[name] for name in LONG} == {GPU}
+    assert pools["wd14_tags"] == BRIEF == (GPU if has_gpu() else None)
