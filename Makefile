@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
-export PYTHONWARNINGS := ignore
 
 .PHONY: demo test check ui bench models sweep experiments mixture screenshots
 demo: $(READY) ## draw the line for the three demo characters, on a laptop

@@ -13,7 +13,8 @@ from rich.markup import escape
 from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import Created, create
 from sticker_pipeline.profile import ProfileError
-from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
+from sticker_pipeline.quiet import quiet
+from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, atomic_file
 
 if TYPE_CHECKING:
     from sticker_pipeline.publishing.release import Record
@@ -24,6 +25,7 @@ CONSOLE = Console(highlight=False, soft_wrap=True)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
+    quiet()
 
 
 @main.command()
@@ -469,5 +471,6 @@ def _dagster_home() -> None:
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():
-        settings.write_bytes((Path(__file__).parent / "dagster.yaml").read_bytes())
+        with atomic_file(settings) as staging:
+            staging.write_bytes((Path(__file__).parent / "dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(home)

@@ -41,6 +41,7 @@ from sticker_pipeline.new_character import (
     yaml_text,
 )
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 
 MOST_NAMED = 8  # files in one note
@@ -218,6 +219,8 @@ def _problem(path: Path, group: _Group) -> str:
         if not is_picture(data):
             return what_is_it(data)
         header = read_header(data, limits)
+    except SpaceError:
+        raise
     except (MediaError, OSError) as error:
         return str(error)
     if path.suffix not in PICTURE_SUFFIXES:
