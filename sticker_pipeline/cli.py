@@ -4,7 +4,7 @@ import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,6 +14,7 @@ from sticker_pipeline.character import CharacterError, check_name
 from sticker_pipeline.new_character import Created, create
 from sticker_pipeline.profile import ProfileError
 from sticker_pipeline.quiet import quiet
+from sticker_pipeline.space import HISTORY_BYTES, SpaceError, enough, refusal
 from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, atomic_file
 
 if TYPE_CHECKING:
@@ -22,7 +23,22 @@ if TYPE_CHECKING:
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _SaysWhatCannotBeWritten(click.Group):
+    """Ends a command with a sentence where a disk, or that of Dagster's history, is full or may not be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpaceError as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            sentence = None if isinstance(error, OSError) else refusal(_home(), error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
+
+
+@click.group(cls=_SaysWhatCannotBeWritten, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
     quiet()
@@ -92,6 +108,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
             resolution=profile.resolution,
             buckets=profile.buckets,
             max_error=max_error,
+            say=lambda text: CONSOLE.print(text, markup=False),
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -464,11 +481,15 @@ def _workspace_characters() -> Path:
     return Path(workspace_from_environment().characters).absolute()
 
 
+def _home() -> Path:
+    return Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
+
+
 def _dagster_home() -> None:
     """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, where `make ui` looks too, and of its
     settings."""
-    home = Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home = _home()
+    enough(home, HISTORY_BYTES, "the run history", lambda text: CONSOLE.print(text, markup=False))
     settings = home / "dagster.yaml"
     if not settings.exists():
         with atomic_file(settings) as staging:

@@ -17,7 +17,7 @@ from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.sidecars import SUFFIXES
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import SpaceError, enough
+from sticker_pipeline.space import Say, SpaceError, enough
 from sticker_pipeline.storage import new_folder
 
 GIFS, STICKERS = "gifs", "stickers"
@@ -84,7 +84,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     counts = _count_groups(plan)
     groups = {group: Group(style=default_style(group)) for group in counts}
     files = _loose_captions(source, plan) | {relative: original for original, relative in plan.items()}
-    write_character(target, files, settings_text(name, trigger, groups), link=link)
+    write_character(target, files, settings_text(name, trigger, groups), link=link, say=notes.append)
     return Created(target, trigger, counts, notes)
 
 
@@ -99,13 +99,14 @@ def free_target(name: str, source: Path, characters: Path) -> Path:
     return target
 
 
-def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool) -> None:
+def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool, say: Say) -> None:
     """Make the character's folder `target` of `files` (path in it -> the original, or a text) and character.yaml.
 
     With `link`, originals are linked to instead of copied. The folder appears whole or not at all. Raises
-    CharacterError, leaving nothing behind, when `settings` are not valid, SpaceError where the copies would not fit.
+    CharacterError, leaving nothing behind, when `settings` are not valid, SpaceError where the copies would not fit;
+    `say` is told where they just fit.
     """
-    enough(target.parent, _bytes(files.values(), link=link), f"the new character {target.name}", say=lambda text: None)
+    enough(target.parent, _bytes(files.values(), link=link), f"the new character {target.name}", say)
     with new_folder(target) as staging:
         for relative, content in files.items():
             if isinstance(content, str):

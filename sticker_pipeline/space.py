@@ -39,6 +39,9 @@ CPU_PROCESS = 1280 * MIB
 """What a training on a CPU takes beside its tensors: Python, PyTorch and what they load. Of the 1,188 MiB resident in a
 training of the embedded base, the dry run counts 166."""
 
+HISTORY_BYTES = 16 * MIB
+"""What an update adds to Dagster's history: 8.9 MB after the lines of two small characters and some more steps."""
+
 LOG_BYTES_PER_STEP = 1200  # a row of log.parquet, in the output and in two states, and 14 points of curves
 
 _FREE_SOME = "Make room there"
@@ -53,8 +56,11 @@ _REFUSALS = {
     ),
     errno.ENOTDIR: ("there is a file where a folder has to be", "Move that file away"),
 }
-if hasattr(errno, "EDQUOT"):  # not on Windows
+if hasattr(errno, "EDQUOT"):  # where the system has quotas
     _REFUSALS[errno.EDQUOT] = ("the quota of its disk is used up", f"{_FREE_SOME}, or have the quota raised")
+
+
+_SQLITE = {"database or disk is full": errno.ENOSPC, "attempt to write a readonly database": errno.EROFS}
 
 
 class SpaceError(OSError):
@@ -239,9 +245,13 @@ def refusal(path: Path, error: Exception) -> str | None:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The errno of `error`. Libraries in Rust, such as safetensors, state the system's number in their message."""
+    """The errno of `error`. SQLite has words of its own; libraries in Rust, such as safetensors, state the system's
+    number in their message."""
     if isinstance(error, OSError):
         return error.errno
+    for words, number in _SQLITE.items():
+        if words in str(error):
+            return number
     stated = re.search(r"\(os error (\d+)\)", str(error))
     if stated is None:
         return None

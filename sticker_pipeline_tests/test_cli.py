@@ -15,6 +15,7 @@ from sticker_pipeline.publishing.release import publish, releases_folder
 from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
+from sticker_pipeline_tests.full_disk import small_disk, with_free
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 
@@ -299,3 +300,22 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
         refused = run("merge-loras", *arguments)
         assert refused.exit_code == 1 and sentence in refused.output
     assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_a_full_disk_is_said_before_and_in_the_middle(
+    characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of Dagster's history, which is SQLite."""
+    with small_disk(tmp_path / "small", 20 * 2**20) as disk:
+        monkeypatch.setenv("DAGSTER_HOME", str(disk / "home"))
+        with with_free(disk, 2**20):
+            result = run("doctor")
+        assert result.exit_code == 1
+        assert result.output.startswith(
+            f"Error: {disk / 'home'}: the run history needs up to 16.8 MB, and its disk has "
+        )
+        monkeypatch.setattr("sticker_pipeline.cli.enough", lambda *_: None)
+        with with_free(disk, 2**15):
+            result = run("doctor")
+        assert result.exit_code == 1
+        assert f"Error: {disk / 'home'} cannot be written: its disk is full. What was written" in result.output

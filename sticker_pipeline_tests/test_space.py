@@ -1,6 +1,7 @@
 """What is needed beside what there is, and what a failed write says."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def test_what_is_no_failed_write_passes(tmp_path: Path) -> None:
             raise error
         assert failure.value is error
     assert refusal(tmp_path, PermissionError(errno.EACCES, "Permission denied", "a picture of yours")) is None
+
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    for number in (errno.EACCES, errno.EPERM):
+        said = refusal(tmp_path / "new" / "file", OSError(number, "no"))
+        assert said == (
+            f"{tmp_path}/new/file cannot be written: writing there is not allowed. What was written before is whole. "
+            "Allow it, or choose another folder, and run this again."
+        )
 
 
 def test_libraries_that_hide_the_number_are_understood(tmp_path: Path) -> None:

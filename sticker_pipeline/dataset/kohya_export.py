@@ -28,7 +28,7 @@ from sticker_pipeline.dataset.kohya import (
 from sticker_pipeline.dataset.manifest import TRAIN, DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
 from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.space import enough
+from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import new_folder
 from sticker_pipeline.tagging.captions import parse_caption
 
@@ -98,6 +98,7 @@ def export_kohya(
     resolution: int,
     buckets: BucketSettings,
     max_error: float,
+    say: Say = lambda text: None,
 ) -> Exported:
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
@@ -108,7 +109,8 @@ def export_kohya(
     keeps their shape.
     Pictures are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
     with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
-    belong together, or an error that cannot be reached; and SpaceError where the copies would not fit.
+    belong together, or an error that cannot be reached; and SpaceError where the copies would not fit;
+    `say` is told where they just fit.
     """
     target = target.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -137,7 +139,7 @@ def export_kohya(
     )
     copied = sum((pictures / file).stat().st_size for file in table["file"])
     texts = len(table) * 3 * 4096  # captions, metadata and the record
-    enough(target.parent, copied + texts, f"the export of {character.name}", say=lambda text: None)
+    enough(target.parent, copied + texts, f"the export of {character.name}", say)
     with new_folder(target) as staging:
         _write_pictures(table, pictures, staging)
         _write_metadata(table[trained], staging)

@@ -110,7 +110,9 @@ def import_kohya(
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
     held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
-    write_character(target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link)
+    write_character(
+        target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link, say=notes.append
+    )
     if not stated:
         notes.append(
             "15 % of each group is held out from training by default, of large ones 10 % more for validation, and the "

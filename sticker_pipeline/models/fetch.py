@@ -118,7 +118,7 @@ def _bring(
     if old is None:
         _refuse_to_overwrite(folder, absent, source)
     arriving = [name for name in absent if not _is(staging / name, wanted[name])]
-    left = sum(wanted[name].bytes - _arrived(staging / name) for name in arriving)
+    left = sum(max(0, wanted[name].bytes - _arrived(staging / name)) for name in arriving)
     enough(models, left, f"{source.name} from {source.repo}", say)
     if arriving:
         say(f"{source.name}: {len(arriving)} files of {source.repo} at {revision[:12]}")
