@@ -27,8 +27,8 @@ OURS = [
     r"benchmark: [a-z_, ]+",
     r" {6}\S.*",  # what a step says
     # the trainer
-    r"small: \d+ pictures, base model \S+, on cpu",
-    r"memory saved by: nothing",
+    r"small: \d+ pictures, base model \S+, on \S+",
+    r"memory saved by: .+",
     r"(held_out )?latents \d+/\d+",
     r"\d+ adapters; \d+ steps in 1 epochs",
     r"step \d+/\d+  epoch 1/1  loss [\d.]+  lr \S+  [\d.]+ img/s  eta \d+:\d\d",

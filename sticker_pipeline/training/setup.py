@@ -203,7 +203,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
     key = content_hash([torch.__version__, diffusers.__version__, parts_hash(spec.base), settings, decisive])
     counted = spec.cache / "memory" / f"{key}.json"
     if budget is None:
-        check_memory(spec, work, counted, say)
+        check_memory(spec, len(table), work, counted, say)
         return no_limit(spec.generation.batch_size)
     return decide(int(budget), work, counted)
 

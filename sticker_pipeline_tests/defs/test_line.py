@@ -74,6 +74,14 @@ def test_steps_ask_for_little_more_room_than_they_take(line: Bench, asked: dict[
     def size(*paths: Path) -> int:
         return sum(path.stat().st_size for path in paths if path.is_file())
 
+    def dataset(asset: str, cache: str) -> int:
+        """What is kept of both characters; files of frames are hard links to the cache."""
+        folders = [line.store.cache(cache), *(line.store.folder(name, asset) for name in ("small", "other"))]
+        return size(*(path for folder in folders for path in folder.rglob("*") if path.parent.name != "files"))
+
+    for asset, cache in (("frames", "media"), ("wd14_tags", "wd14")):
+        taken = dataset(asset, cache)
+        assert taken <= asked[f"{asset} of small"] + asked[f"{asset} of other"] <= 4 * taken
     small = line.store.folder("small", "samples").parent
     drawn = size(*(small / "samples").rglob("*.png"))
     assert 2 * drawn <= asked["samples of small"] <= 4 * 2 * drawn  # one copy in the cache, one in the artifact

@@ -1,4 +1,7 @@
-"""A step asks for room before its work, one that finds none costs only its own character, and a full disk nothing."""
+"""A step that finds too little room costs only its own character, and a full disk nothing that was made.
+
+How much room steps ask for is held against what they take in test_line.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,6 @@ from rich.console import Console
 
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import workspace_from_environment
-from sticker_pipeline.space import Say
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.defs.conftest import Bench
@@ -17,10 +19,6 @@ from sticker_pipeline_tests.full_disk import files_below, small_disk, with_free
 
 DATASET = ("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set")
 MIB = 2**20
-
-
-def size_of(*folders: Path) -> int:
-    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def made(bench: Bench, artifacts: Path, *names: str) -> list[str]:
@@ -46,23 +44,6 @@ def small(bench: Bench) -> Bench:
     pixels = np.random.default_rng(7).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(big / "art" / "large.png")
     return bench
-
-
-def test_what_a_dataset_takes_is_little_less_than_is_asked_for(
-    small: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, int] = {}
-
-    def note(path: Path, need: int, what: str, say: Say) -> None:
-        asked[what] = need
-
-    monkeypatch.setattr("sticker_pipeline.defs.room.enough", note)
-    root = tmp_path / "artifacts"
-    assert made(small, root, "small") == []
-    for asset, cache in (("frames", "media"), ("wd14_tags", "wd14")):
-        links = root / "small" / asset / "files"  # hard links, which take nothing
-        written = size_of(root / "_cache" / cache, root / "small" / asset) - size_of(links)
-        assert written <= asked[f"{asset} of small"] <= 4 * written, (asset, written)
 
 
 def test_a_character_that_does_not_fit_does_not_stop_another(
@@ -92,7 +73,7 @@ def test_a_disk_that_fills_at_any_step_leaves_what_was_made(
     assert made(small, elsewhere, "small") == []
     with small_disk(tmp_path / "disk", 64 * MIB) as disk:
         failures = 0
-        for free in (0, 24, 700, 1500, 1900, 120, 40, 300, 4000):  # kB beside what is there by then
+        for free in (0, 700, 1100, 40, 120, 4000):  # kB beside what is there by then
             before = files_below(disk)
             with with_free(disk, free * 1024):
                 failed = made(small, disk, "small")
