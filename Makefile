@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
-export PYTHONWARNINGS := ignore
 
 .PHONY: demo test check ui bench models sweep experiments mixture screenshots
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
@@ -22,7 +21,7 @@ check: $(READY) ## lint, format, types, layers
 
 ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
 	@$(BIN)/sticker-pipeline doctor --mend
-	@$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
 
 bench: $(READY) ## speed, beside a peer on the same work
 	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \

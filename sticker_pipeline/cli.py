@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from sticker_pipeline import guard
-from sticker_pipeline.work import CONSOLE, check_artifacts, no_character
+from sticker_pipeline.work import CONSOLE, Commands, check_artifacts, no_character
 
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # commands import what they need: a guard has to be there at 
     from sticker_pipeline.publishing.release import Record
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
 
@@ -104,6 +104,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
             resolution=profile.resolution,
             buckets=profile.buckets,
             max_error=max_error,
+            say=lambda text: CONSOLE.print(text, markup=False),
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from sticker_pipeline.quiet import quiet
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    quiet()  # before the modules of the folder are loaded, in every process that runs a step
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

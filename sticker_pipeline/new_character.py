@@ -17,9 +17,11 @@ from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.sidecars import SUFFIXES
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.space import Say, SpaceError, enough
 from sticker_pipeline.storage import new_folder
 
 GIFS, STICKERS = "gifs", "stickers"
+BLOCK = 4096  # bytes that most file systems give at a time
 
 TEMPLATE = """\
 # {name}: what this character is called, and how its pictures are used.
@@ -82,7 +84,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     counts = _count_groups(plan)
     groups = {group: Group(style=default_style(group)) for group in counts}
     files = _loose_captions(source, plan) | {relative: original for original, relative in plan.items()}
-    write_character(target, files, settings_text(name, trigger, groups), link=link)
+    write_character(target, files, settings_text(name, trigger, groups), link=link, say=notes.append)
     return Created(target, trigger, counts, notes)
 
 
@@ -97,12 +99,14 @@ def free_target(name: str, source: Path, characters: Path) -> Path:
     return target
 
 
-def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool) -> None:
+def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool, say: Say) -> None:
     """Make the character's folder `target` of `files` (path in it -> the original, or a text) and character.yaml.
 
     With `link`, originals are linked to instead of copied. The folder appears whole or not at all. Raises
-    CharacterError, leaving nothing behind, when `settings` are not valid.
+    CharacterError, leaving nothing behind, when `settings` are not valid, SpaceError where the copies would not fit;
+    `say` is told where they just fit.
     """
+    enough(target.parent, _bytes(files.values(), link=link), f"the new character {target.name}", say)
     with new_folder(target) as staging:
         for relative, content in files.items():
             if isinstance(content, str):
@@ -116,6 +120,12 @@ def write_character(target: Path, files: Mapping[Path, Path | str], settings: st
     except CharacterError:
         shutil.rmtree(target)
         raise
+
+
+def _bytes(contents: Iterable[Path | str], *, link: bool) -> int:
+    """What the files take; a text, and a link, take a block."""
+    sizes = (0 if link or isinstance(content, str) else content.stat().st_size for content in contents)
+    return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
 
 
 def default_style(group: str) -> Literal["sticker", "art"]:
@@ -137,6 +147,8 @@ def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
                     plan[path] = relative  # a caption, a licence: stays beside its picture; the inventory judges it
                 continue
             header = read_header(data, limits)
+        except SpaceError:
+            raise
         except (MediaError, OSError) as error:
             notes.append(f"left out: {relative}: {error}")
             continue

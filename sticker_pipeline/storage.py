@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.claims import Say, claimed, is_claimed, silent
+from sticker_pipeline.space import SpaceError, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
@@ -78,13 +79,15 @@ class ArtifactStore:
         """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
         them, so they are never stale; the folder may be deleted at any time."""
         folder = self.root / "_cache" / kind
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def work(self, scope: str, name: str) -> Path:
         """A folder for work that outlives an interrupted run, such as a training's checkpoints; made if needed."""
         folder = self.root / scope / ".work" / name
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def find(self, scope: str, asset: str) -> Artifact | None:
@@ -113,13 +116,17 @@ class ArtifactStore:
         """A new empty folder beside the artifact's final place, deleted when the block fails.
 
         `publish` inside the block moves it into place. Only one block at a time writes an artifact: another one waits,
-        and `say`s for whom, for example for the Dagster `run` that has it.
+        and `say`s for whom, for example for the Dagster `run` that has it. Raises SpaceError where the block meets a
+        full disk, or may not write there.
         """
-        with claimed(self.claim(scope, asset), f"{asset} of {scope}", say, run=run):
+        with (
+            writing(self.folder(scope, asset)),
+            claimed(self.claim(scope, asset), f"{asset} of {scope}", say, run=run),
+        ):
             _remove_abandoned(self.root / scope, asset)
             staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
-            staging.mkdir(parents=True)
             try:
+                staging.mkdir(parents=True)
                 yield staging
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -239,29 +246,32 @@ def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A new empty folder beside `target`, renamed to it when the block succeeds and deleted when it fails: `target`
-    (absent, or an empty folder) appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    (absent, or an empty folder) appears whole or not at all. Raises SpaceError where it cannot be written."""
     staging = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    staging.mkdir()
-    try:
-        yield staging
-        if target.exists():
-            target.rmdir()
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            staging.mkdir()
+            yield staging
+            if target.exists():
+                target.rmdir()
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, as in caches."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, as in caches. Raises
+    SpaceError where it cannot be written."""
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        yield staging
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield staging
+            staging.replace(path)
+        finally:
+            staging.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -289,7 +299,8 @@ def content_hash(value: Any) -> str:
 def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
     """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
 
-    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so.
+    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
+    written is not: it only saves work the next time.
     """
     try:
         known = json.loads(memo.read_text(encoding="utf-8"))
@@ -305,7 +316,7 @@ def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
         except OSError:
             continue
     if fresh != known:
-        with atomic_file(memo) as staging:
+        with suppress(SpaceError), atomic_file(memo) as staging:
             staging.write_text(json.dumps(fresh), encoding="utf-8")
     return {Path(path): entry[3] for path, entry in fresh.items()}
 

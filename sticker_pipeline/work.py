@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.markup import escape
 
 from sticker_pipeline.guard import GO_ON
 from sticker_pipeline.output import Output, speak_when_quiet, watch_over
+from sticker_pipeline.quiet import quiet
+from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.stopping import Stopped, Stopping, obey_the_guard
 
 if TYPE_CHECKING:
@@ -24,7 +26,26 @@ if TYPE_CHECKING:
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
-@click.group()
+class Commands(click.Group):
+    """Commands that frameworks do not interrupt, and that name the disk which is full or may not be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named. Raises ClickException in place of what a disk, or SQLite, says."""
+        quiet()
+        try:
+            return super().invoke(ctx)
+        except SpaceError as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            from sticker_pipeline.defs.instance import home
+
+            sentence = None if isinstance(error, OSError) else refusal(home(), error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
+
+
+@click.group(cls=Commands)
 def main() -> None:
     """Do the work that a command has started under a guard."""
 

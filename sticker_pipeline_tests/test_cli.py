@@ -19,6 +19,7 @@ from sticker_pipeline.publishing.release import publish, releases_folder
 from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
+from sticker_pipeline_tests.full_disk import small_disk, with_free
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 
@@ -320,3 +321,20 @@ def test_doctor_lists_what_killed_runs_left_and_mends_it(characters: Path) -> No
     assert "(assets) was ended, for its process" in mended and f"mended       removed {left}" in mended
     assert "--mend" not in mended and not left.exists()
     assert "under way" not in run("doctor").output
+
+
+def test_a_full_disk_is_said_before_and_in_the_middle(
+    characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of Dagster's history, which is SQLite."""
+    with small_disk(tmp_path / "small", 20 * 2**20) as disk:
+        monkeypatch.setenv("DAGSTER_HOME", str(disk / "home"))
+        with with_free(disk, 2**20):
+            result = run("doctor")
+        assert result.exit_code == 1
+        assert f"Error: {disk / 'home'}: the run history needs up to 16.8 MB, and its disk has " in result.output
+        monkeypatch.setattr("sticker_pipeline.defs.instance.enough", lambda *_: None)
+        with with_free(disk, 2**15):
+            result = run("doctor")
+        assert result.exit_code == 1
+        assert f"Error: {disk / 'home'} cannot be written: its disk is full. What was written" in result.output

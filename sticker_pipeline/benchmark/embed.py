@@ -6,6 +6,7 @@ What the embeddings mean is similarity.py's business.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -120,5 +121,7 @@ def _read(embedder: Embedder, name: str) -> np.ndarray | None:
 def _write(embedder: Embedder, name: str, row: np.ndarray) -> None:
     path = _entry(embedder, name)
     if path:
-        with atomic_file(path) as staging, staging.open("wb") as file:
-            np.save(file, row)
+        buffer = io.BytesIO()
+        np.save(buffer, row)  # to a file, it would not say why that cannot be written
+        with atomic_file(path) as staging:
+            staging.write_bytes(buffer.getbuffer())

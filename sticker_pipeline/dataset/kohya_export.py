@@ -28,6 +28,7 @@ from sticker_pipeline.dataset.kohya import (
 from sticker_pipeline.dataset.manifest import TRAIN, DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
 from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import new_folder
 from sticker_pipeline.tagging.captions import parse_caption
 
@@ -97,6 +98,7 @@ def export_kohya(
     resolution: int,
     buckets: BucketSettings,
     max_error: float,
+    say: Say = lambda text: None,
 ) -> Exported:
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
@@ -107,7 +109,8 @@ def export_kohya(
     keeps their shape.
     Pictures are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
     with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
-    belong together, or an error that cannot be reached.
+    belong together, or an error that cannot be reached; and SpaceError where the copies would not fit;
+    `say` is told where they just fit.
     """
     target = target.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -134,6 +137,9 @@ def export_kohya(
         uniform_error=error_of(np.ones(len(chosen)), probability),
         weighted_captions=weighted,
     )
+    copied = sum((pictures / file).stat().st_size for file in table["file"])
+    texts = len(table) * 3 * 4096  # captions, metadata and the record
+    enough(target.parent, copied + texts, f"the export of {character.name}", say)
     with new_folder(target) as staging:
         _write_pictures(table, pictures, staging)
         _write_metadata(table[trained], staging)

@@ -41,6 +41,7 @@ from sticker_pipeline.new_character import (
     yaml_text,
 )
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 
 MOST_NAMED = 8  # files in one note
@@ -109,7 +110,9 @@ def import_kohya(
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
     held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
-    write_character(target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link)
+    write_character(
+        target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link, say=notes.append
+    )
     if not stated:
         notes.append(
             "15 % of each group is held out from training by default, of large ones 10 % more for validation, and the "
@@ -218,6 +221,8 @@ def _problem(path: Path, group: _Group) -> str:
         if not is_picture(data):
             return what_is_it(data)
         header = read_header(data, limits)
+    except SpaceError:
+        raise
     except (MediaError, OSError) as error:
         return str(error)
     if path.suffix not in PICTURE_SUFFIXES:

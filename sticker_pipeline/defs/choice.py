@@ -29,6 +29,7 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
@@ -103,6 +104,7 @@ def _of_each_epoch(
 ) -> dict[int, dict[str, np.ndarray]]:
     """Epoch -> style -> embeddings of what each of the `checkpoints` draws for the same requests."""
     requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
+    check_images(work, len(requests) * len(checkpoints), copies=1)
     generated = {}
     for epoch, path in checkpoints.items():
         images = draw(work, f"epoch {epoch} of {len(checkpoints)}", requests, opened, [(path, 1.0)])

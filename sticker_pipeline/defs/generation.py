@@ -19,6 +19,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
@@ -67,7 +68,9 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         drawn: list[pd.DataFrame] = []
         plain: list[pd.DataFrame] = []
         shown: dict[str, pd.DataFrame] = {}
-        for drawer in [*_ours(work), *released, *rivals]:
+        drawers = [*_ours(work), *released, *rivals]
+        check_images(work, sum(_images(work, drawer) for drawer in drawers))
+        for drawer in drawers:
             try:
                 found = _saved(work, _folder(drawer), drawer, opened)
                 without = _without_trigger(work, drawer, opened) if _is_called(drawer) else None
@@ -147,6 +150,12 @@ def _is_left_out(rival: str, error: Exception) -> str:
 def _is_called(drawer: Drawer) -> bool:
     """Whether it is asked without its trigger too. A setting has no trigger of its own: the LoRA's is asked about."""
     return bool(drawer.loras) and drawer.settings is None
+
+
+def _images(work: Making, drawer: Drawer) -> int:
+    """How many pictures the model draws: with its trigger, and where it has one of its own, without it."""
+    with_trigger = len(drawer.prompts) * work.profile.benchmark.seeds_per_prompt
+    return 2 * with_trigger if _is_called(drawer) else with_trigger
 
 
 def _folder(drawer: Drawer) -> str:

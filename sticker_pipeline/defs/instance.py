@@ -10,26 +10,35 @@ import dagster as dg
 import yaml
 
 from sticker_pipeline.claims import claimed
+from sticker_pipeline.space import HISTORY_BYTES, enough, writing
+from sticker_pipeline.storage import atomic_file
 
 SETTINGS = "dagster.yaml"
 STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
 HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
 
 
-def make_home() -> Path:
-    """Make sure of DAGSTER_HOME, by default `.dagster` of the working folder, and of its settings; returns it.
+def home() -> Path:
+    """Return DAGSTER_HOME, by default `.dagster` of the working folder."""
+    return Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
 
-    `make ui` looks there too. Settings that are there stay.
+
+def make_home() -> Path:
+    """Make sure of DAGSTER_HOME, its settings and its history; returns it.
+
+    `make ui` looks there too. Settings that are there stay. Raises SpaceError where its disk is full.
     """
-    home = Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    settings = home / SETTINGS
+    found = home()
+    enough(found, HISTORY_BYTES, "the run history", print)
+    settings = found / SETTINGS
     if not settings.exists():
-        settings.write_bytes((Path(__file__).parents[1] / SETTINGS).read_bytes())
-    os.environ["DAGSTER_HOME"] = str(home)
+        with atomic_file(settings) as staging:
+            staging.write_bytes((Path(__file__).parents[1] / SETTINGS).read_bytes())
+    os.environ["DAGSTER_HOME"] = str(found)
     if not STORAGES & (yaml.safe_load(settings.read_text(encoding="utf-8")) or {}).keys():
-        _make_history(home)
-    return home
+        with writing(found):
+            _make_history(found)
+    return found
 
 
 def _make_history(home: Path) -> None:

@@ -9,6 +9,7 @@ from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
+OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins
 SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 
@@ -60,8 +61,9 @@ class TerminalHandler(logging.Handler):
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:
-    """What the stage itself said when a step failed, without Dagster's wrapping and without the exception's class."""
+    """What the stage itself said when a step failed, without Dagster's wrapping and without the exception's class: its
+    own error where there is one, and not the system's or a library's that it explains."""
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
+    while error is not None and error.cause is not None and not OWN_ERROR.match(error.message):
         error = error.cause
-    return re.sub(r"^sticker_pipeline[\w.]+: ", "", error.message.strip()) if error is not None else "no message"
+    return OWN_ERROR.sub("", error.message.strip()) if error is not None else "no message"

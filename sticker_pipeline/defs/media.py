@@ -12,6 +12,7 @@ from sticker_pipeline.defs.making import Making, described, making, once, pictur
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import check_frames
 from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media import sheets
 from sticker_pipeline.media.inventory import scan
@@ -85,6 +86,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
     with making(context, workspace) as work:
         inventory = work.inputs["raw_media"].table()
         cache = work.store.cache("media")
+        check_frames(work, _to_decode(work, inventory, cache))
         decoded = _decode(work, inventory, cache)
         rows = media_frames.frame_table(inventory, decoded, work.profile.media)
         kept = rows[rows["kept"]]
@@ -133,6 +135,13 @@ def _write_pages(cells: sheets.Cells, folder: Path, name: str) -> None:
     folder.mkdir(exist_ok=True)
     for number, page in enumerate(sheets.pages(cells, LINES if name == "dropped" else 1), start=1):
         page.save(folder / f"{name}_{number:03}.webp", quality=85)
+
+
+def _to_decode(work: Making, inventory: pd.DataFrame, cache: Path) -> list[tuple[str, int, int, int]]:
+    """(format, width, height, frames) of each accepted file that is not in the cache."""
+    rows = inventory[inventory["status"] == "accepted"]
+    new = rows[[not media_frames.cache_entry(cache, sha, work.profile.media).is_dir() for sha in rows["sha256"]]]
+    return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
 
 
 def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:

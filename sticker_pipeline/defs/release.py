@@ -24,6 +24,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import check_images, check_room
 from sticker_pipeline.defs.seen import with_styles
 from sticker_pipeline.generation.generate import pipelines
 from sticker_pipeline.generation.prompts import (
@@ -58,6 +59,7 @@ from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 AS_RELEASED = "as released"  # of the settings of comfyui_workflow: the release alone, as the profile draws
+BESIDE_LORA = 2**20  # bytes that a release has beside its LoRA: record, spec, model card
 LORAS = "loras"  # where comfyui_workflow has the files that its workflows name
 COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model that ComfyUI and A1111 open
 
@@ -89,6 +91,7 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     """The release that counts from now on, published; None where there is none yet."""
     with making(context, workspace) as work:
         checks = judged(work.inputs["benchmark"], work.character)
+        check_room(work, _lora_of(work).stat().st_size + BESIDE_LORA)
         release, outcome = _that_counts(work, checks)
         if not may_be_released(checks):
             context.log.warning(outcome)
@@ -138,7 +141,7 @@ def _candidate(work: Making, checks: list[Check]) -> Candidate:
         character=character.name,
         trigger=character.trigger,
         beginnings=beginnings(character),
-        lora=work.inputs["selected_lora"].folder / "lora.safetensors",
+        lora=_lora_of(work),
         base_model=profile.base.relative_to(work.models.absolute()).as_posix(),
         family=profile.family,
         profile=profile.name,
@@ -159,6 +162,10 @@ def _candidate(work: Making, checks: list[Check]) -> Candidate:
         metrics=work.inputs["benchmark"].table(),
         checks=checks,
     )
+
+
+def _lora_of(work: Making) -> Path:
+    return work.inputs["selected_lora"].folder / "lora.safetensors"
 
 
 def _data(work: Making) -> Data:
@@ -212,6 +219,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
         requests, opened = requests_for(prompts, seeds_per_prompt=1), pipelines(work.profile)
         rows, problems = [], []
+        check_images(work, len(ways) * len(requests))
         for way in ways:
             written, unwritable = _write_way(work, record, way, requests, opened)
             rows += written

@@ -26,6 +26,7 @@ from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, 
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
 from sticker_pipeline.generation.generate import pipelines
@@ -95,6 +96,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             f"{len(plan.cells)} settings of {len(plan.requests)} pictures each: "
             f"{len(plan.cells) * len(plan.requests)} pictures. What was drawn before is not drawn again."
         )
+        check_images(work, len(plan.cells) * len(plan.requests))
         opened = pipelines(work.profile)
         with TemporaryDirectory(dir=work.staging) as name:
             folder = Path(name)

@@ -16,6 +16,7 @@ from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.room import scores_checked
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
 from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging import summary
@@ -52,7 +53,8 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         tagger = open_tagger(work.profile.tagger, settings.provider)
         if tagger.fallback:
             context.log.warning(f"The tagger runs on {tagger.provider}: {tagger.fallback}.")
-        scored = score_frames(files, tagger, work.store.cache("wd14"), settings.batch_size, _progress(context))
+        checked = scores_checked(work, len(tagger.labels))
+        scored = score_frames(files, tagger, work.store.cache("wd14"), settings.batch_size, _progress(context), checked)
         thresholds = resolved(work.profile)
         limits = per_frame(thresholds, scored.scores, category_columns(tagger.labels))
         tags = tag_table(list(files), scored.scores, tagger.labels, limits)

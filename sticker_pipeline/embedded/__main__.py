@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sticker_pipeline.embedded.build import PARTS, Workshop, build
+from sticker_pipeline.quiet import quiet
 
 
 def _say(line: str) -> None:
@@ -32,6 +33,7 @@ def _parts(context: click.Context, option: click.Parameter, value: str) -> tuple
 @click.option("--characters", type=click.Path(path_type=Path), default=Path("data/characters"), show_default=True)
 def main(parts: tuple[str, ...], out: Path, work: Path, characters: Path) -> None:
     """Draw and train the embedded models (hours on a CPU). Interrupt at will: the same command goes on from there."""
+    quiet()
     try:
         build(Workshop(work=work, out=out, characters=characters, say=_say), parts)
     except KeyboardInterrupt as stopped:

@@ -21,6 +21,7 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.space import writing
 from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
@@ -109,16 +110,17 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
     if (entry / TABLE).is_file():
         return pd.read_parquet(entry / TABLE)
     staging = cache / f".decoding.{uuid.uuid4().hex}"
-    staging.mkdir(parents=True)
-    try:
-        rows = list(_decoded_rows(path, file_sha256, staging, limits))
-        table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
-        if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
-            table.to_parquet(staging / TABLE, index=False)
-            _publish(staging, entry)
-        return table
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with writing(entry):
+        try:
+            staging.mkdir(parents=True)
+            rows = list(_decoded_rows(path, file_sha256, staging, limits))
+            table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
+            if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
+                table.to_parquet(staging / TABLE, index=False)
+                _publish(staging, entry)
+            return table
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import IO, Literal, NoReturn, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.space import writing
 
 Demuxer = Literal["mov", "matroska"]
 Result = TypeVar("Result")
@@ -176,8 +178,9 @@ def _ffmpeg(data: bytes, arguments: list[str], loudness: str, memory: int) -> It
     left."""
     command = [_executable(), "-nostdin", "-hide_banner", "-nostats", "-v", loudness, *arguments]
     with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
+        with writing(Path(tempfile.gettempdir())):
+            file.write(data)
+            file.seek(0)
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe) as process:
             assert process.stdout is not None and process.stderr is not None

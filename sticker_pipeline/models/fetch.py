@@ -29,6 +29,7 @@ from sticker_pipeline.models.lock import (
     read_lock,
     write_entry,
 )
+from sticker_pipeline.space import SpaceError, enough, writing
 from sticker_pipeline.storage import atomic_file, file_sha256
 
 STAGING = ".fetch"
@@ -117,7 +118,8 @@ def _bring(
     if old is None:
         _refuse_to_overwrite(folder, absent, source)
     arriving = [name for name in absent if not _is(staging / name, wanted[name])]
-    _check_room(models, sum(wanted[name].bytes for name in arriving))
+    left = sum(max(0, wanted[name].bytes - _arrived(staging / name)) for name in arriving)
+    enough(models, left, f"{source.name} from {source.repo}", say)
     if arriving:
         say(f"{source.name}: {len(arriving)} files of {source.repo} at {revision[:12]}")
     files = {}
@@ -193,12 +195,10 @@ def _check_content(path: Path, name: str, source: Source) -> None:
         )
 
 
-def _check_room(models: Path, needed: int) -> None:
-    free = shutil.disk_usage(models).free
-    if needed > free:
-        raise FetchError(
-            f"{models} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed. Make room first."
-        )
+def _arrived(path: Path) -> int:
+    """Bytes of the file at `path` that have been downloaded, from where the download goes on."""
+    part = hub.part_of(path)
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _staging(models: Path, name: str) -> Path:
@@ -248,8 +248,9 @@ def _alone(models: Path) -> Iterator[None]:
 @contextmanager
 def _disk_in_plain_words(models: Path) -> Iterator[None]:
     try:
-        yield
+        with writing(models):
+            yield
+    except SpaceError as error:
+        raise FetchError(str(error)) from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise FetchError(f"The disk of {models} is full. Make room, and run this again.") from error
         raise FetchError(f"{error.filename or models}: {error.strerror or error}.") from error

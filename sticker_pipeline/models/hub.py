@@ -4,13 +4,13 @@ huggingface_hub reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself, goes on w
 bar for each file. What is done with the files belongs to `fetch`.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sticker_pipeline.models.known import FetchError, Source
+from sticker_pipeline.space import SpaceError, writing
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,24 @@ def download(repo: str, revision: str, name: str, size: int, target: Path, endpo
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    part = target.with_name(f"{target.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(target)
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # byte ranges are those of the file itself
     with _in_plain_words(repo, revision, endpoint):
         url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint)
-        with part.open("ab") as file:
-            if file.tell() > size:
-                file.truncate(0)
-            done = file.seek(0, 2)
-            if done < size or not size:
-                http_get(url, file, resume_size=done, headers=headers, displayed_filename=name)
-    part.replace(target)
+        with writing(target):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("ab") as file:
+                if file.tell() > size:
+                    file.truncate(0)
+                done = file.seek(0, 2)
+                if done < size or not size:
+                    http_get(url, file, resume_size=done, headers=headers, displayed_filename=name)
+            part.replace(target)
+
+
+def part_of(target: Path) -> Path:
+    """Where what has arrived of the file `target` is kept."""
+    return target.with_name(f"{target.name}.part")
 
 
 @contextmanager
@@ -113,8 +119,8 @@ def _sentence(error: BaseException, repo: str, revision: str | None, endpoint: s
         status = error.response.status_code if error.response is not None else "no status"
         hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
         return f"{endpoint} answered {status} for {what}: {hint}."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full: {what} could not be written. Make room, and run this again."
+    if isinstance(error, SpaceError):
+        return f"{error} What has arrived so far is kept."
     if _no_connection(error):
         return (
             f"{endpoint} cannot be reached for {what} ({type(error).__name__}: {error}). Check the connection, or set "

@@ -28,6 +28,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.space import SpaceError, writing
 from sticker_pipeline.storage import Artifact, ArtifactStore, atomic_file, file_sha256, link_or_copy, new_folder
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
@@ -236,7 +237,11 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
         same = [one for one in all_releases(folder) if one.record.sha256 == sha256]
         if not same:
             release = _write(folder, candidate, sha256, pointer.number, time)
-            _move(folder, pointer, "publish", release.record.number, time)
+            try:
+                _move(folder, pointer, "publish", release.record.number, time)
+            except SpaceError:
+                shutil.rmtree(release.folder)  # no log names it
+                raise
             return Published(release, "new")
         number = same[-1].record.number
         if number == pointer.number:
@@ -380,11 +385,12 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep other publishers and roll-backs of `folder` out, and remove what a killed one left half done."""
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=WAIT_SECONDS):
-            for path in folder.glob(".*.????????"):  # as storage.new_folder and atomic_file name them
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            yield
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock", timeout=WAIT_SECONDS):
+                for path in folder.glob(".*.????????"):  # as storage.new_folder and atomic_file name them
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                yield
     except Timeout as error:
         raise ReleaseError(f"Another process is at work in {folder}. Wait until it is done.") from error

@@ -9,6 +9,7 @@ two of them scored at once is there twice, and the first in file order is read.
 """
 
 import hashlib
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.space import writing
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.tagging import wd14
 
@@ -50,6 +52,7 @@ def score_frames(
     cache: Path,
     batch_size: int,
     progress: Progress = lambda done, total: None,
+    planned: Callable[[int], None] = lambda missing: None,
 ) -> Scored:
     """The tagger's scores of frames; pictures that this model has seen before are read from `cache`.
 
@@ -59,6 +62,7 @@ def score_frames(
         cache: folder for shards, e.g. `ArtifactStore.cache("wd14")`; made if needed, may be deleted at any time.
         batch_size: pictures per run of the model, 1 or more.
         progress: called with (computed so far, to compute) after each batch.
+        planned: called with how many are to be computed, before the first; it may raise.
 
     Raises TaggerError naming the file when a frame cannot be read, a shard is damaged, or the model breaks its
     contract. What was scored before an error is in the cache.
@@ -66,11 +70,13 @@ def score_frames(
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
     folder = cache / f"{tagger.model_sha256[:24]}-p{wd14.PREPROCESSING_VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     pictures = {pixels: path for path, pixels in files.values()}
     row_of = {pixels: row for row, pixels in enumerate(pictures)}
     table = np.empty((len(pictures), len(tagger.labels)), dtype=np.float32)
     missing = _read_cached(folder, row_of, table)
+    planned(len(missing))
     _compute(missing, pictures, row_of, table, tagger, folder, batch_size, progress)
     rows = np.fromiter((row_of[pixels] for _, pixels in files.values()), dtype=np.int64, count=len(files))
     # the gather copies [N, T] (over 1 GB for 30,000 frames of a full-size tagger): only done where it changes anything
@@ -113,8 +119,10 @@ def _write_shard(folder: Path, pixels: Sequence[str], scores: np.ndarray) -> Non
     shard["pixel_sha256"] = np.array(pixels, dtype="S64")
     shard["scores"] = scores
     name = hashlib.sha256(shard.tobytes()).hexdigest()[:32]
-    with atomic_file(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, shard)
+    buffer = io.BytesIO()
+    np.save(buffer, shard)  # to a file, it would not say why that cannot be written
+    with atomic_file(folder / f"{name}.npy") as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _compute(

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from sticker_pipeline.quiet import quiet
 from sticker_pipeline.training.data import read_training_set
 from sticker_pipeline.training.process import let_memory_grow, run
 from sticker_pipeline.training.progress import Progress
@@ -32,5 +33,6 @@ def _train(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Path:
 
 
 if __name__ == "__main__":
+    quiet()
     let_memory_grow()
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.models.content import why_not_safetensors
+from sticker_pipeline.space import writing
 from sticker_pipeline.training.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def config_folder(base: Path, family: str) -> Iterator[Path]:
     from sticker_pipeline.training.architectures import write_config_folder
 
     with tempfile.TemporaryDirectory() as temporary:
-        yield write_config_folder(family, Path(temporary) / family)
+        with writing(Path(temporary)):
+            written = write_config_folder(family, Path(temporary) / family)
+        yield written
 
 
 def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.dtype") -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sticker_pipeline.space import writing
 from sticker_pipeline.training.log import BAND_COLUMNS, LogRow
 
 FOLDER = "tensorboard"
@@ -48,11 +49,13 @@ class Board:
 
 @contextmanager
 def open_board(folder: Path | None, step: int) -> Iterator[Board]:
-    """A board that goes on after `step`: points of an earlier run behind it are hidden. None: nothing is written."""
+    """A board that goes on after `step`: points of an earlier run behind it are hidden. None: nothing is written.
+    Raises SpaceError, at some later call, where the board cannot be written."""
     if folder is None:
         yield Board(None)
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+    # It writes in a thread of its own: what that could not write is raised by a later call, without a name.
+    with writing(folder), SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield Board(writer)

@@ -197,7 +197,7 @@ class Latents:
 
         Pictures are encoded one by one: the result must not depend on which others are missing. `encoded` is called
         with their number after each one, and may raise: what is made stays. Raises SpecError for a picture that cannot
-        be read, ValueError for a VAE of another dtype, OSError, naming the folder, where it cannot be written.
+        be read, ValueError for a VAE of another dtype, SpaceError where an entry cannot be written.
         """
         if vae.dtype != self.dtype:
             raise ValueError(f"the VAE works in {vae.dtype}, its latents are cached as those of {self.dtype}")
@@ -211,16 +211,8 @@ class Latents:
         tensors = {"mean": entry.mean, "std": entry.std, "mask": entry.mask}
         tensors["geometry"] = torch.tensor([*entry.size, *entry.crop])
         data = to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
-        try:
-            with atomic_file(path) as staging:
-                staging.write_bytes(data)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"latents cannot be cached ({error.strerror}); those made so far stay. Make room there, or choose "
-                "another folder",
-                str(self.cache),
-            ) from error
+        with atomic_file(path) as staging:
+            staging.write_bytes(data)
 
 
 def prepare(view: View) -> pixels.Prepared:

@@ -121,7 +121,8 @@ def no_limit(sample_batch: int) -> MemoryPlan:
 
 def write_plan(plan: MemoryPlan, path: Path) -> None:
     """Write `plan` as JSON."""
-    path.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path) as staging:
+        staging.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
 
 
 def true_parts(family: str) -> Parts:
@@ -170,7 +171,7 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
     SpecError, saying how much is needed at least and what to lower, where none fits.
     """
     plans = []
-    for plan in _plans(_counting(work, kept), work, budget):
+    for plan in _plans(counting(work, kept), work, budget):
         if plan.most <= budget:
             return plan
         plans.append(plan)
@@ -179,11 +180,12 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
     raise SpecError(
         f"settings.memory_budget: {budget / GIB:.2f} GiB are too little; with all that saves memory, this training "
         f"needs {math.ceil(least.most / GIB * 100) / 100:.2f} GiB (to {phase}). "
-        f"Allow that much, or lower {_what_to_lower(work, phase)}."
+        f"Allow that much, or lower {what_to_lower(work, phase)}."
     )
 
 
-def _what_to_lower(work: Workload, phase: str) -> str:
+def what_to_lower(work: Workload, phase: str) -> str:
+    """Which settings would make `phase` smaller, with their present values."""
     settings = work.settings
     choices = {
         f"batch_size ({settings.batch_size})": phase == "train" and settings.batch_size > 1,
@@ -200,7 +202,7 @@ Count = Callable[..., Any]
 """(phase, its arguments) -> what the method of DryRun of that name gives."""
 
 
-def _counting(work: Workload, kept: Path | None) -> Count:
+def counting(work: Workload, kept: Path | None) -> Count:
     """Counts by a dry run, which is made only when the file `kept` lacks something."""
     known: dict[str, Any] = {}
     if kept and kept.is_file():

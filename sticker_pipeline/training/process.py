@@ -66,7 +66,6 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         import torch
 
         from sticker_pipeline.training.lora_file import LoraError
-        from sticker_pipeline.training.state import OutputError
         from sticker_pipeline.training.step import TrainingDiverged
 
         try:
@@ -79,7 +78,7 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
             told = f"The GPU's memory did not suffice; what was saved is whole. {to_save_memory}, and start again."
             print(f"{told} {error}", file=sys.stderr)
             return 1
-        except (TrainingDiverged, LoraError, OutputError, OSError) as error:
+        except (TrainingDiverged, LoraError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         progress.note(f"done: {path}")

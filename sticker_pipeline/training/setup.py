@@ -14,6 +14,7 @@ import diffusers
 import pandas as pd
 import torch
 
+from sticker_pipeline.space import Say, writing
 from sticker_pipeline.storage import content_hash
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import add_adapters, by_model
@@ -41,11 +42,12 @@ from sticker_pipeline.training.models import Models, checkpoint_gradients, load_
 from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
 from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.room import check_disk, check_memory, latents_to_cache, texts_to_cache
 from sticker_pipeline.training.samples import Prompts, encode_prompts
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
 from sticker_pipeline.training.state import FOLDER as STATE
-from sticker_pipeline.training.state import find_state, fingerprint, restore_state, writing
+from sticker_pipeline.training.state import find_state, fingerprint, restore_state
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels
@@ -69,7 +71,8 @@ class Prepared:
 def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepared:
     """A fresh training, or the one that spec.output holds the state of, brought to that state.
 
-    Raises SpecError or BaseModelError before any long work, Interrupted when `stop` asks to end.
+    Raises SpecError or BaseModelError, and SpaceError where it would not fit, before any long work; Interrupted when
+    `stop` asks to end.
     """
     settings = spec.settings
     table = read_training_set(spec, progress.note)
@@ -77,7 +80,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     check_optimizer(settings)
     accelerator = make_accelerator(spec)
     progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
-    memory = plan_memory(spec, table, accelerator)
+    memory = plan_memory(spec, table, accelerator, progress.note)
     progress.note(memory.line())
     models = load_models(
         spec.base,
@@ -87,24 +90,29 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
         zero_terminal_snr=settings.zero_terminal_snr,
     )
     check_objective(settings, models.prediction_type)
+    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
     views = views_of(table, spec)
+    plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
+    their_views = {split: views_of(rows, plain) for split, rows in unseen.items() if len(rows)}
+    captions = [caption for rows in (table, *unseen.values()) for caption in rows["caption"]]
+    vae_sha = vae_hash(spec.base)
+    how = None if settings.learning_rate_text_encoder > 0 else reading(spec, models)
+    if accelerator.is_main_process:
+        uncached = latents_to_cache([views, *their_views.values()], spec, vae_sha, models.vae)
+        uncached += texts_to_cache(captions, variants_to_encode(settings), spec, how, models) if how else 0
+        check_disk(spec, layers, uncached, accelerator.num_processes, progress.note)
     mark = fingerprint(spec, [table, *unseen.values()], [row[0].sha256 for row in views], accelerator.num_processes)
     found = find_state(spec, mark)
     if accelerator.is_main_process:
         begin_output(spec, memory, afresh=found is None)
 
     device = Device(accelerator, torch.device("cpu") if memory.phasing else accelerator.device)
-    read = partial(load_latents, vae_sha=vae_hash(spec.base), spec=spec, models=models, device=device)
+    read = partial(load_latents, vae_sha=vae_sha, spec=spec, models=models, device=device)
     latents = read(views, count=counted(progress, stop, "latents"))
     probes = [probe(TRAIN, table, latents)]
-    plain = spec.model_copy(update={"settings": settings.model_copy(update={"flip": False, "crops": 1})})
-    for split, rows in unseen.items():
-        if len(rows):
-            their_latents = read(views_of(rows, plain), count=counted(progress, stop, f"{split} latents"))
-            probes.append(probe(split, rows, their_latents))
-    captions = [caption for rows in (table, *unseen.values()) for caption in rows["caption"]]
-    layers = add_adapters(models.unet, models.text_encoders, spec.family, settings)
-    placed = to_device(models, spec, captions, device, counted(progress, stop, "captions"))
+    for split, their in their_views.items():
+        probes.append(probe(split, unseen[split], read(their, count=counted(progress, stop, f"{split} latents"))))
+    placed = to_device(models, spec, captions, how, device, counted(progress, stop, "captions"))
     make_cheaper(models.unet, *placed.encoders, on=accelerator.device, memory=memory)
 
     run = make_run(spec, mark, table, accelerator, models, placed, layers, latents)
@@ -167,17 +175,16 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
     return accelerate.Accelerator(cpu=not on_gpu, mixed_precision=MIXED[precision])
 
 
-def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator) -> MemoryPlan:
+def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator, say: Say) -> MemoryPlan:
     """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
-    free on it where they have none. Raises SpecError where nothing helps."""
+    free on it where they have none. Raises SpecError where nothing helps, and SpaceError where a CPU without a budget
+    has too little."""
     budget: int | None = spec.settings.memory_budget
     on_gpu = accelerator.device.type == "cuda"
     if budget is not None and on_gpu:
         stay_within(budget)
     elif on_gpu:
         budget = torch.cuda.mem_get_info()[0]
-    if budget is None:
-        return no_limit(spec.generation.batch_size)
     sizes = table[["bucket_width", "bucket_height"]].to_numpy()
     width, height = sizes[sizes.prod(axis=1).argmax()].tolist()
     work = Workload(
@@ -194,7 +201,11 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
     decisive = [work.width, work.height, str(work.dtype), work.sample_batch, work.guided]
     settings = spec.settings.model_dump(mode="json", exclude={"memory_budget"})
     key = content_hash([torch.__version__, diffusers.__version__, parts_hash(spec.base), settings, decisive])
-    return decide(int(budget), work, spec.cache / "memory" / f"{key}.json")
+    counted = spec.cache / "memory" / f"{key}.json"
+    if budget is None:
+        check_memory(spec, len(table), work, counted, say)
+        return no_limit(spec.generation.batch_size)
+    return decide(int(budget), work, counted)
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
@@ -274,13 +285,19 @@ class Placed:
 
 
 def to_device(
-    models: Models, spec: TrainingSpec, captions: list[str], device: Device, count: Callable[[int, int], None]
+    models: Models,
+    spec: TrainingSpec,
+    captions: list[str],
+    how: Reading | None,
+    device: Device,
+    count: Callable[[int, int], None],
 ) -> Placed:
-    """Text encoders that are not trained read everything beforehand and go away before the U-Net comes."""
+    """Text encoders that are not trained read everything beforehand, which `how` says, and go away before the U-Net
+    comes. None: they are trained."""
     settings, accelerator = spec.settings, device.accelerator
     move(models.text_encoders, accelerator.device)
     texts = TextModels(models.family, models.text_encoders, models.tokenizers)
-    if settings.learning_rate_text_encoder > 0:
+    if how is None:
         move([models.unet], accelerator.device)
         return Placed(models.text_encoders, live_text(texts, settings), lambda: encode_prompts(texts, spec))
     prompts = encode_prompts(texts, spec)
@@ -291,7 +308,7 @@ def to_device(
             captions,
             variants_to_encode(settings),
             lambda: texts,
-            reading(spec, models),
+            how,
             spec.cache / "text",
             encoded=lambda done: count(done, distinct),
         )

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from sticker_pipeline.character import describe_problems
 from sticker_pipeline.profile import Family
 from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training.base_model import BaseModelError, check_base
 
 FILE_NAME = "spec.json"
@@ -104,8 +105,8 @@ def read_spec(path: Path, kind: type[Spec]) -> Spec:
 
 def save_spec(spec: Strict, path: Path) -> None:
     """Write `spec` as JSON, readable by `read_spec`; equal specs give equal bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path) as staging:
+        staging.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def without_paths(spec: TrainingSpec) -> dict[str, Any]:

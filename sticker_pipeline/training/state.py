@@ -6,8 +6,7 @@ moving average and the log. Files a person uses are written in train.py.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +28,6 @@ VERSION = 2  # of the training as a function of its spec and pictures; raise it 
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
 
-class OutputError(RuntimeError):
-    """Something could not be written; what was written before is whole."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises OutputError, naming `path` and what to do, where the block meets a full disk or a forbidden folder."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}. What was written before is whole. Make room, or "
-            "allow writing there, and start again: the training goes on from its last state."
-        ) from error
-
-
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], pictures: list[str], processes: int) -> str:
     """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (of every split), the
     hashes of the `pictures` trained on, and the number of processes. Only a state with the same is taken up."""
@@ -56,9 +39,10 @@ def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], pictures: li
 def keep_state(run: Run) -> Path:
     """Write the state of `run` as it is now, and then remove the one before: there is always a whole one."""
     folder = run.spec.output / FOLDER
-    final = folder / f"step_{len(run.history.log):07d}"
-    if final.is_dir():  # nothing but the epoch's end lies between two states of the same step
-        shutil.rmtree(final)
+    # Nothing but an epoch's end lies between two states of the same step.
+    final = folder / f"step_{len(run.history.log):07d}_epoch_{run.history.epochs_done:04d}"
+    if final.is_dir():
+        return final
     tensors, rest = optimizer_state(run.optimizer.optimizer)
     scaler = run.accelerator.scaler
     description = {
@@ -68,7 +52,7 @@ def keep_state(run: Run) -> Path:
         "optimizer": rest,
         "scaler": scaler.state_dict() if scaler else None,
     }
-    with writing(final), new_folder(final) as staging:
+    with new_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         if run.average:

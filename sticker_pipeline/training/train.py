@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sticker_pipeline.space import writing
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of
@@ -28,7 +29,7 @@ from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.samples import sample_pictures
 from sticker_pipeline.training.setup import Prepared, set_up
 from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline.training.state import keep_state, writing
+from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.step import Run, check_exploding, training_step
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 
@@ -42,7 +43,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     samples/epoch_NN_k.png, tensorboard/ and state/. Where state/ holds an unfinished training with the same spec and
     pictures, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
 
-    Raises SpecError before any long work; TrainingDiverged when the loss is no number or explodes; OutputError when
+    Raises SpecError before any long work; TrainingDiverged when the loss is no number or explodes; SpaceError when
     something cannot be written; Interrupted, having saved checkpoints/interrupted_step_NNNN.safetensors, when `stop`
     asks to end.
     """

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.small_character import DEMO
@@ -43,7 +44,21 @@ COLUMNS = {
 
 
 @pytest.fixture(scope="module")
-def line(bench: Bench) -> Bench:
+def asked() -> Iterator[dict[str, int]]:
+    """What each step of the module asked for, in bytes, before its work."""
+    needs: dict[str, int] = {}
+
+    def note(path: Path, need: int, what: str, say: Say) -> None:
+        needs[what] = need
+        enough(path, need, what, say)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sticker_pipeline.defs.room.enough", note)
+        yield needs
+
+
+@pytest.fixture(scope="module")
+def line(bench: Bench, asked: dict[str, int]) -> Bench:
     """The character `small`, brought up to date, and `other`, of which only the dataset was made."""
     folder = bench.add_character("small", "bram_thistle")
     (folder / "stickers" / "notes.png").write_text("This is no picture.")
@@ -53,6 +68,29 @@ def line(bench: Bench) -> Bench:
     assert dataset.execute_in_process(instance=bench.instance, partition_key="other").success
     assert bench.update("small")
     return bench
+
+
+def test_steps_ask_for_little_more_room_than_they_take(line: Bench, asked: dict[str, int]) -> None:
+    def size(*paths: Path) -> int:
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    def dataset(asset: str, cache: str) -> int:
+        """What is kept of both characters; files of frames are hard links to the cache."""
+        folders = [line.store.cache(cache), *(line.store.folder(name, asset) for name in ("small", "other"))]
+        return size(*(path for folder in folders for path in folder.rglob("*") if path.parent.name != "files"))
+
+    for asset, cache in (("frames", "media"), ("wd14_tags", "wd14")):
+        taken = dataset(asset, cache)
+        assert taken <= asked[f"{asset} of small"] + asked[f"{asset} of other"] <= 4 * taken
+    small = line.store.folder("small", "samples").parent
+    drawn = size(*(small / "samples").rglob("*.png"))
+    assert 2 * drawn <= asked["samples of small"] <= 4 * 2 * drawn  # one copy in the cache, one in the artifact
+    drawn = size(*(small / "comfyui_workflow").glob("*.png"))
+    assert 2 * drawn <= asked["comfyui_workflow of small"] <= 8 * drawn + 64 * 1024
+    epochs, requests = 2, 2  # one picture of each style, at every epoch
+    assert epochs * requests * 1000 < asked["selected_lora of small"] < epochs * requests * 64 * 1024
+    released = size(*(small / "releases" / "0001").iterdir())
+    assert released <= asked["released_lora of small"] <= released + 2**20
 
 
 def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:

@@ -1,5 +1,6 @@
 """A training that was killed goes on, and ends as one that was not: the same bytes."""
 
+import errno
 import json
 import os
 import random
@@ -13,11 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from sticker_pipeline.space import SpaceError
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.log import COLUMNS
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
-from sticker_pipeline.training.state import OutputError, keep_state
+from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
@@ -197,8 +199,6 @@ def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pyt
 def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(
     make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-
     import sticker_pipeline.training.state as module
 
     spec = make_spec(settings=SETTINGS)
@@ -210,9 +210,7 @@ def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "write_lora", full)
-        with pytest.raises(
-            OutputError, match=r"state/step_0000004 cannot be written: No space left on device\. What was"
-        ):
+        with pytest.raises(SpaceError, match=r"state/step_0000004_epoch_0001 cannot be written: its disk is full\."):
             train(spec, QUIET)
     assert (spec.output / "checkpoints" / "epoch_01.safetensors").stat().st_size > 0
     assert not list((spec.output / "state").iterdir())
@@ -221,13 +219,13 @@ def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(make_spec: SpecMaker, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+    with pytest.raises(SpaceError, match="cannot be written: writing there is not allowed"):
         train(make_spec(output=tmp_path / "locked" / "out"), QUIET)
 
 
 def test_an_output_that_is_a_file_is_a_clear_error(make_spec: SpecMaker, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(OutputError, match=r"taken.* cannot be written: Not a directory"):
+    with pytest.raises(SpaceError, match=r"taken.* cannot be written: there is a file where a folder has to be"):
         train(make_spec(output=tmp_path / "taken" / "out"), QUIET)
 
 
@@ -238,3 +236,26 @@ def test_a_state_can_be_kept_twice_at_the_same_step(make_spec: SpecMaker) -> Non
     first = keep_state(run)
     again = keep_state(replace(run))
     assert first == again and (again / "state.json").is_file()
+
+
+def test_the_state_before_an_epochs_end_stays_until_the_one_after_it_is_whole(
+    make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of the same step: a disk that fills between them must not cost the only one."""
+    import sticker_pipeline.training.state as module
+    from sticker_pipeline.training.setup import set_up
+
+    run = set_up(make_spec(), QUIET, lambda: None).run
+    before = keep_state(run)
+    run.history.epochs_done = 1
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_lora", full)
+        with pytest.raises(SpaceError):
+            keep_state(run)
+    assert list(before.parent.iterdir()) == [before] and (before / "state.json").is_file()
+    after = keep_state(run)
+    assert list(after.parent.iterdir()) == [after] and after != before

@@ -41,8 +41,11 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
         "samples/epoch_01_0.png",
         "samples/epoch_02_0.png",
         "spec.json",
-        *(f"state/step_0000006/{name}" for name in ("log.parquet", "lora.safetensors", "optimizer.safetensors")),
-        "state/step_0000006/state.json",
+        *(
+            f"state/step_0000006_epoch_0002/{name}"
+            for name in ("log.parquet", "lora.safetensors", "optimizer.safetensors")
+        ),
+        "state/step_0000006_epoch_0002/state.json",
         *(f"tensorboard/{path.name}" for path in (spec.output / "tensorboard").iterdir()),
     ]
     assert load_spec(spec.output / "spec.json") == spec

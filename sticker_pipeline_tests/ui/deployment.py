@@ -50,7 +50,6 @@ class Deployment:
             "STICKER_ARTIFACTS": self.store.root.as_posix(),
             "STICKER_MODELS": str(REPOSITORY / "data" / "models"),
             "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
         }
 
     def command(self, *arguments: str) -> None:

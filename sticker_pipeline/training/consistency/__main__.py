@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from sticker_pipeline.quiet import quiet
 from sticker_pipeline.training.base_model import check_base
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.process import let_memory_grow, run
@@ -32,5 +33,6 @@ def _distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Pat
 
 
 if __name__ == "__main__":
+    quiet()
     let_memory_grow()
     sys.exit(main(sys.argv[1:]))

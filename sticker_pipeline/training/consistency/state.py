@@ -17,7 +17,7 @@ from sticker_pipeline.training.consistency.step import Distillation
 from sticker_pipeline.training.log import log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
-from sticker_pipeline.training.state import FOLDER, writing
+from sticker_pipeline.training.state import FOLDER
 
 VERSION = 1  # of the distillation as a function of its spec; raise it when equal specs learn differently
 
@@ -38,7 +38,7 @@ def keep_state(run: Distillation) -> Path:
     if final.is_dir():
         return final  # nothing lies between two states of the same step
     tensors, rest = optimizer_state(run.optimizer)
-    with writing(final), new_folder(final) as staging:
+    with new_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         raw_table(run.log).to_parquet(staging / "log.parquet", index=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sticker_pipeline.space import writing
 from sticker_pipeline.training.adapters import adapters_of, add_adapters, load_adapters
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.backward import weights_of
@@ -31,7 +32,6 @@ from sticker_pipeline.training.optimizers import make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
-from sticker_pipeline.training.state import writing
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 
@@ -45,7 +45,7 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
     Writes to spec.output: latents/, state/, log.parquet, lora.safetensors. What an unfinished distillation of the same
     spec has left there is taken up, and it ends as if it had never stopped: bit for bit on a CPU.
 
-    Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is no number; OutputError
+    Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is no number; SpaceError
     when something cannot be written; Interrupted, with a state saved, when `stop` asks to end.
     """
     run = set_up(spec, progress, stop)
