@@ -45,8 +45,8 @@ def update_command(names: tuple[str, ...]) -> None:
 
 def _work(*arguments: str) -> None:
     """Do work that takes long in a process of its own, under a guard, and exit as it does."""
-    command = [sys.executable, "-m", "sticker_pipeline.work", *arguments]
-    sys.exit(guard.run(command))
+    warned = [f"-W{option}" for option in sys.warnoptions]
+    sys.exit(guard.run([sys.executable, *warned, "-m", "sticker_pipeline.work", *arguments]))
 
 
 @main.command("new-character")

@@ -39,7 +39,10 @@ def run(command: Sequence[str]) -> int:
             start_new_session=True,  # the terminal's Ctrl-C and hang-up reach the guard alone
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        _follow(process, signals, mark)
+        try:
+            _follow(process, signals, mark)
+        finally:
+            _close(process)
     if process.returncode >= 0:
         return process.returncode
     if signals:
@@ -83,6 +86,15 @@ def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]]
             say(f"Ended at once. {GO_ON}")
             return
         time.sleep(POLL_SECONDS)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    """Close the lifeline of the process, in which a word may be left that it did not live to read."""
+    assert process.stdin is not None
+    try:
+        process.stdin.close()
+    except OSError:
+        return
 
 
 def _asked_again(signals: list[tuple[int, float]]) -> bool:

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -272,6 +272,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
             staging.replace(path)
         finally:
             staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """`atomic_file` for each of `paths`, renamed one right after the other: what was computed as one batch, whose
+    other members a later batch would round otherwise, is kept as one."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(atomic_file(path)) for path in paths]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

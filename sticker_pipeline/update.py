@@ -21,7 +21,7 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.defs.across import DESCRIPTIONS as ACROSS
 from sticker_pipeline.defs.across import across_value, observe_across
-from sticker_pipeline.defs.checks import benchmark_checks
+from sticker_pipeline.defs.checks import benchmark_checks, cut_off
 from sticker_pipeline.defs.dead_runs import process_tags
 from sticker_pipeline.defs.making import UPDATE_TAG, characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
@@ -90,7 +90,9 @@ def update(
             if character.name in failed:
                 continue
             look = partial(stale_assets, definitions, job, character.name, workspace, character, profile)
-            outcome = _make_stale(work, job, character.name, character.name, look)
+            outcome = _make_stale(
+                work, job, character.name, character.name, partial(_and_cut_off, work, job, character.name, look)
+            )
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
     valid = workspace.valid_characters()[0]
@@ -210,6 +212,15 @@ def _make_stale(
         work.stopping.check,
     ):
         return _materialize(work, job, look(), partition)
+
+
+def _and_cut_off(
+    work: Work, job: str, partition: str, look: Callable[[], Sequence[dg.AssetKey]]
+) -> Sequence[dg.AssetKey]:
+    """What `look` finds, and assets of which a killed run has left a check unmade, in the order of the job."""
+    graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
+    chosen = {*look(), *cut_off(work.instance, list(graph.asset_check_keys), partition)}
+    return [key for key in graph.toposorted_asset_keys if key in chosen]
 
 
 def _say(console: Console, title: str, text: str) -> None:

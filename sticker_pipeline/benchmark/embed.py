@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.dataset.pixels import fit_picture
-from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
+from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,9 @@ def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[st
     rows = {name: row for name in squares if (row := _read(embedder, name)) is not None}
     pending = [name for name in squares if name not in rows]
     if pending:
-        for name, row in zip(pending, _run(embedder, [squares[name] for name in pending]), strict=True):
-            _write(embedder, name, row)
-            rows[name] = row
+        new = dict(zip(pending, _run(embedder, [squares[name] for name in pending]), strict=True))
+        _write(embedder, new)
+        rows |= new
     return rows
 
 
@@ -118,10 +118,11 @@ def _read(embedder: Embedder, name: str) -> np.ndarray | None:
     return np.load(path) if path and path.is_file() else None
 
 
-def _write(embedder: Embedder, name: str, row: np.ndarray) -> None:
-    path = _entry(embedder, name)
-    if path:
-        buffer = io.BytesIO()
-        np.save(buffer, row)  # to a file, it would not say why that cannot be written
-        with atomic_file(path) as staging:
+def _write(embedder: Embedder, rows: Mapping[str, np.ndarray]) -> None:
+    """Keep the embeddings of one batch, in the cache where there is one."""
+    entries = {path: row for name, row in rows.items() if (path := _entry(embedder, name))}
+    with atomic_files(list(entries)) as stagings:
+        for staging, row in zip(stagings, entries.values(), strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, row)  # to a file, it would not say why that cannot be written
             staging.write_bytes(buffer.getbuffer())

@@ -2,13 +2,17 @@
 their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which bounds, stands
 in the stages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+
+# Dagster has no public way to read verdicts by partition; its own UI uses these.
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
@@ -33,6 +37,19 @@ from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.verdict import Verdict
 
 STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
+
+
+def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str) -> set[dg.AssetKey]:
+    """Return the assets with a check that a run was to make of the partition, and died or was stopped before it did.
+
+    Nothing else would make it again: the asset itself is not out of date.
+    """
+    storage, only = instance.event_log_storage, PartitionKeyFilter(key=partition)
+    latest = storage.get_latest_asset_check_execution_by_key(list(checks), only)
+    planned = {key: record.run_id for key, record in latest.items() if record.status == Status.PLANNED}
+    runs = {run_id: instance.get_run_by_id(run_id) for run_id in set(planned.values())}
+    ended = {run_id for run_id, run in runs.items() if run is None or run.is_finished}
+    return {key.asset_key for key, run_id in planned.items() if run_id in ended}
 
 
 def _spec(asset: str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:

@@ -218,4 +218,4 @@ def draw(
 
     hashed = [(file_sha256(path), strength) for path, strength in loras]
     decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution)
-    return drawn(requests, decided, work.store.cache("pictures"), generated)
+    return drawn(requests, decided, work.store.cache("pictures"), generated, settings.batch_size)

@@ -228,7 +228,7 @@ def _draw(
         with with_loras(opened(), adapters):
             yield from generate(opened(), missing, profile.generation, profile.resolution)
 
-    images = drawn(requests, decided, work.store.cache("pictures"), generated)
+    images = drawn(requests, decided, work.store.cache("pictures"), generated, profile.generation.batch_size)
     (work.staging / folder).mkdir(parents=True)
     for number, image in enumerate(images):
         image.save(work.staging / folder / f"{number:03d}.png")

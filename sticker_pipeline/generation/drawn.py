@@ -4,6 +4,7 @@ How a picture is made stands in generate.py. The cache is a folder of PNG files,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.storage import atomic_file, content_hash
+from sticker_pipeline.storage import atomic_files, content_hash
 
 VERSION = 2  # raise it whenever generate.py makes other pictures of the same request
 
@@ -42,18 +43,22 @@ def drawn(
     decided: Mapping[str, Any],
     cache: Path,
     draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
+    batch_size: int,
 ) -> list[Image.Image]:
     """One RGB picture for each of `requests`, in order: from the folder `cache`, else from `draw`.
 
-    `draw` is called once, with those that are missing, and not at all where there are none. Each is kept as soon as it
-    is drawn.
+    `draw` is called once, with those that are missing, and not at all where there are none. It draws `batch_size` at a
+    time, which are kept together as soon as they are drawn: an interrupted run goes on with the same batches.
     """
     paths = [_entry(cache, decided, request) for request in requests]
     missing = {path: request for path, request in zip(paths, requests, strict=True) if not path.is_file()}
     if missing:
-        for path, image in zip(missing, draw(list(missing.values())), strict=True):
-            with atomic_file(path) as staging:
-                image.save(staging, "PNG")
+        images, names = draw(list(missing.values())), list(missing)
+        for start in range(0, len(names), batch_size):
+            batch = names[start : start + batch_size]
+            with atomic_files(batch) as stagings:
+                for staging, image in zip(stagings, islice(images, len(batch)), strict=True):
+                    image.save(staging, "PNG")
     return [_read(path) for path in paths]
 
 

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
+from sticker_pipeline.defs import checks
+from sticker_pipeline.defs.checks import cut_off
 from sticker_pipeline.defs.making import UPDATE_TAG
 from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.update import update
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.defs.conftest import Bench
 
@@ -104,3 +108,25 @@ def test_two_updates_at_once_do_everything_once(alone: tuple[Path, dict[str, str
     assert times["released_lora"] == times["comfyui_workflow"] <= 1  # the gate may refuse it
     releases = [path.name for path in (root / "artifacts" / "anki" / "releases").glob("0*")]
     assert releases == ["0001"] * times["released_lora"]
+
+
+def test_a_check_that_a_stopped_run_left_unmade_is_made(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is about is current, and would not be touched else."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    check = dg.AssetCheckKey(dg.AssetKey("frames"), "same_character")
+    assert cut_off(made.instance, [check], "small") == set()
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "same_character", stopped)
+        job = made.definitions.resolve_job_def("dataset_line")
+        assert not job.execute_in_process(instance=made.instance, partition_key="small", raise_on_error=False).success
+    assert cut_off(made.instance, [check], "small") == {dg.AssetKey("frames")}
+    before = published(made)
+    character = made.character("small")
+    console = Console(quiet=True)
+    update(made.definitions, made.instance, made.workspace, [character], console, jobs=("dataset_line",))
+    assert cut_off(made.instance, [check], "small") == set()
+    after = published(made)
+    assert after["frames"] == before["frames"] and after["raw_media"] == before["raw_media"]

@@ -1,6 +1,7 @@
 """What was drawn once is not drawn again, and nothing else is taken for it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,26 @@ def decided(**changes: Any) -> dict[str, Any]:
 
 def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
     painter = Painter()
-    first = drawn(REQUESTS[1:3], decided(), tmp_path, painter)
-    again = drawn([*REQUESTS, REQUESTS[0]], decided(), tmp_path, painter)
+    first = drawn(REQUESTS[1:3], decided(), tmp_path, painter, 2)
+    again = drawn([*REQUESTS, REQUESTS[0]], decided(), tmp_path, painter, 2)
     assert painter.asked == [*REQUESTS[1:3], REQUESTS[0], REQUESTS[3]]  # once each, also where it is asked for twice
     assert [image.getpixel((0, 0)) for image in again] == [(1, 8, 0), (2, 8, 0), (1, 8, 1), (2, 8, 1), (1, 8, 0)]
     assert [image.tobytes() for image in first] == [image.tobytes() for image in again[1:3]]
+
+
+def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
+    """Together with others a picture is rounded otherwise."""
+
+    def interrupted(requests: Sequence[Request]) -> Iterator[Image.Image]:
+        yield from islice(Painter()(requests), 3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn(REQUESTS, decided(), tmp_path, interrupted, 2)
+    painter = Painter()
+    drawn(REQUESTS, decided(), tmp_path, painter, 2)
+    assert painter.asked == REQUESTS[2:]
+    assert not list(tmp_path.rglob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +71,8 @@ def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
 )
 def test_whatever_decides_a_picture_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
     painter = Painter()
-    drawn(REQUESTS, decided(), tmp_path, painter)
-    drawn(REQUESTS, decided(**change), tmp_path, painter)
+    drawn(REQUESTS, decided(), tmp_path, painter, 2)
+    drawn(REQUESTS, decided(**change), tmp_path, painter, 2)
     assert painter.asked == [*REQUESTS, *REQUESTS]
 
 
@@ -84,7 +100,7 @@ def test_what_was_drawn_before_a_failure_is_kept(tmp_path: Path) -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError):
-        drawn(REQUESTS, decided(), tmp_path, failing)
+        drawn(REQUESTS, decided(), tmp_path, failing, 2)
     painter = Painter()
-    drawn(REQUESTS, decided(), tmp_path, painter)
+    drawn(REQUESTS, decided(), tmp_path, painter, 2)
     assert painter.asked == REQUESTS[2:]
