@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.progress import Progress, open_progress
 from sticker_pipeline.training.spec import SpecError
@@ -52,7 +53,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         from sticker_pipeline.training.step import TrainingDiverged
 
         try:
-            path = train(spec, progress, stop)
+            with sharing(progress.note):
+                path = train(spec, progress, stop)
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             return interruption.exit_code
