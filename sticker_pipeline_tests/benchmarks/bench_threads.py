@@ -2,7 +2,8 @@
 
 Before: threads spin while they wait for each other, whoever else needs the cores. After: as threads.py and wd14.py have
 them. Nobody else: the machine is idle. Busy: on each core but one a process computes. All are ratios to today's speed
-on an idle machine, medians of rounds in which the cases take turns. Then two trainings side by side.
+on an idle machine, medians of rounds in which the cases take turns; they mean something where nobody else
+used the machine meanwhile, which is measured too. Then two trainings side by side.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_threads [--only training] [--rounds 3]
 """
@@ -37,8 +38,7 @@ from sticker_pipeline_tests.benchmarks.bench_training import EMBEDDED
 from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_pictures
 
 PROFILE = load_profile("embedded", EMBEDDED.parents[1])
-WARM_UP, TIMED = 1.0, 3.0  # seconds
-TRIES, DISTURBED = 5, 0.1  # measured again where others used more of a core
+WARM_UP, TIMED = 1.0, 2.0  # seconds
 STEPS = 5  # of a picture drawn
 WANTED = {"idle": 0.95, "busy": 0.5}
 Once = Callable[[], int]
@@ -72,29 +72,28 @@ def compare(name: str, before: Way, after: Way, *, rounds: int, busy: int) -> No
     """Print the four cases."""
     cases = [(kind, label, way) for kind in WANTED for label, way in (("before", before), ("after", after))]
     rates: dict[tuple[str, str], list[float]] = {(kind, label): [] for kind, label, _ in cases}
+    disturbed = 0.0
     for _ in range(rounds):
         for kind, label, way in cases:
-            rates[kind, label].append(undisturbed(way, busy if kind == "busy" else 0))
-    found = {case: statistics.median(values) for case, values in rates.items()}
-    reference = found["idle", "before"]
-    print(f"{name}: {reference:.1f} images/s")
-    for (kind, label), value in found.items():
+            found, others = beside(way, busy if kind == "busy" else 0)
+            rates[kind, label].append(found)
+            disturbed = max(disturbed, others)
+    medians = {case: statistics.median(values) for case, values in rates.items()}
+    reference = medians["idle", "before"]
+    print(f"{name}: {reference:.1f} images/s; somebody else used up to {disturbed:.1f} cores meanwhile")
+    for (kind, label), value in medians.items():
         wanted = f"   wanted {WANTED[kind]}" if label == "after" else ""
         low, high = (limit(rates[kind, label]) / reference for limit in (min, max))
         print(f"  {kind} {label:7}{value / reference:6.2f} ({low:.2f} to {high:.2f}){wanted}", flush=True)
 
 
-def undisturbed(way: Way, busy: int) -> float:
-    """Pictures a second beside so many `busy` processes and nobody else: of some tries, the one that others used the
-    least cores in."""
-    tries: list[tuple[float, float]] = []
-    while len(tries) < TRIES and min(tries, default=(1.0, 0.0))[0] > DISTURBED:
-        with busy_processes(busy) as used:
-            before = usage()
-            found = rate(way)
-            others = used_by_others(before, usage()) - used() / (WARM_UP + TIMED)
-        tries.append((others, found))
-    return min(tries)[1]
+def beside(way: Way, busy: int) -> tuple[float, float]:
+    """Pictures a second beside so many `busy` processes, and the cores that anybody else used meanwhile."""
+    with busy_processes(busy) as used:
+        before = usage()
+        found = rate(way)
+        after = usage()
+        return found, used_by_others(before, after) - used() / (after.clock - before.clock)
 
 
 def rate(way: Way) -> float:
