@@ -18,6 +18,7 @@ from PIL import Image
 
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
+from sticker_pipeline.threads import sharing
 
 if TYPE_CHECKING:
     import torch
@@ -77,11 +78,12 @@ def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int 
     names: list[str] = []
     known: dict[str, np.ndarray] = {}
     source = iter(images)
-    while batch := list(islice(source, batch_size)):
-        squares = [prepare(image, embedder.resolution, embedder.background) for image in batch]
-        hashes = [hashlib.sha256(square.tobytes()).hexdigest() for square in squares]
-        known |= _embed_new(embedder, {name: s for name, s in zip(hashes, squares, strict=True) if name not in known})
-        names += hashes
+    with sharing():
+        while batch := list(islice(source, batch_size)):
+            squares = [prepare(image, embedder.resolution, embedder.background) for image in batch]
+            hashes = [hashlib.sha256(square.tobytes()).hexdigest() for square in squares]
+            known |= _embed_new(embedder, {n: s for n, s in zip(hashes, squares, strict=True) if n not in known})
+            names += hashes
     return np.stack([known[name] for name in names]) if names else np.zeros((0, _dimensions(embedder)), np.float32)
 
 

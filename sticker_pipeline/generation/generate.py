@@ -16,6 +16,7 @@ from PIL import Image
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.base_model import check_base, open_base
 from sticker_pipeline.training.families import FAMILIES
@@ -93,7 +94,12 @@ def generate(
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
     check_prompts(pipeline, [settings.negative_prompt, *(request.prompt for request in requests)])
-    return _batches(pipeline, requests, settings, resolution, progress)
+    return _shared(_batches(pipeline, requests, settings, resolution, progress))
+
+
+def _shared(images: Iterator[Image.Image]) -> Iterator[Image.Image]:
+    with sharing():
+        yield from images
 
 
 def _batches(

@@ -155,7 +155,8 @@ def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
     `provider`: `cpu`; `cuda`, which must really start; `auto`, CUDA where onnxruntime offers it and it starts, else the
     CPU, with `Tagger.fallback` saying why where there is a GPU to be missed.
 
-    The number of threads is OMP_NUM_THREADS where that is set, else onnxruntime's choice.
+    The number of threads is OMP_NUM_THREADS where that is set, else onnxruntime's choice. It changes no score. On the
+    CPU they sleep while they wait, whether or not others need the cores.
 
     Raises TaggerError when a file is missing, the model is not ONNX or has another contract than WD14 v2 and v3
     (float32 [N, S, S, 3] -> [N, tags]), its outputs are not as many as the labels, or `cuda` does not start.
@@ -211,6 +212,8 @@ def _session(path: Path, provider: str) -> "onnxruntime.InferenceSession":
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         options.intra_op_num_threads = int(threads)
+    if provider == CPU:  # threads that spin take cores from others (bench_threads.py)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # single operators that CUDA does not have run on the CPU
         return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, CPU))))

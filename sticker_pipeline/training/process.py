@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from sticker_pipeline import lifeline
 from sticker_pipeline.claims import claimed
+from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.progress import Progress, open_progress
 from sticker_pipeline.training.spec import SpecError
@@ -69,7 +70,7 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         from sticker_pipeline.training.step import TrainingDiverged
 
         try:
-            with alone(spec, progress, stop):
+            with alone(spec, progress, stop), sharing(progress.note):
                 path = train(spec, progress, stop)
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)

@@ -47,7 +47,7 @@ from sticker_pipeline.training.samples import Prompts, encode_prompts
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
 from sticker_pipeline.training.state import FOLDER as STATE
-from sticker_pipeline.training.state import find_state, fingerprint, restore_state
+from sticker_pipeline.training.state import find_state, fingerprint, restore_state, take_threads
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels
@@ -103,6 +103,8 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
         check_disk(spec, layers, uncached, accelerator.num_processes, progress.note)
     mark = fingerprint(spec, [table, *unseen.values()], [row[0].sha256 for row in views], accelerator.num_processes)
     found = find_state(spec, mark)
+    if found:
+        take_threads(found)
     if accelerator.is_main_process:
         begin_output(spec, memory, afresh=found is None)
 

@@ -49,6 +49,7 @@ def keep_state(run: Run) -> Path:
         "fingerprint": run.fingerprint,
         "epochs_done": run.history.epochs_done,
         "held_out": run.history.held_out,
+        "threads": torch.get_num_threads(),
         "optimizer": rest,
         "scaler": scaler.state_dict() if scaler else None,
     }
@@ -71,6 +72,13 @@ def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
     if not folders:
         return None
     return folders[-1] if _description(folders[-1])["fingerprint"] == wanted else None
+
+
+def take_threads(folder: Path) -> None:
+    """On a CPU, compute with as many threads as the training whose state is in `folder`: with another number, PyTorch
+    rounds otherwise. To be called before anything is computed."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(_description(folder).get("threads", torch.get_num_threads()))
 
 
 def restore_state(run: Run, folder: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import embed as module
 from sticker_pipeline.benchmark.embed import Embedder, EmbedderError, embed, open_embedder, prepare
+from sticker_pipeline.threads import waiting_asleep
 from sticker_pipeline_tests.tiny_models import build_tiny_clip
 
 
@@ -94,3 +95,17 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(EmbedderError, match=r"open_clip_model\.safetensors is missing"):
         open_embedder(tmp_path, resolution=48, background="white")
+
+
+def test_a_busy_machine_does_not_change_an_embedding(embedder: Embedder) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = embed(embedder, pictures(3))
+        with waiting_asleep(2, 2):
+            shared = embed(embedder, pictures(3))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(alone, shared)

@@ -32,6 +32,7 @@ def test_the_settings_load(instance: dg.DagsterInstance) -> None:
     assert not instance.run_retries_retry_on_asset_or_op_failure
     assert instance.run_monitoring_enabled
     assert instance.freshness_enabled
+    assert instance.managed_python_loggers == ["sticker_pipeline"]
     settings = instance.get_concurrency_config()
     assert settings.pool_config.default_pool_limit == 1
     assert settings.pool_config.pool_granularity == PoolGranularity.OP

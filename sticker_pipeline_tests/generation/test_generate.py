@@ -20,6 +20,7 @@ from sticker_pipeline.generation.generate import (
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.threads import waiting_asleep
 from sticker_pipeline.training.base_model import BaseModelError
 from sticker_pipeline.training.keys import adaptable_modules
 from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, write_lora
@@ -245,3 +246,15 @@ def random_adapter(weight: Any) -> Adapter:
     down = torch.randn(2, *weight.shape[1:], generator=generator)
     up = torch.randn(weight.shape[0], 2, *(1 for _ in weight.shape[2:]), generator=generator)
     return Adapter(down * 0.3, up * 0.3, 2.0)
+
+
+def test_a_busy_machine_does_not_change_a_picture(pipeline: Any) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = pictures(pipeline, REQUESTS)
+        with waiting_asleep(2, 2):
+            shared = pictures(pipeline, REQUESTS)
+    finally:
+        torch.set_num_threads(before)
+    assert distance(alone, shared) == 0

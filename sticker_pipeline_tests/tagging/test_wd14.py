@@ -308,6 +308,27 @@ def test_threads_follow_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
     assert open_tagger(folder).session.get_session_options().intra_op_num_threads == 0
 
 
+def test_threads_sleep_while_they_wait(tmp_path: Path) -> None:
+    options = open_tagger(write_tagger(tmp_path), "cpu").session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize("pictures", [1, 4, 16])
+def test_the_number_of_threads_changes_no_score(
+    pictures: int, embedded_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = embedded_models / "tagger"
+    if not (folder / "model.onnx").is_file():
+        pytest.skip(f"{folder} is not here")
+    batch = np.random.default_rng(0).integers(0, 256, (pictures, 96, 96, 3)).astype(np.float32)
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(scores(open_tagger(folder, "cpu"), batch))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
 def test_weights_beside_the_model_are_part_of_its_hash(tmp_path: Path) -> None:
     folder = write_tagger(tmp_path)
     alone = open_tagger(folder).model_sha256

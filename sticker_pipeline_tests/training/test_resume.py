@@ -7,15 +7,19 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from sticker_pipeline.space import SpaceError
 from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.threads import processors, waiting_asleep
 from sticker_pipeline.training.log import COLUMNS
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
@@ -90,6 +94,59 @@ def test_killed_at_random_steps(
     lines: list[str] = []
     train(spec, Progress(lines.append))
     assert any(line.startswith(f"goes on after step {steps[-1]} of ") for line in lines) == (steps[-1] > 0)
+    assert_same(spec.output, whole.output)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+# The weights of a LoRA on convolutions of 3×3 have convolutions of 1×1, for which PyTorch has another kernel with one
+# thread: without the number in the state, the bytes would differ.
+CONVOLUTIONS = {**SETTINGS, "targets": "all+conv", "conv_rank": 2}
+
+
+def test_it_goes_on_with_another_number_of_threads(
+    two_threads: None, make_spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(settings={**CONVOLUTIONS, "epochs": 1}, state_seconds=0)
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    with waiting_asleep(2, len(processors())):  # other tests run meanwhile
+        train(whole, QUIET)
+        killed_at(spec, 2, monkeypatch)
+        torch.set_num_threads(1)
+        train(spec, QUIET)
+    assert_same(spec.output, whole.output)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_machine_that_is_busy_now_and_then_changes_nothing(
+    two_threads: None, make_spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sticker_pipeline.training.train as module
+
+    spec = make_spec(settings={**CONVOLUTIONS, "epochs": 1})
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    original, spun = module.training_step, random.Random(SEED).randrange(4)
+
+    with ExitStack() as asleep:
+        asleep.enter_context(waiting_asleep(2, len(processors())))
+        train(whole, QUIET)
+
+        def disturbed(run: Any, *rest: Any) -> Any:
+            if len(run.history.log) == spun:
+                asleep.close()
+                row = original(run, *rest)
+                asleep.enter_context(waiting_asleep(2, len(processors())))
+                return row
+            return original(run, *rest)
+
+        monkeypatch.setattr(module, "training_step", disturbed)
+        train(spec, QUIET)
     assert_same(spec.output, whole.output)
 
 

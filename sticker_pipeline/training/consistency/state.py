@@ -6,8 +6,10 @@ What is drawn at a step is a function of (seed, step), so there is nothing else.
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 from safetensors.torch import load, save_file
 
 from sticker_pipeline.storage import content_hash, new_folder
@@ -42,7 +44,7 @@ def keep_state(run: Distillation) -> Path:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         raw_table(run.log).to_parquet(staging / "log.parquet", index=False)
-        description = {"fingerprint": run.fingerprint, "optimizer": rest}
+        description = {"fingerprint": run.fingerprint, "optimizer": rest, "threads": torch.get_num_threads()}
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
     for other in folder.iterdir():
         if other != final:
@@ -50,18 +52,20 @@ def keep_state(run: Distillation) -> Path:
     return final
 
 
-def restore_state(run: Distillation) -> Path | None:
-    """Bring a freshly set up `run` to the last state in its output folder, if it is one of the same distillation.
-    Returns the state's folder; None where there is none."""
-    folders = sorted((run.spec.output / FOLDER).glob("step_*"))
-    if not folders:
-        return None
-    description = json.loads((folders[-1] / "state.json").read_text(encoding="utf-8"))
-    if description["fingerprint"] != run.fingerprint:
-        return None
-    load_adapters(run.layers, read_lora(folders[-1] / "lora.safetensors", run.spec.family).adapters)
+def find_state(spec: ConsistencySpec) -> Path | None:
+    """The last state in the output folder, if it is one of the same distillation."""
+    folders = sorted((spec.output / FOLDER).glob("step_*"))
+    return folders[-1] if folders and _description(folders[-1])["fingerprint"] == fingerprint(spec) else None
+
+
+def restore_state(run: Distillation, folder: Path) -> None:
+    """Bring a freshly set up `run` to the state in `folder`."""
+    load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
     # In memory of its own: the file is removed when the next state is written.
-    tensors = load((folders[-1] / "optimizer.safetensors").read_bytes())
-    load_optimizer_state(run.optimizer, tensors, description["optimizer"])
-    run.log[:] = log_rows(pd.read_parquet(folders[-1] / "log.parquet"))
-    return folders[-1]
+    tensors = load((folder / "optimizer.safetensors").read_bytes())
+    load_optimizer_state(run.optimizer, tensors, _description(folder)["optimizer"])
+    run.log[:] = log_rows(pd.read_parquet(folder / "log.parquet"))
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))

@@ -18,7 +18,7 @@ from sticker_pipeline.training.backward import weights_of
 from sticker_pipeline.training.consistency.objective import GRID
 from sticker_pipeline.training.consistency.pictures import drawn_latents, encoded_pictures
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
-from sticker_pipeline.training.consistency.state import fingerprint, keep_state, restore_state
+from sticker_pipeline.training.consistency.state import find_state, fingerprint, keep_state, restore_state
 from sticker_pipeline.training.consistency.step import Distillation, distillation_step
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.fast_layers import speed_up
@@ -32,6 +32,7 @@ from sticker_pipeline.training.optimizers import make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
+from sticker_pipeline.training.state import take_threads
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 
@@ -48,9 +49,12 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
     Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is no number; SpaceError
     when something cannot be written; Interrupted, with a state saved, when `stop` asks to end.
     """
-    run = set_up(spec, progress, stop)
-    found, total = restore_state(run), spec.settings.steps
+    found, total = find_state(spec), spec.settings.steps
     if found:
+        take_threads(found)
+    run = set_up(spec, progress, stop)
+    if found:
+        restore_state(run, found)
         progress.note(f"goes on after step {len(run.log)} of {total}, from {found}")
     state_due = time.monotonic() + spec.state_seconds
     while len(run.log) < total:

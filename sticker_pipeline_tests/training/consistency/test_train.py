@@ -11,6 +11,7 @@ from PIL import Image
 import sticker_pipeline.training.consistency.pictures as pictures
 import sticker_pipeline.training.consistency.train as module
 from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.threads import processors, waiting_asleep
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.consistency.state import fingerprint
@@ -100,6 +101,24 @@ def test_killed_twice_it_ends_as_one_that_was_not(
     monkeypatch.setattr(pictures, "_drawn", lambda *_: pytest.fail("drawn again"))
     path = distil(spec, Progress(lines.append))
     assert any(line.startswith("goes on after step 5 of 6") for line in lines)
+    assert file_sha256(path) == file_sha256(whole)
+
+
+def test_it_goes_on_with_another_number_of_threads(
+    make_consistency_spec: ConsistencySpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its LoRA has convolutions of 1×1, for which PyTorch has another kernel with one thread."""
+    spec = make_consistency_spec(state_seconds=0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with waiting_asleep(2, len(processors())):  # other tests run meanwhile
+            whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
+            killed_at(spec, 2, monkeypatch)
+            torch.set_num_threads(1)
+            path = distil(spec, QUIET)
+    finally:
+        torch.set_num_threads(before)
     assert file_sha256(path) == file_sha256(whole)
 
 
