@@ -5,6 +5,7 @@ What to ask for stands in prompts.py; what a LoRA file means, in training/lora_f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -25,6 +26,9 @@ from sticker_pipeline.training.sampler import make_scheduler
 
 if TYPE_CHECKING:
     import torch
+
+# What a pipeline's encode_prompt gives, of SD1.5 the first two.
+ENCODED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 def open_pipeline(profile: Profile) -> Any:
@@ -109,31 +113,69 @@ def _batches(
     resolution: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Image.Image]:
-    import torch
-
     from sticker_pipeline.training.samples import decoded
 
     side = resolution // pipeline.vae_scale_factor
     shape = (pipeline.unet.config.in_channels, side, side)
     for start in range(0, len(requests), settings.batch_size):
         batch = requests[start : start + settings.batch_size]
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
-        noise = torch.stack([starting_noise(generator, shape) for generator in generators])
-        latents = pipeline(
-            prompt=[request.prompt for request in batch],
-            negative_prompt=[settings.negative_prompt] * len(batch),
-            latents=noise.to(pipeline.device, pipeline.unet.dtype),
-            generator=generators,
+        for pixels in decoded(pipeline.vae, _latents(pipeline, batch, shape, settings, resolution)):
+            yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
+        if progress:
+            progress(start + len(batch), len(requests))
+
+
+def _latents(
+    pipeline: Any, batch: Sequence[Request], shape: tuple[int, ...], settings: GenerationSettings, resolution: int
+) -> torch.Tensor:
+    """What the U-Net draws for a batch, [b, *shape]: on a CPU in two parts side by side, where it is large enough."""
+    import torch
+
+    from sticker_pipeline.training.streams import parts, side_by_side
+
+    device, rows_each = pipeline.device, 2 if settings.guidance_scale > 1 else 1
+    texts = _encoded(pipeline, batch, settings)
+    generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
+    noise = torch.stack([starting_noise(generator, shape) for generator in generators])
+    cut = parts(len(batch), rows_each)
+
+    def part(rows: slice) -> torch.Tensor:
+        found: torch.Tensor = (_beside_others(pipeline) if len(cut) > 1 else pipeline)(
+            **{name: encoded[rows] for name, encoded in texts.items()},
+            latents=noise[rows].to(device, pipeline.unet.dtype),
+            generator=generators[rows],
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             height=resolution,
             width=resolution,
             output_type="latent",
         ).images
-        for pixels in decoded(pipeline.vae, latents):
-            yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
-        if progress:
-            progress(start + len(batch), len(requests))
+        return found
+
+    return torch.cat(side_by_side(part, cut, device))
+
+
+def _encoded(pipeline: Any, batch: Sequence[Request], settings: GenerationSettings) -> dict[str, torch.Tensor]:
+    """What the U-Net reads of the prompts of `batch`, by the names of the pipeline's arguments. Tokenizers are not made
+    for several threads."""
+    import torch
+
+    with torch.no_grad():
+        encoded = pipeline.encode_prompt(
+            prompt=[request.prompt for request in batch],
+            negative_prompt=[settings.negative_prompt] * len(batch),
+            device=pipeline.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=settings.guidance_scale > 1,
+        )
+    return {name: tensor for name, tensor in zip(ENCODED, encoded, strict=False) if tensor is not None}
+
+
+def _beside_others(pipeline: Any) -> Any:
+    """The same models, with a sampler and a state of its own."""
+    own = copy.copy(pipeline)
+    own.scheduler = copy.deepcopy(pipeline.scheduler)
+    return own
 
 
 @contextmanager

@@ -60,6 +60,23 @@ def test_batch_size_and_order_do_not_change_a_picture(pipeline: Any, scheduler: 
     assert distance(batched, pictures(pipeline, REQUESTS)) == 0
 
 
+@pytest.mark.parametrize("guidance_scale", [4.0, 1.0])
+def test_a_large_batch_is_drawn_in_two_parts_side_by_side(
+    pipeline: Any, guidance_scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 17 if guidance_scale > 1 else 33
+    requests = [Request("art", f"smile {number}", number) for number in range(count)]
+    changes = {"guidance_scale": guidance_scale, "batch_size": count}
+    sizes: list[int] = []
+    pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    at_once = pictures(pipeline, requests, **changes)
+    assert sorted(sizes) == [16] * 4 + [18 if guidance_scale > 1 else 17] * 4
+    monkeypatch.setattr("sticker_pipeline.training.streams.STREAMS", 1)
+    sizes.clear()
+    assert distance(at_once, pictures(pipeline, requests, **changes)) <= 2
+    assert len(sizes) == 4
+
+
 def test_seed_and_prompt_each_change_the_picture(pipeline: Any) -> None:
     base, seed, prompt = pictures(
         pipeline, [Request("art", "smile", 1), Request("art", "smile", 2), Request("art", "crying, blue dress", 1)]
