@@ -147,15 +147,16 @@ def _print_outcome(store: "ArtifactStore") -> None:
 
 
 def _show_waiting() -> None:
-    """Print what our own modules log, such as for whom a step waits."""
+    """Print for whom a step waits. What else our modules log, Dagster passes on to the terminal (python_logs)."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             CONSOLE.print(f"      {escape(record.getMessage())}", style="dim")
 
-    logger = logging.getLogger("sticker_pipeline")
-    logger.addHandler(Handler())
-    logger.setLevel(logging.INFO)
+    ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.defs.patience")
+    ours.setLevel(logging.INFO)
+    waiting.addHandler(Handler())
+    ours.propagate = waiting.propagate = False  # or frameworks' handlers would print it too
 
 
 def run(arguments: list[str]) -> int:
