@@ -2,8 +2,8 @@
 
 The command line's `update` of one character, in a process of its own, with empty caches, in a temporary workspace; then
 the same again, with nothing to do. Seconds of a step are those between its events in Dagster's log. Inside `lora`:
-what the trainer says, with the time at which it was said, and its log of steps. Losses on fixed images and samples are
-measured once more afterwards, and multiplied by how often the training looks at them.
+what the trainer says, with the time at which it was said, and its log of steps. What one look at the losses on fixed
+images takes, and the samples of one epoch, is measured afterwards by itself.
 """
 
 import argparse
@@ -33,8 +33,10 @@ def main() -> None:
         before = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         whole, said = update(character, folders)
         steps = step_seconds(folders["DAGSTER_HOME"])
-        lora = lora_seconds(folders["STICKER_ARTIFACTS"] / character / "lora", steps.get("lora", (0.0, 0.0)), said)
+        folder = folders["STICKER_ARTIFACTS"] / character / "lora"
+        lora = lora_seconds(folder, steps["lora"], said)
         again, _ = update(character, folders)
+        losses, samples = seconds_of_a_look(folder)
     print(f"{character}: {whole:.1f} s, {os.cpu_count()} cores, load {before:.1f} before")
     for name, (_, seconds) in steps.items():
         print(f"  {name:40}{seconds:8.1f}")
@@ -42,6 +44,7 @@ def main() -> None:
             print(f"    {part:38}{inner:8.1f}")
     print(f"  {'between steps, imports, Dagster':40}{whole - sum(seconds for _, seconds in steps.values()):8.1f}")
     print(f"again, with nothing to do: {again:.1f} s")
+    print(f"afterwards: losses on fixed images {losses:.2f} s for each time, samples of an epoch {samples:.2f} s")
 
 
 def update(character: str, folders: Mapping[str, Path]) -> tuple[float, list[tuple[float, str]]]:
@@ -86,12 +89,8 @@ def lora_seconds(folder: Path, step: tuple[float, float], said: list[tuple[float
     for part, words in TRAINER_SAYS.items():
         at = next(moment for moment, line in said if moment >= began and re.search(words, line))
         found[part], since = at - since, at
-    epochs = len(list((folder / "checkpoints").iterdir()))
-    losses, samples = seconds_of_a_look(folder)
     found["steps"] = float(pd.read_parquet(folder / "log.parquet")["seconds"].sum())
-    found[f"losses on fixed images ({epochs + 1} times)"] = (epochs + 1) * losses
-    found[f"samples ({epochs} times)"] = epochs * samples
-    found["checkpoints, charts, the rest"] = whole - sum(found.values())
+    found["fixed images, samples, the rest"] = whole - sum(found.values())
     return found
 
 
