@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sticker_pipeline.space import writing
+
 POLL_SECONDS = 0.2
 SECONDS_BETWEEN_WORDS = 30.0  # of a process that waits
 
@@ -36,11 +38,13 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     lock, since, say = FileLock(path), time.time(), now_and_then(say)
     while True:
         try:
-            lock.acquire(timeout=0)
+            with writing(path):
+                lock.acquire(timeout=0)
             break
         except Timeout:
             say(f"waiting for {holder(path)}; {time.time() - since:.0f} s so far")
@@ -73,12 +77,12 @@ def holder(path: Path) -> str:
     """Name who holds the claim `path`, what for and since when."""
     try:
         told = json.loads(_note(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")
+        run = f"run {told['run'][:8]}, " if told.get("run") else ""
+        where = "" if told["host"] == platform.node() else f" on {told['host']}"
+        return f"{told['what']}: {run}process {told['pid']}{where}, since {since}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):  # none yet, or a damaged one
         return f"whoever holds {path}"
-    since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")
-    run = f"run {told['run'][:8]}, " if told.get("run") else ""
-    where = "" if told["host"] == platform.node() else f" on {told['host']}"
-    return f"{told['what']}: {run}process {told['pid']}{where}, since {since}"
 
 
 def now_and_then(say: Say, seconds: float = SECONDS_BETWEEN_WORDS, clock: Callable[[], float] = time.monotonic) -> Say:

@@ -46,7 +46,7 @@ def update_command(names: tuple[str, ...]) -> None:
 def _work(*arguments: str) -> None:
     """Do work that takes long in a process of its own, under a guard, and exit as it does."""
     warned = [f"-W{option}" for option in sys.warnoptions]
-    sys.exit(guard.run([sys.executable, *warned, "-m", "sticker_pipeline.work", *arguments]))
+    sys.exit(guard.run([sys.executable, "-P", *warned, "-m", "sticker_pipeline.work", *arguments]))
 
 
 @main.command("new-character")
@@ -255,7 +255,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
     CONSOLE.print(f"Release {number} of {name} is the current one: {release.lora}", markup=False)
     CONSOLE.print(f"Its prompt begins with {release.record.trigger}", markup=False)
     if workspace_from_environment().store.find(name, "released_lora") is not None:
-        _work("release", name)
+        _work("release", name, str(number))
 
 
 def _releases(name: str) -> Path:

@@ -7,7 +7,7 @@ a second one ends it and all that it started, at once. Whatever ends the guard e
 import os
 import signal
 import subprocess
-import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 MARK = "STICKER_GUARD"  # in the environment of all that a guard has started
-TWICE_SECONDS = 1.0  # a closing terminal signals more than once
+TWICE_SECONDS = 1.0  # a closing terminal signals more than once, and a service manager in more than one way
+TWO_PRESSES_SECONDS = 0.2  # of Ctrl-C
 POLL_SECONDS = 0.1
+SAY_SECONDS = 0.5  # that a line may take
 ORPHAN_SECONDS = 60.0  # a training may take two graces of 20 s to save its state
 GO_ON = "What was finished is kept: the same command goes on from there."
 
@@ -40,14 +42,15 @@ def run(command: Sequence[str]) -> int:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         try:
-            _follow(process, signals, mark)
+            ended_here = _follow(process, signals, mark)
         finally:
             _close(process)
-    if process.returncode >= 0:
-        return process.returncode
-    if signals:
-        return 128 + signals[0][0]
-    return _after_a_kill(-process.returncode, mark)  # nobody asked for it: a signal ends the wait for what is left
+        if process.returncode >= 0:
+            return process.returncode
+        number = signals[0][0] if signals else -process.returncode
+        if not ended_here:
+            _after_a_kill(-process.returncode, mark, signals)
+        return 128 + number
 
 
 @contextmanager
@@ -67,25 +70,27 @@ def _received() -> Iterator[list[tuple[int, float]]]:
             signal.signal(number, handler)
 
 
-def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> None:
-    """Pass on the first signal, kill everything at the second, until the process ends."""
+def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> bool:
+    """Pass on the first signal, kill everything at the second, until the process ends. Returns whether it was killed
+    here."""
     assert process.stdin is not None
     told = False
     while process.poll() is None:
         if signals and not told:
             told = True
-            say("Stopping: what is under way is saved first. Once more ends it at once.")
             try:
                 process.stdin.write(bytes([signals[0][0]]))
                 process.stdin.flush()
             except OSError:  # it has just ended
                 continue
+            say("Stopping: what is under way is saved first. Once more ends it at once.")
         if _asked_again(signals):
             kill_all(mark)
             process.wait()
             say(f"Ended at once. {GO_ON}")
-            return
+            return True
         time.sleep(POLL_SECONDS)
+    return False
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
@@ -98,25 +103,28 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _asked_again(signals: list[tuple[int, float]]) -> bool:
-    first = signals[0][1] if signals else 0.0
+    if not signals:
+        return False
+    first, began = signals[0]
+    both_presses = first == signal.SIGINT
     return any(
-        number in (signal.SIGINT, signal.SIGTERM) and moment - first > TWICE_SECONDS for number, moment in signals[1:]
+        moment - began > (TWO_PRESSES_SECONDS if both_presses and number == signal.SIGINT else TWICE_SECONDS)
+        for number, moment in signals[1:]
+        if number in (signal.SIGINT, signal.SIGTERM)
     )
 
 
-def _after_a_kill(number: int, mark: str) -> int:
-    """Wait until all that the killed process had started has ended, and say what happened."""
-    name = signal.Signals(number).name
+def _after_a_kill(number: int, mark: str, signals: list[tuple[int, float]]) -> None:
+    """Wait until all that the killed process had started has ended, or another signal comes, and say what happened."""
+    asked, name = len(signals), signal.Signals(number).name
     why = ": the system may have run out of memory" if name == "SIGKILL" else ""
     deadline = time.monotonic() + ORPHAN_SECONDS
     if marked(mark):
         say(f"The work was killed by {name}; what it had started saves its state and ends.")
-    with _received() as signals:
-        while marked(mark) and time.monotonic() < deadline and not signals:
-            time.sleep(POLL_SECONDS)
+    while marked(mark) and time.monotonic() < deadline and len(signals) == asked:
+        time.sleep(POLL_SECONDS)
     kill_all(mark)
     say(f"The work was killed by {name}{why}. {GO_ON}")
-    return 128 + number
 
 
 def kill_all(mark: str) -> None:
@@ -147,8 +155,14 @@ def marked(mark: str) -> "list[psutil.Process]":
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if anybody is left to read it."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        return
+    """Write a line to standard error, if anybody is left to read it; never wait for a reader that has stalled."""
+
+    def write() -> None:
+        try:
+            os.write(2, f"{text}\n".encode())
+        except OSError:
+            return
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(SAY_SECONDS)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 QUIET_SECONDS = 30.0
@@ -50,8 +51,13 @@ class Output(io.TextIOBase):
 
 def watch_over() -> Output:
     """Make the outputs of this process such ones; returns that of standard output."""
-    sys.stdout, sys.stderr = output, _ = Output(sys.stdout), Output(sys.stderr)
+    sys.stdout, sys.stderr = output, _ = Output(_open(sys.stdout)), Output(_open(sys.stderr))
     return output
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream, or one to nowhere where the process was started without it."""
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 
 def speak_when_quiet(output: Output, under_way: Callable[[], str | None]) -> None:

@@ -1,6 +1,7 @@
 """The work of a command, and the wish of its guard that it stops (guard.py)."""
 
 import _thread
+import logging
 import os
 import signal
 import threading
@@ -34,6 +35,8 @@ class Stopping:
         try:
             if self.first:
                 self.first()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the work has to stop
+            logging.getLogger(__name__).warning("The run could not be marked as to be cancelled: %s", error)
         finally:
             _interrupt_main_thread()
 
@@ -43,9 +46,8 @@ class Stopping:
             raise Stopped(self.number)
 
 
-def obey_the_guard() -> Stopping:
-    """Return what tells whether the guard of this process wants it to stop, or is gone."""
-    stopping = Stopping()
+def obey_the_guard(stopping: Stopping) -> None:
+    """Ask the work to stop when the guard of this process wants it to, or is gone."""
 
     def handle(number: int | None) -> None:
         stopping.ask(number or signal.SIGTERM)
@@ -54,7 +56,6 @@ def obey_the_guard() -> Stopping:
             guard.kill_all(os.environ[guard.MARK])
 
     lifeline.listen(handle)
-    return stopping
 
 
 def _interrupt_main_thread() -> None:

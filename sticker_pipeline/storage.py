@@ -142,7 +142,8 @@ class ArtifactStore:
     def abandoned(self) -> list[Path]:
         """The folders that killed runs left behind, and that nobody works on; the next one to write there removes
         them."""
-        found = [path for pattern in ("*", "_*/*") for path in self.root.glob(f"{pattern}/.*.????????")]
+        scopes = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))
+        found = [path for scope in scopes for path in self.root.glob(f"{scope}/.*.????????")]
         return [
             path
             for path in sorted(found)

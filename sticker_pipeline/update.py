@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.character import Character
+from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.defs.across import DESCRIPTIONS as ACROSS
 from sticker_pipeline.defs.across import across_value, observe_across
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
-from sticker_pipeline.defs.dead_runs import process_tags
-from sticker_pipeline.defs.making import UPDATE_TAG, characters_with, current_inputs, is_current
+from sticker_pipeline.defs.dead_runs import UPDATE_TAG, process_tags
+from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -36,7 +36,7 @@ from sticker_pipeline.defs.style_making import (
     ready_styles,
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.stopping import Stopped, Stopping
 from sticker_pipeline.storage import ALL, ArtifactStore, style_scope
@@ -86,13 +86,15 @@ def update(
         if job == "style_line":
             failed += _update_styles(work, workspace, characters)
             continue
-        for character, profile in characters:
+        for character, _ in characters:
             if character.name in failed:
                 continue
-            look = partial(stale_assets, definitions, job, character.name, workspace, character, profile)
-            outcome = _make_stale(
-                work, job, character.name, character.name, partial(_and_cut_off, work, job, character.name, look)
-            )
+            look = partial(_stale_now, work, workspace, job, character.name)
+            try:
+                outcome = _make_stale(work, job, character.name, character.name, look)
+            except (CharacterError, ProfileError) as error:  # it was changed, or removed, meanwhile
+                console.print(f"[red]left out:[/] {escape(str(error))}")
+                outcome = "failed"
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
     valid = workspace.valid_characters()[0]
@@ -214,12 +216,16 @@ def _make_stale(
         return _materialize(work, job, look(), partition)
 
 
-def _and_cut_off(
-    work: Work, job: str, partition: str, look: Callable[[], Sequence[dg.AssetKey]]
-) -> Sequence[dg.AssetKey]:
-    """What `look` finds, and assets of which a killed run has left a check unmade, in the order of the job."""
+def _stale_now(work: Work, workspace: Workspace, job: str, name: str) -> list[dg.AssetKey]:
+    """The assets of the character that are stale by its settings as they are now, or of which a killed run has left a
+    check unmade, in the order of the job. Raises CharacterError or ProfileError."""
+    character = workspace.character(name)
+    profile = workspace.profile(character)
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
-    chosen = {*look(), *cut_off(work.instance, list(graph.asset_check_keys), partition)}
+    chosen = {
+        *stale_assets(work.definitions, job, name, workspace, character, profile),
+        *cut_off(work.instance, list(graph.asset_check_keys), name),
+    }
     return [key for key in graph.toposorted_asset_keys if key in chosen]
 
 

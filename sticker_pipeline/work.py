@@ -37,9 +37,11 @@ class Commands(click.Group):
         except SpaceError as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
-            from sticker_pipeline.defs.instance import home
+            from sticker_pipeline.defs.instance import SettingsError, home
 
             sentence = None if isinstance(error, OSError) else refusal(home(), error)
+            if isinstance(error, SettingsError):
+                sentence = str(error)
             if sentence is None:
                 raise
             raise click.ClickException(sentence) from error
@@ -89,17 +91,25 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
 
 @main.command("release")
 @click.argument("name")
+@click.argument("number", type=int)
 @click.pass_obj
-def release_command(stopping: Stopping | None, name: str) -> None:
-    """Materialize what shows the release of the character NAME that counts."""
+def release_command(stopping: Stopping | None, name: str, number: int) -> None:
+    """Materialize what shows release NUMBER of the character NAME, which was made the current one."""
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.publishing.release import current, releases_folder
     from sticker_pipeline.update import follow_roll_back
 
     with _opened() as instance:
         store = workspace_from_environment().store
         if not follow_roll_back(defs(), instance, store, name, CONSOLE, stopping=stopping or Stopping()):
             raise click.ClickException(f"released_lora of {name} does not show it yet: see above, and materialize it.")
+        counts = current(releases_folder(store, name))
+        if counts is None or counts.record.number != number:
+            raise click.ClickException(
+                f"Another release of {name} was published meanwhile and counts now: `sticker-pipeline releases {name}` "
+                f"lists them, and roll-back {name} {number} makes this one count again."
+            )
 
 
 def check_artifacts(artifacts: str) -> None:
@@ -120,10 +130,12 @@ def no_character(folder: str) -> str:
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
     """The Dagster instance, in which no run has lost its process any more."""
+    from dagster._utils.interrupts import capture_interrupts
+
     from sticker_pipeline.defs.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.defs.instance import open_instance
 
-    with open_instance() as instance:
+    with open_instance() as instance, capture_interrupts():  # a stop is looked for between runs, and ends a step
         for sentence in end_dead_runs(instance):
             CONSOLE.print(sentence, markup=False)
         if isinstance(sys.stdout, Output):
@@ -161,10 +173,11 @@ def _show_waiting() -> None:
 
 def run(arguments: list[str]) -> int:
     """Do the work; returns the exit status, 128 + n where signal n stopped it."""
-    stopping = obey_the_guard()
-    watch_over()
-    _show_waiting()
+    stopping = Stopping()
     try:
+        watch_over()
+        obey_the_guard(stopping)
+        _show_waiting()
         main(arguments, standalone_mode=False, obj=stopping)
     except click.ClickException as error:
         error.show()
@@ -173,6 +186,10 @@ def run(arguments: list[str]) -> int:
         number = stopped.number
     except (click.Abort, KeyboardInterrupt):
         number = stopping.number or signal.SIGINT
+    except Exception:
+        if stopping.number is None:
+            raise
+        number = stopping.number  # what else went wrong meanwhile goes wrong again, with nobody who waits
     else:
         return 0
     CONSOLE.print(f"Stopped. {GO_ON}")

@@ -100,7 +100,7 @@ def start(variables: Mapping[str, str], *names: str) -> Command:
     """Start `sticker-pipeline update NAMES`."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "-c", "from sticker_pipeline.cli import run; run()", "update", *names],
+        [sys.executable, "-c", "from sticker_pipeline.__main__ import run; run()", "update", *names],
         env={**os.environ, **variables, MARK: mark},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -60,6 +60,13 @@ def test_a_claim_leaves_no_note_and_names_another_machine(tmp_path: Path) -> Non
     assert holder(claim) == f"whoever holds {claim}"
 
 
+@pytest.mark.parametrize("note", [b"", b"{}", b"null", b"[]", b"\xff", b'{"since": "x"}', b'{"since": 1e300}'])
+def test_a_damaged_note_stops_nobody(tmp_path: Path, note: bytes) -> None:
+    claim = tmp_path / "frames.lock"
+    claim.with_suffix(".json").write_bytes(note)
+    assert holder(claim) == f"whoever holds {claim}"
+
+
 def test_a_wait_can_be_ended(tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt

@@ -155,7 +155,7 @@ def test_generated_pictures(squeeze: tuple[Path, Squeezed]) -> None:
         for request in missing:
             yield Image.fromarray(noise(64, 64, 3) // (request.seed + 1))
 
-    fails_until_there_is_room(folder, lambda: drawn(requests, {}, folder / "pictures", draw), squeezed)
+    fails_until_there_is_room(folder, lambda: drawn(requests, {}, folder / "pictures", draw, 1), squeezed)
     assert drawing == sorted(drawing, reverse=True)  # what was drawn stays
 
 

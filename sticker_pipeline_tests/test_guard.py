@@ -24,7 +24,9 @@ OURS = "STICKER_TEST_GUARD"
 
 
 @contextmanager
-def started(log: Path, *arguments: str, ignored: bool = False) -> Iterator[tuple[subprocess.Popen, str]]:
+def started(
+    log: Path, *arguments: str, ignored: bool = False, stderr: int | None = None
+) -> Iterator[tuple[subprocess.Popen, str]]:
     """A guard whose worker is ready, in a session of its own; what marks its processes."""
     mark = uuid.uuid4().hex
     with log.open("w") as out:
@@ -32,7 +34,7 @@ def started(log: Path, *arguments: str, ignored: bool = False) -> Iterator[tuple
             [*(["nohup"] if ignored else []), sys.executable, "-c", GUARD, *arguments],
             env={**os.environ, OURS: mark},
             stdout=out,
-            stderr=out,
+            stderr=stderr or out,
             start_new_session=True,
         )
         try:
@@ -82,7 +84,7 @@ def test_the_second_one_ends_everything_at_once(tmp_path: Path) -> None:
     with started(tmp_path / "log", "ignore") as (guard, mark):
         assert len(family(mark)) == 3  # guard, worker, and its child in another session
         guard.send_signal(signal.SIGINT)
-        time.sleep(1.5)
+        time.sleep(0.5)
         assert guard.poll() is None and len(family(mark)) == 3
         guard.send_signal(signal.SIGINT)
         assert guard.wait(20) == 130
@@ -137,6 +139,38 @@ def test_a_killed_worker_is_reported_when_all_has_ended(tmp_path: Path) -> None:
         .read_text()
         .endswith(f"The work was killed by SIGKILL: the system may have run out of memory. {GO_ON}\n")
     )
+
+
+def test_a_worker_that_is_killed_while_it_stops_leaves_nothing(tmp_path: Path) -> None:
+    with started(tmp_path / "log", "ignore") as (guard, mark):
+        worker = next(process for process in family(mark) if "sticker_pipeline_tests.guarded" in process.cmdline())
+        guard.send_signal(signal.SIGINT)
+        while "Stopping: " not in (tmp_path / "log").read_text():
+            time.sleep(0.05)
+        worker.kill()
+        while "was killed by SIGKILL; what it had started" not in (tmp_path / "log").read_text():
+            time.sleep(0.05)
+        assert guard.poll() is None
+        guard.send_signal(signal.SIGTERM)
+        assert guard.wait(20) == 130
+        assert_all_end(mark)
+
+
+def test_a_reader_that_has_stalled_does_not_make_it_deaf(tmp_path: Path) -> None:
+    unread, full = os.pipe()
+    os.set_blocking(full, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(full, b"x" * 4096)
+    os.set_blocking(full, True)
+    with started(tmp_path / "log", "ignore", stderr=full) as (guard, mark):
+        guard.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        guard.send_signal(signal.SIGINT)
+        assert guard.wait(20) == 130
+        assert_all_end(mark)
+    os.close(unread)
+    os.close(full)
 
 
 def test_only_what_a_guard_has_started_bears_its_mark() -> None:

@@ -8,11 +8,13 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import dagster as dg
 import psutil
 from dagster import DagsterEventType, DagsterRun
 
+UPDATE_TAG = "sticker/update"  # of the runs of the command line, which makes what is stale
 HOST_TAG = "sticker/host"  # the machine that a run is on
 PROCESS_TAG = "sticker/process"  # its number and start time, where the run names itself
 NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # these may name a process
@@ -22,7 +24,7 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-CLOCK_SECONDS = 1.0  # by which a process's start time and a time of ours may differ
+CLOCK_SECONDS = 60.0  # by which a clock may have been set between a process's start and the event that names it
 
 
 def host_tags() -> dict[str, str]:
@@ -32,16 +34,21 @@ def host_tags() -> dict[str, str]:
 
 def process_tags() -> dict[str, str]:
     """Return the tags of a run that this process does."""
-    return {**host_tags(), PROCESS_TAG: f"{os.getpid()} {psutil.Process().create_time()}"}
+    return {**host_tags(), PROCESS_TAG: f"{os.getpid()} {started(os.getpid())}"}
+
+
+def unnamed_process_tags() -> dict[str, str]:
+    """Return the tags of a run that will name its process: a retry has those of the run before."""
+    return {**host_tags(), PROCESS_TAG: "", "progress": ""}
 
 
 def own_process(run: DagsterRun) -> psutil.Process | None:
     """Return the process of this machine that the run names as its own, if it still runs."""
     named = run.tags.get(PROCESS_TAG)
-    if named is None or other_machine(run):
+    if not named or other_machine(run):
         return None
-    pid, started = named.split()
-    return psutil.Process(int(pid)) if is_alive(int(pid), float(started)) else None
+    pid, _ = named.split()
+    return psutil.Process(int(pid)) if is_the_same(named) else None
 
 
 def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
@@ -51,8 +58,10 @@ def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
     """
     if other_machine(run):
         return []
-    named = _named(instance, run)
-    return [] if any(is_alive(pid, since) for pid, since in named.items()) else list(named)
+    if named := run.tags.get(PROCESS_TAG):  # its steps end with it
+        return [] if is_the_same(named) else [int(named.split()[0])]
+    told = _told(instance, run)
+    return [] if any(is_alive(pid, since) for pid, since in told.items()) else list(told)
 
 
 def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator[tuple[DagsterRun, str]]:
@@ -110,6 +119,33 @@ def described(run: DagsterRun) -> str:
     return f"run {run.run_id[:8]} ({what} of {partition})" if partition else f"run {run.run_id[:8]} ({what})"
 
 
+def started(pid: int) -> str:
+    """When the process was started, as an identity that setting the clock does not change.
+
+    Linux counts from the boot, which has an identity of its own; elsewhere the time was noted when it was started.
+    Raises psutil.NoSuchProcess.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.is_file():
+        return f"{psutil.Process(pid).create_time():.2f}"
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return f"{boot.read_text(encoding='utf-8').strip()}:{ticks}"
+
+
+def is_the_same(named: str) -> bool:
+    """Whether the process still runs that was `named` with its number and start (see `process_tags`)."""
+    pid, start = named.split()
+    try:
+        return started(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
 def is_alive(pid: int, since: float) -> bool:
     """Whether the process that had the number `pid` at the time `since` (seconds) still runs; one that was made later
     has only got its number."""
@@ -128,12 +164,9 @@ def other_machine(run: DagsterRun) -> str | None:
     return host if host != platform.node() else None
 
 
-def _named(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
-    """The processes that the run, its steps included, has named -> a time at which each was there."""
-    named = {}
-    if PROCESS_TAG in run.tags:
-        pid, started = run.tags[PROCESS_TAG].split()
-        named[int(pid)] = float(started)
+def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
+    """The processes that events of the run, its steps included, tell of -> a time at which each was there."""
+    named: dict[int, float] = {}
     for log in instance.all_logs(run.run_id, of_type=NAMING):
         told = log.get_dagster_event().engine_event_data.metadata.get("pid")
         if told is not None:

@@ -1,10 +1,11 @@
 """The Dagster instance of this deployment: where its history lies, and its settings."""
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
@@ -16,6 +17,10 @@ from sticker_pipeline.storage import atomic_file
 SETTINGS = "dagster.yaml"
 STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
 HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
+
+
+class SettingsError(ValueError):
+    """dagster.yaml cannot be read; the message says what to do."""
 
 
 def home() -> Path:
@@ -35,9 +40,20 @@ def make_home() -> Path:
         with atomic_file(settings) as staging:
             staging.write_bytes((Path(__file__).parents[1] / SETTINGS).read_bytes())
     os.environ["DAGSTER_HOME"] = str(found)
-    if not STORAGES & (yaml.safe_load(settings.read_text(encoding="utf-8")) or {}).keys():
+    if not STORAGES & _settings(settings).keys():
         with writing(found):
             _make_history(found)
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings as a mapping. Raises SettingsError for a file that is none."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no YAML: {error}. Mend it, or remove it for the default settings.") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path} is no mapping of settings. Mend it, or remove it for the default settings.")
     return found
 
 
@@ -48,16 +64,17 @@ def _make_history(home: Path) -> None:
     """
     if all((home / name).exists() for name in HISTORY):
         return
-    with (
-        claimed(home / ".claims" / "history.lock", "a new run history", print),
-        tempfile.TemporaryDirectory(dir=home) as new,
-    ):
-        (Path(new) / SETTINGS).touch()  # Dagster warns where there are none
-        with dg.DagsterInstance.local_temp(new):
+    new = home / ".new_history"
+    with claimed(home / ".claims" / "history.lock", "a new run history", print):
+        shutil.rmtree(new, ignore_errors=True)  # what a killed one has left
+        new.mkdir()
+        (new / SETTINGS).touch()  # Dagster warns where there are none
+        with dg.DagsterInstance.local_temp(str(new)):
             pass
         for name in HISTORY:
             if not (home / name).exists():
-                (Path(new) / name).rename(home / name)
+                (new / name).rename(home / name)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 @contextmanager

@@ -58,9 +58,11 @@ class TrainerLauncher(dg.ConfigurableResource):
         """
         command = [
             sys.executable,
+            "-P",
             "-m",
             "sticker_pipeline.training.supervisor",
             sys.executable,
+            "-P",
             "-m",
             module,
             *arguments,
@@ -140,7 +142,12 @@ def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
     assert process.stdin is not None
     process.stdin.close()
     with _signals_ignored():
-        if process.wait() < 0:
+        try:
+            code = process.wait(3 * grace_seconds)
+        except subprocess.TimeoutExpired:  # it was halted, say
+            process.kill()
+            code = process.wait()
+        if code < 0:
             left = _session(process.pid)
             _, alive = psutil.wait_procs(left, timeout=2 * grace_seconds)
             for one in alive:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.across import ROSTER, SHARED, across_value
+from sticker_pipeline.defs.dead_runs import UPDATE_TAG
 from sticker_pipeline.defs.observed import PREFIX, key, observe, section_value
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
@@ -21,7 +22,6 @@ from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 PREVIEW_ROWS = 20
-UPDATE_TAG = "sticker/update"  # of the runs of the command line, which makes what is stale
 NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
 
 
@@ -82,7 +82,7 @@ def check_not_made(
         return
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
-    by_a_person = not NOT_BY_A_PERSON & record.dagster_run.tags.keys()
+    by_a_person = not any(record.dagster_run.tags.get(tag) for tag in NOT_BY_A_PERSON)
     if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():
         raise MadeMeanwhile(artifact)
 

@@ -16,7 +16,7 @@ from dagster._core.executor import in_process, multiprocess
 from dagster._utils.interrupts import check_captured_interrupt
 
 from sticker_pipeline.claims import now_and_then
-from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine
+from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine, process_tags
 
 LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
@@ -30,6 +30,7 @@ class PatientClaims(InstanceConcurrencyContext):
     def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
         super().__init__(instance, dagster_run)
         self._run = dagster_run
+        instance.add_run_tags(dagster_run.run_id, process_tags())  # whoever claims places for the run is its process
         self._say = now_and_then(self._tell)
         self._look = now_and_then(lambda _: self._end_dead_runs(), SECONDS_BETWEEN_LOOKS)
 

@@ -9,15 +9,16 @@ import psutil
 from dagster import DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 
-from sticker_pipeline.defs.dead_runs import host_tags, lost_processes, own_process
+from sticker_pipeline.defs.dead_runs import UPDATE_TAG, lost_processes, own_process, unnamed_process_tags
 
 
 class LocalRunLauncher(DefaultRunLauncher):
     """For runs on this machine, those of the command line included."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, and note on which machine."""
-        self._instance.add_run_tags(context.dagster_run.run_id, host_tags())
+        """Launch a run, and note on which machine; it names its process itself (patience.py)."""
+        not_an_update = {UPDATE_TAG: ""} if UPDATE_TAG in context.dagster_run.tags else {}
+        self._instance.add_run_tags(context.dagster_run.run_id, {**unnamed_process_tags(), **not_an_update})
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:

@@ -21,10 +21,13 @@ from sticker_pipeline.defs.dead_runs import (
     elsewhere,
     end_dead_runs,
     is_alive,
+    is_the_same,
     own_process,
     process_tags,
+    started,
     steps_under_way,
     unheld_claims,
+    unnamed_process_tags,
 )
 from sticker_pipeline.defs.instance import make_home
 from sticker_pipeline.defs.run_launcher import LocalRunLauncher
@@ -87,7 +90,7 @@ def test_a_run_that_has_ended_holds_nothing(instance: dg.DagsterInstance) -> Non
 
 
 def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: dg.DagsterInstance) -> None:
-    here, gone = process_tags(), f"{2**22 + 1} 1.0"
+    here, gone = process_tags(), f"{2**22 + 1} boot:1"
     started = dg.DagsterRunStatus.STARTED
     begun(instance, here, started)
     begun(instance, {}, started)  # has only just begun
@@ -106,14 +109,31 @@ def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: 
 def test_a_number_that_was_given_again_is_another_process() -> None:
     created = psutil.Process().create_time()
     assert is_alive(os.getpid(), created)
-    assert not is_alive(os.getpid(), created - 10)  # named before this process was made
+    assert not is_alive(os.getpid(), created - 100)  # named before this process was made
     assert not is_alive(2**22 + 1, created)
+
+
+def test_setting_the_clock_ends_no_run(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As time services, and machines that wake up, do: what is computed of a clock moves with it."""
+    begun(instance, process_tags(), dg.DagsterRunStatus.STARTED)
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
+    assert list(dead_runs(instance)) == []
+    assert not is_the_same(f"{os.getpid()} another-boot:1")
+
+
+def test_a_retry_does_not_die_of_the_process_of_the_run_before(instance: dg.DagsterInstance) -> None:
+    """Dagster copies the tags."""
+    before = {**process_tags(), PROCESS_TAG: f"{2**22 + 1} boot:1", "progress": "7/9"}
+    retry = begun(instance, {**before, **unnamed_process_tags()}, dg.DagsterRunStatus.STARTING)
+    assert list(dead_runs(instance)) == []
+    assert not retry.tags["progress"]
 
 
 def test_a_run_of_the_command_line_is_stopped_from_the_ui(instance: dg.DagsterInstance) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1)
     assert process.stdout is not None and process.stdout.readline()
-    named = f"{process.pid} {psutil.Process(process.pid).create_time()}"
+    named = f"{process.pid} {started(process.pid)}"
     run = begun(instance, {HOST_TAG: platform.node(), PROCESS_TAG: named}, dg.DagsterRunStatus.STARTED)
     launcher = instance.run_launcher
     assert isinstance(launcher, LocalRunLauncher)

@@ -16,6 +16,7 @@ from sticker_pipeline.defs.launcher import _ending
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
+from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
 from sticker_pipeline_tests.training.conftest import write_training_set
 
@@ -28,7 +29,9 @@ STUBBORN = "sticker_pipeline_tests.defs.stubborn_trainer"
 def started_step(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, list[psutil.Process]]]:
     """The step process once its trainer has reported progress, with every process below it."""
     with log.open("w") as out:
-        step = subprocess.Popen([sys.executable, "-m", STEP, *arguments], stdout=out, stderr=out)
+        # our processes do not look for modules in the working folder; the trainers of these tests lie there
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        step = subprocess.Popen([sys.executable, "-m", STEP, *arguments], stdout=out, stderr=out, env=environment)
         family: list[psutil.Process] = []
         try:
             deadline = time.monotonic() + 240

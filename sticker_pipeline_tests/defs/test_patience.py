@@ -104,7 +104,7 @@ def test_it_can_be_stopped(instance: dg.DagsterInstance, executor: str) -> None:
 
 
 def test_it_does_not_wait_for_the_dead(instance: dg.DagsterInstance) -> None:
-    dead = {**process_tags(), "sticker/process": f"{2**22 + 1} 1.0"}
+    dead = {**process_tags(), "sticker/process": f"{2**22 + 1} boot:1"}
     with taken(instance, dead) as run:
         subprocess.run([sys.executable, "-W", "ignore", "-m", STEP, "in_process"], check=True, timeout=120)
         found = instance.get_run_by_id(run.run_id)

@@ -139,7 +139,7 @@ def test_it_is_drawn_with_its_weights_steps_guidance_and_sampler(measured: Bench
         raise AssertionError(f"{missing} was drawn with something else")
 
     requests = [Request(row["style"], row["prompt"], int(row["seed"]))]
-    (expected,) = drawn(requests, decided, measured.store.cache("pictures"), never)
+    (expected,) = drawn(requests, decided, measured.store.cache("pictures"), never, 1)
     with Image.open(samples.folder / row["file"]) as image:
         assert (np.asarray(image) == np.asarray(expected)).all()
 

@@ -221,7 +221,7 @@ def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) ->
 
     base = section_value("generation", character, profile, bench.store)["base"]
     decided = decisive(base, [(file_sha256(lora), 1.0)], profile.generation, profile.resolution)
-    drawn(requests, decided, bench.store.cache("pictures"), draw)
+    drawn(requests, decided, bench.store.cache("pictures"), draw, len(requests))
 
 
 def training_pictures(bench: Bench) -> list[Image.Image]:

@@ -1,7 +1,11 @@
 """`python -m sticker_pipeline.training.consistency spec.json`: the distillation as a process (see ../process.py)."""
 
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training listens, a stop ends it without a traceback
 
 from sticker_pipeline.quiet import quiet
 from sticker_pipeline.training.base_model import check_base
