@@ -338,3 +338,23 @@ def test_a_full_disk_is_said_before_and_in_the_middle(
             result = run("doctor")
         assert result.exit_code == 1
         assert f"Error: {disk / 'home'} cannot be written: its disk is full. What was written" in result.output
+
+
+def test_a_roll_back_says_when_another_release_counts_by_now(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = releases_folder(ArtifactStore(characters.parent / "artifacts"), "luma")
+    for day, content in enumerate((b"one", b"two"), start=1):
+        publish(folder, candidate(characters.parent / "made", content), datetime(2026, 3, day, tzinfo=UTC))
+    monkeypatch.setattr("sticker_pipeline.update.follow_roll_back", lambda *_, **__: True)
+    assert CliRunner().invoke(work.main, ["release", "luma", "2"]).exit_code == 0
+    result = CliRunner().invoke(work.main, ["release", "luma", "1"])
+    assert result.exit_code == 1
+    assert "Another release of luma was published meanwhile and counts now" in result.output
+
+
+@pytest.mark.parametrize(("text", "words"), [("[1, 2]", "is no mapping of settings"), ("a: [", "is no YAML")])
+def test_settings_of_dagster_that_cannot_be_read_are_named(characters: Path, text: str, words: str) -> None:
+    home = characters.parent / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(text)
+    result = run("doctor")
+    assert result.exit_code == 1 and f"{home / 'dagster.yaml'} {words}" in result.output

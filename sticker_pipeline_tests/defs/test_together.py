@@ -130,3 +130,19 @@ def test_a_check_that_a_stopped_run_left_unmade_is_made(made: Bench, monkeypatch
     assert cut_off(made.instance, [check], "small") == set()
     after = published(made)
     assert after["frames"] == before["frames"] and after["raw_media"] == before["raw_media"]
+
+
+def test_settings_that_changed_while_an_update_waited_count(made: Bench) -> None:
+    character, before = made.character("small"), published(made)
+    settings = made.folder("small") / "character.yaml"
+    written = settings.read_text()
+    settings.write_text(written.replace("blacklist: [smile]", "blacklist: [hat]"))
+    console = Console(quiet=True)
+    outcome = update(made.definitions, made.instance, made.workspace, [character], console, jobs=("dataset_line",))
+    assert outcome.failed == []
+    after = published(made)
+    assert {asset for asset in DATASET if after[asset] > before[asset]} == {"curated_tags", "training_set"}
+    settings.write_text("trigger: [\n")
+    outcome = update(made.definitions, made.instance, made.workspace, [character], console, jobs=("dataset_line",))
+    assert outcome.failed == ["small"]
+    settings.write_text(written)
