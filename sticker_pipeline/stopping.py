@@ -32,6 +32,8 @@ class Stopping:
     def ask(self, number: int) -> None:
         """Interrupt the main thread, as by SIGINT, after `first`."""
         self.number = number
+        # It takes an interruption for an error of the connection that is just being closed, and prints a traceback.
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         try:
             if self.first:
                 self.first()

@@ -211,7 +211,9 @@ def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
         made(ArtifactStore(disk), 1)
         kept = files_below(disk)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with pytest.raises(SpaceError, match=r"luma/frames cannot be written: its file system is read-only\."):
+        with pytest.raises(
+            SpaceError, match=r"luma/\.claims/frames\.lock cannot be written: its file system is read-only\."
+        ):
             made(ArtifactStore(disk), 2)
         with pytest.raises(SpaceError, match=r"_cache/media cannot be written: its file system is read-only\."):
             ArtifactStore(disk).cache("media")

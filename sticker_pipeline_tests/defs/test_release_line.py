@@ -113,7 +113,7 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
 
     # a person takes the second back: it stays back, however often its LoRA comes again
     roll_back(folder, 1, "the eyes are wrong", datetime.now(UTC))
-    assert follow_roll_back(bench.definitions, bench.instance, NAME, Console(quiet=True))
+    assert follow_roll_back(bench.definitions, bench.instance, bench.store, NAME, Console(quiet=True))
     assert released_bytes(bench) == first.read_bytes()
     retrain(bench, trained, second)
     assert refused(bench) == set() and released_bytes(bench) == first.read_bytes()
@@ -127,7 +127,7 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
     # and forward again, while the newest LoRA is the first one
     retrain(bench, trained, first)
     roll_back(folder, 2, "the eyes are fine", datetime.now(UTC))
-    assert follow_roll_back(bench.definitions, bench.instance, NAME, Console(quiet=True))
+    assert follow_roll_back(bench.definitions, bench.instance, bench.store, NAME, Console(quiet=True))
     assert released_bytes(bench) == second.read_bytes()
 
 
