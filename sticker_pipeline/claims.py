@@ -61,7 +61,7 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
 
 
 def is_claimed(path: Path) -> bool:
-    """Whether some process holds the claim `path`."""
+    """Return True while some process holds the claim `path`."""
     from filelock import FileLock, Timeout
 
     if not path.exists():

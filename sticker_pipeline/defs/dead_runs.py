@@ -120,7 +120,7 @@ def described(run: DagsterRun) -> str:
 
 
 def started(pid: int) -> str:
-    """When the process was started, as an identity that setting the clock does not change.
+    """Return the start of the process as text that setting the clock does not change.
 
     Linux counts from the boot, which has an identity of its own; elsewhere the time was noted when it was started.
     Raises psutil.NoSuchProcess.
@@ -136,7 +136,7 @@ def started(pid: int) -> str:
 
 
 def is_the_same(named: str) -> bool:
-    """Whether the process still runs that was `named` with its number and start (see `process_tags`)."""
+    """Return True while the process runs that a run has `named` by number and start (see `process_tags`)."""
     pid, start = named.split()
     try:
         return started(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
@@ -147,8 +147,10 @@ def is_the_same(named: str) -> bool:
 
 
 def is_alive(pid: int, since: float) -> bool:
-    """Whether the process that had the number `pid` at the time `since` (seconds) still runs; one that was made later
-    has only got its number."""
+    """Return True while the process with the number `pid` runs, unless it was made after the time `since` (seconds).
+
+    A later process has only been given the same number.
+    """
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + CLOCK_SECONDS

@@ -61,8 +61,10 @@ class TerminalHandler(logging.Handler):
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:
-    """What the stage itself said when a step failed, without Dagster's wrapping and without the exception's class: its
-    own error where there is one, and not the system's or a library's that it explains."""
+    """Return the message of a failed step's own error, without Dagster's wrapping and the exception's class.
+
+    An error of ours goes before the system's or a library's that it explains.
+    """
     error = event.step_failure_data.error
     while error is not None and error.cause is not None and not OWN_ERROR.match(error.message):
         error = error.cause

@@ -6,8 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -29,16 +27,7 @@ from sticker_pipeline.defs.dead_runs import (
     unheld_claims,
     unnamed_process_tags,
 )
-from sticker_pipeline.defs.instance import make_home
 from sticker_pipeline.defs.run_launcher import LocalRunLauncher
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    make_home()
-    with dg.DagsterInstance.get() as instance:
-        yield instance
 
 
 def kill_a_run() -> None:

@@ -4,7 +4,6 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +15,6 @@ from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_ite
 
 from sticker_pipeline.defs.instance import make_home
 from sticker_pipeline.defs.run_launcher import LocalRunLauncher
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    make_home()
-    with dg.DagsterInstance.get() as instance:
-        yield instance
 
 
 def test_the_settings_load(instance: dg.DagsterInstance) -> None:

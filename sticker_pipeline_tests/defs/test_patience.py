@@ -7,26 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
 
 from sticker_pipeline.defs.dead_runs import process_tags
-from sticker_pipeline.defs.instance import make_home
 from sticker_pipeline.defs.patience import holders, pools_in_use
 
 STEP = "sticker_pipeline_tests.defs.waiting_step"
 EXECUTORS = ["in_process", "multiprocess"]
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    make_home()
-    with dg.DagsterInstance.get() as instance:
-        yield instance
 
 
 @contextmanager
