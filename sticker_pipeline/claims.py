@@ -13,12 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.space import writing
+from sticker_pipeline.space import Say, writing
 
 POLL_SECONDS = 0.2
 SECONDS_BETWEEN_WORDS = 30.0  # of a process that waits
-
-Say = Callable[[str], None]
 
 
 def silent(text: str) -> None:

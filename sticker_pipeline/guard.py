@@ -10,17 +10,15 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sticker_pipeline import lifeline
+from sticker_pipeline.signals import collected
 
 if TYPE_CHECKING:
     import psutil
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 MARK = "STICKER_GUARD"  # in the environment of all that a guard has started
 TWICE_SECONDS = 1.0  # a closing terminal signals more than once, and a service manager in more than one way
 TWO_PRESSES_SECONDS = 0.2  # of Ctrl-C
@@ -33,7 +31,7 @@ GO_ON = "What was finished is kept: the same command goes on from there."
 def run(command: Sequence[str]) -> int:
     """Run `command` to its end; returns its exit status, or 128 + n when signal n stopped or killed it."""
     mark = uuid.uuid4().hex
-    with _received() as signals:
+    with collected() as signals:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -51,23 +49,6 @@ def run(command: Sequence[str]) -> int:
         if not ended_here:
             _after_a_kill(-process.returncode, mark, signals)
         return 128 + number
-
-
-@contextmanager
-def _received() -> Iterator[list[tuple[int, float]]]:
-    """Collect stop signals, each with its time. One that is ignored already, as under nohup, stays so."""
-    received: list[tuple[int, float]] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append((number, time.monotonic()))
-
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, note) for number in heard}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> bool:
@@ -103,12 +84,9 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _asked_again(signals: list[tuple[int, float]]) -> bool:
-    if not signals:
-        return False
-    first, began = signals[0]
-    both_presses = first == signal.SIGINT
+    """Return True once a second signal is one of its own, and not the first one's echo."""
     return any(
-        moment - began > (TWO_PRESSES_SECONDS if both_presses and number == signal.SIGINT else TWICE_SECONDS)
+        moment - signals[0][1] > (TWO_PRESSES_SECONDS if number == signals[0][0] == signal.SIGINT else TWICE_SECONDS)
         for number, moment in signals[1:]
         if number in (signal.SIGINT, signal.SIGTERM)
     )

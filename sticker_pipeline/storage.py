@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from sticker_pipeline.claims import Say, claimed, is_claimed, silent
-from sticker_pipeline.space import SpaceError, writing
+from sticker_pipeline.claims import claimed, is_claimed, silent
+from sticker_pipeline.space import Say, SpaceError, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"

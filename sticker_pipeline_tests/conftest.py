@@ -1,5 +1,7 @@
 """Fixtures that every stage's tests share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,29 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")
     return folder
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch has `count` threads meanwhile."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    with _threads(2):
+        yield
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    with _threads(4):
+        yield
 
 
 @pytest.fixture(scope="session")

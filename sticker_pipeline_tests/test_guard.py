@@ -59,6 +59,13 @@ def family(mark: str) -> list[psutil.Process]:
     return found
 
 
+def kill_worker(mark: str, log: Path) -> None:
+    """Kill the worker, and wait until the guard has said so."""
+    next(process for process in family(mark) if "sticker_pipeline_tests.guarded" in process.cmdline()).kill()
+    while "was killed by SIGKILL; what it had started" not in log.read_text():
+        time.sleep(0.05)
+
+
 def assert_all_end(mark: str, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while left := family(mark):
@@ -126,10 +133,7 @@ def test_a_killed_guard_takes_the_worker_with_it(tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_reported_when_all_has_ended(tmp_path: Path) -> None:
     with started(tmp_path / "log", "ignore") as (guard, mark):
-        worker = next(process for process in family(mark) if "sticker_pipeline_tests.guarded" in process.cmdline())
-        worker.kill()
-        while "was killed by SIGKILL; what it had started" not in (tmp_path / "log").read_text():
-            time.sleep(0.05)
+        kill_worker(mark, tmp_path / "log")
         assert guard.poll() is None  # it waits for the child, which a signal cuts short
         guard.send_signal(signal.SIGINT)
         assert guard.wait(20) == 128 + signal.SIGKILL
@@ -143,13 +147,10 @@ def test_a_killed_worker_is_reported_when_all_has_ended(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_while_it_stops_leaves_nothing(tmp_path: Path) -> None:
     with started(tmp_path / "log", "ignore") as (guard, mark):
-        worker = next(process for process in family(mark) if "sticker_pipeline_tests.guarded" in process.cmdline())
         guard.send_signal(signal.SIGINT)
         while "Stopping: " not in (tmp_path / "log").read_text():
             time.sleep(0.05)
-        worker.kill()
-        while "was killed by SIGKILL; what it had started" not in (tmp_path / "log").read_text():
-            time.sleep(0.05)
+        kill_worker(mark, tmp_path / "log")
         assert guard.poll() is None
         guard.send_signal(signal.SIGTERM)
         assert guard.wait(20) == 130

@@ -28,14 +28,6 @@ from sticker_pipeline.threads import (
 START = Usage(clock=100.0, busy=1000.0, own=50.0)
 
 
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("seconds", "busy", "own", "others"),
     [

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.character import Character, Group
+from sticker_pipeline.claims import silent
 from sticker_pipeline.dataset.buckets import bucket_sizes
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
@@ -98,7 +99,7 @@ def export_kohya(
     resolution: int,
     buckets: BucketSettings,
     max_error: float,
-    say: Say = lambda text: None,
+    say: Say = silent,
 ) -> Exported:
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
@@ -137,9 +138,7 @@ def export_kohya(
         uniform_error=error_of(np.ones(len(chosen)), probability),
         weighted_captions=weighted,
     )
-    copied = sum((pictures / file).stat().st_size for file in table["file"])
-    texts = len(table) * 3 * 4096  # captions, metadata and the record
-    enough(target.parent, copied + texts, f"the export of {character.name}", say)
+    enough(target.parent, _bytes_of(table, pictures), f"the export of {character.name}", say)
     with new_folder(target) as staging:
         _write_pictures(table, pictures, staging)
         _write_metadata(table[trained], staging)
@@ -149,6 +148,11 @@ def export_kohya(
         record = _record(table, character, exported, max_error)
         (staging / RECORD).write_text(_json(record), encoding="utf-8")
     return exported
+
+
+def _bytes_of(table: pd.DataFrame, pictures: Path) -> int:
+    """What the copies take, with captions, metadata and the record: 4 KiB of each for every picture."""
+    return sum((pictures / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
 def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character) -> pd.DataFrame:

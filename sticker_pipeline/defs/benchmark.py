@@ -121,10 +121,9 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     store = workspace.store
-    inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
-    without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
-    rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
     with writing(context, store, ALL) as staging:
+        inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
+        rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
         write_table(rows, staging)
         (staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
         artifact = store.publish(
@@ -138,6 +137,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
             },
             settings={},
         )
+    without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
     return reported(
         artifact,
         {

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from sticker_pipeline import lifeline
 from sticker_pipeline.pictures import contact_sheet, embedded_markdown
-from sticker_pipeline.training.stopping import STOP_SIGNALS
+from sticker_pipeline.signals import STOP_SIGNALS
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
@@ -56,17 +56,8 @@ class TrainerLauncher(dg.ConfigurableResource):
         Raises TrainerFailed when it ends with an error. When this step is cancelled, the trainer is asked to save a
         checkpoint, and no process of it is left when the cancellation goes on.
         """
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "sticker_pipeline.training.supervisor",
-            sys.executable,
-            "-P",
-            "-m",
-            module,
-            *arguments,
-        ]
+        python = [sys.executable, "-P", "-m"]  # -P: the working folder holds no modules of ours
+        command = [*python, "sticker_pipeline.training.supervisor", *python, module, *arguments]
         with open_pipes_session(
             context=context,
             context_injector=PipesTempFileContextInjector(),
@@ -90,21 +81,14 @@ class TrainerLauncher(dg.ConfigurableResource):
                 errors="replace",
             )
             last_words: deque[str] = deque(maxlen=KEPT_LINES)
-            forwarding = [
-                threading.Thread(target=_forward, args=arguments, daemon=True)
-                for arguments in (
-                    (process.stdout, sys.stdout, deque(maxlen=0)),
-                    (process.stderr, sys.stderr, last_words),
-                )
-            ]
-            for thread in forwarding:
-                thread.start()
-            try:
-                _follow(process, session, on_progress)
-            finally:
-                _end(process, self.stop_grace_seconds)
-                for thread in forwarding:
-                    thread.join()
+            with (
+                _forwarded(process.stdout, sys.stdout, deque(maxlen=0)),
+                _forwarded(process.stderr, sys.stderr, last_words),
+            ):
+                try:
+                    _follow(process, session, on_progress)
+                finally:
+                    _end(process, self.stop_grace_seconds)
         if process.returncode != 0:
             words = "".join(last_words).strip()
             raise TrainerFailed(f"The trainer {_ending(process.returncode)}:\n{words}")
@@ -126,12 +110,23 @@ def _follow(
         time.sleep(0.2)
 
 
-def _forward(source: IO[str], target: IO[str], last_lines: deque[str]) -> None:
-    """Copy what a process prints to an output of ours, line by line, remembering the last lines."""
-    for line in source:
-        target.write(line)
-        target.flush()
-        last_lines.append(line)
+@contextmanager
+def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) -> Iterator[None]:
+    """Copy what a process prints to an output of ours meanwhile, line by line, remembering the last lines."""
+    assert source is not None
+
+    def forward() -> None:
+        for line in source:
+            target.write(line)
+            target.flush()
+            last_lines.append(line)
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:

@@ -93,10 +93,10 @@ def lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
     end_with_run()
-    profile, store = load_profile(context.partition_key, Path(workspace.models)), workspace.store
-    check_models(profile)
-    scope = profile_scope(profile.name)
+    store, scope = workspace.store, profile_scope(context.partition_key)
     with writing(context, store, scope) as staging:
+        profile = load_profile(context.partition_key, Path(workspace.models))
+        check_models(profile)
         value = decisive(profile, store)
         if observe_root(context.instance, ROOT, profile.name, value):
             raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began

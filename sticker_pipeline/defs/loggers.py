@@ -5,6 +5,7 @@ import re
 import time
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
@@ -55,9 +56,16 @@ class TerminalHandler(logging.Handler):
                     colour = "red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow"
                     self.console.print(f"      [{colour}]{evaluation.check_name}:[/] ", end="")
                     self.console.print(evaluation.description, markup=False)
-            case dg.DagsterEventType.STEP_FAILURE if event.step_failure_data.error_source != ErrorSource.INTERRUPT:
+            case dg.DagsterEventType.STEP_FAILURE if not _was_said(event):
                 self.console.print(f"    [red]{event.step_key} failed:[/]")
                 self.console.print(f"      {innermost_message(event)}", markup=False)
+
+
+def _was_said(event: dg.DagsterEvent) -> bool:
+    """Return True for a failure that has its words already: the run was stopped, or its checks stand above."""
+    failure = event.step_failure_data
+    checked = failure.error is not None and failure.error.cls_name == DagsterAssetCheckFailedError.__name__
+    return checked or failure.error_source == ErrorSource.INTERRUPT
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:

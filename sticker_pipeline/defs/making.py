@@ -129,11 +129,11 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
     MadeMeanwhile where there is nothing left to do (see `once`).
     """
     end_with_run()
-    character = workspace.character(context.partition_key)
-    profile = workspace.profile(character)
-    check_models(profile)
     store = workspace.store
-    with writing(context, store, character.name) as staging:
+    with writing(context, store, context.partition_key) as staging:
+        character = workspace.character(context.partition_key)  # as it is after a wait
+        profile = workspace.profile(character)
+        check_models(profile)
         inputs, sections = {}, {}
         for upstream in context.assets_def.asset_deps[context.asset_key]:
             if upstream.path[0] == PREFIX:

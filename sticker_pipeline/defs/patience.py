@@ -17,6 +17,7 @@ from dagster._utils.interrupts import check_captured_interrupt
 
 from sticker_pipeline.claims import now_and_then
 from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine, process_tags
+from sticker_pipeline.defs.pools import GPU
 
 LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
@@ -81,7 +82,7 @@ def holders(instance: dg.DagsterInstance, pool: str) -> str:
         _holder(instance, slot.run_id, slot.step_key, taken.get((slot.run_id, slot.step_key)))
         for slot in found.claimed_slots
     ]
-    name = "the GPU" if pool == "gpu" else f"the pool {pool!r}"
+    name = "the GPU" if pool == GPU else f"the pool {pool!r}"
     ahead = found.pending_step_count - 1  # without the one that asks
     queue = f" ({ahead} more wait for it)" if ahead > 0 else ""
     return f"{name}: {'; '.join(who)}{queue}" if who else f"{name}, which is about to be free{queue}"

@@ -41,13 +41,14 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
-    store, (valid, problems) = workspace.store, workspace.valid_characters()
-    versions = across_value(SHARED, valid, store)
-    if observe_across(context.instance, {SHARED: versions}):
-        raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
-    checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
-    page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
+    store = workspace.store
     with writing(context, store, ALL) as staging:
+        valid, problems = workspace.valid_characters()
+        versions = across_value(SHARED, valid, store)
+        if observe_across(context.instance, {SHARED: versions}):
+            raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
+        checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
+        page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
         (staging / PAGE).write_text(page, encoding="utf-8")
         artifact = store.publish(
             staging,

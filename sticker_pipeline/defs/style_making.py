@@ -77,10 +77,10 @@ def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Ite
     """Open what the asset of `context` needs, as its `deps` name it: artifacts of the same style, and sections. Raises
     StyleError, ProfileError or StorageError, each saying what to mend, before any work is done."""
     end_with_run()
-    style = style_of(workspace, context.partition_key)
-    check_models(style.profile)
-    store, scope = workspace.store, style_scope(style.name)
+    store, scope = workspace.store, style_scope(context.partition_key)
     with writing(context, store, scope) as staging:
+        style = style_of(workspace, context.partition_key)  # as it is after a wait
+        check_models(style.profile)
         inputs, sections = {}, {}
         for upstream in context.assets_def.asset_deps[context.asset_key]:
             name = upstream.path[-1]

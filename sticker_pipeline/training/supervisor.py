@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 from sticker_pipeline import lifeline
+from sticker_pipeline.signals import STOP_SIGNALS
 
 GRACE_VARIABLE = "STICKER_STOP_GRACE_SECONDS"
 DEFAULT_GRACE_SECONDS = 20.0  # for each of SIGINT and SIGTERM: one training step and a checkpoint on a slow disk
@@ -28,7 +29,7 @@ def run(command: Sequence[str], grace_seconds: float) -> int:
     """
     # Signals to the supervisor itself (a Ctrl-C in the terminal, a `kill`) end the command in the same way.
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     # A group of its own to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
     lifeline.listen(lambda _: stop.set())

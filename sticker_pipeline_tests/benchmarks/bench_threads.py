@@ -13,6 +13,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -128,20 +129,16 @@ def side_by_side() -> None:
     context = multiprocessing.get_context("spawn")
     for label, around in (("before", nullcontext), ("after", sharing)):
         for together in (1, 2):
-            ready = context.Barrier(together)
-            with context.Pool(together, _keep, (ready,)) as pool:
-                found = pool.map(_train_at_once, [around] * together, chunksize=1)
+            with context.Manager() as manager, context.Pool(together) as pool:
+                ready = manager.Barrier(together)
+                found = pool.starmap(_train_at_once, [(around, ready)] * together, chunksize=1)
             print(f"{label}, {together} at a time: {', '.join(f'{one:.1f}' for one in found)} images/s", flush=True)
 
 
-def _keep(ready: "multiprocessing.synchronize.Barrier") -> None:
-    _train_at_once.ready = ready  # type: ignore[attr-defined]
-
-
-def _train_at_once(around: Callable[[], AbstractContextManager[None]]) -> float:
+def _train_at_once(around: Callable[[], AbstractContextManager[None]], ready: threading.Barrier) -> float:
     with tempfile.TemporaryDirectory() as folder, around():
         before, _ = training(Path(folder))
-        _train_at_once.ready.wait()  # type: ignore[attr-defined]
+        ready.wait()
         return rate(Way(before.once, nullcontext))
 
 

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -95,14 +94,6 @@ def test_killed_at_random_steps(
     train(spec, Progress(lines.append))
     assert any(line.startswith(f"goes on after step {steps[-1]} of ") for line in lines) == (steps[-1] > 0)
     assert_same(spec.output, whole.output)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 # The weights of a LoRA on convolutions of 3×3 have convolutions of 1×1, for which PyTorch has another kernel with one

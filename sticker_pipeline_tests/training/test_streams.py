@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -7,14 +6,6 @@ import torch
 from sticker_pipeline.training.streams import parts, side_by_side
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_two_calls_run_at_once_each_in_half_of_the_threads_and_without_gradients(four_threads: None) -> None:
