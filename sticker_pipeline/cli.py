@@ -369,6 +369,8 @@ def doctor(mend: bool, gone: str | None) -> None:
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.models.lock import problems as model_problems
 
+    if gone and not mend:
+        raise click.UsageError("--gone says whose runs --mend ends: give both.")
     workspace = workspace_from_environment()
     check_artifacts(workspace.artifacts)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):

@@ -321,6 +321,8 @@ def test_doctor_lists_what_killed_runs_left_and_mends_it(characters: Path) -> No
     assert "(assets) was ended, for its process" in mended and f"mended       removed {left}" in mended
     assert "--mend" not in mended and not left.exists()
     assert "under way" not in run("doctor").output
+    alone = run("doctor", "--gone", "box")
+    assert alone.exit_code == 2 and "--gone says whose runs --mend ends" in alone.output
 
 
 def test_a_full_disk_is_said_before_and_in_the_middle(
