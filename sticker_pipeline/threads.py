@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from sticker_pipeline.heap import keep_freed_memory
+
 FIRST_LOOK, NEXT_LOOKS = 0.25, 2.0  # seconds before a look at what others use
 ENOUGH, PLENTY = 0.5, 0.25  # of a core may be missing to go on spinning, and to spin again: no change at each look
 LARGE = 2**17  # elements: more than PyTorch leaves to one thread
@@ -99,13 +101,15 @@ def sharing(note: Callable[[str], None] = _LOG.info) -> Iterator[None]:
     """Inside, PyTorch's threads sleep while they wait for each other as long as others need the cores.
 
     `note` is told in a line whenever that changes, from another thread. PyTorch takes no more threads than a control
-    group leaves cores. With a GPU, or with one thread, nothing is done.
+    group leaves cores, and the process keeps what memory it frees. With one thread, no other sleeps; with a GPU,
+    nothing is done.
     """
     import torch
 
     if torch.cuda.is_available():
         yield
         return
+    keep_freed_memory()
     count, quota = len(processors()), cpu_quota()
     threads = min(torch.get_num_threads(), cores(count, quota))
     torch.set_num_threads(threads)
