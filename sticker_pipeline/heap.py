@@ -2,7 +2,9 @@
 
 import ctypes
 import sys
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from sticker_pipeline.space import GIB, MIB
 
@@ -12,13 +14,25 @@ LARGEST_OWN_BLOCK = 32 * MIB  # larger blocks go back at once, whatever is set: 
 KEPT = GIB  # free bytes at the end of a heap before they go back
 
 
-@cache
-def keep_freed_memory() -> bool:
-    """Have this process keep up to KEPT freed bytes; returns whether its C library is glibc, and did.
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Inside, this process keeps up to KEPT freed bytes; behind, it gives back what is free.
 
     A step of a U-Net frees and takes the same blocks hundreds of times. The most that a process takes does not change.
+    With another C library than glibc nothing is done.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
-    if mallopt is None:
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_OWN_BLOCK) and mallopt(M_TRIM_THRESHOLD, KEPT))
+    libc = _glibc()
+    if libc:
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_OWN_BLOCK)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+    try:
+        yield
+    finally:
+        if libc:
+            libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """glibc, where this process has it."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") else None  # musl has none

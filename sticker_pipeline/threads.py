@@ -13,13 +13,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from sticker_pipeline.heap import keep_freed_memory
+from sticker_pipeline.heap import freed_memory_kept
 
 FIRST_LOOK, NEXT_LOOKS = 0.25, 2.0  # seconds before a look at what others use
 ENOUGH, PLENTY = 0.5, 0.25  # of a core may be missing to go on spinning, and to spin again: no change at each look
@@ -109,13 +109,16 @@ def sharing(note: Callable[[str], None] = _LOG.info) -> Iterator[None]:
     if torch.cuda.is_available():
         yield
         return
-    keep_freed_memory()
     count, quota = len(processors()), cpu_quota()
     threads = min(torch.get_num_threads(), cores(count, quota))
     torch.set_num_threads(threads)
-    if threads == 1:
+    with freed_memory_kept(), _watched(threads, count, quota, note) if threads > 1 else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def _watched(threads: int, count: int, quota: float, note: Callable[[str], None]) -> Iterator[None]:
+    """`_watch` in a thread of its own for as long as the block lasts."""
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(threads, count, quota, note, ended), daemon=True)
     watcher.start()

@@ -1,17 +1,16 @@
-"""Freed memory stays with the process, and is taken again without new pages."""
+"""Freed memory stays with the process, and is taken again without new pages; at the end it goes back."""
 
 import subprocess
 import sys
 
 import pytest
 
-# Blocks of 1 MiB, which are written and freed; pages that were new (minor faults) in later rounds are printed.
+# Blocks of 1 MiB, which are written and freed. Prints the pages that were new in later rounds (minor faults), and the
+# bytes resident afterwards.
 ROUNDS = """
-import ctypes, resource, sys
-from sticker_pipeline.heap import keep_freed_memory
+import contextlib, ctypes, psutil, resource, sys
+from sticker_pipeline.heap import freed_memory_kept
 
-if "keep" in sys.argv:
-    assert keep_freed_memory() and keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 
@@ -22,19 +21,25 @@ def work():
     for block in blocks:
         libc.free(block)
 
-work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+with freed_memory_kept() if "kept" in sys.argv else contextlib.nullcontext():
     work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        work()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, psutil.Process().memory_info().rss)
+print(psutil.Process().memory_info().rss)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
-def test_pages_that_were_freed_are_taken_again() -> None:
-    def new_pages(*arguments: str) -> int:
-        return int(subprocess.check_output([sys.executable, "-c", ROUNDS, *arguments], text=True))
+def test_pages_that_were_freed_are_taken_again_and_go_back_at_the_end() -> None:
+    def measured(*arguments: str) -> list[int]:
+        command = [sys.executable, "-c", ROUNDS, *arguments]
+        return [int(number) for number in subprocess.check_output(command, text=True).split()]
 
     pages = 5 * 64 * 2**20 // 4096
-    assert new_pages() > 0.9 * pages  # what happens without the setting
-    assert new_pages("keep") < 0.01 * pages
+    new, _, _ = measured()
+    assert new > 0.9 * pages  # what happens without the setting
+    new, inside, behind = measured("kept")
+    assert new < 0.01 * pages
+    assert inside - behind > 60 * 2**20
