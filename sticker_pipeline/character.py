@@ -12,12 +12,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from sticker_pipeline.texts import find_name, unescaped
 
 FILE_NAME = "character.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$")]
+HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
+
+Tag = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$"), AfterValidator(unescaped)
+]
 
 
 class CharacterError(ValueError):
@@ -47,11 +62,26 @@ class Curation(Strict):
     blacklist: list[Tag] = Field(default_factory=list)
     inherent: Literal["auto"] | list[Tag] = "auto"
     aliases: dict[Tag, Tag] = Field(default_factory=dict)
-    weights: dict[Tag, Annotated[float, Field(gt=0, le=2)]] = Field(default_factory=dict)
+    weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(default_factory=dict)
     min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
     written: Literal["keep", "ignore"] = Field(
         "keep", description="a caption in a text file beside a picture is taken as it is, or left aside"
     )
+
+
+REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
+        *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
+        *("__macosx", "lost+found", "lost.dir", ".thumbnails", ".trash", "__pycache__"),
+    }
+)
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder is one of an operating system, such as thumbnails or deleted files, or hidden."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
@@ -205,11 +235,8 @@ def load_character(folder: Path) -> Character:
     path = folder / FILE_NAME
     settings = _read_settings(path)
     subfolders = _media_folders(folder)
-    for name in settings.groups:
-        if name not in subfolders:
-            hint = _closest(name, subfolders)
-            raise CharacterError(f"{path}: groups.{name}: there is no folder {folder / name}.{hint}")
-    groups = settings.groups or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
+    stated = {_folder_of(name, subfolders, path): group for name, group in settings.groups.items()}
+    groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
     if not groups:
         raise CharacterError(
             f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
@@ -218,12 +245,21 @@ def load_character(folder: Path) -> Character:
     return Character(folder.name, folder, settings, groups)
 
 
+def _folder_of(group: str, subfolders: list[str], path: Path) -> str:
+    """The subfolder that `group` of the character.yaml at `path` names. Raises CharacterError where there is none."""
+    found = find_name(group, subfolders)
+    if found is None:
+        hint = closest(group, subfolders)
+        raise CharacterError(f"{path}: groups.{group}: there is no folder {path.parent / group}.{hint}")
+    return found
+
+
 def _media_folders(folder: Path) -> list[str]:
     try:
         entries = [path.name for path in folder.iterdir() if path.is_dir()]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
-    return sorted(name for name in entries if not name.startswith(".") and name not in ("rivals", "regularisation"))
+    return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
 
 
 def check_name(name: str) -> None:
@@ -268,7 +304,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
-        return f"unknown key '{key}'.{_closest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
+        return f"unknown key '{key}'.{closest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         example = " Add a line such as `trigger: my_made_up_word`." if key == "trigger" else ""
         return f"'{key}' is missing.{example}"
@@ -294,6 +330,7 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _closest(word: str, known: list[str]) -> str:
+def closest(word: str, known: list[str]) -> str:
+    """Asks whether the word of `known` that is most like `word` is meant, after a space; "" where none is like it."""
     match = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

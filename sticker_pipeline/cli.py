@@ -422,7 +422,7 @@ def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | 
 
 def _print_created(created: "Created") -> None:
     shown = escape(str(created.folder))
-    CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
+    CONSOLE.print(f"[bold]{shown}[/] has {created.pictures} pictures in {escape(', '.join(created.groups))}.")
     for note in created.notes:
         CONSOLE.print(f"  {note}", markup=False)
     CONSOLE.print(

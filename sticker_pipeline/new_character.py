@@ -4,23 +4,26 @@ Nothing that exists is overwritten, and the given folder is only read.
 """
 
 import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
-from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, read_header
-from sticker_pipeline.media.inventory import media_files
-from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.sidecars import SUFFIXES
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.sidecars import captions_of
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import Say, SpaceError, enough
+from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import new_folder
+from sticker_pipeline.texts import folded
 
 GIFS, STICKERS = "gifs", "stickers"
+MOST_NAMED = 8  # files in one note
+KOHYA_PROJECT = ("img", "reg")  # folders that kohya_ss' page tells people to make
+KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
 
 TEMPLATE = """\
@@ -58,7 +61,7 @@ groups:
 
 @dataclass(frozen=True)
 class Created:
-    """What was made: the character's folder, how many files each group has, and remarks for the person."""
+    """What was made: the character's folder, how many pictures each group has, and remarks for the person."""
 
     folder: Path
     trigger: str
@@ -66,7 +69,7 @@ class Created:
     notes: list[str]
 
     @property
-    def files(self) -> int:
+    def pictures(self) -> int:
         return sum(self.groups.values())
 
 
@@ -75,17 +78,17 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
 
     Subfolders of `source` become groups; loose files go to `gifs` when they move and to `stickers` when they do not.
     With `link`, the files are symbolic links to the originals. The folder appears whole or not at all.
-    Raises CharacterError for a bad name or trigger, a character that exists, or a folder without media.
+    Captions come along; the notes name every file that is not taken, with the reason. Raises CharacterError for a bad
+    name or trigger, a character that exists, a project of kohya's, or a folder without media.
     """
     target = free_target(name, source, characters)
-    plan, notes = _plan(source)
-    if not plan:
-        raise CharacterError(f"{source} holds no picture or video that can be read.")
-    counts = _count_groups(plan)
-    groups = {group: Group(style=default_style(group)) for group in counts}
-    files = _loose_captions(source, plan) | {relative: original for original, relative in plan.items()}
-    write_character(target, files, settings_text(name, trigger, groups), link=link, say=notes.append)
-    return Created(target, trigger, counts, notes)
+    _check_no_project(source)
+    plan = _plan(source)
+    if not plan.groups:
+        raise CharacterError("\n".join([f"{source} holds no picture or video that can be read.", *plan.notes]))
+    groups = {group: Group(style=default_style(group)) for group in plan.groups}
+    write_character(target, plan.files, settings_text(name, trigger, groups), link=link, say=plan.notes.append)
+    return Created(target, trigger, plan.groups, plan.notes)
 
 
 def free_target(name: str, source: Path, characters: Path) -> Path:
@@ -132,65 +135,91 @@ def default_style(group: str) -> Literal["sticker", "art"]:
     return "art" if group == "art" else "sticker"
 
 
-def _plan(source: Path) -> tuple[dict[Path, Path], list[str]]:
-    """Where each usable file goes, relative to the character's folder; and a note for each file left out."""
-    plan: dict[Path, Path] = {}
-    notes = []
-    limits = MediaSettings()
-    # Files of subfolders first: they keep their names, and a loose file of the same name gets a number.
-    for path in sorted(media_files(source), key=lambda path: path.parent == source):
-        relative = path.relative_to(source)
-        try:
-            data = read_within(path, limits)
-            if not is_picture(data):
-                if len(relative.parts) > 1:
-                    plan[path] = relative  # a caption, a licence: stays beside its picture; the inventory judges it
-                continue
-            header = read_header(data, limits)
-        except SpaceError:
-            raise
-        except (MediaError, OSError) as error:
-            notes.append(f"left out: {relative}: {error}")
-            continue
-        loose = Path(GIFS if header.n_frames > 1 else STICKERS) / relative
-        plan[path] = relative if len(relative.parts) > 1 else _free(loose, plan.values())
-    return {path: relative for path, relative in plan.items() if _has_pictures(relative.parts[0], plan)}, notes
+@dataclass(frozen=True)
+class _Plan:
+    """What is taken of a folder: path in the character's folder -> the original; how many pictures each group has; and
+    a note on everything else."""
+
+    files: dict[Path, Path]
+    groups: dict[str, int]
+    notes: list[str]
 
 
-def _loose_captions(source: Path, plan: Mapping[Path, Path]) -> dict[Path, Path]:
-    """Captions that lie beside loose pictures: path in the character's folder -> the original. A picture that gets
-    another name there takes its caption along under that name."""
-    captions = {}
-    for picture, relative in plan.items():
-        if picture.parent != source:
-            continue
-        for suffix in SUFFIXES:
-            for beside, target in (
-                (picture.with_name(picture.name + suffix), relative.with_name(relative.name + suffix)),
-                (picture.with_suffix(suffix), relative.with_suffix(suffix)),
-            ):
-                if beside.is_file():
-                    captions[target] = beside
-    return captions
+def _plan(source: Path) -> _Plan:
+    table = scan(source, None, MediaSettings())
+    pictures = table.loc[table["status"] == "accepted", "path"].tolist()
+    captions = captions_of(table)
+    groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
+    beside = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]  # texts, such as licences
+    files = {Path(path): source / path for path in [*pictures, *beside] if path.partition("/")[0] in groups}
+    taken = {folded(path.as_posix()) for path in files}
+    animated = set(table.loc[table["n_frames"] > 1, "path"])
+    for path in pictures:
+        if "/" not in path:
+            target = _free(Path(GIFS if path in animated else STICKERS) / path, taken)
+            files[target] = source / path
+            groups[target.parent.name] += 1
+            if caption := captions.get(path):
+                files[_beside(target, path, caption)] = source / caption
+    left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
+    notes = left_out_notes(left_out["path"], left_out["reason"])
+    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
 
 
-def _free(target: Path, taken: Iterable[Path]) -> Path:
-    """`target`, numbered where a file system that ignores case would take it for one of `taken`."""
-    names = {path.as_posix().casefold() for path in taken}
+def _beside(picture: Path, name: str, caption: str) -> Path:
+    """Where the `caption` of a loose picture called `name` goes, which becomes `picture`: along under its new name."""
+    suffix = Path(caption).suffix.lower()
+    whole = folded(caption).startswith(folded(name))
+    return picture.with_name(picture.name + suffix) if whole else picture.with_suffix(suffix)
+
+
+def _free(target: Path, taken: set[str]) -> Path:
+    """`target`, numbered where a file system that ignores case would take it for one of `taken`, to which it is added
+    (folded)."""
     free, number = target, 2
-    while free.as_posix().casefold() in names:
+    while folded(free.as_posix()) in taken:
         free, number = target.with_stem(f"{target.stem}_{number}"), number + 1
+    taken.add(folded(free.as_posix()))
     return free
 
 
-def _has_pictures(group: str, plan: dict[Path, Path]) -> bool:
-    def pictures() -> Iterator[bool]:
-        for path, relative in plan.items():
-            if relative.parts[0] == group:
-                with path.open("rb") as file:
-                    yield is_picture(file.read(64))
+def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
+    """One note for each reason, with the first MOST_NAMED of its names."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in zip(names, reasons, strict=True):
+        by_reason.setdefault(reason, []).append(name)
+    return [left_out_note(found, reason) for reason, found in by_reason.items()]
 
-    return any(pictures())
+
+def left_out_note(names: Sequence[str], reason: str) -> str:
+    """A note on files that are not taken, for one reason."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    listed = ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"left out: {listed}{more}: {reason}"
+
+
+def _check_no_project(source: Path) -> None:
+    """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        if folder.name.lower() in KOHYA_PROJECT and any(_is_kohya(path) for path in folder.iterdir()):
+            raise CharacterError(
+                f"{source} is a project of kohya's. Its pictures are in {source / 'img'}: "
+                f"take that, with `sticker-pipeline import-kohya NAME {source / 'img'}`."
+            )
+
+
+def _kohya_note(source: Path, groups: Iterable[str]) -> list[str]:
+    named = [group for group in groups if _is_kohya(source / group)]
+    if not named:
+        return []
+    return [
+        f"{', '.join(sorted(named))}: called as kohya's folders are, and their repeats do not count here: "
+        "`sticker-pipeline import-kohya` makes shares of them"
+    ]
+
+
+def _is_kohya(folder: Path) -> bool:
+    return bool(KOHYA_FOLDER.match(folder.name)) and folder.is_dir()
 
 
 def _place(original: Path, target: Path, *, link: bool) -> None:
@@ -199,11 +228,6 @@ def _place(original: Path, target: Path, *, link: bool) -> None:
         target.symlink_to(original.resolve())
     else:
         shutil.copy2(original, target)
-
-
-def _count_groups(plan: dict[Path, Path]) -> dict[str, int]:
-    names = sorted({relative.parts[0] for relative in plan.values()})
-    return {name: sum(relative.parts[0] == name for relative in plan.values()) for name in names}
 
 
 def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:

@@ -1,12 +1,21 @@
 """What character.yaml may say, and the sentences a person gets for what it may not."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, REFERENCE, RELEASED
-from sticker_pipeline.character import OUR_MODELS, CharacterError, Group, Settings, character_folders, load_character
+from sticker_pipeline.character import (
+    OUR_MODELS,
+    CharacterError,
+    Curation,
+    Group,
+    Settings,
+    character_folders,
+    load_character,
+)
 
 
 @pytest.fixture
@@ -113,3 +122,34 @@ def test_rivals_have_names_of_their_own(names: list[str]) -> None:
     rivals = [{"name": name, "lora": "rivals/x.safetensors", "trigger": "x"} for name in names]
     with pytest.raises(ValidationError, match=f"these are taken: {names[0]}"):
         Settings.model_validate({"trigger": "luma", "benchmark": {"rivals": rivals}})
+
+
+def test_a_group_may_be_spelled_otherwise_than_its_folder(tmp_path):
+    folder = tmp_path / "luma"
+    (folder / unicodedata.normalize("NFD", "ガール")).mkdir(parents=True)
+    (folder / "Art").mkdir()
+    text = "trigger: skv_luma\ngroups: {ガール: {share: 2}, art: {style: art}}\n"
+    (folder / "character.yaml").write_text(text, encoding="utf-8")
+    shares = {name: group.share for name, group in load_character(folder).groups.items()}
+    assert shares == {
+        unicodedata.normalize("NFD", "ガール"): 2,
+        "Art": 1,
+    }
+    (folder / "ART").mkdir()
+    with pytest.raises(CharacterError, match=r"groups\.art: there is no folder"):
+        load_character(folder)
+
+
+def test_brackets_copied_from_other_uis_are_plain_in_every_list():
+    curation = Curation(blacklist=[r"star \(symbol\)"], aliases={r"a \(b\)": r"c \(d\)"}, weights={r"e \(f\)": 1.1})
+    assert curation.blacklist == ["star (symbol)"]
+    assert curation.aliases == {"a (b)": "c (d)"}
+    assert curation.weights == {"e (f)": 1.1}
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".git"])
+def test_folders_of_systems_are_no_groups(tmp_path, name):
+    for folder in ("gifs", name):
+        (tmp_path / "luma" / folder).mkdir(parents=True)
+    (tmp_path / "luma" / "character.yaml").write_text("trigger: skv_luma")
+    assert list(load_character(tmp_path / "luma").groups) == ["gifs"]

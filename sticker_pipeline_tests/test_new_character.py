@@ -1,6 +1,9 @@
 """A folder of media becomes a character; nothing that exists is touched."""
 
+import gzip
 import hashlib
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,9 +48,12 @@ def tree(folder: Path) -> dict[str, str]:
 def test_files_are_sorted_into_groups(source: Path, tmp_path: Path, link: bool) -> None:
     before = tree(source)
     created = create("luma", source, tmp_path / "characters", "skv_luma", link=link)
-    assert created.groups == {"art": 1, "gifs": 1, "my: stickers": 2, "stickers": 1}
-    assert [note.partition(":")[0] for note in created.notes] == ["left out"]
-    assert "broken.gif" in created.notes[0]
+    assert created.groups == {"art": 1, "gifs": 1, "my: stickers": 1, "stickers": 1}
+    assert created.notes == [
+        "left out: .hidden.png: a file of the operating system or hidden",
+        "left out: broken.gif: the GIF is cut off inside its header",
+        "left out: papers/notes.txt: text that is no picture's caption: no such name, or another is taken",
+    ]
     files = tree(created.folder)
     assert files.pop("character.yaml")
     names = {
@@ -90,9 +96,54 @@ def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pict
     (source / "wave.gif.caption").write_text("waving back")
     (source / "readme.txt").write_text("not a caption")
     folder = create("luma", source, tmp_path / "characters", "yes").folder
-    assert (folder / "gifs" / "wave_2.txt").read_text() == "waving"
     assert (folder / "gifs" / "wave_2.gif.caption").read_text() == "waving back"
+    assert not (folder / "gifs" / "wave_2.txt").exists()  # a picture has one caption
     assert not any("readme" in name for name in tree(folder))
+
+
+def test_every_file_that_is_not_taken_is_named_with_why(source: Path, tmp_path: Path) -> None:
+    (source / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (source / "a.tgs").write_bytes(gzip.compress(b'{"tgs": 1}'))
+    (source / "empty.png").write_bytes(b"")
+    (source / "gone.png").symlink_to(source / "nowhere.png")
+    (source / "art" / "drawing.psd").write_bytes(b"8BPS" + bytes(20))
+    for folder in ("@eaDir", "rivals", "regularisation"):
+        (source / folder).mkdir()
+        (source / folder / "thumb.png").write_bytes((source / "hello.png").read_bytes())
+    (source / "character.yaml").write_text("trigger: other")
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert sorted(created.groups) == ["art", "gifs", "my: stickers", "stickers"]
+    notes = "\n".join(created.notes)
+    for name, reason in {
+        "IMG_1.HEIC": "HEIC", "a.tgs": "an animated sticker of Telegram", "empty.png": "the file is empty",
+        "gone.png": "a link to a file that does not exist", "art/drawing.psd": "a Photoshop drawing",
+        "@eaDir": "a folder of the system", "rivals": "is for other people's LoRAs: rename it",
+        "regularisation": "is for pictures of no character: rename it", "character.yaml": "a character's settings",
+    }.items():  # fmt: skip
+        assert re.search(f"left out: [^:]*{re.escape(name)}[^:]*: [^\n]*{reason}", notes), name
+    assert load_character(created.folder).trigger == "yes"
+    assert not (created.folder / "art" / "drawing.psd").exists()
+
+
+def test_many_files_left_out_for_one_reason_are_one_note(source: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        (source / f"{number:02}.psd").write_bytes(b"8BPS")
+    notes = create("luma", source, tmp_path / "characters", "yes").notes
+    shown = ", ".join(f"{number:02}.psd" for number in range(8))
+    assert f"left out: {shown} and 4 more: a Photoshop drawing: export it as PNG" in notes
+
+
+def test_kohyas_folders_are_pointed_to_the_command_for_them(source: Path, tmp_path: Path) -> None:
+    (source / "10_luma").mkdir()
+    (source / "10_luma" / "a.png").write_bytes((source / "hello.png").read_bytes())
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert any(note.startswith("10_luma: called as kohya's folders are") for note in created.notes)
+    (tmp_path / "project").mkdir()
+    shutil.move(source, tmp_path / "project" / "img")
+    (tmp_path / "project" / "reg" / "1_girl").mkdir(parents=True)
+    with pytest.raises(CharacterError, match=r"import-kohya NAME .*project/img"):
+        create("other", tmp_path / "project", tmp_path / "characters", "yes")
+    assert not (tmp_path / "characters" / "other").exists()
 
 
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:
@@ -134,7 +185,7 @@ def test_the_command_says_what_to_do_next(source: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
     result = CliRunner().invoke(main, ["new-character", "luma", str(source)])
     assert result.exit_code == 0, result.output
-    for words in ("5 files", "luma_char", "sticker-pipeline update luma", "broken.gif"):
+    for words in ("4 pictures", "luma_char", "sticker-pipeline update luma", "broken.gif"):
         assert words in result.output
     again = CliRunner().invoke(main, ["new-character", "luma", str(source)])
     assert again.exit_code == 1

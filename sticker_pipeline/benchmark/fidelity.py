@@ -8,15 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from sticker_pipeline.benchmark.bootstrap import Estimate, row_mean
-from sticker_pipeline.tagging.captions import parse_weighted
+from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Category, spelled
 
 
 def asked_tags(attributes: str) -> list[str]:
     """The tags that the free attributes of a prompt (comma-separated) ask for, as captions spell them, each once;
     weights such as `(smile:1.2)` do not matter."""
-    items = [item.strip() for item in attributes.split(",")]
-    return list(dict.fromkeys(spelled(parse_weighted(item)[0].strip().lower()) for item in items if item))
+    return list(dict.fromkeys(spelled(tag.lower()) for tag, _ in parse_caption(attributes)))
 
 
 def found_tags(

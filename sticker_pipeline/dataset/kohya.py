@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sticker_pipeline.tagging.captions import is_weighted
+from sticker_pipeline.tagging.captions import SEPARATOR, is_weighted, parse_caption
+from sticker_pipeline.texts import decoded, tidy
 
 HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
 RECORD = "sticker_pipeline.json"
@@ -59,10 +60,10 @@ def folder_subject(name: str) -> str:
 
 
 def caption_line(data: bytes) -> str:
-    """The caption in a caption file: its first line without spaces around it, as sd-scripts reads it unless wildcards
-    are on. A byte order mark, which sd-scripts would take for a letter, is dropped. Raises UnicodeDecodeError for a
-    file that is not UTF-8."""
-    return _LINE_END.split(data.decode("utf-8-sig"), maxsplit=1)[0].strip()
+    """The caption in a caption file: its first line, tidy, as sd-scripts reads it unless wildcards are on. A byte order
+    mark, which sd-scripts would take for a letter, is dropped. Raises TextError for what `texts.decoded` cannot
+    read."""
+    return tidy(_LINE_END.split(decoded(data), maxsplit=1)[0])
 
 
 def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
@@ -78,12 +79,14 @@ def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
 
 
 def own_syntax(captions: Iterable[str]) -> list[str]:
-    """Captions of one kohya folder as we read them: where one is weighted all are escaped, and those without a weight
-    become plain again."""
-    texts = list(captions)
-    if not any(map(is_weighted, texts)):
-        return texts
-    return [_plain_brackets(text) if is_weighted(text) else _ESCAPED.sub(r"\1", text) for text in texts]
+    """Captions of one kohya folder as we write them: without escapes where none has a weight or could be misread."""
+    return [_unescaped(text) if is_weighted(text) else text for text in captions]
+
+
+def _unescaped(caption: str) -> str:
+    pairs = parse_caption(caption)
+    plain = SEPARATOR.join(tag for tag, _ in pairs)
+    return plain if parse_caption(plain) == pairs else _plain_brackets(caption)
 
 
 def _escaped_brackets(caption: str) -> str:

@@ -30,12 +30,15 @@ from sticker_pipeline.dataset.kohya import (
 )
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
+from sticker_pipeline.media.inventory import SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.sidecars import SUFFIXES
+from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.sidecars import is_caption_file, owned_captions
 from sticker_pipeline.new_character import (
     Created,
     default_style,
     free_target,
+    left_out_note,
     settings_text,
     write_character,
     yaml_text,
@@ -43,8 +46,7 @@ from sticker_pipeline.new_character import (
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-
-MOST_NAMED = 8  # files in one note
+from sticker_pipeline.texts import TextError, decoded, tidy_lines
 
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
@@ -159,7 +161,7 @@ def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
         elif path.name not in (RECORD, CONFIG):
             left_out.setdefault("sd-scripts reads only files in <repeats>_<name> folders", []).append(path.name)
     if any(repeats is not None for _, repeats in chosen):
-        return chosen, [_left_out(names, reason) for reason, names in left_out.items()]
+        return chosen, [left_out_note(names, reason) for reason, names in left_out.items()]
     own = folder_repeats(source.resolve().name)
     if own is not None and own >= 1 and any(path.is_file() for path in entries):
         return [(source.resolve(), own)], []
@@ -185,29 +187,29 @@ def _read_group(folder: Path, repeats: int | None) -> _Group:
     """The pictures of one folder, their caption files, and notes on all else: sd-scripts does not look deeper."""
     group = _Group(folder, repeats)
     other: dict[str, list[str]] = {}
-    files = []
+    texts = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == METADATA:
+        if path.name.startswith(".") or path.name == METADATA or path.name.lower() in SYSTEM_FILES:
             continue
         if path.is_dir():
             other.setdefault("sd-scripts does not look into folders inside it", []).append(path.name)
-        elif path.suffix not in SUFFIXES:
+        elif is_caption_file(path.name):
+            texts.append(path.name)
+        else:
             reason = _problem(path, group)
             if reason:
                 other.setdefault(reason, []).append(path.name)
             else:
                 group.pictures.append(path)
-        else:
-            files.append(path)
-    stems = {picture.stem for picture in group.pictures}
-    for suffix in SUFFIXES:
-        for path in files:
-            if path.suffix == suffix and path.stem in stems and path.stem not in group.captions:
-                group.captions[path.stem] = path
-    unused = [path.name for path in files if path not in group.captions.values()]
+    owned = owned_captions([picture.name for picture in group.pictures], texts)
+    group.captions = {Path(picture).stem: folder / text for picture, text in owned.items()}
+    used = set(owned.values())
+    unused = [name for name in texts if name not in used]
     if unused:
         other.setdefault("no picture of that name, or another caption file is taken for it", []).extend(unused)
-    group.notes += [_left_out([f"{group.label}/{name}" for name in names], reason) for reason, names in other.items()]
+    group.notes += [
+        left_out_note([f"{group.label}/{name}" for name in names], reason) for reason, names in other.items()
+    ]
     return group
 
 
@@ -219,7 +221,7 @@ def _problem(path: Path, group: _Group) -> str:
         limits = MediaSettings()
         data = read_within(path, limits)
         if not is_picture(data):
-            return what_is_it(data)
+            return beside_pictures(path.suffix, data) or what_is_it(data)
         header = read_header(data, limits)
     except SpaceError:
         raise
@@ -239,12 +241,6 @@ def _is_utf8(name: str) -> bool:
     return name == name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _left_out(names: Sequence[str], reason: str) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    listed = ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"left out: {listed}{more}: {reason}"
-
-
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
     """The text of each caption file to write, by its path in the character's folder, and notes."""
     lines: dict[str, str] = {}
@@ -255,13 +251,13 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
             try:
                 data = path.read_bytes()
                 line = caption_line(data)
-            except (UnicodeDecodeError, OSError) as error:
-                notes.append(f"left out: {group.label}/{path.name}: the caption cannot be read as UTF-8 ({error})")
+            except (TextError, OSError) as error:
+                notes.append(f"left out: {group.label}/{path.name}: the caption of {stem} cannot be read: {error}")
                 continue
             if not line:
                 notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
                 continue
-            seen["longer"] += line != data.decode("utf-8-sig").strip()
+            seen["longer"] += len(tidy_lines(decoded(data))) > 1
             lines[f"{key}/{stem}.txt"] = line
     texts = own_syntax(lines.values())
     bare = [

@@ -98,6 +98,8 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         beside = work.inputs["raw_media"].table(CAPTIONS)
         written = written_captions(every, beside) if settings.written == "keep" else {}
         curated = curate(tags, frames, character.groups, character.trigger, settings, written)
+        for line in (*curated.idle, *(f"the caption of {row.path}: {row.note}" for row in curated.notes.itertuples())):
+            context.log.warning(line)
         write_table(curated.captions, work.staging)
         write_table(curated.dropped, work.staging, "dropped.parquet")
         dropped = summary.dropped_tags(curated.dropped)
@@ -114,6 +116,8 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "tags_after": after,
                 "recipes": RECIPES,
                 "written_captions": len(written),
+                **({"how_captions_were_read": table(curated.notes)} if len(curated.notes) else {}),
+                **({"without_effect": table(pd.DataFrame({"setting": curated.idle}))} if curated.idle else {}),
                 "captions": table(summary.caption_sample(curated.captions)),
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
                 "dropped_tags": table(dropped),

@@ -9,6 +9,7 @@ from typing import Literal
 from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
+from sticker_pipeline.media.other_files import what_else_is_it
 from sticker_pipeline.media.stills import (
     ORIENTATION_TAG,
     PILLOW_ERRORS,
@@ -23,13 +24,13 @@ Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "MP4", "WE
 
 # First bytes of files that people, and programs, leave among pictures.
 NOT_PICTURES = (
-    (b"PK\x03\x04", "not a picture: a ZIP archive"),
-    (b"\x1f\x8b", "not a picture: a gzip archive"),
-    (b"7z\xbc\xaf", "not a picture: a 7z archive"),
-    (b"Rar!", "not a picture: a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it"),
+    (b"Rar!", "a RAR archive: unpack it"),
     (b"%PDF", "not a picture: a PDF"),
     (b"8BPS", "a Photoshop drawing: export it as PNG"),
     (b"gimp xcf", "a GIMP drawing: export it as PNG"),
+    (b"CSFCHUNK", "a Clip Studio drawing: export it as PNG"),
+    (b"L\0\0\0\x01\x14\x02\0", "a shortcut of Windows: copy the picture itself"),
     (b"II*\x00", "TIFF is not read: convert it to PNG"),
     (b"MM\x00*", "TIFF is not read: convert it to PNG"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
@@ -38,7 +39,6 @@ NOT_PICTURES = (
     (b"\x7fELF", "not a picture: a program"),
     (b"MZ", "not a picture: a program"),
 )
-PICKLE_PROTOCOLS = range(2, 6)
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
@@ -109,33 +109,7 @@ def what_is_it(data: bytes) -> str:
         return "HEIC is not read: convert it to PNG or JPEG"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
-    if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
-        return "not a picture: a Python pickle, which is never opened"
-    return _text_kind(data) or "not a picture: unknown content"
-
-
-def is_text(data: bytes) -> bool:
-    """Whether the beginning of the file reads as UTF-8 text without control characters."""
-    beginning = data[:4096]
-    try:
-        text = beginning.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # The cut at 4096 bytes may split one character.
-        if error.start < len(beginning) - 3 or len(data) <= len(beginning):
-            return False
-        text = beginning[: error.start].decode("utf-8")
-    return all(character.isprintable() or character in "\t\n\r\f\ufeff" for character in text)
-
-
-def _text_kind(data: bytes) -> str:
-    if not is_text(data):
-        return ""
-    beginning = data[:1024].lower()
-    if b"<svg" in beginning:
-        return "an SVG drawing: export it as PNG"
-    if b"git-lfs" in beginning:
-        return "not a picture: text that stands for a file kept in Git LFS (fetch it with `git lfs pull`)"
-    return "not a picture: an HTML page" if b"<html" in beginning else "not a picture: text"
+    return what_else_is_it(data)
 
 
 def _is_mp4(data: bytes) -> bool:

@@ -6,25 +6,31 @@ Files are judged by their content; nothing is decoded here and nothing is writte
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from sticker_pipeline.character import FILE_NAME
+from sticker_pipeline.character import FILE_NAME, REGULARISATION, RIVALS, is_system_folder
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, is_text, read_header, what_is_it
+from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.sidecars import name_captions
+from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions
 from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.texts import TextError, decoded
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]
-NOT_MEDIA = (FILE_NAME, "rivals")  # at the top of the folder: not the inventory's business
+# At the top of a folder: what is not looked at, and why; what a character has there is not the inventory's business.
+OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
+OF_ANY_FOLDER = {
+    FILE_NAME: "a character's settings, which are made anew",
+    RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
+    REGULARISATION: "the folder regularisation is for pictures of no character: rename it to take it as a group",
+}
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
-# Text that lies beside pictures on purpose: captions, notes, listings, licences.
-TEXT_SUFFIXES = (".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".log", "")
 KINDS = {
     stat.S_ISFIFO: "a named pipe",
     stat.S_ISCHR: "a device",
@@ -49,17 +55,19 @@ class Row:
     reason: str = ""
 
 
-def scan(folder: Path, groups: Collection[str], limits: MediaSettings) -> pd.DataFrame:
+def scan(folder: Path, groups: Collection[str] | None, limits: MediaSettings) -> pd.DataFrame:
     """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns COLUMNS.
 
-    `groups` are the names of the subfolders that hold media. `status` is accepted, rejected (a file that was meant as a
+    `groups` are the names of the subfolders that hold media; None: `folder` is not a character's yet, all of its
+    subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as a
     picture, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
     `n_frames` is the number of frames that decoding gives. Links are followed, each folder is read once.
     Raises MediaError, naming the folder, when there is no folder.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder")
-    rows = sorted((_judge(found, groups, limits) for found in _walk(folder)), key=lambda row: row.path)
+    found = _walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER)
+    rows = sorted((_judge(one, groups, limits) for one in found), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
     return name_captions(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
@@ -78,7 +86,11 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 
 def media_files(folder: Path) -> list[Path]:
     """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
-    found = (entry.path for entry in _walk(folder) if not entry.ignored and not entry.path.name.startswith("."))
+    found = (
+        entry.path
+        for entry in _walk(folder, OF_A_CHARACTER)
+        if not entry.ignored and not entry.path.name.startswith(".")
+    )
     return sorted(path for path in found if path.is_file())
 
 
@@ -92,9 +104,12 @@ class _Found:
     rejected: str = ""
 
 
-def _walk(folder: Path) -> Iterator[_Found]:
-    """Files below `folder`. Real folders come before links to folders, so that a folder goes by its own name; one that
-    was read already (a loop, or a second link) is passed over with a reason."""
+def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
+    """Files below `folder`. `aside`: names at its top that are not looked at -> why, "" for without a word.
+
+    Real folders come before links to folders, so that a folder goes by its own name; one that was read already (a loop,
+    or a second link) is passed over with a reason.
+    """
     seen: set[tuple[int, int]] = set()
     real, links = [folder], list[Path]()
     while real or links:
@@ -111,12 +126,15 @@ def _walk(folder: Path) -> Iterator[_Found]:
         seen.add(identity)
         for entry in entries:
             path = Path(entry.path)
-            if current == folder and entry.name in NOT_MEDIA:
-                continue
-            if not _is_folder(path):
+            if current == folder and entry.name in aside:
+                if aside[entry.name]:
+                    yield _Found(path, _relative(path, folder), ignored=aside[entry.name])
+            elif not _is_folder(path):
                 yield _Found(path, _relative(path, folder))
-            elif entry.name.startswith("."):
-                yield _Found(path, _relative(path, folder), ignored="a hidden folder")
+            elif is_system_folder(entry.name):
+                hidden = entry.name.startswith(".")
+                reason = "a hidden folder" if hidden else "a folder of the system, as for thumbnails or deleted files"
+                yield _Found(path, _relative(path, folder), ignored=reason)
             else:
                 (links if entry.is_symlink() else real).append(path)
 
@@ -138,17 +156,17 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _judge(found: _Found, groups: Collection[str], limits: MediaSettings) -> Row:
+def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings) -> Row:
     """The row of one found path."""
     name = found.relative.rpartition("/")[2]
     group = found.relative.partition("/")[0] if "/" in found.relative else ""
     path = found.relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     size = _size(found.path)
-    group = group if group in groups else ""
+    group = group if groups is None or group in groups else ""
     row = Row(path, group, bytes=size)
     if found.ignored or name.startswith(".") or name.lower() in SYSTEM_FILES:
         return _with(row, status="ignored", reason=found.ignored or "a file of the operating system or hidden")
-    if not group:
+    if not group and groups is not None:
         top = found.relative.partition("/")[0]
         reason = f"the folder {top} is not a group" if "/" in found.relative else "not in a group's folder"
         return _with(row, status="ignored", reason=reason)
@@ -174,9 +192,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
         return _with(row, reason=f"cannot be read: {error.strerror}")
     row = _with(row, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     if not is_picture(data):
-        if path.suffix.lower() in TEXT_SUFFIXES and is_text(data):
-            return _with(row, status="ignored", reason="text, such as a caption or notes")
-        return _with(row, reason=what_is_it(data))
+        return _judge_other(row, path, data)
     try:
         header = read_header(data, limits)
     except MediaError as error:
@@ -190,6 +206,18 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
         status="accepted",
         reason=header.note,
     )
+
+
+def _judge_other(row: Row, path: Path, data: bytes) -> Row:
+    """The row of a file that is no picture: passed over where it lies beside pictures on purpose."""
+    if is_caption_file(path.name) and 0 < len(data) <= MAX_BYTES:
+        try:
+            decoded(data)
+        except TextError as error:
+            return _with(row, reason=str(error))
+    if kind := beside_pictures(path.suffix, data):
+        return _with(row, status="ignored", reason=kind)
+    return _with(row, reason=what_is_it(data))
 
 
 def _size(path: Path) -> int:

@@ -3,50 +3,100 @@
 Files are found and judged by the inventory; what becomes of a caption is the business of tagging.
 """
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import unchanged_bytes
+from sticker_pipeline.texts import decoded, folded, tidy_lines
 
 COLUMNS = ["path", "caption_file", "caption"]
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
+NOBODYS = "text that is no picture's caption: no such name, or another is taken"
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
-def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
-    """The inventory with the `reason` of each ignored text that is a picture's caption saying whose it is."""
-    table = inventory.copy()
-    owners = {caption: path for path, caption in reversed(captions_of(inventory).items())}
-    for row in table.index[table["path"].isin(owners)]:
-        table.loc[row, "reason"] = f"the caption of {owners[table.loc[row, 'path']]}"
-    return table
+def is_caption_file(path: str) -> bool:
+    """Whether `path` ends as caption files do, in whatever case."""
+    return path.lower().endswith(SUFFIXES)
+
+
+def owned_captions(pictures: Iterable[str], texts: Iterable[str]) -> dict[str, str]:
+    """The path of each of `pictures` that has a caption among `texts` -> the path of that caption; posix paths.
+
+    `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
+    and goes first. Where no name matches exactly, one that differs in case or composition alone does, unless several
+    pictures or texts would share it.
+    """
+    known, by_fold = set(texts), defaultdict[str, list[str]](list)
+    for text in sorted(known):
+        by_fold[folded(text)].append(text)
+    names = {picture: (picture, PurePosixPath(picture).with_suffix("").as_posix()) for picture in pictures}
+    found = {picture: _exact(stems, known) for picture, stems in names.items()}
+    spellings = Counter(folded(stem) for stem in {stem for stems in names.values() for stem in stems})
+    used = set(found.values())
+    for picture, stems in names.items():
+        if not found[picture]:
+            found[picture] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
+    return {picture: text for picture, text in found.items() if text}
+
+
+def _exact(stems: Iterable[str], known: set[str]) -> str:
+    return next((stem + suffix for stem in stems for suffix in SUFFIXES if stem + suffix in known), "")
+
+
+def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], used: set[str]) -> str:
+    """The only text that may be meant by `stem` in another spelling; "" where there is none."""
+    if spellings[folded(stem)] > 1:
+        return ""
+    of_each = ([text for text in by_fold.get(folded(stem + suffix), ()) if text not in used] for suffix in SUFFIXES)
+    return next((texts[0] for texts in of_each if len(texts) == 1), "")
 
 
 def captions_of(inventory: pd.DataFrame) -> dict[str, str]:
-    """The path of each accepted picture that has a caption -> the path of its caption.
+    """The path of each accepted picture that has a caption that can be read -> the path of its caption."""
+    readable = set(inventory.loc[inventory["status"] == "ignored", "path"])
+    return {picture: text for picture, text in _owned(inventory).items() if text in readable}
 
-    `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first.
-    """
-    text = (inventory["status"] == "ignored") & (inventory["sha256"] != "") & (inventory["bytes"] <= MAX_BYTES)
-    texts = set(inventory.loc[text & inventory["path"].str.endswith(SUFFIXES), "path"])
-    found = {}
-    for path in inventory.loc[inventory["status"] == "accepted", "path"]:
-        stem = PurePosixPath(path).with_suffix("").as_posix()
-        candidates = [name + suffix for name in (path, stem) for suffix in SUFFIXES]
-        caption = next((name for name in candidates if name in texts), None)
-        if caption:
-            found[path] = caption
-    return found
+
+def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
+    """The inventory with the `reason` of each caption file saying whose it is, or that it is nobody's."""
+    owners = {caption: path for path, caption in reversed(_owned(inventory).items())}
+    texts = _texts(inventory)
+    columns = (inventory.loc[texts, name] for name in ("path", "status", "bytes", "reason"))
+    reasons = [_reason(owners.get(path, ""), *about) for path, *about in zip(*columns, strict=True)]
+    table = inventory.copy()
+    table.loc[texts, "reason"] = reasons
+    return table
+
+
+def _reason(owner: str, status: str, size: int, reason: str) -> str:
+    """What is said of a caption file whose picture is `owner`, "" for none."""
+    if status == "rejected":
+        return f"the caption of {owner} cannot be read: {reason}" if owner else reason
+    if size > MAX_BYTES:
+        return f"text of {size} bytes: no caption, which has {MAX_BYTES} at most"
+    return f"the caption of {owner}" if owner else NOBODYS
+
+
+def _owned(inventory: pd.DataFrame) -> dict[str, str]:
+    texts = inventory.loc[_texts(inventory) & (inventory["bytes"] <= MAX_BYTES), "path"]
+    return owned_captions(inventory.loc[inventory["status"] == "accepted", "path"], texts)
+
+
+def _texts(inventory: pd.DataFrame) -> pd.Series:
+    """Which rows are files that end as captions do, and were read; bool."""
+    return (inventory["status"] != "accepted") & (inventory["sha256"] != "") & inventory["path"].map(is_caption_file)
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
     """The captions of the accepted pictures below `folder`, with the columns COLUMNS, in the order of the inventory.
 
-    Lines are joined by commas, since some tools write a tag to a line; a file without a word is no caption. Raises
-    MediaError, naming the file, when it changed since the inventory was made.
+    Lines that hold a word are tidy (see texts.tidy), and joined by line breaks; a file without a word is no caption.
+    Raises MediaError, naming the file, when it changed since the inventory was made.
     """
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
     rows = []
@@ -59,8 +109,6 @@ def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
 
 def _read(path: Path, digest: str) -> str:
     try:
-        data = unchanged_bytes(path, digest)
+        return "\n".join(tidy_lines(decoded(unchanged_bytes(path, digest))))
     except MediaError as error:
         raise MediaError(f"{path}: {error}") from error
-    lines = data.decode("utf-8-sig").splitlines()
-    return ", ".join(line.strip().strip(",").strip() for line in lines if line.strip(" ,\t"))

@@ -1,61 +1,108 @@
-"""The text of a caption: how tags and their weights are written, and how they are read back.
+"""The text of a caption: how tags and their weights are written, and how they are read, whoever wrote them.
 
 Which tags a caption has is decided in `curation`.
 
-A caption is its tags joined by ", ". It is *plain* - each tag stands as it is, parentheses too, as our own trainer
-reads it - unless one of its tags has a weight other than 1. Then it is a *weighted* caption, as trainers and UIs with
-prompt weights read it: a weighted tag is `(tag:1.2)`, and in all of its tags `(`, `)` and `\\` are escaped with `\\`.
-A reader tells the two apart by looking for one item of the form `(...:number)`.
+A caption is tags separated by commas. `(tag:1.2)` gives a tag a weight, `(one, two:1.2)` gives it to several. Groups
+may be nested, and their weights multiply. Behind a backslash, a bracket or a backslash is a letter. So is any other
+bracket, as in `(tag:3)`: a weight is above 0 and at most HEAVIEST. Trainers and UIs with prompt weights read it alike,
+but take bare brackets for emphasis; `format_caption` escapes them where there are weights.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 
+from sticker_pipeline.character import HEAVIEST
+
 SEPARATOR = ", "
-_WEIGHTED = re.compile(r"\((.*):(\d+(?:\.\d+)?(?:e-?\d+)?)\)", re.DOTALL)
+LONGEST_NUMBER = 40  # letters of a weight with its colon
+LIGHTEST = sys.float_info.min  # what is left where a product is nothing
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
+_SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
 _SPECIAL = re.compile(r"[\\()]")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_TOKEN = re.compile(r"\\[()\[\]\\]|[(),]|[^\\(),]+|\\")
 
 
 def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
-    """`tags` in this order as a caption; `weights` (tag -> factor above 0) may name other tags too.
+    """`tags` in this order as a caption; `weights` (tag -> factor above 0, at most HEAVIEST) may name other tags too.
 
-    A tag that itself looks like a weighted one is written with weight 1, so that `parse_caption` inverts this always.
-    Raises ValueError for a tag that is empty, has a comma, or begins or ends with a space.
+    Brackets are escaped in all tags as soon as one tag has a weight, or would be read otherwise than it stands: other
+    trainers and UIs escape in all captions or in none. `parse_caption` inverts this, also of items in another order.
+    Raises ValueError for a tag that is empty, has a comma, or begins or ends with a space, and for another weight.
     """
     items = list(tags)
     for tag in items:
         if not tag or "," in tag or tag != tag.strip():
             raise ValueError(f"{tag!r} cannot stand in a caption: tags are joined by commas and stripped of spaces")
-    if not any(weights.get(tag, 1.0) != 1.0 or _WEIGHTED.fullmatch(tag) for tag in items):
+        if not 0 < weights.get(tag, 1.0) <= HEAVIEST:
+            raise ValueError(f"the weight {weights[tag]} of {tag!r} is not above 0 and at most {HEAVIEST:g}")
+    if all(weights.get(tag, 1.0) == 1.0 and _stands_for_itself(tag) for tag in items):
         return SEPARATOR.join(items)
-    return SEPARATOR.join(_weighted_item(tag, weights.get(tag, 1.0)) for tag in items)
+    return SEPARATOR.join(_escaped(tag, weights.get(tag, 1.0)) for tag in items)
 
 
-def _weighted_item(tag: str, weight: float) -> str:
+def _stands_for_itself(tag: str) -> bool:
+    """Whether `tag` is read as it stands, wherever in a caption."""
+    return not _SOME_WEIGHT.search(tag) and parse_caption(tag) == [(tag, 1.0)]
+
+
+def _escaped(tag: str, weight: float) -> str:
     escaped = _SPECIAL.sub(lambda match: "\\" + match.group(), tag)
-    plain = weight == 1.0 and not _WEIGHTED.fullmatch(tag)
-    return escaped if plain else f"({escaped}:{float(weight)!r})"
+    return escaped if weight == 1.0 else f"({escaped}:{float(weight)!r})"
 
 
 def parse_caption(caption: str) -> list[tuple[str, float]]:
-    """The (tag, weight) pairs of a caption that `format_caption` wrote."""
-    items = caption.split(SEPARATOR) if caption else []
-    if not any(_WEIGHTED.fullmatch(item) for item in items):
-        return [(item, 1.0) for item in items]
-    return [parse_weighted(item) for item in items]
+    """The (tag, weight) pairs of a caption; weights are above 0 and at most HEAVIEST, where products are cut off.
+
+    A weight around a part of a tag holds for the whole tag; of several, the last.
+    """
+    if "\\" not in caption and not _SOME_WEIGHT.search(caption):
+        return [(item, 1.0) for part in caption.split(",") if (item := part.strip())]
+    opened, colons = _weight_groups(caption)
+    factors, found = [1.0], list[tuple[str, float]]()
+    text, weight = "", 1.0
+    for token in _TOKEN.finditer(caption):
+        at, said = token.start(), token.group()
+        if at in opened:
+            factors.append(opened[at] * factors[-1])
+        elif at in colons:
+            factors.pop()
+        elif said == ",":
+            found.append((text.strip(), weight))
+            text, weight = "", 1.0
+        else:
+            said = said[: colons[token.end()] - at] if token.end() in colons else said
+            text += said[1:] if len(said) == 2 and said[0] == "\\" else said
+            weight = factors[-1] if factors[-1] != 1.0 and said.strip() else weight
+    found.append((text.strip(), weight))
+    return [(tag, min(max(factor, LIGHTEST), HEAVIEST)) for tag, factor in found if tag]
 
 
-def parse_weighted(item: str) -> tuple[str, float]:
-    """The (tag, weight) of one item of a weighted caption."""
-    match = _WEIGHTED.fullmatch(item)
-    return (_unescaped(match.group(1)), float(match.group(2))) if match else (_unescaped(item), 1.0)
+def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
+    """Where brackets give a weight: position of each opening one -> the weight; of each closing one -> its colon's."""
+    waiting: list[int] = []
+    opened: dict[int, float] = {}
+    colons: dict[int, int] = {}
+    for token in _TOKEN.finditer(caption):
+        at, said = token.start(), token.group()
+        if said == "(":
+            waiting.append(at)
+        elif said == ")" and waiting:
+            begin = waiting.pop()
+            start = max(begin + 1, at - LONGEST_NUMBER)
+            match = _WEIGHT.search(caption[start:at])
+            if match and 0 < float(match[1]) <= HEAVIEST and caption[begin + 1 : start + match.start()].strip(" ,"):
+                opened[begin], colons[at] = float(match[1]), start + match.start()
+    return opened, colons
 
 
 def is_weighted(caption: str) -> bool:
-    """Whether `caption` is a weighted one, in which parentheses mean emphasis unless they are escaped."""
-    return any(_WEIGHTED.fullmatch(item) for item in caption.split(SEPARATOR))
+    """Whether brackets or backslashes mean something in `caption`: a reader that knows no weights would read others."""
+    return parse_caption(caption) != [(item.strip(), 1.0) for item in caption.split(",") if item.strip()]
 
 
-def _unescaped(text: str) -> str:
-    return _ESCAPED.sub(r"\1", text)
+def misread_weights(tags: Iterable[str]) -> list[str]:
+    """Those of `tags`, as parsed, that hold something like a weight which is none: `(smile:3)`."""
+    return [tag for tag in tags if _SOME_WEIGHT.search(tag)]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.character import Curation, Group
-from sticker_pipeline.tagging.captions import format_caption
+from sticker_pipeline.character import Curation, Group, closest
+from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of
 from sticker_pipeline.tagging.implications import implied_by
 from sticker_pipeline.tagging.wd14 import spelled
-from sticker_pipeline.tagging.written import written_caption
+from sticker_pipeline.tagging.written import Written, written_caption
 
 # A trait (hair, eyes, ears, marks ...) is the character's own when its pictures show it more often than not. It cannot
 # be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the pictures and more.
@@ -30,13 +30,16 @@ WRITTEN = "written: the picture has a caption of its own"
 
 @dataclass(frozen=True)
 class Curated:
-    """`captions`: frame_id, caption, n_tags (with trigger and learned tags). `dropped`: frame_id, tag, reason.
+    """`captions`: frame_id, caption, n_tags (with trigger and learned tags). `dropped`: frame_id, tag, reason. `notes`:
+    path, note: how written captions were read, where a person should know it. `idle`: what the person said in vain.
 
     A reason begins with its kind; details, where there are any, follow a colon.
     """
 
     captions: pd.DataFrame
     dropped: pd.DataFrame
+    notes: pd.DataFrame
+    idle: list[str]
 
 
 def curate(
@@ -79,9 +82,11 @@ def curate(
     _mark_rare(rows, frames, curation)
     rows.reason[rows.table["frame_id"].isin(written or {}).to_numpy()] = WRITTEN
     kept = _kept_names(rows, groups, frames, trigger, curation)
-    captions = _captions(kept, frames, groups, trigger, curation, written or {})
+    read = _read_written(frames, groups, trigger, written or {})
+    captions = _captions(kept, frames, groups, trigger, curation, read)
     dropped = rows.table.loc[rows.reason != "", ["frame_id", "tag"]].assign(reason=rows.reason[rows.reason != ""])
-    return Curated(captions, dropped.astype({"reason": str}).reset_index(drop=True))
+    dropped = dropped.astype({"reason": str}).reset_index(drop=True)
+    return Curated(captions, dropped, _notes(frames, read), idle_settings(rows.names, captions["caption"], curation))
 
 
 @dataclass(frozen=True)
@@ -220,20 +225,62 @@ def _captions(
     groups: Mapping[str, Group],
     trigger: str,
     curation: Curation,
-    written: Mapping[str, str],
+    read: Mapping[str, Written],
 ) -> pd.DataFrame:
-    """Trigger, learned tags of the group, then the frame's kept tags. Weights name tags as captions do."""
+    """Trigger, learned tags of the group, then the frame's kept tags; or what was `read`. Weights name tags as captions
+    do."""
     weights = {**{spelled(tag): weight for tag, weight in curation.weights.items()}, **curation.weights}
-    first = {name: list(dict.fromkeys([trigger, *group.learned])) for name, group in groups.items()}
+    first = _first_tags(groups, trigger)
     counts = np.bincount(kept["frame"], minlength=len(frames))
     names = kept["name"].tolist()
     texts, sizes, start = [], [], 0
     for frame, group, count in zip(frames["frame_id"], frames["group"], counts, strict=True):
         tags = [*first[group], *names[start : start + count]]
-        own = written.get(frame)
-        text, size = written_caption(own, first[group]) if own else (format_caption(tags, weights), len(tags))
-        texts.append(text)
-        sizes.append(size)
+        own = read.get(frame) or Written(format_caption(tags, weights), len(tags))
+        texts.append(own.caption)
+        sizes.append(own.n_tags)
         start += count
     table = {"frame_id": frames["frame_id"].to_numpy(), "caption": texts, "n_tags": np.array(sizes, dtype=np.int64)}
     return pd.DataFrame(table).astype({"frame_id": str, "caption": str})
+
+
+def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str]]:
+    """What the captions of each group begin with."""
+    return {name: list(dict.fromkeys([trigger, *group.learned])) for name, group in groups.items()}
+
+
+def _read_written(
+    frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, written: Mapping[str, str]
+) -> dict[str, Written]:
+    """frame_id -> its written caption as it was read."""
+    first = _first_tags(groups, trigger)
+    pairs = zip(frames["frame_id"], frames["group"], strict=True)
+    return {frame: written_caption(written[frame], first[group]) for frame, group in pairs if written.get(frame)}
+
+
+def _notes(frames: pd.DataFrame, read: Mapping[str, Written]) -> pd.DataFrame:
+    """path, note: once for each file, whatever the number of its frames."""
+    pairs = zip(frames["frame_id"], frames["clip_id"], strict=True)
+    rows = [(path, note) for frame, path in pairs if frame in read for note in read[frame].notes]
+    return pd.DataFrame(rows, columns=["path", "note"]).drop_duplicates(ignore_index=True).astype(str)
+
+
+def idle_settings(found: Iterable[str], captions: Iterable[str], curation: Curation) -> list[str]:
+    """A sentence for each tag of `curation` that changes nothing: `found` are the tagger's tags, on any frame.
+
+    A weight counts for tags of `captions`; all else for what the tagger found.
+    """
+    seen = set(found)
+    written = {spelled(tag) for tag in {tag for caption in captions for tag, _ in parse_caption(caption)}}
+    inherent = [] if curation.inherent == "auto" else curation.inherent
+    listed = (
+        *(("blacklist", tag, seen) for tag in curation.blacklist),
+        *(("inherent", tag, seen) for tag in inherent),
+        *(("aliases", tag, seen) for tag in curation.aliases),
+        *(("weights", tag, written) for tag in curation.weights),
+    )
+    return [
+        f"curation.{key}: {tag!r} is on no picture.{closest(spelled(tag), sorted(among))}"
+        for key, tag, among in listed
+        if spelled(tag) not in among
+    ]

@@ -3,16 +3,16 @@
 Which file is whose caption belongs to media; how our own captions are made belongs to `curation`.
 """
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from sticker_pipeline.tagging.captions import format_caption, parse_weighted
+from sticker_pipeline.character import HEAVIEST
+from sticker_pipeline.tagging.captions import format_caption, misread_weights, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 
-# Emphasis and escapes of A1111 and sd-scripts: `(tag:1.2)`, `\(`. A caption with one of them is read as a weighted one.
-_WEIGHTED = re.compile(r"\\[()]|\([^()]+:\d+(?:\.\d+)?\)")
+KEPT_BEFORE = "|||"
 
 
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
@@ -33,12 +33,37 @@ def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, 
     return found
 
 
-def written_caption(text: str, first: Sequence[str]) -> tuple[str, int]:
-    """A written caption as a caption of ours, and the number of its tags: `first` (trigger and learned tags) where they
-    are missing, whether spelled with spaces or underscores, then the text's own tags as they stand, in their order."""
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    weighted = bool(_WEIGHTED.search(text))
-    pairs = [parse_weighted(item) if weighted else (item, 1.0) for item in items]
-    said = {spelled(tag) for tag, _ in pairs}
-    tags = [tag for tag in first if spelled(tag) not in said] + [tag for tag, _ in pairs]
-    return format_caption(tags, dict(pairs)), len(tags)
+@dataclass(frozen=True)
+class Written:
+    """A written caption as one of ours: its text, the number of its tags, and what a person should know of how it was
+    read."""
+
+    caption: str
+    n_tags: int
+    notes: tuple[str, ...] = ()
+
+
+def written_caption(text: str, first: Sequence[str]) -> Written:
+    """`first` (trigger and learned tags) where `text` lacks them, whether spelled with spaces or underscores, then the
+    text's own tags as they stand, in their order, each once, with the weight that it was given last.
+
+    Lines are parts of one caption. Where each begins with the trigger they are several captions to choose from, as for
+    sd-scripts' wildcards, and the first is taken. `|||`, which sd-scripts keeps tags before, separates as a comma does.
+    """
+    chosen, notes = _chosen_lines(text.splitlines(), first)
+    pairs = parse_caption(", ".join(chosen).replace(KEPT_BEFORE, ","))
+    own: dict[str, tuple[str, float]] = {}
+    for tag, weight in pairs:
+        kept, before = own.get(spelled(tag), (tag, 1.0))
+        own[spelled(tag)] = (kept, weight if weight != 1.0 else before)
+    tags = [tag for tag in first if spelled(tag) not in own] + [tag for tag, _ in own.values()]
+    notes += [f"{tag}: no weight, which is above 0 and at most {HEAVIEST:g}" for tag in misread_weights(tags)]
+    return Written(format_caption(tags, dict(own.values())), len(tags), tuple(notes))
+
+
+def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """The lines that are one caption, and a note where others are left."""
+    begins = [spelled(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
+    if len(lines) < 2 or not first or any(tag != spelled(first[0]) for tag in begins):
+        return lines, []
+    return lines[:1], [f"{len(lines)} captions, each beginning with the trigger: the first is taken"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import content_hash
-from sticker_pipeline.tagging.captions import SEPARATOR, is_weighted, parse_weighted
+from sticker_pipeline.tagging.captions import SEPARATOR
 
 
 def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> str:
@@ -20,16 +20,7 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]
     stays = rng.random(len(free)) >= settings.tag_dropout
     order = rng.permutation(len(free)) if settings.shuffle_tags else range(len(free))
-    return _joined([*kept, *(free[place] for place in order if stays[place])], is_weighted(caption))
-
-
-def _joined(items: list[str], weighted: bool) -> str:
-    """Items of a caption as a caption. A `weighted` one that has lost all its weights becomes a plain one, which is
-    read without escapes."""
-    caption = SEPARATOR.join(items)
-    if weighted and not is_weighted(caption):
-        return SEPARATOR.join(parse_weighted(item)[0] for item in items)
-    return caption
+    return SEPARATOR.join([*kept, *(free[place] for place in order if stays[place])])
 
 
 def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:

@@ -6,7 +6,7 @@ is decided in data.py, what their loss weighs in the step.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,12 +21,14 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
-from sticker_pipeline.media.header import is_picture, is_text, what_is_it
-from sticker_pipeline.media.inventory import TEXT_SUFFIXES, media_files
+from sticker_pipeline.media.header import is_picture, what_is_it
+from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.sidecars import MAX_BYTES, SUFFIXES
+from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions
 from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline.storage import atomic_file, content_hash, file_hashes
+from sticker_pipeline.texts import TextError
 from sticker_pipeline.training.spec import SpecError
 
 SHOWN = 20  # reasons for pictures that are left out, before only their number is told
@@ -65,7 +67,8 @@ def read_regularisation(
     sizes = _usable(folder, cache, note)
     if not sizes:
         raise SpecError(f"regularisation: {folder} has no usable picture.")
-    captions = [_caption(path) for path in sizes]
+    names = [path.relative_to(folder.absolute()).as_posix() for path in sizes]
+    captions = _captions(folder.absolute(), names)
     if missing := captions.count(""):
         note(f"regularisation: {missing} of {len(captions)} pictures have no caption: theirs is empty")
     sides = np.array(list(sizes.values()), dtype=np.int64)
@@ -73,7 +76,6 @@ def read_regularisation(
         chosen = assign_buckets(sides[:, 0], sides[:, 1], resolution, buckets)
     except BucketError as error:
         raise SpecError(f"regularisation: {error}.") from error
-    names = [path.relative_to(folder).as_posix() for path in sizes]
     columns = {
         "frame_id": [f"regularisation/{name}" for name in names],
         "file": names,
@@ -131,8 +133,7 @@ def _judge(path: Path) -> _Found:
     try:
         data = read_within(path, LIMITS)
         if not is_picture(data):
-            text = path.suffix.lower() in TEXT_SUFFIXES and is_text(data)
-            return _Found(reason="" if text else what_is_it(data))
+            return _Found(reason="" if beside_pictures(path.suffix, data) else what_is_it(data))
         with closing(decode_bytes(data, LIMITS)) as frames:
             rgba = next(frames).rgba
     except MediaError as error:
@@ -143,18 +144,15 @@ def _judge(path: Path) -> _Found:
     return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
 
 
-def _caption(path: Path) -> str:
-    """The caption beside a picture: `fox.png.txt` before `fox.txt`, as for media; empty where there is none."""
-    for stem in (path.name, path.stem):
-        for suffix in SUFFIXES:
-            caption = path.with_name(stem + suffix)
-            if caption.is_file() and caption.stat().st_size <= MAX_BYTES:
-                return _read_caption(caption)
-    return ""
+def _captions(folder: Path, pictures: Sequence[str]) -> list[str]:
+    """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none."""
+    files = (path for path in media_files(folder) if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES)
+    owned = owned_captions(pictures, [path.relative_to(folder).as_posix() for path in files])
+    return [_read_caption(folder / owned[picture]) if picture in owned else "" for picture in pictures]
 
 
 def _read_caption(path: Path) -> str:
     try:
         return caption_line(path.read_bytes())
-    except (UnicodeDecodeError, OSError) as error:
-        raise SpecError(f"regularisation: {path}: the caption cannot be read as UTF-8: {error}.") from error
+    except (TextError, OSError) as error:
+        raise SpecError(f"regularisation: {path}: the caption cannot be read: {error}.") from error

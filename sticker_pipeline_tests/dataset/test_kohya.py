@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sticker_pipeline.dataset.kohya import caption_line, folder_repeats, folder_subject, own_syntax, shared_syntax
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
+from sticker_pipeline.texts import TextError
 
 TAGS = st.text("ab (:)[]\\1.2", min_size=1, max_size=9).filter(lambda tag: tag == tag.strip())
 # Weights that a person writes; 1 is no weight.
@@ -98,7 +99,7 @@ def test_folder_names(name, repeats, subject):
         (b"  a, b \r\nmore\r\n", "a, b"),
         (b"a, b\rmore", "a, b"),
         ("\ufeffa, ü".encode(), "a, ü"),
-        ("a\u2028b\nc".encode(), "a\u2028b"),
+        ("a\u2028b\u3000\nc".encode(), "a b"),
         (b"", ""),
         (b"\na", ""),
     ],
@@ -108,5 +109,5 @@ def test_the_first_line_is_the_caption(data, caption):
 
 
 def test_a_caption_in_another_encoding_is_an_error():
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(TextError, match="byte 0 is not UTF-8: save it as UTF-8"):
         caption_line("ü".encode("latin-1"))

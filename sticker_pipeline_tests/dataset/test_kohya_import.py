@@ -79,7 +79,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: new ones: sd-scripts ignores folders not called <repeats>_<name>",
         "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
         "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
-        "left out: 10_luma/a_sdxl.npz: not a picture: ",
+        "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
         "left out: 3_art/nobody.txt: no picture of that name",
         "1 of 3_art (sd-scripts would call them 'art')",
         "1 captions have more than one line",
@@ -162,7 +162,8 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     assert created.trigger == "yes"
     assert created.groups == {"2_a": 3}
     notes = "\n".join(created.notes)
-    for words in ("2_a/broken.png", "2_a/text.png: not a picture", "2_a/latin.txt: the caption cannot be read as UTF-8",
+    for words in ("2_a/broken.png", "2_a/text.png: not a picture",
+                  "2_a/latin.txt: the caption of latin cannot be read: byte 7 is not UTF-8: save it as UTF-8",
                   "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
         assert words in notes
 

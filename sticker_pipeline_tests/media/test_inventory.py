@@ -1,17 +1,21 @@
 """What the inventory says about every kind of file that people have in their folders."""
 
+import gzip
+import io
 import json
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.inventory import COLUMNS, scan
+from sticker_pipeline.media.inventory import COLUMNS, media_files, scan
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
@@ -31,6 +35,14 @@ def folder(tmp_path) -> Path:
 def reasons(folder: Path, limits: MediaSettings = LIMITS) -> dict[str, tuple[str, str]]:
     table = scan(folder, GROUPS, limits)
     return {row.path: (row.status, row.reason) for row in table.itertuples()}
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, "x")
+    return buffer.getvalue()
 
 
 def write_png(path: Path, size: tuple[int, int] = (9, 7)) -> None:
@@ -73,7 +85,7 @@ def test_video_is_known_by_its_content(folder):
 def test_refused_by_content_with_the_cause(folder):
     contents = {
         "text.png": (b"hello there, I am no picture", "not a picture: text"),
-        "page.gif": (b"<!DOCTYPE html><html><body>404", "not a picture: an HTML page"),
+        "page.gif": (b"<!DOCTYPE html><html><body>404", "a web page: download the picture itself"),
         "lfs.png": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         "empty.png": (b"", "empty"),
@@ -90,11 +102,78 @@ def test_refused_by_content_with_the_cause(folder):
     with zipfile.ZipFile(folder / "gifs/archive.gif", "w") as archive:
         archive.writestr("a.txt", "a")
     found = reasons(folder)
-    assert found.pop("gifs/archive.gif") == ("rejected", "not a picture: a ZIP archive")
+    assert found.pop("gifs/archive.gif") == ("rejected", "a ZIP archive: unpack it")
     for name, (_, cause) in contents.items():
         status, reason = found[f"gifs/{name}"]
         assert status == "rejected"
         assert cause in reason
+
+
+def test_what_other_tools_write_is_called_what_it_is(folder):
+    lottie = json.dumps({"v": "5.5.2", "fr": 60, "ip": 0, "op": 60, "w": 512, "h": 512, "layers": []}).encode()
+    contents = {
+        "a.tgs": (
+            gzip.compress(json.dumps({"tgs": 1, "layers": []}).encode()),
+            "an animated sticker of Telegram (.tgs)",
+        ),
+        "b.gz": (gzip.compress(b"something"), "a gzip archive: unpack it"),
+        "c.gz": (gzip.compress(b"something")[:4], "a gzip archive that is damaged or cut off"),
+        "d.json": (lottie, "a Lottie animation"),
+        "e.wastickers": (archive("title.txt", "author.txt", "1.webp"), "a sticker pack of WhatsApp (.wastickers)"),
+        "f.zip": (archive("one/a.png"), "a ZIP archive: unpack it"),
+        "g.kra": (archive("mimetype", "maindoc.xml"), "a Krita drawing: export it as PNG"),
+        "h.docx": (archive("word/document.xml"), "a Word document"),
+        "i.pt": (archive("x/data.pkl"), "weights of PyTorch, which are never opened"),
+        "j.zip": (archive("a.png")[:30], "a ZIP archive that is damaged or cut off"),
+        "k.png": (b"/annex/objects/SHA256E-s1--0.png", "git annex get"),
+        "l.clip": (b"CSFCHUNK" + bytes(9), "a Clip Studio drawing"),
+        "m.lnk": (bytes.fromhex("4c0000000114020000000000c000000000000046"), "a shortcut of Windows"),
+    }
+    for name, (content, _) in contents.items():
+        (folder / "gifs" / name).write_bytes(content)
+    for name, (status, reason) in reasons(folder).items():
+        assert (status, contents[name.removeprefix("gifs/")][1] in reason) == ("rejected", True), (name, reason)
+
+
+def test_what_trainers_keep_beside_pictures_is_passed_over(folder):
+    arrays = io.BytesIO()
+    np.savez(arrays, latents=np.zeros(3))
+    (folder / "gifs/a_0512x0512_sd.npz").write_bytes(arrays.getvalue())
+    np.save(folder / "gifs/a.npy", np.zeros(3))
+    save_file({"latents": np.zeros(3)}, folder / "gifs/a_te.safetensors")
+    (folder / "gifs/data.json").write_text(json.dumps({"layers": 3}))
+    (folder / "gifs/from.url").write_text("[InternetShortcut]\r\nURL=https://example.org/")
+    assert reasons(folder) == {
+        "gifs/a.npy": ("ignored", "a trainer's cache (a NumPy array)"),
+        "gifs/a_0512x0512_sd.npz": ("ignored", "a trainer's cache (NumPy arrays)"),
+        "gifs/a_te.safetensors": ("ignored", "tensors (safetensors), such as a trainer's cache"),
+        "gifs/data.json": ("ignored", "text, such as notes"),
+        "gifs/from.url": ("ignored", "text, such as notes"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir",
+        "#recycle",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "__MACOSX",
+        "lost+found",
+        ".thumbnails",
+        "@Recycle",
+    ],
+)
+def test_folders_of_systems_are_passed_over_wherever_they_are(folder, name):
+    for place in (folder / name, folder / "gifs" / name, folder / "gifs/deeper" / name):
+        write_png(place / "a.png" / "thumb.png")
+    write_png(folder / "gifs/deeper/a.png")
+    found = reasons(folder)
+    assert found.pop("gifs/deeper/a.png")[0] == "accepted"
+    assert {status for status, _ in found.values()} == {"ignored"}
+    assert sorted(found) == sorted([name, f"gifs/{name}", f"gifs/deeper/{name}"])
+    assert [path.name for path in media_files(folder)] == ["a.png"]
 
 
 def test_passed_over(folder):
@@ -111,8 +190,8 @@ def test_passed_over(folder):
         "gifs/.cache": ("ignored", "a hidden folder"),
         "gifs/.hidden.png": ("ignored", "a file of the operating system or hidden"),
         "gifs/Thumbs.db": ("ignored", "a file of the operating system or hidden"),
-        "gifs/a.txt": ("ignored", "text, such as a caption or notes"),
-        "gifs/empty.txt": ("ignored", "text, such as a caption or notes"),
+        "gifs/a.txt": ("ignored", "text that is no picture's caption: no such name, or another is taken"),
+        "gifs/empty.txt": ("ignored", "text that is no picture's caption: no such name, or another is taken"),
         "top.png": ("ignored", "not in a group's folder"),
         "unlisted/a.png": ("ignored", "the folder unlisted is not a group"),
     }

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.media.sidecars import MAX_BYTES, captions_of, read_captions
+from sticker_pipeline.media.sidecars import MAX_BYTES, captions_of, owned_captions, read_captions
 from sticker_pipeline.settings import MediaSettings
 
 LIMITS = MediaSettings()
@@ -32,7 +33,8 @@ def test_a_text_beside_a_picture_is_its_caption_and_no_other_text_is(folder: Pat
     assert captions(folder) == {"art/a.png": ("art/a.txt", "smile, red hair")}
     inventory = scan(folder, ["art"], LIMITS).set_index("path")
     assert inventory.loc["art/a.txt", ["status", "reason"]].tolist() == ["ignored", "the caption of art/a.png"]
-    assert inventory.loc["art/LICENSE.txt", "reason"] == "text, such as a caption or notes"
+    assert inventory.loc["art/LICENSE.txt", "reason"].startswith("text that is no picture's caption")
+    assert inventory.loc["art/notes.md", "reason"] == "text, such as notes"
 
 
 def test_the_caption_named_after_the_whole_file_goes_first_and_txt_before_caption(folder: Path) -> None:
@@ -44,10 +46,59 @@ def test_the_caption_named_after_the_whole_file_goes_first_and_txt_before_captio
     }
 
 
-def test_lines_are_joined_and_a_byte_order_mark_is_no_letter(folder: Path) -> None:
+def test_lines_without_a_word_are_left_out_and_a_byte_order_mark_is_no_letter(folder: Path) -> None:
     (folder / "art/a.txt").write_bytes("\ufeffsmile,\r\n\r\n red hair ,\n, \n".encode())
     (folder / "art/b.txt").write_text(" \n,\n")
-    assert captions(folder) == {"art/a.png": ("art/a.txt", "smile, red hair")}
+    assert captions(folder) == {"art/a.png": ("art/a.txt", "smile,\nred hair ,")}
+
+
+@pytest.mark.parametrize(
+    ("data", "caption"),
+    [
+        ("smile,\u00a0sitting, red\u00a0scarf".encode(), "smile, sitting, red scarf"),
+        ("笑顔,\u3000赤いマフラー".encode(), "笑顔, 赤いマフラー"),
+        ("\u200bsmile, 👩\u200d🎨".encode(), "smile, 👩\u200d🎨"),
+        ("smile, sitting".encode("utf-16"), "smile, sitting"),
+        ("smile, sitting".encode("utf-32"), "smile, sitting"),
+        (b"smile,\r\nsitting\r\n\x1a", "smile,\nsitting"),
+        (b"x" * 4095 + "é".encode(), "x" * 4095 + "é"),
+    ],
+)
+def test_spaces_joiners_and_marked_encodings_are_read(folder: Path, data: bytes, caption: str) -> None:
+    (folder / "art/a.txt").write_bytes(data)
+    assert captions(folder) == {"art/a.png": ("art/a.txt", caption)}
+
+
+@pytest.mark.parametrize("data", ["笑顔".encode("shift_jis"), b"a fox, " * 700 + b"caf\xe9", b"smile\0"])
+def test_a_caption_that_cannot_be_read_is_refused_as_that_pictures_and_nothing_else_stops(
+    folder: Path, data: bytes
+) -> None:
+    (folder / "art/a.txt").write_bytes(data)
+    (folder / "art/b.txt").write_text("smile")
+    assert captions(folder) == {"art/b.png": ("art/b.txt", "smile")}
+    row = scan(folder, ["art"], LIMITS).set_index("path").loc["art/a.txt"]
+    assert row["status"] == "rejected"
+    assert row["reason"].startswith("the caption of art/a.png cannot be read: ")
+    assert row["reason"].endswith("save it as UTF-8")
+
+
+def test_names_that_differ_in_case_or_composition_alone_belong_together() -> None:
+    composed, apart = (unicodedata.normalize(form, "ガール") for form in ("NFC", "NFD"))
+    pictures = [f"s/{composed}.png", "s/B.PNG", "s/Dscn1.PNG", "s/ok.png", "s/e.png", "S/e.png"]
+    texts = [f"s/{apart}.txt", "s/B.TXT", "s/dscn1.txt", "s/ok.txt", "s/OK.txt", "s/E.txt"]
+    assert owned_captions(pictures, texts) == {
+        f"s/{composed}.png": f"s/{apart}.txt",
+        "s/B.PNG": "s/B.TXT",
+        "s/Dscn1.PNG": "s/dscn1.txt",
+        "s/ok.png": "s/ok.txt",
+    }  # either e.png may be meant by E.txt
+
+
+def test_a_text_of_another_spelling_is_nobodys_where_two_pictures_or_texts_would_share_it() -> None:
+    assert owned_captions(["a.png", "A.png"], ["A.TXT"]) == {}
+    assert owned_captions(["a.png"], ["A.txt", "a.TXT"]) == {}
+    assert owned_captions(["a.png", "a.gif"], ["A.txt"]) == {"a.png": "A.txt", "a.gif": "A.txt"}
+    assert owned_captions(["a.png", "A.png"], ["a.txt"]) == {"a.png": "a.txt"}
 
 
 def test_a_story_is_no_caption(folder: Path) -> None:

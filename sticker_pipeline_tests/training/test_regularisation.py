@@ -78,7 +78,7 @@ def test_broken_pictures_are_left_out_with_a_reason(folder: Path, tmp_path: Path
     assert len(table) == 3
     left_out = [line for line in notes if "left out" in line]
     assert [line.split()[3].rstrip(":") for line in left_out] == ["blank.png", "cut.png", "page.png"]
-    assert "blank: one single colour" in left_out[0] and "not a picture" in left_out[2]
+    assert "blank: one single colour" in left_out[0] and "a web page" in left_out[2]
 
 
 def test_many_broken_pictures_are_told_in_short(folder: Path, tmp_path: Path) -> None:
@@ -113,5 +113,7 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"regularisation: buckets\.step is 64"):
         read_regularisation(folder, tmp_path / "cache", 32, BucketSettings(), share=0.5)
     (folder / "moving.txt").write_bytes(b"\xff\xfe1girl")
-    with pytest.raises(SpecError, match=r"moving\.txt: the caption cannot be read as UTF-8"):
+    with pytest.raises(
+        SpecError, match=r"moving\.txt: the caption cannot be read: byte 6 is not UTF-16: save it as UTF-8"
+    ):
         read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)

@@ -1,0 +1,135 @@
+"""Files among pictures that are none: archives, documents, texts, and what other tools leave beside pictures.
+
+What is a picture is decided in header.py; nothing here is unpacked beyond its first bytes and names.
+"""
+
+import io
+import json
+import zipfile
+import zlib
+
+from sticker_pipeline.texts import is_text
+
+# Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
+TEXT_SUFFIXES = (
+    *(
+        ".txt",
+        ".md",
+        ".caption",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".log",
+        ".ini",
+        ".url",
+        "",
+    ),
+)
+PICKLE_PROTOCOLS = range(2, 6)
+UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
+LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
+VECTORS = "convert it to GIF, APNG or WEBM (the package lottie can, and so can LottieFiles' page)"
+LFS = "text that stands for a file kept in Git LFS: fetch it with `git lfs pull`"
+ANNEX = "text that stands for a file kept in git-annex: fetch it with `git annex get`"
+# Of a ZIP archive: a name, or the end of one, in it -> what the archive is.
+IN_ZIPS = (
+    ("word/document.xml", "a Word document: save its pictures as files"),
+    ("ppt/presentation.xml", "a presentation: save its pictures as files"),
+    ("maindoc.xml", "a Krita drawing: export it as PNG"),
+    ("stack.xml", "an OpenRaster drawing: export it as PNG"),
+    ("AndroidManifest.xml", "an Android app"),
+    ("data.pkl", "weights of PyTorch, which are never opened"),
+    (".wastickers", "stickers of WhatsApp in an archive: unpack it"),
+)
+
+
+def beside_pictures(suffix: str, data: bytes) -> str:
+    """What a person or a tool leaves beside pictures on purpose: what it is, or "" for anything else.
+
+    `suffix`: of the file's name, such as ".txt"; a text with that of a picture is not meant as a text.
+    """
+    if suffix.lower() in TEXT_SUFFIXES and is_text(data) and not is_lottie(data):
+        return "text, such as notes"
+    if data.startswith(b"PK\x03\x04") and _names(data) and all(name.endswith(".npy") for name in _names(data)):
+        return "a trainer's cache (NumPy arrays)"
+    if data.startswith(b"\x93NUMPY"):
+        return "a trainer's cache (a NumPy array)"
+    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") <= len(data):
+        return "tensors (safetensors), such as a trainer's cache"
+    return ""
+
+
+def what_else_is_it(data: bytes) -> str:
+    """What the first bytes and names in `data`, which is no picture, say that it is, for a person."""
+    if data.startswith(b"PK\x03\x04"):
+        return _zip_kind(data)
+    if data.startswith(b"\x1f\x8b"):
+        return _gzip_kind(data)
+    if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
+        return "not a picture: a Python pickle, which is never opened"
+    return _text_kind(data) or "not a picture: unknown content"
+
+
+def is_lottie(data: bytes) -> bool:
+    """Whether a JSON text is an animation of vectors, as Telegram, LINE and After Effects write them."""
+    if len(data) > LARGEST_LOTTIE or b'"layers"' not in data:
+        return False
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"layers", "v", "op"} <= content.keys()
+
+
+def _names(data: bytes) -> list[str]:
+    """The names in a ZIP archive; none in a damaged one."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+        return []
+
+
+def _zip_kind(data: bytes) -> str:
+    names = _names(data)
+    if not names:
+        return "a ZIP archive that is damaged or cut off"
+    if {"title.txt", "author.txt"} <= set(names):
+        return "a sticker pack of WhatsApp (.wastickers): unpack it"
+    return next(
+        (kind for end, kind in IN_ZIPS if any(name.endswith(end) for name in names)), "a ZIP archive: unpack it"
+    )
+
+
+def _gzip_kind(data: bytes) -> str:
+    try:
+        unpacked = zlib.decompressobj(wbits=31).decompress(data, UNPACKED)
+    except zlib.error:
+        unpacked = b""
+    if not unpacked:
+        return "a gzip archive that is damaged or cut off"
+    if unpacked.lstrip()[:1] == b"{" and any(word in unpacked for word in (b'"tgs"', b'"layers"')):
+        return f"an animated sticker of Telegram (.tgs), which is made of vectors: {VECTORS}"
+    return "a gzip archive: unpack it"
+
+
+def _text_kind(data: bytes) -> str:
+    """What a text that lies where a picture should is; "" for no text."""
+    if not is_text(data):
+        return ""
+    if is_lottie(data):
+        return f"a Lottie animation, which is made of vectors: {VECTORS}"
+    beginning = data[:1024].lower()
+    if b"<svg" in beginning:
+        return "an SVG drawing: export it as PNG"
+    if b"git-lfs" in beginning:
+        return LFS
+    if b"annex/objects" in beginning:
+        return ANNEX
+    if b"<html" in beginning or b"<!doctype html" in beginning:
+        return "a web page: download the picture itself"
+    return "not a picture: text"

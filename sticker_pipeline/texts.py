@@ -1,0 +1,95 @@
+"""Texts and names that people write: encodings, spaces, characters that nobody sees, two spellings of one name."""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# UTF-32's mark begins with UTF-16's.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+# White space among the control characters (NEL ends a line), and DOS's mark for the end of a file.
+HARMLESS = frozenset("\t\n\v\f\r\x1a\x1c\x1d\x1e\x1f\x85")
+JOINERS = frozenset("\u200c\u200d")  # parts of emoji, and of Persian and Indic words
+EMOJI_TAGS = range(0xE0020, 0xE0080)  # parts of the flags of Scotland, Wales and others
+REMEDY = "save it as UTF-8"
+BEGINNING = 4096
+
+_ESCAPED_BRACKET = re.compile(r"\\([()\[\]])")
+
+
+class TextError(ValueError):
+    """Bytes that are no text that can be read; the message says why and what to do, without the file's name."""
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+
+    Raises TextError for another encoding, and for control characters, which no text has.
+    """
+    return _decoded(data, whole=True)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the first BEGINNING bytes of a file are those of a text that `decoded` reads."""
+    try:
+        _decoded(data[:BEGINNING], whole=len(data) <= BEGINNING)
+    except TextError:
+        return False
+    return True
+
+
+def _decoded(data: bytes, *, whole: bool) -> str:
+    """`decoded` of data that may end inside a character, unless it is `whole`."""
+    encoding = next((name for mark, name in MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(data, final=whole)
+    except UnicodeDecodeError as error:
+        raise TextError(f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}: {REMEDY}") from error
+    control = next((one for one in text if unicodedata.category(one) == "Cc" and one not in HARMLESS), None)
+    if control is not None:
+        raise TextError(f"it holds the control character U+{ord(control):04X}: {REMEDY}")
+    return text
+
+
+def tidy(text: str) -> str:
+    """`text` in one line, composed (NFC): every run of white space is one space, and nothing is invisible but joiners.
+
+    A no-break and an ideographic space are spaces too.
+    """
+    seen = "".join(one for one in text if not _is_invisible(one))
+    return unicodedata.normalize("NFC", " ".join(seen.replace("\x1a", " ").split()))
+
+
+def tidy_lines(text: str) -> list[str]:
+    """The lines of `text` that hold a word, each tidy."""
+    return [line for line in map(tidy, text.splitlines()) if line.strip(" ,")]
+
+
+def unescaped(tag: str) -> str:
+    """`tag` with plain brackets where A1111 and sd-scripts have escaped ones: `star \\(symbol\\)`."""
+    return _ESCAPED_BRACKET.sub(r"\1", tag)
+
+
+def folded(name: str) -> str:
+    """What names have in common that a person takes for the same: they differ in case or in composition alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def find_name(name: str, known: Iterable[str]) -> str | None:
+    """`name` as it is spelled in `known`: exactly, else the only one that folds alike; None where there is none."""
+    names = list(known)
+    if name in names:
+        return name
+    alike = [one for one in names if folded(one) == folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_invisible(character: str) -> bool:
+    hidden = unicodedata.category(character) == "Cf"  # zero-width spaces, marks of direction, soft hyphens
+    return hidden and character not in JOINERS and ord(character) not in EMOJI_TAGS

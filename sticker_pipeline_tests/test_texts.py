@@ -1,0 +1,86 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sticker_pipeline.texts import TextError, decoded, find_name, folded, tidy, tidy_lines, unescaped
+
+TEXT = "smile, 笑顔, ガール 👩\u200d🎨"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_utf_8_is_read_with_and_without_a_mark(encoding: str) -> None:
+    assert decoded(TEXT.encode(encoding)) == TEXT
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_encodings_are_read_by_their_mark_alone(encoding: str) -> None:
+    assert decoded(("\ufeff" + TEXT).encode(encoding)) == TEXT
+    with pytest.raises(TextError, match="save it as UTF-8"):
+        decoded(TEXT.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("笑顔".encode("shift_jis"), r"^byte 0 is not UTF-8: save it as UTF-8$"),
+        (b"a" * 5000 + b"\xe9t\xe9", "^byte 5000 is not UTF-8"),
+        (b"\xff\xfea", "^byte 2 is not UTF-16"),
+        (b"smile\x00", r"^it holds the control character U\+0000: save it as UTF-8$"),
+        (b"\x1b[31mred", "U.001B"),
+        ("\x9b31m".encode(), "U.009B"),
+    ],
+)
+def test_what_is_no_text_is_named_with_the_remedy(data: bytes, message: str) -> None:
+    with pytest.raises(TextError, match=message):
+        decoded(data)
+
+
+@pytest.mark.parametrize("space", ["\t", "\v", "\f", "\r\n", "\x85", "\xa0", "\u2003", "\u3000", "\u2028", "\x1f"])
+def test_every_white_space_is_read_and_becomes_one_space(space: str) -> None:
+    assert tidy(decoded(f"red{space}{space}hair{space}".encode())) == "red hair"
+
+
+def test_nothing_is_invisible_but_what_joins() -> None:
+    assert tidy("\ufeffsm\u200bi\u2060l\u00ade\u202e\x1a") == "smile"
+    assert tidy("👩\u200d🎨 می\u200cخواهم 🏴\U000e0067\U000e0062\U000e007f") == (
+        "👩\u200d🎨 می\u200cخواهم 🏴\U000e0067\U000e0062\U000e007f"
+    )
+    assert tidy("カ\u3099ール") == "ガール"
+
+
+def test_lines_without_a_word_are_none() -> None:
+    assert tidy_lines("smile,\r\n\r\n ,\u3000\n red  hair\u2028end") == ["smile,", "red hair", "end"]
+
+
+@given(st.text())
+def test_tidying_twice_changes_nothing(text: str) -> None:
+    assert tidy(tidy(text)) == tidy(text)
+
+
+@given(st.text())
+def test_every_text_without_control_characters_survives_its_encodings(text: str) -> None:
+    kept = "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cs")).lstrip("\ufeff")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        assert decoded(kept.encode(encoding)) == kept
+
+
+def test_brackets_copied_from_other_uis_are_plain() -> None:
+    assert unescaped(r"star \(symbol\)") == "star (symbol)"
+    assert unescaped(r"\o/ \m/") == r"\o/ \m/"
+
+
+def test_a_name_is_found_by_its_spelling_then_by_what_a_person_sees() -> None:
+    composed, apart = "ガール.png", unicodedata.normalize("NFD", "ガール.png")
+    assert composed != apart and folded(composed) == folded(apart)
+    assert find_name("a.PNG", ["A.png", "a.PNG"]) == "a.PNG"
+    assert find_name(composed, [apart, "b"]) == apart
+    assert find_name("GIFS", ["gifs", "stickers"]) == "gifs"
+    assert find_name("a.png", ["A.png", "a.PNG"]) is None  # either may be meant
+    assert find_name("c", ["a"]) is None
+
+
+@given(st.text())
+def test_folding_twice_changes_nothing(text: str) -> None:
+    assert folded(folded(text)) == folded(text)
