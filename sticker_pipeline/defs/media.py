@@ -88,8 +88,12 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         cache = work.store.cache("media")
         check_frames(work, _to_decode(work, inventory, cache))
         decoded = _decode(work, inventory, cache)
-        rows = media_frames.frame_table(inventory, decoded, work.profile.media)
+        said = work.inputs["raw_media"].table(CAPTIONS)
+        captions = dict(zip(said["path"], said["caption"], strict=True))
+        rows = media_frames.frame_table(inventory, decoded, work.profile.media, captions)
         kept = rows[rows["kept"]]
+        for line in media_frames.merging(rows):
+            context.log.warning(line)
         if kept.empty:
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")
         media_frames.write_frame_files(rows, inventory, cache, work.profile.media, work.staging)

@@ -1,6 +1,8 @@
 """Which frames show the same picture: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -17,27 +19,42 @@ def representatives(
     thumbnails: np.ndarray,
     preference: np.ndarray,
     distance: int,
-) -> np.ndarray:
-    """For each frame, the position of the frame that stands for it: itself when it is kept.
+    captions: Sequence[str],
+) -> tuple[np.ndarray, dict[int, int]]:
+    """For each frame, the position of the frame that stands for it: itself when it is kept. Beside it, the frames that
+    are kept for their caption alone: position -> that of the one which would have stood for it.
 
     Frames are visited in the order `preference` (int64 [n], positions). Each is merged into the first kept frame
     with the same pixels, else into the earliest kept one whose perceptual hash (uint64 [n]) differs in at most
     `distance` of 64 bits (-1: none) and whose thumbnail (uint8 [n, 16, 16, 4]: RGB over white, alpha) differs by at
     most THUMBNAIL_TOLERANCE anywhere. A frame is only ever compared with kept ones, so that likeness does not drift
-    along an animation. Returns int64 [n]. Time: one vector operation over the kept frames per distinct picture.
+    along an animation. Of frames with different `captions` ("": none) none stands for another, nor one for both: a
+    person tells them apart. The first is int64 [n]. Time: one vector operation over the kept frames per distinct
+    picture and caption.
     """
     representative = np.empty(len(preference), dtype=np.int64)
-    by_pixels: dict[str, int] = {}
+    found: dict[tuple[str, str], int] = {}
+    of_pixels = defaultdict[str, list[int]](list)
+    apart: dict[int, int] = {}
+    said: dict[int, str] = {}  # the caption of each kept frame: its own, or that of the first one merged into it
     kept = _Kept(len(preference))
-    for position in preference:
-        key = pixel_hashes[position]
-        if key not in by_pixels:
-            found = kept.find(perceptual_hashes[position], thumbnails[position], distance) if distance >= 0 else -1
-            if found < 0:
+    for position in map(int, preference):
+        pixels, caption = pixel_hashes[position], captions[position]
+        if (pixels, caption) not in found:
+            alike = chain(of_pixels[pixels], kept.near(perceptual_hashes[position], thumbnails[position], distance))
+            keeper = position
+            for one in alike:
+                if not caption or said[one] in ("", caption):
+                    keeper = one
+                    break
+                apart.setdefault(position, one)
+            if keeper == position:
                 kept.add(position, perceptual_hashes[position], thumbnails[position])
-            by_pixels[key] = int(position) if found < 0 else found
-        representative[position] = by_pixels[key]
-    return representative
+            said[keeper] = said.get(keeper, "") or caption
+            found[pixels, caption] = keeper
+            of_pixels[pixels].append(keeper)
+        representative[position] = found[pixels, caption]
+    return representative, {position: one for position, one in apart.items() if representative[position] == position}
 
 
 class _Kept:
@@ -57,17 +74,18 @@ class _Kept:
         self.thumbnails[self.count] = thumbnail
         self.count += 1
 
-    def find(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int) -> int:
-        """The position of the earliest kept frame that is nearly the same; -1 where there is none."""
+    def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int) -> Iterator[int]:
+        """The positions of the kept frames that are nearly the same, the earliest first."""
+        if distance < 0:
+            return
         near = np.flatnonzero(np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance)
         if not len(near):
-            return -1
+            return
         # Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.
         gap = np.abs(self.means[near] - thumbnail.mean(axis=(0, 1)))
         for candidate in near[(gap <= THUMBNAIL_TOLERANCE).all(axis=1)]:
             if thumbnail_difference(self.thumbnails[candidate], thumbnail) <= THUMBNAIL_TOLERANCE:
-                return int(self.positions[candidate])
-        return -1
+                yield int(self.positions[candidate])
 
 
 def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +57,9 @@ DECODED_COLUMNS = [
     "problem",
 ]
 TABLE = "frames.parquet"
+
+SAME, NEARLY = "the same picture as", "nearly the same picture as"
+APART = "kept for its own caption, though it looks like"
 
 MIN_SIDE = 8  # pixels; below this nobody recognises a character
 MAX_ASPECT = 8.0  # longer : shorter side; beyond it a picture is a sprite strip or a banner
@@ -130,14 +133,21 @@ def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
 
 
-def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], settings: MediaSettings) -> pd.DataFrame:
+def frame_table(
+    inventory: pd.DataFrame,
+    decoded: Mapping[str, pd.DataFrame],
+    settings: MediaSettings,
+    captions: Mapping[str, str],
+) -> pd.DataFrame:
     """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
 
-    `decoded` maps the path of each accepted file to its table (see decode_all). Of frames that show the same picture
-    the one kept is, in this order: of a still before one of an animation (a still has no other frame to stand for it),
-    the larger, not of a GIF (which has 256 colours and hard edges), the first by path and number. The others have
-    kept=False, the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless, and files that
-    could not be decoded. Raises MediaError for an accepted file that is not in `decoded`.
+    `decoded` maps the path of each accepted file to its table (see decode_all); `captions` the paths that have one to
+    it. Of frames that show the same picture, and have no different captions, the one kept is, in this order: the larger
+    (the other may be its thumbnail), of a still before one of an animation (a still has no other frame to stand for
+    it), not of a GIF (which has 256 colours and hard edges), the first by path and number. The others have kept=False,
+    the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless, and files that could not
+    be decoded. A kept frame has a reason where it was kept for its caption alone. Raises MediaError for an accepted
+    file that is not in `decoded`.
     """
     accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
     missing = [path for path in accepted["path"] if path not in decoded]
@@ -151,9 +161,27 @@ def frame_table(inventory: pd.DataFrame, decoded: Mapping[str, pd.DataFrame], se
     table["kept"] = table["problem"] == ""
     table["duplicate_of"] = ""
     if settings.merge != "none":
-        _merge(table, settings.near_duplicate_distance if settings.merge == "near" else -1)
+        said = [captions.get(path, "") for path in table["path"]]
+        _merge(table, settings.near_duplicate_distance if settings.merge == "near" else -1, said)
     table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
     return _typed(table[COLUMNS])
+
+
+def merging(frames: pd.DataFrame) -> list[str]:
+    """Sentences on what a person may not expect of merging: pictures that went although they differ a little, and
+    pictures that stayed for their captions. `frames` as from `frame_table`."""
+    count = frames.groupby("path")["frame_id"].transform("size")
+    near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
+    apart = int(frames["reason"].str.startswith(APART).sum())
+    sentences = []
+    if near:
+        sentences.append(
+            f"Pictures that are nearly the same as another, and are not used: {near}. Give them captions of their own, "
+            "or set `media: {merge: exact}`, to keep them."
+        )
+    if apart:
+        sentences.append(f"Frames that look like another and are kept, since their captions differ: {apart}.")
+    return sentences
 
 
 def write_frame_files(
@@ -266,28 +294,32 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     )
 
 
-def _merge(table: pd.DataFrame, distance: int) -> None:
-    """Set kept, reason and duplicate_of of the frames that show the same picture as another; changes `table`."""
+def _merge(table: pd.DataFrame, distance: int, captions: Sequence[str]) -> None:
+    """Set kept, reason and duplicate_of of the frames that show the same picture as another; changes `table`.
+
+    `captions`: of each row, "" for none.
+    """
     usable = table[table["kept"]]
     if usable.empty:
         return
     area = usable["width"] * usable["height"]
-    order = np.lexsort((np.arange(len(usable)), usable["coarse"], -area, usable["animated"]))
+    order = np.lexsort((np.arange(len(usable)), usable["coarse"], usable["animated"], -area))
     hashes = np.array([int(value, 16) for value in usable["phash"]], dtype=np.uint64)
     cells = np.frombuffer(b"".join(usable["thumbnail"]), dtype=np.uint8)
     thumbnails = cells.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4)
     pixels = usable["pixel_sha256"].tolist()
-    chosen = representatives(pixels, hashes, thumbnails, order, distance)
+    said = [captions[row] for row in usable.index]
+    chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said)
+    place = (usable["path"] + " (frame " + usable["frame_index"].astype(str) + ")").tolist()
+    for one, other in apart.items():
+        table.loc[usable.index[one], "reason"] = f"{APART} {place[other]}"
     merged = chosen != np.arange(len(usable))
     rows, kept = usable.index[merged], usable.index[chosen[merged]]
     same = table.loc[rows, "pixel_sha256"].to_numpy() == table.loc[kept, "pixel_sha256"].to_numpy()
     table.loc[rows, "kept"] = False
     table.loc[rows, "duplicate_of"] = table.loc[kept, "frame_id"].to_numpy()
-    sources = zip(table.loc[kept, "path"], table.loc[kept, "frame_index"], strict=True)
-    places = [f"{path} (frame {index})" for path, index in sources]
     table.loc[rows, "reason"] = [
-        f"{'the same picture as' if exact else 'nearly the same picture as'} {place}"
-        for exact, place in zip(same, places, strict=True)
+        f"{SAME if exact else NEARLY} {place[one]}" for exact, one in zip(same, chosen[merged], strict=True)
     ]
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     thumbnails = rng.integers(0, 256, (FRAMES, 16, 16, 4), dtype=np.uint8)
     ids, order, shares = frames["frame_id"].tolist(), np.arange(FRAMES), {"gifs": 1.0, "art": 1.0}
     print(f"{FRAMES} frames of {CLIPS} clips")
-    report("merge near duplicates", lambda: representatives(ids, hashes, thumbnails, order, 2))
+    report("merge near duplicates", lambda: representatives(ids, hashes, thumbnails, order, 2, [""] * len(ids)))
     for mode in MODES:
         report(f"weights, {mode}", lambda mode=mode: frame_weights(frames, shares, mode, None))
     probability = frame_weights(frames, shares, "inverse_length", None)["probability"].to_numpy()

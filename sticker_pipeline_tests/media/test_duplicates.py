@@ -11,15 +11,17 @@ def grey(*levels: int) -> np.ndarray:
     return np.stack([np.full((16, 16, 4), level, dtype=np.uint8) for level in levels])
 
 
-def merged(hashes, thumbnails, distance, preference=None, pixels=None) -> list[int]:
+def merged(hashes, thumbnails, distance, preference=None, pixels=None, captions=None) -> list[int]:
     count = len(hashes)
-    return representatives(
+    positions, _ = representatives(
         pixels or [str(number) for number in range(count)],
         np.array(hashes, dtype=np.uint64),
         thumbnails,
         np.arange(count) if preference is None else np.array(preference),
         distance,
-    ).tolist()
+        captions or [""] * count,
+    )
+    return positions.tolist()
 
 
 def test_the_hash_distance_decides_among_equal_colours():
@@ -56,6 +58,19 @@ def test_equal_pixels_follow_each_other_and_none_merges_only_those():
     assert merged([0, 1, 1], grey(9, 9, 9), 2, pixels=["a", "b", "b"]) == [0, 0, 0]
 
 
+def test_different_captions_keep_equal_pictures_apart():
+    alike = grey(9, 9, 9, 9)
+    assert merged([0] * 4, alike, 2, captions=["a", "b", "a", "b"]) == [0, 1, 0, 1]
+    assert merged([0] * 4, alike, 2, pixels=["p"] * 4, captions=["a", "b", "", "b"]) == [0, 1, 0, 1]
+    assert merged([0] * 4, alike, -1, pixels=["p"] * 4, captions=["a", "b", "a", "b"]) == [0, 1, 0, 1]
+
+
+def test_one_without_a_caption_does_not_stand_for_two_that_differ():
+    alike = grey(9, 9, 9, 9)
+    assert merged([0] * 4, alike, 2, captions=["", "a", "b", "a"]) == [0, 0, 2, 0]
+    assert merged([0] * 4, alike, 2, pixels=["p"] * 4, captions=["", "a", "b", "b"]) == [0, 0, 2, 2]
+
+
 def test_equals_the_obvious_algorithm_on_random_frames():
     rng = np.random.default_rng(3)
     hashes = rng.integers(0, 16, 300)
@@ -78,6 +93,8 @@ def test_thirty_thousand_frames_take_seconds():
     hashes = rng.integers(0, 2**64, 30_000, dtype=np.uint64)
     thumbnails = np.zeros((30_000, 16, 16, 4), dtype=np.uint8)
     start = time.process_time()
-    result = representatives([str(n) for n in range(30_000)], hashes, thumbnails, np.arange(30_000), 2)
+    result, _ = representatives(
+        [str(n) for n in range(30_000)], hashes, thumbnails, np.arange(30_000), 2, [""] * 30_000
+    )
     assert time.process_time() - start < 10
     assert (result == np.arange(30_000)).all()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sticker_pipeline.media.frames import (
     decode_to_cache,
     frame_id,
     frame_table,
+    merging,
     pixel_sha256,
     useless_because,
     write_frame_files,
@@ -45,9 +47,12 @@ def picture(*, colour=RED, at: int = 4, size: int = 48) -> Image.Image:
     return image
 
 
-def table_of(folder: Path, tmp_path: Path, settings: MediaSettings = LIMITS) -> pd.DataFrame:
+def table_of(
+    folder: Path, tmp_path: Path, settings: MediaSettings = LIMITS, captions: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     inventory = scan(folder, GROUPS, settings)
-    return frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", settings)), settings)
+    decoded = dict(decode_all(folder, inventory, tmp_path / "cache", settings))
+    return frame_table(inventory, decoded, settings, captions or {})
 
 
 def stripes(number: int) -> GifImage:
@@ -84,7 +89,7 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(0), stripes(3)]))
     inventory = scan(folder, GROUPS, LIMITS)
     cache, staging = tmp_path / "cache", tmp_path / "staging"
-    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), LIMITS)
+    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), LIMITS, {})
     write_frame_files(table, inventory, cache, LIMITS, staging)
     kept = table[table["kept"]]
     assert sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*.png")) == sorted(kept["file"])
@@ -116,6 +121,42 @@ def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, t
     assert table.loc["stickers/still.gif", "duplicate_of"] == keeper
     assert table.loc["gifs/a.gif", "duplicate_of"].tolist() == ["", keeper]
     assert table.loc["stickers/still.gif", "reason"] == "the same picture as stickers/still copy.gif (frame 0)"
+
+
+def test_of_a_picture_and_its_thumbnail_the_larger_is_kept_also_where_the_thumbnail_alone_is_a_still(folder, tmp_path):
+    large = [picture(size=96, at=8), picture(size=96, at=48)]
+    large[0].save(folder / "gifs/anim.webp", save_all=True, append_images=large[1:], lossless=True)
+    large[0].reduce(2).save(folder / "stickers/a thumb.png")
+    table = table_of(folder, tmp_path).set_index("path")
+    assert table.loc["gifs/anim.webp", "kept"].tolist() == [True, True]
+    assert table.loc["stickers/a thumb.png", "reason"] == "nearly the same picture as gifs/anim.webp (frame 0)"
+
+
+def test_pictures_that_a_person_captioned_differently_are_never_merged(folder, tmp_path):
+    for name in "abcd":
+        picture().save(folder / f"stickers/{name}.png")
+    captions = {"stickers/a.png": "open eyes", "stickers/b.png": "closed eyes", "stickers/c.png": "open eyes"}
+    table = table_of(folder, tmp_path, captions=captions).set_index("path")
+    assert table["kept"].tolist() == [True, True, False, False]
+    assert (
+        table.loc["stickers/b.png", "reason"]
+        == "kept for its own caption, though it looks like stickers/a.png (frame 0)"
+    )
+    assert table.loc["stickers/c.png", "duplicate_of"] == table.loc["stickers/a.png", "frame_id"]
+    assert merging(table.reset_index()) == [
+        "Frames that look like another and are kept, since their captions differ: 1."
+    ]
+
+
+def test_a_still_that_merging_took_although_it_differs_is_told(folder, tmp_path):
+    picture().save(folder / "stickers/a.png")
+    picture().save(folder / "stickers/copy.png")
+    changed = np.array(picture())
+    changed[20, 15, 0] -= 5
+    Image.fromarray(changed).save(folder / "stickers/near.png")
+    (sentence,) = merging(table_of(folder, tmp_path))
+    assert sentence.startswith("Pictures that are nearly the same as another, and are not used: 1.")
+    assert merging(table_of(folder, tmp_path, MediaSettings(merge="exact"))) == []
 
 
 def test_near_duplicates_need_the_same_colours_and_alpha(folder, tmp_path):
@@ -234,7 +275,7 @@ def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_n
     picture().save(path)
     inventory = scan(folder, GROUPS, LIMITS)
     picture(colour=BLUE).save(path)
-    table = frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), LIMITS)
+    table = frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), LIMITS, {})
     assert table["kept"].tolist() == [False]
     assert "has changed since the inventory" in table["reason"][0]
     path.unlink()
@@ -254,7 +295,7 @@ def test_nothing_accepted_gives_an_empty_table_of_the_right_types(folder, tmp_pa
 def test_a_file_that_was_not_decoded_is_named(folder):
     Image.new("RGB", (9, 9), WHITE).save(folder / "stickers/a.png")
     with pytest.raises(MediaError, match=r"stickers/a\.png"):
-        frame_table(scan(folder, GROUPS, LIMITS), {}, LIMITS)
+        frame_table(scan(folder, GROUPS, LIMITS), {}, LIMITS, {})
 
 
 def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
@@ -263,7 +304,7 @@ def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
     tables = []
     for cache in ("one", "two"):
         decoded = dict(decode_all(realdata / "hostile", inventory, tmp_path / cache, LIMITS))
-        tables.append(frame_table(inventory, decoded, LIMITS))
+        tables.append(frame_table(inventory, decoded, LIMITS, {}))
     pd.testing.assert_frame_equal(*tables)
     by_path = dict(list(tables[0].groupby("path")))
     for name, entry in entries.items():
@@ -284,7 +325,7 @@ def test_real_frames_equal_the_files(realdata, tmp_path):
     entries = json.loads((realdata / "INDEX.json").read_text(encoding="utf-8"))["anki_tan"]
     inventory = scan(realdata / "anki_tan", ["gifs"], LIMITS)
     decoded = dict(decode_all(realdata / "anki_tan", inventory, tmp_path / "cache", LIMITS))
-    table = frame_table(inventory, decoded, LIMITS)
+    table = frame_table(inventory, decoded, LIMITS, {})
     for path, clip in table.groupby("path"):
         assert len(clip) == entries[path]["frames"]
         assert clip["pixel_sha256"].nunique() == entries[path]["distinct_frames"]
