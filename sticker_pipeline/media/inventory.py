@@ -17,7 +17,7 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions, thumbnails_of
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.texts import TextError, decoded
 from sticker_pipeline.verdict import Verdict
@@ -70,7 +70,19 @@ def scan(folder: Path, groups: Collection[str] | None, limits: MediaSettings) ->
     rows = sorted((_judge(one, groups, limits) for one in found), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
-    return name_captions(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
+    return name_captions(
+        _without_thumbnails(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
+    )
+
+
+def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the thumbnails of other accepted pictures passed over."""
+    accepted = table[table["status"] == "accepted"]
+    found = thumbnails_of(dict(zip(accepted["path"], accepted["width"] * accepted["height"], strict=True)))
+    rows = table["path"].isin(found)
+    table.loc[rows, "status"] = "ignored"
+    table.loc[rows, "reason"] = [f"the thumbnail of {found[path]}" for path in table.loc[rows, "path"]]
+    return table
 
 
 def rejected_files(inventory: pd.DataFrame) -> Verdict:

@@ -3,8 +3,9 @@
 Files are found and judged by the inventory; what becomes of a caption is the business of tagging.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -16,6 +17,7 @@ from sticker_pipeline.texts import decoded, folded, tidy_lines
 COLUMNS = ["path", "caption_file", "caption"]
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
 NOBODYS = "text that is no picture's caption: no such name, or another is taken"
+THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp)", re.IGNORECASE)
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
@@ -42,6 +44,17 @@ def owned_captions(pictures: Iterable[str], texts: Iterable[str]) -> dict[str, s
         if not found[picture]:
             found[picture] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
     return {picture: text for picture, text in found.items() if text}
+
+
+def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
+    """The paths that are thumbnails, by their names, of another -> that one. `sizes`: pixels of each picture.
+
+    Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png` beside `a.png`.
+    """
+    known = {path: path for path in sizes} | {PurePosixPath(path).with_suffix("").as_posix(): path for path in sizes}
+    matches = ((path, THUMBNAIL.fullmatch(path)) for path in sizes)
+    found = {path: known[match[1]] for path, match in matches if match and match[1] in known}
+    return {path: owner for path, owner in found.items() if sizes[path] < sizes[owner]}
 
 
 def _exact(stems: Iterable[str], known: set[str]) -> str:

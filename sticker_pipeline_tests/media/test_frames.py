@@ -124,7 +124,9 @@ def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, t
 
 
 def test_of_a_picture_and_its_thumbnail_the_larger_is_kept_also_where_the_thumbnail_alone_is_a_still(folder, tmp_path):
-    large = [picture(size=96, at=8), picture(size=96, at=48)]
+    rng = np.random.default_rng(0)
+    small = [Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)) for _ in range(2)]
+    large = [image.resize((96, 96), Image.Resampling.BICUBIC) for image in small]
     large[0].save(folder / "gifs/anim.webp", save_all=True, append_images=large[1:], lossless=True)
     large[0].reduce(2).save(folder / "stickers/a thumb.png")
     table = table_of(folder, tmp_path).set_index("path")

@@ -176,6 +176,21 @@ def test_folders_of_systems_are_passed_over_wherever_they_are(folder, name):
     assert [path.name for path in media_files(folder)] == ["a.png"]
 
 
+def test_thumbnails_beside_their_pictures_are_passed_over_and_others_are_taken(folder):
+    for name in ("a.webp", "b.png", "lonely.webp_thumb.jpg", "c.png", "thumb.png"):
+        write_png(folder / "stickers" / name, (40, 40))
+    for name in ("a.webp_thumb.jpg", "b_thumb.png", "anim.tgs_thumb.jpg"):
+        write_png(folder / "stickers" / name, (20, 20))
+    write_png(folder / "stickers/c-thumbnail.png", (80, 80))  # larger than what it would be of
+    (folder / "stickers/anim.tgs").write_bytes(gzip.compress(b'{"tgs": 1}'))
+    found = {path.removeprefix("stickers/"): row for path, row in reasons(folder).items() if row[0] != "accepted"}
+    assert found.pop("anim.tgs")[0] == "rejected"
+    assert found == {
+        "a.webp_thumb.jpg": ("ignored", "the thumbnail of stickers/a.webp"),
+        "b_thumb.png": ("ignored", "the thumbnail of stickers/b.png"),
+    }
+
+
 def test_passed_over(folder):
     write_png(folder / "gifs/.hidden.png")
     write_png(folder / "gifs/.cache/a.png")
