@@ -374,9 +374,9 @@ def doctor(mend: bool, gone: str | None) -> None:
     workspace = workspace_from_environment()
     check_artifacts(workspace.artifacts)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
-        CONSOLE.print(f"{label:12} {Path(path).absolute()}")
+        CONSOLE.print(f"{label:12} {Path(path).absolute()}", markup=False)
     with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
-        CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
+        CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)", markup=False)
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
     problems += of_characters
@@ -390,7 +390,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     for problem in problems:
         CONSOLE.print(f"[red]problem[/]      {escape(problem)}")
     if not valid and not problems:
-        CONSOLE.print(no_character(workspace.characters))
+        CONSOLE.print(no_character(workspace.characters), markup=False)
 
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
@@ -401,7 +401,8 @@ def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list
     for line in pools_in_use(instance):
         CONSOLE.print(f"{'under way':12} {line}", markup=False)
     for run in elsewhere(instance):
-        CONSOLE.print(f"{'under way':12} {described(run)} on {other_machine(run)}; is that gone? --mend --gone MACHINE")
+        line = f"{described(run)} on {other_machine(run)}; is that gone? --mend --gone MACHINE"
+        CONSOLE.print(f"{'under way':12} {line}", markup=False)
     problems = [f"{described(run)} is dead: {why}" for run, why in dead_runs(instance)]
     problems += [f"run {run_id[:8]} has ended, but holds a place in a pool" for run_id in unheld_claims(instance)]
     problems += [f"{folder} was left behind by a killed run" for folder in workspace.store.abandoned()]
@@ -422,7 +423,7 @@ def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | 
 
 def _print_created(created: "Created") -> None:
     shown = escape(str(created.folder))
-    CONSOLE.print(f"[bold]{shown}[/] has {created.pictures} pictures in {escape(', '.join(created.groups))}.")
+    CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
     for note in created.notes:
         CONSOLE.print(f"  {note}", markup=False)
     CONSOLE.print(

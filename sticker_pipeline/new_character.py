@@ -61,7 +61,7 @@ groups:
 
 @dataclass(frozen=True)
 class Created:
-    """What was made: the character's folder, how many pictures each group has, and remarks for the person."""
+    """What was made: the character's folder, how many media files each group has, and remarks for the person."""
 
     folder: Path
     trigger: str
@@ -69,7 +69,7 @@ class Created:
     notes: list[str]
 
     @property
-    def pictures(self) -> int:
+    def files(self) -> int:
         return sum(self.groups.values())
 
 

@@ -7,11 +7,14 @@ import base64
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from sticker_pipeline.fonts import font_for, installed_wide, is_wide, wide_file
 
 MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
 MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
@@ -45,7 +48,7 @@ def contact_sheet(
         sheet.paste(tile, (x, y))
         if captions:
             text = _in_lines(captions[number], cell // 6, lines) if lines > 1 else captions[number][: cell // 6]
-            pen.multiline_text((x, y + cell), text, fill=(60, 60, 70), spacing=1)
+            pen.multiline_text((x, y + cell), text, fill=(60, 60, 70), spacing=1, font=font_for(text))
     return sheet
 
 
@@ -59,11 +62,13 @@ def labelled_grid(
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
     pen = ImageDraw.Draw(sheet)
     for number, name in enumerate(names):
-        pen.multiline_text((left + number * (cell + 4) + 2, 2), name, fill=(60, 60, 70), spacing=1)
+        pen.multiline_text((left + number * (cell + 4) + 2, 2), name, fill=(60, 60, 70), spacing=1, font=font_for(name))
     for row, name in enumerate(rows):
         lines = _in_lines(name, left // 6)
         middle = top + row * (cell + 4) + cell // 2
-        pen.multiline_text((2, middle - 6 * (lines.count("\n") + 1)), lines, fill=(60, 60, 70), spacing=1)
+        pen.multiline_text(
+            (2, middle - 6 * (lines.count("\n") + 1)), lines, fill=(60, 60, 70), spacing=1, font=font_for(lines)
+        )
         for column, image in enumerate(images[row]):
             fitted = _fit(image, cell)
             sheet.paste(fitted, (left + column * (cell + 4) + 2, top + row * (cell + 4) + 2), fitted)
@@ -84,17 +89,17 @@ def panels(
 ) -> Image.Image:
     """A table of panels with a name on each row and column: each panel's images in squares of `cell` pixels, `across`
     beside each other. Returns an RGB picture; rows may be shorter than the columns."""
-    small, large, line, pad = ImageFont.load_default(12), ImageFont.load_default(15), 16, 8
+    small, large, line, pad = 12, 15, 16, 8
     left, top, width = 62, 52, across * (cell + 4) + 2 * pad
     heights = [max((_panel_height(panel, cell, across, line) for panel in own), default=0) for own in rows.values()]
     sheet = Image.new("RGB", (left + len(columns) * width, top + sum(heights) + pad * len(heights)), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((pad, 6), title, fill=(92, 89, 107), font=small)
+    pen.text((pad, 6), title, fill=(92, 89, 107), font=font_for(title, small))
     for number, name in enumerate(columns):
-        pen.text((left + number * width + pad, 26), name, fill=(27, 26, 38), font=large)
+        pen.text((left + number * width + pad, 26), name, fill=(27, 26, 38), font=font_for(name, large))
     for (name, own), height in zip(rows.items(), heights, strict=True):
         pen.line([(0, top - 4), (sheet.width, top - 4)], fill=(227, 224, 236))
-        pen.text((pad, top + cell // 2), name, fill=(27, 26, 38), font=large)
+        pen.text((pad, top + cell // 2), name, fill=(27, 26, 38), font=font_for(name, large))
         for number, panel in enumerate(own):
             x, y = left + number * width, top
             if panel.marked:
@@ -108,7 +113,7 @@ def panels(
                 sheet.paste(fitted, (corner[0] + middle[0], corner[1] + middle[1]), fitted)
             below = y + _panel_height(panel, cell, across, line) - len(panel.lines) * line - 4
             for place, (text, colour) in enumerate(panel.lines):
-                pen.text((x + pad, below + place * line), text, fill=colour, font=small)
+                pen.text((x + pad, below + place * line), text, fill=colour, font=font_for(text, small))
         top += height + pad
     return sheet
 
@@ -175,7 +180,9 @@ def word_cloud(counts: Mapping[str, int]) -> Image.Image:
 
     if not counts:
         return Image.new("RGB", (640, 320), "white")
-    cloud = WordCloud(width=640, height=320, background_color="white", colormap="viridis", random_state=0)
+    file = wide_file() if any(map(is_wide, counts)) else None
+    font = {"font_path": str(file)} if file else {}
+    cloud = WordCloud(width=640, height=320, background_color="white", colormap="viridis", random_state=0, **font)
     return cloud.generate_from_frequencies(dict(counts)).to_image()
 
 
@@ -316,7 +323,13 @@ def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
 
 
 def _rendered(figure) -> Image.Image:  # type: ignore[no-untyped-def]
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_fontfamily([*text.get_fontfamily(), *installed_wide()])
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # its letters are boxes, which is seen
+        figure.savefig(buffer, format="png")
     buffer.seek(0)
     return Image.open(buffer).convert("RGB")

@@ -150,11 +150,11 @@ def _print_outcome(store: "ArtifactStore") -> None:
     artifact = store.find(ALL, "leaderboard")
     if artifact is None:
         return
-    CONSOLE.print(leaderboard_text(artifact.table()))
-    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/")
-    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
-    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
-    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
+    CONSOLE.print(leaderboard_text(artifact.table()), markup=False)
+    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/", markup=False)
+    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)", markup=False)
+    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors", markup=False)
+    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/", markup=False)
     CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
 
 

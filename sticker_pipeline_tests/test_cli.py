@@ -52,6 +52,16 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
 
 
+def test_folders_named_with_brackets_are_shown_as_they_are(
+    characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("art [x]", "[/red]"):
+        monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / name))
+        result = run("doctor")
+        assert result.exit_code == 0, result.output
+        assert f"characters   {tmp_path / name}\n" in result.output
+
+
 def test_doctor_holds_fetched_models_against_their_lock(characters: Path) -> None:
     models = characters.parent / "models"
     (models / "my-tagger").mkdir(parents=True)

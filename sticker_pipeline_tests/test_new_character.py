@@ -185,7 +185,7 @@ def test_the_command_says_what_to_do_next(source: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
     result = CliRunner().invoke(main, ["new-character", "luma", str(source)])
     assert result.exit_code == 0, result.output
-    for words in ("4 pictures", "luma_char", "sticker-pipeline update luma", "broken.gif"):
+    for words in ("4 files", "luma_char", "sticker-pipeline update luma", "broken.gif"):
         assert words in result.output
     again = CliRunner().invoke(main, ["new-character", "luma", str(source)])
     assert again.exit_code == 1

@@ -16,6 +16,7 @@ import pandas as pd
 
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.texts import find_name
 
 COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
@@ -114,11 +115,12 @@ def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
     clip_of = dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
     rows = frames.groupby("clip_id", sort=True)
     held: set[str] = set()
-    for file in files:
-        if file not in rows.groups:
-            close = difflib.get_close_matches(file, [str(clip) for clip in rows.groups], n=1)
+    for named in files:
+        file = named if named in rows.groups else find_name(named, map(str, rows.groups))
+        if file is None:
+            close = difflib.get_close_matches(named, [str(clip) for clip in rows.groups], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise DatasetError(f"benchmark.holdout: there is no accepted picture file {file!r}.{hint}")
+            raise DatasetError(f"benchmark.holdout: there is no accepted picture file {named!r}.{hint}")
         clip = rows.get_group(file)
         keepers = {clip_of[name] for name in clip["duplicate_of"] if name}
         if not keepers and not clip["kept"].any():

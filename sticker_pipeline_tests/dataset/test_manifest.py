@@ -182,6 +182,11 @@ def test_named_files():
     assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
 
 
+def test_a_file_may_be_named_in_another_case_or_composition():
+    table = made(frames_of(), holdout=["gifs/B.GIF", "ART/one.png"])
+    assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
+
+
 def test_a_named_file_takes_along_the_clip_that_keeps_its_picture():
     frames = frames_of()
     drop(frames, "stickers/03.png#0", "the same picture as stickers/02.png", duplicate_of="stickers/02.png#0")
