@@ -8,7 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -36,6 +36,8 @@ from sticker_pipeline_tests.media.makers import (
 # Small enough that the largest picture allowed takes little time.
 LIMITS = MediaSettings(max_pixels=500_000, max_frames=100, max_seconds=60)
 KINDS = ("flip", "overwrite", "zero", "delete", "duplicate", "insert", "length", "small", "splice", "truncate")
+PNG = b"\x89PNG\r\n\x1a\n"
+PLAIN = {b"IDAT": 0, b"fdAT": 4}  # bytes before what is compressed
 # Values that lengths, counts and sizes in headers are made of.
 LENGTHS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF)
 
@@ -51,11 +53,54 @@ class Damage:
 
 
 def damaged(data: bytes, damages: list[Damage], other: bytes, *, repair: bool) -> bytes:
-    """`data` with each damage done in turn; a splice goes on with the rest of `other`. With `repair`, the checksums of
-    a PNG are made right again, so that the damage gets past them."""
+    """`data` with each damage done in turn; a splice goes on with the rest of `other`. With `repair`, a PNG is damaged
+    inside of its chunks, and of its compression, so that the damage gets to the decoder."""
     for damage in damages:
-        data = _one_damage(data, damage, other)
-    return with_checksums(data) if repair and data.startswith(b"\x89PNG\r\n\x1a\n") else data
+        inside = repair and data.startswith(PNG)
+        data = _damage_inside(data, damage, other) if inside else _one_damage(data, damage, other)
+    return data
+
+
+def _damage_inside(png: bytes, damage: Damage, other: bytes) -> bytes:
+    """`png` with the content of one chunk damaged, pixels before they are compressed; lengths, compression and
+    checksums are right again. Places run over pixels, then other chunks, then the header: what is wrong there is seen
+    before anything is unpacked."""
+    chunks = png_chunks(png)
+    order = sorted(range(len(chunks)), key=lambda number: (number == 0, chunks[number][0] not in PLAIN))
+    at = damage.where * sum(len(chunks[number][1]) for number in order)
+    for number in order:
+        kind, content = chunks[number]
+        if at <= len(content):
+            break
+        at -= len(content)
+    chunks[number] = (kind, _one_damage(content, replace(damage, where=at / max(1, len(content))), other))
+    return PNG + b"".join(_packed(kind, content) for kind, content in chunks)
+
+
+def png_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    """(type, content) of each chunk. Pixels are unpacked where their compression is whole: of IDAT all, of each fdAT
+    what follows its number."""
+    chunks, at = list[tuple[bytes, bytes]](), len(PNG)
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        kind, content = png[at + 4 : at + 8], png[at + 8 : end]
+        if kind == b"IDAT" and chunks and chunks[-1][0] == b"IDAT":
+            content = chunks.pop()[1] + content
+        chunks.append((kind, content))
+        at = end + 4
+    return [(kind, _unpacked(kind, content)) for kind, content in chunks]
+
+
+def _unpacked(kind: bytes, content: bytes) -> bytes:
+    try:
+        return content[: PLAIN.get(kind, 0)] + zlib.decompress(content[PLAIN[kind] :]) if kind in PLAIN else content
+    except zlib.error:
+        return content
+
+
+def _packed(kind: bytes, content: bytes) -> bytes:
+    plain = PLAIN.get(kind, len(content))
+    return chunk(kind, content[:plain] + (zlib.compress(content[plain:]) if kind in PLAIN else b""))
 
 
 def _one_damage(data: bytes, damage: Damage, other: bytes) -> bytes:
@@ -84,17 +129,6 @@ def _one_damage(data: bytes, damage: Damage, other: bytes) -> bytes:
             return before + other[int(damage.value / (1 << 32) * len(other)) :]
         case _:
             return before
-
-
-def with_checksums(png: bytes) -> bytes:
-    at, out = 8, bytearray(png)
-    while at + 12 <= len(out):
-        end = at + 8 + int.from_bytes(out[at : at + 4], "big")
-        if end + 4 > len(out):
-            break
-        out[end : end + 4] = zlib.crc32(out[at + 4 : end]).to_bytes(4, "big")
-        at = end + 4
-    return bytes(out)
 
 
 def check(data: bytes, limits: MediaSettings) -> int:
