@@ -9,6 +9,7 @@ from typing import Literal
 from sticker_pipeline.media import apng, gif, video, webp
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
+from sticker_pipeline.media.png_pixels import SIGNATURE
 from sticker_pipeline.media.stills import (
     ORIENTATION_TAG,
     PILLOW_ERRORS,
@@ -70,7 +71,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return Header(
             "GIF", animation.width, animation.height, len(animation.images), note=animation.note, container=animation
         )
-    if data.startswith(apng.SIGNATURE):
+    if data.startswith(SIGNATURE):
         return _png_header(apng.read_png(data, limits))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data, webp.read_webp(data, limits))
@@ -90,7 +91,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 def is_picture(data: bytes) -> bool:
     """Whether the first bytes are those of a format that read_header reads."""
     return (
-        data.startswith((*gif.SIGNATURES, apng.SIGNATURE, b"\xff\xd8\xff", EBML))
+        data.startswith((*gif.SIGNATURES, SIGNATURE, b"\xff\xd8\xff", EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
         or _is_iso(data, AVIF_BRANDS)

@@ -115,8 +115,27 @@ def compressed(rgba: np.ndarray) -> bytes:
     return zlib.compress(b"".join(b"\0" + row.tobytes() for row in rgba))
 
 
-def png_header(width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def png_header(width: int, height: int, depth: int = 8, colour: int = 6, interlaced: bool = False) -> bytes:
+    fields = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", fields)
+
+
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def png_rows(samples: np.ndarray, depth: int) -> bytes:
+    """Integer `samples` [H,W,C] as rows of `depth` bits, each behind the filter byte 0."""
+    high, wide, channels = samples.shape
+    bits = (samples.reshape(high, wide * channels, 1) >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+    return b"".join(b"\0" + row.tobytes() for row in np.packbits(bits.reshape(high, -1), axis=1))
+
+
+def png(samples: np.ndarray, depth: int, colour: int, *chunks: bytes, interlaced: bool = False) -> bytes:
+    """A PNG of the colour type `colour` from integer `samples` [H,W,C]; `chunks` lie before the pixels."""
+    parts = [samples[y::dy, x::dx] for x, y, dx, dy in PASSES] if interlaced else [samples]
+    pixels = zlib.compress(b"".join(png_rows(part, depth) for part in parts if part.size))
+    header = png_header(samples.shape[1], samples.shape[0], depth, colour, interlaced)
+    return b"".join([header, *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")])
 
 
 @dataclass(frozen=True)
