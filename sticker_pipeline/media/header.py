@@ -1,20 +1,18 @@
 """What a file is, by its first bytes, and its header: format, size, frames, whether it is whole.
 
-No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated.
+No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated. The one
+exception is a JPEG without its end marker: only its pixels say whether it is whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sticker_pipeline.media import apng, gif, video, webp
+from sticker_pipeline.media import apng, gif, jpeg, video, webp
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.png_pixels import SIGNATURE
 from sticker_pipeline.media.stills import (
-    ORIENTATION_TAG,
-    PILLOW_ERRORS,
     SIDEWAYS,
-    UPRIGHT,
     exif_orientation,
     open_image,
 )
@@ -49,7 +47,7 @@ EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 class Header:
     """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8. `note` says what is
     missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG, WebP or video
-    found. A MOV counts as MP4, Matroska as WEBM."""
+    found, a JPEG too. A MOV counts as MP4, Matroska as WEBM."""
 
     format: Format
     width: int
@@ -57,7 +55,7 @@ class Header:
     n_frames: int
     orientation: int = 1
     note: str = ""
-    container: gif.Gif | apng.Png | webp.Webp | video.Video | None = None
+    container: gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | video.Video | None = None
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
@@ -75,7 +73,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return _png_header(apng.read_png(data, limits))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data, webp.read_webp(data, limits))
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(jpeg.SIGNATURE):
         return _jpeg_header(data, limits)
     if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
         return _pillow_header("BMP", data, limits)
@@ -91,7 +89,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 def is_picture(data: bytes) -> bool:
     """Whether the first bytes are those of a format that read_header reads."""
     return (
-        data.startswith((*gif.SIGNATURES, SIGNATURE, b"\xff\xd8\xff", EBML))
+        data.startswith((*gif.SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
         or _is_iso(data, AVIF_BRANDS)
@@ -175,37 +173,19 @@ def _webp_header(data: bytes, picture: webp.Webp) -> Header:
 
 
 def _jpeg_header(data: bytes, limits: MediaSettings) -> Header:
-    # The thumbnail inside an EXIF block has an end marker of its own: look behind the start of the scan.
-    scan = _start_of_scan(data)
-    if scan < 0 or data.rfind(b"\xff\xd9") < scan:
-        raise MediaError("the JPEG is cut off")
-    return _pillow_header("JPEG", data, limits)
-
-
-def _start_of_scan(data: bytes) -> int:
-    """The position of the first scan of a JPEG, by walking its segments; -1 when there is none."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return -1
-        marker = data[at + 1]
-        if marker == 0xDA:
-            return at
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return -1
+    picture = jpeg.read_jpeg(data)
+    header = _pillow_header("JPEG", picture.closed(data), limits)
+    jpeg.check_all_pixels(data, picture)
+    return replace(header, container=picture)
 
 
 def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: MediaSettings) -> Header:
     with open_image(data, name) as image:
         width, height = image.size
         n_frames = getattr(image, "n_frames", 1) if name == "AVIF" else 1
-        try:
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
-        except PILLOW_ERRORS:
-            orientation = 1
+        orientation = exif_orientation(image.info.get("exif", b"")) if n_frames == 1 else 1
     check_pixels(width, height, limits)
     check_frames(n_frames, limits)
-    orientation = orientation if n_frames == 1 and orientation in UPRIGHT else 1
     return Header(name, *_upright_size(width, height, orientation), n_frames, orientation)
 
 

@@ -74,7 +74,11 @@ def upright(rgba: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable."""
+    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable.
+
+    One rule for all formats, that of browsers: an orientation in XMP does not count. Of an AVIF, `exif` is Pillow's,
+    which states what the file's own boxes say (irot and imir) in place of the EXIF in it.
+    """
     parsed = Image.Exif()
     try:
         parsed.load(exif)

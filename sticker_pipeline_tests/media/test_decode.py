@@ -83,7 +83,7 @@ def test_cmyk():
     assert np.abs(only(data).astype(int) - (*RED, 255)).max() <= 8
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation, kind):
     # An L: the first row is red, the first column too, the rest blue; 3 cells of 8 pixels by 2.
@@ -100,7 +100,7 @@ def test_exif_orientation(orientation, kind):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    options = {"quality": 95} if kind in ("JPEG", "AVIF") else {"lossless": True} if kind == "WEBP" else {}
     data = saved(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options)
     header = read_header(data, LIMITS)
     assert (header.width, header.height) == (24, 16)
