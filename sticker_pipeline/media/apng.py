@@ -13,7 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
-from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, unpack
+from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, unpack, unpacked_profile
 from sticker_pipeline.media.stills import exif_orientation, upright
 from sticker_pipeline.settings import MediaSettings
 
@@ -136,7 +136,7 @@ class _Reader:
             raise MediaError("the PNG does not begin with its header")
         if kind == b"IHDR":
             self._take_header(content)
-        elif kind in (b"PLTE", b"tRNS") and not self.spans:
+        elif kind in (b"PLTE", b"tRNS", b"iCCP") and not self.spans:
             self.pixel_chunks.setdefault(kind, content)
         elif kind == b"eXIf":
             self.orientation = exif_orientation(b"Exif\0\0" + content)
@@ -172,7 +172,8 @@ class _Reader:
 
     def _png(self, images: tuple[SubImage, ...], note: str) -> Png:
         found = self.pixel_chunks
-        rules = PixelRules(found[b"IHDR"], found.get(b"PLTE", b""), found.get(b"tRNS", b""))
+        profile = unpacked_profile(found[b"iCCP"]) if b"iCCP" in found else b""
+        rules = PixelRules(found[b"IHDR"], found.get(b"PLTE", b""), found.get(b"tRNS", b""), profile)
         return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
 
     def _take_header(self, content: bytes) -> None:

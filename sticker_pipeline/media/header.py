@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sticker_pipeline.media import apng, gif, jpeg, video, webp
+from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.png_pixels import SIGNATURE
@@ -45,9 +46,12 @@ EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 @dataclass(frozen=True)
 class Header:
-    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8. `note` says what is
-    missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG, WebP or video
-    found, a JPEG too. A MOV counts as MP4, Matroska as WEBM."""
+    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8.
+
+    `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
+    is taken whole, such as that its colour profile is ignored. `container` is what the walk over a GIF, PNG, WebP, JPEG
+    or video found. A MOV counts as MP4, Matroska as WEBM.
+    """
 
     format: Format
     width: int
@@ -55,6 +59,7 @@ class Header:
     n_frames: int
     orientation: int = 1
     note: str = ""
+    remark: str = ""
     container: gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | video.Video | None = None
 
 
@@ -157,19 +162,22 @@ def _video_header(name: Literal["MP4", "WEBM"], found: video.Video) -> Header:
 
 
 def _png_header(png: apng.Png) -> Header:
+    remark = conversion_of(png.rules.profile, png.rules.model).fault
     if png.images:
-        return Header("APNG", png.width, png.height, len(png.images), note=png.note, container=png)
+        return Header("APNG", png.width, png.height, len(png.images), note=png.note, remark=remark, container=png)
     width, height = _upright_size(png.width, png.height, png.orientation)
-    return Header("PNG", width, height, 1, png.orientation, container=png)
+    return Header("PNG", width, height, 1, png.orientation, remark=remark, container=png)
 
 
 def _webp_header(data: bytes, picture: webp.Webp) -> Header:
+    remark = conversion_of(picture.profile, "RGB").fault
     if picture.durations_ms:
-        return Header("WEBP", picture.width, picture.height, len(picture.durations_ms), container=picture)
+        n_frames = len(picture.durations_ms)
+        return Header("WEBP", picture.width, picture.height, n_frames, remark=remark, container=picture)
     with open_image(data, "WEBP") as image:
         orientation = exif_orientation(image.info.get("exif", b""))
     width, height = _upright_size(picture.width, picture.height, orientation)
-    return Header("WEBP", width, height, 1, orientation, container=picture)
+    return Header("WEBP", width, height, 1, orientation, remark=remark, container=picture)
 
 
 def _jpeg_header(data: bytes, limits: MediaSettings) -> Header:
@@ -184,9 +192,10 @@ def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: Me
         width, height = image.size
         n_frames = getattr(image, "n_frames", 1) if name == "AVIF" else 1
         orientation = exif_orientation(image.info.get("exif", b"")) if n_frames == 1 else 1
+        remark = conversion_of(embedded_profile(image), model_of(image)).fault
     check_pixels(width, height, limits)
     check_frames(n_frames, limits)
-    return Header(name, *_upright_size(width, height, orientation), n_frames, orientation)
+    return Header(name, *_upright_size(width, height, orientation), n_frames, orientation, remark=remark)
 
 
 def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from sticker_pipeline.media.sidecars import name_captions
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.verdict import Verdict
 
-COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]
+COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
 NOT_MEDIA = (FILE_NAME, "rivals")  # at the top of the folder: not the inventory's business
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
 # Text that lies beside pictures on purpose: captions, notes, listings, licences.
@@ -35,7 +35,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the inventory; `reason` of an accepted file is a note, such as that it is cut off."""
+    """One row of the inventory. `reason` of an accepted file says what is missing from it, such as that it is cut off;
+    `remark` is worth knowing of a file that is taken whole."""
 
     path: str
     group: str = ""
@@ -47,6 +48,7 @@ class Row:
     n_frames: int = 0
     status: str = "rejected"
     reason: str = ""
+    remark: str = ""
 
 
 def scan(folder: Path, groups: Collection[str], limits: MediaSettings) -> pd.DataFrame:
@@ -189,6 +191,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
         n_frames=header.n_frames,
         status="accepted",
         reason=header.note,
+        remark=header.remark,
     )
 
 

@@ -10,21 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.colour import Model, to_srgb
+from sticker_pipeline.media.frame import MediaError, clear_hidden_colour
 from sticker_pipeline.media.stills import PILLOW_ERRORS, open_image, open_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB, PALETTE = 0, 2, 3  # colour types that a tRNS chunk may make transparent
-CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, 4: 2, 6: 4}  # of each colour type
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}  # of each colour type
 # Left, top, step across and step down of each pass of an interlaced picture.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BLOCK = 1 << 16
+MOST_PROFILE = 1 << 22  # bytes of an unpacked colour profile; RGB and grey ones have some thousand
 Spans = Iterable[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class PixelRules:
-    """How compressed pixels are read: the content of IHDR (13 bytes), PLTE and tRNS; empty where there is none.
+    """How compressed pixels are read: the content of IHDR (13 bytes), PLTE and tRNS, and the unpacked colour profile;
+    empty where there is none.
 
     The size in `header` is the canvas; a sub-image has its own.
     """
@@ -32,10 +35,16 @@ class PixelRules:
     header: bytes
     palette: bytes = b""
     transparency: bytes = b""
+    profile: bytes = b""
+
+    @property
+    def model(self) -> Model:
+        """The colour model that a profile has to be of."""
+        return "grey" if self.header[9] in (GREY, GREY_ALPHA) else "RGB"
 
 
 def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> np.ndarray:
-    """The pixels at `spans` of `data` as RGBA, uint8 [height, width, 4], with R=G=B=0 wherever A=0.
+    """The pixels at `spans` of `data` as RGBA, uint8 [height, width, 4], in sRGB, with R=G=B=0 wherever A=0.
 
     16-bit colour keeps its high byte, 16-bit grey is rounded. A palette index beyond the palette is opaque black.
     Raises MediaError when the pixels are damaged or not complete.
@@ -46,7 +55,19 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
     key = _colour_key(rules)
     if key:
         rgba[_has_colour(rgba, picture, rules.header[8], key)] = 0
-    return rgba
+    return clear_hidden_colour(to_srgb(rgba, rules.profile, grey=rules.model == "grey"))
+
+
+def unpacked_profile(content: bytes) -> bytes:
+    """The colour profile in the content of an iCCP chunk: a name, a zero byte, the method, the compressed profile.
+
+    What cannot be unpacked is given as it is: bytes that are no profile.
+    """
+    compressed = content[content.find(b"\0") + 2 :]
+    try:
+        return zlib.decompressobj().decompress(compressed, MOST_PROFILE) or content
+    except zlib.error:
+        return content
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA, and EXIF orientation.
+"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA in sRGB, and EXIF orientation.
 
-Containers with several frames are walked elsewhere. Colour profiles and gamma are not applied.
+Containers with several frames are walked elsewhere. What becomes of colour profiles is in colour.py.
 """
 
 import io
@@ -9,6 +9,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from sticker_pipeline.media.colour import cmyk_to_srgb, embedded_profile, model_of, to_srgb
 from sticker_pipeline.media.frame import OPAQUE, MediaError, clear_hidden_colour
 
 ORIENTATION_TAG = 0x0112
@@ -59,11 +60,10 @@ def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray
 
 
 def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np.ndarray:
-    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] with R=G=B=0 wherever A=0."""
+    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] in sRGB, with R=G=B=0 wherever A=0."""
     try:
         image.load()
-        turned = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-        return clear_hidden_colour(_rgba(turned))
+        return clear_hidden_colour(upright(_rgba(image), orientation))
     except PILLOW_ERRORS as error:
         raise MediaError(f"the {pillow_format} is damaged or cut off ({_cause(error)})") from error
 
@@ -94,11 +94,19 @@ def _cause(error: BaseException) -> str:
 
 
 def _rgba(image: Image.Image) -> np.ndarray:
+    profile, model = embedded_profile(image), model_of(image)
+    if model == "CMYK":
+        return cmyk_to_srgb(image, profile)
+    return to_srgb(_unconverted(image), profile, grey=model == "grey")
+
+
+def _unconverted(image: Image.Image) -> np.ndarray:
+    """A grey or RGB picture as RGBA, its colours as they are stored."""
     if image.mode.startswith("I"):
         return _from_16_bit_grey(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels are not supported")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    if image.mode in ("YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.array(image if image.mode == "RGBA" else image.convert("RGBA"))
 

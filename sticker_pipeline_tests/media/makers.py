@@ -171,6 +171,66 @@ def apng(width: int, height: int, images: list[ApngImage], default: np.ndarray |
     return b"".join(apng_chunks(width, height, images, default))
 
 
+# Primaries of sRGB and of Display P3, adapted to D50 (Bradford), as profiles state them: XYZ of red, green and blue.
+SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+P3_PRIMARIES = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+D50 = (0.96420, 1.0, 0.82491)
+
+
+def icc(space: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr", connection: bytes = b"XYZ ") -> bytes:
+    """An ICC profile of version 2 for the colour space `space`; the white point is added."""
+    tags = {b"wtpt": icc_xyz(D50), **tags}
+    at, table, content = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", at + len(content), len(value))
+        content += value + bytes(-len(value) % 4)
+    size = at + len(content)
+    head = struct.pack(">I4sI4s4s4s12s4s", size, b"", 0x02100000, kind, space, connection, bytes(12), b"acsp")
+    return (head + bytes(28) + icc_xyz(D50)[8:]).ljust(128, b"\0") + table + content
+
+
+def icc_xyz(value: tuple[float, float, float]) -> bytes:
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * part) for part in value))
+
+
+def icc_gamma(gamma: float) -> bytes:
+    return b"curv" + struct.pack(">IIH", 0, 1, round(256 * gamma))
+
+
+def icc_table(curve: np.ndarray) -> bytes:
+    """A tone curve from its values 0..1 at equal steps."""
+    return b"curv" + struct.pack(">II", 0, len(curve)) + np.round(65535 * curve).astype(">u2").tobytes()
+
+
+def icc_rgb(primaries: tuple, curve: bytes) -> bytes:
+    names = (b"rXYZ", b"gXYZ", b"bXYZ")
+    colours = {name: icc_xyz(value) for name, value in zip(names, primaries, strict=True)}
+    return icc(b"RGB ", colours | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
+
+
+def icc_grey(gamma: float) -> bytes:
+    return icc(b"GRAY", {b"kTRC": icc_gamma(gamma)})
+
+
+def icc_cmyk(lightness: np.ndarray) -> bytes:
+    """A printer of greys: `lightness` (uint8 [2,2,2,2], 255 is white) for no and full cyan, magenta, yellow, black."""
+    matrix = struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
+    corners = np.stack([lightness.ravel(), *[np.full(16, 128)] * 2], axis=1).astype(np.uint8).tobytes()
+    straight = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + straight * 4 + corners + straight * 3
+    return icc(b"CMYK", {b"A2B0": table}, b"prtr", b"Lab ")
+
+
+def srgb_curve(linear: np.ndarray) -> np.ndarray:
+    """Linear light 0..1 as sRGB stores it, 0..1."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+
+
+def linear_light(stored: np.ndarray) -> np.ndarray:
+    """The inverse of srgb_curve."""
+    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+
+
 def noise(count: int, width: int, height: int, seed: int = 0) -> np.ndarray:
     """Opaque frames, uint8 [count, height, width, 4], of which no two pixels agree."""
     rgba = np.random.default_rng(seed).integers(0, 256, (count, height, width, 4), dtype=np.uint8)
