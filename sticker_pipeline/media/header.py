@@ -7,7 +7,7 @@ exception is a JPEG without its end marker: only its pixels say whether it is wh
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sticker_pipeline.media import apng, gif, jpeg, video, webp
+from sticker_pipeline.media import apng, gif, jpeg, tiff, video, webp
 from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
@@ -19,7 +19,7 @@ from sticker_pipeline.media.stills import (
 )
 from sticker_pipeline.settings import MediaSettings
 
-Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "MP4", "WEBM"]
+Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "MP4", "WEBM"]
 
 # First bytes of files that people, and programs, leave among pictures.
 NOT_PICTURES = (
@@ -30,8 +30,6 @@ NOT_PICTURES = (
     (b"%PDF", "not a picture: a PDF"),
     (b"8BPS", "a Photoshop drawing: export it as PNG"),
     (b"gimp xcf", "a GIMP drawing: export it as PNG"),
-    (b"II*\x00", "TIFF is not read: convert it to PNG"),
-    (b"MM\x00*", "TIFF is not read: convert it to PNG"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
     (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL is not read: convert it to PNG"),
@@ -49,8 +47,8 @@ class Header:
     """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8.
 
     `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
-    is taken whole, such as that its colour profile is ignored. `container` is what the walk over a GIF, PNG, WebP, JPEG
-    or video found. A MOV counts as MP4, Matroska as WEBM.
+    is taken whole, such as that its colour profile is ignored. `container` is what the walk over a GIF, PNG, WebP,
+    JPEG, TIFF or video found. A MOV counts as MP4, Matroska as WEBM.
     """
 
     format: Format
@@ -60,7 +58,7 @@ class Header:
     orientation: int = 1
     note: str = ""
     remark: str = ""
-    container: gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | video.Video | None = None
+    container: gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | video.Video | None = None
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
@@ -80,6 +78,9 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return _webp_header(data, webp.read_webp(data, limits))
     if data.startswith(jpeg.SIGNATURE):
         return _jpeg_header(data, limits)
+    if data.startswith(tiff.SIGNATURES):
+        page = tiff.read_tiff(data, limits)
+        return Header("TIFF", page.width, page.height, 1, remark=page.remark, container=page)
     if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
         return _pillow_header("BMP", data, limits)
     if _is_iso(data, AVIF_BRANDS):
@@ -94,7 +95,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 def is_picture(data: bytes) -> bool:
     """Whether the first bytes are those of a format that read_header reads."""
     return (
-        data.startswith((*gif.SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
+        data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
         or _is_iso(data, AVIF_BRANDS)

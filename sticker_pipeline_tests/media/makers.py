@@ -171,6 +171,23 @@ def apng(width: int, height: int, images: list[ApngImage], default: np.ndarray |
     return b"".join(apng_chunks(width, height, images, default))
 
 
+def tiff(*pages: tuple[dict[int, int], np.ndarray], order: str = "<") -> bytes:
+    """A TIFF of uncompressed pages, each (tags that are added, samples uint8 or uint16 [H,W,C])."""
+    out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8))
+    for number, (tags, samples) in enumerate(pages):
+        high, wide, channels = samples.shape
+        bits = 8 * samples.itemsize
+        content = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
+        layout = {256: wide, 257: high, 258: bits, 259: 1, 262: 2, 277: channels, 278: high, 279: len(content)}
+        fields = dict(sorted((layout | {273: 0} | tags).items()))
+        start = len(out) + 2 + 12 * len(fields) + 4
+        fields[273] = start
+        entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in fields.items())
+        following = start + len(content) if number + 1 < len(pages) else 0
+        out += struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "I", following) + content
+    return bytes(out)
+
+
 # Primaries of sRGB and of Display P3, adapted to D50 (Bradford), as profiles state them: XYZ of red, green and blue.
 SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
 P3_PRIMARIES = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))

@@ -124,7 +124,7 @@ def test_animated_webp():
         read_header(data[:-9], LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "TIFF"])
 def test_stills_through_pillow(kind):
     data = saved(Image.new("RGB", (32, 16), BLUE), kind)
     header = read_header(data, LIMITS)
@@ -134,7 +134,7 @@ def test_stills_through_pillow(kind):
         read_header(data, MediaSettings(max_pixels=511))
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "GIF"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "GIF", "TIFF"])
 def test_a_still_that_is_cut_off_is_refused(kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise), kind)
@@ -143,7 +143,7 @@ def test_a_still_that_is_cut_off_is_refused(kind):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's own, about damaged EXIF
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "TIFF"])
 def test_damage_is_reported_and_nothing_else(kind):
     rng = np.random.default_rng(1)
     exif = Image.Exif()
