@@ -7,7 +7,7 @@ exception is a JPEG without its end marker: only its pixels say whether it is wh
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sticker_pipeline.media import apng, gif, jpeg, tiff, video, webp
+from sticker_pipeline.media import apng, gif, heic_jxl, jpeg, tiff, video, webp
 from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
@@ -19,7 +19,7 @@ from sticker_pipeline.media.stills import (
 )
 from sticker_pipeline.settings import MediaSettings
 
-Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "MP4", "WEBM"]
+Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "HEIC", "JXL", "MP4", "WEBM"]
 
 # First bytes of files that people, and programs, leave among pictures.
 NOT_PICTURES = (
@@ -31,14 +31,13 @@ NOT_PICTURES = (
     (b"8BPS", "a Photoshop drawing: export it as PNG"),
     (b"gimp xcf", "a GIMP drawing: export it as PNG"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
-    (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
-    (b"\x00\x00\x00\x0cJXL ", "JPEG XL is not read: convert it to PNG"),
     (b"\x7fELF", "not a picture: a program"),
     (b"MZ", "not a picture: a program"),
 )
 PICKLE_PROTOCOLS = range(2, 6)
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 
@@ -47,8 +46,8 @@ class Header:
     """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8.
 
     `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
-    is taken whole, such as that its colour profile is ignored. `container` is what the walk over a GIF, PNG, WebP,
-    JPEG, TIFF or video found. A MOV counts as MP4, Matroska as WEBM.
+    is taken whole, such as that its colour profile is ignored. `container` is what the walk over the file
+    found, for most formats. A MOV counts as MP4, Matroska as WEBM.
     """
 
     format: Format
@@ -58,7 +57,7 @@ class Header:
     orientation: int = 1
     note: str = ""
     remark: str = ""
-    container: gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | video.Video | None = None
+    container: Container | None = None
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
@@ -85,6 +84,12 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return _pillow_header("BMP", data, limits)
     if _is_iso(data, AVIF_BRANDS):
         return _pillow_header("AVIF", data, limits)
+    if _is_iso(data, HEIC_BRANDS):
+        heic = heic_jxl.read_heic(data, limits)
+        return Header("HEIC", heic.width, heic.height, 1, remark=heic.remark, container=heic)
+    if data.startswith(heic_jxl.JXL_SIGNATURES):
+        jxl = heic_jxl.read_jxl(data, limits)
+        return Header("JXL", jxl.width, jxl.height, 1, container=jxl)
     if _is_mp4(data):
         return _video_header("MP4", video.read_video(data, "mov", limits))
     if data.startswith(EBML):
@@ -93,12 +98,12 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a format that read_header reads."""
+    """Whether the first bytes are those of a format that read_header reads, if need be with an extra."""
     return (
-        data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
+        data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
-        or _is_iso(data, AVIF_BRANDS)
+        or _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
         or _is_mp4(data)
     )
 
@@ -110,8 +115,6 @@ def what_is_it(data: bytes) -> str:
     for prefix, description in NOT_PICTURES:
         if data.startswith(prefix):
             return description
-    if _is_iso(data, HEIC_BRANDS):
-        return "HEIC is not read: convert it to PNG or JPEG"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
     if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
