@@ -77,7 +77,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[raw_media, key("frames")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},

@@ -228,6 +228,15 @@ def test_gamma_and_coded_colour_spaces_are_not_applied(kind, content):
     assert (frames(data)[0] == (200, 60, 40, 255)).all()
 
 
+def test_the_coded_colour_space_of_an_avif_is_not_applied():
+    data = bytearray(saved(flat((200, 60, 40)), "AVIF", **FORMATS["AVIF"]))
+    before = frames(bytes(data))[0]
+    at = data.index(b"colrnclx") + 8
+    assert data[at : at + 2] == b"\0\1"
+    data[at : at + 2] = b"\0\x0c"  # Display P3's primaries
+    assert (frames(bytes(data))[0] == before).all()
+
+
 def test_sub_images_are_converted_before_they_are_blended():
     data = animation(1, 1, 8, 2, [iccp(P3)], [png_rows(np.array([[[200, 60, 40]]]), 8)] * 2)
     for rgba in frames(data):

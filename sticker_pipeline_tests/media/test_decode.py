@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import imageio.v3 as iio
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.media.header import read_header
+from sticker_pipeline.media.header import Format, read_header
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
@@ -163,6 +164,12 @@ def test_damage_is_reported_and_nothing_else(kind):
     assert refused > 20
 
 
+def test_every_format_has_its_row_in_the_docs():
+    lines = (REPOSITORY / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert rows[2:] == list(get_args(Format))
+
+
 def test_long_animations_are_decoded_in_little_memory(tmp_path):
     side, count = 256, 60
     images = [GifImage([[number % 4] * side] * side) for number in range(count)]
@@ -197,6 +204,7 @@ def test_awkward_files(realdata):
 LIMITED = """
 import resource, sys, time
 from pathlib import Path
+from typing import get_args
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings

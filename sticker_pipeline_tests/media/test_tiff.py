@@ -36,6 +36,12 @@ def test_16_bits(order):
     assert (colour == NOISE).all()
 
 
+def test_12_bits():
+    packed = np.array([[[0xFF], [0xF8], [0x00]]], dtype=np.uint8)  # 4095 and 2048
+    data = tiff(({PHOTOMETRIC: 1, 256: 2, 258: 12}, packed))
+    assert only(data)[0, :, 0].tolist() == [255, 128]
+
+
 def test_white_may_be_zero():
     assert only(tiff(({PHOTOMETRIC: 0}, GREYS)))[0, :, 0].tolist() == [255, 254, 127, 0]
     assert only(tiff(({PHOTOMETRIC: 0}, (GREYS >> 8).astype(np.uint8))))[0, :, 0].tolist() == [255, 254, 127, 0]
