@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sticker_pipeline.tagging.captions import SEPARATOR, is_weighted, parse_caption
+from sticker_pipeline.tagging.captions import format_caption, is_weighted, parse_caption
 from sticker_pipeline.texts import decoded, tidy
 
 HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
@@ -85,7 +85,7 @@ def own_syntax(captions: Iterable[str]) -> list[str]:
 
 def _unescaped(caption: str) -> str:
     pairs = parse_caption(caption)
-    plain = SEPARATOR.join(tag for tag, _ in pairs)
+    plain = format_caption([tag for tag, _ in pairs], {})
     return plain if parse_caption(plain) == pairs else _plain_brackets(caption)
 
 

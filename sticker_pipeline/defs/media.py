@@ -33,7 +33,7 @@ class NoMedia(ValueError):
 @dg.asset(
     deps=[key("media")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"file", "parquet"},
@@ -54,6 +54,9 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         rejected = inventory[inventory["status"] == "rejected"]
         for row in rejected.itertuples():
             context.log.warning(f"{row.path}: {row.reason}")
+        remarks = inventory[inventory["remark"] != ""]
+        for row in remarks.itertuples():
+            context.log.info(f"{row.path}: {row.remark}")
         captions = read_captions(work.character.folder, inventory)
         write_table(inventory, work.staging)
         write_table(captions, work.staging, CAPTIONS)
@@ -65,6 +68,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "written_captions": len(captions),
                 "files": table(inventory[["path", "format", "width", "height", "n_frames", "status", "reason"]]),
                 "refused": table(rejected[["path", "reason"]]),
+                "remarks": table(remarks[["path", "remark"]]),
                 **described(inventory),
             }
         )
@@ -73,7 +77,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[raw_media, key("frames")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},

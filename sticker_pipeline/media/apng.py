@@ -1,11 +1,11 @@
 """PNG and APNG: the walk over the chunks, with their checksums, and the compositing of an animation's frames.
 
-Pillow only unpacks the pixels of each sub-image, given to it as a PNG of its own. Source of the rules: the PNG
-specification, third edition (which includes APNG).
+How the pixels of one picture are unpacked is in png_pixels.py. Source of the rules: the PNG specification, third
+edition (which includes APNG).
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,18 +13,12 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
-from sticker_pipeline.media.stills import exif_orientation, open_pixels
+from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, unpack, unpacked_profile
+from sticker_pipeline.media.stills import exif_orientation, upright
 from sticker_pipeline.settings import MediaSettings
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_SOURCE = 0
-# Chunks that decide how the pixels of a sub-image are unpacked; gamma and colour profiles are not applied.
-PIXEL_CHUNKS = (b"PLTE", b"tRNS")
-BLOCK = 1 << 16
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
-# Left, top, step across and step down of each pass of an interlaced picture.
-ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")
 
 
@@ -50,8 +44,7 @@ class Png:
     width: int
     height: int
     orientation: int
-    header: bytes
-    pixel_chunks: bytes
+    rules: PixelRules
     spans: tuple[tuple[int, int], ...]
     images: tuple[SubImage, ...]
     note: str
@@ -76,8 +69,7 @@ def read_png(data: bytes, limits: MediaSettings) -> Png:
 
 def still_pixels(data: bytes, png: Png) -> np.ndarray:
     """The picture of a still, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
-    _check_pixels(data, png.spans, png.width, png.height, png.header)
-    return open_pixels(data, "PNG", png.orientation)
+    return upright(unpack(data, png.spans, png.width, png.height, png.rules), png.orientation)
 
 
 def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
@@ -130,7 +122,8 @@ class _Reader:
 
     def __init__(self, data: bytes, limits: MediaSettings) -> None:
         self.data, self.limits = data, limits
-        self.header, self.pixel_chunks, self.orientation = b"", b"", 1
+        self.orientation = 1
+        self.pixel_chunks: dict[bytes, bytes] = {}  # those that decide how pixels are unpacked
         self.size = (0, 0)
         self.images: list[SubImage] = []
         self.declared_frames: int | None = None
@@ -139,12 +132,12 @@ class _Reader:
 
     def take(self, kind: bytes, start: int, end: int) -> None:
         content = self.data[start:end] if kind not in (b"IDAT", b"fdAT") else b""
-        if not self.header and kind != b"IHDR":
+        if not self.pixel_chunks and kind != b"IHDR":
             raise MediaError("the PNG does not begin with its header")
         if kind == b"IHDR":
             self._take_header(content)
-        elif kind in PIXEL_CHUNKS:
-            self.pixel_chunks += png_chunk(kind, content)
+        elif kind in (b"PLTE", b"tRNS", b"iCCP") and not self.spans:
+            self.pixel_chunks.setdefault(kind, content)
         elif kind == b"eXIf":
             self.orientation = exif_orientation(b"Exif\0\0" + content)
         elif kind == b"acTL" and not self.spans and len(content) == 8:
@@ -163,7 +156,7 @@ class _Reader:
             self.whole = len(self.images)
 
     def result(self, problem: str) -> Png:
-        if not self.header:
+        if not self.pixel_chunks:
             raise MediaError(problem or "the PNG has no header")
         declared = self.declared_frames or 0
         if not declared:
@@ -178,14 +171,17 @@ class _Reader:
         return self._png(tuple(whole), partly_whole(problem, len(whole)) if problem else "")
 
     def _png(self, images: tuple[SubImage, ...], note: str) -> Png:
-        return Png(*self.size, self.orientation, self.header, self.pixel_chunks, tuple(self.spans), images, note)
+        found = self.pixel_chunks
+        profile = unpacked_profile(found[b"iCCP"]) if b"iCCP" in found else b""
+        rules = PixelRules(found[b"IHDR"], found.get(b"PLTE", b""), found.get(b"tRNS", b""), profile)
+        return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
 
     def _take_header(self, content: bytes) -> None:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
         if len(content) != 13 or not width or not height:
             raise MediaError(f"the PNG declares an empty picture of {width}×{height} pixels")
         check_pixels(width, height, self.limits)
-        self.header, self.size = content, (width, height)
+        self.pixel_chunks[b"IHDR"], self.size = content, (width, height)
 
     def _take_control(self, content: bytes) -> None:
         if len(content) != 26:
@@ -208,43 +204,9 @@ def _delay_ms(numerator: int, denominator: int) -> int:
     return round(1000 * numerator / (denominator or 100))
 
 
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    """A PNG chunk: length, type, content, checksum."""
-    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
-
 def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarray:
     """The pixels of one sub-image as RGBA, uint8 [height, width, 4]."""
-    header = image.width.to_bytes(4, "big") + image.height.to_bytes(4, "big") + png.header[8:]
-    pixels = b"".join(data[start:end] for start, end in image.spans)
-    single = [png_chunk(b"IHDR", header), png.pixel_chunks, png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b"")]
     try:
-        _check_pixels(data, image.spans, image.width, image.height, png.header)
-        return open_pixels(SIGNATURE + b"".join(single), "PNG", orientation=1)
+        return unpack(data, image.spans, image.width, image.height, png.rules)
     except MediaError as error:
         raise MediaError(f"the pixels of frame {number} are damaged ({error})") from error
-
-
-def _check_pixels(data: bytes, spans: Iterable[tuple[int, int]], width: int, height: int, header: bytes) -> None:
-    """Raise MediaError unless the compressed pixels are whole: Pillow shows rows that are missing as transparent or
-    black, without a word. Memory: one block."""
-    missing = _unpacked_bytes(width, height, header)
-    stream = zlib.decompressobj()
-    try:
-        for start, end in spans:
-            waiting = data[start:end]
-            while waiting and missing > 0:
-                missing -= len(stream.decompress(waiting, BLOCK))
-                waiting = stream.unconsumed_tail
-    except zlib.error as error:
-        raise MediaError(f"its pixels cannot be unpacked ({error})") from error
-    if missing > 0:
-        raise MediaError("its pixels are not complete")
-
-
-def _unpacked_bytes(width: int, height: int, header: bytes) -> int:
-    """The size of the pixels once unpacked: each row has a filter byte, in each pass of an interlaced picture."""
-    bits = header[8] * CHANNELS.get(header[9], 1)
-    passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
-    sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
-    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)

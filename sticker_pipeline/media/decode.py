@@ -1,6 +1,7 @@
 """From the bytes of a picture or video file to its frames, one at a time.
 
-What each format's walk and compositing do is in gif.py, apng.py, webp.py, video.py and stills.py.
+What each format's walk and compositing do is in gif.py, apng.py, webp.py, jpeg.py, tiff.py, heic_jxl.py, video.py and
+stills.py.
 """
 
 from collections.abc import Generator, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sticker_pipeline.media import apng, gif, video, webp
+from sticker_pipeline.media import apng, gif, heic_jxl, jpeg, tiff, video, webp
 from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
 from sticker_pipeline.media.header import Header, read_header
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
@@ -48,6 +49,14 @@ def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
         yield from apng.apng_frames(data, container) if container.images else [(apng.still_pixels(data, container), 0)]
     elif isinstance(container, webp.Webp) and container.durations_ms:
         yield from webp.webp_frames(data, container)
+    elif isinstance(container, jpeg.Jpeg):
+        yield open_pixels(container.closed(data), "JPEG", header.orientation), 0
+    elif isinstance(container, heic_jxl.Heic):
+        yield heic_jxl.heic_pixels(data, container), 0
+    elif isinstance(container, heic_jxl.Jxl):
+        yield heic_jxl.jxl_pixels(data, container), 0
+    elif isinstance(container, tiff.Tiff):
+        yield tiff.tiff_pixels(data), 0
     elif header.n_frames > 1:
         yield from _avif_frames(data, header.n_frames)
     else:

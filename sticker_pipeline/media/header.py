@@ -1,26 +1,26 @@
 """What a file is, by its first bytes, and its header: format, size, frames, whether it is whole.
 
-No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated.
+No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated. The one
+exception is a JPEG without its end marker: only its pixels say whether it is whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sticker_pipeline.media import apng, gif, video, webp
+from sticker_pipeline.media import apng, gif, heic_jxl, jpeg, tiff, video, webp
+from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.other_files import what_else_is_it
+from sticker_pipeline.media.png_pixels import SIGNATURE
 from sticker_pipeline.media.stills import (
-    ORIENTATION_TAG,
-    PILLOW_ERRORS,
     SIDEWAYS,
-    UPRIGHT,
     exif_orientation,
     open_image,
 )
 from sticker_pipeline.settings import MediaSettings
 
-Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "MP4", "WEBM"]
+Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "HEIC", "JXL", "MP4", "WEBM"]
 
 # First bytes of files that people, and programs, leave among pictures.
 NOT_PICTURES = (
@@ -31,24 +31,24 @@ NOT_PICTURES = (
     (b"gimp xcf", "a GIMP drawing: export it as PNG"),
     (b"CSFCHUNK", "a Clip Studio drawing: export it as PNG"),
     (b"L\0\0\0\x01\x14\x02\0", "a shortcut of Windows: copy the picture itself"),
-    (b"II*\x00", "TIFF is not read: convert it to PNG"),
-    (b"MM\x00*", "TIFF is not read: convert it to PNG"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
-    (b"\xff\x0a", "JPEG XL is not read: convert it to PNG"),
-    (b"\x00\x00\x00\x0cJXL ", "JPEG XL is not read: convert it to PNG"),
     (b"\x7fELF", "not a picture: a program"),
     (b"MZ", "not a picture: a program"),
 )
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 
 @dataclass(frozen=True)
 class Header:
-    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8. `note` says what is
-    missing from a file of which only a part can be used. `container` is what the walk over a GIF, PNG, WebP or video
-    found. A MOV counts as MP4, Matroska as WEBM."""
+    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8.
+
+    `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
+    is taken whole, such as that its colour profile is ignored. `container` is what the walk over the file
+    found, for most formats. A MOV counts as MP4, Matroska as WEBM.
+    """
 
     format: Format
     width: int
@@ -56,7 +56,8 @@ class Header:
     n_frames: int
     orientation: int = 1
     note: str = ""
-    container: gif.Gif | apng.Png | webp.Webp | video.Video | None = None
+    remark: str = ""
+    container: Container | None = None
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
@@ -70,16 +71,25 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
         return Header(
             "GIF", animation.width, animation.height, len(animation.images), note=animation.note, container=animation
         )
-    if data.startswith(apng.SIGNATURE):
+    if data.startswith(SIGNATURE):
         return _png_header(apng.read_png(data, limits))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data, webp.read_webp(data, limits))
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(jpeg.SIGNATURE):
         return _jpeg_header(data, limits)
+    if data.startswith(tiff.SIGNATURES):
+        page = tiff.read_tiff(data, limits)
+        return Header("TIFF", page.width, page.height, 1, remark=page.remark, container=page)
     if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
         return _pillow_header("BMP", data, limits)
     if _is_iso(data, AVIF_BRANDS):
         return _pillow_header("AVIF", data, limits)
+    if _is_iso(data, HEIC_BRANDS):
+        heic = heic_jxl.read_heic(data, limits)
+        return Header("HEIC", heic.width, heic.height, 1, remark=heic.remark, container=heic)
+    if data.startswith(heic_jxl.JXL_SIGNATURES):
+        jxl = heic_jxl.read_jxl(data, limits)
+        return Header("JXL", jxl.width, jxl.height, 1, container=jxl)
     if _is_mp4(data):
         return _video_header("MP4", video.read_video(data, "mov", limits))
     if data.startswith(EBML):
@@ -88,12 +98,12 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a format that read_header reads."""
+    """Whether the first bytes are those of a format that read_header reads, if need be with an extra."""
     return (
-        data.startswith((*gif.SIGNATURES, apng.SIGNATURE, b"\xff\xd8\xff", EBML))
+        data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
-        or _is_iso(data, AVIF_BRANDS)
+        or _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
         or _is_mp4(data)
     )
 
@@ -105,8 +115,6 @@ def what_is_it(data: bytes) -> str:
     for prefix, description in NOT_PICTURES:
         if data.startswith(prefix):
             return description
-    if _is_iso(data, HEIC_BRANDS):
-        return "HEIC is not read: convert it to PNG or JPEG"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
     return what_else_is_it(data)
@@ -132,54 +140,40 @@ def _video_header(name: Literal["MP4", "WEBM"], found: video.Video) -> Header:
 
 
 def _png_header(png: apng.Png) -> Header:
+    remark = conversion_of(png.rules.profile, png.rules.model).fault
     if png.images:
-        return Header("APNG", png.width, png.height, len(png.images), note=png.note, container=png)
+        return Header("APNG", png.width, png.height, len(png.images), note=png.note, remark=remark, container=png)
     width, height = _upright_size(png.width, png.height, png.orientation)
-    return Header("PNG", width, height, 1, png.orientation, container=png)
+    return Header("PNG", width, height, 1, png.orientation, remark=remark, container=png)
 
 
 def _webp_header(data: bytes, picture: webp.Webp) -> Header:
+    remark = conversion_of(picture.profile, "RGB").fault
     if picture.durations_ms:
-        return Header("WEBP", picture.width, picture.height, len(picture.durations_ms), container=picture)
+        n_frames = len(picture.durations_ms)
+        return Header("WEBP", picture.width, picture.height, n_frames, remark=remark, container=picture)
     with open_image(data, "WEBP") as image:
         orientation = exif_orientation(image.info.get("exif", b""))
     width, height = _upright_size(picture.width, picture.height, orientation)
-    return Header("WEBP", width, height, 1, orientation, container=picture)
+    return Header("WEBP", width, height, 1, orientation, remark=remark, container=picture)
 
 
 def _jpeg_header(data: bytes, limits: MediaSettings) -> Header:
-    # The thumbnail inside an EXIF block has an end marker of its own: look behind the start of the scan.
-    scan = _start_of_scan(data)
-    if scan < 0 or data.rfind(b"\xff\xd9") < scan:
-        raise MediaError("the JPEG is cut off")
-    return _pillow_header("JPEG", data, limits)
-
-
-def _start_of_scan(data: bytes) -> int:
-    """The position of the first scan of a JPEG, by walking its segments; -1 when there is none."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return -1
-        marker = data[at + 1]
-        if marker == 0xDA:
-            return at
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return -1
+    picture = jpeg.read_jpeg(data)
+    header = _pillow_header("JPEG", picture.closed(data), limits)
+    jpeg.check_all_pixels(data, picture)
+    return replace(header, container=picture)
 
 
 def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: MediaSettings) -> Header:
     with open_image(data, name) as image:
         width, height = image.size
         n_frames = getattr(image, "n_frames", 1) if name == "AVIF" else 1
-        try:
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
-        except PILLOW_ERRORS:
-            orientation = 1
+        orientation = exif_orientation(image.info.get("exif", b"")) if n_frames == 1 else 1
+        remark = conversion_of(embedded_profile(image), model_of(image)).fault
     check_pixels(width, height, limits)
     check_frames(n_frames, limits)
-    orientation = orientation if n_frames == 1 and orientation in UPRIGHT else 1
-    return Header(name, *_upright_size(width, height, orientation), n_frames, orientation)
+    return Header(name, *_upright_size(width, height, orientation), n_frames, orientation, remark=remark)
 
 
 def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.texts import TextError, decoded
 from sticker_pipeline.verdict import Verdict
 
-COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason"]
+COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
 # At the top of a folder: what is not looked at, and why; what a character has there is not the inventory's business.
 OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
 OF_ANY_FOLDER = {
@@ -41,7 +41,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the inventory; `reason` of an accepted file is a note, such as that it is cut off."""
+    """One row of the inventory. `reason` of an accepted file says what is missing from it, such as that it is cut off;
+    `remark` is worth knowing of a file that is taken whole."""
 
     path: str
     group: str = ""
@@ -53,6 +54,7 @@ class Row:
     n_frames: int = 0
     status: str = "rejected"
     reason: str = ""
+    remark: str = ""
 
 
 def scan(folder: Path, groups: Collection[str] | None, limits: MediaSettings) -> pd.DataFrame:
@@ -217,6 +219,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
         n_frames=header.n_frames,
         status="accepted",
         reason=header.note,
+        remark=header.remark,
     )
 
 

@@ -1,14 +1,15 @@
-"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA, and EXIF orientation.
+"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA in sRGB, and EXIF orientation.
 
-Containers with several frames are walked elsewhere. Colour profiles and gamma are not applied.
+Containers with several frames are walked elsewhere. What becomes of colour profiles is in colour.py.
 """
 
 import io
 import struct
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from sticker_pipeline.media.colour import cmyk_to_srgb, embedded_profile, model_of, to_srgb
 from sticker_pipeline.media.frame import OPAQUE, MediaError, clear_hidden_colour
 
 ORIENTATION_TAG = 0x0112
@@ -41,7 +42,7 @@ PILLOW_ERRORS = (
 )
 
 
-def open_image(data: bytes, pillow_format: str) -> Image.Image:
+def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
     """The picture opened, not yet unpacked. Raises MediaError when it is not of that format."""
     try:
         return Image.open(io.BytesIO(data), formats=[pillow_format])
@@ -59,17 +60,25 @@ def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray
 
 
 def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np.ndarray:
-    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] with R=G=B=0 wherever A=0."""
+    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] in sRGB, with R=G=B=0 wherever A=0."""
     try:
         image.load()
-        upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-        return clear_hidden_colour(_rgba(upright, image.info.get("transparency")))
+        return clear_hidden_colour(upright(_rgba(image), orientation))
     except PILLOW_ERRORS as error:
         raise MediaError(f"the {pillow_format} is damaged or cut off ({_cause(error)})") from error
 
 
+def upright(rgba: np.ndarray, orientation: int) -> np.ndarray:
+    """`rgba` (uint8 [H,W,4]) turned and mirrored as EXIF's `orientation` says."""
+    return np.array(Image.fromarray(rgba).transpose(UPRIGHT[orientation])) if orientation in UPRIGHT else rgba
+
+
 def exif_orientation(exif: bytes) -> int:
-    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable."""
+    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable.
+
+    One rule for all formats, that of browsers: an orientation in XMP does not count. Of an AVIF, `exif` is Pillow's,
+    which states what the file's own boxes say (irot and imir) in place of the EXIF in it.
+    """
     parsed = Image.Exif()
     try:
         parsed.load(exif)
@@ -84,22 +93,30 @@ def _cause(error: BaseException) -> str:
     return "its header cannot be read" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def _rgba(image: Image.Image, transparency: object) -> np.ndarray:
+def _rgba(image: Image.Image) -> np.ndarray:
+    profile, model = embedded_profile(image), model_of(image)
+    if model == "CMYK":
+        return cmyk_to_srgb(image, profile)
+    return to_srgb(_unconverted(image), profile, grey=model == "grey")
+
+
+def _unconverted(image: Image.Image) -> np.ndarray:
+    """A grey or RGB picture as RGBA, its colours as they are stored."""
     if image.mode.startswith("I"):
-        return _from_16_bit_grey(image, transparency)
+        return _from_16_bit_grey(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels are not supported")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    if image.mode in ("YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.array(image if image.mode == "RGBA" else image.convert("RGBA"))
 
 
-def _from_16_bit_grey(image: Image.Image, transparency: object) -> np.ndarray:
+def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
     """Pillow clips 16-bit grey to 255 when it converts; here 0..65535 is scaled to 0..255, rounded to nearest."""
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise ValueError("32-bit grey pixels are not supported")
     rgba = np.empty((*values.shape, 4), dtype=np.uint8)
     rgba[..., :3] = ((values * 255 + 32767) // 65535).astype(np.uint8)[..., None]
-    rgba[..., 3] = np.where(values == transparency, 0, OPAQUE) if isinstance(transparency, int) else OPAQUE
+    rgba[..., 3] = OPAQUE
     return rgba

@@ -39,8 +39,9 @@ OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
 # And of a single block, such as the index of a file that claims millions of packets.
 OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
 KEPT_COMPLAINTS = 50
+MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is beyond it for a mistake
 
-STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions) 0: (.*)")
+STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
 ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
 COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
@@ -56,7 +57,8 @@ NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 
 @dataclass(frozen=True)
 class Video:
-    """Everything but the pixels. `width` and `height` are those of the upright frame. `starts_ms` is when each shown
+    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, with square
+    pixels. `starts_ms` is when each shown
     frame starts, ascending from 0; the last ends at `end_ms`. `origin_s` is the first frame's time in the file.
     `note` is empty for a file that is whole."""
 
@@ -127,12 +129,14 @@ class _Packet:
 
 @dataclass
 class _Stream:
-    """What the pass over the packets found; the size is as stored, before rotation."""
+    """What the pass over the packets found; the size is as stored, before rotation and with pixels `pixel_aspect` times
+    as wide as they are high."""
 
     codec: str = ""
     time_base: Fraction = Fraction(1)
     width: int = 0
     height: int = 0
+    pixel_aspect: Fraction = Fraction(1)
     packets: list[_Packet] = field(default_factory=list)
 
 
@@ -163,7 +167,7 @@ def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
 
 def _as_rgba(video: Video) -> list[str]:
     """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
-    upright; frames of another size (some streams change theirs) are scaled, as players do."""
+    upright; frames of another size (whose pixels are not square, or change in the stream) are scaled, as players do."""
     return [
         *("-fps_mode:v", "passthrough", "-s:v", f"{video.width}x{video.height}", "-pix_fmt:v", "rgba"),
         *("-sws_flags", "bicubic+accurate_rnd+full_chroma_int+bitexact", "-filter_threads", "1"),
@@ -273,9 +277,26 @@ def _take_fact(stream: _Stream, name: str, value: str, limits: MediaSettings) ->
         stream.time_base = Fraction(value)
     elif name == "codec_id":
         stream.codec = value
+    elif name == "sar":
+        stream.pixel_aspect = _pixel_aspect(value)
     else:
         stream.width, stream.height = (int(side) for side in value.split("x"))
         check_pixels(stream.width, stream.height, limits)
+
+
+def _pixel_aspect(value: str) -> Fraction:
+    """The sample aspect ratio `a/b`; 1 where it is unknown (0/b) or absurd."""
+    width, height = (int(part) for part in value.split("/"))
+    plausible = 0 < width <= MOST_STRETCHED * height and height <= MOST_STRETCHED * width
+    return Fraction(width, height) if plausible else Fraction(1)
+
+
+def _shown_size(stream: _Stream) -> tuple[int, int]:
+    """Width and height with square pixels, before rotation: one side is enlarged, so that nothing is lost."""
+    aspect = stream.pixel_aspect
+    if aspect > 1:
+        return round(stream.width * aspect), stream.height
+    return stream.width, round(stream.height / aspect)
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
@@ -321,7 +342,9 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
     fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
-    size = (stream.height, stream.width) if sideways else (stream.width, stream.height)
+    width, height = _shown_size(stream)
+    size = (height, width) if sideways else (width, height)
+    check_pixels(width, height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
     return Video(demuxer, stream.codec, *size, first * stream.time_base, starts, end, note)
 

@@ -19,11 +19,12 @@ ANIMATION_FLAG = 0x02
 
 @dataclass(frozen=True)
 class Webp:
-    """Canvas size and, for an animation, the delay of each frame in ms (empty for a still)."""
+    """Canvas size and, for an animation, the delay of each frame in ms (empty for a still); the colour profile."""
 
     width: int
     height: int
     durations_ms: tuple[int, ...]
+    profile: bytes
 
 
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
@@ -33,6 +34,7 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     size = (0, 0)
     animated = False
     durations: list[int] = []
+    profile = b""
     for kind, start, end in _chunks(data):
         content = data[start : min(end, start + 16)]
         if not any(size):
@@ -40,12 +42,14 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
             check_pixels(*size, limits)
         if kind == b"VP8X" and content:
             animated = bool(content[0] & ANIMATION_FLAG)
+        elif kind == b"ICCP":
+            profile = data[start:end]
         elif kind == b"ANMF" and animated:
             durations.append(int.from_bytes(content[12:15], "little"))
         check_frames(len(durations), limits)
     if not all(size) or (animated and not durations):
         raise MediaError("the WebP has no picture")
-    return Webp(*size, tuple(durations))
+    return Webp(*size, tuple(durations), profile)
 
 
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:

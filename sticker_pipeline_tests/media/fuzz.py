@@ -21,15 +21,20 @@ from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import (
     BLUE,
     GREEN,
+    P3_PRIMARIES,
     RED,
     ApngImage,
     GifImage,
     apng,
     chunk,
     gif,
+    icc_gamma,
+    icc_rgb,
     noise,
+    png,
     png_header,
     solid,
+    tiff,
     video,
 )
 
@@ -223,6 +228,10 @@ def _png_16_bit(colour: int, channels: int) -> bytes:
     return png_header(10, 12, 16, colour) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+def _iccp() -> bytes:
+    return b"made\0\0" + zlib.compress(icc_rgb(P3_PRIMARIES, icc_gamma(2.2)))
+
+
 MOVING = noise(5, 32, 24)
 MAKERS: dict[str, Callable[[], bytes]] = {
     "GIF made": _made_gif,
@@ -233,6 +242,9 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "PNG stored": lambda: _saved("PNG", "RGBA", compress_level=0),  # damage to pixels need not break the compression
     "PNG palette": lambda: _saved("PNG", "P", transparency=bytes(range(0, 256, 2))),
     "PNG grey": lambda: _saved("PNG", "L", transparency=7),
+    "PNG colour key": lambda: png(
+        noise(1, 12, 10)[0, ..., :3].astype(int), 16, 2, chunk(b"tRNS", bytes(6)), chunk(b"iCCP", _iccp())
+    ),
     "PNG 1 bit": lambda: _saved("PNG", "1"),
     "PNG 16 bit grey": lambda: _png_16_bit(0, 1),
     "PNG 16 bit rgba": lambda: _png_16_bit(6, 4),
@@ -241,10 +253,17 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "WEBP animated": lambda: _animation("WEBP", quality=60),
     "JPEG exif": lambda: _saved("JPEG", exif=_exif()),
     "JPEG progressive": lambda: _saved("JPEG", progressive=True),
+    "JPEG open": lambda: _saved("JPEG", icc_profile=icc_rgb(P3_PRIMARIES, icc_gamma(2.2)))[:-2],
     "JPEG grey": lambda: _saved("JPEG", "L"),
     "JPEG cmyk": lambda: _saved("JPEG", "CMYK"),
     "BMP": lambda: _saved("BMP"),
     "BMP palette": lambda: _saved("BMP", "P"),
+    "TIFF raw": lambda: _saved("TIFF", "RGBA"),
+    "TIFF lzw": lambda: _saved("TIFF", "RGB", compression="tiff_lzw", exif=_exif()),
+    "TIFF jpeg": lambda: _saved("TIFF", "RGB", compression="jpeg"),
+    "TIFF 16 bit pages": lambda: tiff(
+        ({262: 0}, noise(1, 12, 10)[0, ..., :1].astype(np.uint16)), ({}, noise(1, 9, 8)[0])
+    ),
     "AVIF still": lambda: _saved("AVIF", "RGBA", exif=_exif()),
     "AVIF sequence": lambda: _animation("AVIF"),
     "MP4 h264": lambda: video("mp4", MOVING, "-c:v", "libx264", "-pix_fmt", "yuv420p"),

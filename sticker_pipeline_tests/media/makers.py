@@ -115,8 +115,27 @@ def compressed(rgba: np.ndarray) -> bytes:
     return zlib.compress(b"".join(b"\0" + row.tobytes() for row in rgba))
 
 
-def png_header(width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def png_header(width: int, height: int, depth: int = 8, colour: int = 6, interlaced: bool = False) -> bytes:
+    fields = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", fields)
+
+
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def png_rows(samples: np.ndarray, depth: int) -> bytes:
+    """Integer `samples` [H,W,C] as rows of `depth` bits, each behind the filter byte 0."""
+    high, wide, channels = samples.shape
+    bits = (samples.reshape(high, wide * channels, 1) >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+    return b"".join(b"\0" + row.tobytes() for row in np.packbits(bits.reshape(high, -1), axis=1))
+
+
+def png(samples: np.ndarray, depth: int, colour: int, *chunks: bytes, interlaced: bool = False) -> bytes:
+    """A PNG of the colour type `colour` from integer `samples` [H,W,C]; `chunks` lie before the pixels."""
+    parts = [samples[y::dy, x::dx] for x, y, dx, dy in PASSES] if interlaced else [samples]
+    pixels = zlib.compress(b"".join(png_rows(part, depth) for part in parts if part.size))
+    header = png_header(samples.shape[1], samples.shape[0], depth, colour, interlaced)
+    return b"".join([header, *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")])
 
 
 @dataclass(frozen=True)
@@ -150,6 +169,83 @@ def apng_chunks(width: int, height: int, images: list[ApngImage], default: np.nd
 
 def apng(width: int, height: int, images: list[ApngImage], default: np.ndarray | None = None) -> bytes:
     return b"".join(apng_chunks(width, height, images, default))
+
+
+def tiff(*pages: tuple[dict[int, int], np.ndarray], order: str = "<") -> bytes:
+    """A TIFF of uncompressed pages, each (tags that are added, samples uint8 or uint16 [H,W,C])."""
+    out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8))
+    for number, (tags, samples) in enumerate(pages):
+        high, wide, channels = samples.shape
+        bits = 8 * samples.itemsize
+        content = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
+        layout = {256: wide, 257: high, 258: bits, 259: 1, 262: 2, 277: channels, 278: high, 279: len(content)}
+        fields = dict(sorted((layout | {273: 0} | tags).items()))
+        start = len(out) + 2 + 12 * len(fields) + 4
+        fields[273] = start
+        entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in fields.items())
+        following = start + len(content) if number + 1 < len(pages) else 0
+        out += struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "I", following) + content
+    return bytes(out)
+
+
+# Primaries of sRGB and of Display P3, adapted to D50 (Bradford), as profiles state them: XYZ of red, green and blue.
+SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+P3_PRIMARIES = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+D50 = (0.96420, 1.0, 0.82491)
+
+
+def icc(space: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr", connection: bytes = b"XYZ ") -> bytes:
+    """An ICC profile of version 2 for the colour space `space`; the white point is added."""
+    tags = {b"wtpt": icc_xyz(D50), **tags}
+    at, table, content = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", at + len(content), len(value))
+        content += value + bytes(-len(value) % 4)
+    size = at + len(content)
+    head = struct.pack(">I4sI4s4s4s12s4s", size, b"", 0x02100000, kind, space, connection, bytes(12), b"acsp")
+    return (head + bytes(28) + icc_xyz(D50)[8:]).ljust(128, b"\0") + table + content
+
+
+def icc_xyz(value: tuple[float, float, float]) -> bytes:
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * part) for part in value))
+
+
+def icc_gamma(gamma: float) -> bytes:
+    return b"curv" + struct.pack(">IIH", 0, 1, round(256 * gamma))
+
+
+def icc_table(curve: np.ndarray) -> bytes:
+    """A tone curve from its values 0..1 at equal steps."""
+    return b"curv" + struct.pack(">II", 0, len(curve)) + np.round(65535 * curve).astype(">u2").tobytes()
+
+
+def icc_rgb(primaries: tuple, curve: bytes) -> bytes:
+    names = (b"rXYZ", b"gXYZ", b"bXYZ")
+    colours = {name: icc_xyz(value) for name, value in zip(names, primaries, strict=True)}
+    return icc(b"RGB ", colours | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
+
+
+def icc_grey(gamma: float) -> bytes:
+    return icc(b"GRAY", {b"kTRC": icc_gamma(gamma)})
+
+
+def icc_cmyk(lightness: np.ndarray) -> bytes:
+    """A printer of greys: `lightness` (uint8 [2,2,2,2], 255 is white) for no and full cyan, magenta, yellow, black."""
+    matrix = struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
+    corners = np.stack([lightness.ravel(), *[np.full(16, 128)] * 2], axis=1).astype(np.uint8).tobytes()
+    straight = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + straight * 4 + corners + straight * 3
+    return icc(b"CMYK", {b"A2B0": table}, b"prtr", b"Lab ")
+
+
+def srgb_curve(linear: np.ndarray) -> np.ndarray:
+    """Linear light 0..1 as sRGB stores it, 0..1."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+
+
+def linear_light(stored: np.ndarray) -> np.ndarray:
+    """The inverse of srgb_curve."""
+    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
 
 
 def noise(count: int, width: int, height: int, seed: int = 0) -> np.ndarray:

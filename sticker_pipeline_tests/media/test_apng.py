@@ -3,7 +3,6 @@
 import struct
 import zlib
 
-import numpy as np
 import pytest
 
 from sticker_pipeline.media.decode import decode_bytes
@@ -84,22 +83,19 @@ def test_delays():
 
 
 def test_palette_and_its_transparency_hold_for_every_frame():
-    pixels = [zlib_row([index]) for index in (0, 1, 2)]
-    chunks = [
-        png_header(1, 1, colour=3),
-        chunk(b"acTL", struct.pack(">II", 3, 0)),
-        chunk(b"PLTE", bytes(RED + GREEN + BLUE)),
-        chunk(b"tRNS", bytes([255, 0, 51])),
-    ]
-    for number, data in enumerate(pixels):
-        sequence = max(0, 2 * number - 1)
-        chunks.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, 1, 1, 0, 0, 1, 10, 0, 0)))
-        chunks.append(chunk(b"IDAT", data) if not number else chunk(b"fdAT", struct.pack(">I", sequence + 1) + data))
-    assert rows_of(b"".join([*chunks, chunk(b"IEND", b"")])) == [[R], [NONE], [(0, 0, 255, 51)]]
+    chunks = [chunk(b"PLTE", bytes(RED + GREEN + BLUE)), chunk(b"tRNS", bytes([255, 0, 51]))]
+    data = animation(1, 1, 8, 3, chunks, [bytes([0, index]) for index in (0, 1, 2)])
+    assert rows_of(data) == [[R], [NONE], [(0, 0, 255, 51)]]
 
 
-def zlib_row(values: list[int]) -> bytes:
-    return compressed(np.array([values], dtype=np.uint8))
+def animation(width: int, height: int, depth: int, colour: int, chunks: list[bytes], pixels: list[bytes]) -> bytes:
+    """An APNG whose frames replace the whole canvas; `pixels` are the rows of each, with their filter bytes."""
+    parts = [png_header(width, height, depth, colour), chunk(b"acTL", struct.pack(">II", len(pixels), 0)), *chunks]
+    for number, rows in enumerate(pixels):
+        sequence, data = max(0, 2 * number - 1), zlib.compress(rows)
+        parts.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, width, height, 0, 0, 1, 10, 0, 0)))
+        parts.append(chunk(b"fdAT", struct.pack(">I", sequence + 1) + data) if number else chunk(b"IDAT", data))
+    return b"".join([*parts, chunk(b"IEND", b"")])
 
 
 def three_frames() -> list[bytes]:

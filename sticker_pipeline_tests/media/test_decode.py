@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import imageio.v3 as iio
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.media.header import read_header
+from sticker_pipeline.media.header import Format, read_header
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
@@ -83,7 +84,7 @@ def test_cmyk():
     assert np.abs(only(data).astype(int) - (*RED, 255)).max() <= 8
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation, kind):
     # An L: the first row is red, the first column too, the rest blue; 3 cells of 8 pixels by 2.
@@ -100,7 +101,7 @@ def test_exif_orientation(orientation, kind):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    options = {"quality": 95} if kind in ("JPEG", "AVIF") else {"lossless": True} if kind == "WEBP" else {}
     data = saved(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options)
     header = read_header(data, LIMITS)
     assert (header.width, header.height) == (24, 16)
@@ -124,7 +125,7 @@ def test_animated_webp():
         read_header(data[:-9], LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "TIFF"])
 def test_stills_through_pillow(kind):
     data = saved(Image.new("RGB", (32, 16), BLUE), kind)
     header = read_header(data, LIMITS)
@@ -134,7 +135,7 @@ def test_stills_through_pillow(kind):
         read_header(data, MediaSettings(max_pixels=511))
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "GIF"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "GIF", "TIFF"])
 def test_a_still_that_is_cut_off_is_refused(kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise), kind)
@@ -143,7 +144,7 @@ def test_a_still_that_is_cut_off_is_refused(kind):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's own, about damaged EXIF
-@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG"])
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "BMP", "AVIF", "PNG", "TIFF"])
 def test_damage_is_reported_and_nothing_else(kind):
     rng = np.random.default_rng(1)
     exif = Image.Exif()
@@ -161,6 +162,12 @@ def test_damage_is_reported_and_nothing_else(kind):
         except MediaError:
             refused += 1
     assert refused > 20
+
+
+def test_every_format_has_its_row_in_the_docs():
+    lines = (REPOSITORY / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert rows[2:] == list(get_args(Format))
 
 
 def test_long_animations_are_decoded_in_little_memory(tmp_path):
@@ -197,6 +204,7 @@ def test_awkward_files(realdata):
 LIMITED = """
 import resource, sys, time
 from pathlib import Path
+from typing import get_args
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings

@@ -134,6 +134,77 @@ def test_rotated_video_is_turned_upright(degrees, turns):
     assert (pixels(data) == np.rot90(NOISE, turns, axes=(1, 2))).all()
 
 
+QUARTERS = np.concatenate(
+    [
+        np.concatenate([solid(c, 8, 6) for c in row], axis=1)
+        for row in (((250, 0, 0), (0, 250, 0)), ((0, 0, 250), (99,) * 3))
+    ]
+)  # 16×12
+
+
+def stretched(container: str, aspect: str, *options: str, frame: np.ndarray = QUARTERS) -> bytes:
+    return video(container, frame[None].repeat(2, axis=0), "-vf", f"setsar={aspect}", *options)
+
+
+@pytest.mark.parametrize(
+    ("container", "options"),
+    [
+        ("mp4", H264),
+        ("mov", ("-c:v", "qtrle")),
+        ("webm", (*VP9, "-pix_fmt", "gbrp")),
+        ("matroska", ("-c:v", "ffv1")),
+        ("matroska", H264),
+    ],
+)
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [("3/2", (24, 12)), ("1/2", (16, 24)), ("64/45", (23, 12)), ("8/9", (16, 14)), ("4/1", (64, 12))],
+)
+def test_pixels_that_are_not_square_are_shown_as_players_do(container, options, aspect, size):
+    """One side is enlarged: 64/45 of 16 is 22.76, 9/8 of 12 is 13.5, and a half is rounded to the even side."""
+    data = stretched(container, aspect, *options)
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height, header.n_frames, header.note) == (*size, 2, "")
+    width, height = size
+    for rgba in pixels(data):
+        assert rgba.shape == (height, width, 4)
+        middles = rgba[height // 4 :: height // 2, width // 4 :: width // 2][:2, :2].astype(int)
+        assert np.abs(middles - QUARTERS[3::6, 4::8]).max() <= 2
+
+
+@pytest.mark.parametrize("aspect", ["5/1", "1/5", "0/1", "1/1", "1000/1"])
+def test_absurd_and_unknown_pixels_count_as_square(aspect):
+    data = stretched("mp4", aspect, *H264)
+    assert (pixels(data) == QUARTERS).all()
+
+
+def test_a_circle_stays_a_circle():
+    y, x = np.mgrid[:60, :40]
+    disc = solid((0, 0, 0), 40, 60)
+    disc[np.hypot((x - 19.5) * 3 / 2, y - 29.5) < 24] = 255
+    (seen, _) = pixels(stretched("mp4", "3/2", *H264, frame=disc))
+    white = seen[..., 0] > 127
+    assert seen.shape == (60, 60, 4)
+    assert abs(int(white.any(axis=0).sum()) - int(white.any(axis=1).sum())) <= 1
+    assert abs(white.sum() - np.pi * 24**2) < 40
+
+
+def test_stretched_and_rotated():
+    data = remuxed("mp4", stretched("mp4", "3/2", *H264), before=("-display_rotation:v:0", "90"))
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height) == (12, 24)
+    turned = np.rot90(QUARTERS)
+    middles = pixels(data)[0][6::12, 3::6].astype(int)
+    assert np.abs(middles - turned[4::8, 3::6]).max() <= 2
+
+
+def test_limits_hold_for_the_size_that_is_shown():
+    data = stretched("mp4", "3/2", *H264)
+    assert read_header(data, MediaSettings(max_pixels=288)).width == 24
+    with pytest.raises(MediaError, match="24×12 pixels: more than 287"):
+        read_header(data, MediaSettings(max_pixels=287))
+
+
 def test_only_the_rotation_of_the_stream_itself_counts():
     """A file with two video streams, of which the second, which is not read, is rotated."""
     with_two = ("-map", "0", "-map", "1", "-c", "copy")

@@ -1,0 +1,171 @@
+"""HEIC and JPEG XL, through packages that are installed with the extra `formats`: one still of each file.
+
+Sources of the rules: ISO/IEC 23008-12 for HEIC, ISO/IEC 18181-1 and 18181-2 for JPEG XL.
+"""
+
+import importlib
+import io
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from PIL import ImageFile
+
+from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.limits import check_pixels
+from sticker_pipeline.media.stills import PILLOW_ERRORS, SIDEWAYS, exif_orientation, image_pixels
+from sticker_pipeline.settings import MediaSettings
+
+JXL_STREAM, JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL "
+JXL_SIGNATURES = (JXL_STREAM, JXL_BOXES)
+SIDE_BITS = (9, 13, 18, 30)  # of a side of a JPEG XL, by selector
+# Width : height, by the number that stands for it in a JPEG XL.
+RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+
+
+@dataclass(frozen=True)
+class Heic:
+    """The upright main picture; `remark` says what is not taken from the file, if anything."""
+
+    width: int
+    height: int
+    remark: str
+
+
+@dataclass(frozen=True)
+class Jxl:
+    """Size of the upright picture."""
+
+    width: int
+    height: int
+
+
+def read_heic(data: bytes, limits: MediaSettings) -> Heic:
+    """The header of a HEIC, without unpacking a pixel. Raises MediaError where its reader is not installed."""
+    with _open_heic(data) as image:
+        width, height = image.size
+        check_pixels(width, height, limits)
+        remarks = [conversion_of(embedded_profile(image), model_of(image)).fault]
+        if getattr(image, "n_frames", 1) > 1:
+            remarks.append("only the main one of its pictures is read")
+    return Heic(width, height, "; ".join(filter(None, remarks)))
+
+
+def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
+    """The main picture as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError when it is damaged."""
+    with _open_heic(data) as image:
+        return _of_size(image_pixels(image, "HEIC", orientation=1), heic.width, heic.height, "HEIC")
+
+
+def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
+    """The size of a JPEG XL, from the first bits of its stream: its reader unpacks all of a file that it opens.
+
+    Raises MediaError for an animation, for a size beyond `limits`, and where the reader is not installed.
+    """
+    width, height, orientation, animated = _jxl_facts(_jxl_stream(data))
+    check_pixels(width, height, limits)
+    if animated:
+        raise MediaError("an animated JPEG XL is not read: convert it to APNG")
+    _reader("pillow_jxl", "JPEG XL")
+    return Jxl(*((height, width) if orientation in SIDEWAYS else (width, height)))
+
+
+def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
+    """The picture as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged.
+
+    libjxl turns it upright, except one that was made of a JPEG: that JPEG is given back with its own orientation.
+    """
+    reader = _reader("pillow_jxl", "JPEG XL")
+    with _opened(reader.JpegXLImagePlugin.JXLImageFile, data, "JPEG XL") as image:
+        orientation = exif_orientation(image.info.get("exif", b"")) if getattr(image, "jpeg", False) else 1
+        return _of_size(image_pixels(image, "JPEG XL", orientation), jxl.width, jxl.height, "JPEG XL")
+
+
+def _open_heic(data: bytes) -> ImageFile.ImageFile:
+    return _opened(_reader("pillow_heif", "HEIC").HeifImageFile, data, "HEIC")
+
+
+def _reader(package: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MediaError(
+            f'{name} is read with an extra: pip install "sticker-pipeline[formats]", or convert it to PNG'
+        ) from error
+
+
+def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageFile.ImageFile:
+    """The file opened by a Pillow plugin that need not be registered with Pillow."""
+    try:
+        return plugin(io.BytesIO(data))
+    except PILLOW_ERRORS as error:
+        raise MediaError(f"the {name} is damaged or cut off ({error})") from error
+
+
+def _of_size(rgba: np.ndarray, width: int, height: int, name: str) -> np.ndarray:
+    if rgba.shape[:2] != (height, width):
+        raise MediaError(f"the {name} is damaged (its pixels are not of the size that it states)")
+    return rgba
+
+
+def _jxl_stream(data: bytes) -> bytes:
+    """The beginning of the code stream, which may lie in a box of an ISO file."""
+    at = 0
+    while data.startswith(JXL_BOXES) and at + 8 <= len(data):
+        size, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+        if kind in (b"jxlc", b"jxlp"):
+            return data[start + 4 * (kind == b"jxlp") :][:64]
+        if size < start - at:
+            break
+        at += size
+    return data[:64] if data.startswith(JXL_STREAM) else b""
+
+
+def _jxl_facts(stream: bytes) -> tuple[int, int, int, bool]:
+    """Width, height, orientation (1 to 8) and whether it is animated. Raises MediaError when `stream` ends early."""
+    if not stream.startswith(JXL_STREAM):
+        raise MediaError("the JPEG XL is damaged or cut off (it has no code stream)")
+    bits = _Bits(stream[len(JXL_STREAM) :])
+    width, height = _jxl_size(bits)
+    if bits.take(1) or not bits.take(1):  # all metadata, or all that follow here, are the usual ones
+        return width, height, 1, False
+    orientation = 1 + bits.take(3)
+    if bits.take(1):
+        _jxl_size(bits)  # the size that it is meant to be shown in, which browsers do not heed
+    if bits.take(1):
+        raise MediaError("a JPEG XL with a preview is not read: convert it to PNG")
+    return width, height, orientation, bool(bits.take(1))
+
+
+def _jxl_size(bits: "_Bits") -> tuple[int, int]:
+    small = bits.take(1)
+    height = _jxl_side(bits, small)
+    ratio = bits.take(3)
+    if ratio:
+        across, down = RATIOS[ratio]
+        return height * across // down, height
+    return _jxl_side(bits, small), height
+
+
+def _jxl_side(bits: "_Bits", small: int) -> int:
+    """A side in eighths, or in pixels."""
+    return 8 * (1 + bits.take(5)) if small else 1 + bits.take(SIDE_BITS[bits.take(2)])
+
+
+class _Bits:
+    """Bits of a JPEG XL stream, the lowest of each byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
+
+    def take(self, count: int) -> int:
+        """The next `count` bits as a number. Raises MediaError at the end of the data."""
+        if count > self.left:
+            raise MediaError("the JPEG XL is cut off")
+        taken = self.value & (1 << count) - 1
+        self.value >>= count
+        self.left -= count
+        return taken
