@@ -19,6 +19,7 @@ from sticker_pipeline.settings import MediaSettings
 
 JXL_STREAM, JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL "
 JXL_SIGNATURES = (JXL_STREAM, JXL_BOXES)
+PACKAGES = {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}  # module -> what pip calls it
 SIDE_BITS = (9, 13, 18, 30)  # of a side of a JPEG XL, by selector
 # Width : height, by the number that stands for it in a JPEG XL.
 RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
@@ -86,12 +87,12 @@ def _open_heic(data: bytes) -> ImageFile.ImageFile:
     return _opened(_reader("pillow_heif", "HEIC").HeifImageFile, data, "HEIC")
 
 
-def _reader(package: str, name: str) -> ModuleType:
+def _reader(module: str, name: str) -> ModuleType:
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except ImportError as error:
         raise MediaError(
-            f'{name} is read with an extra: pip install "sticker-pipeline[formats]", or convert it to PNG'
+            f"{name} is read with a package that is missing: pip install {PACKAGES[module]}, or convert it to PNG"
         ) from error
 
 

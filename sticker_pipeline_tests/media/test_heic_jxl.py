@@ -84,7 +84,8 @@ def test_without_its_reader_the_message_names_the_remedy(monkeypatch, name, data
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MediaError) as refused:
         read_header(data, LIMITS)
-    remedy = 'is read with an extra: pip install "sticker-pipeline[formats]", or convert it to PNG'
+    package = {"HEIC": "pillow-heif", "JPEG XL": "pillow-jxl-plugin"}[name]
+    remedy = f"is read with a package that is missing: pip install {package}, or convert it to PNG"
     assert str(refused.value) == f"{name} {remedy}"
 
 
