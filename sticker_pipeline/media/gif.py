@@ -67,7 +67,7 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
     if len(data) < 13:
         raise MediaError("the GIF is cut off inside its header")
     width, height = _u16(data, 6), _u16(data, 8)
-    _check_size(width, height, limits)
+    check_pixels(width, height, limits)
     at, palette = _colour_table(data, 13, data[10])
     images: list[SubImage] = []
     note = ""
@@ -82,6 +82,9 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
         note = partly_whole(str(fault), len(images))
     if not images:
         raise MediaError("the GIF has a header but no picture")
+    # As Chromium does: the first picture decides where the logical screen is smaller, or nothing.
+    width, height = max(width, images[0].left + images[0].width), max(height, images[0].top + images[0].height)
+    check_pixels(width, height, limits)
     return Gif(width, height, tuple(images), note)
 
 
@@ -197,12 +200,12 @@ def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
 
 
 def _paint(target: np.ndarray, indices: np.ndarray, image: SubImage) -> None:
-    """Lay the image over `target` (uint32 view of RGBA). The transparent index, and indices beyond the colour table,
-    leave what is below."""
+    """Lay the image over `target` (uint32 view of RGBA). The transparent index leaves what is below; indices beyond the
+    colour table are black."""
     colours = np.frombuffer(image.palette, dtype=np.uint8).reshape(-1, 3)
     table = np.zeros((256, 4), dtype=np.uint8)
     table[: len(colours), :3] = colours
-    table[: len(colours), 3] = OPAQUE
+    table[:, 3] = OPAQUE
     if image.control.transparent is not None:
         table[image.control.transparent] = 0
     pixels = table.view(np.uint32)[:, 0][indices[: target.shape[0], : target.shape[1]]]

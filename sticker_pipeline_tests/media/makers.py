@@ -79,6 +79,8 @@ def lzw(indices: list[int], bits: int = 8) -> bytes:
 
 def composited(width: int, height: int, images: list[GifImage], palette=PALETTE) -> list[np.ndarray]:
     """What GIF89a and browsers show, pixel by pixel: an independent model of the decoder."""
+    first = images[0]
+    width, height = max(width, first.left + len(first.indices[0])), max(height, first.top + len(first.indices))
     canvas = [[(0, 0, 0, 0)] * width for _ in range(height)]
     frames = []
     for image in images:
@@ -89,8 +91,8 @@ def composited(width: int, height: int, images: list[GifImage], palette=PALETTE)
             for x, index in enumerate(row, start=image.left):
                 if x < width and y < height:
                     covered.add((x, y))
-                    if index != image.transparent and index < len(colours):
-                        canvas[y][x] = (*colours[index], 255)
+                    if index != image.transparent:
+                        canvas[y][x] = (*(colours[index] if index < len(colours) else (0, 0, 0)), 255)
         frames.append(np.array(canvas, dtype=np.uint8))
         for x, y in covered:
             if image.disposal == 2:

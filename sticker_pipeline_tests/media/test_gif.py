@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skia
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def test_local_palette_transparency_and_indices_beyond_the_table():
         GifImage([[0, 1, 2]]),
         GifImage([[0, 1, 200]], palette=[PALETTE[3], PALETTE[2]], transparent=1),
     ]
-    assert rows_of(gif(3, 1, images)) == [[R, G, B], [W, G, B]]
+    assert rows_of(gif(3, 1, images)) == [[R, G, B], [W, G, (0, 0, 0, 255)]]
 
 
 def test_a_control_counts_for_one_image_only():
@@ -67,6 +68,30 @@ def test_interlaced_rows_come_back_in_order():
 def test_what_lies_outside_the_canvas_is_not_shown():
     images = [GifImage([[0, 0]]), GifImage([[1, 2]], left=1, disposal=2), GifImage([[3]], left=7, top=5)]
     assert rows_of(gif(2, 1, images)) == [[R, R], [R, G], [R, NONE]]
+
+
+SQUARE = [[(x + y) % 4 for x in range(6)] for y in range(5)]
+
+
+@pytest.mark.parametrize("screen", [(6, 5), (0, 0), (3, 3), (20, 3), (3, 20)])
+@pytest.mark.parametrize("place", [(0, 0), (2, 3), (30, 30)])
+@pytest.mark.parametrize("transparent", [None, 1, 200])
+def test_the_first_frame_is_what_skia_shows_whatever_the_logical_screen_says(screen, place, transparent):
+    indices = [[*row[:5], 200 if transparent != 200 else 7] for row in SQUARE]
+    image = GifImage(indices, left=place[0], top=place[1], transparent=transparent)
+    data = gif(*screen, [image, GifImage([[0]], left=50)])
+    (shown, _) = list(decode_bytes(data, LIMITS))
+    assert shown.rgba.tolist() == skia_rgba(data).tolist()
+    assert (read_header(data, LIMITS).height, read_header(data, LIMITS).width) == shown.rgba.shape[:2]
+
+
+def skia_rgba(data: bytes) -> np.ndarray:
+    """The first frame as Skia, and so Chromium, shows it; no colour where alpha is 0."""
+    image = skia.Image.MakeFromEncoded(data)
+    info = skia.ImageInfo.Make(image.width(), image.height(), skia.kRGBA_8888_ColorType, skia.kUnpremul_AlphaType)
+    rgba = np.zeros((image.height(), image.width(), 4), dtype=np.uint8)
+    assert image.readPixels(info, rgba, image.width() * 4)
+    return np.where(rgba[..., 3:] == 0, 0, rgba)
 
 
 def test_delays_are_those_of_the_file_and_starts_those_of_a_viewer():
@@ -111,7 +136,8 @@ def test_frames_whose_pixels_break_off_are_not_given():
     [
         (b"GIF89a\1\0", "cut off inside its header"),
         (gif(1, 1, []), "header but no picture"),
-        (gif(0, 1, [GifImage([[0]])]), "empty picture of 0×1"),
+        (gif(1, 1, [GifImage([[0]])]).replace(b"\1\0\1\0\0\x08", b"\0\0\1\0\0\x08"), "empty picture of 0×1"),
+        (gif(1, 1, [GifImage([[0]], left=9000, top=9000)]), "9001×9001 pixels: more than 40000000"),
         (gif(9000, 9000, [GifImage([[0]])]), "9000×9000 pixels: more than 40000000"),
         (gif(1, 1, [GifImage([[0]])])[:20], "before its first picture is whole"),
         (b"GIF89a\1\0\1\0\0\0\0\x2c" + bytes(4) + b"\1\0\1\0\0\2\2\x44\1\0\x3b", "without a colour table"),
