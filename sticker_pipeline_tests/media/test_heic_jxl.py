@@ -102,6 +102,14 @@ def encoded(kind: str, image: Image.Image, **options) -> bytes:
 CORNERS = np.concatenate([solid((200, 60, 40), 24, 32), solid((10, 200, 30, 0), 24, 32)], axis=1)
 
 
+@pytest.mark.parametrize(
+    "size", [(1, 1), (8, 8), (17, 42), (300, 250), (1600, 900), (400, 300), (500, 400), (640, 320), (60, 50), (3, 9000)]
+)
+def test_the_size_of_a_jpeg_xl_is_what_its_encoder_wrote(size):
+    header = read_header(encoded("JXL", Image.new("RGB", size)), LIMITS)
+    assert (header.width, header.height) == size
+
+
 @pytest.mark.parametrize("kind", PACKAGES)
 def test_pixels_and_alpha(kind):
     data = encoded(kind, Image.fromarray(CORNERS))
