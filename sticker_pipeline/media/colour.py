@@ -56,9 +56,10 @@ def conversion_of(profile: bytes, model: Model) -> Conversion:
     return Conversion(own, None if own == "RGB" and _is_srgb(transform) else transform)
 
 
-def to_srgb(rgba: np.ndarray, profile: bytes, *, grey: bool) -> np.ndarray:
-    """`rgba` (uint8 [H,W,4]) with its colours in sRGB, alpha unchanged; `grey` pictures have R=G=B."""
-    conversion = conversion_of(profile, "grey" if grey else "RGB")
+def to_srgb(rgba: np.ndarray, profile: bytes, model: Model) -> np.ndarray:
+    """`rgba` (uint8 [H,W,4]) of a grey picture, which has R=G=B, or of an RGB one with its colours in sRGB; alpha stays
+    as it is."""
+    conversion = conversion_of(profile, model)
     if conversion.transform is None:
         return rgba
     if conversion.model == "RGB":

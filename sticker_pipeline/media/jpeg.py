@@ -16,7 +16,7 @@ SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)  # Huffman and arithm
 UNREAD_FRAMES = {0xC3: "lossless", 0xCB: "lossless"} | dict.fromkeys(
     (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"
 )
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # restarts and stuffed bytes belong to the pixels
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # restarts and stuffed bytes belong to the pixels
 COEFFICIENTS = 64
 UNKNOWN = 16  # bits of a coefficient that no scan gave yet
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")

@@ -55,7 +55,7 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
     key = _colour_key(rules)
     if key:
         rgba[_has_colour(rgba, picture, rules.header[8], key)] = 0
-    return clear_hidden_colour(to_srgb(rgba, rules.profile, grey=rules.model == "grey"))
+    return clear_hidden_colour(to_srgb(rgba, rules.profile, rules.model))
 
 
 def unpacked_profile(content: bytes) -> bytes:

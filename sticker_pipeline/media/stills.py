@@ -97,7 +97,7 @@ def _rgba(image: Image.Image) -> np.ndarray:
     profile, model = embedded_profile(image), model_of(image)
     if model == "CMYK":
         return cmyk_to_srgb(image, profile)
-    return to_srgb(_unconverted(image), profile, grey=model == "grey")
+    return to_srgb(_unconverted(image), profile, model)
 
 
 def _unconverted(image: Image.Image) -> np.ndarray:

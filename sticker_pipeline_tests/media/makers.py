@@ -1,6 +1,7 @@
 """Files made byte by byte, so that tests decide every offset, disposal and delay: GIF and APNG writers, and an
 independent compositor for GIFs. Videos are written by ffmpeg."""
 
+import io
 import struct
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 PALETTE = [RED, GREEN, BLUE, WHITE]
@@ -248,6 +250,32 @@ def srgb_curve(linear: np.ndarray) -> np.ndarray:
 def linear_light(stored: np.ndarray) -> np.ndarray:
     """The inverse of srgb_curve."""
     return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+
+
+DISPLAY_P3 = icc_rgb(P3_PRIMARIES, icc_table(linear_light(np.linspace(0, 1, 1024))))
+
+
+def insert_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    """The PNG with a chunk before its pixels."""
+    at = png.index(b"IDAT") - 4
+    return png[:at] + chunk(kind, content) + png[at:]
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    """What Pillow writes."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def animation(width: int, height: int, depth: int, colour: int, chunks: list[bytes], pixels: list[bytes]) -> bytes:
+    """An APNG whose frames replace the whole canvas; `pixels` are the rows of each, with their filter bytes."""
+    parts = [png_header(width, height, depth, colour), chunk(b"acTL", struct.pack(">II", len(pixels), 0)), *chunks]
+    for number, rows in enumerate(pixels):
+        sequence, data = max(0, 2 * number - 1), zlib.compress(rows)
+        parts.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, width, height, 0, 0, 1, 10, 0, 0)))
+        parts.append(chunk(b"fdAT", struct.pack(">I", sequence + 1) + data) if number else chunk(b"IDAT", data))
+    return b"".join([*parts, chunk(b"IEND", b"")])
 
 
 def noise(count: int, width: int, height: int, seed: int = 0) -> np.ndarray:

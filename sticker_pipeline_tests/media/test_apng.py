@@ -15,6 +15,7 @@ from sticker_pipeline_tests.media.makers import (
     RED,
     WHITE,
     ApngImage,
+    animation,
     apng,
     apng_chunks,
     chunk,
@@ -86,16 +87,6 @@ def test_palette_and_its_transparency_hold_for_every_frame():
     chunks = [chunk(b"PLTE", bytes(RED + GREEN + BLUE)), chunk(b"tRNS", bytes([255, 0, 51]))]
     data = animation(1, 1, 8, 3, chunks, [bytes([0, index]) for index in (0, 1, 2)])
     assert rows_of(data) == [[R], [NONE], [(0, 0, 255, 51)]]
-
-
-def animation(width: int, height: int, depth: int, colour: int, chunks: list[bytes], pixels: list[bytes]) -> bytes:
-    """An APNG whose frames replace the whole canvas; `pixels` are the rows of each, with their filter bytes."""
-    parts = [png_header(width, height, depth, colour), chunk(b"acTL", struct.pack(">II", len(pixels), 0)), *chunks]
-    for number, rows in enumerate(pixels):
-        sequence, data = max(0, 2 * number - 1), zlib.compress(rows)
-        parts.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, width, height, 0, 0, 1, 10, 0, 0)))
-        parts.append(chunk(b"fdAT", struct.pack(">I", sequence + 1) + data) if number else chunk(b"IDAT", data))
-    return b"".join([*parts, chunk(b"IEND", b"")])
 
 
 def three_frames() -> list[bytes]:

@@ -9,32 +9,33 @@ import skia
 from PIL import Image, ImageCms
 
 from sticker_pipeline.media.colour import conversion_of
-from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.inventory import rejected_files, scan
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import (
+    DISPLAY_P3,
     P3_PRIMARIES,
     RED,
     SRGB_PRIMARIES,
+    animation,
     chunk,
     icc_cmyk,
     icc_gamma,
     icc_grey,
     icc_rgb,
     icc_table,
+    insert_chunk,
     linear_light,
     noise,
     png,
     png_rows,
+    saved,
     srgb_curve,
 )
-from sticker_pipeline_tests.media.test_apng import animation
-from sticker_pipeline_tests.media.test_decode import insert_chunk, saved
+from sticker_pipeline_tests.media.readers import frames, theirs
 
 LIMITS = MediaSettings()
 CURVE = icc_table(linear_light(np.linspace(0, 1, 1024)))
-P3 = icc_rgb(P3_PRIMARIES, CURVE)
 LINEAR = icc_rgb(SRGB_PRIMARIES, icc_gamma(1))
 SRGB_MADE = icc_rgb(SRGB_PRIMARIES, CURVE)
 SRGB_LCMS = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -46,10 +47,6 @@ FORMATS = {
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
 ANIMATED = {"PNG": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
-
-
-def frames(data: bytes) -> list[np.ndarray]:
-    return [frame.rgba for frame in decode_bytes(data, LIMITS)]
 
 
 def flat(colour: tuple[int, ...]) -> Image.Image:
@@ -65,7 +62,7 @@ def in_srgb(colours: np.ndarray, primaries: tuple) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_display_p3_in_every_format(kind):
-    data = saved(flat((200, 60, 40)), kind, icc_profile=P3, **FORMATS[kind])
+    data = saved(flat((200, 60, 40)), kind, icc_profile=DISPLAY_P3, **FORMATS[kind])
     assert in_srgb((200, 60, 40), P3_PRIMARIES).tolist() == [217, 42, 23]
     (rgba,) = frames(data)
     exact = 1 if kind in ("PNG", "WEBP") else 3
@@ -78,7 +75,7 @@ def test_every_frame_of_an_animation(kind):
     colours = [(200, 60, 40), (60, 160, 220), (90, 200, 90)]
     images = [flat(colour) for colour in colours]
     data = saved(
-        images[0], kind, save_all=True, append_images=images[1:], duration=50, icc_profile=P3, **ANIMATED[kind]
+        images[0], kind, save_all=True, append_images=images[1:], duration=50, icc_profile=DISPLAY_P3, **ANIMATED[kind]
     )
     seen = frames(data)
     assert len(seen) == 3
@@ -89,21 +86,11 @@ def test_every_frame_of_an_animation(kind):
 def test_a_cube_of_colours_is_what_the_definition_and_skia_say():
     axis = np.arange(0, 256, 17, dtype=np.uint8)
     cube = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(64, 64, 3)
-    data = saved(Image.fromarray(cube), "PNG", icc_profile=P3)
+    data = saved(Image.fromarray(cube), "PNG", icc_profile=DISPLAY_P3)
     seen = frames(data)[0][..., :3].astype(int)
     assert np.abs(seen - in_srgb(cube, P3_PRIMARIES)).max() <= 2
     assert np.abs(seen - in_srgb(cube, P3_PRIMARIES)).mean() < 0.2
-    assert np.abs(seen - skia_in_srgb(data)[..., :3]).max() <= 3
-
-
-def skia_in_srgb(data: bytes) -> np.ndarray:
-    image = skia.Image.MakeFromEncoded(data)
-    pixels = np.zeros((image.height(), image.width(), 4), dtype=np.uint8)
-    space = skia.ColorSpace.MakeSRGB()
-    kinds = (skia.kRGBA_8888_ColorType, skia.kUnpremul_AlphaType)
-    info = skia.ImageInfo.Make(image.width(), image.height(), *kinds, space)
-    assert image.readPixels(info, pixels, image.width() * 4)
-    return pixels
+    assert np.abs(seen - theirs(data, skia.ColorSpace.MakeSRGB())[..., :3]).max() <= 3
 
 
 @pytest.mark.parametrize("profile", [SRGB_LCMS, SRGB_MADE], ids=["lcms", "made"])
@@ -147,7 +134,7 @@ def test_a_grey_picture_may_have_an_rgb_profile():
 
 def test_a_colour_key_is_compared_before_colours_are_converted():
     samples = np.array([[[200, 60, 40], [201, 60, 40]]])
-    data = png(samples, 8, 2, iccp(P3), chunk(b"tRNS", bytes([0, 200, 0, 60, 0, 40])))
+    data = png(samples, 8, 2, iccp(DISPLAY_P3), chunk(b"tRNS", bytes([0, 200, 0, 60, 0, 40])))
     assert frames(data)[0][0, 0].tolist() == [0, 0, 0, 0]
     assert np.abs(frames(data)[0][0, 1].astype(int) - (218, 42, 23, 255)).max() <= 1
 
@@ -155,7 +142,7 @@ def test_a_colour_key_is_compared_before_colours_are_converted():
 def test_a_palette_with_a_profile():
     samples = np.array([[[1], [0]]])
     palette = [chunk(b"PLTE", bytes([200, 60, 40, 0, 0, 0])), chunk(b"tRNS", bytes([99]))]
-    seen = frames(png(samples, 8, 3, iccp(P3), *palette))[0]
+    seen = frames(png(samples, 8, 3, iccp(DISPLAY_P3), *palette))[0]
     assert np.abs(seen.astype(int) - [[(0, 0, 0, 255), (217, 42, 23, 99)]]).max() <= 1
 
 
@@ -177,8 +164,8 @@ def grey_of(lightness: float) -> int:
 
 BROKEN = {
     "junk": b"no profile at all",
-    "short": P3[:100],
-    "cut": P3[: len(P3) // 2],
+    "short": DISPLAY_P3[:100],
+    "cut": DISPLAY_P3[: len(DISPLAY_P3) // 2],
     "other kind": icc_cmyk(np.full((2, 2, 2, 2), 255)),
     "grey": icc_grey(1),
 }
@@ -204,7 +191,7 @@ def test_a_profile_that_cannot_be_unpacked_is_remarked():
 
 
 def test_a_jpeg_profile_that_lacks_a_part_is_remarked():
-    data = saved(flat(RED), "JPEG", icc_profile=P3 + bytes(70_000))
+    data = saved(flat(RED), "JPEG", icc_profile=DISPLAY_P3 + bytes(70_000))
     at = data.rindex(b"ICC_PROFILE\0")
     lacking = data[: at - 4] + data[at - 2 + int.from_bytes(data[at - 2 : at], "big") :]
     assert read_header(lacking, LIMITS).remark.endswith(IGNORED)
@@ -214,7 +201,7 @@ def test_a_jpeg_profile_that_lacks_a_part_is_remarked():
 def test_a_remark_reaches_the_inventory_and_fails_no_check(tmp_path):
     (tmp_path / "gifs").mkdir()
     (tmp_path / "gifs/a.png").write_bytes(saved(flat(RED), "PNG", icc_profile=b"junk"))
-    (tmp_path / "gifs/b.png").write_bytes(saved(flat(RED), "PNG", icc_profile=P3))
+    (tmp_path / "gifs/b.png").write_bytes(saved(flat(RED), "PNG", icc_profile=DISPLAY_P3))
     table = scan(tmp_path, ["gifs"], LIMITS)
     assert table["status"].tolist() == ["accepted", "accepted"]
     assert table["reason"].tolist() == ["", ""]
@@ -238,14 +225,14 @@ def test_the_coded_colour_space_of_an_avif_is_not_applied():
 
 
 def test_sub_images_are_converted_before_they_are_blended():
-    data = animation(1, 1, 8, 2, [iccp(P3)], [png_rows(np.array([[[200, 60, 40]]]), 8)] * 2)
+    data = animation(1, 1, 8, 2, [iccp(DISPLAY_P3)], [png_rows(np.array([[[200, 60, 40]]]), 8)] * 2)
     for rgba in frames(data):
         assert np.abs(rgba.astype(int) - (217, 42, 23, 255)).max() <= 1
 
 
 def test_a_transform_is_made_once():
     conversion_of.cache_clear()
-    data = saved(flat(RED), "PNG", icc_profile=P3)
+    data = saved(flat(RED), "PNG", icc_profile=DISPLAY_P3)
     frames(data)
     made = conversion_of.cache_info().misses
     frames(data)
@@ -254,5 +241,5 @@ def test_a_transform_is_made_once():
 
 def test_one_more_read_of_the_profiles_made_here():
     """lcms reads them all: a profile that no reader takes would test nothing."""
-    for profile in (P3, LINEAR, SRGB_MADE, icc_grey(2.2), BROKEN["other kind"]):
+    for profile in (DISPLAY_P3, LINEAR, SRGB_MADE, icc_grey(2.2), BROKEN["other kind"]):
         assert ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip() in ("RGB", "GRAY", "CMYK")

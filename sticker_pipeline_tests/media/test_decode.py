@@ -1,7 +1,6 @@
 """Stills of every kind, WebP, and the awkward files that are kept beside the checkout."""
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -20,22 +19,11 @@ from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.header import Format, read_header
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
-from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, solid
+from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, insert_chunk, saved, solid
+from sticker_pipeline_tests.media.readers import only
 
 LIMITS = MediaSettings()
 DEMO = REPOSITORY / "data" / "characters"
-
-
-def saved(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def only(data: bytes) -> np.ndarray:
-    (frame,) = decode_bytes(data, LIMITS)
-    assert (frame.index, frame.start_ms, frame.duration_ms) == (0, 0, 0)
-    return frame.rgba
 
 
 def test_16_bit_grey_is_scaled_not_clipped():
@@ -49,13 +37,6 @@ def test_16_bit_grey_with_a_transparent_value():
     data = saved(Image.fromarray(values), "PNG")
     with_trns = insert_chunk(data, b"tRNS", (301).to_bytes(2, "big"))
     assert only(with_trns).tolist() == [[[1, 1, 1, 255], [0, 0, 0, 0]]]
-
-
-def insert_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
-    from sticker_pipeline_tests.media.makers import chunk
-
-    at = png.index(b"IDAT") - 4
-    return png[:at] + chunk(kind, content) + png[at:]
 
 
 def test_colour_under_alpha_0_is_cleared():

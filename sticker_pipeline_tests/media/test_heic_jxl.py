@@ -14,8 +14,7 @@ from sticker_pipeline.media.heic_jxl import _jxl_facts, _jxl_stream
 from sticker_pipeline.media.stills import upright
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.fuzz import KINDS, Damage, damaged, outcome
-from sticker_pipeline_tests.media.makers import solid
-from sticker_pipeline_tests.media.test_colour import P3
+from sticker_pipeline_tests.media.makers import DISPLAY_P3, solid
 
 LIMITS = MediaSettings()
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -103,6 +102,14 @@ def encoded(kind: str, image: Image.Image, **options) -> bytes:
 CORNERS = np.concatenate([solid((200, 60, 40), 24, 32), solid((10, 200, 30, 0), 24, 32)], axis=1)
 
 
+@pytest.mark.parametrize(
+    "size", [(1, 1), (8, 8), (17, 42), (300, 250), (1600, 900), (400, 300), (500, 400), (640, 320), (60, 50), (3, 9000)]
+)
+def test_the_size_of_a_jpeg_xl_is_what_its_encoder_wrote(size):
+    header = read_header(encoded("JXL", Image.new("RGB", size)), LIMITS)
+    assert (header.width, header.height) == size
+
+
 @pytest.mark.parametrize("kind", PACKAGES)
 def test_pixels_and_alpha(kind):
     data = encoded(kind, Image.fromarray(CORNERS))
@@ -118,7 +125,7 @@ def test_pixels_and_alpha(kind):
 
 def test_the_profile_of_a_heic():
     image = Image.new("RGB", (32, 32), (200, 60, 40))
-    image.info["icc_profile"] = P3
+    image.info["icc_profile"] = DISPLAY_P3
     (frame,) = decode_bytes(encoded("HEIC", image), LIMITS)
     assert np.abs(frame.rgba.astype(int) - (217, 42, 23, 255)).max() <= 3
 
@@ -128,7 +135,7 @@ def test_profile_and_orientation_of_a_jpeg_xl_made_of_a_jpeg(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.fromarray(np.concatenate([solid((200, 60, 40), 32, 16), solid((255,) * 3, 32, 16)])).convert("RGB")
-    image.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif, icc_profile=P3)
+    image.save(tmp_path / "a.jpg", quality=100, subsampling=0, exif=exif, icc_profile=DISPLAY_P3)
     with Image.open(tmp_path / "a.jpg") as stored:
         data = encoded("JXL", stored)
     header = read_header(data, LIMITS)

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline_tests.media.makers import RED, noise, video
-from sticker_pipeline_tests.media.test_decode import saved
-from sticker_pipeline_tests.media.test_png_pixels import theirs
+from sticker_pipeline_tests.media.makers import RED, noise, saved, video
+from sticker_pipeline_tests.media.readers import only, theirs
 
 LIMITS = MediaSettings()
 END = b"\xff\xd9"
@@ -68,20 +66,15 @@ def with_thumbnail(data: bytes) -> bytes:
     return data[:2] + b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner + data[2:]
 
 
-def pixels(data: bytes) -> np.ndarray:
-    (frame,) = decode_bytes(data, LIMITS)
-    return frame.rgba
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_what_skia_reads(kind):
     data = KINDS[kind]()
-    assert np.abs(pixels(data).astype(int) - theirs(data)).max() <= 2
+    assert np.abs(only(data).astype(int) - theirs(data)).max() <= 2
 
 
 @pytest.mark.parametrize("data", [ARITHMETIC, SCAN_BY_SCAN], ids=["arithmetic", "scan by scan"])
 def test_ramps_are_ramps(data):
-    assert np.abs(pixels(data)[..., :3] - RAMPS).mean() < 12
+    assert np.abs(only(data)[..., :3] - RAMPS).mean() < 12
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,17 +85,17 @@ def test_only_the_end_marker_is_missing(kind, missing):
     cut = data[:-2] + missing
     header = read_header(cut, LIMITS)
     assert (header.format, header.note) == ("JPEG", "")
-    assert (pixels(cut) == pixels(data)).all()
+    assert (only(cut) == only(data)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_cut_off_is_refused_or_lacks_nothing(kind):
     """Every length: whatever is taken has the pixels of the whole file. Most of the last scan has to be there."""
     data = KINDS[kind]()
-    whole, taken = pixels(data), []
+    whole, taken = only(data), []
     for length in range(3, len(data) - 2):
         try:
-            seen = pixels(data[:length])
+            seen = only(data[:length])
         except MediaError as error:
             assert "cut off" in str(error)
         else:
@@ -136,7 +129,7 @@ def test_what_follows_the_picture_does_not_count(kind, ended):
     second = saved(Image.new("RGB", (40, 40), RED), "JPEG")
     rests = [second] if not ended else [second, video("mp4", noise(2, 16, 16)), b"\0" * 100, b"\xff", b"\xff\xd8\xff"]
     for rest in rests:
-        assert (pixels((data if ended else data[:-2]) + rest) == pixels(data)).all()
+        assert (only((data if ended else data[:-2]) + rest) == only(data)).all()
 
 
 def test_several_pictures_give_the_first():
@@ -144,7 +137,7 @@ def test_several_pictures_give_the_first():
     drawing("RGB").save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 16), RED)])
     data = buffer.getvalue()
     assert data.count(END) >= 2
-    assert (pixels(data) == theirs(data)).mean() > 0.99
+    assert (only(data) == theirs(data)).mean() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -175,4 +168,4 @@ def test_an_orientation_in_xmp_does_not_count(kind):
     else:
         data = saved(drawing("RGB"), kind, xmp=xmp)
     assert b'Orientation="6"' in data
-    assert pixels(data).shape == (16, 32, 4)
+    assert only(data).shape == (16, 32, 4)

@@ -4,14 +4,10 @@ import struct
 
 import numpy as np
 import pytest
-import skia
 
-from sticker_pipeline.media.decode import decode_bytes
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline_tests.media.makers import chunk, png, png_rows
-from sticker_pipeline_tests.media.test_apng import animation
+from sticker_pipeline_tests.media.makers import animation, chunk, png, png_rows
+from sticker_pipeline_tests.media.readers import frames, only, theirs
 
-LIMITS = MediaSettings()
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 KINDS = [(1, GREY), (2, GREY), (4, GREY), (8, GREY), (16, GREY), (8, RGB), (16, RGB)]
@@ -45,22 +41,9 @@ def key_of(pixel: np.ndarray, above: int = 0) -> bytes:
     return chunk(b"tRNS", struct.pack(f">{len(pixel)}H", *(int(sample) | above for sample in pixel)))
 
 
-def ours(data: bytes) -> np.ndarray:
-    (frame,) = decode_bytes(data, LIMITS)
-    return frame.rgba
-
-
-def theirs(data: bytes) -> np.ndarray:
-    image = skia.Image.MakeFromEncoded(data)
-    pixels = np.zeros((image.height(), image.width(), 4), dtype=np.uint8)
-    info = skia.ImageInfo.Make(image.width(), image.height(), skia.kRGBA_8888_ColorType, skia.kUnpremul_AlphaType)
-    assert image.readPixels(info, pixels, image.width() * 4)
-    return pixels
-
-
 def assert_same(data: bytes) -> np.ndarray:
     """Alpha exactly; opaque colours within a level, since 16 bits are rounded in several ways."""
-    seen, expected = ours(data).astype(int), theirs(data).astype(int)
+    seen, expected = only(data).astype(int), theirs(data).astype(int)
     assert (seen[..., 3] == expected[..., 3]).all()
     visible = seen[..., 3] == 255
     assert np.abs(seen - expected)[visible].max(initial=0) <= 1
@@ -91,47 +74,47 @@ def test_the_colour_key_is_transparent(depth, colour, interlaced):
 def test_of_a_key_only_the_bits_of_the_depth_count(depth):
     samples = np.arange(1 << depth).reshape(1, -1, 1)
     for value in (0, 1):
-        seen = ours(png(samples, depth, GREY, key_of(np.array([value]), above=1 << depth)))
+        seen = only(png(samples, depth, GREY, key_of(np.array([value]), above=1 << depth)))
         assert seen[0, :, 3].tolist() == [0 if sample == value else 255 for sample in range(1 << depth)]
 
 
 def test_both_bytes_of_a_16_bit_key_count():
     pixels = [[0x1234, 0x5678, 0x9ABC], [0x1234, 0x5678, 0x9ABD], [0x1334, 0x5678, 0x9ABC]]
-    seen = ours(png(np.array([pixels]), 16, RGB, key_of(np.array(pixels[0]))))
+    seen = only(png(np.array([pixels]), 16, RGB, key_of(np.array(pixels[0]))))
     assert seen.tolist() == [[[0, 0, 0, 0], [0x12, 0x56, 0x9A, 255], [0x13, 0x56, 0x9A, 255]]]
 
 
 @pytest.mark.parametrize(("depth", "step"), [(1, 255), (2, 85), (4, 17), (8, 1)])
 def test_grey_is_scaled_to_the_whole_range(depth, step):
     samples = np.arange(1 << depth).reshape(1, -1, 1)
-    assert ours(png(samples, depth, GREY))[0].tolist() == [[step * n] * 3 + [255] for n in range(1 << depth)]
+    assert only(png(samples, depth, GREY))[0].tolist() == [[step * n] * 3 + [255] for n in range(1 << depth)]
 
 
 @pytest.mark.parametrize("depth", [8, 16])
 def test_alpha_of_its_own_needs_no_key(depth):
     samples = np.array([[[9, 8, 7, 0], [9, 8, 7, 255], [9, 8, 7, 100]]]) * (257 if depth == 16 else 1)
     with_key = png(samples, depth, RGBA, key_of(samples[0, 0, :3]))
-    assert ours(with_key).tolist() == [[[0, 0, 0, 0], [9, 8, 7, 255], [9, 8, 7, 100]]]
+    assert only(with_key).tolist() == [[[0, 0, 0, 0], [9, 8, 7, 255], [9, 8, 7, 100]]]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
 def test_colours_beyond_the_list_of_transparencies_are_opaque(depth):
     samples = np.arange(1 << depth).reshape(1, -1, 1)
-    seen = ours(png(samples, depth, PALETTE, palette(depth), chunk(b"tRNS", b"\x80")))
+    seen = only(png(samples, depth, PALETTE, palette(depth), chunk(b"tRNS", b"\x80")))
     assert seen[0, :, 3].tolist() == [128, *[255] * ((1 << depth) - 1)]
     assert (seen[0, :, :3] == COLOURS[: 1 << depth]).all()
 
 
 def test_colours_beyond_the_palette_are_black():
     chunks = [chunk(b"PLTE", bytes([1, 2, 3, 4, 5, 6])), chunk(b"tRNS", b"\xff\x07")]
-    seen = ours(png(np.array([[[0], [1], [2], [15]]]), 4, PALETTE, *chunks))
+    seen = only(png(np.array([[[0], [1], [2], [15]]]), 4, PALETTE, *chunks))
     assert seen.tolist() == [[[1, 2, 3, 255], [4, 5, 6, 7], [0, 0, 0, 255], [0, 0, 0, 255]]]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"\0\1\0\1", bytes(6)])
 def test_a_key_of_the_wrong_length_is_ignored(content):
     data = png(np.array([[[1], [0]]]), 8, GREY, chunk(b"tRNS", content))
-    assert ours(data)[..., 3].tolist() == [[255, 255]]
+    assert only(data)[..., 3].tolist() == [[255, 255]]
 
 
 def test_a_key_behind_the_pixels_is_ignored():
@@ -143,11 +126,11 @@ def test_a_key_behind_the_pixels_is_ignored():
 @pytest.mark.parametrize(("depth", "colour"), [kind for kind in KINDS if kind[1] in (GREY, RGB)])
 def test_the_key_holds_for_every_frame_of_an_animation(depth, colour):
     samples = samples_of(depth, colour)
-    frames = [samples, samples[::-1], samples[:, ::-1]]
+    pictures = [samples, samples[::-1], samples[:, ::-1]]
     key = samples[5, 5]
-    pixels = [png_rows(frame, depth) for frame in frames]
+    pixels = [png_rows(frame, depth) for frame in pictures]
     data = animation(samples.shape[1], samples.shape[0], depth, colour, [key_of(key)], pixels)
-    alphas = [frame.rgba[..., 3] for frame in decode_bytes(data, LIMITS)]
+    alphas = [rgba[..., 3] for rgba in frames(data)]
     assert len(alphas) == 3
-    for frame, alpha in zip(frames, alphas, strict=True):
+    for frame, alpha in zip(pictures, alphas, strict=True):
         assert ((alpha == 0) == (frame == key).all(axis=-1)).all()

@@ -9,9 +9,8 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.inventory import rejected_files, scan
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline_tests.media.makers import RED, icc_cmyk, noise, tiff
-from sticker_pipeline_tests.media.test_colour import P3, frames
-from sticker_pipeline_tests.media.test_decode import only, saved
+from sticker_pipeline_tests.media.makers import DISPLAY_P3, RED, icc_cmyk, noise, saved, tiff
+from sticker_pipeline_tests.media.readers import frames, only
 
 LIMITS = MediaSettings()
 PHOTOMETRIC, ORIENTATION, EXTRA, SUBFILE, DNG_VERSION, FORMAT = 262, 274, 338, 254, 50706, 339
@@ -99,7 +98,7 @@ def test_an_orientation_in_xmp_does_not_count():
 
 
 def test_profiles():
-    data = saved(Image.new("RGB", (4, 4), (200, 60, 40)), "TIFF", icc_profile=P3)
+    data = saved(Image.new("RGB", (4, 4), (200, 60, 40)), "TIFF", icc_profile=DISPLAY_P3)
     assert np.abs(frames(data)[0].astype(int) - (217, 42, 23, 255)).max() <= 1
     lightness = np.full((2, 2, 2, 2), 255, dtype=np.uint8)
     inks = saved(Image.new("CMYK", (4, 4), (255, 255, 0, 255)), "TIFF", icc_profile=icc_cmyk(lightness))
