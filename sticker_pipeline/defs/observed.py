@@ -18,6 +18,7 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.contents import LCM_FACTS
@@ -162,6 +163,7 @@ def _media_value(character: Character, profile: Profile, store: ArtifactStore) -
         "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
         "groups": sorted(character.groups),
         "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
+        "readers": installed(),  # a file that was refused for want of one is looked at again
     }
 
 

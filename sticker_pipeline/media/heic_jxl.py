@@ -5,7 +5,9 @@ Sources of the rules: ISO/IEC 23008-12 for HEIC, ISO/IEC 18181-1 and 18181-2 for
 
 import importlib
 import io
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 import numpy as np
@@ -40,6 +42,15 @@ class Jxl:
 
     width: int
     height: int
+
+
+def installed() -> dict[str, str]:
+    """The version of each package that is here to read one of these formats."""
+    found = {}
+    for package in PACKAGES.values():
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def read_heic(data: bytes, limits: MediaSettings) -> Heic:

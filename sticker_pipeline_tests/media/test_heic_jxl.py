@@ -2,11 +2,13 @@
 
 import io
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.media import heic_jxl
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
@@ -170,3 +172,13 @@ def test_damage_is_reported_and_nothing_else(kind):
             Damage(KINDS[rng.integers(len(KINDS))], rng.random(), int(rng.integers(1, 64)), int(rng.integers(1 << 32)))
         ]
         assert outcome(damaged(data, damages, data, repair=False), limits)
+
+
+def test_what_is_installed_is_named_with_its_version(monkeypatch):
+    def version(package: str) -> str:
+        if package == "pillow-heif":
+            return "1.2.3"
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(heic_jxl, "version", version)
+    assert heic_jxl.installed() == {"pillow-heif": "1.2.3"}
