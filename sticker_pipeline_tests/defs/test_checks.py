@@ -53,7 +53,7 @@ def checked(bench: Bench) -> Bench:
     shutil.copy(DEMO / "pip_comet" / "stickers" / "hello.png", folder / "stickers" / "somebody_else.png")
     first, second, *_ = art(folder)
     first.with_suffix(".txt").write_text("a moth at night, (wings:1.2)")
-    second.with_suffix(".txt").write_text(", ".join(["open mouth"] * 60))
+    second.with_suffix(".txt").write_text(", ".join(f"mouth {number}" for number in range(60)))
     return bench
 
 
