@@ -29,7 +29,7 @@ from sticker_pipeline_tests.small_character import DEMO
 from sticker_pipeline_tests.test_definitions import LINE
 
 COLUMNS = {
-    "raw_media": "path group sha256 bytes format width height n_frames status reason",
+    "raw_media": "path group sha256 bytes format width height n_frames status reason remark",
     "frames": "frame_id path group clip_id frame_index start_ms duration_ms width height pixel_sha256 phash kept "
     "reason duplicate_of file",
     "frame_weights": "frame_id group clip_id probability draws_per_epoch",
@@ -116,7 +116,7 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
 
 def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
     rows = line.store.read("small", "raw_media").table().set_index("path")
-    assert rows.loc["stickers/notes.png", ["status", "reason"]].tolist() == ["rejected", "not a picture: text"]
+    assert rows.loc["stickers/notes.png", ["status", "reason", "remark"]].tolist() == ["rejected", "not a picture: text"]
     assert (rows.drop("stickers/notes.png")["status"] == "accepted").all()
 
 
