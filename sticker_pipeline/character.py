@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.texts import find_name, unescaped
+from sticker_pipeline.texts import TextError, decoded, find_name, is_unicode, unescaped
 
 FILE_NAME = "character.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -73,15 +73,17 @@ REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups
 SYSTEM_FOLDERS = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
-        *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
+        *("@appdata", "@sharesnap", "~snapshot", "network trash folder", "temporary items"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "config.msi"),  # Windows
         *("__macosx", "lost+found", "lost.dir", ".thumbnails", ".trash", "__pycache__"),
     }
 )
+_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
 
 def is_system_folder(name: str) -> bool:
     """Whether a folder is one of an operating system, such as thumbnails or deleted files, or hidden."""
-    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
 
 
 OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
@@ -235,7 +237,10 @@ def load_character(folder: Path) -> Character:
     path = folder / FILE_NAME
     settings = _read_settings(path)
     subfolders = _media_folders(folder)
-    stated = {_folder_of(name, subfolders, path): group for name, group in settings.groups.items()}
+    folders = {name: _folder_of(name, subfolders, path) for name in settings.groups}
+    if twice := sorted(name for name in folders if list(folders.values()).count(folders[name]) > 1):
+        raise CharacterError(f"{path}: groups: {', '.join(twice)} are the same folder: keep one of them.")
+    stated = {folders[name]: group for name, group in settings.groups.items()}
     groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
     if not groups:
         raise CharacterError(
@@ -256,7 +261,7 @@ def _folder_of(group: str, subfolders: list[str], path: Path) -> str:
 
 def _media_folders(folder: Path) -> list[str]:
     try:
-        entries = [path.name for path in folder.iterdir() if path.is_dir()]
+        entries = [path.name for path in folder.iterdir() if path.is_dir() and is_unicode(path.name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
     return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
@@ -279,12 +284,14 @@ def character_folders(root: Path) -> Iterator[Path]:
 
 def _read_settings(path: Path) -> Settings:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(decoded(path.read_bytes()))
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
     except OSError as error:
         raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except TextError as error:
+        raise CharacterError(f"{path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
         raise CharacterError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {data!r}.")

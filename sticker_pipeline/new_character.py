@@ -14,7 +14,7 @@ from typing import Literal
 
 from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.media.sidecars import captions_of
+from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import new_folder
@@ -152,34 +152,36 @@ def _plan(source: Path) -> _Plan:
     groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
     beside = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]  # texts, such as licences
     files = {Path(path): source / path for path in [*pictures, *beside] if path.partition("/")[0] in groups}
-    taken = {folded(path.as_posix()) for path in files}
+    texts = {path.with_suffix("") for path in files if is_caption_file(path.name)}
+    taken = set(map(_place_key, {*files, *texts}))
+    numbers: dict[str, int] = {}
     animated = set(table.loc[table["n_frames"] > 1, "path"])
     for path in pictures:
         if "/" not in path:
-            target = _free(Path(GIFS if path in animated else STICKERS) / path, taken)
+            target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, numbers)
             files[target] = source / path
             groups[target.parent.name] += 1
             if caption := captions.get(path):
-                files[_beside(target, path, caption)] = source / caption
+                # Named after the whole file, it is no other picture's, whatever else is called like it.
+                files[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
     left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
     notes = left_out_notes(left_out["path"], left_out["reason"])
     return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
 
 
-def _beside(picture: Path, name: str, caption: str) -> Path:
-    """Where the `caption` of a loose picture called `name` goes, which becomes `picture`: along under its new name."""
-    suffix = Path(caption).suffix.lower()
-    whole = folded(caption).startswith(folded(name))
-    return picture.with_name(picture.name + suffix) if whole else picture.with_suffix(suffix)
+def _place_key(path: Path) -> str:
+    """What two places have in common that a file system which ignores case takes for one."""
+    return folded(path.as_posix())
 
 
-def _free(target: Path, taken: set[str]) -> Path:
-    """`target`, numbered where a file system that ignores case would take it for one of `taken`, to which it is added
-    (folded)."""
-    free, number = target, 2
-    while folded(free.as_posix()) in taken:
-        free, number = target.with_stem(f"{target.stem}_{number}"), number + 1
-    taken.add(folded(free.as_posix()))
+def _free(target: Path, taken: set[str], numbers: dict[str, int]) -> Path:
+    """`target`, numbered where its place, or its place without the ending, is `taken`, to which it is added; `numbers`
+    are the last ones given."""
+    key, free = _place_key(target), target
+    while {_place_key(free), _place_key(free.with_suffix(""))} & taken:
+        numbers[key] = numbers.get(key, 1) + 1
+        free = target.with_stem(f"{target.stem}_{numbers[key]}")
+    taken.add(_place_key(free))
     return free
 
 
@@ -237,8 +239,13 @@ def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:
 
 
 def yaml_text(value: object) -> str:
-    """`value` (text, or a list of texts) in one line of YAML, which JSON is too."""
-    return json.dumps(value, ensure_ascii=False)
+    """`value` (text, or a list of texts) in one line of YAML, which JSON is too; what is not printed is escaped."""
+    letters = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in letters)
+
+
+def _escaped(letter: str) -> str:
+    return f"\\u{ord(letter):04X}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08X}"
 
 
 def _group_text(group: Group) -> str:

@@ -20,6 +20,7 @@ EMOJI_TAGS = range(0xE0020, 0xE0080)  # parts of the flags of Scotland, Wales an
 REMEDY = "save it as UTF-8"
 BEGINNING = 4096
 
+_LOOSE_JOINER = re.compile("(?:^|(?<=[\\s,]))[\u200c\u200d]+|[\u200c\u200d]+(?=[\\s,]|$)")
 _ESCAPED_BRACKET = re.compile(r"\\([()\[\]])")
 
 
@@ -53,17 +54,19 @@ def _decoded(data: bytes, *, whole: bool) -> str:
         raise TextError(f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}: {REMEDY}") from error
     control = next((one for one in text if unicodedata.category(one) == "Cc" and one not in HARMLESS), None)
     if control is not None:
-        raise TextError(f"it holds the control character U+{ord(control):04X}: {REMEDY}")
+        raise TextError(f"it holds the control character U+{ord(control):04X}: remove it, or {REMEDY}")
     return text
 
 
 def tidy(text: str) -> str:
-    """`text` in one line, composed (NFC): every run of white space is one space, and nothing is invisible but joiners.
+    """`text` in one line, composed (NFC): every run of white space is one space, and nothing is invisible but joiners
+    between two letters.
 
     A no-break and an ideographic space are spaces too.
     """
     seen = "".join(one for one in text if not _is_invisible(one))
-    return unicodedata.normalize("NFC", " ".join(seen.replace("\x1a", " ").split()))
+    joined = _LOOSE_JOINER.sub("", " ".join(seen.replace("\x1a", " ").split()))
+    return unicodedata.normalize("NFC", " ".join(joined.split()))
 
 
 def tidy_lines(text: str) -> list[str]:
@@ -74,6 +77,11 @@ def tidy_lines(text: str) -> list[str]:
 def unescaped(tag: str) -> str:
     """`tag` with plain brackets where A1111 and sd-scripts have escaped ones: `star \\(symbol\\)`."""
     return _ESCAPED_BRACKET.sub(r"\1", tag)
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a file's name is text: one in another encoding than the system's holds lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def folded(name: str) -> str:

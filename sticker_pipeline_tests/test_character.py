@@ -153,3 +153,17 @@ def test_folders_of_systems_are_no_groups(tmp_path, name):
         (tmp_path / "luma" / folder).mkdir(parents=True)
     (tmp_path / "luma" / "character.yaml").write_text("trigger: skv_luma")
     assert list(load_character(tmp_path / "luma").groups) == ["gifs"]
+
+
+def test_two_spellings_of_one_folder_are_an_error(folder: Path) -> None:
+    write(folder, "trigger: skv\ngroups: {Gifs: {share: 2}, gifs: {share: 3}}")
+    with pytest.raises(CharacterError, match="groups: Gifs, gifs are the same folder"):
+        load_character(folder)
+
+
+def test_a_file_of_settings_in_another_encoding_is_read_or_named(folder: Path) -> None:
+    (folder / "character.yaml").write_bytes("trigger: skv_ü".encode("utf-16"))
+    assert load_character(folder).trigger == "skv_ü"
+    (folder / "character.yaml").write_bytes("trigger: skv_ü".encode("cp1252"))
+    with pytest.raises(CharacterError, match="cannot be read: byte 13 is not UTF-8: save it as UTF-8"):
+        load_character(folder)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 
 from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.cli import main
-from sticker_pipeline.new_character import create
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.sidecars import read_captions
+from sticker_pipeline.new_character import _free, create
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import noise, video
 
@@ -123,6 +126,53 @@ def test_every_file_that_is_not_taken_is_named_with_why(source: Path, tmp_path: 
         assert re.search(f"left out: [^:]*{re.escape(name)}[^:]*: [^\n]*{reason}", notes), name
     assert load_character(created.folder).trigger == "yes"
     assert not (created.folder / "art" / "drawing.psd").exists()
+
+
+def test_a_caption_stays_with_its_picture_whatever_else_is_called_alike(tmp_path: Path) -> None:
+    source = tmp_path / "downloads"
+    (source / "stickers").mkdir(parents=True)
+    captions = {
+        "fox.png": "loose",
+        "A.png": "large A",
+        "a.png": "small a",
+        "a_2.jpg": "another",
+        "stickers/fox.jpg": "old",
+    }
+    for number, (name, caption) in enumerate(captions.items()):
+        Image.new("RGB", (20, 20), (40 * number, 0, 0)).save(source / name)
+        (source / name).with_suffix(".txt").write_text(caption)
+    Image.new("RGB", (20, 20), "white").save(source / "Fox.gif")  # moves nothing, and has no caption
+    before = {hashlib.sha256((source / name).read_bytes()).hexdigest(): text for name, text in captions.items()}
+    folder = create("luma", source, tmp_path / "characters", "yes").folder
+    table = scan(folder, ["stickers"], MediaSettings()).set_index("path")
+    said = read_captions(folder, table.reset_index()).set_index("path")["caption"]
+    assert {table.loc[path, "sha256"]: caption for path, caption in said.items()} == before
+    assert (folder / "stickers" / "fox.txt").read_text() == "old"
+
+
+def test_names_that_yaml_does_not_print_are_written_with_escapes(source: Path, tmp_path: Path) -> None:
+    names = ["a\x7fb", "a\ufffeb", "a\u2028b", "a\x85b", "a\U000e0001b", 'a"b', "ガール"]
+    for name in names:
+        (source / name).mkdir()
+        shutil.copy(source / "hello.png", source / name)
+    assert set(names) <= set(load_character(create("luma", source, tmp_path / "characters", "yes").folder).groups)
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_named_and_stops_nothing(source: Path, tmp_path: Path) -> None:
+    bad = source / os.fsdecode(b"\x83dir")
+    bad.mkdir()
+    shutil.copy(source / "hello.png", bad)
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert r"left out: \x83dir/hello.png: its name is not UTF-8: rename it" in created.notes
+    shutil.copytree(bad, created.folder / bad.name)
+    assert sorted(load_character(created.folder).groups) == ["art", "gifs", "my: stickers", "stickers"]
+
+
+def test_thousands_of_names_that_differ_in_case_alone_take_no_longer_for_each() -> None:
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}
+    names = {_free(Path("stickers/A.png"), taken, numbers).name for _ in range(20_000)}
+    assert len(names) == 20_000 and "A_20000.png" in names
 
 
 def test_many_files_left_out_for_one_reason_are_one_note(source: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_wide_encodings_are_read_by_their_mark_alone(encoding: str) -> None:
         ("笑顔".encode("shift_jis"), r"^byte 0 is not UTF-8: save it as UTF-8$"),
         (b"a" * 5000 + b"\xe9t\xe9", "^byte 5000 is not UTF-8"),
         (b"\xff\xfea", "^byte 2 is not UTF-16"),
-        (b"smile\x00", r"^it holds the control character U\+0000: save it as UTF-8$"),
+        (b"smile\x00", r"^it holds the control character U\+0000: remove it, or save it as UTF-8$"),
         (b"\x1b[31mred", "U.001B"),
         ("\x9b31m".encode(), "U.009B"),
     ],
@@ -48,6 +48,7 @@ def test_nothing_is_invisible_but_what_joins() -> None:
         "👩\u200d🎨 می\u200cخواهم 🏴\U000e0067\U000e0062\U000e007f"
     )
     assert tidy("カ\u3099ール") == "ガール"
+    assert tidy("luma\u200d, \u200csmile \u200d") == "luma, smile"  # nothing is joined
 
 
 def test_lines_without_a_word_are_none() -> None:

@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sticker_pipeline.media.other_files import caption_text
 from sticker_pipeline.tagging.captions import format_caption, is_weighted, parse_caption
-from sticker_pipeline.texts import decoded, tidy
+from sticker_pipeline.texts import tidy
 
 HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
 RECORD = "sticker_pipeline.json"
@@ -61,9 +62,9 @@ def folder_subject(name: str) -> str:
 
 def caption_line(data: bytes) -> str:
     """The caption in a caption file: its first line, tidy, as sd-scripts reads it unless wildcards are on. A byte order
-    mark, which sd-scripts would take for a letter, is dropped. Raises TextError for what `texts.decoded` cannot
-    read."""
-    return tidy(_LINE_END.split(decoded(data), maxsplit=1)[0])
+    mark, which sd-scripts would take for a letter, is dropped. Raises TextError for what is no
+    caption."""
+    return tidy(_LINE_END.split(caption_text(data), maxsplit=1)[0])
 
 
 def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:

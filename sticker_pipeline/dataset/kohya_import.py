@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sticker_pipeline.character import CharacterError, Group, Settings, describe_problems
+from sticker_pipeline.character import CharacterError, Group, Settings, describe_problems, is_system_folder
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
     HOLDOUT,
@@ -30,7 +30,7 @@ from sticker_pipeline.dataset.kohya import (
 )
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import SYSTEM_FILES
+from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import is_caption_file, owned_captions
@@ -46,7 +46,7 @@ from sticker_pipeline.new_character import (
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import TextError, decoded, tidy_lines
+from sticker_pipeline.texts import TextError, decoded, folded, is_unicode, tidy_lines
 
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
@@ -67,7 +67,7 @@ class _Group:
     source: Path
     repeats: int | None  # None: held out
     pictures: list[Path] = field(default_factory=list)
-    captions: dict[str, Path] = field(default_factory=dict)  # stem of the pictures -> caption file
+    captions: dict[str, Path] = field(default_factory=dict)  # name of the picture -> caption file
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -145,10 +145,15 @@ def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
     left_out: dict[str, list[str]] = {}
     for path in entries:
         repeats = folder_repeats(path.name)
-        if not _is_utf8(path.name):
+        if path.is_dir() and is_system_folder(path.name):
+            left_out.setdefault(OF_A_SYSTEM, []).append(path.name)
+        elif not is_unicode(path.name):
             left_out.setdefault("its name is not UTF-8: rename it", []).append(path.name)
         elif path.is_dir() and path.name == HOLDOUT:
-            chosen += [(one, None) for one in sorted(path.iterdir()) if one.is_dir()]
+            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and not is_system_folder(one.name)]
+            chosen += [(one, None) for one in inside if is_unicode(one.name)]
+            bad = [f"{HOLDOUT}/{one.name}" for one in inside if not is_unicode(one.name)]
+            left_out.setdefault("its name is not UTF-8: rename it", []).extend(bad)
             loose = [f"{HOLDOUT}/{one.name}" for one in sorted(path.iterdir()) if not one.is_dir()]
             if loose:
                 left_out["an export keeps held-out pictures in folders inside it"] = loose
@@ -161,7 +166,7 @@ def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
         elif path.name not in (RECORD, CONFIG):
             left_out.setdefault("sd-scripts reads only files in <repeats>_<name> folders", []).append(path.name)
     if any(repeats is not None for _, repeats in chosen):
-        return chosen, [left_out_note(names, reason) for reason, names in left_out.items()]
+        return chosen, [left_out_note(names, reason) for reason, names in left_out.items() if names]
     own = folder_repeats(source.resolve().name)
     if own is not None and own >= 1 and any(path.is_file() for path in entries):
         return [(source.resolve(), own)], []
@@ -202,7 +207,7 @@ def _read_group(folder: Path, repeats: int | None) -> _Group:
             else:
                 group.pictures.append(path)
     owned = owned_captions([picture.name for picture in group.pictures], texts)
-    group.captions = {Path(picture).stem: folder / text for picture, text in owned.items()}
+    group.captions = {picture: folder / text for picture, text in owned.items()}
     used = set(owned.values())
     unused = [name for name in texts if name not in used]
     if unused:
@@ -215,7 +220,7 @@ def _read_group(folder: Path, repeats: int | None) -> _Group:
 
 def _problem(path: Path, group: _Group) -> str:
     """Why a file is no picture to take; empty for one that is, with a note where sd-scripts reads it otherwise."""
-    if not _is_utf8(path.name):
+    if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
     try:
         limits = MediaSettings()
@@ -237,34 +242,32 @@ def _problem(path: Path, group: _Group) -> str:
     return ""
 
 
-def _is_utf8(name: str) -> bool:
-    return name == name.encode("utf-8", "replace").decode("utf-8")
-
-
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
     """The text of each caption file to write, by its path in the character's folder, and notes."""
     lines: dict[str, str] = {}
     seen: Counter[str] = Counter()
     notes = []
     for key, group in groups.items():
-        for stem, path in group.captions.items():
+        stems = Counter(folded(picture.stem) for picture in group.pictures)
+        for picture, path in group.captions.items():
             try:
                 data = path.read_bytes()
                 line = caption_line(data)
             except (TextError, OSError) as error:
-                notes.append(f"left out: {group.label}/{path.name}: the caption of {stem} cannot be read: {error}")
+                notes.append(f"left out: {group.label}/{path.name}: the caption of {picture} cannot be read: {error}")
                 continue
             if not line:
                 notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
                 continue
             seen["longer"] += len(tidy_lines(decoded(data))) > 1
-            lines[f"{key}/{stem}.txt"] = line
+            alone = stems[folded(Path(picture).stem)] == 1  # else the text would be the other pictures' too
+            lines[f"{key}/{Path(picture).stem if alone else picture}.txt"] = line
     texts = own_syntax(lines.values())
     bare = [
-        f"{sum(picture.stem not in group.captions for picture in group.pictures)} of {group.label}"
+        f"{sum(picture.name not in group.captions for picture in group.pictures)} of {group.label}"
         + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
         for group in groups.values()
-        if any(picture.stem not in group.captions for picture in group.pictures)
+        if any(picture.name not in group.captions for picture in group.pictures)
     ]
     if bare:
         notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")

@@ -1,12 +1,12 @@
 """Which frames show the same picture: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 
 THUMBNAIL_SIDE = 16
+NO_CAPTION = 0
 # The perceptual hash sees neither colour nor transparency, and little of a blink: near duplicates must also agree in
 # every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one picture saved as GIF and as
 # APNG differs by at most 14 of 255 levels in a cell; frames that a person tells apart differ by 26 and more.
@@ -33,52 +33,74 @@ def representatives(
     picture and caption.
     """
     representative = np.empty(len(preference), dtype=np.int64)
-    found: dict[tuple[str, str], int] = {}
-    of_pixels = defaultdict[str, list[int]](list)
+    codes = _codes(captions)
+    found: dict[tuple[str, int], int] = {}
+    first: dict[str, int] = {}  # the first frame that stands for these pixels, whatever its caption
     apart: dict[int, int] = {}
-    said: dict[int, str] = {}  # the caption of each kept frame: its own, or that of the first one merged into it
     kept = _Kept(len(preference))
     for position in map(int, preference):
-        pixels, caption = pixel_hashes[position], captions[position]
-        if (pixels, caption) not in found:
-            alike = chain(of_pixels[pixels], kept.near(perceptual_hashes[position], thumbnails[position], distance))
-            keeper = position
-            for one in alike:
-                if not caption or said[one] in ("", caption):
-                    keeper = one
-                    break
-                apart.setdefault(position, one)
-            if keeper == position:
+        pixels, code = pixel_hashes[position], codes[position]
+        if (pixels, code) not in found:
+            look = (perceptual_hashes[position], thumbnails[position], distance)
+            same = (first[pixels],) if pixels in first and kept.fits(first[pixels], code) else ()
+            keeper = next(chain(same, kept.near(*look, code)), None)
+            if keeper is None:
+                other = next(chain((first[pixels],) if pixels in first else (), kept.near(*look, NO_CAPTION)), None)
+                apart |= {} if other is None else {position: other}
+                keeper = position
                 kept.add(position, perceptual_hashes[position], thumbnails[position])
-            said[keeper] = said.get(keeper, "") or caption
-            found[pixels, caption] = keeper
-            of_pixels[pixels].append(keeper)
-        representative[position] = found[pixels, caption]
-    return representative, {position: one for position, one in apart.items() if representative[position] == position}
+            kept.take_caption(keeper, code)
+            found[pixels, code] = keeper
+            first.setdefault(pixels, keeper)
+        representative[position] = found[pixels, code]
+    return representative, apart
+
+
+def _codes(captions: Sequence[str]) -> list[int]:
+    """A number for each caption, equal ones alike; NO_CAPTION for none."""
+    numbers = {caption: number for number, caption in enumerate(dict.fromkeys(["", *captions]))}
+    return [numbers[caption] for caption in captions]
 
 
 class _Kept:
-    """The kept frames so far, in arrays that are searched as a whole."""
+    """The kept frames so far, in arrays that are searched as a whole. The caption of one is its own, or that of the
+    first frame merged into it."""
 
     def __init__(self, capacity: int) -> None:
         self.count = 0
         self.positions = np.empty(capacity, dtype=np.int64)
+        self.codes = np.full(capacity, NO_CAPTION, dtype=np.int64)
+        self.place: dict[int, int] = {}
         self.hashes = np.empty(capacity, dtype=np.uint64)
         self.means = np.empty((capacity, 4), dtype=np.float32)
         self.thumbnails = np.empty((capacity, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4), dtype=np.uint8)
 
     def add(self, position: int, perceptual_hash: np.uint64, thumbnail: np.ndarray) -> None:
         self.positions[self.count] = position
+        self.place[int(position)] = self.count
         self.hashes[self.count] = perceptual_hash
         self.means[self.count] = thumbnail.mean(axis=(0, 1))
         self.thumbnails[self.count] = thumbnail
         self.count += 1
 
-    def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int) -> Iterator[int]:
-        """The positions of the kept frames that are nearly the same, the earliest first."""
+    def fits(self, position: int, code: int) -> bool:
+        """Whether a frame with the caption `code` may be merged into the kept one at `position`."""
+        return code == NO_CAPTION or self.codes[self.place[position]] in (NO_CAPTION, code)
+
+    def take_caption(self, position: int, code: int) -> None:
+        """The kept frame at `position` has the caption `code` from now on, unless it has one."""
+        place = self.place[position]
+        self.codes[place] = self.codes[place] or code
+
+    def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> Iterator[int]:
+        """The positions of the kept frames that are nearly the same, and fit the caption `code`, the earliest first."""
         if distance < 0:
             return
-        near = np.flatnonzero(np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance)
+        alike = np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance
+        if code != NO_CAPTION:
+            codes = self.codes[: self.count]
+            alike &= (codes == NO_CAPTION) | (codes == code)
+        near = np.flatnonzero(alike)
         if not len(near):
             return
         # Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.

@@ -16,10 +16,10 @@ from sticker_pipeline.character import FILE_NAME, REGULARISATION, RIVALS, is_sys
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.other_files import beside_pictures, caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions, thumbnails_of
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import TextError, decoded
+from sticker_pipeline.texts import TextError
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
@@ -30,7 +30,8 @@ OF_ANY_FOLDER = {
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
     REGULARISATION: "the folder regularisation is for pictures of no character: rename it to take it as a group",
 }
-SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
+OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 KINDS = {
     stat.S_ISFIFO: "a named pipe",
     stat.S_ISCHR: "a device",
@@ -147,7 +148,7 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
                 yield _Found(path, _relative(path, folder))
             elif is_system_folder(entry.name):
                 hidden = entry.name.startswith(".")
-                reason = "a hidden folder" if hidden else "a folder of the system, as for thumbnails or deleted files"
+                reason = "a hidden folder" if hidden else OF_A_SYSTEM
                 yield _Found(path, _relative(path, folder), ignored=reason)
             else:
                 (links if entry.is_symlink() else real).append(path)
@@ -180,14 +181,14 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
     row = Row(path, group, bytes=size)
     if found.ignored or name.startswith(".") or name.lower() in SYSTEM_FILES:
         return _with(row, status="ignored", reason=found.ignored or "a file of the operating system or hidden")
+    if path != found.relative:
+        return _with(row, group="", reason="its name is not UTF-8: rename it")
     if not group and groups is not None:
         top = found.relative.partition("/")[0]
         reason = f"the folder {top} is not a group" if "/" in found.relative else "not in a group's folder"
         return _with(row, status="ignored", reason=reason)
     if found.rejected:
         return _with(row, reason=found.rejected)
-    if path != found.relative:
-        return _with(row, reason="its name is not UTF-8: rename it")
     return _judge_content(row, found.path, limits)
 
 
@@ -227,7 +228,7 @@ def _judge_other(row: Row, path: Path, data: bytes) -> Row:
     """The row of a file that is no picture: passed over where it lies beside pictures on purpose."""
     if is_caption_file(path.name) and 0 < len(data) <= MAX_BYTES:
         try:
-            decoded(data)
+            caption_text(data)
         except TextError as error:
             return _with(row, reason=str(error))
     if kind := beside_pictures(path.suffix, data):

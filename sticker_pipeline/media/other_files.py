@@ -8,10 +8,11 @@ import json
 import zipfile
 import zlib
 
-from sticker_pipeline.texts import is_text
+from sticker_pipeline.texts import TextError, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
 TEXT_SUFFIXES = (
+    *(".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what cameras, players and Windows write
     *(
         ".txt",
         ".md",
@@ -29,6 +30,8 @@ TEXT_SUFFIXES = (
         "",
     ),
 )
+WEB_PAGES = (b"<!doctype", b"<head", b"<body", b"<script", b"<meta")
+A_TEXT = "not a picture: text"
 PICKLE_PROTOCOLS = range(2, 6)
 UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
 LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
@@ -42,7 +45,8 @@ IN_ZIPS = (
     ("maindoc.xml", "a Krita drawing: export it as PNG"),
     ("stack.xml", "an OpenRaster drawing: export it as PNG"),
     ("AndroidManifest.xml", "an Android app"),
-    ("data.pkl", "weights of PyTorch, which are never opened"),
+    ("Document.archive", "a Procreate drawing: export it as PNG"),
+    ("manifest.json", f"an animation of vectors in an archive (.lottie): {VECTORS}"),
     (".wastickers", "stickers of WhatsApp in an archive: unpack it"),
 )
 
@@ -58,9 +62,25 @@ def beside_pictures(suffix: str, data: bytes) -> str:
         return "a trainer's cache (NumPy arrays)"
     if data.startswith(b"\x93NUMPY"):
         return "a trainer's cache (a NumPy array)"
+    if data.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "a trainer's cache (HDF5)"
+    if data.startswith(b"PK\x03\x04") and any(name.endswith("/data.pkl") for name in _names(data)):
+        return "tensors (PyTorch), such as a trainer's cache, which are never opened"
     if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") <= len(data):
         return "tensors (safetensors), such as a trainer's cache"
     return ""
+
+
+def caption_text(data: bytes) -> str:
+    """The text of a caption file. Raises TextError for what cannot be read, and for what stands there for something
+    else: a pointer of Git LFS, a web page, JSON, a drawing."""
+    text = decoded(data)
+    kind = _text_kind(data)
+    if kind not in ("", A_TEXT):
+        raise TextError(kind)
+    if text.lstrip("\ufeff \t\r\n").startswith(("{\\rtf", '{"', "[{", "%PDF")):
+        raise TextError("it is a document, and no plain text: save it as text")
+    return text
 
 
 def what_else_is_it(data: bytes) -> str:
@@ -112,6 +132,8 @@ def _gzip_kind(data: bytes) -> str:
         unpacked = b""
     if not unpacked:
         return "a gzip archive that is damaged or cut off"
+    if b"<svg" in unpacked[:4096]:
+        return "an SVG drawing: export it as PNG"
     if unpacked.lstrip()[:1] == b"{" and any(word in unpacked for word in (b'"tgs"', b'"layers"')):
         return f"an animated sticker of Telegram (.tgs), which is made of vectors: {VECTORS}"
     return "a gzip archive: unpack it"
@@ -126,10 +148,10 @@ def _text_kind(data: bytes) -> str:
     beginning = data[:1024].lower()
     if b"<svg" in beginning:
         return "an SVG drawing: export it as PNG"
-    if b"git-lfs" in beginning:
+    if b"git-lfs" in beginning or b"//hawser.github.com" in beginning:
         return LFS
     if b"annex/objects" in beginning:
         return ANNEX
-    if b"<html" in beginning or b"<!doctype html" in beginning:
+    if b"<html" in beginning or beginning.lstrip().startswith(WEB_PAGES):
         return "a web page: download the picture itself"
-    return "not a picture: text"
+    return A_TEXT

@@ -12,12 +12,13 @@ import pandas as pd
 
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import unchanged_bytes
-from sticker_pipeline.texts import decoded, folded, tidy_lines
+from sticker_pipeline.media.other_files import caption_text
+from sticker_pipeline.texts import folded, tidy_lines
 
 COLUMNS = ["path", "caption_file", "caption"]
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
 NOBODYS = "text that is no picture's caption: no such name, or another is taken"
-THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp)", re.IGNORECASE)
+THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
@@ -35,10 +36,10 @@ def owned_captions(pictures: Iterable[str], texts: Iterable[str]) -> dict[str, s
     """
     known, by_fold = set(texts), defaultdict[str, list[str]](list)
     for text in sorted(known):
-        by_fold[folded(text)].append(text)
+        by_fold[_key(text)].append(text)
     names = {picture: (picture, PurePosixPath(picture).with_suffix("").as_posix()) for picture in pictures}
     found = {picture: _exact(stems, known) for picture, stems in names.items()}
-    spellings = Counter(folded(stem) for stem in {stem for stems in names.values() for stem in stems})
+    spellings = Counter(_key(stem) for stem in {stem for stems in names.values() for stem in stems})
     used = set(found.values())
     for picture, stems in names.items():
         if not found[picture]:
@@ -51,10 +52,17 @@ def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
 
     Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png` beside `a.png`.
     """
-    known = {path: path for path in sizes} | {PurePosixPath(path).with_suffix("").as_posix(): path for path in sizes}
+    known = {_key(PurePosixPath(path).with_suffix("").as_posix()): path for path in sizes}
+    known |= {_key(path): path for path in sizes}
     matches = ((path, THUMBNAIL.fullmatch(path)) for path in sizes)
-    found = {path: known[match[1]] for path, match in matches if match and match[1] in known}
+    found = {path: known[_key(match[1])] for path, match in matches if match and _key(match[1]) in known}
     return {path: owner for path, owner in found.items() if sizes[path] < sizes[owner]}
+
+
+def _key(path: str) -> str:
+    """What paths have in common whose names are alike, in one folder."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{folded(name)}"
 
 
 def _exact(stems: Iterable[str], known: set[str]) -> str:
@@ -63,9 +71,9 @@ def _exact(stems: Iterable[str], known: set[str]) -> str:
 
 def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], used: set[str]) -> str:
     """The only text that may be meant by `stem` in another spelling; "" where there is none."""
-    if spellings[folded(stem)] > 1:
+    if spellings[_key(stem)] > 1:
         return ""
-    of_each = ([text for text in by_fold.get(folded(stem + suffix), ()) if text not in used] for suffix in SUFFIXES)
+    of_each = ([text for text in by_fold.get(_key(stem + suffix), ()) if text not in used] for suffix in SUFFIXES)
     return next((texts[0] for texts in of_each if len(texts) == 1), "")
 
 
@@ -122,6 +130,6 @@ def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
 
 def _read(path: Path, digest: str) -> str:
     try:
-        return "\n".join(tidy_lines(decoded(unchanged_bytes(path, digest))))
+        return "\n".join(tidy_lines(caption_text(unchanged_bytes(path, digest))))
     except MediaError as error:
         raise MediaError(f"{path}: {error}") from error

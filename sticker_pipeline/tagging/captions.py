@@ -18,7 +18,7 @@ SEPARATOR = ", "
 LONGEST_NUMBER = 40  # letters of a weight with its colon
 LIGHTEST = sys.float_info.min  # what is left where a product is nothing
 
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NUMBER = r"(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:e[+-]?\d{1,3})?"
 _WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
 _SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
 _SPECIAL = re.compile(r"[\\()]")

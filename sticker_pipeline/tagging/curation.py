@@ -21,6 +21,8 @@ from sticker_pipeline.tagging.written import Written, written_caption
 # Traits of the wrong colour that a tagger sees now and then stay well below it.
 INHERENT_SHARE = 0.5
 
+MOST_HINTS = 20  # listed tags for which the nearest one is looked for: each look takes some milliseconds
+
 RATING = "rating"
 CHARACTER = "character tag of the tagger"
 BLACKLISTED = "blacklisted"
@@ -279,8 +281,8 @@ def idle_settings(found: Iterable[str], captions: Iterable[str], curation: Curat
         *(("aliases", tag, seen) for tag in curation.aliases),
         *(("weights", tag, written) for tag in curation.weights),
     )
-    return [
-        f"curation.{key}: {tag!r} is on no picture.{closest(spelled(tag), sorted(among))}"
-        for key, tag, among in listed
-        if spelled(tag) not in among
-    ]
+    idle = [(key, tag, among) for key, tag, among in listed if spelled(tag) not in among]
+    hints = [closest(spelled(tag), sorted(among)) for _, tag, among in idle[:MOST_HINTS]]
+    hints += [""] * (len(idle) - len(hints))
+    pairs = zip(idle, hints, strict=True)
+    return [f"curation.{key}: {tag!r} is on no picture.{hint}" for (key, tag, _), hint in pairs]

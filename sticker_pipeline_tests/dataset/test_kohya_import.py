@@ -163,7 +163,7 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     assert created.groups == {"2_a": 3}
     notes = "\n".join(created.notes)
     for words in ("2_a/broken.png", "2_a/text.png: not a picture",
-                  "2_a/latin.txt: the caption of latin cannot be read: byte 7 is not UTF-8: save it as UTF-8",
+                  "2_a/latin.txt: the caption of latin.png cannot be read: byte 7 is not UTF-8: save it as UTF-8",
                   "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
         assert words in notes
 
@@ -247,3 +247,24 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str],
         if name == "dataset.toml":
             assert texts[0].replace("/out/first", "/out/second").replace("set of luma", "set of again") == texts[1]
     assert one == two
+
+
+def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: Path):
+    folder = tmp_path / "img" / "10_x"
+    place(folder / "fox.png", 1)
+    place(folder / "other.png", 2, "yes, other")
+    Image.open(folder / "other.png").convert("RGB").save(folder / "fox.jpg")
+    (folder / "fox.png.txt").write_text("yes, first")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    said = {path.name: path.read_text() for path in (created.folder / "10_x").glob("*.txt")}
+    assert said == {"fox.png.txt": "yes, first\n", "other.txt": "yes, other\n"}
+
+
+def test_what_is_no_caption_is_left_out_as_that_pictures(tmp_path: Path):
+    place(tmp_path / "img" / "10_x" / "a.png", 1, "yes, a")
+    place(tmp_path / "img" / "10_x" / "b.png", 2, "version https://git-lfs.github.com/spec/v1")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert any(
+        "the caption of b.png cannot be read: text that stands for a file kept in Git LFS" in n for n in created.notes
+    )
+    assert not (created.folder / "10_x" / "b.txt").exists()

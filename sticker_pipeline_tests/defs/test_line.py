@@ -116,7 +116,10 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
 
 def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
     rows = line.store.read("small", "raw_media").table().set_index("path")
-    assert rows.loc["stickers/notes.png", ["status", "reason", "remark"]].tolist() == ["rejected", "not a picture: text"]
+    assert rows.loc["stickers/notes.png", ["status", "reason"]].tolist() == [
+        "rejected",
+        "not a picture: text",
+    ]
     assert (rows.drop("stickers/notes.png")["status"] == "accepted").all()
 
 

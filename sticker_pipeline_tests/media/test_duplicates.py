@@ -71,6 +71,20 @@ def test_one_without_a_caption_does_not_stand_for_two_that_differ():
     assert merged([0] * 4, alike, 2, pixels=["p"] * 4, captions=["", "a", "b", "b"]) == [0, 0, 2, 2]
 
 
+def test_many_alike_with_captions_of_their_own_are_all_kept_and_said_to_be_apart():
+    count = 3_000
+    positions, apart = representatives(
+        ["p"] * count,
+        np.zeros(count, np.uint64),
+        grey(*[9] * count),
+        np.arange(count),
+        2,
+        [str(n) for n in range(count)],
+    )
+    assert positions.tolist() == list(range(count))
+    assert apart == dict.fromkeys(range(1, count), 0)
+
+
 def test_equals_the_obvious_algorithm_on_random_frames():
     rng = np.random.default_rng(3)
     hashes = rng.integers(0, 16, 300)

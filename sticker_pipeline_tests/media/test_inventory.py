@@ -123,7 +123,6 @@ def test_what_other_tools_write_is_called_what_it_is(folder):
         "f.zip": (archive("one/a.png"), "a ZIP archive: unpack it"),
         "g.kra": (archive("mimetype", "maindoc.xml"), "a Krita drawing: export it as PNG"),
         "h.docx": (archive("word/document.xml"), "a Word document"),
-        "i.pt": (archive("x/data.pkl"), "weights of PyTorch, which are never opened"),
         "j.zip": (archive("a.png")[:30], "a ZIP archive that is damaged or cut off"),
         "k.png": (b"/annex/objects/SHA256E-s1--0.png", "git annex get"),
         "l.clip": (b"CSFCHUNK" + bytes(9), "a Clip Studio drawing"),
@@ -142,8 +141,14 @@ def test_what_trainers_keep_beside_pictures_is_passed_over(folder):
     np.save(folder / "gifs/a.npy", np.zeros(3))
     save_file({"latents": np.zeros(3)}, folder / "gifs/a_te.safetensors")
     (folder / "gifs/data.json").write_text(json.dumps({"layers": 3}))
+    (folder / "gifs/a.pt").write_bytes(archive("x/data.pkl"))
+    (folder / "gifs/a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9))
+    (folder / "gifs/a.png:Zone.Identifier").write_text("[ZoneTransfer]\r\nZoneId=3")
     (folder / "gifs/from.url").write_text("[InternetShortcut]\r\nURL=https://example.org/")
     assert reasons(folder) == {
+        "gifs/a.h5": ("ignored", "a trainer's cache (HDF5)"),
+        "gifs/a.pt": ("ignored", "tensors (PyTorch), such as a trainer's cache, which are never opened"),
+        "gifs/a.png:Zone.Identifier": ("ignored", "text, such as notes"),
         "gifs/a.npy": ("ignored", "a trainer's cache (a NumPy array)"),
         "gifs/a_0512x0512_sd.npz": ("ignored", "a trainer's cache (NumPy arrays)"),
         "gifs/a_te.safetensors": ("ignored", "tensors (safetensors), such as a trainer's cache"),

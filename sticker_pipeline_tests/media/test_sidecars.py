@@ -82,6 +82,24 @@ def test_a_caption_that_cannot_be_read_is_refused_as_that_pictures_and_nothing_e
     assert row["reason"].endswith("save it as UTF-8")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version https://git-lfs.github.com/spec/v1",
+        "/annex/objects/x",
+        "<!DOCTYPE html>404",
+        "{\\rtf1 a}",
+        '{"tags": []}',
+    ],
+)
+def test_what_stands_for_something_else_is_no_caption(folder: Path, text: str) -> None:
+    (folder / "art/a.txt").write_text(text)
+    assert captions(folder) == {}
+    row = scan(folder, ["art"], LIMITS).set_index("path").loc["art/a.txt"]
+    assert row["status"] == "rejected"
+    assert row["reason"].startswith("the caption of art/a.png cannot be read: ")
+
+
 def test_names_that_differ_in_case_or_composition_alone_belong_together() -> None:
     composed, apart = (unicodedata.normalize(form, "ガール") for form in ("NFC", "NFD"))
     pictures = [f"s/{composed}.png", "s/B.PNG", "s/Dscn1.PNG", "s/ok.png", "s/e.png", "S/e.png"]
@@ -91,7 +109,8 @@ def test_names_that_differ_in_case_or_composition_alone_belong_together() -> Non
         "s/B.PNG": "s/B.TXT",
         "s/Dscn1.PNG": "s/dscn1.txt",
         "s/ok.png": "s/ok.txt",
-    }  # either e.png may be meant by E.txt
+        "s/e.png": "s/E.txt",  # and not S/e.png, in another folder
+    }
 
 
 def test_a_text_of_another_spelling_is_nobodys_where_two_pictures_or_texts_would_share_it() -> None:

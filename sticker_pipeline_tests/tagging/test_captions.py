@@ -80,6 +80,11 @@ def test_a_long_row_of_brackets_takes_no_longer_for_each() -> None:
     assert parse_caption(deep) == [("a", 2.0)]
 
 
+def test_a_long_number_takes_no_longer_for_each_digit() -> None:
+    text = "x:" + "1" * 200_000
+    assert parse_caption(text) == [(text, 1.0)]
+
+
 def test_a_weight_that_was_not_read_as_one_is_named() -> None:
     tags = [tag for tag, _ in parse_caption("(12:45), (smile:3), (hat:1.5), :3, (:3)")]
     assert misread_weights(tags) == ["(12:45)", "(smile:3)", "(:3)"]
