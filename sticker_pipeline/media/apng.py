@@ -13,7 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
-from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, unpack, unpacked_profile
+from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, Spans, check_whole, unpack, unpacked_profile
 from sticker_pipeline.media.stills import exif_orientation, upright
 from sticker_pipeline.settings import MediaSettings
 
@@ -133,7 +133,12 @@ class _Reader:
     def take(self, kind: bytes, start: int, end: int) -> None:
         content = self.data[start:end] if kind not in (b"IDAT", b"fdAT") else b""
         if not self.pixel_chunks and kind != b"IHDR":
-            raise MediaError("the PNG does not begin with its header")
+            apple = kind == b"CgBI"
+            raise MediaError(
+                "a PNG of an iPhone's app, in Apple's own form: convert it to PNG"
+                if apple
+                else "the PNG does not begin with its header"
+            )
         if kind == b"IHDR":
             self._take_header(content)
         elif kind in (b"PLTE", b"tRNS", b"iCCP") and not self.spans:
@@ -160,9 +165,13 @@ class _Reader:
             raise MediaError(problem or "the PNG has no header")
         declared = self.declared_frames or 0
         if not declared:
-            if problem or not self.spans:
+            if not self.spans or (problem and not self._has_all(self.spans, *self.size)):
                 raise MediaError(problem or "the PNG has no pixels")
             return self._png((), "")
+        last = self.images[-1] if self.images else None
+        if problem and last and last.spans and self._has_all(last.spans, last.width, last.height):
+            self.whole = len(self.images)
+            problem = "" if self.whole == declared else problem
         whole = [image for image in self.images[: self.whole] if image.spans]
         if not whole:
             raise MediaError(f"{problem or 'the APNG has no frame'}, before its first frame is whole")
@@ -175,6 +184,14 @@ class _Reader:
         profile = unpacked_profile(found[b"iCCP"]) if b"iCCP" in found else b""
         rules = PixelRules(found[b"IHDR"], found.get(b"PLTE", b""), found.get(b"tRNS", b""), profile)
         return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
+
+    def _has_all(self, spans: Spans, width: int, height: int) -> bool:
+        """Whether the pixels are whole, in a file that breaks off: the end alone may be missing."""
+        try:
+            check_whole(self.data, spans, width, height, self.pixel_chunks[b"IHDR"])
+        except MediaError:
+            return False
+        return True
 
     def _take_header(self, content: bytes) -> None:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")

@@ -110,6 +110,8 @@ def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
 def _images(data: bytes, at: int, global_palette: bytes) -> Iterator[SubImage]:
     control = Control()
     while True:
+        if data[at : at + 1] in (b"\0", b"") and at <= len(data):
+            return  # without a trailer, or with zeros in its place: nothing is missing
         kind = _byte(data, at)
         if kind == TRAILER:
             return

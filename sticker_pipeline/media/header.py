@@ -4,6 +4,7 @@ No pixel is unpacked here: this is what the inventory shows, and what is checked
 exception is a JPEG without its end marker: only its pixels say whether it is whole.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -32,12 +33,29 @@ NOT_PICTURES = (
     (b"CSFCHUNK", "a Clip Studio drawing: export it as PNG"),
     (b"L\0\0\0\x01\x14\x02\0", "a shortcut of Windows: copy the picture itself"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
+    (b"\x00\x00\x02\x00", "a mouse pointer: convert it to PNG"),
+    (b"icns", "an icon of macOS: convert it to PNG"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000 is not read: convert it to PNG"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000 is not read: convert it to PNG"),
+    (b"qoif", "QOI is not read: convert it to PNG"),
+    (b"v/1\x01", "OpenEXR is not read: convert it to PNG"),
+    (b"FWS", "a Flash animation: convert it to MP4 or GIF"),
+    (b"CWS", "a Flash animation: convert it to MP4 or GIF"),
+    (b"FLV\x01", "FLV is not read: convert it to MP4"),
+    (b"OggS", "OGV is not read: convert it to MP4 or WEBM"),
+    (bytes.fromhex("3026b2758e66cf11"), "WMV is not read: convert it to MP4"),
+    (b"\x00\x00\x01\xba", "MPEG is not read: convert it to MP4"),
+    (b"BZh", "a bzip2 archive: unpack it"),
+    (b"\xfd7zXZ\x00", "an xz archive: unpack it"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it"),
     (b"\x7fELF", "not a picture: a program"),
     (b"MZ", "not a picture: a program"),
 )
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a MOV of any age begins with
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 
@@ -80,7 +98,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
     if data.startswith(tiff.SIGNATURES):
         page = tiff.read_tiff(data, limits)
         return Header("TIFF", page.width, page.height, 1, remark=page.remark, container=page)
-    if data.startswith(b"BM") and data[6:10] == b"\0\0\0\0":
+    if _is_bmp(data):
         return _pillow_header("BMP", data, limits)
     if _is_iso(data, AVIF_BRANDS):
         return _pillow_header("AVIF", data, limits)
@@ -102,7 +120,7 @@ def is_picture(data: bytes) -> bool:
     return (
         data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
+        or (_is_bmp(data))
         or _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
         or _is_mp4(data)
     )
@@ -115,13 +133,23 @@ def what_is_it(data: bytes) -> str:
     for prefix, description in NOT_PICTURES:
         if data.startswith(prefix):
             return description
+    if re.match(rb"P[1-7]\s", data):
+        return "PPM and PGM are not read: convert it to PNG"
+    if data[4:6] == b"\xe0\xa5":
+        return "a drawing of Aseprite: export it as GIF or PNG"
+    if data[257:262] == b"ustar":
+        return "a tar archive: unpack it"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
     return what_else_is_it(data)
 
 
+def _is_bmp(data: bytes) -> bool:
+    return data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in BMP_HEADERS
+
+
 def _is_mp4(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
+    return data[4:8] in MP4_BOXES and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
 
 
 def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:

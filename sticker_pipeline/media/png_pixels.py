@@ -49,7 +49,7 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
     16-bit colour keeps its high byte, 16-bit grey is rounded. A palette index beyond the palette is opaque black.
     Raises MediaError when the pixels are damaged or not complete.
     """
-    _check_whole(data, spans, width, height, rules.header)
+    check_whole(data, spans, width, height, rules.header)
     picture = _single(data, spans, width, height, rules)
     rgba = open_pixels(picture, "PNG", orientation=1)
     key = _colour_key(rules)
@@ -80,7 +80,8 @@ def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRule
     chunks = [png_chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + rules.header[8:])]
     if rules.palette:
         chunks.append(png_chunk(b"PLTE", rules.palette))
-    if rules.transparency and rules.header[9] == PALETTE:
+    fits = 3 * len(rules.transparency) <= len(rules.palette)  # a longer one counts as none, as in browsers
+    if rules.transparency and rules.header[9] == PALETTE and fits:
         chunks.append(png_chunk(b"tRNS", rules.transparency))
     chunks.append(png_chunk(b"IDAT", b"".join(data[start:end] for start, end in spans)))
     return SIGNATURE + b"".join(chunks) + png_chunk(b"IEND", b"")
@@ -122,7 +123,7 @@ def _samples(picture: bytes, raw_mode: str | None) -> np.ndarray:
         raise MediaError(f"its pixels cannot be unpacked ({error})") from error
 
 
-def _check_whole(data: bytes, spans: Spans, width: int, height: int, header: bytes) -> None:
+def check_whole(data: bytes, spans: Spans, width: int, height: int, header: bytes) -> None:
     """Raise MediaError unless the compressed pixels are whole: Pillow shows rows that are missing as transparent or
     black, without a word. Memory: one block."""
     missing = _unpacked_bytes(width, height, header)

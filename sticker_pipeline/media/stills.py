@@ -106,6 +106,8 @@ def _unconverted(image: Image.Image) -> np.ndarray:
         return _from_16_bit_grey(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels are not supported")
+    if image.mode == "La":  # grey with premultiplied alpha
+        image = image.convert("LA")
     if image.mode in ("YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.array(image if image.mode == "RGBA" else image.convert("RGBA"))

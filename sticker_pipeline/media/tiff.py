@@ -19,6 +19,8 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIF
 BITS, WHITE_IS_ZERO, SUBFILE, DNG_VERSION, PHOTOMETRIC = 258, 0, 254, 50706, 262
 REDUCED = 1  # of SUBFILE: a smaller version of another page
 FULL = 65535
+PLANES, SEPARATE = 284, 2
+SAMPLE_FORMAT, UNSIGNED, UNDEFINED = 339, 1, 4
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
         check_pixels(width, height, limits)
         if data[8:10] == b"CR" or DNG_VERSION in image.tag_v2 or _integer(image, SUBFILE) & REDUCED:
             raise MediaError("a camera's raw picture: export it as PNG or JPEG")
-        if image.mode in ("I", "F"):
+        if image.mode in ("I", "F") or _integer(image, SAMPLE_FORMAT, UNSIGNED) not in (UNSIGNED, UNDEFINED):
             raise MediaError("a TIFF of signed, 32-bit or floating-point numbers is not read: convert it to PNG")
+        if _integer(image, BITS, 8) > 8 and _integer(image, PLANES, 1) == SEPARATE:
+            raise MediaError("a TIFF of 16 bits in separate planes is not read: convert it to PNG")
         remarks = [conversion_of(embedded_profile(image), model_of(image)).fault]
         if _has_more_pages(image):
             remarks.append("only the first of its pages is read")
@@ -55,7 +59,10 @@ def tiff_pixels(data: bytes) -> np.ndarray:
 
 
 def _first_page(data: bytes) -> TiffImageFile:
-    image = open_image(data, "TIFF")
+    try:
+        image = open_image(data, "TIFF")
+    except MediaError as error:
+        raise MediaError("the TIFF is damaged, or of a kind that is not read: convert it to PNG") from error
     if not isinstance(image, TiffImageFile):
         raise MediaError("the TIFF is damaged or of a kind that is not read")
     image.info.pop("xmp", None)  # Pillow would turn the picture by it

@@ -29,7 +29,7 @@ class Webp:
 
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     """Walk the chunks without unpacking a pixel. Raises MediaError for a file that is cut off or beyond `limits`."""
-    if 8 + int.from_bytes(data[4:8], "little") > len(data):
+    if _end(data) > len(data):
         raise MediaError("the WebP is cut off")
     size = (0, 0)
     animated = False
@@ -65,7 +65,7 @@ def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(type, start, end of the content) of each chunk inside the RIFF."""
-    at, stop = 12, 8 + int.from_bytes(data[4:8], "little")
+    at, stop = 12, _end(data)
     while at + 8 <= stop:
         start = at + 8
         end = start + int.from_bytes(data[at + 4 : at + 8], "little")
@@ -73,6 +73,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             raise MediaError("the WebP is damaged (a chunk reaches beyond its end)")
         yield data[at : at + 4], start, end
         at = end + end % 2
+
+
+def _end(data: bytes) -> int:
+    """Where the RIFF ends; some writers count its first eight bytes too."""
+    size = int.from_bytes(data[4:8], "little")
+    return size if size == len(data) else 8 + size
 
 
 def _size(kind: bytes, content: bytes) -> tuple[int, int]:

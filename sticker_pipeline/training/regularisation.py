@@ -28,7 +28,7 @@ from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions
 from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline.storage import atomic_file, content_hash, file_hashes
-from sticker_pipeline.texts import TextError
+from sticker_pipeline.texts import TextError, is_unicode
 from sticker_pipeline.training.spec import SpecError
 
 SHOWN = 20  # reasons for pictures that are left out, before only their number is told
@@ -58,18 +58,22 @@ def read_regularisation(
     and make up `share` (0..1) of all draws. Of an animation the first frame counts.
 
     A picture's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
-    and useless pictures are left out; `note` is told which and why, and how many have no caption. Each picture is
-    decoded once to know that it can be; the sizes of good ones are remembered below `cache` by their content. Raises
-    SpecError for no such folder, no usable picture, and a caption that is not UTF-8.
+    and useless pictures are left out, and those whose caption cannot be read; `note` is told which and why, and how
+    many have no caption. Each picture is decoded once to know that it can be; the sizes of good ones are remembered
+    below `cache` by their content. Raises SpecError for no such folder, and no usable picture.
     """
     if not folder.is_dir():
         raise SpecError(f"regularisation: there is no folder {folder}.")
     sizes = _usable(folder, cache, note)
     if not sizes:
         raise SpecError(f"regularisation: {folder} has no usable picture.")
-    names = [path.relative_to(folder.absolute()).as_posix() for path in sizes]
-    captions = _captions(folder.absolute(), names)
-    if missing := captions.count(""):
+    by_name = {path.relative_to(folder.absolute()).as_posix(): path for path in sizes}
+    captions = _captions(folder.absolute(), list(by_name), note)
+    names = [name for name in by_name if name in captions]
+    if not names:
+        raise SpecError(f"regularisation: {folder} has no usable picture.")
+    sizes = {by_name[name]: sizes[by_name[name]] for name in names}
+    if missing := list(captions.values()).count(""):
         note(f"regularisation: {missing} of {len(captions)} pictures have no caption: theirs is empty")
     sides = np.array(list(sizes.values()), dtype=np.int64)
     try:
@@ -79,7 +83,7 @@ def read_regularisation(
     columns = {
         "frame_id": [f"regularisation/{name}" for name in names],
         "file": names,
-        "caption": captions,
+        "caption": [captions[name] for name in names],
         "probability": share / len(names),
         "bucket_width": chosen[:, 0],
         "bucket_height": chosen[:, 1],
@@ -109,7 +113,8 @@ def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path
         found = dict(zip(files, pool.map(look, files), strict=True))
     broken = {path: one.reason for path, one in found.items() if one.reason}
     for path in list(broken)[:SHOWN]:
-        note(f"regularisation: left out {path.relative_to(folder.absolute()).as_posix()}: {broken[path]}")
+        shown = path.relative_to(folder.absolute()).as_posix().encode("utf-8", "backslashreplace").decode()
+        note(f"regularisation: left out {shown}: {broken[path]}")
     if len(broken) > SHOWN:
         note(f"regularisation: left out {len(broken) - SHOWN} more")
     sizes = {path: one.size for path, one in found.items() if one.size}
@@ -130,6 +135,8 @@ def _remembered(memo: Path) -> dict[str, list[int]]:
 
 def _judge(path: Path) -> _Found:
     """What is in one file, by decoding it."""
+    if not is_unicode(os.fspath(path)):
+        return _Found(reason="its name is not UTF-8: rename it")
     try:
         data = read_within(path, LIMITS)
         if not is_picture(data):
@@ -144,15 +151,15 @@ def _judge(path: Path) -> _Found:
     return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
 
 
-def _captions(folder: Path, pictures: Sequence[str]) -> list[str]:
-    """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none."""
+def _captions(folder: Path, pictures: Sequence[str], note: Callable[[str], None]) -> dict[str, str]:
+    """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none. A
+    picture whose caption cannot be read is left out, of which `note` is told."""
     files = (path for path in media_files(folder) if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES)
     owned = owned_captions(pictures, [path.relative_to(folder).as_posix() for path in files])
-    return [_read_caption(folder / owned[picture]) if picture in owned else "" for picture in pictures]
-
-
-def _read_caption(path: Path) -> str:
-    try:
-        return caption_line(path.read_bytes())
-    except (TextError, OSError) as error:
-        raise SpecError(f"regularisation: {path}: the caption cannot be read: {error}.") from error
+    captions = {}
+    for picture in pictures:
+        try:
+            captions[picture] = caption_line((folder / owned[picture]).read_bytes()) if picture in owned else ""
+        except (TextError, OSError) as error:
+            note(f"regularisation: left out {picture}: its caption {owned[picture]} cannot be read: {error}")
+    return captions

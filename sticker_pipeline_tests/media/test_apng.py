@@ -94,11 +94,19 @@ def three_frames() -> list[bytes]:
 
 
 def test_a_cut_off_animation_keeps_its_whole_frames_and_says_so():
-    data = b"".join(three_frames()[:-1])  # no IEND: nobody knows whether the last frame is whole
+    data = b"".join(three_frames()[:-1])[:-5]
     header = read_header(data, LIMITS)
     assert header.n_frames == 2
     assert header.note == "the PNG is cut off: only what comes before, 2 whole frames, is kept"
     assert len(list(decode_bytes(data, LIMITS))) == 2
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_an_end_that_is_missing_takes_no_pixel_along(cut):
+    moving = b"".join(three_frames())[:-cut]
+    assert (read_header(moving, LIMITS).n_frames, read_header(moving, LIMITS).note) == (3, "")
+    single = still(PIXELS, END)[:-cut]
+    assert rows_of(single) == [[R, R]] == rows_of(still(PIXELS, END))
 
 
 def test_a_wrong_checksum_is_found():
@@ -132,7 +140,9 @@ PIXELS, END = chunk(b"IDAT", compressed(solid(RED, 2, 2))), chunk(b"IEND", b"")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (still(PIXELS), "cut off"),
+        (still(PIXELS)[:-5], "cut off"),
+        (still(chunk(b"IDAT", compressed(solid(RED, 2, 2))[:-6])), "cut off"),
+        (b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)), "of an iPhone's app"),
         (still(PIXELS[:-5]), "cut off"),
         (still(PIXELS[:-6] + b"x" + PIXELS[-5:], END), "wrong checksum"),
         (still(END), "no pixels"),

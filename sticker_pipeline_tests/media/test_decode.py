@@ -1,6 +1,7 @@
 """Stills of every kind, WebP, and the awkward files that are kept beside the checkout."""
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from PIL import Image
 from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.media.header import Format, read_header
+from sticker_pipeline.media.header import Format, read_header, what_is_it
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, insert_chunk, saved, solid
@@ -231,3 +232,22 @@ def test_demo_gifs_are_what_imageio_reads(path: Path) -> None:
     theirs = iio.imread(path, index=None, mode="RGBA", plugin="pillow")
     ours = [frame.rgba for frame in decode(path, LIMITS)]
     assert [pixel_sha256(frame) for frame in ours] == [pixel_sha256(frame) for frame in theirs]
+
+
+def test_a_webp_whose_size_counts_its_first_eight_bytes_too_is_taken():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "WEBP", lossless=True)
+    data = buffer.getvalue()
+    written = data[:4] + len(data).to_bytes(4, "little") + data[8:]
+    (frame,) = decode_bytes(written, MediaSettings())
+    assert (frame.rgba == (255, 0, 0, 255)).all()
+    with pytest.raises(MediaError, match="cut off"):
+        next(decode_bytes(written[:-1], MediaSettings()))
+
+
+def test_a_bmp_is_known_by_its_second_header():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "BMP")
+    data = buffer.getvalue()
+    assert read_header(data[:6] + b"Grab" + data[10:], MediaSettings()).format == "BMP"
+    assert what_is_it(b"BM is a word") == "not a picture: text"

@@ -107,6 +107,12 @@ def test_frames_do_not_share_memory():
     assert not np.shares_memory(frames[0].rgba, frames[1].rgba)
 
 
+@pytest.mark.parametrize("end", [b"", b"\0", b"\0" * 500, b"\x3bjunk"])
+def test_a_trailer_that_is_missing_takes_nothing_along(end):
+    data = gif(2, 2, [GifImage([[0, 0], [0, 0]]), GifImage([[1, 1], [1, 1]])])[:-1] + end
+    assert (read_header(data, LIMITS).n_frames, read_header(data, LIMITS).note) == (2, "")
+
+
 @pytest.mark.parametrize("cut", [1, 4, 9])
 def test_a_cut_off_file_keeps_its_whole_frames_and_says_so(cut):
     data = gif(2, 2, [GifImage([[0, 0], [0, 0]]), GifImage([[1, 1], [1, 1]]), GifImage([[2, 2], [2, 2]])])

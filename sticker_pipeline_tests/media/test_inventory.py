@@ -126,6 +126,12 @@ def test_what_other_tools_write_is_called_what_it_is(folder):
         "j.zip": (archive("a.png")[:30], "a ZIP archive that is damaged or cut off"),
         "k.png": (b"/annex/objects/SHA256E-s1--0.png", "git annex get"),
         "l.clip": (b"CSFCHUNK" + bytes(9), "a Clip Studio drawing"),
+        "n.svgz": (gzip.compress(b"<svg xmlns='x'/>"), "an SVG drawing"),
+        "o.lottie": (archive("manifest.json", "animations/a.json"), "an animation of vectors in an archive"),
+        "p.ppm": (b"P6\n1 1\n255\nabc", "PPM and PGM are not read"),
+        "q.jp2": (b"\0\0\0\x0cjP  \r\n", "JPEG 2000 is not read"),
+        "r.swf": (b"CWS\x0a", "a Flash animation"),
+        "s.tar": (bytes(257) + b"ustar", "a tar archive: unpack it"),
         "m.lnk": (bytes.fromhex("4c0000000114020000000000c000000000000046"), "a shortcut of Windows"),
     }
     for name, (content, _) in contents.items():

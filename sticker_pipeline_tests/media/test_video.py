@@ -420,3 +420,9 @@ def test_the_cache_is_of_one_ffmpeg(monkeypatch, tmp_path):
     version = frames_module.version
     monkeypatch.setattr(frames_module, "version", lambda name: version(name) + (name == "imageio-ffmpeg") * ".1")
     assert cache_entry(tmp_path, "ab12", LIMITS) != before
+
+
+@pytest.mark.parametrize("box", [b"free", b"wide", b"skip"])
+def test_a_mov_from_before_its_first_box_was_invented_is_read(box):
+    data = video("mov", noise(3, 16, 12), "-c:v", "qtrle").replace(b"ftyp", box, 1)
+    assert len(list(decode_bytes(data, LIMITS))) == 3

@@ -1,5 +1,6 @@
 """Pictures of a person's folder: any format, captions beside them, and what becomes of those that are broken."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,18 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
         read_regularisation(tmp_path / "empty", tmp_path / "cache", 64, ASPECT, share=0.5)
     with pytest.raises(SpecError, match=r"regularisation: buckets\.step is 64"):
         read_regularisation(folder, tmp_path / "cache", 32, BucketSettings(), share=0.5)
-    (folder / "moving.txt").write_bytes(b"\xff\xfe1girl")
-    with pytest.raises(
-        SpecError, match=r"moving\.txt: the caption cannot be read: byte 6 is not UTF-16: save it as UTF-8"
-    ):
-        read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)
+
+
+def test_a_picture_whose_caption_or_name_cannot_be_read_is_left_out_and_stops_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)
+    (folder / "moving.txt").write_bytes("1girl, café".encode("cp1252"))
+    noise(20, 50, 9).save(folder / os.fsdecode(b"\x83.png"))
+    notes: list[str] = []
+    table = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5, note=notes.append)
+    left = set(whole["file"]) - set(table["file"])
+    assert [Path(name).stem for name in left] == ["moving"]
+    assert any("moving.txt cannot be read: byte 10 is not UTF-8: save it as UTF-8" in note for note in notes)
+    assert any(r"\x83.png: its name is not UTF-8: rename it" in note or r"\udc83.png: its" in note for note in notes)
+    assert table["probability"].sum() == pytest.approx(0.5)
