@@ -49,6 +49,8 @@ def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
         yield from apng.apng_frames(data, container) if container.images else [(apng.still_pixels(data, container), 0)]
     elif isinstance(container, webp.Webp) and container.durations_ms:
         yield from webp.webp_frames(data, container)
+    elif isinstance(container, webp.Webp):
+        yield open_pixels(webp.mended(data), "WEBP", header.orientation), 0
     elif isinstance(container, jpeg.Jpeg):
         yield open_pixels(container.closed(data), "JPEG", header.orientation), 0
     elif isinstance(container, heic_jxl.Heic):

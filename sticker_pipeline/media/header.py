@@ -180,7 +180,7 @@ def _webp_header(data: bytes, picture: webp.Webp) -> Header:
     if picture.durations_ms:
         n_frames = len(picture.durations_ms)
         return Header("WEBP", picture.width, picture.height, n_frames, remark=remark, container=picture)
-    with open_image(data, "WEBP") as image:
+    with open_image(webp.mended(data), "WEBP") as image:
         orientation = exif_orientation(image.info.get("exif", b""))
     width, height = _upright_size(picture.width, picture.height, orientation)
     return Header("WEBP", width, height, 1, orientation, remark=remark, container=picture)

@@ -52,9 +52,14 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     return Webp(*size, tuple(durations), profile)
 
 
+def mended(data: bytes) -> bytes:
+    """`data` with the size of its RIFF as libwebp wants it."""
+    return data[:4] + (_end(data) - 8).to_bytes(4, "little") + data[8:]
+
+
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
     """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored)."""
-    with open_image(data, "WEBP") as image:
+    with open_image(mended(data), "WEBP") as image:
         for number, duration in enumerate(webp.durations_ms):
             try:
                 image.seek(number)
