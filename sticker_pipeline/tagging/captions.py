@@ -21,6 +21,7 @@ LIGHTEST = sys.float_info.min  # what is left where a product is nothing
 _NUMBER = r"(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:e[+-]?\d{1,3})?"
 _WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
 _SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
+_NO_WEIGHT = re.compile(rf"(?<!\\)\([^()\\,]*:\s*[+-]?{_NUMBER}\s*(?:\)|(?=,|$))")
 _SPECIAL = re.compile(r"[\\()]")
 _TOKEN = re.compile(r"\\[()\[\]\\]|[(),]|[^\\(),]+|\\")
 
@@ -62,18 +63,23 @@ def parse_caption(caption: str) -> list[tuple[str, float]]:
         return [(item, 1.0) for part in caption.split(",") if (item := part.strip())]
     opened, colons = _weight_groups(caption)
     factors, found = [1.0], list[tuple[str, float]]()
-    text, weight = "", 1.0
+    text, weight, border = "", 1.0, 0
     for token in _TOKEN.finditer(caption):
         at, said = token.start(), token.group()
-        if at in opened:
-            factors.append(opened[at] * factors[-1])
-        elif at in colons:
-            factors.pop()
+        if at in opened or at in colons:
+            border = len(text)
+            if at in opened:
+                factors.append(opened[at] * factors[-1])
+            else:
+                factors.pop()
         elif said == ",":
             found.append((text.strip(), weight))
-            text, weight = "", 1.0
+            text, weight, border = "", 1.0, 0
         else:
             said = said[: colons[token.end()] - at] if token.end() in colons else said
+            if border and " " not in text[-1] + said[:1]:
+                text += " "  # what stands on both sides of a group's bracket is two words
+            border = 0
             text += said[1:] if len(said) == 2 and said[0] == "\\" else said
             weight = factors[-1] if factors[-1] != 1.0 and said.strip() else weight
     found.append((text.strip(), weight))
@@ -103,6 +109,11 @@ def is_weighted(caption: str) -> bool:
     return parse_caption(caption) != [(item.strip(), 1.0) for item in caption.split(",") if item.strip()]
 
 
-def misread_weights(tags: Iterable[str]) -> list[str]:
-    """Those of `tags`, as parsed, that hold something like a weight which is none: `(smile:3)`."""
-    return [tag for tag in tags if _SOME_WEIGHT.search(tag)]
+def misread_weights(caption: str) -> list[str]:
+    """What looks like a weight in `caption`, and is read as text: `(smile:3)`, or one whose bracket is never closed."""
+    opened, colons = _weight_groups(caption)
+    found = []
+    for match in _NO_WEIGHT.finditer(caption):
+        if match.start() not in opened and not {match.start(), match.end() - 1} & colons.keys():
+            found.append(match.group().strip())
+    return found

@@ -13,6 +13,7 @@ from sticker_pipeline.tagging.captions import format_caption, misread_weights, p
 from sticker_pipeline.tagging.wd14 import spelled
 
 KEPT_BEFORE = "|||"
+NO_WEIGHT = f"read as text: a weight is above 0 and at most {HEAVIEST:g}"
 
 
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
@@ -44,26 +45,32 @@ class Written:
 
 
 def written_caption(text: str, first: Sequence[str]) -> Written:
-    """`first` (trigger and learned tags) where `text` lacks them, whether spelled with spaces or underscores, then the
-    text's own tags as they stand, in their order, each once, with the weight that it was given last.
+    """`first` (trigger and learned tags) where `text` lacks them, however spelled (spaces or underscores, small or
+    large letters: the text encoder reads them alike), then the text's own tags as they stand, in their order, each
+    once, with the weight that it was given last.
 
     Lines are parts of one caption. Where each begins with the trigger they are several captions to choose from, as for
     sd-scripts' wildcards, and the first is taken. `|||`, which sd-scripts keeps tags before, separates as a comma does.
     """
     chosen, notes = _chosen_lines(text.splitlines(), first)
-    pairs = parse_caption(", ".join(chosen).replace(KEPT_BEFORE, ","))
+    caption = ", ".join(chosen).replace(KEPT_BEFORE, ",")
     own: dict[str, tuple[str, float]] = {}
-    for tag, weight in pairs:
-        kept, before = own.get(spelled(tag), (tag, 1.0))
-        own[spelled(tag)] = (kept, weight if weight != 1.0 else before)
-    tags = [tag for tag in first if spelled(tag) not in own] + [tag for tag, _ in own.values()]
-    notes += [f"{tag}: no weight, which is above 0 and at most {HEAVIEST:g}" for tag in misread_weights(tags)]
+    for tag, weight in parse_caption(caption):
+        kept, before = own.get(_said(tag), (tag, 1.0))
+        own[_said(tag)] = (kept, weight if weight != 1.0 else before)
+    tags = [tag for tag in first if _said(tag) not in own] + [tag for tag, _ in own.values()]
+    notes += [f"{part}: {NO_WEIGHT}" for part in misread_weights(caption)]
     return Written(format_caption(tags, dict(own.values())), len(tags), tuple(notes))
+
+
+def _said(tag: str) -> str:
+    """What spellings of one tag have in common."""
+    return spelled(tag).casefold()
 
 
 def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[str], list[str]]:
     """The lines that are one caption, and a note where others are left."""
-    begins = [spelled(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
-    if len(lines) < 2 or not first or any(tag != spelled(first[0]) for tag in begins):
+    begins = [_said(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
+    if len(lines) < 2 or not first or any(tag != _said(first[0]) for tag in begins):
         return lines, []
     return lines[:1], [f"{len(lines)} captions, each beginning with the trigger: the first is taken"]

@@ -51,6 +51,7 @@ def test_items_are_read_alike_in_any_order_and_number(tags: list[str], weights: 
         (r"(star \(symbol\):1.1), heart \(symbol\), \[x\], a\\b", None),
         ("(2b (nier automata):1.1)", [("2b (nier automata)", 1.1)]),
         ("red (hair:1.2) long", [("red hair long", 1.2)]),
+        ("(smile:1.2)(hat:0.5), x(y:1.5)z", [("smile hat", 0.5), ("x y z", 1.5)]),
         ("star (symbol), :), >:(, (a)", [("star (symbol)", 1.0), (":)", 1.0), (">:(", 1.0), ("(a)", 1.0)]),
         (":(, (smile:1.2), :)", [(":(", 1.0), ("smile", 1.2), (":)", 1.0)]),
         (r"\o/, \m/, <lora:x:1>", [(r"\o/", 1.0), (r"\m/", 1.0), ("<lora:x:1>", 1.0)]),
@@ -85,9 +86,17 @@ def test_a_long_number_takes_no_longer_for_each_digit() -> None:
     assert parse_caption(text) == [(text, 1.0)]
 
 
-def test_a_weight_that_was_not_read_as_one_is_named() -> None:
-    tags = [tag for tag, _ in parse_caption("(12:45), (smile:3), (hat:1.5), :3, (:3)")]
-    assert misread_weights(tags) == ["(12:45)", "(smile:3)", "(:3)"]
+@pytest.mark.parametrize(
+    ("caption", "named"),
+    [
+        ("(12:45), (smile:3), (hat:1.5), :3, (:3)", ["(12:45)", "(smile:3)", "(:3)"]),
+        ("(smile:1.2, hat", ["(smile:1.2"]),
+        (r"\(smile:1.2\), star (symbol), smile:1.2", []),
+        ("((a:1.5), b:0.5), (c (d):1.1)", []),
+    ],
+)
+def test_a_weight_that_was_not_read_as_one_is_named(caption: str, named: list[str]) -> None:
+    assert misread_weights(caption) == named
 
 
 @pytest.mark.parametrize("weight", [0, -1.0, 2.01, float("nan")])
