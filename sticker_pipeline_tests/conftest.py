@@ -1,5 +1,6 @@
 """Fixtures that every stage's tests share."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,17 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def heed_signals() -> None:
+    """Let SIGINT and SIGTERM end the processes that tests start, as in a terminal: whoever runs in the background of a
+    shell, or as a worker of pytest-xdist, ignores them, and so would they."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def pytest_configure() -> None:
+    heed_signals()
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,14 @@ import dagster as dg
 from sticker_pipeline.defs.dead_runs import dead_runs, unheld_claims
 from sticker_pipeline.defs.patience import pools_in_use
 from sticker_pipeline_tests import chaos
+from sticker_pipeline_tests.conftest import heed_signals
 
 MOST_SILENCE = 60.0
 DRAWS = 192
 
 
 def main() -> None:
+    heed_signals()
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
