@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sticker_pipeline.training.families import FAMILIES
-from sticker_pipeline.training.text import Encoded, TextModels, encode, final_layer_norm, tokenize
+from sticker_pipeline.training.text import Encoded, TextModels, Tokens, encode, final_layer_norm, tokenize
 from sticker_pipeline_tests.training.tiny_text import sd15_text, sdxl_text, text_encoder
 
 START, END, COMMA, CAT = 49406, 49407, 267, 2368
@@ -159,9 +159,9 @@ def test_a_clip_skip_that_there_is_not(sd15: TextModels, sdxl: TextModels) -> No
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_long_caption_is_its_chunks_beside_each_other(family: str, sd15: TextModels, sdxl: TextModels) -> None:
     models = {"sd15": sd15, "sdxl": sdxl}[family]
-    # 75 tokens, then 46: the 76th token is a comma.
-    first, second = "smile, " + ", ".join(["cat"] * 37), ", " + ", ".join(["cat"] * 23)
-    found, parts = read(models, [LONG, "cat"]), read(models, [first, second, "cat", ""])
+    whole = tokenize(models.tokenizers, [LONG, "cat"], 225)
+    ids = tuple(one.reshape(4, 1, 77) for one in whole.ids)  # 75 tokens, then 46; one, then none: each by itself
+    found, parts = encode(models, whole), encode(models, Tokens(ids, None, torch.ones(4, dtype=torch.long)))
     torch.testing.assert_close(found.hidden[0], torch.cat([parts.hidden[0], parts.hidden[1]]))
     torch.testing.assert_close(found.hidden[1], torch.cat([parts.hidden[2], parts.hidden[3]]))
     if models.family.pooled:
