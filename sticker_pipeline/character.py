@@ -6,6 +6,7 @@ by the stages.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,17 @@ from sticker_pipeline.texts import TextError, decoded, find_name, is_unicode, un
 
 FILE_NAME = "character.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
+        *("@appdata", "@sharesnap", "~snapshot", "network trash folder", "temporary items"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "config.msi"),  # Windows
+        *("__macosx", "lost+found", "lost.dir", ".thumbnails", ".trash", "__pycache__"),
+    }
+)
+_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
 HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
 
@@ -67,23 +79,6 @@ class Curation(Strict):
     written: Literal["keep", "ignore"] = Field(
         "keep", description="a caption in a text file beside a picture is taken as it is, or left aside"
     )
-
-
-REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
-SYSTEM_FOLDERS = frozenset(
-    {
-        *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
-        *("@appdata", "@sharesnap", "~snapshot", "network trash folder", "temporary items"),
-        *("$recycle.bin", "recycler", "recycled", "system volume information", "config.msi"),  # Windows
-        *("__macosx", "lost+found", "lost.dir", ".thumbnails", ".trash", "__pycache__"),
-    }
-)
-_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
-
-
-def is_system_folder(name: str) -> bool:
-    """Whether a folder is one of an operating system, such as thumbnails or deleted files, or hidden."""
-    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
 
 
 OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
@@ -238,7 +233,8 @@ def load_character(folder: Path) -> Character:
     settings = _read_settings(path)
     subfolders = _media_folders(folder)
     folders = {name: _folder_of(name, subfolders, path) for name in settings.groups}
-    if twice := sorted(name for name in folders if list(folders.values()).count(folders[name]) > 1):
+    count = Counter(folders.values())
+    if twice := sorted(name for name, one in folders.items() if count[one] > 1):
         raise CharacterError(f"{path}: groups: {', '.join(twice)} are the same folder: keep one of them.")
     stated = {folders[name]: group for name, group in settings.groups.items()}
     groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
@@ -265,6 +261,11 @@ def _media_folders(folder: Path) -> list[str]:
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
     return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+
+
+def is_system_folder(name: str) -> bool:
+    """Tell whether `name` is that of a hidden folder, or one that a system keeps for thumbnails or deleted files."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
 
 
 def check_name(name: str) -> None:
@@ -338,6 +339,6 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def closest(word: str, known: list[str]) -> str:
-    """Asks whether the word of `known` that is most like `word` is meant, after a space; "" where none is like it."""
+    """A question after a space: is the word of `known` that is most like `word` meant? "" where none is like it."""
     match = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

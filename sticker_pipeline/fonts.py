@@ -1,5 +1,6 @@
 """Fonts for text in any script: the drawing libraries' own have no Chinese, Japanese or Korean letters."""
 
+import unicodedata
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ WIDE = (
     *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS"),
     *("Yu Gothic", "Meiryo", "MS Gothic", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Unifont"),
 )
-LAST_LATIN = "\u024f"  # what the libraries' own fonts have
+LAST_LATIN = "\u024f"  # the last letter of those that the libraries' own fonts have
 
 
 def wide_families(installed: Collection[str]) -> list[str]:
@@ -30,10 +31,11 @@ def installed_wide() -> list[str]:
 
 
 def is_wide(text: str) -> bool:
-    """Whether `text` has letters that only a wide font has."""
-    return any(letter > LAST_LATIN for letter in text)
+    """Tell whether `text` has letters behind the Latin ones, for which a wide font is needed."""
+    return any(letter > LAST_LATIN and unicodedata.category(letter).startswith("L") for letter in text)
 
 
+@cache
 def wide_file() -> Path | None:
     """The file of this machine's first wide family; None where it has none."""
     from matplotlib.font_manager import FontProperties, findfont
@@ -44,5 +46,9 @@ def wide_file() -> Path | None:
 
 def font_for(text: str, size: float = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font of `size` pixels, or where `text` needs it, and there is one, a wide one."""
-    file = wide_file() if is_wide(text) else None
+    return _font(wide_file() if is_wide(text) else None, size)
+
+
+@cache
+def _font(file: Path | None, size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
 from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.other_files import TEXT_SUFFIXES
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import Say, enough
@@ -22,7 +23,7 @@ from sticker_pipeline.texts import folded
 
 GIFS, STICKERS = "gifs", "stickers"
 MOST_NAMED = 8  # files in one note
-KOHYA_PROJECT = ("img", "reg")  # folders that kohya_ss' page tells people to make
+KOHYA_PICTURES = "img"  # the folder that kohya_ss' page tells people to make, beside `reg` and others
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
 
@@ -150,10 +151,11 @@ def _plan(source: Path) -> _Plan:
     pictures = table.loc[table["status"] == "accepted", "path"].tolist()
     captions = captions_of(table)
     groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
-    beside = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]  # texts, such as licences
-    files = {Path(path): source / path for path in [*pictures, *beside] if path.partition("/")[0] in groups}
-    texts = {path.with_suffix("") for path in files if is_caption_file(path.name)}
-    taken = set(map(_place_key, {*files, *texts}))
+    passed = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]
+    texts = [path for path in passed if Path(path).suffix.lower() in TEXT_SUFFIXES]  # captions, licences
+    files = {Path(path): source / path for path in [*pictures, *texts] if path.partition("/")[0] in groups}
+    owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # whose captions the texts may be
+    taken = set(map(_place_key, {*files, *owners}))
     numbers: dict[str, int] = {}
     animated = set(table.loc[table["n_frames"] > 1, "path"])
     for path in pictures:
@@ -203,10 +205,10 @@ def left_out_note(names: Sequence[str], reason: str) -> str:
 def _check_no_project(source: Path) -> None:
     """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        if folder.name.lower() in KOHYA_PROJECT and any(_is_kohya(path) for path in folder.iterdir()):
+        if folder.name.lower() == KOHYA_PICTURES and any(_is_kohya(path) for path in folder.iterdir()):
             raise CharacterError(
-                f"{source} is a project of kohya's. Its pictures are in {source / 'img'}: "
-                f"take that, with `sticker-pipeline import-kohya NAME {source / 'img'}`."
+                f"{source} is a project of kohya's. Its pictures are in {folder}: "
+                f"take that, with `sticker-pipeline import-kohya NAME {folder}`."
             )
 
 

@@ -37,7 +37,7 @@ def decoded(data: bytes) -> str:
 
 
 def is_text(data: bytes) -> bool:
-    """Whether the first BEGINNING bytes of a file are those of a text that `decoded` reads."""
+    """Tell whether the first BEGINNING bytes of a file are those of a text that `decoded` reads."""
     try:
         _decoded(data[:BEGINNING], whole=len(data) <= BEGINNING)
     except TextError:
@@ -80,21 +80,21 @@ def unescaped(tag: str) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a file's name is text: one in another encoding than the system's holds lone surrogates."""
+    """Tell whether a file's `name` is text; Python keeps bytes of other encodings as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def folded(name: str) -> str:
-    """What names have in common that a person takes for the same: they differ in case or in composition alone."""
+    """A key that is equal for names which differ in case or composition (NFC, NFD) alone."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def find_name(name: str, known: Iterable[str]) -> str | None:
     """`name` as it is spelled in `known`: exactly, else the only one that folds alike; None where there is none."""
-    names = list(known)
+    names, key = list(known), folded(name)
     if name in names:
         return name
-    alike = [one for one in names if folded(one) == folded(name)]
+    alike = [one for one in names if folded(one) == key]
     return alike[0] if len(alike) == 1 else None
 
 

@@ -21,7 +21,9 @@ def test_families_are_taken_in_their_order() -> None:
     assert len(set(WIDE)) == len(WIDE)
 
 
-@pytest.mark.parametrize(("text", "wide"), [("luma, café", False), ("Ωmega", True), ("笑顔", True), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "wide"), [("luma, café", False), ("Ωmega", True), ("笑顔", True), ("a — b … ♥ 😀", False), ("", False)]
+)
 def test_latin_needs_no_other_font(text: str, wide: bool) -> None:
     assert is_wide(text) == wide
 

@@ -62,8 +62,7 @@ def folder_subject(name: str) -> str:
 
 def caption_line(data: bytes) -> str:
     """The caption in a caption file: its first line, tidy, as sd-scripts reads it unless wildcards are on. A byte order
-    mark, which sd-scripts would take for a letter, is dropped. Raises TextError for what is no
-    caption."""
+    mark, which sd-scripts would take for a letter, is dropped. Raises TextError as `caption_text` does."""
     return tidy(_LINE_END.split(caption_text(data), maxsplit=1)[0])
 
 

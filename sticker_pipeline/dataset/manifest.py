@@ -6,7 +6,6 @@ So those by whose loss the epoch is chosen are others, the split `validation`.
 Frames, probabilities and captions come from earlier stages and are not changed, only chosen and rescaled.
 """
 
-import difflib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.character import closest
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.texts import find_name
@@ -114,12 +114,12 @@ def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
     no file of the character, or one without a picture."""
     clip_of = dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
     rows = frames.groupby("clip_id", sort=True)
+    clips = [str(clip) for clip in rows.groups]
     held: set[str] = set()
     for named in files:
-        file = named if named in rows.groups else find_name(named, map(str, rows.groups))
+        file = find_name(named, clips)
         if file is None:
-            close = difflib.get_close_matches(named, [str(clip) for clip in rows.groups], n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = closest(named, clips)
             raise DatasetError(f"benchmark.holdout: there is no accepted picture file {named!r}.{hint}")
         clip = rows.get_group(file)
         keepers = {clip_of[name] for name in clip["duplicate_of"] if name}

@@ -96,7 +96,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         captions = dict(zip(said["path"], said["caption"], strict=True))
         rows = media_frames.frame_table(inventory, decoded, work.profile.media, captions)
         kept = rows[rows["kept"]]
-        for line in media_frames.merging(rows):
+        for line in media_frames.merging_warnings(rows):
             context.log.warning(line)
         if kept.empty:
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")

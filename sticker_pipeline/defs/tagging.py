@@ -79,7 +79,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[wd14_tags, "frames", "raw_media", key("curation")],
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"pandas", "parquet"},

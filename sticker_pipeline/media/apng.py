@@ -19,6 +19,7 @@ from sticker_pipeline.settings import MediaSettings
 
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_SOURCE = 0
+APPLES = "a PNG of an iPhone's app, in Apple's own form: convert it to PNG"
 CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")
 
 
@@ -133,12 +134,7 @@ class _Reader:
     def take(self, kind: bytes, start: int, end: int) -> None:
         content = self.data[start:end] if kind not in (b"IDAT", b"fdAT") else b""
         if not self.pixel_chunks and kind != b"IHDR":
-            apple = kind == b"CgBI"
-            raise MediaError(
-                "a PNG of an iPhone's app, in Apple's own form: convert it to PNG"
-                if apple
-                else "the PNG does not begin with its header"
-            )
+            raise MediaError(APPLES if kind == b"CgBI" else "the PNG does not begin with its header")
         if kind == b"IHDR":
             self._take_header(content)
         elif kind in (b"PLTE", b"tRNS", b"iCCP") and not self.spans:
@@ -186,7 +182,7 @@ class _Reader:
         return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
 
     def _has_all(self, spans: Spans, width: int, height: int) -> bool:
-        """Whether the pixels are whole, in a file that breaks off: the end alone may be missing."""
+        """Tell whether all pixels at `spans` are there; then a file that breaks off lacks its end alone."""
         try:
             check_whole(self.data, spans, width, height, self.pixel_chunks[b"IHDR"])
         except MediaError:

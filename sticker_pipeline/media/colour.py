@@ -25,8 +25,10 @@ PROBE_STEP, ROUNDING = 15, 1
 
 @dataclass(frozen=True)
 class Conversion:
-    """How the colours of one profile become sRGB. `model` is the profile's; without a `transform` colours stay as they
-    are: the profile is sRGB, or cannot be used, and `fault` says why."""
+    """The conversion from one profile to sRGB.
+
+    `model` is the profile's. Without a `transform` colours stay as they are; `fault` says why a profile cannot be used.
+    """
 
     model: Model = "RGB"
     transform: ImageCms.ImageCmsTransform | None = None
@@ -92,7 +94,7 @@ def model_of(image: Image.Image) -> Model:
 
 
 def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether the transform changes no colour by more than rounding does: sRGB comes in many profiles."""
+    """Tell whether `transform` leaves colours as they are, but for rounding. Many profiles describe sRGB."""
     axis = np.arange(0, 256, PROBE_STEP, dtype=np.uint8)
     colours = np.stack(np.meshgrid(axis, axis, axis, [OPAQUE]), axis=-1).reshape(-1, 1, 4).astype(np.uint8)
     changed = np.asarray(transform.apply(Image.fromarray(colours)))

@@ -84,7 +84,7 @@ class _Kept:
         self.count += 1
 
     def fits(self, position: int, code: int) -> bool:
-        """Whether a frame with the caption `code` may be merged into the kept one at `position`."""
+        """Tell whether a frame with the caption `code` may be merged into the kept one at `position`."""
         return code == NO_CAPTION or self.codes[self.place[position]] in (NO_CAPTION, code)
 
     def take_caption(self, position: int, code: int) -> None:

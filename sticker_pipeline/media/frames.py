@@ -167,7 +167,7 @@ def frame_table(
     return _typed(table[COLUMNS])
 
 
-def merging(frames: pd.DataFrame) -> list[str]:
+def merging_warnings(frames: pd.DataFrame) -> list[str]:
     """Sentences on what a person may not expect of merging: pictures that went although they differ a little, and
     pictures that stayed for their captions. `frames` as from `frame_table`."""
     count = frames.groupby("path")["frame_id"].transform("size")

@@ -110,10 +110,10 @@ def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
 def _images(data: bytes, at: int, global_palette: bytes) -> Iterator[SubImage]:
     control = Control()
     while True:
-        if data[at : at + 1] in (b"\0", b"") and at <= len(data):
-            return  # without a trailer, or with zeros in its place: nothing is missing
+        if at == len(data):
+            return  # the trailer is missing, and nothing else
         kind = _byte(data, at)
-        if kind == TRAILER:
+        if kind == TRAILER or (not kind and not data[at:].strip(b"\0")):
             return
         if kind == EXTENSION:
             end = _skip_blocks(data, at + 2)

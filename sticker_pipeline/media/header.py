@@ -54,7 +54,7 @@ NOT_PICTURES = (
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
-MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a MOV of any age begins with
+OLDER_MOV_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a MOV begins with that has no ftyp
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
@@ -116,11 +116,11 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a format that read_header reads, if need be with an extra."""
+    """Tell whether the first bytes are those of a format that read_header reads, perhaps with a package more."""
     return (
         data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        or (_is_bmp(data))
+        or _is_bmp(data)
         or _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
         or _is_mp4(data)
     )
@@ -135,7 +135,7 @@ def what_is_it(data: bytes) -> str:
             return description
     if re.match(rb"P[1-7]\s", data):
         return "PPM and PGM are not read: convert it to PNG"
-    if data[4:6] == b"\xe0\xa5":
+    if data[4:6] == b"\xe0\xa5" and int.from_bytes(data[:4], "little") == len(data):
         return "a drawing of Aseprite: export it as GIF or PNG"
     if data[257:262] == b"ustar":
         return "a tar archive: unpack it"
@@ -149,7 +149,10 @@ def _is_bmp(data: bytes) -> bool:
 
 
 def _is_mp4(data: bytes) -> bool:
-    return data[4:8] in MP4_BOXES and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS)
+    # The size of a box: a text such as "eye wide open" begins with a number that no file is as long as.
+    size = int.from_bytes(data[:4], "big")
+    older = data[4:8] in OLDER_MOV_BOXES and size <= len(data)
+    return older or (data[4:8] == b"ftyp" and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS))
 
 
 def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:

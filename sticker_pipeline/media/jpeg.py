@@ -119,7 +119,7 @@ class _Scans:
             self._take_scan(content[1 : 1 + 2 * content[0] : 2], *content[-3:])
 
     def all_begun(self) -> bool:
-        """Whether no coefficient lacks a bit, if the last scan is whole."""
+        """Tell whether no coefficient lacks a bit, if the last scan is whole."""
         return self.begun and not any(any(bits) for bits in self.missing.values())
 
     def _take_scan(self, components: bytes, first: int, last: int, approximation: int) -> None:

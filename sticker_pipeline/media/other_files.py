@@ -12,26 +12,12 @@ from sticker_pipeline.texts import TextError, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
 TEXT_SUFFIXES = (
-    *(".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what cameras, players and Windows write
-    *(
-        ".txt",
-        ".md",
-        ".caption",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".log",
-        ".ini",
-        ".url",
-        "",
-    ),
+    *(".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ""),
+    *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what programs write
 )
 WEB_PAGES = (b"<!doctype", b"<head", b"<body", b"<script", b"<meta")
 A_TEXT = "not a picture: text"
+ZIP = b"PK\x03\x04"
 PICKLE_PROTOCOLS = range(2, 6)
 UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
 LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
@@ -58,16 +44,17 @@ def beside_pictures(suffix: str, data: bytes) -> str:
     """
     if suffix.lower() in TEXT_SUFFIXES and is_text(data) and not is_lottie(data):
         return "text, such as notes"
-    if data.startswith(b"PK\x03\x04") and _names(data) and all(name.endswith(".npy") for name in _names(data)):
-        return "a trainer's cache (NumPy arrays)"
     if data.startswith(b"\x93NUMPY"):
         return "a trainer's cache (a NumPy array)"
     if data.startswith(b"\x89HDF\r\n\x1a\n"):
         return "a trainer's cache (HDF5)"
-    if data.startswith(b"PK\x03\x04") and any(name.endswith("/data.pkl") for name in _names(data)):
-        return "tensors (PyTorch), such as a trainer's cache, which are never opened"
     if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") <= len(data):
         return "tensors (safetensors), such as a trainer's cache"
+    names = _names(data) if data.startswith(ZIP) else []
+    if names and all(name.endswith(".npy") for name in names):
+        return "a trainer's cache (NumPy arrays)"
+    if any(name.endswith("/data.pkl") for name in names):
+        return "tensors (PyTorch), such as a trainer's cache, which are never opened"
     return ""
 
 
@@ -85,7 +72,7 @@ def caption_text(data: bytes) -> str:
 
 def what_else_is_it(data: bytes) -> str:
     """What the first bytes and names in `data`, which is no picture, say that it is, for a person."""
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(ZIP):
         return _zip_kind(data)
     if data.startswith(b"\x1f\x8b"):
         return _gzip_kind(data)
@@ -95,7 +82,7 @@ def what_else_is_it(data: bytes) -> str:
 
 
 def is_lottie(data: bytes) -> bool:
-    """Whether a JSON text is an animation of vectors, as Telegram, LINE and After Effects write them."""
+    """Tell whether a JSON text is an animation of vectors, as Telegram, LINE and After Effects write them."""
     if len(data) > LARGEST_LOTTIE or b'"layers"' not in data:
         return False
     try:
@@ -110,7 +97,7 @@ def _names(data: bytes) -> list[str]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+    except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError):  # damaged, or of a newer version
         return []
 
 

@@ -23,7 +23,7 @@ MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
 def is_caption_file(path: str) -> bool:
-    """Whether `path` ends as caption files do, in whatever case."""
+    """Tell whether `path` ends as caption files do, in whatever case."""
     return path.lower().endswith(SUFFIXES)
 
 

@@ -10,7 +10,7 @@ but take bare brackets for emphasis; `format_caption` escapes them where there a
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sticker_pipeline.character import HEAVIEST
 
@@ -45,7 +45,7 @@ def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
 
 
 def _stands_for_itself(tag: str) -> bool:
-    """Whether `tag` is read as it stands, wherever in a caption."""
+    """Tell whether `tag` is read as it stands, wherever in a caption."""
     return not _SOME_WEIGHT.search(tag) and parse_caption(tag) == [(tag, 1.0)]
 
 
@@ -61,29 +61,40 @@ def parse_caption(caption: str) -> list[tuple[str, float]]:
     """
     if "\\" not in caption and not _SOME_WEIGHT.search(caption):
         return [(item, 1.0) for part in caption.split(",") if (item := part.strip())]
+    read = map(_joined, _pieces(caption))
+    return [(tag, min(max(weight, LIGHTEST), HEAVIEST)) for tag, weight in read if tag]
+
+
+def _pieces(caption: str) -> Iterator[list[tuple[str, float]]]:
+    """Of each tag its pieces, with their weights: brackets of weights begin new ones."""
     opened, colons = _weight_groups(caption)
-    factors, found = [1.0], list[tuple[str, float]]()
-    text, weight, border = "", 1.0, 0
+    factors, pieces = [1.0], [("", 1.0)]
     for token in _TOKEN.finditer(caption):
         at, said = token.start(), token.group()
-        if at in opened or at in colons:
-            border = len(text)
+        if said == ",":
+            yield pieces
+            pieces = [("", factors[-1])]
+        elif at in opened or at in colons:
             if at in opened:
                 factors.append(opened[at] * factors[-1])
             else:
                 factors.pop()
-        elif said == ",":
-            found.append((text.strip(), weight))
-            text, weight, border = "", 1.0, 0
+            pieces.append(("", factors[-1]))
         else:
             said = said[: colons[token.end()] - at] if token.end() in colons else said
-            if border and " " not in text[-1] + said[:1]:
-                text += " "  # what stands on both sides of a group's bracket is two words
-            border = 0
-            text += said[1:] if len(said) == 2 and said[0] == "\\" else said
-            weight = factors[-1] if factors[-1] != 1.0 and said.strip() else weight
-    found.append((text.strip(), weight))
-    return [(tag, min(max(factor, LIGHTEST), HEAVIEST)) for tag, factor in found if tag]
+            literal = said[1:] if len(said) == 2 and said[0] == "\\" else said
+            pieces[-1] = (pieces[-1][0] + literal, factors[-1])
+    yield pieces
+
+
+def _joined(pieces: Iterable[tuple[str, float]]) -> tuple[str, float]:
+    """A tag of `pieces`, which are words of their own, and its weight."""
+    tag, weight = "", 1.0
+    for text, factor in pieces:
+        space = " " if tag and text and " " not in tag[-1] + text[0] else ""
+        tag += space + text
+        weight = factor if factor != 1.0 and text.strip() else weight
+    return tag.strip(), weight
 
 
 def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
@@ -105,7 +116,7 @@ def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
 
 
 def is_weighted(caption: str) -> bool:
-    """Whether brackets or backslashes mean something in `caption`: a reader that knows no weights would read others."""
+    """Tell whether a reader that knows no weights would read other tags in `caption`."""
     return parse_caption(caption) != [(item.strip(), 1.0) for item in caption.split(",") if item.strip()]
 
 

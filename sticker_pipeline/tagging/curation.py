@@ -254,10 +254,12 @@ def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str
 def _read_written(
     frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, written: Mapping[str, str]
 ) -> dict[str, Written]:
-    """frame_id -> its written caption as it was read."""
+    """frame_id -> its written caption as it was read: once for all frames of a clip."""
     first = _first_tags(groups, trigger)
     pairs = zip(frames["frame_id"], frames["group"], strict=True)
-    return {frame: written_caption(written[frame], first[group]) for frame, group in pairs if written.get(frame)}
+    of_frame = {frame: (written[frame], group) for frame, group in pairs if written.get(frame)}
+    read = {(text, group): written_caption(text, first[group]) for text, group in set(of_frame.values())}
+    return {frame: read[key] for frame, key in of_frame.items()}
 
 
 def _notes(frames: pd.DataFrame, read: Mapping[str, Written]) -> pd.DataFrame:
@@ -273,7 +275,7 @@ def idle_settings(found: Iterable[str], captions: Iterable[str], curation: Curat
     A weight counts for tags of `captions`; all else for what the tagger found.
     """
     seen = set(found)
-    written = {spelled(tag) for tag in {tag for caption in captions for tag, _ in parse_caption(caption)}}
+    written = {spelled(tag) for caption in captions for tag, _ in parse_caption(caption)} if curation.weights else set()
     inherent = [] if curation.inherent == "auto" else curation.inherent
     listed = (
         *(("blacklist", tag, seen) for tag in curation.blacklist),

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.dataset.kohya_import import import_kohya
-from sticker_pipeline.media.frames import decode_all, frame_table, merging
+from sticker_pipeline.media.frames import decode_all, frame_table, merging_warnings
 from sticker_pipeline.media.inventory import rejected_files, scan
 from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.new_character import create
@@ -65,7 +65,7 @@ def costs(root: Path, count: int) -> dict[str, float]:
     again = timed("frames, from the cache", lambda: dict(decode_all(root / "img", inventory, root / "cache", SETTINGS)))
     captions = dict(zip(said["path"], said["caption"], strict=True))
     frames = timed("merging", lambda: frame_table(inventory, decoded, SETTINGS, captions))
-    timed("checks", lambda: (rejected_files(inventory), merging(frames)))
+    timed("checks", lambda: (rejected_files(inventory), merging_warnings(frames)))
     assert len(again) == int(frames["kept"].sum()) == count // 2
     return found
 

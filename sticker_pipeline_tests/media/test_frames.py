@@ -19,7 +19,7 @@ from sticker_pipeline.media.frames import (
     decode_to_cache,
     frame_id,
     frame_table,
-    merging,
+    merging_warnings,
     pixel_sha256,
     useless_because,
     write_frame_files,
@@ -145,7 +145,7 @@ def test_pictures_that_a_person_captioned_differently_are_never_merged(folder, t
         == "kept for its own caption, though it looks like stickers/a.png (frame 0)"
     )
     assert table.loc["stickers/c.png", "duplicate_of"] == table.loc["stickers/a.png", "frame_id"]
-    assert merging(table.reset_index()) == [
+    assert merging_warnings(table.reset_index()) == [
         "Frames that look like another and are kept, since their captions differ: 1."
     ]
 
@@ -156,9 +156,9 @@ def test_a_still_that_merging_took_although_it_differs_is_told(folder, tmp_path)
     changed = np.array(picture())
     changed[20, 15, 0] -= 5
     Image.fromarray(changed).save(folder / "stickers/near.png")
-    (sentence,) = merging(table_of(folder, tmp_path))
+    (sentence,) = merging_warnings(table_of(folder, tmp_path))
     assert sentence.startswith("Pictures that are nearly the same as another, and are not used: 1.")
-    assert merging(table_of(folder, tmp_path, MediaSettings(merge="exact"))) == []
+    assert merging_warnings(table_of(folder, tmp_path, MediaSettings(merge="exact"))) == []
 
 
 def test_near_duplicates_need_the_same_colours_and_alpha(folder, tmp_path):

@@ -10,7 +10,7 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline_tests.media.makers import PALETTE, GifImage, composited, gif, solid
+from sticker_pipeline_tests.media.makers import PALETTE, GifImage, composited, gif, gif_image, solid
 
 LIMITS = MediaSettings()
 R, G, B, W, NONE = (*PALETTE[0], 255), (*PALETTE[1], 255), (*PALETTE[2], 255), (*PALETTE[3], 255), (0, 0, 0, 0)
@@ -105,6 +105,13 @@ def test_delays_are_those_of_the_file_and_starts_those_of_a_viewer():
 def test_frames_do_not_share_memory():
     frames = list(decode_bytes(gif(1, 1, [GifImage([[0]]), GifImage([[1]])]), LIMITS))
     assert not np.shares_memory(frames[0].rgba, frames[1].rgba)
+
+
+def test_a_zero_between_two_frames_is_damage_that_is_noted():
+    first, second = GifImage([[0, 0], [0, 0]]), GifImage([[1, 1], [1, 1]])
+    data = gif(2, 2, [first])[:-1] + b"\0" + gif_image(second) + b"\x3b"
+    assert read_header(data, LIMITS).n_frames == 1
+    assert "the GIF is damaged at byte" in read_header(data, LIMITS).note
 
 
 @pytest.mark.parametrize("end", [b"", b"\0", b"\0" * 500, b"\x3bjunk"])

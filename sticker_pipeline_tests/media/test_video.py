@@ -17,7 +17,7 @@ from sticker_pipeline.media import video as module
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import cache_entry, decode_to_cache
-from sticker_pipeline.media.header import read_header
+from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.video import read_video, video_frames
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
@@ -420,6 +420,11 @@ def test_the_cache_is_of_one_ffmpeg(monkeypatch, tmp_path):
     version = frames_module.version
     monkeypatch.setattr(frames_module, "version", lambda name: version(name) + (name == "imageio-ffmpeg") * ".1")
     assert cache_entry(tmp_path, "ab12", LIMITS) != before
+
+
+@pytest.mark.parametrize("text", [b"eye wide open", b"hat skipping, smile", b"the free fox", b"any moov, mdat"])
+def test_a_text_with_the_name_of_a_box_in_its_fifth_letter_is_no_video(text):
+    assert not is_picture(text)
 
 
 @pytest.mark.parametrize("box", [b"free", b"wide", b"skip"])
