@@ -77,7 +77,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[raw_media, key("frames")],
     partitions_def=CHARACTERS,
-    code_version="3",
+    code_version="4",
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},
@@ -94,7 +94,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         decoded = _decode(work, inventory, cache)
         said = work.inputs["raw_media"].table(CAPTIONS)
         captions = dict(zip(said["path"], said["caption"], strict=True))
-        rows = media_frames.frame_table(inventory, decoded, work.profile.media, captions)
+        rows = media_frames.frame_table(inventory, decoded, cache, work.profile.media, captions)
         kept = rows[rows["kept"]]
         for line in media_frames.merging_warnings(rows):
             context.log.warning(line)

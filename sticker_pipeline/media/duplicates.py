@@ -1,9 +1,10 @@
 """Which frames show the same picture: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
+from PIL import Image, ImageChops, ImageFilter
 
 THUMBNAIL_SIDE = 16
 NO_CAPTION = 0
@@ -11,6 +12,14 @@ NO_CAPTION = 0
 # every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one picture saved as GIF and as
 # APNG differs by at most 14 of 255 levels in a cell; frames that a person tells apart differ by 26 and more.
 THUMBNAIL_TOLERANCE = 24
+# A thumbnail does not see a small mouth on a large picture. Measured on 114 real stickers and on six expressions of one
+# sprite, luminance within CLOSE_SIDE, means of 3×3 pixels: copies (JPEG of quality 40, WebP of 60, 128 colours, a
+# quarter to 1.5 of the size) differ by at most 42 of 255, half of them by 12; other expressions by 78 and more.
+CLOSE_SIDE = 512  # pixels of the longer side
+CLOSE_WINDOW = 1  # radius in pixels: 3×3
+CLOSE_TOLERANCE = 48
+MOST_CLOSE_LOOKS = 8  # for one still, at those with the nearest thumbnails
+MOST_CANDIDATES = 64  # of which thumbnails are compared for it
 
 
 def representatives(
@@ -20,6 +29,8 @@ def representatives(
     preference: np.ndarray,
     distance: int,
     captions: Sequence[str],
+    stills: Sequence[bool],
+    closely_alike: Callable[[int, int], bool],
 ) -> tuple[np.ndarray, dict[int, int]]:
     """For each frame, the position of the frame that stands for it: itself when it is kept. Beside it, the frames that
     are kept for their caption alone: position -> that of the one which would have stood for it.
@@ -27,10 +38,11 @@ def representatives(
     Frames are visited in the order `preference` (int64 [n], positions). Each is merged into the first kept frame
     with the same pixels, else into the earliest kept one whose perceptual hash (uint64 [n]) differs in at most
     `distance` of 64 bits (-1: none) and whose thumbnail (uint8 [n, 16, 16, 4]: RGB over white, alpha) differs by at
-    most THUMBNAIL_TOLERANCE anywhere. A frame is only ever compared with kept ones, so that likeness does not drift
-    along an animation. Of frames with different `captions` ("": none) none stands for another, nor one for both: a
-    person tells them apart. The first is int64 [n]. Time: one vector operation over the kept frames per distinct
-    picture and caption.
+    most THUMBNAIL_TOLERANCE anywhere. One of the `stills` is the only frame of its file: of such kept frames it is
+    merged into the one with the nearest thumbnail of which `closely_alike` (positions) says so. A frame is only ever
+    compared with kept ones, so that likeness does not drift along an animation. Of frames with different `captions`
+    ("": none) none stands for another, nor one for both: a person tells them apart. The first is int64 [n]. Time: one
+    vector operation over the kept frames per distinct picture and caption, and MOST_CLOSE_LOOKS per still.
     """
     representative = np.empty(len(preference), dtype=np.int64)
     codes = _codes(captions)
@@ -41,11 +53,18 @@ def representatives(
     for position in map(int, preference):
         pixels, code = pixel_hashes[position], codes[position]
         if (pixels, code) not in found:
-            look = (perceptual_hashes[position], thumbnails[position], distance)
+
+            def near(code: int, one: int = position) -> Iterator[int]:
+                look = (perceptual_hashes[one], thumbnails[one], distance, code)
+                if not stills[one]:
+                    return kept.near(*look)
+                return (other for other in kept.nearest(*look) if closely_alike(one, other))
+
             same = (first[pixels],) if pixels in first and kept.fits(first[pixels], code) else ()
-            keeper = next(chain(same, kept.near(*look, code)), None)
+            keeper = next(chain(same, near(code)), None)
             if keeper is None:
-                other = next(chain((first[pixels],) if pixels in first else (), kept.near(*look, NO_CAPTION)), None)
+                looks_like = chain((first[pixels],) if pixels in first else (), near(NO_CAPTION))
+                other = None if code == NO_CAPTION else next(looks_like, None)
                 apart |= {} if other is None else {position: other}
                 keeper = position
                 kept.add(position, perceptual_hashes[position], thumbnails[position])
@@ -94,22 +113,58 @@ class _Kept:
 
     def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> Iterator[int]:
         """The positions of the kept frames that are nearly the same, and fit the caption `code`, the earliest first."""
-        if distance < 0:
-            return
+        places, _ = self._alike(perceptual_hash, thumbnail, distance, code)
+        for place in places:
+            if thumbnail_difference(self.thumbnails[place], thumbnail) <= THUMBNAIL_TOLERANCE:
+                yield int(self.positions[place])
+
+    def nearest(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> list[int]:
+        """The positions of at most MOST_CLOSE_LOOKS of these frames, those with the nearest thumbnails first."""
+        places, gaps = self._alike(perceptual_hash, thumbnail, distance, code)
+        likely = places[np.argsort(gaps.sum(axis=1), kind="stable")[:MOST_CANDIDATES]]
+        differences = [(thumbnail_difference(self.thumbnails[place], thumbnail), place) for place in likely]
+        near = sorted(pair for pair in differences if pair[0] <= THUMBNAIL_TOLERANCE)
+        return [int(self.positions[place]) for _, place in near[:MOST_CLOSE_LOOKS]]
+
+    def _alike(
+        self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the kept frames with a near hash, a caption that fits and a near mean, and the gaps of the means.
+
+        Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.
+        """
         alike = np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance
         if code != NO_CAPTION:
             codes = self.codes[: self.count]
             alike &= (codes == NO_CAPTION) | (codes == code)
         near = np.flatnonzero(alike)
-        if not len(near):
-            return
-        # Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.
-        gap = np.abs(self.means[near] - thumbnail.mean(axis=(0, 1)))
-        for candidate in near[(gap <= THUMBNAIL_TOLERANCE).all(axis=1)]:
-            if thumbnail_difference(self.thumbnails[candidate], thumbnail) <= THUMBNAIL_TOLERANCE:
-                yield int(self.positions[candidate])
+        gaps = np.abs(self.means[near] - thumbnail.mean(axis=(0, 1))) if len(near) else np.empty((0, 4), np.float32)
+        fits = (gaps <= THUMBNAIL_TOLERANCE).all(axis=1)
+        return near[fits], gaps[fits]
 
 
 def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:
     """The largest difference of any channel in any cell of two thumbnails (uint8 [16, 16, 4]), 0 to 255."""
     return int(np.abs(one.astype(np.int16) - other).max())
+
+
+def close_up(flat: Image.Image) -> Image.Image:
+    """The luminance of an opaque picture, its longer side at most CLOSE_SIDE: what `close_difference` compares."""
+    grey = flat.convert("L")
+    grey.thumbnail((CLOSE_SIDE, CLOSE_SIDE), Image.Resampling.LANCZOS)
+    return grey
+
+
+def close_difference(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference of 3×3 pixels' means of two close-ups, 0 to 255; the larger is made as small as the other.
+
+    Noise and edges that resizing moved a little cancel out in a mean of signed differences; a line that is elsewhere
+    does not.
+    """
+    small, large = sorted((one, other), key=lambda image: image.width * image.height)
+    if large.size != small.size:
+        large = large.resize(small.size, Image.Resampling.LANCZOS)
+    middle = 128
+    halves = ImageChops.subtract(small, large, scale=2, offset=middle).filter(ImageFilter.BoxBlur(CLOSE_WINDOW))
+    least, most = halves.getextrema()
+    return min(255, 2 * max(int(most) - middle, middle - int(least)))

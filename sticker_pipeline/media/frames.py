@@ -7,8 +7,9 @@ import hashlib
 import io
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from PIL import Image
 
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
-from sticker_pipeline.media.duplicates import THUMBNAIL_SIDE, representatives
+from sticker_pipeline.media.duplicates import (
+    CLOSE_TOLERANCE,
+    THUMBNAIL_SIDE,
+    close_difference,
+    close_up,
+    representatives,
+)
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
@@ -63,6 +70,7 @@ APART = "kept for its own caption, though it looks like"
 
 MIN_SIDE = 8  # pixels; below this nobody recognises a character
 MAX_ASPECT = 8.0  # longer : shorter side; beyond it a picture is a sprite strip or a banner
+KEPT_CLOSE_UPS = 128  # in memory, at most 262 kB each
 PREVIEW_SIDE = 84  # pixels of the longer side of what contact sheets show
 
 
@@ -136,18 +144,19 @@ def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
 def frame_table(
     inventory: pd.DataFrame,
     decoded: Mapping[str, pd.DataFrame],
+    cache: Path,
     settings: MediaSettings,
     captions: Mapping[str, str],
 ) -> pd.DataFrame:
     """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
 
-    `decoded` maps the path of each accepted file to its table (see decode_all); `captions` the paths that have one to
-    it. Of frames that show the same picture, and have no different captions, the one kept is, in this order: the larger
-    (the other may be its thumbnail), of a still before one of an animation (a still has no other frame to stand for
-    it), not of a GIF (which has 256 colours and hard edges), the first by path and number. The others have kept=False,
-    the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless, and files that could not
-    be decoded. A kept frame has a reason where it was kept for its caption alone. Raises MediaError for an accepted
-    file that is not in `decoded`.
+    `decoded` maps the path of each accepted file to its table, as decode_all made it into `cache`; `captions` the
+    paths that have one to it. Of frames that show the same picture, and have no different captions, the one kept is, in
+    this order: the larger (the other may be its thumbnail), of a still before one of an animation (a still has no other
+    frame to stand for it), not of a GIF (which has 256 colours and hard edges), the first by path and number. The
+    others have kept=False, the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless,
+    and files that could not be decoded. A kept frame has a reason where it was kept for its caption alone. Raises
+    MediaError for an accepted file that is not in `decoded`.
     """
     accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
     missing = [path for path in accepted["path"] if path not in decoded]
@@ -162,7 +171,8 @@ def frame_table(
     table["duplicate_of"] = ""
     if settings.merge != "none":
         said = [captions.get(path, "") for path in table["path"]]
-        _merge(table, settings.near_duplicate_distance if settings.merge == "near" else -1, said)
+        distance = settings.near_duplicate_distance if settings.merge == "near" else -1
+        _merge(table, distance, said, _pictures(accepted, cache, settings))
     table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
     return _typed(table[COLUMNS])
 
@@ -191,8 +201,7 @@ def write_frame_files(
 
     `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
     """
-    digests = zip(inventory["path"], inventory["sha256"], strict=True)
-    entries = {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
+    entries = _entries(inventory, cache, settings)
     kept = frames[frames["kept"]].drop_duplicates("file")  # without merging, several frames may have the same pixels
     for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
         link_or_copy(entries[path] / f"{digest}.png", staging / file)
@@ -234,8 +243,7 @@ def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, obj
     """The row of one frame, of which `rgba` is kept; writes its PNG unless it is useless or was written for an earlier
     frame."""
     image = Image.fromarray(rgba)
-    flat = Image.new("RGB", image.size, "white")
-    flat.paste(image, mask=image.getchannel("A"))
+    flat = _over_white(image)
     digest, problem = pixel_sha256(rgba), useless_because(rgba)
     file = staging / f"{digest}.png"
     if not problem and not file.exists():
@@ -252,6 +260,13 @@ def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, obj
         "preview": _preview(image),
         "problem": problem,
     }
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """`image` (RGBA), opaque."""
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    return flat
 
 
 def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
@@ -294,10 +309,30 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     )
 
 
-def _merge(table: pd.DataFrame, distance: int, captions: Sequence[str]) -> None:
+def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> dict[str, Path]:
+    """Path of each file that was read -> the folder of its decoded frames."""
+    digests = zip(inventory["path"], inventory["sha256"], strict=True)
+    return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
+
+
+def _pictures(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Callable[[str, str], Image.Image]:
+    """A function of path and pixel_sha256 that gives the close-up of a decoded frame, over white."""
+    entries = _entries(accepted, cache, settings)
+
+    @lru_cache(KEPT_CLOSE_UPS)
+    def picture(path: str, digest: str) -> Image.Image:
+        with Image.open(entries[path] / f"{digest}.png") as image:
+            return close_up(_over_white(image))
+
+    return picture
+
+
+def _merge(
+    table: pd.DataFrame, distance: int, captions: Sequence[str], picture: Callable[[str, str], Image.Image]
+) -> None:
     """Set kept, reason and duplicate_of of the frames that show the same picture as another; changes `table`.
 
-    `captions`: of each row, "" for none.
+    `captions`: of each row, "" for none. `picture`: as from `_pictures`.
     """
     usable = table[table["kept"]]
     if usable.empty:
@@ -309,7 +344,13 @@ def _merge(table: pd.DataFrame, distance: int, captions: Sequence[str]) -> None:
     thumbnails = cells.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 4)
     pixels = usable["pixel_sha256"].tolist()
     said = [captions[row] for row in usable.index]
-    chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said)
+    files = list(zip(usable["path"], pixels, strict=True))
+
+    def closely_alike(one: int, other: int) -> bool:
+        return close_difference(picture(*files[one]), picture(*files[other])) <= CLOSE_TOLERANCE
+
+    stills = (~usable["animated"]).tolist()
+    chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said, stills, closely_alike)
     place = (usable["path"] + " (frame " + usable["frame_index"].astype(str) + ")").tolist()
     for one, other in apart.items():
         table.loc[usable.index[one], "reason"] = f"{APART} {place[other]}"

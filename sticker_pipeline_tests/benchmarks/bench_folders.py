@@ -64,7 +64,7 @@ def costs(root: Path, count: int) -> dict[str, float]:
     decoded = timed("frames", lambda: dict(decode_all(root / "img", inventory, root / "cache", SETTINGS)))
     again = timed("frames, from the cache", lambda: dict(decode_all(root / "img", inventory, root / "cache", SETTINGS)))
     captions = dict(zip(said["path"], said["caption"], strict=True))
-    frames = timed("merging", lambda: frame_table(inventory, decoded, SETTINGS, captions))
+    frames = timed("merging", lambda: frame_table(inventory, decoded, root / "cache", SETTINGS, captions))
     timed("checks", lambda: (rejected_files(inventory), merging_warnings(frames)))
     assert len(again) == int(frames["kept"].sum()) == count // 2
     return found

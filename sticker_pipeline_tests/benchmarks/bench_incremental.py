@@ -54,7 +54,7 @@ def dataset(folder: Path, out: Path, cache: Path) -> tuple[int, int]:
     before = set((cache / "media").glob("??/*"))
     inventory = timed("inventory", lambda: scan(folder, ["gifs"], SETTINGS))
     decoded = timed("decode", lambda: dict(decode_all(folder, inventory, cache / "media", SETTINGS)))
-    frames = timed("merge", lambda: frame_table(inventory, decoded, SETTINGS, {}))
+    frames = timed("merge", lambda: frame_table(inventory, decoded, cache / "media", SETTINGS, {}))
     timed("frame files", lambda: write_frame_files(frames, inventory, cache / "media", SETTINGS, out))
     timed("sheets", lambda: sum(1 for _ in sheets.pages(sheets.kept_cells(frames, sheets.previews_of(decoded)))))
     kept = frames[frames["kept"]]

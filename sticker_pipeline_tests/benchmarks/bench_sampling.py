@@ -5,6 +5,8 @@ Run: python -m sticker_pipeline_tests.benchmarks.bench_sampling
 
 import time
 from collections.abc import Callable
+from functools import partial
+from operator import ne
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,8 @@ def main() -> None:
     thumbnails = rng.integers(0, 256, (FRAMES, 16, 16, 4), dtype=np.uint8)
     ids, order, shares = frames["frame_id"].tolist(), np.arange(FRAMES), {"gifs": 1.0, "art": 1.0}
     print(f"{FRAMES} frames of {CLIPS} clips")
-    report("merge near duplicates", lambda: representatives(ids, hashes, thumbnails, order, 2, [""] * len(ids)))
+    merge = partial(representatives, ids, hashes, thumbnails, order, 2, [""] * FRAMES, [False] * FRAMES, ne)
+    report("merge near duplicates", merge)
     for mode in MODES:
         report(f"weights, {mode}", lambda mode=mode: frame_weights(frames, shares, mode, None))
     probability = frame_weights(frames, shares, "inverse_length", None)["probability"].to_numpy()

@@ -65,7 +65,7 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
     profile = character_profile(character, REPOSITORY / "data" / "models")
     inventory = scan(folder, character.groups.keys(), profile.media)
     decoded = dict(decode_all(folder, inventory, work / "cache", profile.media))
-    frames = frame_table(inventory, decoded, profile.media, {})
+    frames = frame_table(inventory, decoded, work / "cache", profile.media, {})
     write_frame_files(frames, inventory, work / "cache", profile.media, work / "frames")
     shares = {name: group.share for name, group in character.groups.items()}
     weights = frame_weights(frames, shares, profile.sampling.mode, None)

@@ -52,7 +52,7 @@ def table_of(
 ) -> pd.DataFrame:
     inventory = scan(folder, GROUPS, settings)
     decoded = dict(decode_all(folder, inventory, tmp_path / "cache", settings))
-    return frame_table(inventory, decoded, settings, captions or {})
+    return frame_table(inventory, decoded, tmp_path / "cache", settings, captions or {})
 
 
 def stripes(number: int) -> GifImage:
@@ -89,7 +89,7 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(0), stripes(3)]))
     inventory = scan(folder, GROUPS, LIMITS)
     cache, staging = tmp_path / "cache", tmp_path / "staging"
-    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), LIMITS, {})
+    table = frame_table(inventory, dict(decode_all(folder, inventory, cache, LIMITS)), cache, LIMITS, {})
     write_frame_files(table, inventory, cache, LIMITS, staging)
     kept = table[table["kept"]]
     assert sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*.png")) == sorted(kept["file"])
@@ -277,7 +277,9 @@ def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_n
     picture().save(path)
     inventory = scan(folder, GROUPS, LIMITS)
     picture(colour=BLUE).save(path)
-    table = frame_table(inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), LIMITS, {})
+    table = frame_table(
+        inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), tmp_path / "cache", LIMITS, {}
+    )
     assert table["kept"].tolist() == [False]
     assert "has changed since the inventory" in table["reason"][0]
     path.unlink()
@@ -294,10 +296,33 @@ def test_nothing_accepted_gives_an_empty_table_of_the_right_types(folder, tmp_pa
     assert table["width"].dtype == np.int64
 
 
+def test_expressions_saved_as_stills_are_all_kept_and_a_copy_of_one_goes(folder, tmp_path):
+    for number, mouth in enumerate(("smile", "frown", "line")):
+        sprite(mouth).save(folder / f"stickers/{number}.png")
+    sprite("frown").convert("RGB").resize((400, 800)).save(folder / "stickers/copy.jpg", quality=80)
+    table = table_of(folder, tmp_path).set_index("path")
+    assert table["kept"].tolist() == [True, True, True, False]
+    assert table.index[-1] == "stickers/copy.jpg"
+    assert table["reason"].iloc[-1] == "nearly the same picture as stickers/1.png (frame 0)"
+
+
+def sprite(mouth: str) -> Image.Image:
+    """A standing figure of 800×1600, told from others by its small mouth alone."""
+    image = Image.new("RGB", (800, 1600), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([250, 100, 550, 400], fill="#ffe0c0", outline="black", width=6)
+    draw.polygon([(400, 400), (200, 1500), (600, 1500)], fill="#4060c0", outline="black")
+    if mouth == "line":
+        draw.line([360, 320, 440, 320], fill="black", width=3)
+    else:
+        draw.arc([360, 300, 440, 340], *((0, 180) if mouth == "smile" else (180, 360)), fill="black", width=3)
+    return image
+
+
 def test_a_file_that_was_not_decoded_is_named(folder):
     Image.new("RGB", (9, 9), WHITE).save(folder / "stickers/a.png")
     with pytest.raises(MediaError, match=r"stickers/a\.png"):
-        frame_table(scan(folder, GROUPS, LIMITS), {}, LIMITS, {})
+        frame_table(scan(folder, GROUPS, LIMITS), {}, folder, LIMITS, {})
 
 
 def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
@@ -306,7 +331,7 @@ def test_awkward_folder_gives_the_same_frames_twice(realdata, tmp_path):
     tables = []
     for cache in ("one", "two"):
         decoded = dict(decode_all(realdata / "hostile", inventory, tmp_path / cache, LIMITS))
-        tables.append(frame_table(inventory, decoded, LIMITS, {}))
+        tables.append(frame_table(inventory, decoded, tmp_path / cache, LIMITS, {}))
     pd.testing.assert_frame_equal(*tables)
     by_path = dict(list(tables[0].groupby("path")))
     for name, entry in entries.items():
@@ -327,7 +352,7 @@ def test_real_frames_equal_the_files(realdata, tmp_path):
     entries = json.loads((realdata / "INDEX.json").read_text(encoding="utf-8"))["anki_tan"]
     inventory = scan(realdata / "anki_tan", ["gifs"], LIMITS)
     decoded = dict(decode_all(realdata / "anki_tan", inventory, tmp_path / "cache", LIMITS))
-    table = frame_table(inventory, decoded, LIMITS, {})
+    table = frame_table(inventory, decoded, tmp_path / "cache", LIMITS, {})
     for path, clip in table.groupby("path"):
         assert len(clip) == entries[path]["frames"]
         assert clip["pixel_sha256"].nunique() == entries[path]["distinct_frames"]

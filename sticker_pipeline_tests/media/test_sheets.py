@@ -35,7 +35,7 @@ def made(tmp_path: Path):
     settings = MediaSettings()
     inventory = scan(tmp_path, ["stickers"], settings)
     decoded = dict(decode_all(tmp_path, inventory, tmp_path / "cache", settings))
-    return frame_table(inventory, decoded, settings, {}), previews_of(decoded)
+    return frame_table(inventory, decoded, tmp_path / "cache", settings, {}), previews_of(decoded)
 
 
 def test_every_frame_is_on_one_sheet_and_near_duplicates_stand_beside_their_keeper(made) -> None:
