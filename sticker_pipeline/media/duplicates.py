@@ -164,7 +164,5 @@ def close_difference(one: Image.Image, other: Image.Image) -> int:
     small, large = sorted((one, other), key=lambda image: image.width * image.height)
     if large.size != small.size:
         large = large.resize(small.size, Image.Resampling.LANCZOS)
-    middle = 128
-    halves = ImageChops.subtract(small, large, scale=2, offset=middle).filter(ImageFilter.BoxBlur(CLOSE_WINDOW))
-    least, most = halves.getextrema()
-    return min(255, 2 * max(int(most) - middle, middle - int(least)))
+    halves = ImageChops.subtract(small, large, scale=2, offset=128).filter(ImageFilter.BoxBlur(CLOSE_WINDOW))
+    return min(255, 2 * int(np.abs(np.asarray(halves, dtype=np.int16) - 128).max()))

@@ -32,7 +32,7 @@ from sticker_pipeline.space import writing
 from sticker_pipeline.storage import content_hash, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
-DECODER_VERSION = 3
+DECODER_VERSION = 4
 DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
 COLUMNS = [
     "frame_id",

@@ -22,6 +22,7 @@ import numpy as np
 
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
+from sticker_pipeline.media.video_colour import VideoColours, filters, stated_colours
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
 
@@ -58,14 +59,15 @@ NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 @dataclass(frozen=True)
 class Video:
     """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, with square
-    pixels. `starts_ms` is when each shown
-    frame starts, ascending from 0; the last ends at `end_ms`. `origin_s` is the first frame's time in the file.
-    `note` is empty for a file that is whole."""
+    pixels; `stored_height` is the stream's own. `starts_ms` is when each shown frame starts, ascending from 0; the last
+    ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a file that is whole."""
 
     demuxer: Demuxer
     codec: str
     width: int
     height: int
+    stored_height: int
+    colours: VideoColours
     origin_s: Fraction
     starts_ms: tuple[int, ...]
     end_ms: int
@@ -96,9 +98,8 @@ def video_frames(
 ) -> Generator[tuple[np.ndarray, int, int], None, None]:
     """Each frame as (uint8 [H,W,4], start in ms, duration in ms), one in memory at a time.
 
-    Colours are ffmpeg's conversion to RGB of what the stream declares (BT.601 where it declares nothing). Closing the
-    generator ends ffmpeg. Raises MediaError at the first frame that is damaged, and when there are more than `limits`
-    allow, whatever the container said.
+    Colours are sRGB, see video_colour.py. Closing the generator ends ffmpeg. Raises MediaError at the first frame that
+    is damaged, and when there are more than `limits` allow, whatever the container said.
     """
     decoder = ["-c:v", ALPHA_DECODERS[video.codec]] if video.codec in ALPHA_DECODERS else []
     arguments = [*decoder, "-xerror", *_input(video.demuxer, limits), "-map", "0:V:0", *_as_rgba(video), "pipe:1"]
@@ -114,6 +115,7 @@ def video_frames(
         ffmpeg.listen_to_the_end()
         if _within(ffmpeg, ffmpeg.process.wait):
             _check_stated_size(ffmpeg.complaints, limits)
+            _check_filters(ffmpeg.complaints)
             raise MediaError(f"frame {count} of the video is damaged ({_cause(ffmpeg.complaints)})")
     if count < len(video.starts_ms):
         raise MediaError(f"only {count} of the video's {len(video.starts_ms)} frames can be decoded")
@@ -150,6 +152,7 @@ class _Running:
     times: "queue.SimpleQueue[Fraction | None]" = field(default_factory=queue.SimpleQueue)
     complaints: list[str] = field(default_factory=list)
     rotation: float = 0.0
+    colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
         """Wait until it has said all; its output must have ended."""
@@ -168,9 +171,9 @@ def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
 def _as_rgba(video: Video) -> list[str]:
     """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
     upright; frames of another size (whose pixels are not square, or change in the stream) are scaled, as players do."""
+    graph = filters(video.colours, video.stored_height, video.width, video.height)
     return [
-        *("-fps_mode:v", "passthrough", "-s:v", f"{video.width}x{video.height}", "-pix_fmt:v", "rgba"),
-        *("-sws_flags", "bicubic+accurate_rnd+full_chroma_int+bitexact", "-filter_threads", "1"),
+        *("-fps_mode:v", "passthrough", "-filter:v", graph, "-filter_threads", "1"),
         *("-stats_enc_pre:v", "pipe:2", "-stats_enc_pre_fmt:v", "<time {ptsi} {tbi}>"),
         *("-c:v", "rawvideo", "-f", "rawvideo"),
     ]
@@ -232,6 +235,7 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
             running.rotation = 0.0  # so far it was about all streams of the file, from here about the chosen one
         if rotation := ROTATION.search(line):
             running.rotation = float(rotation[1])
+        running.colours = stated_colours(line) or running.colours
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
 
@@ -346,7 +350,8 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     size = (height, width) if sideways else (width, height)
     check_pixels(width, height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
-    return Video(demuxer, stream.codec, *size, first * stream.time_base, starts, end, note)
+    origin = first * stream.time_base
+    return Video(demuxer, stream.codec, *size, stream.height, ffmpeg.colours, origin, starts, end, note)
 
 
 def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:
@@ -364,6 +369,14 @@ def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
     """Raise MediaError where ffmpeg refused a size that only the pixels' own header states."""
     if size := TOO_LARGE.search("\n".join(complaints)):
         check_pixels(int(size[1]), int(size[2]), limits)
+
+
+def _check_filters(complaints: list[str]) -> None:
+    """Raise MediaError where ffmpeg lacks what it needs for the colours."""
+    if "No such filter" in "\n".join(complaints):
+        raise MediaError(
+            "a video of high dynamic range or of wide colours, which the ffmpeg here cannot convert: convert it to SDR"
+        )
 
 
 def _cause(complaints: list[str]) -> str:
