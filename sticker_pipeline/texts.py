@@ -38,11 +38,15 @@ def decoded(data: bytes) -> str:
 
 def is_text(data: bytes) -> bool:
     """Tell whether the first BEGINNING bytes of a file are those of a text that `decoded` reads."""
+    return beginning(data) is not None
+
+
+def beginning(data: bytes) -> str | None:
+    """The text of the first BEGINNING bytes of a file; None where they are no text that `decoded` reads."""
     try:
-        _decoded(data[:BEGINNING], whole=len(data) <= BEGINNING)
+        return _decoded(data[:BEGINNING], whole=len(data) <= BEGINNING)
     except TextError:
-        return False
-    return True
+        return None
 
 
 def _decoded(data: bytes, *, whole: bool) -> str:

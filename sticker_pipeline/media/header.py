@@ -48,6 +48,13 @@ NOT_PICTURES = (
     (b"BZh", "a bzip2 archive: unpack it"),
     (b"\xfd7zXZ\x00", "an xz archive: unpack it"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it"),
+    (b"DDS ", "DDS is not read: convert it to PNG"),
+    (b"\x0a\x05\x01\x08", "PCX is not read: convert it to PNG"),
+    (b"BLENDER", "a scene of Blender: render it as PNG"),
+    (b"ID3", "sound: it holds no picture"),
+    (b"fLaC", "sound: it holds no picture"),
+    (b"SQLite format 3\0", "not a picture: a database"),
+    (b"\xd0\xcf\x11\xe0", "not a picture: a document, or Windows' file of thumbnails"),
     (b"\x7fELF", "not a picture: a program"),
     (b"MZ", "not a picture: a program"),
 )
@@ -56,6 +63,7 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
 OLDER_MOV_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a MOV begins with that has no ftyp
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header
+TS_PACKET, TS_SYNC = 188, 0x47  # ISO/IEC 13818-1
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 
@@ -130,6 +138,8 @@ def what_is_it(data: bytes) -> str:
     """Why `data` is not a picture that can be read, for a person."""
     if not data:
         return "the file is empty"
+    if _is_tga(data):
+        return "TGA is not read: convert it to PNG"
     for prefix, description in NOT_PICTURES:
         if data.startswith(prefix):
             return description
@@ -141,11 +151,21 @@ def what_is_it(data: bytes) -> str:
         return "a tar archive: unpack it"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "sound: it holds no picture"
+    if len(data) > 2 * TS_PACKET and data[0] == data[TS_PACKET] == data[2 * TS_PACKET] == TS_SYNC:
+        return "an MPEG transport stream is not read: convert it to MP4"
     return what_else_is_it(data)
 
 
 def _is_bmp(data: bytes) -> bool:
     return data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in BMP_HEADERS
+
+
+def _is_tga(data: bytes) -> bool:
+    """The footer of TGA 2, or the header of TGA 1 with no palette, which begins as that of a mouse pointer with none."""
+    colours = data[:2] == b"\0\0" and data[2:3] in (b"\x02", b"\x0a") and data[16:17] in (b"\x18", b"\x20")
+    return data[-18:] == b"TRUEVISION-XFILE.\0" or (colours and data[3:8] == bytes(5))
 
 
 def _is_mp4(data: bytes) -> bool:

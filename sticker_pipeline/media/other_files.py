@@ -8,14 +8,15 @@ import json
 import zipfile
 import zlib
 
-from sticker_pipeline.texts import TextError, decoded, is_text
+from sticker_pipeline.texts import TextError, beginning, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
 TEXT_SUFFIXES = (
     *(".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ""),
     *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what programs write
 )
-WEB_PAGES = (b"<!doctype", b"<head", b"<body", b"<script", b"<meta")
+WEB_PAGES = ("<!doctype", "<head", "<body", "<script", "<meta")
+LOOKED_AT = 1024  # letters of a text
 A_TEXT = "not a picture: text"
 ZIP = b"PK\x03\x04"
 PICKLE_PROTOCOLS = range(2, 6)
@@ -128,17 +129,20 @@ def _gzip_kind(data: bytes) -> str:
 
 def _text_kind(data: bytes) -> str:
     """What a text that lies where a picture should is; "" for no text."""
-    if not is_text(data):
+    text = beginning(data)
+    if text is None:
         return ""
     if is_lottie(data):
         return f"a Lottie animation, which is made of vectors: {VECTORS}"
-    beginning = data[:1024].lower()
-    if b"<svg" in beginning:
+    text = text[:LOOKED_AT].lower()
+    if "<svg" in text:
         return "an SVG drawing: export it as PNG"
-    if b"git-lfs" in beginning or b"//hawser.github.com" in beginning:
+    if "git-lfs" in text or "//hawser.github.com" in text:
         return LFS
-    if b"annex/objects" in beginning:
+    if "annex/objects" in text:
         return ANNEX
-    if b"<html" in beginning or beginning.lstrip().startswith(WEB_PAGES):
+    if "<html" in text or text.lstrip("\ufeff \t\r\n").startswith(WEB_PAGES):
         return "a web page: download the picture itself"
+    if text.startswith("%!ps"):
+        return "a PostScript drawing: export it as PNG"
     return A_TEXT
