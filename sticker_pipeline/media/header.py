@@ -163,7 +163,7 @@ def _is_bmp(data: bytes) -> bool:
 
 
 def _is_tga(data: bytes) -> bool:
-    """The footer of TGA 2, or the header of TGA 1 with no palette, which begins as that of a mouse pointer with none."""
+    """The footer of TGA 2, or the header of TGA 1 in colour, which begins as that of a mouse pointer."""
     colours = data[:2] == b"\0\0" and data[2:3] in (b"\x02", b"\x0a") and data[16:17] in (b"\x18", b"\x20")
     return data[-18:] == b"TRUEVISION-XFILE.\0" or (colours and data[3:8] == bytes(5))
 
