@@ -33,7 +33,7 @@ from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import is_caption_file, owned_captions
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions, too_long
 from sticker_pipeline.new_character import (
     Created,
     default_style,
@@ -258,6 +258,9 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
                 continue
             if not line:
                 notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
+                continue
+            if (size := len(line.encode())) > MAX_BYTES:
+                notes.append(f"left out: {group.label}/{path.name}: {too_long(size)}")
                 continue
             seen["longer"] += len(tidy_lines(decoded(data))) > 1
             alone = stems[folded(Path(picture).stem)] == 1  # else the text would be the other pictures' too

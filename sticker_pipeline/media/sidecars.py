@@ -22,6 +22,11 @@ THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)",
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
+def too_long(size: int) -> str:
+    """Why a text of `size` bytes, more than MAX_BYTES, is no caption."""
+    return f"text of {size} bytes: no caption, which has {MAX_BYTES} at most"
+
+
 def is_caption_file(path: str) -> bool:
     """Tell whether `path` ends as caption files do, in whatever case."""
     return path.lower().endswith(SUFFIXES)
@@ -99,7 +104,9 @@ def _reason(owner: str, status: str, size: int, reason: str) -> str:
     if status == "rejected":
         return f"the caption of {owner} cannot be read: {reason}" if owner else reason
     if size > MAX_BYTES:
-        return f"text of {size} bytes: no caption, which has {MAX_BYTES} at most"
+        return too_long(size)
+    if owner and not size:
+        return f"an empty text: {owner} has no caption"
     return f"the caption of {owner}" if owner else NOBODYS
 
 

@@ -49,7 +49,10 @@ def test_the_caption_named_after_the_whole_file_goes_first_and_txt_before_captio
 def test_lines_without_a_word_are_left_out_and_a_byte_order_mark_is_no_letter(folder: Path) -> None:
     (folder / "art/a.txt").write_bytes("\ufeffsmile,\r\n\r\n red hair ,\n, \n".encode())
     (folder / "art/b.txt").write_text(" \n,\n")
+    (folder / "art/sub/a.txt").write_text("")
     assert captions(folder) == {"art/a.png": ("art/a.txt", "smile,\nred hair ,")}
+    reasons = scan(folder, ["art"], LIMITS).set_index("path")["reason"]
+    assert reasons["art/sub/a.txt"] == "an empty text: art/sub/a.png has no caption"
 
 
 @pytest.mark.parametrize(
