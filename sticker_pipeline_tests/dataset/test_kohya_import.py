@@ -163,7 +163,8 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     assert created.trigger == "yes"
     assert created.groups == {"2_a": 4}
     notes = "\n".join(created.notes)
-    for words in ("2_a/story.txt: text of 20004 bytes: no caption, which has 20000 at most", "2_a/broken.png", "2_a/text.png: not a picture",
+    for words in ("2_a/story.txt: text of 20004 bytes: no caption, which has 20000 at most",
+                  "2_a/broken.png", "2_a/text.png: not a picture",
                   "2_a/latin.txt: the caption of latin.png cannot be read: byte 7 is not UTF-8: save it as UTF-8",
                   "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
         assert words in notes
