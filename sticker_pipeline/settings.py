@@ -216,6 +216,10 @@ def without_effect(
     return [f"'{name}' has no effect here: it needs {needs}. Remove it, or set that." for name, needs in found]
 
 
+MAX_TOKENS = 225
+"""Of a prompt: three times what a text encoder reads at once, as of captions in the training."""
+
+
 class GenerationSettings(Strict):
     scheduler: Literal["euler", "dpmsolver++", "ddim", "lcm"] = Field(
         "dpmsolver++", description="`lcm` is for an LCM-LoRA: 1 to 8 steps, guidance_scale 1"
@@ -223,6 +227,13 @@ class GenerationSettings(Strict):
     steps: int = Field(25, ge=1)
     guidance_scale: float = Field(7.0, ge=0, description="1 and less: none; the negative prompt is then not read")
     negative_prompt: str = ""
+    clip_skip: int = Field(
+        1,
+        ge=1,
+        le=12,
+        description="SD1.5: the text encoder's layer from the end, for the base model and LoRAs that state none; a "
+        "LoRA that states what it was trained for is drawn so",
+    )
     batch_size: int = Field(4, ge=1)
 
 

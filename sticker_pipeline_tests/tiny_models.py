@@ -17,11 +17,19 @@ WORDS = [
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, block: int = 32) -> Path:
+def build_tiny_pipeline(
+    folder: Path,
+    *,
+    seed: int = 0,
+    words: Sequence[str] = WORDS,
+    block: int = 32,
+    text_layers: int = 1,
+    prediction: str = "v_prediction",
+) -> Path:
     """Write a StableDiffusionPipeline of about 1.1 M random parameters to `folder`, which is returned.
 
     f4 VAE (a 32 px picture has 8×8 latents), U-Net of two levels (`block`, 2·`block` channels) with cross-attention in
-    both, one-layer text encoder of width 32 over 77 tokens, v-prediction. Equal arguments give equal weights.
+    both, text encoder of width 32 over 77 tokens. Equal arguments give equal weights.
     """
     import torch
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -31,7 +39,7 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        text_encoder = CLIPTextModel(_text_config(vocabulary))
+        text_encoder = CLIPTextModel(_text_config(vocabulary, layers=text_layers))
         vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=8,
@@ -48,7 +56,7 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = W
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=_scheduler("v_prediction"),
+        scheduler=_scheduler(prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

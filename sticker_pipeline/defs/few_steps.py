@@ -15,7 +15,7 @@ from sticker_pipeline.benchmark.few_steps import FIDELITY_CHANGE, SECONDS, Seen,
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, picture, table
 from sticker_pipeline.defs.seen import clip_of, tags_found_in
-from sticker_pipeline.generation.generate import generate, pipelines, with_loras
+from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import Profile
@@ -96,10 +96,10 @@ class Measuring:
         for name, way in self.ways.items():
             context.log.info(f"{name}: {len(self.requests)} pictures")
             pipeline = opened(way.settings.scheduler)
-            with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
-                list(self._drawn(pipeline, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
+            with with_loras(pipeline, [(path, 1.0) for path in way.loras], way.settings.clip_skip) as model:
+                list(self._drawn(model, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
                 started = time.monotonic()
-                images = list(self._drawn(pipeline, way.settings, len(self.requests)))
+                images = list(self._drawn(model, way.settings, len(self.requests)))
                 seconds[name] = (time.monotonic() - started) / len(images)
             for image, file in zip(images, self.files(name), strict=True):
                 image.save(self.staging / file)
@@ -122,8 +122,8 @@ class Measuring:
             samples=self.profile.benchmark.bootstrap_samples,
         )
 
-    def _drawn(self, pipeline: Any, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
-        return generate(pipeline, self.requests[:count], settings, self.profile.resolution)
+    def _drawn(self, model: Model, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
+        return generate(model, self.requests[:count], settings, self.profile.resolution)
 
     def metadata(self, index: pd.DataFrame, spec: ConsistencySpec) -> dict[str, Any]:
         """What a person judges the LoRA by, pictures and figures first. `index`: from `table`."""

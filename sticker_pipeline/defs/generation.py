@@ -24,11 +24,14 @@ from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import incumbent, releases_folder
+from sticker_pipeline.publishing.samplers import base_noise
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.lora_file import LoraError
+from sticker_pipeline.training.lora_file import LoraError, read_metadata
+from sticker_pipeline.training.trained_for import TrainedFor, trained_for
 
 LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
 COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
@@ -48,7 +51,7 @@ class Drawer:
 @dg.asset(
     deps=["selected_lora", *map(key, ("generation", "release", "recommended", "rivals"))],
     partitions_def=CHARACTERS,
-    code_version="5",
+    code_version="6",
     automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
@@ -195,6 +198,13 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
     return sample_grid(rows, labels, most=len(labels), cell=84)
 
 
+def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]], settings: GenerationSettings) -> TrainedFor:
+    """What `loras` (file, strength) were trained for, and are drawn with, on the base model of `profile`."""
+    stated = [(path, read_metadata(path)) for path, _ in loras]
+    prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
+    return trained_for(stated, profile.family, prediction, settings.clip_skip)
+
+
 def draw(
     work: Making,
     who: str,
@@ -212,10 +222,10 @@ def draw(
         def show(done: int, total: int) -> None:
             work.context.log.info(f"{who}: {done} of {total} pictures")
 
-        pipeline = opened()
-        with with_loras(pipeline, loras):
-            yield from generate(pipeline, missing, settings, resolution, show)
+        with with_loras(opened(), loras, settings.clip_skip) as model:
+            yield from generate(model, missing, settings, resolution, show)
 
     hashed = [(file_sha256(path), strength) for path, strength in loras]
-    decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution)
+    trained = how_trained(work.profile, loras, settings)
+    decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution, trained)
     return drawn(requests, decided, work.store.cache("pictures"), generated, settings.batch_size)

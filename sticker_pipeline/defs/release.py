@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
-from sticker_pipeline.defs.generation import draw
+from sticker_pipeline.defs.generation import draw, how_trained
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
@@ -307,7 +307,9 @@ def _write_way(
 def _workflows(work: Making, record: Record, way: _Way) -> Callable[..., Workflow]:
     """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
     settings, base = way.settings, work.profile.base
+    trained = how_trained(work.profile, way.loras, settings)
     noise = base_noise(base)
+    noise = replace(noise, zero_snr=noise.zero_snr or trained.zero_terminal_snr)
     sampler, scheduler = our_sampler(settings.scheduler, noise)
     return partial(
         Workflow,
@@ -322,8 +324,9 @@ def _workflows(work: Making, record: Record, way: _Way) -> Callable[..., Workflo
         width=work.profile.resolution,
         height=work.profile.resolution,
         family=work.profile.family,
-        v_prediction=noise.v_prediction,
+        v_prediction=noise.v_prediction if trained.prediction is None else trained.prediction == "v_prediction",
         zero_snr=noise.zero_snr,
+        clip_skip=trained.clip_skip,
         prefix=record.character,
     )
 

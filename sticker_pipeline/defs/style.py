@@ -25,6 +25,7 @@ from sticker_pipeline.benchmark.style_choice import (
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
+from sticker_pipeline.defs.generation import how_trained
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, once, picture, table
@@ -221,12 +222,13 @@ def _draw(
     profile = work.style.profile
     adapters = [(lora, 1.0)] if lora else []
     hashes = [(file_sha256(path), strength) for path, strength in adapters]
-    decided = decisive(work.sections["choice"]["base"], hashes, profile.generation, profile.resolution)
+    trained = how_trained(profile, adapters, profile.generation)
+    decided = decisive(work.sections["choice"]["base"], hashes, profile.generation, profile.resolution, trained)
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         work.context.log.info(f"{folder}: {len(missing)} pictures")
-        with with_loras(opened(), adapters):
-            yield from generate(opened(), missing, profile.generation, profile.resolution)
+        with with_loras(opened(), adapters, profile.generation.clip_skip) as model:
+            yield from generate(model, missing, profile.generation, profile.resolution)
 
     images = drawn(requests, decided, work.store.cache("pictures"), generated, profile.generation.batch_size)
     (work.staging / folder).mkdir(parents=True)

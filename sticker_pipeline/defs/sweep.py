@@ -29,7 +29,7 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
-from sticker_pipeline.generation.generate import pipelines
+from sticker_pipeline.generation.generate import pipelines, without_loras
 from sticker_pipeline.generation.prompts import (
     Prompt,
     Request,
@@ -185,12 +185,13 @@ def _draw(work: Making, plan: Plan, number: int, opened: Callable[[str], Any], f
 
 def _timed(work: Making, plan: Plan, cell: Cell, opened: Callable[[str], Any]) -> Timed:
     settings, resolution = drawn_with(cell, work.profile.generation), work.profile.resolution
+
     seconds = kept_seconds(
         work.sections["generation"]["base"],
         settings,
         resolution,
         work.store.cache("seconds"),
-        lambda: seconds_per_picture(opened(settings.scheduler), plan.requests, settings, resolution),
+        lambda: seconds_per_picture(without_loras(opened(settings.scheduler)), plan.requests, settings, resolution),
     )
     return Timed(settings.scheduler, seconds)
 

@@ -13,15 +13,22 @@ from PIL import Image
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import atomic_files, content_hash
+from sticker_pipeline.tagging.captions import is_weighted
+from sticker_pipeline.training.trained_for import TrainedFor
 
 VERSION = 2  # raise it whenever generate.py makes other pictures of the same request
+GRAMMAR = 1  # the same, of a request with weights
 
 
 def decisive(
-    base: str, loras: Sequence[tuple[str, float]], settings: GenerationSettings, resolution: int
+    base: str,
+    loras: Sequence[tuple[str, float]],
+    settings: GenerationSettings,
+    resolution: int,
+    trained: TrainedFor,
 ) -> dict[str, Any]:
     """All that decides a picture beside its request. `base`: hash of the files' contents; `loras`: the same of each
-    LoRA, with its strength, in the order in which they are applied.
+    LoRA, with its strength, in the order in which they are applied; `trained`: what they were trained for.
 
     The batch size is not among it: it changes pictures by rounding only. What one LoRA drew, or none, is found by the
     same name as before there could be several.
@@ -33,8 +40,10 @@ def decisive(
         "lora": first[0],
         "strength": first[1],
         **({"more": [list(each) for each in loras[1:]]} if loras[1:] else {}),
-        "settings": settings.model_dump(mode="json", exclude={"batch_size"}),
+        "settings": settings.model_dump(mode="json", exclude={"batch_size", "clip_skip"}),
         "resolution": resolution,
+        **trained.differing(),
+        **_grammar(settings.negative_prompt),
     }
 
 
@@ -63,8 +72,13 @@ def drawn(
 
 
 def _entry(cache: Path, decided: Mapping[str, Any], request: Request) -> Path:
-    name = content_hash({**decided, "prompt": request.prompt, "seed": request.seed})
+    name = content_hash({**decided, **_grammar(request.prompt), "prompt": request.prompt, "seed": request.seed})
     return cache / name[:2] / f"{name}.png"
+
+
+def _grammar(prompt: str) -> dict[str, int]:
+    """The version of what weights and escapes do, where a prompt has them."""
+    return {"grammar": GRAMMAR} if is_weighted(prompt) else {}
 
 
 def _read(path: Path) -> Image.Image:

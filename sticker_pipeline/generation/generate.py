@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,38 @@ from PIL import Image
 
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.settings import MAX_TOKENS, GenerationSettings
+from sticker_pipeline.tagging.captions import plain_text
 from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.base_model import check_base, open_base
-from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.training.families import FAMILIES, Family
 from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.sampler import make_scheduler
+from sticker_pipeline.training.sampler import make_scheduler, scheduler_for
+from sticker_pipeline.training.trained_for import TrainedFor, check_clip_skip, trained_for
 
 if TYPE_CHECKING:
     import torch
 
-# What a pipeline's encode_prompt gives, of SD1.5 the first two.
-ENCODED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    from sticker_pipeline.training.text import TextModels
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline with LoRAs in its weights, and what they were trained for: `with_loras` makes it."""
+
+    pipeline: Any
+    family: Family
+    trained: TrainedFor
+
+    @property
+    def text(self) -> TextModels:
+        """What reads its prompts."""
+        from sticker_pipeline.training.text import TextModels
+
+        parts = [(part.folder, part.tokenizer) for part in self.family.text_encoders]
+        encoders = tuple(getattr(self.pipeline, folder) for folder, _ in parts)
+        return TextModels(self.family, encoders, tuple(getattr(self.pipeline, tokenizer) for _, tokenizer in parts))
 
 
 def open_pipeline(profile: Profile) -> Any:
@@ -62,28 +82,19 @@ def pipelines(profile: Profile) -> Callable[[str], Any]:
     return with_sampler
 
 
-def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:
-    """Raise PromptError for the first prompt longer than the text encoder reads: the stock pipeline would cut it."""
-    limit = pipeline.tokenizer.model_max_length
+def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
+    """Raise PromptError for the first prompt of more than MAX_TOKENS tokens, the most that is read."""
     for prompt in dict.fromkeys(prompts):
-        length = len(pipeline.tokenizer(prompt, truncation=False).input_ids)
-        if length > limit:
+        length = len(tokenizer(plain_text(prompt), add_special_tokens=False, truncation=False, verbose=False).input_ids)
+        if length > MAX_TOKENS:
             raise PromptError(
-                f"This prompt has {length} tokens, and the text encoder reads {limit}: {prompt!r}. Shorten "
-                "benchmark.prompts or the learned tags in character.yaml."
+                f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {prompt!r}. Shorten benchmark.prompts or "
+                "the learned tags in character.yaml."
             )
 
 
-def starting_noise(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal float32 noise from a fresh `generator` and `shape` only: drawn on the CPU, alone, for whatever
-    device. Noise that a sampler adds later comes from the same generator, and so is other noise."""
-    import torch
-
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
-
-
 def generate(
-    pipeline: Any,
+    model: Model,
     requests: Sequence[Request],
     settings: GenerationSettings,
     resolution: int,
@@ -93,12 +104,12 @@ def generate(
 
     Neither the batch size nor the other requests change a picture by more than rounding. `progress(done, total)` is
     called after each batch. Raises PromptError before the first batch for a prompt that would be cut, ValueError for a
-    resolution that is no multiple of 8.
+    resolution that is no multiple of 8, LoraError for a clip skip that the text encoder has no layer for.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
-    check_prompts(pipeline, [settings.negative_prompt, *(request.prompt for request in requests)])
-    return _shared(_batches(pipeline, requests, settings, resolution, progress))
+    check_prompts(model.pipeline.tokenizer, [settings.negative_prompt, *(request.prompt for request in requests)])
+    return _shared(_batches(model, requests, settings, resolution, progress))
 
 
 def _shared(images: Iterator[Image.Image]) -> Iterator[Image.Image]:
@@ -107,68 +118,43 @@ def _shared(images: Iterator[Image.Image]) -> Iterator[Image.Image]:
 
 
 def _batches(
-    pipeline: Any,
+    model: Model,
     requests: Sequence[Request],
     settings: GenerationSettings,
     resolution: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Image.Image]:
-    from sticker_pipeline.training.samples import decoded
+    from sticker_pipeline.training.drawing import decoded
 
-    side = resolution // pipeline.vae_scale_factor
-    shape = (pipeline.unet.config.in_channels, side, side)
+    pipeline = model.pipeline
     for start in range(0, len(requests), settings.batch_size):
         batch = requests[start : start + settings.batch_size]
-        for pixels in decoded(pipeline.vae, _latents(pipeline, batch, shape, settings, resolution)):
+        for pixels in decoded(pipeline.vae, _latents(model, batch, settings, resolution)):
             yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
         if progress:
             progress(start + len(batch), len(requests))
 
 
-def _latents(
-    pipeline: Any, batch: Sequence[Request], shape: tuple[int, ...], settings: GenerationSettings, resolution: int
-) -> torch.Tensor:
-    """What the U-Net draws for a batch, [b, *shape]: on a CPU in two parts side by side, where it is large enough."""
+def _latents(model: Model, batch: Sequence[Request], settings: GenerationSettings, resolution: int) -> torch.Tensor:
+    """What the U-Net draws for a batch, [b, c, h, w]: on a CPU in two parts side by side, where it is large enough.
+
+    Prompts are read before: tokenizers are not made for several threads.
+    """
     import torch
 
+    from sticker_pipeline.training.drawing import encode_prompts, latents_of
     from sticker_pipeline.training.streams import parts, side_by_side
 
-    device, rows_each = pipeline.device, 2 if settings.guidance_scale > 1 else 1
-    texts = _encoded(pipeline, batch, settings)
-    generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
-    noise = torch.stack([starting_noise(generator, shape) for generator in generators])
-    cut = parts(len(batch), rows_each)
+    pipeline, rows_each = model.pipeline, 2 if settings.guidance_scale > 1 else 1
+    texts = [request.prompt for request in batch]
+    prompts = encode_prompts(model.text, texts, settings.negative_prompt, model.trained.clip_skip)
+    seeds, cut = [request.seed for request in batch], parts(len(batch), rows_each)
 
     def part(rows: slice) -> torch.Tensor:
-        found: torch.Tensor = (_beside_others(pipeline) if len(cut) > 1 else pipeline)(
-            **{name: encoded[rows] for name, encoded in texts.items()},
-            latents=noise[rows].to(device, pipeline.unet.dtype),
-            generator=generators[rows],
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            height=resolution,
-            width=resolution,
-            output_type="latent",
-        ).images
-        return found
+        own = _beside_others(pipeline) if len(cut) > 1 else pipeline
+        return latents_of(own, prompts.rows(rows), seeds[rows], settings, resolution, pipeline.unet.dtype)
 
-    return torch.cat(side_by_side(part, cut, device))
-
-
-def _encoded(pipeline: Any, batch: Sequence[Request], settings: GenerationSettings) -> dict[str, torch.Tensor]:
-    """What the U-Net reads of the prompts of `batch`, by the names of the pipeline's arguments. Tokenizers are not made
-    for several threads."""
-    import torch
-
-    with torch.no_grad():
-        encoded = pipeline.encode_prompt(
-            prompt=[request.prompt for request in batch],
-            negative_prompt=[settings.negative_prompt] * len(batch),
-            device=pipeline.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=settings.guidance_scale > 1,
-        )
-    return {name: tensor for name, tensor in zip(ENCODED, encoded, strict=False) if tensor is not None}
+    return torch.cat(side_by_side(part, cut, pipeline.device))
 
 
 def _beside_others(pipeline: Any) -> Any:
@@ -178,22 +164,44 @@ def _beside_others(pipeline: Any) -> Any:
     return own
 
 
-@contextmanager
-def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[None]:
-    """Inside the block the pipeline draws with the LoRA file at `path`; after it, with the base model's weights,
-    bit for bit. Raises training.lora_file.LoraError for a file that cannot be read or does not fit the base model."""
+def _family(pipeline: Any) -> Family:
     (family,) = [family for family in FAMILIES.values() if family.pipeline == type(pipeline).__name__]
-    encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)
-    lora = read_any_lora(path, family.name)
-    with apply_lora(pipeline.unet, encoders, lora, strength, family=family.name):
-        yield
+    return family
+
+
+def without_loras(pipeline: Any, clip_skip: int = 1) -> Model:
+    """The base model alone."""
+    return Model(pipeline, _family(pipeline), TrainedFor(clip_skip))
 
 
 @contextmanager
-def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[None]:
-    """`with_lora` of several files with their strengths: their changes add up. Raises LoraError as that does, and then
-    changes nothing."""
+def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[Model]:
+    """`with_loras` of one file."""
+    with with_loras(pipeline, [(path, strength)]) as model:
+        yield model
+
+
+@contextmanager
+def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]], clip_skip: int = 1) -> Iterator[Model]:
+    """The model that draws with the LoRA files `loras` at their strengths, inside the block; after it, the pipeline has
+    the base model's weights and sampler, bit for bit.
+
+    Their changes add up, in this order. It reads text and noise as they were trained for; `clip_skip` where they state
+    none. Raises training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the
+    base model, for two that cannot be sampled together, and for a layer that the text encoder does not have.
+    """
+    family = _family(pipeline)
+    encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)
+    files = [(path, read_any_lora(path, family.name), strength) for path, strength in loras]
+    scheduler = pipeline.scheduler
+    prediction = scheduler.config.prediction_type
+    trained = trained_for([(path, lora.metadata) for path, lora, _ in files], family.name, prediction, clip_skip)
+    check_clip_skip(trained.clip_skip, encoders[0])
     with ExitStack() as applied:
-        for path, strength in loras:
-            applied.enter_context(with_lora(pipeline, path, strength))
-        yield
+        for _, lora, strength in files:
+            applied.enter_context(apply_lora(pipeline.unet, encoders, lora, strength, family=family.name))
+        pipeline.scheduler = scheduler_for(scheduler, trained)
+        try:
+            yield Model(pipeline, family, trained)
+        finally:
+            pipeline.scheduler = scheduler

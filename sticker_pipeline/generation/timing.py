@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.generation.generate import generate
+from sticker_pipeline.generation.generate import Model, generate
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import atomic_file, content_hash
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def seconds_per_picture(
-    pipeline: Any, requests: Sequence[Request], settings: GenerationSettings, resolution: int
+    model: Model, requests: Sequence[Request], settings: GenerationSettings, resolution: int
 ) -> float:
     """Wall-clock seconds of a batch of `settings.batch_size` pictures over their number, from prompts to pixels.
 
@@ -37,11 +37,11 @@ def seconds_per_picture(
     counts, since whatever else the machine does makes a batch slower and never faster.
     """
     batch = [requests[number % len(requests)] for number in range(settings.batch_size)]
-    list(generate(pipeline, batch[:1], settings, resolution))
+    list(generate(model, batch[:1], settings, resolution))
     seconds = []
     for _ in range(BATCHES):
         start = time.perf_counter()
-        list(generate(pipeline, batch, settings, resolution))
+        list(generate(model, batch, settings, resolution))
         seconds.append(time.perf_counter() - start)
     return min(seconds) / len(batch)
 

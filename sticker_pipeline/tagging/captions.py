@@ -65,6 +65,11 @@ def parse_caption(caption: str) -> list[tuple[str, float]]:
     return [(tag, min(max(weight, LIGHTEST), HEAVIEST)) for tag, weight in read if tag]
 
 
+def plain_text(caption: str) -> str:
+    """The words of a caption without weights and escapes, as a text encoder reads them."""
+    return SEPARATOR.join(tag for tag, _ in parse_caption(caption))
+
+
 def _pieces(caption: str) -> Iterator[list[tuple[str, float]]]:
     """Of each tag its pieces, with their weights: brackets of weights begin new ones."""
     opened, colons = _weight_groups(caption)

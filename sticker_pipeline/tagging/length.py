@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sticker_pipeline.tagging.captions import SEPARATOR, parse_caption
+from sticker_pipeline.tagging.captions import plain_text
 
 MARKS = 2  # beginning and end, which every text has
 
@@ -32,7 +32,7 @@ def token_counter(tokenizer: Path) -> TokenCounter:
     loaded.model_max_length = sys.maxsize  # else it warns of each caption that is longer, which is what we ask for
 
     def count(captions: Sequence[str]) -> list[int]:
-        texts = [SEPARATOR.join(tag for tag, _ in parse_caption(caption)) for caption in captions]
+        texts = list(map(plain_text, captions))
         return [len(ids) - MARKS for ids in loaded(texts, truncation=False, padding=False).input_ids] if texts else []
 
     return TokenCounter(count, most)

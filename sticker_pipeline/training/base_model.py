@@ -167,7 +167,8 @@ def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.
     names = tensor_names(base)
     stated = {"prediction_type": "v_prediction"} if "v_pred" in names else {}
     zero = {"rescale_betas_zero_snr": True} if "ztsnr" in names else {}
-    pipeline.scheduler.register_to_config(**stated, **zero)
+    # Not register_to_config: it leaves the old values on the list of defaults, which other samplers then take.
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **stated, **zero)
     return pipeline
 
 

@@ -6,10 +6,11 @@ apply_lora.py, and what the metadata of our own files say in metadata.py.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sticker_pipeline.models.content import why_not_safetensors
 from sticker_pipeline.storage import atomic_file
@@ -141,6 +142,19 @@ def read_lora(path: Path, family: str = "sd15") -> LoraFile:
 
 def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
     """All tensors of a safetensors file, and its metadata. Raises LoraError for any other file, by content."""
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, from its header alone. Raises LoraError as `read_tensors` does."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, of which tensors are read one by one. Raises LoraError for any other, by content."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -150,11 +164,9 @@ def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
         raise LoraError(f"{path} {why}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except SafetensorError as error:
         raise LoraError(f"{path} is not a whole safetensors file: {error}.") from error
-    return tensors, metadata
 
 
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:

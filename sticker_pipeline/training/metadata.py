@@ -152,9 +152,8 @@ def _captions(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _clip_skip(spec: TrainingSpec) -> int | None:
-    """None for the last layer, as in sd-scripts, and for SDXL, whose layer is always the same."""
-    penultimate = FAMILIES[spec.family].penultimate
-    return None if penultimate or spec.settings.clip_skip == 1 else spec.settings.clip_skip
+    """None for SDXL, whose layer is always the same."""
+    return None if FAMILIES[spec.family].penultimate else spec.settings.clip_skip
 
 
 def _pictures(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int) -> dict[str, Any]:
@@ -188,7 +187,7 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
         **({"modelspec.trigger_phrase": spec.trigger} if spec.trigger else {}),
         "modelspec.prediction_type": PREDICTION_NAMES[prediction_type],
         "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}." if spec.trigger else "It needs no word.",
-        **({"modelspec.encoder_layer": layer} if layer else {}),
+        **({"modelspec.encoder_layer": layer} if layer is not None else {}),
     }
 
 

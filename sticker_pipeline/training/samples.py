@@ -10,32 +10,28 @@ import diffusers
 import torch
 from PIL import Image
 
-from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.training.drawing import Prompts, decoded, encode_prompts, latents_of
 from sticker_pipeline.training.memory import MemoryPlan, tile_vae
 from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
+from sticker_pipeline.training.text import TextModels
 
-PIXELS_AT_ONCE = 2**20
-"""Decoded together: one picture of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
-
-Prompts = Callable[[], Encoded]
-"""The encodings of spec.sample_prompts, and of the negative prompt last: one row each."""
+PromptSource = Callable[[], Prompts]
+"""The encodings of spec.sample_prompts, when they are needed: text encoders may have learned more by then."""
 
 
-@torch.no_grad()
-def encode_prompts(models: TextModels, spec: TrainingSpec) -> Encoded:
-    """See Prompts; on the device and in the dtype of the text encoders."""
-    texts = [*spec.sample_prompts, spec.generation.negative_prompt]
-    return encode(models, tokenize(models.tokenizers, texts, spec.settings.max_tokens), spec.settings.clip_skip)
+def encode_samples(models: TextModels, spec: TrainingSpec) -> Prompts:
+    """The encodings of spec.sample_prompts; of an empty prompt where there are none."""
+    prompts = spec.sample_prompts or [""]
+    return encode_prompts(models, prompts, spec.generation.negative_prompt, spec.settings.clip_skip)
 
 
 @torch.no_grad()
 def sample_pictures(
     models: Models,
     spec: TrainingSpec,
-    prompts: Prompts,
+    prompts: PromptSource,
     memory: MemoryPlan,
     stop: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Image.Image]:
@@ -53,7 +49,9 @@ def sample_pictures(
         if stop() is not None:
             return
         rows = range(start, min(start + memory.sample_batch, count))
-        latents += latents_of(pipeline, models, encoded, rows, spec.generation, spec.resolution, spec.sample_seed)
+        seeds = [spec.sample_seed + row for row in rows]
+        some = encoded.rows(slice(rows.start, rows.stop))
+        latents += latents_of(pipeline, some, seeds, spec.generation, spec.resolution, models.dtype)
     if memory.tiles > 1:
         tile_vae(models.vae, spec.resolution, spec.resolution, memory.tiles)
     move([models.vae], device)
@@ -63,62 +61,6 @@ def sample_pictures(
                 yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
     finally:
         move([models.vae], home)
-
-
-def latents_of(
-    pipeline: Any,
-    models: Models,
-    encoded: Encoded,
-    rows: range,
-    settings: GenerationSettings,
-    resolution: int,
-    seed: int,
-) -> torch.Tensor:
-    """Latents [len(rows), channels, side, side] of the prompts in these `rows` of `encoded`, whose last row is the
-    negative prompt. The noise of a row follows from `seed` + its number. `pipeline`: from `pipeline_of`."""
-    device, dtype, negatives = models.unet.device, models.dtype, [-1] * len(rows)
-    texts = {
-        "prompt_embeds": encoded.hidden[list(rows)].to(device, dtype),
-        "negative_prompt_embeds": encoded.hidden[negatives].to(device, dtype),
-    }
-    if encoded.pooled is not None:
-        texts["pooled_prompt_embeds"] = encoded.pooled[list(rows)].to(device, dtype)
-        texts["negative_pooled_prompt_embeds"] = encoded.pooled[negatives].to(device, dtype)
-    found: torch.Tensor = pipeline(
-        **texts,
-        height=resolution,
-        width=resolution,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        generator=[torch.Generator().manual_seed(seed + row) for row in rows],
-        output_type="latent",
-    ).images
-    return found
-
-
-@torch.no_grad()
-def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Pixels [b, 3, height, width], -1 to 1, of `latents` as the U-Net makes them, as many at once as have
-    PIXELS_AT_ONCE.
-
-    The VAE computes in its own precision: pipelines would in the U-Net's. In float16, activations of some VAEs overflow
-    (SDXL's as published, some anime ones of SD1.5), and pictures are black; such a VAE becomes float32 here.
-    """
-    scale = 2 ** (len(vae.config.block_out_channels) - 1)
-    size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))
-    for some in latents.split(size):
-        pixels = _pixels(vae, some)
-        if vae.dtype == torch.float16 and not torch.isfinite(pixels).all():
-            torch.nn.Module.to(vae, torch.float32)  # diffusers' own warns
-            pixels = _pixels(vae, some)
-        yield pixels
-
-
-def _pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    config = vae.config
-    unscaled = latents.to(vae.dtype) / config.scaling_factor + (config.get("shift_factor") or 0.0)
-    pixels: torch.Tensor = vae.decode(unscaled).sample
-    return pixels
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:

@@ -43,14 +43,14 @@ from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.room import check_disk, check_memory, latents_to_cache, texts_to_cache
-from sticker_pipeline.training.samples import Prompts, encode_prompts
+from sticker_pipeline.training.samples import PromptSource, encode_samples
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
 from sticker_pipeline.training.state import FOLDER as STATE
 from sticker_pipeline.training.state import find_state, fingerprint, restore_state, take_threads
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
-from sticker_pipeline.training.text import Encoded, TextModels
+from sticker_pipeline.training.text import TextModels
 from sticker_pipeline.training.text_cache import Reading, encode_captions, text_hash
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
@@ -64,7 +64,7 @@ class Prepared:
 
     run: Run
     probes: list[Probe]
-    prompts: Prompts
+    prompts: PromptSource
     memory: MemoryPlan
 
 
@@ -283,7 +283,7 @@ class Placed:
 
     encoders: tuple[Any, ...]
     text: TextSource
-    prompts: Prompts
+    prompts: PromptSource
 
 
 def to_device(
@@ -301,9 +301,8 @@ def to_device(
     texts = TextModels(models.family, models.text_encoders, models.tokenizers)
     if how is None:
         move([models.unet], accelerator.device)
-        return Placed(models.text_encoders, live_text(texts, settings), lambda: encode_prompts(texts, spec))
-    prompts = encode_prompts(texts, spec)
-    kept = Encoded(prompts.hidden.cpu(), None if prompts.pooled is None else prompts.pooled.cpu())
+        return Placed(models.text_encoders, live_text(texts, settings), lambda: encode_samples(texts, spec))
+    kept = encode_samples(texts, spec).on("cpu")
     distinct = len(set(captions))
     with accelerator.main_process_first():
         encodings = encode_captions(

@@ -62,6 +62,14 @@ class Encoded:
     hidden: torch.Tensor
     pooled: torch.Tensor | None
 
+    def rows(self, rows: slice | list[int]) -> "Encoded":
+        """These captions alone."""
+        return Encoded(self.hidden[rows], None if self.pooled is None else self.pooled[rows])
+
+    def on(self, device: torch.device | str) -> "Encoded":
+        """The same on `device`."""
+        return Encoded(self.hidden.to(device), None if self.pooled is None else self.pooled.to(device))
+
 
 def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int) -> Tokens:
     """`captions`, one at least, as each of the tokenizers reads them, cut after `max_tokens` (a multiple of 75) tokens.
@@ -134,9 +142,9 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
 
     Up to 75 tokens without weights it is what diffusers' pipeline of the family gives to the U-Net. SD1.5 reads the
     `clip_skip`-th last layer through the final norm, SDXL the layer before the last without it; there the pooled output
-    is the one of the first chunk. States are multiplied by the weight of their token, which leaves 1 as it is; A1111
-    then scales all of them back to their mean before, and ComfyUI moves along the line from the state of an empty
-    prompt, so that equal weights are stronger or weaker there. As in both, weights do not touch the pooled output.
+    is the one of the first chunk. A weight moves the state of its token along the line from the state that an empty
+    prompt has there, as in ComfyUI (comfy/sd1_clip.py); A1111 and sd-scripts multiply states instead, and scale all of
+    them back to their mean before. As in all of them, weights do not touch the pooled output.
 
     Raises ValueError for a `clip_skip` that the family does not have or that exceeds the encoder's layers.
     """
@@ -145,7 +153,12 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
     ]
     hidden = [states for states, _ in outputs]
     if tokens.weights is not None:
-        hidden = [_weighted(states, weights) for states, weights in zip(hidden, tokens.weights, strict=True)]
+        empty = tokenize(models.tokenizers, [""], CONTENT)
+        starts = [
+            _run(encoder, ids, models.family, clip_skip)[0]
+            for encoder, ids in zip(models.encoders, empty.ids, strict=True)
+        ]
+        hidden = [_weighted(*each) for each in zip(hidden, tokens.weights, starts, strict=True)]
     return Encoded(torch.cat(hidden, dim=-1).flatten(1, 2), outputs[-1][1])
 
 
@@ -180,5 +193,7 @@ def final_layer_norm(encoder: Any) -> Any:
     return norm
 
 
-def _weighted(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return states * weights[..., None].to(states.device, states.dtype)
+def _weighted(states: torch.Tensor, weights: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+    """`states` [b, c, 77, width] by `weights` [b, c, 77] from those of an `empty` prompt [1, 1, 77, width]; exactly
+    themselves where the weight is 1."""
+    return torch.lerp(empty.expand_as(states), states, weights[..., None].to(states.device, states.dtype))

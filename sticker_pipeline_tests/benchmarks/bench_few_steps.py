@@ -84,8 +84,8 @@ def _drawing(profile: Profile, lora: Path) -> None:
     for name in (f"base, steps: {MANY}", f"base, steps: {FEW}", f"LCM-LoRA, steps: {FEW}"):
         way = ways[name]
         pipeline, settings = opened(way.settings.scheduler), way.settings.model_copy(update={"batch_size": BATCH})
-        with with_loras(pipeline, [(path, 1.0) for path in way.loras]):
-            seconds[name] = seconds_per_picture(pipeline, requests, settings, profile.resolution)
+        with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
+            seconds[name] = seconds_per_picture(model, requests, settings, profile.resolution)
     for name, taken in seconds.items():
         times = seconds[f"base, steps: {MANY}"] / taken
         print(f"  {name}, CFG {ways[name].settings.guidance_scale:g}: ", end="")

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from sticker_pipeline.generation.generate import generate, open_pipeline
+from sticker_pipeline.generation.generate import generate, open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import load_profile
 
@@ -25,7 +25,7 @@ def main() -> None:
     for batch_size in (1, 4, 16):
         settings = profile.generation.model_copy(update={"batch_size": batch_size})
         start = time.perf_counter()
-        for _ in generate(pipeline, requests, settings, profile.resolution):
+        for _ in generate(without_loras(pipeline), requests, settings, profile.resolution):
             pass
         speed = PICTURES / (time.perf_counter() - start)
         print(f"batch {batch_size:2}: {speed:6.2f} pictures/s ({settings.steps} steps, {profile.resolution} px)")

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
-from sticker_pipeline.generation.generate import generate, open_pipeline
+from sticker_pipeline.generation.generate import generate, open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import load_profile
 from sticker_pipeline.tagging.wd14 import CPU, MODEL_FILE, open_tagger
@@ -159,7 +159,7 @@ def drawing(folder: Path) -> tuple[Way, Way]:
     pipeline = open_pipeline(PROFILE)
     settings = PROFILE.generation.model_copy(update={"steps": STEPS})
     requests = [Request("sticker", "chibi, smile", seed) for seed in range(settings.batch_size)]
-    return alike(lambda: len(list(generate(pipeline, requests, settings, PROFILE.resolution))))
+    return alike(lambda: len(list(generate(without_loras(pipeline), requests, settings, PROFILE.resolution))))
 
 
 def clip(folder: Path) -> tuple[Way, Way]:

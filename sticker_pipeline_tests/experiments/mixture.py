@@ -183,8 +183,8 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
         pipeline = opened(settings.scheduler)
         weights = [("character", arm.character), ("style", arm.style), ("own" if arm.own else "lcm", arm.lcm or 0.0)]
         used = [(files[name], weight) for name, weight in weights if weight]
-        with with_loras(pipeline, used):
-            images = list(generate(pipeline, requests, settings, profile.resolution))
+        with with_loras(pipeline, used) as model:
+            images = list(generate(model, requests, settings, profile.resolution))
         pictures = folder / "pictures" / arm.name
         shutil.rmtree(pictures, ignore_errors=True)
         pictures.mkdir(parents=True)

@@ -23,7 +23,7 @@ from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.drawing import draw
 from sticker_pipeline.embedded.obedience import shares
 from sticker_pipeline.embedded.scene import VOCABULARY, Identity, Scene, identity_tags, random_scene, scene_tags
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora
+from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import perceptual_hash
 from sticker_pipeline.profile import Profile, load_profile
@@ -196,9 +196,9 @@ def generated(
     ]
     settings = profile().generation
     if lora is None:
-        return list(generate(_pipeline(), requests, settings, profile().resolution))
-    with with_lora(_pipeline(), lora):
-        return list(generate(_pipeline(), requests, settings, profile().resolution))
+        return list(generate(without_loras(_pipeline()), requests, settings, profile().resolution))
+    with with_lora(_pipeline(), lora) as model:
+        return list(generate(model, requests, settings, profile().resolution))
 
 
 def embedded(images: Sequence[Image.Image]) -> np.ndarray:

@@ -12,6 +12,7 @@ from sticker_pipeline.generation.drawn import VERSION, decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import content_hash
+from sticker_pipeline.training.trained_for import TrainedFor
 
 REQUESTS = [Request("art", f"prompt {number}", seed) for number in range(2) for seed in (1, 2)]
 
@@ -29,7 +30,13 @@ class Painter:
 
 
 def decided(**changes: Any) -> dict[str, Any]:
-    values = {"base": "b", "loras": [("l", 1.0)], "settings": GenerationSettings(), "resolution": 64}
+    values = {
+        "base": "b",
+        "loras": [("l", 1.0)],
+        "settings": GenerationSettings(),
+        "resolution": 64,
+        "trained": TrainedFor(),
+    }
     return decisive(**{**values, **changes})
 
 
@@ -67,6 +74,9 @@ def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
         {"loras": [("l", 1.0), ("m", 1.0)]},
         {"settings": GenerationSettings(guidance_scale=3.0)},
         {"resolution": 128},
+        {"trained": TrainedFor(clip_skip=2)},
+        {"trained": TrainedFor(prediction="epsilon")},
+        {"trained": TrainedFor(zero_terminal_snr=True)},
     ],
 )
 def test_whatever_decides_a_picture_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -84,7 +94,7 @@ def test_each_of_several_loras_decides() -> None:
 
 def test_what_one_lora_drew_keeps_its_name() -> None:
     """As it was when a picture could have one LoRA only, but for the version."""
-    of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size"})
+    of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size", "clip_skip"})
     before = {"version": VERSION, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
     assert decided() == before
     assert decided(loras=[]) == {**before, "lora": None, "strength": None}

@@ -11,17 +11,19 @@ import torch
 from safetensors.torch import save_file
 
 from sticker_pipeline.generation.generate import (
+    Model,
     generate,
     open_pipeline,
-    starting_noise,
     with_lora,
     with_loras,
+    without_loras,
 )
 from sticker_pipeline.generation.prompts import PromptError, Request
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.threads import waiting_asleep
 from sticker_pipeline.training.base_model import BaseModelError
+from sticker_pipeline.training.drawing import starting_noise
 from sticker_pipeline.training.keys import adaptable_modules
 from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
@@ -41,9 +43,11 @@ def pipeline(tiny_profile: Profile) -> Any:
     return open_pipeline(tiny_profile)
 
 
-def pictures(pipeline: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
+def pictures(model: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
+    """Of a Model, or of a pipeline as it is."""
+    model = model if isinstance(model, Model) else without_loras(model)
     settings = GenerationSettings(steps=4, **{"guidance_scale": 4.0, "batch_size": 4, **changes})
-    return [np.asarray(picture) for picture in generate(pipeline, requests, settings, 32)]
+    return [np.asarray(picture) for picture in generate(model, requests, settings, 32)]
 
 
 def distance(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
@@ -134,20 +138,20 @@ def test_the_scheduler_keeps_the_prediction_type_of_the_base_model(tiny_profile:
 def test_progress_counts_pictures(pipeline: Any) -> None:
     seen: list[tuple[int, int]] = []
     settings = GenerationSettings(steps=1, batch_size=2)
-    list(generate(pipeline, REQUESTS, settings, 32, lambda done, total: seen.append((done, total))))
+    list(generate(without_loras(pipeline), REQUESTS, settings, 32, lambda done, total: seen.append((done, total))))
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_a_prompt_that_would_be_cut_is_refused_before_any_work(pipeline: Any) -> None:
-    fits = "smile " * 75  # 77 tokens with start and end
+    fits, model = "smile " * 225, without_loras(pipeline)
     assert len(pictures(pipeline, [Request("art", fits, 0)])) == 1
-    with pytest.raises(PromptError, match="78 tokens, and the text encoder reads 77"):
-        generate(pipeline, [Request("art", "smile", 0), Request("art", fits + "smile", 0)], GenerationSettings(), 32)
+    with pytest.raises(PromptError, match="226 tokens, and 225 are read"):
+        generate(model, [Request("art", "smile", 0), Request("art", fits + "smile", 0)], GenerationSettings(), 32)
 
 
 def test_a_resolution_off_the_grid_is_refused(pipeline: Any) -> None:
     with pytest.raises(ValueError, match="resolution 33"):
-        generate(pipeline, REQUESTS, GenerationSettings(), 33)
+        generate(without_loras(pipeline), REQUESTS, GenerationSettings(), 33)
 
 
 def test_a_missing_base_model_is_named(tiny_profile: Profile, tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Pa
     original = layer.weight.detach().clone()
     with pytest.raises(PromptError), with_lora(pipeline, path):
         assert not layer.weight.equal(original)
-        pictures(pipeline, [Request("art", "smile " * 100, 0)])
+        pictures(pipeline, [Request("art", "smile " * 226, 0)])
     assert layer.weight.equal(original)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sticker_pipeline.generation import timing
-from sticker_pipeline.generation.generate import open_pipeline
+from sticker_pipeline.generation.generate import open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
 from sticker_pipeline.profile import Profile
@@ -29,9 +29,9 @@ def test_the_fastest_batch_counts_after_a_picture_to_warm_up(monkeypatch: pytest
 
 
 def test_more_steps_take_longer(tiny_profile: Profile) -> None:
-    pipeline, requests = open_pipeline(tiny_profile), [Request("art", "x", 1)]
+    model, requests = without_loras(open_pipeline(tiny_profile)), [Request("art", "x", 1)]
     few, many = (
-        seconds_per_picture(pipeline, requests, GenerationSettings(steps=steps, batch_size=2), 32) for steps in (1, 20)
+        seconds_per_picture(model, requests, GenerationSettings(steps=steps, batch_size=2), 32) for steps in (1, 20)
     )
     assert 0 < few < many
 

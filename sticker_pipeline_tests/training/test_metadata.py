@@ -23,7 +23,7 @@ def test_metadata_say_what_clients_ask_for(make_spec: SpecMaker) -> None:
             "ss_network_dim": "4",
             "ss_network_alpha": "2.0",
             "ss_resolution": "(32, 32)",
-            "ss_clip_skip": "None",
+            "ss_clip_skip": "1",
             "ss_unet_lr": "0.001",
             "ss_seed": "0",
             "ss_steps": "3",
@@ -157,9 +157,12 @@ def test_metadata_hold_the_network_s_arguments(
     assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("4", "2.0")
 
 
-def test_there_is_an_encoder_layer_only_where_it_is_not_the_last(make_spec: SpecMaker) -> None:
-    for family, clip_skip in (("sd15", 1), ("sdxl", 1), ("sdxl", 2)):
-        assert "modelspec.encoder_layer" not in metadata_of(make_spec, family=family, clip_skip=clip_skip)
+def test_the_layer_of_the_text_encoder_is_stated_but_for_sdxl(make_spec: SpecMaker) -> None:
+    for clip_skip in (1, 2):
+        found = metadata_of(make_spec, clip_skip=clip_skip)
+        assert found["modelspec.encoder_layer"] == found["ss_clip_skip"] == str(clip_skip)
+    of_sdxl = metadata_of(make_spec, family="sdxl")
+    assert of_sdxl["ss_clip_skip"] == "None" and "modelspec.encoder_layer" not in of_sdxl
 
 
 @pytest.mark.parametrize(

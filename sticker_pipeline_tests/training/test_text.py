@@ -170,14 +170,15 @@ def test_a_long_caption_is_its_chunks_beside_each_other(family: str, sd15: TextM
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_states_are_multiplied_by_their_weight_and_the_pooled_output_is_not(
+def test_weights_move_states_from_those_of_an_empty_prompt_and_leave_the_pooled_output(
     family: str, sd15: TextModels, sdxl: TextModels
 ) -> None:
     models = {"sd15": sd15, "sdxl": sdxl}[family]
     plain, weighted = read(models, ["cat, long hair"]), read(models, ["(cat:0.5), (long hair:2.0)"])
-    factors = torch.ones(77)
-    factors[[1, 3, 4]] = torch.tensor([0.5, 2.0, 2.0])
-    torch.testing.assert_close(weighted.hidden[0], plain.hidden[0] * factors[:, None])
+    empty, weights = read(models, [""]).hidden[0], torch.ones(77)
+    weights[[1, 3, 4]] = torch.tensor([0.5, 2.0, 2.0])
+    torch.testing.assert_close(weighted.hidden[0], (plain.hidden[0] - empty) * weights[:, None] + empty)
+    assert torch.equal(weighted.hidden[0, weights == 1], plain.hidden[0, weights == 1])
     assert plain.pooled is None or torch.equal(plain.pooled, weighted.pooled)
 
 

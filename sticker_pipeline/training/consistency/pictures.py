@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.training.consistency.spec import ConsistencySpec, Tuning
+from sticker_pipeline.training.drawing import Prompts, latents_of
 from sticker_pipeline.training.latents import View, encode, prepare
 from sticker_pipeline.training.models import Models
-from sticker_pipeline.training.samples import latents_of, pipeline_of
+from sticker_pipeline.training.samples import pipeline_of
 from sticker_pipeline.training.text import Encoded
 
 FOLDER = "latents"
-VERSION = 1  # raise it when equal specs give other latents
+VERSION = 2  # raise it when equal specs give other latents
 
 
 def drawn_latents(
@@ -77,6 +78,8 @@ def _keep(path: Path, latents: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _drawn(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded, rows: range) -> torch.Tensor:
-    generation, seed = spec.generation, spec.settings.seed
-    latents = latents_of(pipeline, models, texts, rows, generation, spec.resolution, seed)
+    generation = spec.generation
+    prompts = Prompts(texts.rows(slice(rows.start, rows.stop)), texts.rows([-1] * len(rows)))
+    seeds = [spec.settings.seed + row for row in rows]
+    latents = latents_of(pipeline, prompts, seeds, generation, spec.resolution, models.dtype)
     return latents.float().cpu().contiguous()

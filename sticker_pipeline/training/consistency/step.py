@@ -112,7 +112,7 @@ def draw(run: Distillation, step: int) -> Drawn:
 def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
     """What the U-Net reads beside latents for the prompts `rows`."""
     texts, side = run.texts, run.spec.resolution
-    encoded = Encoded(texts.hidden[rows], None if texts.pooled is None else texts.pooled[rows])
+    encoded = texts.rows(rows)
     nothing = torch.empty(0)
     entries = [LatentEntry(run.latents[0], nothing, nothing, size=(side, side), crop=(0, 0))] * len(rows)
     return conditions(run.models, encoded, entries, run.device)

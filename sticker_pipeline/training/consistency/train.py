@@ -35,6 +35,7 @@ from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.state import take_threads
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
+from sticker_pipeline.training.trained_for import trained_for
 
 LORA_NAME, LOG_NAME = "lora.safetensors", "log.parquet"
 TEXTS_AT_ONCE = 32
@@ -75,12 +76,21 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     device, dtype = place()
     guidance = spec.settings.guidance_scale
     progress.note(f"{spec.name}: base model {spec.base}, on {device}, guidance {guidance:g} is distilled in")
-    models = load_models(spec.base, spec.family, dtype, prediction="base", zero_terminal_snr=False)
     tuning = spec.tuning
-    if tuning:
-        apply_lora(models.unet, models.text_encoders, read_any_lora(tuning.lora, spec.family), family=spec.family)
+    lora = read_any_lora(tuning.lora, spec.family) if tuning else None
+    stated = [(tuning.lora, lora.metadata)] if tuning and lora else []
+    trained = trained_for(stated, spec.family, clip_skip=spec.generation.clip_skip)
+    models = load_models(
+        spec.base,
+        spec.family,
+        dtype,
+        prediction=trained.prediction or "base",
+        zero_terminal_snr=trained.zero_terminal_snr,
+    )
+    if lora:
+        apply_lora(models.unet, models.text_encoders, lora, family=spec.family)
     move([*models.text_encoders, models.unet, models.vae], device)
-    texts = encoded_texts(models, spec)
+    texts = encoded_texts(models, spec, trained.clip_skip)
     count = counted(progress, stop)
     latents = encoded_pictures(models, spec, tuning, count) if tuning else drawn_latents(models, spec, texts, count)
     move([*models.text_encoders, models.vae], "cpu")
@@ -133,12 +143,12 @@ def place() -> tuple[torch.device, torch.dtype]:
 
 
 @torch.no_grad()
-def encoded_texts(models: Models, spec: ConsistencySpec) -> Encoded:
+def encoded_texts(models: Models, spec: ConsistencySpec, clip_skip: int) -> Encoded:
     """The encodings of the prompts and, last, of the negative prompt, on the CPU. One chunk each, as pipelines read."""
     reader = TextModels(models.family, models.text_encoders, models.tokenizers)
     texts = [*spec.prompts, spec.generation.negative_prompt]
     parts = [
-        encode(reader, tokenize(models.tokenizers, texts[start : start + TEXTS_AT_ONCE], 75))
+        encode(reader, tokenize(models.tokenizers, texts[start : start + TEXTS_AT_ONCE], 75), clip_skip)
         for start in range(0, len(texts), TEXTS_AT_ONCE)
     ]
     pooled = [part.pooled.cpu() for part in parts if part.pooled is not None]

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sticker_pipeline.training.samples import PIXELS_AT_ONCE, decoded
+from sticker_pipeline.training.drawing import PIXELS_AT_ONCE, decoded
 
 
 class Config(SimpleNamespace):
