@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.training.base_model import BaseModelError, check_base, config_folder, open_base, part_files
 from sticker_pipeline.training.models import load_models
+from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.single_file import write_single_file
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
 
@@ -78,17 +79,20 @@ def test_v_prediction_and_zero_terminal_snr_are_read_from_a_single_file(
 ) -> None:
     family, folder, single = both
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    silent = {key: value for key, value in config.items() if key not in ("prediction_type", "rescale_betas_zero_snr")}
     target = tmp_path / "model.safetensors"
     shutil.copytree(single.with_suffix(""), tmp_path / "model")
-    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(
-        json.dumps({**config, "prediction_type": "epsilon"})
-    )
+    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(json.dumps(silent))
     save_file(load_file(single), target)
     plain = load_models(target, family, torch.float32, prediction="base", zero_terminal_snr=False)
     assert plain.prediction_type == "epsilon" and plain.noise.alphas_cumprod[-1] > 0
     save_file({**load_file(single), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, target)
     stated = load_models(target, family, torch.float32, prediction="base", zero_terminal_snr=False)
     assert stated.prediction_type == "v_prediction" and stated.noise.alphas_cumprod[-1] == pytest.approx(0, abs=1e-6)
+    config = open_base(target, family, torch.float32, torch.float32).scheduler.config
+    for name in SCHEDULERS:
+        sampler = make_scheduler(name, config).config
+        assert (sampler.prediction_type, sampler.rescale_betas_zero_snr) == ("v_prediction", True)
     overruled = load_models(target, family, torch.float32, prediction="epsilon", zero_terminal_snr=False)
     assert overruled.prediction_type == "epsilon"
 
