@@ -227,13 +227,6 @@ class GenerationSettings(Strict):
     steps: int = Field(25, ge=1)
     guidance_scale: float = Field(7.0, ge=0, description="1 and less: none; the negative prompt is then not read")
     negative_prompt: str = ""
-    clip_skip: int = Field(
-        1,
-        ge=1,
-        le=12,
-        description="SD1.5: the text encoder's layer from the end, for the base model and LoRAs that state none; a "
-        "LoRA that states what it was trained for is drawn so",
-    )
     batch_size: int = Field(4, ge=1)
 
 

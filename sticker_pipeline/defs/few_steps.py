@@ -96,7 +96,7 @@ class Measuring:
         for name, way in self.ways.items():
             context.log.info(f"{name}: {len(self.requests)} pictures")
             pipeline = opened(way.settings.scheduler)
-            with with_loras(pipeline, [(path, 1.0) for path in way.loras], way.settings.clip_skip) as model:
+            with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
                 list(self._drawn(model, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
                 started = time.monotonic()
                 images = list(self._drawn(model, way.settings, len(self.requests)))

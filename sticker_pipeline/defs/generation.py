@@ -198,11 +198,11 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
     return sample_grid(rows, labels, most=len(labels), cell=84)
 
 
-def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]], settings: GenerationSettings) -> TrainedFor:
+def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
     """What `loras` (file, strength) were trained for, and are drawn with, on the base model of `profile`."""
     stated = [(path, read_metadata(path)) for path, _ in loras]
     prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
-    return trained_for(stated, profile.family, prediction, settings.clip_skip)
+    return trained_for(stated, profile.family, prediction)
 
 
 def draw(
@@ -222,10 +222,10 @@ def draw(
         def show(done: int, total: int) -> None:
             work.context.log.info(f"{who}: {done} of {total} pictures")
 
-        with with_loras(opened(), loras, settings.clip_skip) as model:
+        with with_loras(opened(), loras) as model:
             yield from generate(model, missing, settings, resolution, show)
 
     hashed = [(file_sha256(path), strength) for path, strength in loras]
-    trained = how_trained(work.profile, loras, settings)
+    trained = how_trained(work.profile, loras)
     decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution, trained)
     return drawn(requests, decided, work.store.cache("pictures"), generated, settings.batch_size)

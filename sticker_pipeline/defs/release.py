@@ -307,7 +307,7 @@ def _write_way(
 def _workflows(work: Making, record: Record, way: _Way) -> Callable[..., Workflow]:
     """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
     settings, base = way.settings, work.profile.base
-    trained = how_trained(work.profile, way.loras, settings)
+    trained = how_trained(work.profile, way.loras)
     noise = base_noise(base)
     noise = replace(noise, zero_snr=noise.zero_snr or trained.zero_terminal_snr)
     sampler, scheduler = our_sampler(settings.scheduler, noise)

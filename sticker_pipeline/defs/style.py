@@ -222,12 +222,12 @@ def _draw(
     profile = work.style.profile
     adapters = [(lora, 1.0)] if lora else []
     hashes = [(file_sha256(path), strength) for path, strength in adapters]
-    trained = how_trained(profile, adapters, profile.generation)
+    trained = how_trained(profile, adapters)
     decided = decisive(work.sections["choice"]["base"], hashes, profile.generation, profile.resolution, trained)
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         work.context.log.info(f"{folder}: {len(missing)} pictures")
-        with with_loras(opened(), adapters, profile.generation.clip_skip) as model:
+        with with_loras(opened(), adapters) as model:
             yield from generate(model, missing, profile.generation, profile.resolution)
 
     images = drawn(requests, decided, work.store.cache("pictures"), generated, profile.generation.batch_size)

@@ -40,7 +40,7 @@ def decisive(
         "lora": first[0],
         "strength": first[1],
         **({"more": [list(each) for each in loras[1:]]} if loras[1:] else {}),
-        "settings": settings.model_dump(mode="json", exclude={"batch_size", "clip_skip"}),
+        "settings": settings.model_dump(mode="json", exclude={"batch_size"}),
         "resolution": resolution,
         **trained.differing(),
         **_grammar(settings.negative_prompt),

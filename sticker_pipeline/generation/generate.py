@@ -169,9 +169,9 @@ def _family(pipeline: Any) -> Family:
     return family
 
 
-def without_loras(pipeline: Any, clip_skip: int = 1) -> Model:
+def without_loras(pipeline: Any) -> Model:
     """The base model alone."""
-    return Model(pipeline, _family(pipeline), TrainedFor(clip_skip))
+    return Model(pipeline, _family(pipeline), TrainedFor())
 
 
 @contextmanager
@@ -182,12 +182,11 @@ def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[Mode
 
 
 @contextmanager
-def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]], clip_skip: int = 1) -> Iterator[Model]:
+def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[Model]:
     """The model that draws with the LoRA files `loras` at their strengths, inside the block; after it, the pipeline has
     the base model's weights and sampler, bit for bit.
 
-    Their changes add up, in this order. It reads text and noise as they were trained for; `clip_skip` where they state
-    none. Raises training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the
+    Their changes add up, in this order. It reads text and noise as they were trained for. Raises training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the
     base model, for two that cannot be sampled together, and for a layer that the text encoder does not have.
     """
     family = _family(pipeline)
@@ -195,7 +194,7 @@ def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]], clip_skip: in
     files = [(path, read_any_lora(path, family.name), strength) for path, strength in loras]
     scheduler = pipeline.scheduler
     prediction = scheduler.config.prediction_type
-    trained = trained_for([(path, lora.metadata) for path, lora, _ in files], family.name, prediction, clip_skip)
+    trained = trained_for([(path, lora.metadata) for path, lora, _ in files], family.name, prediction)
     check_clip_skip(trained.clip_skip, encoders[0])
     with ExitStack() as applied:
         for _, lora, strength in files:

@@ -36,9 +36,8 @@ def trained_for(
     loras: Sequence[tuple[Path, Mapping[str, str]]],
     family: str,
     base_prediction: str | None = None,
-    clip_skip: int = 1,
 ) -> TrainedFor:
-    """What the `loras` (file, metadata) were trained for; `clip_skip` where none states one, or there are none.
+    """What the `loras` (file, metadata) were trained for.
 
     `base_prediction`: of the base model, where it is known; a statement that agrees with it is left out. Raises
     LoraError, naming both files, for two that cannot be sampled together.
@@ -46,7 +45,7 @@ def trained_for(
     layer = None if FAMILIES[family].penultimate else _agreed(loras, _clip_skip, "clip skip")
     prediction = _agreed(loras, _prediction, "prediction")
     return TrainedFor(
-        clip_skip=(1 if FAMILIES[family].penultimate else clip_skip) if layer is None else layer,
+        clip_skip=layer or 1,
         prediction=None if prediction == base_prediction else prediction,
         zero_terminal_snr=any(metadata.get("ss_zero_terminal_snr") == "True" for _, metadata in loras),
     )

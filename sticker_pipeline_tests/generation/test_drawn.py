@@ -94,7 +94,7 @@ def test_each_of_several_loras_decides() -> None:
 
 def test_what_one_lora_drew_keeps_its_name() -> None:
     """As it was when a picture could have one LoRA only, but for the version."""
-    of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size", "clip_skip"})
+    of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size"})
     before = {"version": VERSION, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
     assert decided() == before
     assert decided(loras=[]) == {**before, "lora": None, "strength": None}

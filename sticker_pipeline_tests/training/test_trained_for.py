@@ -30,10 +30,9 @@ def test_what_a_file_states(metadata: dict[str, str], expected: TrainedFor) -> N
     assert trained_for([(ONE, metadata)], "sd15", "epsilon") == expected
 
 
-def test_what_is_stated_nowhere_is_as_asked_and_sdxl_has_one_layer() -> None:
-    assert trained_for([], "sd15", "epsilon", clip_skip=2) == TrainedFor(clip_skip=2)
-    assert trained_for([(ONE, {"ss_clip_skip": "1"})], "sd15", "epsilon", clip_skip=2) == TrainedFor(clip_skip=1)
-    assert trained_for([(ONE, {"ss_clip_skip": "2"})], "sdxl", "epsilon", clip_skip=2) == TrainedFor()
+def test_without_files_nothing_differs_and_sdxl_has_one_layer() -> None:
+    assert trained_for([], "sd15", "epsilon") == TrainedFor()
+    assert trained_for([(ONE, {"ss_clip_skip": "2"})], "sdxl", "epsilon") == TrainedFor()
 
 
 def test_files_that_agree_or_say_nothing_go_together_and_others_are_named() -> None:

@@ -79,7 +79,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     tuning = spec.tuning
     lora = read_any_lora(tuning.lora, spec.family) if tuning else None
     stated = [(tuning.lora, lora.metadata)] if tuning and lora else []
-    trained = trained_for(stated, spec.family, clip_skip=spec.generation.clip_skip)
+    trained = trained_for(stated, spec.family)
     models = load_models(
         spec.base,
         spec.family,
