@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sticker_pipeline.generation.prompts import PromptError, Request
+from sticker_pipeline.generation.prompts import PromptError, Request, too_long
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import MAX_TOKENS, GenerationSettings
+from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.tagging.captions import plain_text
 from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.apply_lora import apply_lora
@@ -83,14 +83,14 @@ def pipelines(profile: Profile) -> Callable[[str], Any]:
 
 
 def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """Raise PromptError for the first prompt of more than MAX_TOKENS tokens, the most that is read."""
-    for prompt in dict.fromkeys(prompts):
-        length = len(tokenizer(plain_text(prompt), add_special_tokens=False, truncation=False, verbose=False).input_ids)
-        if length > MAX_TOKENS:
-            raise PromptError(
-                f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {prompt!r}. Shorten benchmark.prompts or "
-                "the learned tags in character.yaml."
-            )
+    """Raise PromptError for the first prompt of more tokens than are read."""
+
+    def count(some: Sequence[str]) -> list[int]:
+        texts = list(map(plain_text, some))
+        return list(map(len, tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False).input_ids))
+
+    if problems := too_long(prompts, count):
+        raise PromptError(problems[0])
 
 
 def generate(
@@ -186,8 +186,9 @@ def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[M
     """The model that draws with the LoRA files `loras` at their strengths, inside the block; after it, the pipeline has
     the base model's weights and sampler, bit for bit.
 
-    Their changes add up, in this order. It reads text and noise as they were trained for. Raises training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the
-    base model, for two that cannot be sampled together, and for a layer that the text encoder does not have.
+    Their changes add up, in this order. It reads text and noise as they were trained for. Raises
+    training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the base model,
+    for two that cannot be sampled together, and for a layer that the text encoder does not have.
     """
     family = _family(pipeline)
     encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)

@@ -4,13 +4,15 @@ No model is touched here; how a request becomes a picture is generate.py's busin
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import MAX_TOKENS
+from sticker_pipeline.tagging.captions import format_caption, parse_caption
 
 SEED_BITS = 31  # within what every user interface accepts as a seed
 
@@ -82,9 +84,23 @@ def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Se
 
 
 def join_tags(parts: Sequence[str]) -> str:
-    """Comma-separated tags of `parts` in order, each once, without empty ones."""
-    tags = [tag.strip() for part in parts for tag in part.split(",")]
-    return ", ".join(dict.fromkeys(tag for tag in tags if tag))
+    """The tags of `parts`, read as captions are, in order: each once, with the weight that it is given first."""
+    weights: dict[str, float] = {}
+    for tag, weight in (pair for part in parts for pair in parse_caption(part)):
+        weights.setdefault(tag, weight)
+    return format_caption(weights, weights)
+
+
+def too_long(prompts: Sequence[str], count: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
+    """A sentence on each of `prompts` that has more than MAX_TOKENS tokens, the most that is read; `count` gives the
+    tokens of each."""
+    distinct = list(dict.fromkeys(prompts))
+    return [
+        f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {prompt!r}. Shorten benchmark.prompts or the "
+        "learned tags in character.yaml."
+        for prompt, length in zip(distinct, count(distinct), strict=True)
+        if length > MAX_TOKENS
+    ]
 
 
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sticker_pipeline.profile import Family
 from sticker_pipeline.publishing.samplers import a1111_names
+from sticker_pipeline.tagging.captions import escaped_prompt
 
 FAMILY_NAMES: dict[Family, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
 MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part reads numbers as JavaScript does
@@ -49,7 +50,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Workflow:
-    """What is drawn, and with what. Prompts are what the text encoder shall read: nothing in them is emphasis.
+    """What is drawn, and with what. Prompts are written as captions are, see tagging/captions.py.
 
     `checkpoint`: a file name below ComfyUI's models/checkpoints. `loras`: in the order in which they are applied; their
     changes add up. `sampler` and `scheduler`: ComfyUI's names, as samplers.py gives them. `v_prediction` and
@@ -87,7 +88,7 @@ class Workflow:
             if side % 8 or not _SIDES[0] <= side <= _SIDES[1]:
                 raise WorkflowError(f"{name} {side} is no multiple of 8 from {_SIDES[0]} to {_SIDES[1]}.")
         for name in ("positive", "negative"):
-            if found := _UNWRITABLE.search(getattr(self, name)):
+            if found := _UNWRITABLE.search(escaped_prompt(getattr(self, name))):
                 raise WorkflowError(f"The {name} prompt has {found[0]!r}, which ComfyUI's text boxes change.")
         if not 0 <= self.seed <= MAX_SEED:
             raise WorkflowError(f"seed {self.seed} is not from 0 to {MAX_SEED}.")
@@ -242,7 +243,7 @@ def _drawing_nodes(workflow: Workflow) -> Iterator[_Node]:
         (_POSITIVE, "Prompt", workflow.positive),
         (_NEGATIVE, "Negative prompt", workflow.negative),
     ):
-        yield _Node(number, "CLIPTextEncode", title, {"text": without_emphasis(text), "clip": clip})
+        yield _Node(number, "CLIPTextEncode", title, {"text": escaped_prompt(text), "clip": clip})
     size = {"width": workflow.width, "height": workflow.height, "batch_size": workflow.batch}
     yield _Node(_LATENT, "EmptyLatentImage", "Size", size)
     settings = {
@@ -260,11 +261,6 @@ def _drawing_nodes(workflow: Workflow) -> Iterator[_Node]:
     yield _Node(_SAMPLER, "KSampler", "Sampler", settings)
     yield _Node(_DECODE, "VAEDecode", "Decode", {"samples": _From(_SAMPLER, 0), "vae": _From(_CHECKPOINT, 2)})
     yield _Node(_SAVE, "SaveImage", "Save", {"images": _From(_DECODE, 0), "filename_prefix": workflow.prefix})
-
-
-def without_emphasis(prompt: str) -> str:
-    """The prompt with parentheses escaped, which ComfyUI would take for emphasis: `miku_(vocaloid)` is one tag."""
-    return re.sub(r"[()]", r"\\\g<0>", prompt)
 
 
 def _note(workflow: Workflow) -> str:

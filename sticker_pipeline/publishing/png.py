@@ -11,6 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_format, lora_tags, ui_format
 from sticker_pipeline.publishing.samplers import a1111_names
+from sticker_pipeline.tagging.captions import escaped_prompt
+
+A1111_SPECIAL = "\\()[]"  # it takes parentheses and brackets for emphasis, and a backslash for an escape
 
 
 def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None) -> bytes:
@@ -52,16 +55,11 @@ def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -
     }
     stated = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
     lines = [
-        f"{_without_emphasis(workflow.positive)} {lora_tags(workflow)}".strip(),
-        f"Negative prompt: {_without_emphasis(workflow.negative)}" if workflow.negative else "",
+        f"{escaped_prompt(workflow.positive, A1111_SPECIAL)} {lora_tags(workflow)}".strip(),
+        f"Negative prompt: {escaped_prompt(workflow.negative, A1111_SPECIAL)}" if workflow.negative else "",
         stated,
     ]
     return "\n".join(line for line in lines if line)
-
-
-def _without_emphasis(prompt: str) -> str:
-    """A1111 takes parentheses and brackets for emphasis, and a backslash for an escape."""
-    return re.sub(r"[\\()\[\]]", r"\\\g<0>", prompt)
 
 
 def _quoted(value: Any) -> Any:

@@ -22,6 +22,20 @@ _NUMBER = r"(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:e[+-]?\d{1,3})?"
 _WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
 _SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
 _NO_WEIGHT = re.compile(rf"(?<!\\)\([^()\\,]*:\s*[+-]?{_NUMBER}\s*(?:\)|(?=,|$))")
+# What A1111 (modules/prompt_parser.py), its extra networks and the extension Dynamic Prompts read in a prompt.
+_HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "loads nothing here: it is read as text"),
+    (re.compile(r"\bBREAK\b"), "begins nothing here: it is read as a word"),
+    (re.compile(r"\bAND\b"), "joins no prompts here: it is read as a word"),
+    (re.compile(r"(?<!\\)\[[^\[\]]*:[^\[\]]*\]"), "changes nothing at a step here: it is read as text"),
+    (re.compile(r"(?:^|(?<=,))\s*\[+[^\[\]:]+\]+\s*(?=,|$)"), "weakens nothing: write (tag:0.9)"),
+    (
+        re.compile(r"(?:^|(?<=,))\s*\({1,9}[^(),:\\]{2,80}\){1,9}\s*(?=,|$)"),
+        "strengthens nothing here: write (tag:1.1)",
+    ),
+    (re.compile(r"\{[^{}]*\|[^{}]*\}|__\w[\w/-]*__"), "chooses nothing here: it is read as text"),
+    (re.compile(r"\bembedding:\S+"), "loads nothing here: it is read as text"),
+)
 _SPECIAL = re.compile(r"[\\()]")
 _TOKEN = re.compile(r"\\[()\[\]\\]|[(),]|[^\\(),]+|\\")
 
@@ -118,6 +132,28 @@ def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
             if match and 0 < float(match[1]) <= HEAVIEST and caption[begin + 1 : start + match.start()].strip(" ,"):
                 opened[begin], colons[at] = float(match[1]), start + match.start()
     return opened, colons
+
+
+def escaped_prompt(prompt: str, special: str = "()") -> str:
+    """`prompt` for a UI that takes bare brackets for emphasis: the `special` characters of tags escaped.
+
+    ComfyUI escapes round brackets alone, A1111 also square ones and the backslash.
+    """
+    characters = re.compile(f"[{re.escape(special)}]")
+
+    def escaped(text: str) -> str:
+        return characters.sub(lambda match: "\\" + match.group(), text)
+
+    if not is_weighted(prompt):
+        return escaped(prompt)
+    tags = ((escaped(tag), weight) for tag, weight in parse_caption(prompt))
+    return SEPARATOR.join(tag if weight == 1.0 else f"({tag}:{weight!r})" for tag, weight in tags)
+
+
+def habits(prompt: str) -> list[str]:
+    """A sentence on each part of `prompt` that does something in A1111 or its extensions, and is plain text here."""
+    found = ((match.group().strip(), what) for pattern, what in _HABITS for match in pattern.finditer(prompt))
+    return [f"{part!r} {what}" for part, what in dict.fromkeys(found)]
 
 
 def is_weighted(caption: str) -> bool:

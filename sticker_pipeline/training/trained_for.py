@@ -3,6 +3,7 @@
 Keys are those of sd-scripts (`ss_*`) and of Stability's ModelSpec. Strengths and samplers are the user's to choose.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def _agreed(loras: Sequence[tuple[Path, Mapping[str, str]]], read: Any, name: st
 
 def _clip_skip(metadata: Mapping[str, str]) -> int | None:
     value = metadata.get("ss_clip_skip") or metadata.get("modelspec.encoder_layer") or ""
-    return int(value) if value.isascii() and value.isdigit() and int(value[:9]) > 0 else None
+    return int(value) if re.fullmatch(r"[1-9]\d?", value) else None
 
 
 def _prediction(metadata: Mapping[str, str]) -> Prediction | None:

@@ -4,12 +4,13 @@ from hypothesis import strategies as st
 
 from sticker_pipeline.publishing.comfyui import _UNWRITABLE, MAX_SEED, Lora, Workflow
 from sticker_pipeline.publishing.samplers import SAMPLERS, SCHEDULES
+from sticker_pipeline.tagging.captions import escaped_prompt
 
 PROMPTS = st.one_of(
     st.sampled_from(
         ["", "trig, smile", "miku_(vocaloid), :3, \\m/", "{a|b}, |_|, >:(", "日本, [x]", "\\(", "back\\ x"]
     ),
-    st.text("abé ,:|_()[]{}<>\\/*日", max_size=30).filter(lambda text: not _UNWRITABLE.search(text)),
+    st.text("abé ,:|_()[]{}<>\\/*日", max_size=30).filter(lambda text: not _UNWRITABLE.search(escaped_prompt(text))),
 )
 FILES = st.from_regex(r"[\w][\w .()+-]{0,12}(/[\w-]{1,8})?\.safetensors", fullmatch=True).filter(
     lambda name: not any(ord(letter) < 32 for letter in name)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import a1111_parameters, png_with_workflow
+from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 from sticker_pipeline_tests.publishing.strategies import workflows
 from sticker_pipeline_tests.publishing.test_comfyui import WORKFLOW
 
@@ -111,6 +112,18 @@ def test_settings_can_be_read_back(workflow: Workflow) -> None:
     assert [float(text.strip().removesuffix(">").rpartition(":")[2]) for text in used] == [
         lora.strength for lora in workflow.loras
     ]
-    assert re.sub(r"\\(.)", r"\1", positive.strip()) == workflow.positive.strip()
+    assert unescaped(positive.strip()) == literal(workflow.positive).strip()
     negative = prompts[1].removeprefix("Negative prompt: ") if len(prompts) > 1 else ""
-    assert re.sub(r"\\(.)", r"\1", negative) == workflow.negative
+    assert unescaped(negative) == literal(workflow.negative)
+
+
+def unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def literal(prompt: str) -> str:
+    """The words and weights of a prompt, as they stand where no bracket is escaped."""
+    if not is_weighted(prompt):
+        return prompt
+    tags = ((tag, weight) for tag, weight in parse_caption(prompt))
+    return ", ".join(tag if weight == 1 else f"({tag}:{weight!r})" for tag, weight in tags)

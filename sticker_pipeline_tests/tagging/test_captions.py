@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.tagging.captions import LIGHTEST, SEPARATOR, format_caption, misread_weights, parse_caption
+from sticker_pipeline.tagging.captions import (
+    LIGHTEST,
+    SEPARATOR,
+    escaped_prompt,
+    format_caption,
+    habits,
+    misread_weights,
+    parse_caption,
+    plain_text,
+)
 
 TAGS = st.text("ab (:)\\1.2", min_size=1, max_size=9).filter(lambda tag: tag == tag.strip())
 
@@ -109,3 +118,64 @@ def test_a_weight_that_could_not_be_read_back_is_refused(weight: float) -> None:
 def test_tags_that_cannot_be_read_back_are_refused(tag: str) -> None:
     with pytest.raises(ValueError, match="cannot stand in a caption"):
         format_caption(["ok", tag], {})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "comfyui", "a1111"),
+    [
+        ("miku_(vocaloid), smile", r"miku_\(vocaloid\), smile", r"miku_\(vocaloid\), smile"),
+        ("(smile:1.2), [x]", "(smile:1.2), [x]", r"(smile:1.2), \[x\]"),
+        (r"(star \(symbol\):1.2)", r"(star \(symbol\):1.2)", r"(star \(symbol\):1.2)"),
+        ("(a, (b:0.5):1.5)", "(a:1.5), (b:0.75)", "(a:1.5), (b:0.75)"),
+        ("(smile:3)", r"\(smile:3\)", r"\(smile:3\)"),
+        (r"\o/", r"\o/", r"\\o/"),
+        ("", "", ""),
+    ],
+)
+def test_prompts_as_other_programs_read_them(prompt: str, comfyui: str, a1111: str) -> None:
+    assert escaped_prompt(prompt) == comfyui
+    assert escaped_prompt(prompt, "\\()[]") == a1111
+
+
+def test_words_without_weights() -> None:
+    assert plain_text(r"(a, b:1.2), star \(symbol\), c") == "a, b, star (symbol), c"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "part"),
+    [
+        ("smile, <lora:anki:0.8>", "<lora:anki:0.8>"),
+        ("<hypernet:x>", "<hypernet:x>"),
+        ("smile BREAK hat", "BREAK"),
+        ("a cat AND a dog", "AND"),
+        ("[cat:dog:0.5], hat", "[cat:dog:0.5]"),
+        ("smile, [hat]", "[hat]"),
+        ("((smile)), hat", "((smile))"),
+        ("(smile)", "(smile)"),
+        ("{red|blue} hair", "{red|blue}"),
+        ("__colour__ hair", "__colour__"),
+        ("embedding:easynegative", "embedding:easynegative"),
+    ],
+)
+def test_habits_of_other_programs_are_told(prompt: str, part: str) -> None:
+    (sentence,) = habits(prompt)
+    assert sentence.startswith(f"{part!r} ")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "smile, hat",
+        "star (symbol)",
+        "(smile:1.2)",
+        r"\(smile\)",
+        ":(, :)",
+        "(o)_(o)",
+        "breakfast, sand",
+        "a_b",
+        "[",
+        "(:",
+    ],
+)
+def test_plain_prompts_have_no_habits(prompt: str) -> None:
+    assert habits(prompt) == []
