@@ -9,6 +9,7 @@ from pydantic import Field
 from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.patience import wait_in_peace
+from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
@@ -61,6 +62,8 @@ def unready(character: Character, profile: Profile) -> str | None:
         check_models(profile)
     except ProfileError as error:
         return f"{character.name}: {error}"
+    if problem := prompt_problem(character, profile):
+        return f"{character.name}: {problem}"
     if not media_files(character.folder):
         return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
     return None

@@ -17,7 +17,8 @@ from sticker_pipeline.defs.observed import key, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.generation.prompts import benchmark_prompts
+from sticker_pipeline.generation.check import prompt_notes, prompt_problem
+from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
 from sticker_pipeline.kohya_settings.read import report_table
 from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
@@ -48,6 +49,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
 def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         spec = _spec(work)
+        _check_prompts(work)
         train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
         imported = character_kohya_import(work.character, work.models)
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
@@ -117,6 +119,14 @@ def _spec(work: Making) -> TrainingSpec:
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         generation=work.profile.generation,
     )
+
+
+def _check_prompts(work: Making) -> None:
+    """Raise PromptError, before the training, for a prompt of the benchmark that could not be drawn after it."""
+    if problem := prompt_problem(work.character, work.profile):
+        raise PromptError(problem)
+    for note in prompt_notes(work.character):
+        work.context.log.warning(note)
 
 
 def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sticker_pipeline.character import HEAVIEST
-from sticker_pipeline.tagging.captions import format_caption, misread_weights, parse_caption
+from sticker_pipeline.tagging.captions import format_caption, habits, misread_weights, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 
 KEPT_BEFORE = "|||"
@@ -60,6 +60,7 @@ def written_caption(text: str, first: Sequence[str]) -> Written:
         own[_said(tag)] = (kept, weight if weight != 1.0 else before)
     tags = [tag for tag in first if _said(tag) not in own] + [tag for tag, _ in own.values()]
     notes += [f"{part}: {NO_WEIGHT}" for part in misread_weights(caption)]
+    notes += habits(caption)
     return Written(format_caption(tags, dict(own.values())), len(tags), tuple(notes))
 
 

@@ -1,0 +1,38 @@
+"""What is wrong with a character's prompts, found before any work."""
+
+from collections.abc import Sequence
+
+from sticker_pipeline.character import FILE_NAME, Character
+from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts, too_long
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import MAX_TOKENS
+from sticker_pipeline.tagging.captions import habits
+from sticker_pipeline.tagging.length import token_counter
+from sticker_pipeline.training.base_model import config_folder
+
+
+def prompt_problem(character: Character, profile: Profile) -> str:
+    """Why the benchmark's prompts cannot be drawn with the base model of `profile`, which is there; "" where they can.
+
+    Raises ValueError, naming the folder, when the base model has no tokenizer.
+    """
+    try:
+        prompts = [prompt.text for prompt in benchmark_prompts(character, profile)]
+    except PromptError as error:
+        return str(error)
+    long = [prompt for prompt in prompts if len(prompt) > MAX_TOKENS]  # a token has a letter at least
+    return next(iter(_too_long(long, profile)), "") if long else ""
+
+
+def _too_long(prompts: Sequence[str], profile: Profile) -> list[str]:
+    with config_folder(profile.base, profile.family) as configs:
+        return too_long(prompts, token_counter(configs / "tokenizer").count)
+
+
+def prompt_notes(character: Character) -> list[str]:
+    """A sentence on each part of `benchmark.prompts` that other programs understand, and that does nothing here."""
+    own = character.settings.benchmark.prompts
+    where = character.folder / FILE_NAME
+    return [
+        f"{where}: benchmark.prompts: {note}" for note in dict.fromkeys(note for text in own for note in habits(text))
+    ]
