@@ -31,8 +31,5 @@ def _too_long(prompts: Sequence[str], profile: Profile) -> list[str]:
 
 def prompt_notes(character: Character) -> list[str]:
     """A sentence on each part of `benchmark.prompts` that other programs understand, and that does nothing here."""
-    own = character.settings.benchmark.prompts
-    where = character.folder / FILE_NAME
-    return [
-        f"{where}: benchmark.prompts: {note}" for note in dict.fromkeys(note for text in own for note in habits(text))
-    ]
+    found = dict.fromkeys(note for text in character.settings.benchmark.prompts for note in habits(text))
+    return [f"{character.folder / FILE_NAME}: benchmark.prompts: {note}" for note in found]

@@ -14,6 +14,7 @@ from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 
+SHOWN = 160  # letters of a prompt in a message
 SEED_BITS = 31  # within what every user interface accepts as a seed
 
 
@@ -96,11 +97,15 @@ def too_long(prompts: Sequence[str], count: Callable[[Sequence[str]], Sequence[i
     tokens of each."""
     distinct = list(dict.fromkeys(prompts))
     return [
-        f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {prompt!r}. Shorten benchmark.prompts or the "
+        f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {_shortened(prompt)!r}. Shorten benchmark.prompts or the "
         "learned tags in character.yaml."
         for prompt, length in zip(distinct, count(distinct), strict=True)
         if length > MAX_TOKENS
     ]
+
+
+def _shortened(prompt: str) -> str:
+    return prompt if len(prompt) <= SHOWN else prompt[:SHOWN] + "…"
 
 
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
