@@ -97,8 +97,8 @@ def too_long(prompts: Sequence[str], count: Callable[[Sequence[str]], Sequence[i
     tokens of each."""
     distinct = list(dict.fromkeys(prompts))
     return [
-        f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {_shortened(prompt)!r}. Shorten benchmark.prompts or the "
-        "learned tags in character.yaml."
+        f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {_shortened(prompt)!r}. Shorten "
+        "benchmark.prompts or the learned tags in character.yaml."
         for prompt, length in zip(distinct, count(distinct), strict=True)
         if length > MAX_TOKENS
     ]
