@@ -4,10 +4,11 @@ Nothing that exists is overwritten, and the given folder is only read.
 """
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ MOST_NAMED = 8  # files in one note
 KOHYA_PICTURES = "img"  # the folder that kohya_ss' page tells people to make, beside `reg` and others
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
+NAME_TOO_LONG = "its name, or that of its caption, is too long for this file system: rename it shorter"
 
 TEMPLATE = """\
 # {name}: what this character is called, and how its pictures are used.
@@ -84,7 +86,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     """
     target = free_target(name, source, characters)
     _check_no_project(source)
-    plan = _plan(source)
+    plan = _plan(source, longest_name(characters))
     if not plan.groups:
         raise CharacterError("\n".join([f"{source} holds no picture or video that can be read.", *plan.notes]))
     groups = {group: Group(style=default_style(group)) for group in plan.groups}
@@ -126,6 +128,16 @@ def write_character(target: Path, files: Mapping[Path, Path | str], settings: st
         raise
 
 
+def longest_name(folder: Path) -> int:
+    """The most bytes of a file's name in `folder`, which need not exist yet."""
+    return os.pathconf(next(one for one in (folder, *folder.absolute().parents) if one.exists()), "PC_NAME_MAX")
+
+
+def fits(path: Path, longest: int) -> bool:
+    """Tell whether no name in `path` has more than `longest` bytes."""
+    return all(len(os.fsencode(name)) <= longest for name in path.parts)
+
+
 def _bytes(contents: Iterable[Path | str], *, link: bool) -> int:
     """What the files take; a text, and a link, take a block."""
     sizes = (0 if link or isinstance(content, str) else content.stat().st_size for content in contents)
@@ -146,29 +158,44 @@ class _Plan:
     notes: list[str]
 
 
-def _plan(source: Path) -> _Plan:
+def _plan(source: Path, longest: int) -> _Plan:
     table = scan(source, None, MediaSettings())
-    pictures = table.loc[table["status"] == "accepted", "path"].tolist()
+    pictures = [path for path in table.loc[table["status"] == "accepted", "path"] if fits(Path(path), longest)]
     captions = captions_of(table)
+    animated = set(table.loc[table["n_frames"] > 1, "path"])
     groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
     passed = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]
     texts = [path for path in passed if Path(path).suffix.lower() in TEXT_SUFFIXES]  # captions, licences
     files = {Path(path): source / path for path in [*pictures, *texts] if path.partition("/")[0] in groups}
+    files = {path: original for path, original in files.items() if fits(path, longest)}
+    loose = [path for path in pictures if "/" not in path]
+    for placed in _loose(source, loose, animated, captions, set(files)):
+        if all(fits(path, longest) for path in placed):
+            files |= placed
+            groups[min(placed).parent.name] += 1
+    left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
+    reasons = left_out["reason"].where(left_out["status"] != "accepted", NAME_TOO_LONG)
+    notes = left_out_notes(left_out["path"], reasons)
+    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
+
+
+def _loose(
+    source: Path, pictures: Iterable[str], animated: Container[str], captions: Mapping[str, str], files: Iterable[Path]
+) -> Iterator[dict[Path, Path]]:
+    """Of each of `pictures`, which lie loose in `source`: its place, and that of its caption -> the originals.
+
+    `files` are the places in groups that are taken already.
+    """
     owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # whose captions the texts may be
     taken = set(map(_place_key, {*files, *owners}))
     numbers: dict[str, int] = {}
-    animated = set(table.loc[table["n_frames"] > 1, "path"])
     for path in pictures:
-        if "/" not in path:
-            target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, numbers)
-            files[target] = source / path
-            groups[target.parent.name] += 1
-            if caption := captions.get(path):
-                # Named after the whole file, it is no other picture's, whatever else is called like it.
-                files[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
-    left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
-    notes = left_out_notes(left_out["path"], left_out["reason"])
-    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
+        target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, numbers)
+        placed = {target: source / path}
+        if caption := captions.get(path):
+            # Named after the whole file, it is no other picture's, whatever else is called like it.
+            placed[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
+        yield placed
 
 
 def _place_key(path: Path) -> str:

@@ -150,6 +150,25 @@ def test_a_caption_stays_with_its_picture_whatever_else_is_called_alike(tmp_path
     assert (folder / "stickers" / "fox.txt").read_text() == "old"
 
 
+def test_a_name_that_is_too_long_is_left_out_by_name_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
+    """The caption of a loose picture is named after the whole file, and a second `a.png` gets a number."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    captioned, plain, twice = "c" * (longest - 4), "p" * (longest - 4), "t" * (longest - 4)
+    for name in (captioned, plain, twice):
+        shutil.copy(source / "hello.png", source / f"{name}.png")
+    (source / f"{captioned}.txt").write_text("smile")
+    (source / f"{twice.upper()}.png").write_bytes((source / "hello.png").read_bytes())
+    created = create("luma", source, tmp_path / "characters", "yes")
+    names = [path.name for path in (created.folder / "stickers").iterdir()]
+    assert sorted(names) == sorted(["hello.png", f"{plain}.png", f"{twice.upper()}.png"])
+    assert created.groups["stickers"] == 3
+    assert [note for note in created.notes if "too long" in note] == [
+        f"left out: {captioned}.png, {twice}.png: its name, or that of its caption, is too long for this file system: "
+        "rename it shorter"
+    ]
+    assert f"left out: {captioned}.txt: the caption of {captioned}.png" in created.notes
+
+
 def test_names_that_yaml_does_not_print_are_written_with_escapes(source: Path, tmp_path: Path) -> None:
     names = ["a\x7fb", "a\ufffeb", "a\u2028b", "a\x85b", "a\U000e0001b", 'a"b', "ガール"]
     for name in names:
