@@ -66,6 +66,11 @@ def caption_line(data: bytes) -> str:
     return tidy(_LINE_END.split(caption_text(data), maxsplit=1)[0])
 
 
+def has_more_lines(data: bytes) -> bool:
+    """Tell whether words follow the first line of a caption file. Raises TextError as `caption_text` does."""
+    return any(tidy(line).strip(" ,") for line in _LINE_END.split(caption_text(data))[1:])
+
+
 def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
     """The captions as sd-scripts has to read them, and whether that is with --weighted_captions.
 

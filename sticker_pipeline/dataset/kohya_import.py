@@ -7,7 +7,7 @@ layout is stands in kohya.py.
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,28 +26,33 @@ from sticker_pipeline.dataset.kohya import (
     caption_line,
     folder_repeats,
     folder_subject,
+    has_more_lines,
     own_syntax,
 )
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, read_header, what_is_it
+from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
 from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions, too_long
 from sticker_pipeline.new_character import (
+    NAME_TOO_LONG,
     Created,
     default_style,
+    fits,
     free_target,
     left_out_note,
+    left_out_notes,
+    longest_name,
     settings_text,
     write_character,
     yaml_text,
 )
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import TextError, decoded, folded, is_unicode, tidy_lines
+from sticker_pipeline.texts import TextError, folded, is_unicode
 
+LIMITS = MediaSettings()
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
 # or cut, so that each counts there as it did.
@@ -60,14 +65,24 @@ benchmark:
   holdout:"""
 
 
+@dataclass(frozen=True)
+class _Text:
+    """A caption file: the line that is its caption, or why it has none."""
+
+    line: str = ""
+    problem: str = ""
+    is_longer: bool = False  # than its first line
+
+
 @dataclass
 class _Group:
     """A group in the making: its folder in the source, and what is taken of it."""
 
     source: Path
     repeats: int | None  # None: held out
-    pictures: list[Path] = field(default_factory=list)
-    captions: dict[str, Path] = field(default_factory=dict)  # name of the picture -> caption file
+    pictures: list[str] = field(default_factory=list)  # names
+    texts: dict[str, _Text] = field(default_factory=dict)  # by name
+    captions: dict[str, str] = field(default_factory=dict)  # name of the picture -> of its caption file
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -92,12 +107,16 @@ def import_kohya(
     target = free_target(name, source, characters)
     record = _read_record(source)
     folders, notes = _folders(source)
+    longest = longest_name(characters)
     groups = {}
     for folder, repeats in folders:
-        group = _read_group(folder, repeats)
+        group = _read_group(folder, repeats, longest)
         notes += group.notes
-        if group.pictures:
-            groups[folder.name if repeats is not None else _holdout_name(folder)] = group
+        key = folder.name if repeats is not None else _holdout_name(folder)
+        if not fits(Path(key), longest):
+            notes.append(left_out_note([group.label], NAME_TOO_LONG))
+        elif group.pictures:
+            groups[key] = group
         else:
             notes.append(f"left out: {group.label}: it holds no picture that can be read")
     if not any(group.repeats for group in groups.values()):
@@ -106,11 +125,11 @@ def import_kohya(
     captions, caption_notes = _read_captions(groups)
     chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()))
     files: dict[Path, Path | str] = {
-        Path(key) / picture.name: picture for key, group in groups.items() for picture in group.pictures
+        Path(key) / name: group.source / name for key, group in groups.items() for name in group.pictures
     }
     files |= {Path(key): text + "\n" for key, text in captions.items()}
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
-    held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
+    held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.pictures]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
     write_character(
         target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link, say=notes.append
@@ -188,94 +207,108 @@ def _holdout_name(folder: Path) -> str:
     return f"{HOLDOUT}_{folder.name}"
 
 
-def _read_group(folder: Path, repeats: int | None) -> _Group:
-    """The pictures of one folder, their caption files, and notes on all else: sd-scripts does not look deeper."""
+def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
+    """The pictures of one folder, their captions, and notes on all else: sd-scripts does not look deeper."""
     group = _Group(folder, repeats)
-    other: dict[str, list[str]] = {}
-    texts = []
+    headers: dict[str, Header] = {}
+    left_out: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == METADATA or path.name.lower() in SYSTEM_FILES:
             continue
         if path.is_dir():
-            other.setdefault("sd-scripts does not look into folders inside it", []).append(path.name)
+            left_out[path.name] = "sd-scripts does not look into folders inside it"
         elif is_caption_file(path.name):
-            texts.append(path.name)
+            group.texts[path.name] = _read_text(path)
         else:
-            reason = _problem(path, group)
-            if reason:
-                other.setdefault(reason, []).append(path.name)
-            else:
-                group.pictures.append(path)
-    owned = owned_captions([picture.name for picture in group.pictures], texts)
-    group.captions = {picture: folder / text for picture, text in owned.items()}
-    used = set(owned.values())
-    unused = [name for name in texts if name not in used]
-    if unused:
-        other.setdefault("no picture of that name, or another caption file is taken for it", []).extend(unused)
-    group.notes += [
-        left_out_note([f"{group.label}/{name}" for name in names], reason) for reason, names in other.items()
-    ]
+            try:
+                headers[path.name] = _header(path)
+            except MediaError as error:
+                left_out[path.name] = str(error)
+    owned = owned_captions(headers, group.texts)
+    names = _caption_names(owned, headers)
+    for name in headers:
+        if not fits(Path(name, names.get(name, name)), longest):
+            left_out[name] = NAME_TOO_LONG
+    group.pictures = [name for name in headers if name not in left_out]
+    group.captions = {picture: text for picture, text in owned.items() if picture not in left_out}
+    for name in group.texts.keys() - group.captions.values():
+        left_out[name] = "no picture of that name, or another caption file is taken for it"
+    group.notes = _reading_notes(group, headers)
+    named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
+    group.notes += left_out_notes(named, named.values())
     return group
 
 
-def _problem(path: Path, group: _Group) -> str:
-    """Why a file is no picture to take; empty for one that is, with a note where sd-scripts reads it otherwise."""
+def _header(path: Path) -> Header:
+    """The header of a picture. Raises MediaError, saying what it is, for a file that is none."""
     if not is_unicode(path.name):
-        return "its name is not UTF-8: rename it"
+        raise MediaError("its name is not UTF-8: rename it")
+    data = read_within(path, LIMITS)
+    if not is_picture(data):
+        raise MediaError(beside_pictures(path.suffix, data) or what_is_it(data))
+    return read_header(data, LIMITS)
+
+
+def _read_text(path: Path) -> _Text:
     try:
-        limits = MediaSettings()
-        data = read_within(path, limits)
-        if not is_picture(data):
-            return beside_pictures(path.suffix, data) or what_is_it(data)
-        header = read_header(data, limits)
-    except SpaceError:
-        raise
-    except (MediaError, OSError) as error:
-        return str(error)
-    if path.suffix not in PICTURE_SUFFIXES:
-        group.notes.append(f"{group.label}/{path.name}: taken, though sd-scripts does not read {path.suffix} files")
-    if header.n_frames > 1:
-        group.notes.append(
-            f"{group.label}/{path.name}: sd-scripts reads the first of its {header.n_frames} frames only; here all of "
-            "them together count as that picture"
-        )
-    return ""
+        data = read_within(path, LIMITS)
+        line = caption_line(data)
+    except (MediaError, TextError) as error:
+        return _Text(problem=str(error))
+    if (size := len(line.encode())) > MAX_BYTES:
+        return _Text(problem=too_long(size))
+    return _Text(line, "" if line else "its first line is empty", is_longer=has_more_lines(data))
+
+
+def _caption_names(captions: Mapping[str, str], pictures: Iterable[str]) -> dict[str, str]:
+    """The name of the caption file to write for each picture of `captions`, so that it is no other's of `pictures`."""
+    stems = Counter(folded(Path(picture).stem) for picture in pictures)
+    alone = (picture for picture in captions if stems[folded(Path(picture).stem)] == 1)
+    return {picture: f"{picture}.txt" for picture in captions} | {
+        picture: f"{Path(picture).stem}.txt" for picture in alone
+    }
+
+
+def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
+    """Notes on pictures that sd-scripts reads otherwise, or not at all."""
+    notes = []
+    for name in group.pictures:
+        suffix, frames = Path(name).suffix, headers[name].n_frames
+        if suffix not in PICTURE_SUFFIXES:
+            notes.append(f"{group.label}/{name}: taken, though sd-scripts does not read {suffix} files")
+        if frames > 1:
+            notes.append(
+                f"{group.label}/{name}: sd-scripts reads the first of its {frames} frames only; here all of them "
+                "together count as that picture"
+            )
+    return notes
 
 
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
     """The text of each caption file to write, by its path in the character's folder, and notes."""
     lines: dict[str, str] = {}
-    seen: Counter[str] = Counter()
+    longer = 0
     notes = []
     for key, group in groups.items():
-        stems = Counter(folded(picture.stem) for picture in group.pictures)
-        for picture, path in group.captions.items():
-            try:
-                data = path.read_bytes()
-                line = caption_line(data)
-            except (TextError, OSError) as error:
-                notes.append(f"left out: {group.label}/{path.name}: the caption of {picture} cannot be read: {error}")
-                continue
-            if not line:
-                notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
-                continue
-            if (size := len(line.encode())) > MAX_BYTES:
-                notes.append(f"left out: {group.label}/{path.name}: {too_long(size)}")
-                continue
-            seen["longer"] += len(tidy_lines(decoded(data))) > 1
-            alone = stems[folded(Path(picture).stem)] == 1  # else the text would be the other pictures' too
-            lines[f"{key}/{Path(picture).stem if alone else picture}.txt"] = line
+        names = _caption_names(group.captions, group.pictures)
+        for picture, name in group.captions.items():
+            text = group.texts[name]
+            longer += text.is_longer
+            if text.line:
+                lines[f"{key}/{names[picture]}"] = text.line
+            else:
+                notes.append(f"left out: {group.label}/{name}: the caption of {picture} cannot be read: {text.problem}")
     texts = own_syntax(lines.values())
     bare = [
-        f"{sum(picture.name not in group.captions for picture in group.pictures)} of {group.label}"
+        f"{missing} of {group.label}"
         + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
         for group in groups.values()
-        if any(picture.name not in group.captions for picture in group.pictures)
+        if (missing := len(group.pictures) - len(group.captions))
     ]
     if bare:
         notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
-    if seen["longer"]:
-        notes.append(f"{seen['longer']} captions have more than one line: sd-scripts reads the first, and so do we")
+    if longer:
+        notes.append(f"{longer} captions have more than one line: sd-scripts reads the first, and so do we")
     if any(map(is_weighted, texts)):
         notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
     return dict(zip(lines, texts, strict=True)), notes

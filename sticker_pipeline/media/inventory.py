@@ -32,12 +32,6 @@ OF_ANY_FOLDER = {
 }
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
-KINDS = {
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISSOCK: "a socket",
-}
 
 
 @dataclass(frozen=True)
@@ -194,17 +188,9 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
 
 def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((name for test, name in KINDS.items() if test(mode)), "a special file")
-            return _with(row, reason=f"not a picture: {kind}, which is never opened")
         data = read_within(path, limits)
     except MediaError as error:
         return _with(row, reason=str(error))
-    except FileNotFoundError:
-        return _with(row, reason="a link to a file that does not exist")
-    except OSError as error:
-        return _with(row, reason=f"cannot be read: {error.strerror}")
     row = _with(row, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     if not is_picture(data):
         return _judge_other(row, path, data)

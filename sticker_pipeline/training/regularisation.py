@@ -145,8 +145,6 @@ def _judge(path: Path) -> _Found:
             rgba = next(frames).rgba
     except MediaError as error:
         return _Found(reason=str(error))
-    except OSError as error:
-        return _Found(reason=f"cannot be read: {error.strerror}")
     reason = useless_because(rgba)
     return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
 

@@ -1,5 +1,6 @@
 """Kohya folders as characters: weights are the repeats, and an export comes back as it was."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -163,11 +164,54 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     assert created.trigger == "yes"
     assert created.groups == {"2_a": 4}
     notes = "\n".join(created.notes)
-    for words in ("2_a/story.txt: text of 20004 bytes: no caption, which has 20000 at most",
-                  "2_a/broken.png", "2_a/text.png: not a picture",
-                  "2_a/latin.txt: the caption of latin.png cannot be read: byte 7 is not UTF-8: save it as UTF-8",
-                  "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
+    unread = "the caption of {0}.png cannot be read"
+    for words in (
+        f"2_a/story.txt: {unread.format('story')}: text of 20004 bytes: no caption, which has 20000 at most",
+        f"2_a/latin.txt: {unread.format('latin')}: byte 7 is not UTF-8: save it as UTF-8",
+        f"2_a/empty.txt: {unread.format('empty')}: its first line is empty",
+        "2_a/broken.png",
+        "2_a/text.png: not a picture",
+        "3_none: it holds no picture",
+    ):
         assert words in notes
+
+
+@pytest.mark.timeout(60)
+def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
+    folder = tmp_path / "img" / "2_a"
+    place(folder / "a.png", 1, "yes, smile")
+    place(folder / "b.png", 2)
+    place(folder / "c.png", 3)
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "b.txt")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "c.txt").symlink_to(tmp_path / "nowhere.txt")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"2_a": 3}
+    for note in (
+        "left out: 2_a/pipe.png: a named pipe, which is never opened",
+        "left out: 2_a/zero.png: a device, which is never opened",
+        "left out: 2_a/gone.png: a link to a file that does not exist",
+        "left out: 2_a/b.txt: the caption of b.png cannot be read: a named pipe, which is never opened",
+        "left out: 2_a/c.txt: the caption of c.png cannot be read: a link to a file that does not exist",
+    ):
+        assert note in created.notes
+
+
+def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
+    """Where two pictures are called alike, a caption is named after the whole file; a held-out group gets a prefix."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    stem, group = "x" * (longest - 4), "h" * longest
+    place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, smile")
+    place(tmp_path / "img" / "2_a" / f"{stem}.png", 2, "yes, hat")
+    place(tmp_path / "img" / "2_a" / f"{stem}.jpg", 3)
+    place(tmp_path / "img" / "holdout" / group / "b.png", 4)
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"2_a": 1}
+    reason = "its name, or that of its caption, is too long for this file system: rename it shorter"
+    assert f"left out: holdout/{group}: {reason}" in created.notes
+    assert f"left out: 2_a/{stem}.jpg, 2_a/{stem}.png: {reason}" in created.notes
 
 
 def test_of_two_caption_files_one_is_taken_and_the_other_named(tmp_path: Path):

@@ -229,8 +229,8 @@ def test_special_files_are_never_opened(folder):
     (folder / "gifs/gone.png").symlink_to(folder / "nowhere.png")
     (folder / "gifs/self.png").symlink_to(folder / "gifs/self.png")
     found = reasons(folder)
-    assert found["gifs/pipe.gif"] == ("rejected", "not a picture: a named pipe, which is never opened")
-    assert found["gifs/zero.png"] == ("rejected", "not a picture: a device, which is never opened")
+    assert found["gifs/pipe.gif"] == ("rejected", "a named pipe, which is never opened")
+    assert found["gifs/zero.png"] == ("rejected", "a device, which is never opened")
     assert found["gifs/gone.png"] == ("rejected", "a link to a file that does not exist")
     assert found["gifs/self.png"][0] == "rejected"
 
