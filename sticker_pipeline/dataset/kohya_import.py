@@ -34,7 +34,14 @@ from sticker_pipeline.media.header import Header, is_picture, read_header, what_
 from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions, too_long
+from sticker_pipeline.media.sidecars import (
+    MAX_BYTES,
+    NOBODYS,
+    is_caption_file,
+    owned_captions,
+    thumbnails_of,
+    too_long,
+)
 from sticker_pipeline.new_character import (
     NAME_TOO_LONG,
     Created,
@@ -224,6 +231,12 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
                 headers[path.name] = _header(path)
             except MediaError as error:
                 left_out[path.name] = str(error)
+    sizes = {name: header.width * header.height for name, header in headers.items()}
+    passed = ", though sd-scripts would train on it" if repeats is not None else ""
+    left_out |= {
+        name: f"the thumbnail of {owner}: it is passed over here{passed}"
+        for name, owner in thumbnails_of(sizes).items()
+    }
     owned = owned_captions(headers, group.texts)
     names = _caption_names(owned, headers)
     for name in headers:
@@ -231,8 +244,9 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
             left_out[name] = NAME_TOO_LONG
     group.pictures = [name for name in headers if name not in left_out]
     group.captions = {picture: text for picture, text in owned.items() if picture not in left_out}
+    owners = {text: picture for picture, text in owned.items()}
     for name in group.texts.keys() - group.captions.values():
-        left_out[name] = "no picture of that name, or another caption file is taken for it"
+        left_out[name] = f"the caption of {owners[name]}, which is left out" if name in owners else NOBODYS
     group.notes = _reading_notes(group, headers)
     named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
     group.notes += left_out_notes(named, named.values())

@@ -12,7 +12,8 @@ from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
 
 
@@ -81,7 +82,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
         "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
         "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
-        "left out: 3_art/nobody.txt: no picture of that name",
+        "left out: 3_art/nobody.txt: text that is no picture's caption: no such name",
         "1 of 3_art (sd-scripts would call them 'art')",
         "1 captions have more than one line",
         "15 % of each group is held out from training by default, of large ones 10 % more for validation",
@@ -212,6 +213,31 @@ def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
     reason = "its name, or that of its caption, is too long for this file system: rename it shorter"
     assert f"left out: holdout/{group}: {reason}" in created.notes
     assert f"left out: 2_a/{stem}.jpg, 2_a/{stem}.png: {reason}" in created.notes
+
+
+def test_thumbnails_are_left_out_as_the_inventory_would_pass_them_over(tmp_path: Path):
+    """Else benchmark.holdout would name a file that is no picture of the character."""
+    place(tmp_path / "img" / "5_a" / "one.png", 1, "yes, smile")
+    for place_of, number in (("holdout/a/x.png", 2), ("5_a/y.webp", 3)):
+        place(tmp_path / "img" / place_of, number, "yes, hat")
+    for place_of in ("holdout/a/x_thumb.png", "5_a/y.webp_thumb.jpg"):
+        noise(4).convert("RGB").resize((20, 20)).save(tmp_path / "img" / place_of)
+        (tmp_path / "img" / place_of).with_suffix(".txt").write_text("yes, small")
+    noise(5).convert("RGB").save(tmp_path / "img" / "5_a" / "lonely_thumb.png")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"5_a": 3, "holdout_a": 1}
+    assert load_character(created.folder).settings.benchmark.holdout == ["holdout_a/x.png"]
+    table = scan(created.folder, list(created.groups), MediaSettings())
+    assert sorted(table.loc[table["status"] == "accepted", "path"]) == [
+        "5_a/lonely_thumb.png", "5_a/one.png", "5_a/y.webp", "holdout_a/x.png"
+    ]  # fmt: skip
+    passed = "it is passed over here"
+    for note in (
+        f"left out: holdout/a/x_thumb.png: the thumbnail of x.png: {passed}",
+        f"left out: 5_a/y.webp_thumb.jpg: the thumbnail of y.webp: {passed}, though sd-scripts would train on it",
+        "left out: 5_a/y.webp_thumb.txt: the caption of y.webp_thumb.jpg, which is left out",
+    ):
+        assert note in created.notes
 
 
 def test_of_two_caption_files_one_is_taken_and_the_other_named(tmp_path: Path):
