@@ -104,6 +104,17 @@ def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pict
     assert not any("readme" in name for name in tree(folder))
 
 
+def test_an_empty_caption_gives_way_to_one_that_has_words(source: Path, tmp_path: Path) -> None:
+    (source / "hello.txt").write_text("")
+    (source / "hello.caption").write_text("smile")
+    (source / "wave.txt").write_text(" \n")
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert (created.folder / "stickers" / "hello.png.caption").read_text() == "smile"
+    assert list(created.folder.glob("*/*.txt")) == [created.folder / "my: stickers" / "b.txt"]
+    assert "left out: hello.txt: an empty text: the caption of hello.png is hello.caption" in created.notes
+    assert "left out: wave.txt: an empty text: wave.gif has no caption" in created.notes
+
+
 def test_every_file_that_is_not_taken_is_named_with_why(source: Path, tmp_path: Path) -> None:
     (source / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (source / "a.tgs").write_bytes(gzip.compress(b'{"tgs": 1}'))

@@ -21,13 +21,13 @@ from sticker_pipeline.dataset.kohya import (
     METADATA,
     PICTURE_SUFFIXES,
     RECORD,
+    CaptionFile,
     FolderRecord,
     Record,
-    caption_line,
     folder_repeats,
     folder_subject,
-    has_more_lines,
     own_syntax,
+    read_caption_file,
 )
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
@@ -35,12 +35,11 @@ from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import (
-    MAX_BYTES,
     NOBODYS,
     is_caption_file,
+    outdone_texts,
     owned_captions,
     thumbnails_of,
-    too_long,
 )
 from sticker_pipeline.new_character import (
     NAME_TOO_LONG,
@@ -57,7 +56,7 @@ from sticker_pipeline.new_character import (
 )
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import TextError, folded, is_unicode
+from sticker_pipeline.texts import folded, is_unicode
 
 LIMITS = MediaSettings()
 SETTINGS = """
@@ -72,15 +71,6 @@ benchmark:
   holdout:"""
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A caption file: the line that is its caption, or why it has none."""
-
-    line: str = ""
-    problem: str = ""
-    is_longer: bool = False  # than its first line
-
-
 @dataclass
 class _Group:
     """A group in the making: its folder in the source, and what is taken of it."""
@@ -88,7 +78,7 @@ class _Group:
     source: Path
     repeats: int | None  # None: held out
     pictures: list[str] = field(default_factory=list)  # names
-    texts: dict[str, _Text] = field(default_factory=dict)  # by name
+    texts: dict[str, CaptionFile] = field(default_factory=dict)  # by name
     captions: dict[str, str] = field(default_factory=dict)  # name of the picture -> of its caption file
     notes: list[str] = field(default_factory=list)
 
@@ -225,7 +215,7 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
         if path.is_dir():
             left_out[path.name] = "sd-scripts does not look into folders inside it"
         elif is_caption_file(path.name):
-            group.texts[path.name] = _read_text(path)
+            group.texts[path.name] = read_caption_file(path)
         else:
             try:
                 headers[path.name] = _header(path)
@@ -237,7 +227,8 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
         name: f"the thumbnail of {owner}: it is passed over here{passed}"
         for name, owner in thumbnails_of(sizes).items()
     }
-    owned = owned_captions(headers, group.texts)
+    wordless = {name for name, text in group.texts.items() if not text.line}
+    owned = owned_captions(headers, group.texts, wordless)
     names = _caption_names(owned, headers)
     for name in headers:
         if not fits(Path(name, names.get(name, name)), longest):
@@ -245,8 +236,12 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
     group.pictures = [name for name in headers if name not in left_out]
     group.captions = {picture: text for picture, text in owned.items() if picture not in left_out}
     owners = {text: picture for picture, text in owned.items()}
+    instead = outdone_texts(headers, wordless, owned)
     for name in group.texts.keys() - group.captions.values():
-        left_out[name] = f"the caption of {owners[name]}, which is left out" if name in owners else NOBODYS
+        if name in owners:
+            left_out[name] = f"the caption of {owners[name]}, which is left out"
+        else:
+            left_out[name] = f"{group.texts[name].problem}: {instead[name]}" if name in instead else NOBODYS
     group.notes = _reading_notes(group, headers)
     named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
     group.notes += left_out_notes(named, named.values())
@@ -261,17 +256,6 @@ def _header(path: Path) -> Header:
     if not is_picture(data):
         raise MediaError(beside_pictures(path.suffix, data) or what_is_it(data))
     return read_header(data, LIMITS)
-
-
-def _read_text(path: Path) -> _Text:
-    try:
-        data = read_within(path, LIMITS)
-        line = caption_line(data)
-    except (MediaError, TextError) as error:
-        return _Text(problem=str(error))
-    if (size := len(line.encode())) > MAX_BYTES:
-        return _Text(problem=too_long(size))
-    return _Text(line, "" if line else "its first line is empty", is_longer=has_more_lines(data))
 
 
 def _caption_names(captions: Mapping[str, str], pictures: Iterable[str]) -> dict[str, str]:
@@ -307,7 +291,7 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
         names = _caption_names(group.captions, group.pictures)
         for picture, name in group.captions.items():
             text = group.texts[name]
-            longer += text.is_longer
+            longer += text.is_cut
             if text.line:
                 lines[f"{key}/{names[picture]}"] = text.line
             else:

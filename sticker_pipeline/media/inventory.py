@@ -17,9 +17,9 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures, caption_text
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions, thumbnails_of
+from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import TextError
+from sticker_pipeline.texts import TextError, tidy_lines
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
@@ -37,7 +37,7 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 @dataclass(frozen=True)
 class Row:
     """One row of the inventory. `reason` of an accepted file says what is missing from it, such as that it is cut off;
-    `remark` is worth knowing of a file that is taken whole."""
+    `remark` is worth knowing of a file that is taken whole, or of a text."""
 
     path: str
     group: str = ""
@@ -212,11 +212,12 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
 
 def _judge_other(row: Row, path: Path, data: bytes) -> Row:
     """The row of a file that is no picture: passed over where it lies beside pictures on purpose."""
-    if is_caption_file(path.name) and 0 < len(data) <= MAX_BYTES:
+    if is_caption_file(path.name) and len(data) <= MAX_BYTES:
         try:
-            caption_text(data)
+            has_words = bool(tidy_lines(caption_text(data)))
         except TextError as error:
             return _with(row, reason=str(error))
+        row = _with(row, remark="" if has_words else NO_WORD)
     if kind := beside_pictures(path.suffix, data):
         return _with(row, status="ignored", reason=kind)
     return _with(row, reason=what_is_it(data))

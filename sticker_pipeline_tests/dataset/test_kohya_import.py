@@ -332,6 +332,24 @@ def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: P
     assert said == {"fox.png.txt": "yes, first\n", "other.txt": "yes, other\n"}
 
 
+def test_a_caption_without_a_word_gives_way_to_one_that_has_words(tmp_path: Path):
+    folder = tmp_path / "img" / "10_x"
+    for number, name in enumerate(("a", "b", "c", "d")):
+        place(folder / f"{name}.png", number, {"a": "", "b": b"caf\xe9", "c": " ,\nmore", "d": ""}[name])
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.caption").write_text(f"yes, {name}")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    said = {path.name: path.read_text() for path in (created.folder / "10_x").glob("*.txt")}
+    assert said == {f"{name}.txt": f"yes, {name}\n" for name in ("a", "b", "c")}
+    for note in (
+        "left out: 10_x/a.txt: its first line is empty: the caption of a.png is a.caption",
+        "left out: 10_x/b.txt: byte 3 is not UTF-8: save it as UTF-8: the caption of b.png is b.caption",
+        "left out: 10_x/c.txt: its first line is empty: the caption of c.png is c.caption",
+        "left out: 10_x/d.txt: the caption of d.png cannot be read: its first line is empty",
+    ):
+        assert note in created.notes
+
+
 def test_what_is_no_caption_is_left_out_as_that_pictures(tmp_path: Path):
     place(tmp_path / "img" / "10_x" / "a.png", 1, "yes, a")
     place(tmp_path / "img" / "10_x" / "b.png", 2, "version https://git-lfs.github.com/spec/v1")

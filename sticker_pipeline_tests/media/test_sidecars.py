@@ -85,6 +85,38 @@ def test_a_caption_that_cannot_be_read_is_refused_as_that_pictures_and_nothing_e
     assert row["reason"].endswith("save it as UTF-8")
 
 
+def test_a_text_without_a_word_or_that_cannot_be_read_gives_way_to_one_that_has_words(folder: Path) -> None:
+    contents = {"a.txt": b"", "a.caption": b"smile", "b.png.txt": b"caf\xe9", "b.txt": b"frown", "sub/a.txt": b"\n,"}
+    for name, data in contents.items():
+        (folder / "art" / name).write_bytes(data)
+    assert captions(folder) == {"art/a.png": ("art/a.caption", "smile"), "art/b.png": ("art/b.txt", "frown")}
+    table = scan(folder, ["art"], LIMITS).set_index("path")
+    assert (
+        table.loc[["art/a.txt", "art/sub/a.txt"], ["status", "remark"]].values.tolist()
+        == [["ignored", "it holds no word"]] * 2
+    )
+    assert table.loc["art/b.png.txt", "status"] == "rejected"
+    assert table["reason"].to_dict() == {
+        "art/a.caption": "the caption of art/a.png",
+        "art/a.png": "",
+        "art/a.txt": "an empty text: the caption of art/a.png is art/a.caption",
+        "art/b.png": "",
+        "art/b.png.txt": "byte 3 is not UTF-8: save it as UTF-8: the caption of art/b.png is art/b.txt",
+        "art/b.txt": "the caption of art/b.png",
+        "art/sub/a.png": "",
+        "art/sub/a.txt": "an empty text: art/sub/a.png has no caption",
+    }
+
+
+def test_a_wordless_text_is_that_pictures_where_there_is_no_other() -> None:
+    assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt"}) == {"a.png": "A.CAPTION"}
+    assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt", "A.CAPTION"}) == {"a.png": "a.txt"}
+    assert owned_captions(["a.png", "a.gif"], ["a.txt", "a.gif.txt"], {"a.txt"}) == {
+        "a.png": "a.txt",
+        "a.gif": "a.gif.txt",
+    }
+
+
 @pytest.mark.parametrize(
     "text",
     [
