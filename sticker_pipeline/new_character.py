@@ -188,9 +188,10 @@ def _loose(
     """
     owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # whose captions the texts may be
     taken = set(map(_place_key, {*files, *owners}))
+    stems = {_place_key(path.with_suffix("")) for path in files}
     numbers: dict[str, int] = {}
     for path in pictures:
-        target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, numbers)
+        target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, stems, numbers)
         placed = {target: source / path}
         if caption := captions.get(path):
             # Named after the whole file, it is no other picture's, whatever else is called like it.
@@ -203,14 +204,17 @@ def _place_key(path: Path) -> str:
     return folded(path.as_posix())
 
 
-def _free(target: Path, taken: set[str], numbers: dict[str, int]) -> Path:
-    """`target`, numbered where its place, or its place without the ending, is `taken`, to which it is added; `numbers`
-    are the last ones given."""
+def _free(target: Path, taken: set[str], stems: set[str], numbers: dict[str, int]) -> Path:
+    """`target`, numbered where its caption or another one's could be mistaken; it is added to the three.
+
+    `taken` are places, `stems` places without the ending, `numbers` the last ones given.
+    """
     key, free = _place_key(target), target
-    while {_place_key(free), _place_key(free.with_suffix(""))} & taken:
+    while {_place_key(free), _place_key(free.with_suffix(""))} & taken or _place_key(free) in stems:
         numbers[key] = numbers.get(key, 1) + 1
         free = target.with_stem(f"{target.stem}_{numbers[key]}")
     taken.add(_place_key(free))
+    stems.add(_place_key(free.with_suffix("")))
     return free
 
 

@@ -180,6 +180,24 @@ def test_a_name_that_is_too_long_is_left_out_by_name_and_the_rest_goes_on(source
     assert f"left out: {captioned}.txt: the caption of {captioned}.png" in created.notes
 
 
+@pytest.mark.parametrize("group", ["", "stickers"])
+def test_a_picture_called_like_another_with_an_ending_more_has_its_own_caption(tmp_path: Path, group: str) -> None:
+    """`fox.png.txt` is the caption of `fox.png.jpg`, whose name without the ending it is."""
+    source = tmp_path / "downloads"
+    (source / group).mkdir(parents=True)
+    captions = {"fox.png": "one", Path(group, "fox.png.jpg"): "two", "a.png": "three"}
+    for number, name in enumerate(captions):
+        Image.new("RGB", (20, 20), (40 * number, 0, 0)).save(source / name)
+    (source / "fox.txt").write_text("one")
+    (source / group / "fox.png.txt").write_text("two")
+    (source / "a.png.txt").write_text("three")
+    digests = {hashlib.sha256((source / name).read_bytes()).hexdigest(): text for name, text in captions.items()}
+    folder = create("luma", source, tmp_path / "characters", "yes").folder
+    table = scan(folder, ["stickers"], MediaSettings()).set_index("path")
+    said = read_captions(folder, table.reset_index()).set_index("path")["caption"]
+    assert {table.loc[path, "sha256"]: caption for path, caption in said.items()} == digests
+
+
 def test_names_that_yaml_does_not_print_are_written_with_escapes(source: Path, tmp_path: Path) -> None:
     names = ["a\x7fb", "a\ufffeb", "a\u2028b", "a\x85b", "a\U000e0001b", 'a"b', "ガール"]
     for name in names:
@@ -199,9 +217,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_named_and_stops_nothing(source: Pat
 
 
 def test_thousands_of_names_that_differ_in_case_alone_take_no_longer_for_each() -> None:
-    taken: set[str] = set()
+    taken, stems = set[str](), set[str]()
     numbers: dict[str, int] = {}
-    names = {_free(Path("stickers/A.png"), taken, numbers).name for _ in range(20_000)}
+    names = {_free(Path("stickers/A.png"), taken, stems, numbers).name for _ in range(20_000)}
     assert len(names) == 20_000 and "A_20000.png" in names
 
 

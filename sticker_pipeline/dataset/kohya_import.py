@@ -259,12 +259,14 @@ def _header(path: Path) -> Header:
 
 
 def _caption_names(captions: Mapping[str, str], pictures: Iterable[str]) -> dict[str, str]:
-    """The name of the caption file to write for each picture of `captions`, so that it is no other's of `pictures`."""
-    stems = Counter(folded(Path(picture).stem) for picture in pictures)
-    alone = (picture for picture in captions if stems[folded(Path(picture).stem)] == 1)
-    return {picture: f"{picture}.txt" for picture in captions} | {
-        picture: f"{Path(picture).stem}.txt" for picture in alone
-    }
+    """The name of the caption file to write for each picture of `captions`, so that it is no other's of `pictures`.
+
+    The whole name is a picture's own unless another one is called so, see `owned_captions`.
+    """
+    stems = [Path(picture).stem for picture in pictures]
+    counts, of_all = Counter(map(folded, stems)), set(stems)
+    by_stem = {one for one in captions if counts[folded(Path(one).stem)] == 1 or one in of_all}
+    return {one: f"{Path(one).stem if one in by_stem else one}.txt" for one in captions}
 
 
 def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:

@@ -41,13 +41,13 @@ def owned_captions(
     """The path of each of `pictures` that has a caption among `texts` -> the path of that caption; posix paths.
 
     `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first. Where no name matches exactly, one that differs in case or composition alone does, unless several
+    and goes first, unless there is a picture called fox.png, such as `fox.png.jpg`, whose it is then. Where no name matches exactly, one that differs in case or composition alone does, unless several
     pictures or texts would share it. `wordless`, of `texts`, hold no word or cannot be read: one of them is a picture's
     where no other is.
     """
     names, known = list(pictures), set(texts)
-    found = _owned_by_name(names, known - set(wordless))
-    return found | _owned_by_name([name for name in names if name not in found], known & set(wordless))
+    found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))
+    return {name: found[name] for name in names if name in found}
 
 
 def outdone_texts(pictures: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +68,7 @@ def _owned_by_name(pictures: Sequence[str], known: Set[str]) -> dict[str, str]:
     by_fold = defaultdict[str, list[str]](list)
     for text in sorted(known):
         by_fold[_key(text)].append(text)
-    names = {picture: (picture, PurePosixPath(picture).with_suffix("").as_posix()) for picture in pictures}
+    names = _names(pictures)
     found = {picture: _exact(stems, known) for picture, stems in names.items()}
     spellings = Counter(_key(stem) for stem in {stem for stems in names.values() for stem in stems})
     used = set(found.values())
@@ -76,6 +76,13 @@ def _owned_by_name(pictures: Sequence[str], known: Set[str]) -> dict[str, str]:
         if not found[picture]:
             found[picture] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
     return {picture: text for picture, text in found.items() if text}
+
+
+def _names(pictures: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Each of `pictures` -> the names that its caption may have, without the ending, the first first."""
+    stems = {picture: PurePosixPath(picture).with_suffix("").as_posix() for picture in pictures}
+    of_all = set(stems.values())
+    return {picture: (stem,) if picture in of_all else (picture, stem) for picture, stem in stems.items()}
 
 
 def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
 
@@ -330,6 +331,18 @@ def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: P
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     said = {path.name: path.read_text() for path in (created.folder / "10_x").glob("*.txt")}
     assert said == {"fox.png.txt": "yes, first\n", "other.txt": "yes, other\n"}
+
+
+def test_captions_of_pictures_called_like_others_with_an_ending_more(tmp_path: Path):
+    folder = tmp_path / "img" / "10_x"
+    for number, name in enumerate(("fox.png", "fox.png.jpg", "fox.bmp")):
+        place(folder / name, number)
+    (folder / "fox.txt").write_text("yes, one")
+    (folder / "fox.png.txt").write_text("yes, two")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    table = scan(created.folder, list(created.groups), MediaSettings())
+    said = read_captions(created.folder, table).set_index("path")["caption"].to_dict()
+    assert said == {"10_x/fox.png": "yes, one", "10_x/fox.png.jpg": "yes, two", "10_x/fox.bmp": "yes, one"}
 
 
 def test_a_caption_without_a_word_gives_way_to_one_that_has_words(tmp_path: Path):

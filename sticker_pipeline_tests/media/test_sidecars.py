@@ -155,6 +155,15 @@ def test_a_text_of_another_spelling_is_nobodys_where_two_pictures_or_texts_would
     assert owned_captions(["a.png", "A.png"], ["a.txt"]) == {"a.png": "a.txt"}
 
 
+def test_a_text_called_like_two_pictures_is_that_ones_whose_name_without_the_ending_it_is() -> None:
+    """As sd-scripts reads it: the last ending of the picture's name gives way to .txt."""
+    pictures, texts = ["s/fox.png", "s/fox.png.jpg"], ["s/fox.txt", "s/fox.png.txt"]
+    assert owned_captions(pictures, texts) == {"s/fox.png": "s/fox.txt", "s/fox.png.jpg": "s/fox.png.txt"}
+    assert owned_captions(pictures, texts[1:]) == {"s/fox.png.jpg": "s/fox.png.txt"}
+    assert owned_captions(pictures[:1], texts) == {"s/fox.png": "s/fox.png.txt"}
+    assert owned_captions(["fox", "fox.png"], ["fox.txt"]) == {"fox": "fox.txt", "fox.png": "fox.txt"}
+
+
 def test_a_story_is_no_caption(folder: Path) -> None:
     (folder / "art/a.txt").write_text("x" * (MAX_BYTES + 1))
     assert captions_of(scan(folder, ["art"], LIMITS)) == {}
