@@ -41,9 +41,9 @@ def owned_captions(
     """The path of each of `pictures` that has a caption among `texts` -> the path of that caption; posix paths.
 
     `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first, unless there is a picture called fox.png, such as `fox.png.jpg`, whose it is then. Where no name matches exactly, one that differs in case or composition alone does, unless several
-    pictures or texts would share it. `wordless`, of `texts`, hold no word or cannot be read: one of them is a picture's
-    where no other is.
+    and goes first, unless there is a picture called fox.png, such as `fox.png.jpg`, whose it is then. Where no name
+    matches exactly, one that differs in case or composition alone does, unless several pictures or texts would share
+    it. `wordless`, of `texts`, hold no word or cannot be read: one of them is a picture's where no other is.
     """
     names, known = list(pictures), set(texts)
     found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))

@@ -44,6 +44,7 @@ MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is bey
 
 STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
+CROPPING = re.compile(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$")  # left, right, top, bottom
 ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
 COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
@@ -53,14 +54,16 @@ FAULTS = {
     "ended prematurely": "the video is cut off",
     "exceeds containing master element": "the video is damaged",
 }
+UNCROPPED = (0, 0, 0, 0)
 NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 
 
 @dataclass(frozen=True)
 class Video:
-    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, with square
-    pixels; `stored_height` is the stream's own. `starts_ms` is when each shown frame starts, ascending from 0; the last
-    ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a file that is whole."""
+    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, cropped and
+    with square pixels; `stored_height` is the stream's own, cropped. `starts_ms` is when each shown frame starts,
+    ascending from 0; the last ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a
+    file that is whole."""
 
     demuxer: Demuxer
     codec: str
@@ -131,8 +134,8 @@ class _Packet:
 
 @dataclass
 class _Stream:
-    """What the pass over the packets found; the size is as stored, before rotation and with pixels `pixel_aspect` times
-    as wide as they are high."""
+    """What the pass over the packets found; the size is as stored, before cropping and rotation, and with pixels
+    `pixel_aspect` times as wide as they are high."""
 
     codec: str = ""
     time_base: Fraction = Fraction(1)
@@ -144,7 +147,7 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, and complaints."""
+    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, cropping and complaints."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -152,6 +155,7 @@ class _Running:
     times: "queue.SimpleQueue[Fraction | None]" = field(default_factory=queue.SimpleQueue)
     complaints: list[str] = field(default_factory=list)
     rotation: float = 0.0
+    cropping: tuple[int, int, int, int] = UNCROPPED
     colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
@@ -232,9 +236,13 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
             running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
         line = TIME.sub("", line).rstrip()
         if "Output #0" in line:
-            running.rotation = 0.0  # so far it was about all streams of the file, from here about the chosen one
+            # So far it was about all streams of the file, from here about the chosen one.
+            running.rotation, running.cropping = 0.0, UNCROPPED
         if rotation := ROTATION.search(line):
             running.rotation = float(rotation[1])
+        if cropping := CROPPING.search(line):
+            left, right, top, bottom = map(int, cropping.groups())
+            running.cropping = (left, right, top, bottom)
         running.colours = stated_colours(line) or running.colours
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
@@ -295,12 +303,18 @@ def _pixel_aspect(value: str) -> Fraction:
     return Fraction(width, height) if plausible else Fraction(1)
 
 
-def _shown_size(stream: _Stream) -> tuple[int, int]:
-    """Width and height with square pixels, before rotation: one side is enlarged, so that nothing is lost."""
-    aspect = stream.pixel_aspect
+def _cropped_size(stream: _Stream, cropping: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Width and height of what is left in the container's crop, which counts for nothing where nothing is left."""
+    left, right, top, bottom = cropping
+    width, height = stream.width - left - right, stream.height - top - bottom
+    return (width, height) if min(width, height) > 0 else (stream.width, stream.height)
+
+
+def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Width and height with square pixels: one side is enlarged, so that nothing is lost."""
     if aspect > 1:
-        return round(stream.width * aspect), stream.height
-    return stream.width, round(stream.height / aspect)
+        return round(width * aspect), height
+    return width, round(height / aspect)
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
@@ -346,12 +360,13 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
     fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
-    width, height = _shown_size(stream)
+    stored_width, stored_height = _cropped_size(stream, ffmpeg.cropping)
+    width, height = _shown_size(stored_width, stored_height, stream.pixel_aspect)
     size = (height, width) if sideways else (width, height)
     check_pixels(width, height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
     origin = first * stream.time_base
-    return Video(demuxer, stream.codec, *size, stream.height, ffmpeg.colours, origin, starts, end, note)
+    return Video(demuxer, stream.codec, *size, stored_height, ffmpeg.colours, origin, starts, end, note)
 
 
 def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:

@@ -21,7 +21,7 @@ from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.video import read_video, video_frames
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
-from sticker_pipeline_tests.media.makers import ffmpeg, noise, remuxed, solid, video
+from sticker_pipeline_tests.media.makers import cropped_matroska, cropped_mp4, ffmpeg, noise, remuxed, solid, video
 
 LIMITS = MediaSettings()
 H264 = ("-c:v", "libx264rgb", "-qp", "0")
@@ -203,6 +203,48 @@ def test_limits_hold_for_the_size_that_is_shown():
     assert read_header(data, MediaSettings(max_pixels=288)).width == 24
     with pytest.raises(MediaError, match="24×12 pixels: more than 287"):
         read_header(data, MediaSettings(max_pixels=287))
+
+
+CROP = (5, 11, 3, 9)  # left, right, top, bottom: what is left of 64×48 is 48×36
+
+
+def cropped(container: str, aspect: str = "1/1") -> tuple[bytes, np.ndarray]:
+    """Lossless frames of 64×48 with CROP in the container, and what is left of them."""
+    frames = noise(3, 64, 48)
+    options = ("-vf", f"setsar={aspect}")
+    data = (
+        cropped_mp4(video("mp4", frames, *options, *H264), (64, 48), *CROP)
+        if container == "mp4"
+        else cropped_matroska(video("matroska", frames, *options, "-c:v", "ffv1"), *CROP)
+    )
+    return data, frames[:, 3:39, 5:53]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_crop_of_the_container_is_cut_off_and_the_rest_keeps_its_size(container):
+    data, expected = cropped(container)
+    header = read_header(data, MediaSettings(max_pixels=64 * 48))
+    assert (header.width, header.height, header.n_frames, header.note) == (48, 36, 3, "")
+    assert (pixels(data) == expected).all()
+
+
+def test_a_crop_goes_before_stretching_and_limits_hold_for_the_outcome():
+    data, expected = cropped("mp4", "2/1")
+    found = read_video(data, "mov", LIMITS)
+    assert (found.width, found.height, found.stored_height) == (96, 36, 36)
+    seen = pixels(data).reshape(3, 36, 48, 2, 4).mean(axis=3)  # of two pixels that one became
+    assert np.corrcoef(seen[..., :3].ravel(), expected[..., :3].ravel())[0, 1] > 0.95
+    with pytest.raises(MediaError, match="96×36 pixels: more than 3455"):
+        read_header(data, MediaSettings(max_pixels=3455))
+
+
+def test_a_crop_goes_before_rotation():
+    frames = noise(3, 64, 48)
+    turned = remuxed("mp4", video("mp4", frames, *H264), before=("-display_rotation:v:0", "90"))
+    data = cropped_mp4(turned, (64, 48), *CROP)
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height) == (36, 48)
+    assert (pixels(data) == np.rot90(frames[:, 3:39, 5:53], axes=(1, 2))).all()
 
 
 def test_only_the_rotation_of_the_stream_itself_counts():
