@@ -46,14 +46,18 @@ STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
 CROPPING = re.compile(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$")  # left, right, top, bottom
 ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
+MAPPING = re.compile(r"^(?:\[info\] )?\s*Stream #0:(\d+) -> #0:0")
+CORRUPT_PACKET = re.compile(r"Packet corrupt \(stream = (\d+),")  # a warning, of any stream of the file
 COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
 # What ffmpeg's demuxers say of a file that goes wrong behind its first packets.
+CUT_OFF = "the video is cut off"
 FAULTS = {
-    "partial file": "the video is cut off",
-    "ended prematurely": "the video is cut off",
+    "partial file": CUT_OFF,
+    "ended prematurely": CUT_OFF,
     "exceeds containing master element": "the video is damaged",
 }
+INDEX, FRAGMENT = b"moov", b"moof"  # boxes that say where packets lie
 UNCROPPED = (0, 0, 0, 0)
 NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 
@@ -89,11 +93,12 @@ def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
         stream = _within(ffmpeg, lambda: _read_packets(ffmpeg.output, limits))
         ffmpeg.listen_to_the_end()
         _within(ffmpeg, ffmpeg.process.wait)
+    cut_box = _cut_box(data) if demuxer == "mov" else b""
     if not stream.packets or not stream.width or not stream.height:
-        _refuse(ffmpeg.complaints, limits)
+        _refuse(ffmpeg.complaints, cut_box, limits)
     if stream.codec == "vp8":
         stream.packets = _shown_vp8(data, demuxer, stream.packets, limits)
-    return _video(demuxer, stream, ffmpeg, limits)
+    return _video(demuxer, stream, ffmpeg, _fault(ffmpeg, cut_box), limits)
 
 
 def video_frames(
@@ -156,6 +161,8 @@ class _Running:
     complaints: list[str] = field(default_factory=list)
     rotation: float = 0.0
     cropping: tuple[int, int, int, int] = UNCROPPED
+    stream: str = ""  # the number of the chosen one
+    corrupt: set[str] = field(default_factory=set)  # numbers of streams, of which a packet is cut off and was dropped
     colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
@@ -243,6 +250,10 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
         if cropping := CROPPING.search(line):
             left, right, top, bottom = map(int, cropping.groups())
             running.cropping = (left, right, top, bottom)
+        if mapping := MAPPING.match(line):
+            running.stream = mapping[1]
+        if corrupt := CORRUPT_PACKET.search(line):
+            running.corrupt.add(corrupt[1])
         running.colours = stated_colours(line) or running.colours
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
@@ -347,7 +358,7 @@ def _first_bytes(ivf: IO[bytes], most: int) -> Iterator[int]:
         yield packet[0] if packet else 0
 
 
-def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSettings) -> Video:
+def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limits: MediaSettings) -> Video:
     packets = sorted(stream.packets, key=lambda packet: packet.start)
     if not packets:
         raise MediaError("the video has no frame that is whole")
@@ -356,9 +367,6 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
     check_frames(len(packets), limits)
     check_seconds(end, limits)
-    said = "\n".join(ffmpeg.complaints)
-    unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
-    fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
     stored_width, stored_height = _cropped_size(stream, ffmpeg.cropping)
     width, height = _shown_size(stored_width, stored_height, stream.pixel_aspect)
@@ -369,9 +377,39 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     return Video(demuxer, stream.codec, *size, stored_height, ffmpeg.colours, origin, starts, end, note)
 
 
-def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:
+def _cut_box(data: bytes) -> bytes:
+    """The kind of the outermost box that is longer than what is left of an MP4 or MOV; empty for none.
+
+    Source: ISO/IEC 14496-12, 4.2.
+    """
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if at + size > len(data):
+            return kind
+        if size < 8:  # it reaches to the end, or is damaged
+            break
+        at += size
+    return b""
+
+
+def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
+    """What is wrong with a file of which some packets were read; "" for nothing."""
+    said = "\n".join(ffmpeg.complaints)
+    if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
+        return fault
+    if ffmpeg.stream in ffmpeg.corrupt or cut_box == FRAGMENT:
+        return CUT_OFF
+    return "the video is damaged" if ffmpeg.process.returncode else ""
+
+
+def _refuse(complaints: list[str], cut_box: bytes, limits: MediaSettings) -> NoReturn:
     """Raise MediaError with the reason why there is no packet."""
     _check_stated_size(complaints, limits)
+    if cut_box == INDEX:
+        raise MediaError("the video is cut off inside its index (the moov box)")
     everything = "\n".join(complaints)
     if "matches no streams" in everything:
         raise MediaError("it holds no video, only sound or text")

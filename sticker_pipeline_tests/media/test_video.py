@@ -310,6 +310,44 @@ def test_an_mp4_without_its_index_is_refused():
         read_header(data[: len(data) * 7 // 10], LIMITS)
 
 
+LOST_LAST = "the video is cut off: only what comes before, {} whole frames, is kept"
+
+
+@pytest.mark.parametrize("bytes_lost", [1, 5, 100])
+@pytest.mark.parametrize("flags", ["+faststart", "frag_keyframe+empty_moov"])
+def test_a_video_that_is_cut_inside_its_last_frame_says_so(flags, bytes_lost):
+    """ffmpeg only warns of a packet that ends too soon, in the order of decoding."""
+    data = video("mp4", NOISE, *H264, "-bf", "0", "-movflags", flags)
+    end = data.rindex(b"mfra") - 4 if "frag" in flags else len(data)
+    cut = data[: end - bytes_lost]
+    header = read_header(cut, LIMITS)
+    assert (header.n_frames, header.note) == (5, LOST_LAST.format(5))
+    assert (pixels(cut) == NOISE[:5]).all()
+
+
+def test_a_video_that_is_cut_inside_the_index_of_a_fragment_says_so():
+    data = video("mp4", NOISE, *H264, "-g", "2", "-movflags", "frag_keyframe+empty_moov")
+    cut = data[: data.rindex(b"moof") + 20]
+    header = read_header(cut, LIMITS)
+    assert (header.n_frames, header.note) == (4, LOST_LAST.format(4))
+
+
+@pytest.mark.parametrize("bytes_kept", [12, 100, 300])
+def test_a_video_that_is_cut_inside_its_index_is_not_taken_for_sound(bytes_kept):
+    data = video("mov", NOISE, "-c:v", "qtrle")
+    with pytest.raises(MediaError, match=r"the video is cut off inside its index \(the moov box\)"):
+        read_header(data[: data.rindex(b"moov") + bytes_kept], LIMITS)
+
+
+def test_sound_that_is_cut_off_is_no_fault_of_the_frames():
+    """The sound lies last: interleaved, it would be cut off together with frames."""
+    sound = ("-f", "lavfi", "-i", "sine=d=3", "-map", "0", "-map", "1", "-c:a", "aac")
+    data = video("mp4", NOISE, *sound, *H264, "-movflags", "+faststart")
+    cut = data[:-100]
+    assert read_video(cut, "mov", LIMITS).note == ""
+    assert (pixels(cut) == NOISE).all()
+
+
 @pytest.mark.parametrize(
     ("container", "options"),
     [("mp4", (*H264, "-bf", "0")), ("webm", (*VP9, "-pix_fmt", "gbrp"))],
