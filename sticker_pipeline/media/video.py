@@ -46,15 +46,16 @@ STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
 CROPPING = re.compile(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$")  # left, right, top, bottom
 ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
-MAPPING = re.compile(r"^(?:\[info\] )?\s*Stream #0:(\d+) -> #0:0")
-CORRUPT_PACKET = re.compile(r"Packet corrupt \(stream = (\d+),")  # a warning, of any stream of the file
-COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
+COMPLAINT = re.compile(
+    r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[warning\] (?=Packet corrupt))(.*)$"
+)
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
 # What ffmpeg's demuxers say of a file that goes wrong behind its first packets.
 CUT_OFF = "the video is cut off"
 FAULTS = {
     "partial file": CUT_OFF,
     "ended prematurely": CUT_OFF,
+    "Packet corrupt": CUT_OFF,  # a warning: ffmpeg drops it
     "exceeds containing master element": "the video is damaged",
 }
 INDEX, FRAGMENT = b"moov", b"moof"  # boxes that say where packets lie
@@ -161,8 +162,6 @@ class _Running:
     complaints: list[str] = field(default_factory=list)
     rotation: float = 0.0
     cropping: tuple[int, int, int, int] = UNCROPPED
-    stream: str = ""  # the number of the chosen one
-    corrupt: set[str] = field(default_factory=set)  # numbers of streams, of which a packet is cut off and was dropped
     colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
@@ -250,10 +249,6 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
         if cropping := CROPPING.search(line):
             left, right, top, bottom = map(int, cropping.groups())
             running.cropping = (left, right, top, bottom)
-        if mapping := MAPPING.match(line):
-            running.stream = mapping[1]
-        if corrupt := CORRUPT_PACKET.search(line):
-            running.corrupt.add(corrupt[1])
         running.colours = stated_colours(line) or running.colours
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
@@ -400,7 +395,7 @@ def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
     said = "\n".join(ffmpeg.complaints)
     if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
         return fault
-    if ffmpeg.stream in ffmpeg.corrupt or cut_box == FRAGMENT:
+    if cut_box == FRAGMENT:
         return CUT_OFF
     return "the video is damaged" if ffmpeg.process.returncode else ""
 
