@@ -22,7 +22,7 @@ import numpy as np
 
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
-from sticker_pipeline.media.video_colour import VideoColours, filters, stated_colours
+from sticker_pipeline.media.video_colour import MOST_STRETCHED, Canvas, VideoColours, filters, stated_colours
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
 
@@ -40,7 +40,6 @@ OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
 # And of a single block, such as the index of a file that claims millions of packets.
 OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
 KEPT_COMPLAINTS = 50
-MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is beyond it for a mistake
 
 STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
@@ -66,20 +65,25 @@ NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 @dataclass(frozen=True)
 class Video:
     """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, cropped and
-    with square pixels; `stored_height` is the stream's own, cropped. `starts_ms` is when each shown frame starts,
-    ascending from 0; the last ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a
-    file that is whole."""
+    with square pixels; `canvas` has these two. `starts_ms` is when each shown frame starts, ascending from 0; the last
+    ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a file that is whole."""
 
     demuxer: Demuxer
     codec: str
-    width: int
-    height: int
-    stored_height: int
+    canvas: Canvas
     colours: VideoColours
     origin_s: Fraction
     starts_ms: tuple[int, ...]
     end_ms: int
     note: str
+
+    @property
+    def width(self) -> int:
+        return self.canvas.width
+
+    @property
+    def height(self) -> int:
+        return self.canvas.height
 
 
 def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
@@ -180,8 +184,8 @@ def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
 
 def _as_rgba(video: Video) -> list[str]:
     """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
-    upright; frames of another size (whose pixels are not square, or change in the stream) are scaled, as players do."""
-    graph = filters(video.colours, video.stored_height, video.width, video.height)
+    upright."""
+    graph = filters(video.colours, video.canvas)
     return [
         *("-fps_mode:v", "passthrough", "-filter:v", graph, "-filter_threads", "1"),
         *("-stats_enc_pre:v", "pipe:2", "-stats_enc_pre_fmt:v", "<time {ptsi} {tbi}>"),
@@ -323,6 +327,15 @@ def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     return width, round(height / aspect)
 
 
+def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: bool) -> Canvas:
+    """What the stream's frames are shown on; `sideways`: they are turned by a quarter."""
+    stored = _cropped_size(stream, cropping)
+    shown = _shown_size(*stored, stream.pixel_aspect)
+    if sideways:
+        return Canvas(*shown[::-1], *stored[::-1], lines=stored[1])
+    return Canvas(*shown, *stored, lines=stored[1])
+
+
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
     """None for a packet whose frame is not shown. A packet without a time follows the one before it."""
     flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
@@ -363,13 +376,11 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limi
     check_frames(len(packets), limits)
     check_seconds(end, limits)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
-    stored_width, stored_height = _cropped_size(stream, ffmpeg.cropping)
-    width, height = _shown_size(stored_width, stored_height, stream.pixel_aspect)
-    size = (height, width) if sideways else (width, height)
-    check_pixels(width, height, limits)
+    canvas = _canvas(stream, ffmpeg.cropping, sideways=sideways)
+    check_pixels(canvas.width, canvas.height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
     origin = first * stream.time_base
-    return Video(demuxer, stream.codec, *size, stored_height, ffmpeg.colours, origin, starts, end, note)
+    return Video(demuxer, stream.codec, canvas, ffmpeg.colours, origin, starts, end, note)
 
 
 def _cut_box(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,7 +232,7 @@ def test_a_crop_of_the_container_is_cut_off_and_the_rest_keeps_its_size(containe
 def test_a_crop_goes_before_stretching_and_limits_hold_for_the_outcome():
     data, expected = cropped("mp4", "2/1")
     found = read_video(data, "mov", LIMITS)
-    assert (found.width, found.height, found.stored_height) == (96, 36, 36)
+    assert (found.width, found.height, found.canvas.lines) == (96, 36, 36)
     seen = pixels(data).reshape(3, 36, 48, 2, 4).mean(axis=3)  # of two pixels that one became
     assert np.corrcoef(seen[..., :3].ravel(), expected[..., :3].ravel())[0, 1] > 0.95
     with pytest.raises(MediaError, match="96×36 pixels: more than 3455"):
@@ -245,6 +246,66 @@ def test_a_crop_goes_before_rotation():
     header = read_header(data, LIMITS)
     assert (header.width, header.height) == (36, 48)
     assert (pixels(data) == np.rot90(frames[:, 3:39, 5:53], axes=(1, 2))).all()
+
+
+def resized(*sizes: tuple[int, int], aspect: str = "1/1") -> bytes:
+    """A VP8 stream that changes its size: its key frames state it, whatever the container says. Each part has two
+    frames, red on the left and blue on the right."""
+    parts = []
+    for width, height in sizes:
+        frame = np.concatenate([solid((250, 0, 0), width // 2, height), solid((0, 0, 250), width // 2, height)], axis=1)
+        options = ("-c:v", "libvpx", "-b:v", "2M", "-pix_fmt", "yuv420p", "-vf", f"setsar={aspect}")
+        parts.append(video("ivf", frame[None].repeat(2, axis=0), *options))
+    frames = [part[32:] for part in parts]
+    return remuxed("webm", parts[0][:32] + b"".join(renumbered(frames)))
+
+
+def renumbered(parts: list[bytes]) -> Iterator[bytes]:
+    """The frames of IVF streams with the times 0, 1, 2, … of its time base."""
+    number = 0
+    for part in parts:
+        at = 0
+        while at < len(part):
+            size = int.from_bytes(part[at : at + 4], "little")
+            yield part[at : at + 4] + number.to_bytes(8, "little") + part[at + 12 : at + 12 + size]
+            at, number = at + 12 + size, number + 1
+
+
+def shape(rgba: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is visible."""
+    rows, columns = np.flatnonzero(rgba[..., 3].any(axis=1)), np.flatnonzero(rgba[..., 3].any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def test_frames_of_another_shape_keep_it_on_the_first_ones_canvas():
+    """48×64 on 64×48 is 36×48, in the middle; the rest is transparent."""
+    data = resized((64, 48), (48, 64), (128, 32))
+    frames = pixels(data)
+    assert frames.shape == (6, 48, 64, 4)
+    assert [shape(frame) for frame in frames] == [(0, 0, 64, 48)] * 2 + [(14, 0, 50, 48)] * 2 + [(0, 16, 64, 32)] * 2
+    for frame in frames:
+        left, top, right, bottom = shape(frame)
+        seen = frame[top:bottom, left:right].astype(int)
+        quarter = (right - left) // 4
+        assert np.abs(seen[:, quarter] - (250, 0, 0, 255)).max() <= 8
+        assert np.abs(seen[:, -quarter] - (0, 0, 250, 255)).max() <= 8
+
+
+@pytest.mark.parametrize("sizes", [((64, 48), (32, 24)), ((64, 48), (128, 96)), ((62, 46), (32, 24))])
+def test_frames_of_another_size_and_the_same_shape_fill_the_canvas(sizes):
+    frames = pixels(resized(*sizes))
+    assert {shape(frame) for frame in frames} == {(0, 0, *sizes[0])}
+    assert frames[..., 3].min() == 255
+
+
+def test_frames_of_another_shape_with_pixels_that_are_not_square_or_turned():
+    """Pixels of 2:1: 64×48 is shown as 128×48, and 64×24 as 128×24."""
+    stretched = remuxed("matroska", resized((64, 48), (64, 24)), "-aspect", "8/3")
+    header = read_header(stretched, LIMITS)
+    assert (header.width, header.height) == (128, 48)
+    assert [shape(frame) for frame in pixels(stretched)] == [(0, 0, 128, 48)] * 2 + [(0, 12, 128, 36)] * 2
+    turned = remuxed("matroska", resized((64, 48), (48, 64)), before=("-display_rotation:v:0", "90"))
+    assert [shape(frame) for frame in pixels(turned)] == [(0, 0, 48, 64)] * 2 + [(0, 14, 48, 50)] * 2
 
 
 def test_only_the_rotation_of_the_stream_itself_counts():
