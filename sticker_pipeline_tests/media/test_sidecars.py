@@ -117,22 +117,53 @@ def test_a_wordless_text_is_that_pictures_where_there_is_no_other() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "version https://git-lfs.github.com/spec/v1",
-        "/annex/objects/x",
-        "<!DOCTYPE html>404",
-        "{\\rtf1 a}",
-        '{"tags": []}',
-    ],
-)
-def test_what_stands_for_something_else_is_no_caption(folder: Path, text: str) -> None:
-    (folder / "art/a.txt").write_text(text)
+NO_CAPTIONS = {
+    "version https://git-lfs.github.com/spec/v1": "text that stands for a file kept in Git LFS",
+    "/annex/objects/x": "text that stands for a file kept in git-annex",
+    "<!DOCTYPE html>404": "a web page",
+    "\n <title>404</title>": "a web page",
+    '<div class="tags">smile</div>': "a web page",
+    '<?xml version="1.0"?>\n<annotation/>': "an XML document",
+    "{\\rtf1 a}": "it is a document",
+    '{"tags": []}': "it is JSON",
+    '{\n  "tags": "smile, hat",\n  "rating": "g"\n}\n': "it is JSON",
+    '{ "tags": ["smile",': "it is JSON",  # cut off
+    '{"tag": "a"}\n{"tag": "b"}': "it is JSON",
+    '["smile", "hat"]': "it is JSON",
+    '[\n  {"tag": "smile"}\n]': "it is JSON",
+    "{}": "it is JSON",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("text", "kind"), NO_CAPTIONS.items())
+def test_what_stands_for_something_else_is_no_caption(folder: Path, text: str, kind: str, encoding: str) -> None:
+    (folder / "art/a.txt").write_text(text, encoding=encoding)
     assert captions(folder) == {}
     row = scan(folder, ["art"], LIMITS).set_index("path").loc["art/a.txt"]
     assert row["status"] == "rejected"
-    assert row["reason"].startswith("the caption of art/a.png cannot be read: ")
+    assert row["reason"].startswith(f"the caption of art/a.png cannot be read: {kind}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{smile|frown}], hat",
+        "{red|blue} hair",
+        "[smile]",
+        "[smile, hat]",
+        '"smile"',
+        "2025",
+        "<lora:luma:1>, smile",
+        "<s1><s2>, smile",
+        "<b>, smile",
+        "<3, heart",
+        "[" * 9000,
+    ],
+)
+def test_a_text_that_begins_as_code_does_is_a_caption(folder: Path, text: str) -> None:
+    (folder / "art/a.txt").write_text(text)
+    assert captions(folder) == {"art/a.png": ("art/a.txt", text)}
 
 
 def test_names_that_differ_in_case_or_composition_alone_belong_together() -> None:
