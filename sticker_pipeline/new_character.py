@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
+from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, is_system_folder, load_character
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.other_files import TEXT_SUFFIXES
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
@@ -24,7 +24,9 @@ from sticker_pipeline.texts import folded
 
 GIFS, STICKERS = "gifs", "stickers"
 MOST_NAMED = 8  # files in one note
-KOHYA_PICTURES = "img"  # the folder that kohya_ss' page tells people to make, beside `reg` and others
+# In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
+KOHYA_PICTURES = "img"
+KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
 NAME_TOO_LONG = "its name, or that of its caption, is too long for this file system: rename it shorter"
@@ -233,24 +235,46 @@ def left_out_note(names: Sequence[str], reason: str) -> str:
     return f"left out: {listed}{more}: {reason}"
 
 
+def kohya_parents(source: Path) -> list[Path]:
+    """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
+    inside = [path for path in source.iterdir() if path.is_dir() and not is_system_folder(path.name)]
+    return sorted((path for path in inside if _holds_kohyas(path)), key=lambda path: (_is_regularisation(path), path))
+
+
 def _check_no_project(source: Path) -> None:
     """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        if folder.name.lower() == KOHYA_PICTURES and any(_is_kohya(path) for path in folder.iterdir()):
-            raise CharacterError(
-                f"{source} is a project of kohya's. Its pictures are in {folder}: "
-                f"take that, with `sticker-pipeline import-kohya NAME {folder}`."
-            )
+    parents = kohya_parents(source)
+    pictures = [path for path in parents if not _is_regularisation(path)]
+    if pictures and (len(pictures) < len(parents) or pictures[0].name.lower() == KOHYA_PICTURES):
+        raise CharacterError(
+            f"{source} is a project of kohya's. Its pictures are in {pictures[0]}: "
+            f"take that, with `sticker-pipeline import-kohya NAME {pictures[0]}`."
+        )
 
 
 def _kohya_note(source: Path, groups: Iterable[str]) -> list[str]:
     named = [group for group in groups if _is_kohya(source / group)]
-    if not named:
-        return []
-    return [
-        f"{', '.join(sorted(named))}: called as kohya's folders are, and their repeats do not count here: "
-        "`sticker-pipeline import-kohya` makes shares of them"
+    parents = [path.name for path in kohya_parents(source) if path.name in groups]
+    said = [
+        (named, "called as kohya's folders are, and their repeats do not count here"),
+        (parents, "folders in it are called as kohya's are, and their repeats do not count here"),
     ]
+    return [
+        f"{', '.join(sorted(names))}: {what}: `sticker-pipeline import-kohya` makes shares of them"
+        for names, what in said
+        if names
+    ]
+
+
+def _is_regularisation(folder: Path) -> bool:
+    return bool(KOHYA_REGULARISATION.fullmatch(folder.name))
+
+
+def _holds_kohyas(folder: Path) -> bool:
+    try:
+        return any(_is_kohya(path) for path in folder.iterdir())
+    except OSError:  # the inventory says that it cannot be read
+        return False
 
 
 def _is_kohya(folder: Path) -> bool:

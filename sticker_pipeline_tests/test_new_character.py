@@ -13,6 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.cli import main
+from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.new_character import _free, create
@@ -248,12 +249,33 @@ def test_kohyas_folders_are_pointed_to_the_command_for_them(source: Path, tmp_pa
     (source / "10_luma" / "a.png").write_bytes((source / "hello.png").read_bytes())
     created = create("luma", source, tmp_path / "characters", "yes")
     assert any(note.startswith("10_luma: called as kohya's folders are") for note in created.notes)
-    (tmp_path / "project").mkdir()
-    shutil.move(source, tmp_path / "project" / "img")
-    (tmp_path / "project" / "reg" / "1_girl").mkdir(parents=True)
-    with pytest.raises(CharacterError, match=r"import-kohya NAME .*project/img"):
+
+
+@pytest.mark.parametrize("pictures", ["img", "image", "train", "zz"])
+@pytest.mark.parametrize("others", ["reg", "Regularization", "reg_images"])
+def test_a_project_of_kohyas_is_known_by_the_folders_in_it(source: Path, tmp_path: Path, pictures, others) -> None:
+    for folder in (f"{pictures}/10_luma", f"{others}/1_girl", "log", "model"):
+        (tmp_path / "project" / folder).mkdir(parents=True)
+        shutil.copy(source / "hello.png", tmp_path / "project" / folder)
+    with pytest.raises(CharacterError, match=rf"import-kohya NAME .*project/{pictures}`"):
         create("other", tmp_path / "project", tmp_path / "characters", "yes")
+    with pytest.raises(CharacterError, match=rf"There are some in .*project/{pictures}: import that"):
+        import_kohya("other", tmp_path / "project", tmp_path / "characters")
     assert not (tmp_path / "characters" / "other").exists()
+
+
+def test_folders_that_begin_with_a_number_inside_a_group_are_taken_and_told(source: Path, tmp_path: Path) -> None:
+    """They may as well be months; only `img` is kohya's own name."""
+    (source / "img" / "10_luma").mkdir(parents=True)
+    with pytest.raises(CharacterError, match=r"is a project of kohya's"):
+        create("luma", source, tmp_path / "characters", "yes")
+    shutil.rmtree(source / "img")
+    for folder in ("2025/01_january", "2024/12_december"):
+        (source / folder).mkdir(parents=True)
+        shutil.copy(source / "hello.png", source / folder)
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert {"2024", "2025"} <= created.groups.keys()
+    assert any(note.startswith("2024, 2025: folders in it are called as kohya's are") for note in created.notes)
 
 
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ from sticker_pipeline.new_character import (
     default_style,
     fits,
     free_target,
+    kohya_parents,
     left_out_note,
     left_out_notes,
     longest_name,
@@ -190,12 +191,9 @@ def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
 
 
 def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
-    def has_folders(folder: Path) -> bool:
-        return any((folder_repeats(one.name) or 0) >= 1 and one.is_dir() for one in folder.iterdir())
-
-    inside = next((path for path in entries if path.is_dir() and has_folders(path)), None)
-    hint = f" There are some in {inside}: import that." if inside else ""
-    if not inside and any(path.suffix in PICTURE_SUFFIXES for path in entries):
+    parents = kohya_parents(source)
+    hint = f" There are some in {parents[0]}: import that." if parents else ""
+    if not parents and any(path.suffix in PICTURE_SUFFIXES for path in entries):
         hint = f" Put its pictures into a folder such as {source / ('1_' + source.resolve().name)}."
     return f"{source} has no folder called <repeats>_<name>, such as 10_luma.{hint}"
 
