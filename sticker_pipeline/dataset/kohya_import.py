@@ -233,13 +233,14 @@ def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
             left_out[name] = NAME_TOO_LONG
     group.pictures = [name for name in headers if name not in left_out]
     group.captions = {picture: text for picture, text in owned.items() if picture not in left_out}
-    owners = {text: picture for picture, text in owned.items()}
+    unused = group.texts.keys() - owned.values()
+    owners = {text: picture for picture, text in (owned_captions(left_out, unused) | owned).items()}
     instead = outdone_texts(headers, wordless, owned)
     for name in group.texts.keys() - group.captions.values():
-        if name in owners:
-            left_out[name] = f"the caption of {owners[name]}, which is left out"
+        if name in instead:
+            left_out[name] = f"{group.texts[name].problem}: {instead[name]}"
         else:
-            left_out[name] = f"{group.texts[name].problem}: {instead[name]}" if name in instead else NOBODYS
+            left_out[name] = f"the caption of {owners[name]}, which is left out" if name in owners else NOBODYS
     group.notes = _reading_notes(group, headers)
     named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
     group.notes += left_out_notes(named, named.values())

@@ -127,21 +127,33 @@ def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
     texts = _texts(inventory)
     owned = _owned(inventory, texts)
     owners = {caption: path for path, caption in reversed(owned.items())}
-    instead = outdone_texts(_accepted(inventory), _wordless(texts), owned)
+    unused = _captions_of_others(inventory, texts.loc[~texts["path"].isin(owners), "path"])
+    unused |= outdone_texts(_accepted(inventory), _wordless(texts), owned)
     table = inventory.copy()
-    table.loc[texts.index, "reason"] = [_reason(text, owners, instead) for text in texts.itertuples()]
+    table.loc[texts.index, "reason"] = [_reason(text, owners, unused) for text in texts.itertuples()]
     return table
 
 
-def _reason(text: Any, owners: Mapping[str, str], instead: Mapping[str, str]) -> str:
-    """What is said of a caption file: `text` is its row, `owners` the pictures of captions, `instead` the sentences on
-    what is taken in place of wordless ones."""
+def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
+    """Those of `texts` that would be the caption of a picture that is not taken -> a sentence on that one."""
+    is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
+    is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
+    sentences = {}
+    for rows, what in ((is_thumbnail, "which is passed over"), (is_refused, "which is refused")):
+        for picture, text in owned_captions(inventory.loc[rows, "path"], texts).items():
+            sentences[text] = f"the caption of {picture}, {what}"
+    return sentences
+
+
+def _reason(text: Any, owners: Mapping[str, str], unused: Mapping[str, str]) -> str:
+    """What is said of a caption file: `text` is its row, `owners` the pictures of captions, `unused` the sentences on
+    texts that are no accepted picture's."""
     owner, is_refused = owners.get(text.path, ""), text.status == "rejected"
     if text.bytes > MAX_BYTES and not is_refused:
         return too_long(text.bytes)
     problem = text.reason if is_refused else text.remark and EMPTY
-    if text.path in instead:
-        return f"{problem}: {instead[text.path]}"
+    if text.path in unused:
+        return f"{problem}: {unused[text.path]}" if problem else unused[text.path]
     if is_refused:
         return f"the caption of {owner} cannot be read: {problem}" if owner else problem
     if owner and problem:

@@ -162,6 +162,7 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     place(folder / "story.png", 5, "yes, " + "long " * 4000)
     place(tmp_path / "img" / "3_none" / "x.txt.png", 4)
     (tmp_path / "img" / "3_none" / "x.txt.png").write_text("no picture")
+    (folder / "broken.txt").write_text("yes, broken")
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     assert created.trigger == "yes"
     assert created.groups == {"2_a": 4}
@@ -172,6 +173,7 @@ def test_bad_files_stop_nothing(tmp_path: Path):
         f"2_a/latin.txt: {unread.format('latin')}: byte 7 is not UTF-8: save it as UTF-8",
         f"2_a/empty.txt: {unread.format('empty')}: its first line is empty",
         "2_a/broken.png",
+        "2_a/broken.txt: the caption of broken.png, which is left out",
         "2_a/text.png: not a picture",
         "3_none: it holds no picture",
     ):

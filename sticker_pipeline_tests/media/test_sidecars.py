@@ -108,6 +108,23 @@ def test_a_text_without_a_word_or_that_cannot_be_read_gives_way_to_one_that_has_
     }
 
 
+def test_the_caption_of_a_picture_that_is_not_taken_is_called_so(folder: Path) -> None:
+    (folder / "art/b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "art/photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    Image.new("RGB", (9, 9), "red").save(folder / "art/a_thumb.png")
+    for name in ("b.txt", "photo.heic.caption", "a_thumb.txt", "a.txt"):
+        (folder / "art" / name).write_text("smile")
+    (folder / "art/photo.txt").write_bytes(b"caf\xe9")
+    (folder / "art/a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")  # a.txt is that of a.png
+    reasons = scan(folder, ["art"], LIMITS).set_index("path")["reason"]
+    assert reasons["art/a.txt"] == "the caption of art/a.png"
+    assert reasons["art/b.txt"] == "the caption of art/b.png, which is refused"
+    assert reasons["art/photo.heic.caption"] == "the caption of art/photo.heic, which is refused"
+    assert reasons["art/a_thumb.txt"] == "the caption of art/a_thumb.png, which is passed over"
+    assert reasons["art/photo.txt"] == "byte 3 is not UTF-8: save it as UTF-8"
+    assert set(captions(folder)) == {"art/a.png"}
+
+
 def test_a_wordless_text_is_that_pictures_where_there_is_no_other() -> None:
     assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt"}) == {"a.png": "A.CAPTION"}
     assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt", "A.CAPTION"}) == {"a.png": "a.txt"}
