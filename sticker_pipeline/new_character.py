@@ -230,9 +230,13 @@ def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
 
 def left_out_note(names: Sequence[str], reason: str) -> str:
     """A note on files that are not taken, for one reason."""
+    return f"left out: {listed(names)}: {reason}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first MOST_NAMED of `names`, and how many more there are."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    listed = ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"left out: {listed}{more}: {reason}"
+    return ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8") + more
 
 
 def kohya_parents(source: Path) -> list[Path]:

@@ -7,7 +7,7 @@ layout is stands in kohya.py.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from sticker_pipeline.dataset.kohya import (
 )
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
+from sticker_pipeline.media.inventory import OF_A_SYSTEM, hidden_because
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import (
@@ -50,6 +50,7 @@ from sticker_pipeline.new_character import (
     kohya_parents,
     left_out_note,
     left_out_notes,
+    listed,
     longest_name,
     settings_text,
     write_character,
@@ -60,6 +61,7 @@ from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 from sticker_pipeline.texts import folded, is_unicode
 
 LIMITS = MediaSettings()
+OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
 # or cut, so that each counts there as it did.
@@ -104,11 +106,12 @@ def import_kohya(
     """
     target = free_target(name, source, characters)
     record = _read_record(source)
-    folders, notes = _folders(source)
+    ours = OF_EXPORTS if record is not None else ()
+    folders, notes = _folders(source, ours)
     longest = longest_name(characters)
     groups = {}
     for folder, repeats in folders:
-        group = _read_group(folder, repeats, longest)
+        group = _read_group(folder, repeats, longest, ours)
         notes += group.notes
         key = folder.name if repeats is not None else _holdout_name(folder)
         if not fits(Path(key), longest):
@@ -155,39 +158,51 @@ def _read_record(source: Path) -> Record | None:
         raise CharacterError(f"{path} cannot be read: {error}. Delete it to import without it.") from error
 
 
-def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
-    """The folders to take with their repeats (None: held out), and notes on everything else in `source`."""
-    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+def _folders(source: Path, ours: Collection[str]) -> tuple[list[tuple[Path, int | None]], list[str]]:
+    """The folders to take with their repeats (None: held out), and notes on everything else in `source` but `ours`."""
+    entries = sorted(path for path in source.iterdir() if path.name not in ours)
     chosen: list[tuple[Path, int | None]] = []
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[str, str] = {}
     for path in entries:
-        repeats = folder_repeats(path.name)
-        if path.is_dir() and is_system_folder(path.name):
-            left_out.setdefault(OF_A_SYSTEM, []).append(path.name)
-        elif not is_unicode(path.name):
-            left_out.setdefault("its name is not UTF-8: rename it", []).append(path.name)
-        elif path.is_dir() and path.name == HOLDOUT:
-            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and not is_system_folder(one.name)]
-            chosen += [(one, None) for one in inside if is_unicode(one.name)]
-            bad = [f"{HOLDOUT}/{one.name}" for one in inside if not is_unicode(one.name)]
-            left_out.setdefault("its name is not UTF-8: rename it", []).extend(bad)
-            loose = [f"{HOLDOUT}/{one.name}" for one in sorted(path.iterdir()) if not one.is_dir()]
-            if loose:
-                left_out["an export keeps held-out pictures in folders inside it"] = loose
-        elif path.is_dir() and repeats is None:
-            left_out.setdefault("sd-scripts ignores folders not called <repeats>_<name>", []).append(path.name)
-        elif path.is_dir() and repeats is not None and repeats < 1:
-            left_out.setdefault("sd-scripts ignores folders with repeats below 1", []).append(path.name)
-        elif path.is_dir():
-            chosen.append((path, repeats))
-        elif path.name not in (RECORD, CONFIG):
-            left_out.setdefault("sd-scripts reads only files in <repeats>_<name> folders", []).append(path.name)
+        if path.is_dir() and path.name == HOLDOUT:
+            inside = {one: _holdout_problem(one) for one in sorted(path.iterdir())}
+            chosen += [(one, None) for one, problem in inside.items() if not problem]
+            left_out |= {f"{HOLDOUT}/{one.name}": problem for one, problem in inside.items() if problem}
+        elif problem := _folder_problem(path):
+            left_out[path.name] = problem
+        else:
+            chosen.append((path, folder_repeats(path.name)))
     if any(repeats is not None for _, repeats in chosen):
-        return chosen, [left_out_note(names, reason) for reason, names in left_out.items() if names]
+        return chosen, left_out_notes(left_out, left_out.values())
     own = folder_repeats(source.resolve().name)
     if own is not None and own >= 1 and any(path.is_file() for path in entries):
         return [(source.resolve(), own)], []
     raise CharacterError(_nothing_found(source, entries))
+
+
+def _folder_problem(path: Path) -> str:
+    """Why something in a training folder is no folder to take; "" for one that is."""
+    repeats = folder_repeats(path.name)
+    if path.is_dir() and is_system_folder(path.name):
+        return OF_A_SYSTEM
+    if not is_unicode(path.name):
+        return "its name is not UTF-8: rename it"
+    if path.name == CONFIG:
+        return "settings of sd-scripts, such as repeats and keep_tokens, do not count here"
+    if not path.is_dir():
+        return hidden_because(path.name) or "sd-scripts reads only files in <repeats>_<name> folders"
+    if repeats is None:
+        return "sd-scripts ignores folders not called <repeats>_<name>"
+    return "" if repeats >= 1 else "sd-scripts ignores folders with repeats below 1"
+
+
+def _holdout_problem(path: Path) -> str:
+    """Why something in an export's folder `holdout` is no group to take; "" for one that is."""
+    if path.is_dir() and is_system_folder(path.name):
+        return OF_A_SYSTEM
+    if not is_unicode(path.name):
+        return "its name is not UTF-8: rename it"
+    return "" if path.is_dir() else "an export keeps held-out pictures in folders inside it"
 
 
 def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
@@ -202,15 +217,17 @@ def _holdout_name(folder: Path) -> str:
     return f"{HOLDOUT}_{folder.name}"
 
 
-def _read_group(folder: Path, repeats: int | None, longest: int) -> _Group:
-    """The pictures of one folder, their captions, and notes on all else: sd-scripts does not look deeper."""
+def _read_group(folder: Path, repeats: int | None, longest: int, ours: Collection[str]) -> _Group:
+    """The pictures of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
     group = _Group(folder, repeats)
     headers: dict[str, Header] = {}
     left_out: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == METADATA or path.name.lower() in SYSTEM_FILES:
+        if path.name in ours:
             continue
-        if path.is_dir():
+        if reason := hidden_because(path.name):
+            left_out[path.name] = reason
+        elif path.is_dir():
             left_out[path.name] = "sd-scripts does not look into folders inside it"
         elif is_caption_file(path.name):
             group.texts[path.name] = read_caption_file(path)
@@ -286,13 +303,14 @@ def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
     """The text of each caption file to write, by its path in the character's folder, and notes."""
     lines: dict[str, str] = {}
-    longer = 0
+    cut: list[str] = []
     notes = []
     for key, group in groups.items():
         names = _caption_names(group.captions, group.pictures)
         for picture, name in group.captions.items():
             text = group.texts[name]
-            longer += text.is_cut
+            if text.is_cut:
+                cut.append(f"{group.label}/{name}")
             if text.line:
                 lines[f"{key}/{names[picture]}"] = text.line
             else:
@@ -306,8 +324,9 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
     ]
     if bare:
         notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
-    if longer:
-        notes.append(f"{longer} captions have more than one line: sd-scripts reads the first, and so do we")
+    if cut:
+        reads = "of which sd-scripts reads the first, and so do we"
+        notes.append(f"captions of more than one line, {reads}: {listed(cut)}")
     if any(map(is_weighted, texts)):
         notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
     return dict(zip(lines, texts, strict=True)), notes

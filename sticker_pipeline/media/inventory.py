@@ -148,6 +148,11 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
                 (links if entry.is_symlink() else real).append(path)
 
 
+def hidden_because(name: str) -> str:
+    """Why a file called `name` is not looked at; "" for one that is."""
+    return "a file of the operating system or hidden" if name.startswith(".") or name.lower() in SYSTEM_FILES else ""
+
+
 def _is_folder(path: Path) -> bool:
     """Whether `path` is, or links to, a folder; False where that cannot be known."""
     try:
@@ -173,8 +178,8 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
     size = _size(found.path)
     group = group if groups is None or group in groups else ""
     row = Row(path, group, bytes=size)
-    if found.ignored or name.startswith(".") or name.lower() in SYSTEM_FILES:
-        return _with(row, status="ignored", reason=found.ignored or "a file of the operating system or hidden")
+    if found.ignored or hidden_because(name):
+        return _with(row, status="ignored", reason=found.ignored or hidden_because(name))
     if path != found.relative:
         return _with(row, group="", reason="its name is not UTF-8: rename it")
     if not group and groups is not None:

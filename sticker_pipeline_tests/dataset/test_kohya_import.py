@@ -85,10 +85,39 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
         "left out: 3_art/nobody.txt: text that is no picture's caption: no such name",
         "1 of 3_art (sd-scripts would call them 'art')",
-        "1 captions have more than one line",
+        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
         "15 % of each group is held out from training by default, of large ones 10 % more for validation",
     ):
         assert words in notes
+
+
+def test_what_no_export_wrote_is_named_and_what_is_hidden(source: Path, tmp_path: Path):
+    (source / "dataset.toml").write_text("[general]\n")
+    (source / ".DS_Store").write_bytes(b"\0")
+    (source / "10_luma" / "metadata.json").write_text("{}")
+    place(source / "10_luma" / "of_two_lines_here.png", 9, "skv_luma, one\u2028two")
+    shutil.copy(source / "10_luma" / "a.png", source / "10_luma" / ".c.png")
+    (source / "holdout" / "a").mkdir(parents=True)
+    shutil.copy(source / "10_luma" / "a.png", source / "holdout" / "loose.png")
+    notes = import_kohya("luma", source, tmp_path / "characters").notes
+    for note in (
+        "left out: dataset.toml: settings of sd-scripts, such as repeats and keep_tokens, do not count here",
+        "left out: .DS_Store: a file of the operating system or hidden",
+        "left out: 10_luma/.c.png: a file of the operating system or hidden",
+        "left out: 10_luma/metadata.json: text, such as notes",
+        "left out: holdout/loose.png: an export keeps held-out pictures in folders inside it",
+        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
+    ):
+        assert note in notes
+
+
+def test_captions_that_are_cut_are_named_up_to_eight(tmp_path: Path):
+    for number in range(10):
+        place(tmp_path / "img" / "2_a" / f"{number}.png", number, "yes, one\nyes, two")
+    place(tmp_path / "img" / "2_a" / "x.png", 11, "yes, one\u2028two\r\n \r\n")
+    notes = import_kohya("luma", tmp_path / "img", tmp_path / "characters").notes
+    named = ", ".join(f"2_a/{number}.txt" for number in range(8))
+    assert any(note.endswith(f"and so do we: {named} and 2 more") for note in notes)
 
 
 def test_probabilities_are_the_repeats(tmp_path: Path):
