@@ -95,12 +95,17 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 
 def media_files(folder: Path) -> list[Path]:
     """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
-    found = (
-        entry.path
-        for entry in _walk(folder, OF_A_CHARACTER)
-        if not entry.ignored and not entry.path.name.startswith(".")
-    )
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in _looked_at(folder) if path.is_file())
+
+
+def unopened_files(folder: Path) -> list[Path]:
+    """What lies among `media_files` and is none: links to nothing, pipes, devices."""
+    return sorted(path for path in _looked_at(folder) if not path.is_file())
+
+
+def _looked_at(folder: Path) -> Iterator[Path]:
+    found = _walk(folder, OF_A_CHARACTER)
+    return (entry.path for entry in found if not entry.ignored and not entry.path.name.startswith("."))
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,14 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
 
 def hidden_because(name: str) -> str:
     """Why a file called `name` is not looked at; "" for one that is."""
+    if _is_in_icloud(name):
+        return "kept in iCloud: download it"
     return "a file of the operating system or hidden" if name.startswith(".") or name.lower() in SYSTEM_FILES else ""
+
+
+def _is_in_icloud(name: str) -> bool:
+    """Tell whether a file stands for one that macOS moved to iCloud: `.fox.png.icloud` for `fox.png`."""
+    return name.startswith(".") and name.endswith(".icloud")
 
 
 def _is_folder(path: Path) -> bool:
@@ -178,7 +190,7 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
     size = _size(found.path)
     group = group if groups is None or group in groups else ""
     row = Row(path, group, bytes=size)
-    if found.ignored or hidden_because(name):
+    if found.ignored or (hidden_because(name) and not _is_in_icloud(name)):
         return _with(row, status="ignored", reason=found.ignored or hidden_because(name))
     if path != found.relative:
         return _with(row, group="", reason="its name is not UTF-8: rename it")
@@ -186,8 +198,8 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
         top = found.relative.partition("/")[0]
         reason = f"the folder {top} is not a group" if "/" in found.relative else "not in a group's folder"
         return _with(row, status="ignored", reason=reason)
-    if found.rejected:
-        return _with(row, reason=found.rejected)
+    if found.rejected or _is_in_icloud(name):
+        return _with(row, reason=found.rejected or hidden_because(name))
     return _judge_content(row, found.path, limits)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings
 
+IN_ANNEX = "kept in git-annex: fetch it with `git annex get`"
 SPECIAL_FILES = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -51,9 +52,14 @@ def read_within(path: Path, limits: MediaSettings) -> bytes:
             raise MediaError(f"{status.st_size} bytes: more than {limits.max_bytes} ({_named('max_bytes')})")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise MediaError("a link to a file that does not exist") from error
+        raise MediaError(IN_ANNEX if _is_in_annex(path) else "a link to a file that does not exist") from error
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror}") from error
+
+
+def _is_in_annex(path: Path) -> bool:
+    """Tell whether `path` is a link that git-annex made; the file may be elsewhere."""
+    return path.is_symlink() and "annex/objects" in path.readlink().as_posix()
 
 
 def _named(setting: str) -> str:

@@ -9,6 +9,7 @@ import re
 import zipfile
 import zlib
 
+from sticker_pipeline.media.limits import IN_ANNEX
 from sticker_pipeline.texts import TextError, beginning, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
@@ -30,7 +31,7 @@ UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
 LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
 VECTORS = "convert it to GIF, APNG or WEBM (the package lottie can, and so can LottieFiles' page)"
 LFS = "text that stands for a file kept in Git LFS: fetch it with `git lfs pull`"
-ANNEX = "text that stands for a file kept in git-annex: fetch it with `git annex get`"
+ANNEX = f"text that stands for a file {IN_ANNEX}"
 # Of a ZIP archive: a name, or the end of one, in it -> what the archive is.
 IN_ZIPS = (
     ("word/document.xml", "a Word document: save its pictures as files"),

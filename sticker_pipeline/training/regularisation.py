@@ -22,7 +22,7 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
 from sticker_pipeline.media.header import is_picture, what_is_it
-from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.media.inventory import media_files, unopened_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
@@ -111,7 +111,8 @@ def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
-    broken = {path: one.reason for path, one in found.items() if one.reason}
+    found |= {path: _judge(path) for path in unopened_files(folder.absolute())}
+    broken = {path: one.reason for path, one in sorted(found.items()) if one.reason}
     for path in list(broken)[:SHOWN]:
         shown = path.relative_to(folder.absolute()).as_posix().encode("utf-8", "backslashreplace").decode()
         note(f"regularisation: left out {shown}: {broken[path]}")

@@ -220,12 +220,16 @@ def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (folder / "c.txt").symlink_to(tmp_path / "nowhere.txt")
+    (folder / "fox.png").symlink_to(tmp_path / ".git/annex/objects/x/y")
+    (folder / ".cat.png.icloud").write_bytes(b"bplist00")
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     assert created.groups == {"2_a": 3}
     for note in (
         "left out: 2_a/pipe.png: a named pipe, which is never opened",
         "left out: 2_a/zero.png: a device, which is never opened",
         "left out: 2_a/gone.png: a link to a file that does not exist",
+        "left out: 2_a/fox.png: kept in git-annex: fetch it with `git annex get`",
+        "left out: 2_a/.cat.png.icloud: kept in iCloud: download it",
         "left out: 2_a/b.txt: the caption of b.png cannot be read: a named pipe, which is never opened",
         "left out: 2_a/c.txt: the caption of c.png cannot be read: a link to a file that does not exist",
     ):

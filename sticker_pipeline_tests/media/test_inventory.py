@@ -235,6 +235,24 @@ def test_special_files_are_never_opened(folder):
     assert found["gifs/self.png"][0] == "rejected"
 
 
+def test_what_is_kept_elsewhere_is_called_so_with_what_to_do(folder):
+    """git-annex links to files that may not be here; macOS leaves a placeholder for what it moved to iCloud."""
+    target = "../.git/annex/objects/Zx/9Q/SHA256E-s4--0f.png/SHA256E-s4--0f.png"
+    (folder / "gifs/fox.png").symlink_to(target)
+    write_png(folder / "gifs/here.png")
+    (folder / "gifs/here.txt").symlink_to(target)
+    (folder / "gifs/.cat.png.icloud").write_bytes(b"bplist00")
+    (folder / ".cat.png.icloud").write_bytes(b"bplist00")
+    annex = "kept in git-annex: fetch it with `git annex get`"
+    assert reasons(folder) == {
+        ".cat.png.icloud": ("ignored", "not in a group's folder"),
+        "gifs/.cat.png.icloud": ("rejected", "kept in iCloud: download it"),
+        "gifs/fox.png": ("rejected", annex),
+        "gifs/here.png": ("accepted", ""),
+        "gifs/here.txt": ("rejected", f"the caption of gifs/here.png cannot be read: {annex}"),
+    }
+
+
 def test_links_to_folders_are_followed_once(folder, tmp_path):
     write_png(tmp_path / "elsewhere/linked.png")
     write_png(folder / "gifs/own.png")

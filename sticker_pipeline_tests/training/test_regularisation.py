@@ -74,12 +74,17 @@ def test_broken_pictures_are_left_out_with_a_reason(folder: Path, tmp_path: Path
     (folder / "cut.png").write_bytes(whole[:-200])
     (folder / "page.png").write_text("<html>", encoding="utf-8")
     Image.new("RGB", (50, 50), "red").save(folder / "blank.png")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
     notes: list[str] = []
     table = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5, note=notes.append)
     assert len(table) == 3
     left_out = [line for line in notes if "left out" in line]
-    assert [line.split()[3].rstrip(":") for line in left_out] == ["blank.png", "cut.png", "page.png"]
-    assert "blank: one single colour" in left_out[0] and "a web page" in left_out[2]
+    names = ["blank.png", "cut.png", "gone.png", "page.png", "pipe.png"]
+    assert [line.split()[3].rstrip(":") for line in left_out] == names
+    assert "blank: one single colour" in left_out[0] and "a web page" in left_out[3]
+    assert left_out[2].endswith("gone.png: a link to a file that does not exist")
+    assert left_out[4].endswith("pipe.png: a named pipe, which is never opened")
 
 
 def test_many_broken_pictures_are_told_in_short(folder: Path, tmp_path: Path) -> None:
