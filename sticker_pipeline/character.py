@@ -286,6 +286,15 @@ def character_folders(root: Path) -> Iterator[Path]:
         yield from sorted(path.parent for path in root.glob(f"[!.]*/{FILE_NAME}"))
 
 
+def folders_of_nobody(root: Path) -> list[Path]:
+    """The folders under `root` that hold files and no character.yaml, sorted by name."""
+    if not root.is_dir():
+        return []
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
+    without = [folder for folder in folders if not (folder / FILE_NAME).is_file()]
+    return [folder for folder in without if any(path.is_file() for path in folder.rglob("*"))]
+
+
 def _read_settings(path: Path) -> Settings:
     try:
         data = yaml.safe_load(decoded(path.read_bytes()))

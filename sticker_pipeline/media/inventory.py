@@ -30,6 +30,9 @@ OF_ANY_FOLDER = {
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
     REGULARISATION: "the folder regularisation is for pictures of no character: rename it to take it as a group",
 }
+# Beside one of these pages, which Telegram writes when a chat is exported, lie the icons of the page.
+TELEGRAM_PAGES = ("messages.html", "export_results.html")
+TELEGRAM_ICONS = ("images", "icons of Telegram's page: what was sent is in photos, stickers and video_files")
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
@@ -138,9 +141,12 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
             yield _Found(current, _relative(current, folder), ignored="a link to a folder that is read already")
             continue
         seen.add(identity)
+        is_export = any(entry.name in TELEGRAM_PAGES for entry in entries)
         for entry in entries:
             path = Path(entry.path)
-            if current == folder and entry.name in aside:
+            if is_export and entry.name == TELEGRAM_ICONS[0]:
+                yield _Found(path, _relative(path, folder), ignored=TELEGRAM_ICONS[1])
+            elif current == folder and entry.name in aside:
                 if aside[entry.name]:
                     yield _Found(path, _relative(path, folder), ignored=aside[entry.name])
             elif not _is_folder(path):

@@ -202,6 +202,22 @@ def test_thumbnails_beside_their_pictures_are_passed_over_and_others_are_taken(f
     }
 
 
+@pytest.mark.parametrize("page", ["messages.html", "export_results.html"])
+def test_the_icons_of_telegrams_page_are_passed_over_and_what_was_sent_is_taken(folder, page):
+    for name in ("images/back.png", "photos/photo_1.jpg", "stickers/sticker.webp"):
+        write_png(folder / "gifs/ChatExport" / name)
+    write_png(folder / "stickers/images/mine.png")
+    (folder / "gifs/ChatExport" / page).write_text("<!DOCTYPE html><html>")
+    found = reasons(folder)
+    assert found.pop(f"gifs/ChatExport/{page}") == ("rejected", "a web page: download the picture itself")
+    icons = "icons of Telegram's page: what was sent is in photos, stickers and video_files"
+    assert found.pop("gifs/ChatExport/images") == ("ignored", icons)
+    assert {status for status, _ in found.values()} == {"accepted"} and len(found) == 3
+    assert [path.name for path in media_files(folder)].count("back.png") == 0
+    table = scan(folder / "gifs/ChatExport", None, LIMITS).set_index("path")
+    assert table.loc["images", "reason"] == icons
+
+
 def test_passed_over(folder):
     write_png(folder / "gifs/.hidden.png")
     write_png(folder / "gifs/.cache/a.png")
