@@ -124,7 +124,7 @@ def import_kohya(
         raise CharacterError(f"{source} holds no picture that can be trained on.\n" + "\n".join(notes))
 
     captions, caption_notes = _read_captions(groups)
-    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()))
+    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()), caption_notes)
     files: dict[Path, Path | str] = {
         Path(key) / name: group.source / name for key, group in groups.items() for name in group.pictures
     }
@@ -332,8 +332,8 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
     return dict(zip(lines, texts, strict=True)), notes
 
 
-def _common_trigger(source: Path, captions: Sequence[str]) -> str:
-    """The tag that every caption begins with."""
+def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str]) -> str:
+    """The tag that every caption begins with. Raises CharacterError, with the `notes` on captions, for none."""
     first = {_first_tag(caption) for caption in captions}
     if len(first) == 1:
         reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"
@@ -341,7 +341,8 @@ def _common_trigger(source: Path, captions: Sequence[str]) -> str:
             return Settings(trigger=min(first)).trigger
     else:
         reason = "the captions do not all begin with one tag" if first else "there are no captions"
-    raise CharacterError(f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD.")
+    problem = f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD."
+    raise CharacterError("\n".join([problem, *notes]))
 
 
 def _first_tag(caption: str) -> str:

@@ -276,6 +276,13 @@ def test_thumbnails_are_left_out_as_the_inventory_would_pass_them_over(tmp_path:
         assert note in created.notes
 
 
+def test_captions_that_cannot_be_read_are_named_where_there_is_no_trigger_for_them(tmp_path: Path):
+    place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, grün".encode("latin-1"))
+    named = r"there are no captions: [^\n]*\nleft out: 2_a/a\.txt: the caption of a\.png"
+    with pytest.raises(CharacterError, match=named):
+        import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+
+
 def test_of_two_caption_files_one_is_taken_and_the_other_named(tmp_path: Path):
     place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, first")
     (tmp_path / "img" / "2_a" / "a.caption").write_text("yes, second")
