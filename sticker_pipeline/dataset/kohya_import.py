@@ -219,49 +219,70 @@ def _holdout_name(folder: Path) -> str:
 
 def _read_group(folder: Path, repeats: int | None, longest: int, ours: Collection[str]) -> _Group:
     """The pictures of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
-    group = _Group(folder, repeats)
+    headers, texts, left_out = _look_into(folder, ours)
+    sizes = {name: header.width * header.height for name, header in headers.items()}
+    passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
+    left_out |= {name: f"the thumbnail of {owner}: {passed}" for name, owner in thumbnails_of(sizes).items()}
+    owned = owned_captions(headers, texts, _wordless(texts))
+    names = _caption_names(owned, headers)
+    too_long = (name for name in headers if not fits(Path(name, names.get(name, name)), longest))
+    left_out |= dict.fromkeys(too_long, NAME_TOO_LONG)
+    pictures = [name for name in headers if name not in left_out]
+    captions = {picture: text for picture, text in owned.items() if picture not in left_out}
+    left_out |= _unused_texts(texts, headers, owned, left_out, captions)
+    group = _Group(folder, repeats, pictures, texts, captions)
+    named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
+    group.notes = [*_reading_notes(group, headers), *left_out_notes(named, named.values())]
+    return group
+
+
+def _look_into(folder: Path, ours: Collection[str]) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
+    """The pictures and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
     headers: dict[str, Header] = {}
+    texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name in ours:
-            continue
+    for path in sorted(path for path in folder.iterdir() if path.name not in ours):
         if reason := hidden_because(path.name):
             left_out[path.name] = reason
         elif path.is_dir():
             left_out[path.name] = "sd-scripts does not look into folders inside it"
         elif is_caption_file(path.name):
-            group.texts[path.name] = read_caption_file(path)
+            texts[path.name] = read_caption_file(path)
         else:
             try:
                 headers[path.name] = _header(path)
             except MediaError as error:
                 left_out[path.name] = str(error)
-    sizes = {name: header.width * header.height for name, header in headers.items()}
-    passed = ", though sd-scripts would train on it" if repeats is not None else ""
-    left_out |= {
-        name: f"the thumbnail of {owner}: it is passed over here{passed}"
-        for name, owner in thumbnails_of(sizes).items()
+    return headers, texts, left_out
+
+
+def _wordless(texts: Mapping[str, CaptionFile]) -> set[str]:
+    return {name for name, text in texts.items() if not text.line}
+
+
+def _unused_texts(
+    texts: Mapping[str, CaptionFile],
+    pictures: Iterable[str],
+    owned: Mapping[str, str],
+    left_out: Iterable[str],
+    captions: Mapping[str, str],
+) -> dict[str, str]:
+    """Why each of `texts` that is none of the `captions` taken is none.
+
+    `owned` are the captions of all `pictures`, `left_out` the names of files that are not taken.
+    """
+    instead = outdone_texts(pictures, _wordless(texts), owned)
+    nobodys = texts.keys() - owned.values()
+    owners = {text: picture for picture, text in (owned_captions(left_out, nobodys) | dict(owned)).items()}
+    unused = texts.keys() - captions.values()
+    return {
+        name: f"{texts[name].problem}: {instead[name]}"
+        if name in instead
+        else f"the caption of {owners[name]}, which is left out"
+        if name in owners
+        else NOBODYS
+        for name in unused
     }
-    wordless = {name for name, text in group.texts.items() if not text.line}
-    owned = owned_captions(headers, group.texts, wordless)
-    names = _caption_names(owned, headers)
-    for name in headers:
-        if not fits(Path(name, names.get(name, name)), longest):
-            left_out[name] = NAME_TOO_LONG
-    group.pictures = [name for name in headers if name not in left_out]
-    group.captions = {picture: text for picture, text in owned.items() if picture not in left_out}
-    unused = group.texts.keys() - owned.values()
-    owners = {text: picture for picture, text in (owned_captions(left_out, unused) | owned).items()}
-    instead = outdone_texts(headers, wordless, owned)
-    for name in group.texts.keys() - group.captions.values():
-        if name in instead:
-            left_out[name] = f"{group.texts[name].problem}: {instead[name]}"
-        else:
-            left_out[name] = f"the caption of {owners[name]}, which is left out" if name in owners else NOBODYS
-    group.notes = _reading_notes(group, headers)
-    named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
-    group.notes += left_out_notes(named, named.values())
-    return group
 
 
 def _header(path: Path) -> Header:
@@ -320,13 +341,13 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
         f"{missing} of {group.label}"
         + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
         for group in groups.values()
-        if (missing := len(group.pictures) - len(group.captions))
+        if (missing := len(group.pictures) - sum(bool(group.texts[name].line) for name in group.captions.values()))
     ]
     if bare:
         notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
     if cut:
         reads = "of which sd-scripts reads the first, and so do we"
-        notes.append(f"captions of more than one line, {reads}: {listed(cut)}")
+        notes.append(f"captions of more than one line, {reads}: {listed(list(dict.fromkeys(cut)))}")
     if any(map(is_weighted, texts)):
         notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
     return dict(zip(lines, texts, strict=True)), notes

@@ -204,6 +204,7 @@ def test_bad_files_stop_nothing(tmp_path: Path):
         "2_a/broken.png",
         "2_a/broken.txt: the caption of broken.png, which is left out",
         "2_a/text.png: not a picture",
+        "pictures without a caption, which get one from the tagger: 3 of 2_a",
         "3_none: it holds no picture",
     ):
         assert words in notes
