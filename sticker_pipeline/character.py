@@ -7,7 +7,7 @@ by the stages.
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.texts import TextError, decoded, find_name, is_unicode, unescaped
+from sticker_pipeline.texts import TextError, decoded, is_unicode, name_finder, unescaped
 
 FILE_NAME = "character.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -232,7 +232,7 @@ def load_character(folder: Path) -> Character:
     path = folder / FILE_NAME
     settings = _read_settings(path)
     subfolders = _media_folders(folder)
-    folders = {name: _folder_of(name, subfolders, path) for name in settings.groups}
+    folders = _folders_of(settings.groups, subfolders, path)
     count = Counter(folders.values())
     if twice := sorted(name for name, one in folders.items() if count[one] > 1):
         raise CharacterError(f"{path}: groups: {', '.join(twice)} are the same folder: keep one of them.")
@@ -246,13 +246,16 @@ def load_character(folder: Path) -> Character:
     return Character(folder.name, folder, settings, groups)
 
 
-def _folder_of(group: str, subfolders: list[str], path: Path) -> str:
-    """The subfolder that `group` of the character.yaml at `path` names. Raises CharacterError where there is none."""
-    found = find_name(group, subfolders)
-    if found is None:
-        hint = closest(group, subfolders)
-        raise CharacterError(f"{path}: groups.{group}: there is no folder {path.parent / group}.{hint}")
-    return found
+def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dict[str, str]:
+    """The subfolder that each of `groups` of the character.yaml at `path` names. Raises CharacterError for none."""
+    find, folders = name_finder(subfolders), {}
+    for group in groups:
+        found = find(group)
+        if found is None:
+            hint = closest(group, subfolders)
+            raise CharacterError(f"{path}: groups.{group}: there is no folder {path.parent / group}.{hint}")
+        folders[group] = found
+    return folders
 
 
 def _media_folders(folder: Path) -> list[str]:
@@ -281,6 +284,15 @@ def character_folders(root: Path) -> Iterator[Path]:
     """Every folder under `root` that has a character.yaml, sorted by name."""
     if root.is_dir():
         yield from sorted(path.parent for path in root.glob(f"[!.]*/{FILE_NAME}"))
+
+
+def folders_of_nobody(root: Path) -> list[Path]:
+    """The folders under `root` that hold files and no character.yaml, sorted by name."""
+    if not root.is_dir():
+        return []
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
+    without = [folder for folder in folders if not (folder / FILE_NAME).is_file()]
+    return [folder for folder in without if any(path.is_file() for path in folder.rglob("*"))]
 
 
 def _read_settings(path: Path) -> Settings:

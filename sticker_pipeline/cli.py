@@ -365,6 +365,7 @@ def _list_models(models: Path) -> None:
 @click.option("--gone", metavar="MACHINE", help="Another machine that is no more: with --mend its runs are ended too.")
 def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
+    from sticker_pipeline.character import FILE_NAME, folders_of_nobody
     from sticker_pipeline.defs.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
@@ -392,6 +393,9 @@ def doctor(mend: bool, gone: str | None) -> None:
             CONSOLE.print(f"[yellow]note[/]         {escape(note)}")
     for problem in problems:
         CONSOLE.print(f"[red]problem[/]      {escape(problem)}")
+    for folder in folders_of_nobody(Path(workspace.characters).absolute()):
+        remedy = f"move it away and run `sticker-pipeline new-character NAME FOLDER`, or write a {FILE_NAME} into it"
+        CONSOLE.print(f"{'left aside':12} {folder} has no {FILE_NAME}: {remedy}", markup=False)
     if not valid and not problems:
         CONSOLE.print(no_character(workspace.characters), markup=False)
 

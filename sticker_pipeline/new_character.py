@@ -4,15 +4,16 @@ Nothing that exists is overwritten, and the given folder is only read.
 """
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, load_character
+from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, is_system_folder, load_character
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.other_files import TEXT_SUFFIXES
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
@@ -23,9 +24,12 @@ from sticker_pipeline.texts import folded
 
 GIFS, STICKERS = "gifs", "stickers"
 MOST_NAMED = 8  # files in one note
-KOHYA_PICTURES = "img"  # the folder that kohya_ss' page tells people to make, beside `reg` and others
+# In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
+KOHYA_PICTURES = "img"
+KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
+NAME_TOO_LONG = "its name, or that of its caption, is too long for this file system: rename it shorter"
 
 TEMPLATE = """\
 # {name}: what this character is called, and how its pictures are used.
@@ -84,7 +88,7 @@ def create(name: str, source: Path, characters: Path, trigger: str, *, link: boo
     """
     target = free_target(name, source, characters)
     _check_no_project(source)
-    plan = _plan(source)
+    plan = _plan(source, longest_name(characters))
     if not plan.groups:
         raise CharacterError("\n".join([f"{source} holds no picture or video that can be read.", *plan.notes]))
     groups = {group: Group(style=default_style(group)) for group in plan.groups}
@@ -126,6 +130,16 @@ def write_character(target: Path, files: Mapping[Path, Path | str], settings: st
         raise
 
 
+def longest_name(folder: Path) -> int:
+    """The most bytes of a file's name in `folder`, which need not exist yet."""
+    return os.pathconf(next(one for one in (folder, *folder.absolute().parents) if one.exists()), "PC_NAME_MAX")
+
+
+def fits(path: Path, longest: int) -> bool:
+    """Tell whether no name in `path` has more than `longest` bytes."""
+    return all(len(os.fsencode(name)) <= longest for name in path.parts)
+
+
 def _bytes(contents: Iterable[Path | str], *, link: bool) -> int:
     """What the files take; a text, and a link, take a block."""
     sizes = (0 if link or isinstance(content, str) else content.stat().st_size for content in contents)
@@ -146,29 +160,45 @@ class _Plan:
     notes: list[str]
 
 
-def _plan(source: Path) -> _Plan:
+def _plan(source: Path, longest: int) -> _Plan:
     table = scan(source, None, MediaSettings())
-    pictures = table.loc[table["status"] == "accepted", "path"].tolist()
+    pictures = [path for path in table.loc[table["status"] == "accepted", "path"] if fits(Path(path), longest)]
     captions = captions_of(table)
+    animated = set(table.loc[table["n_frames"] > 1, "path"])
     groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
     passed = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]
     texts = [path for path in passed if Path(path).suffix.lower() in TEXT_SUFFIXES]  # captions, licences
     files = {Path(path): source / path for path in [*pictures, *texts] if path.partition("/")[0] in groups}
+    files = {path: original for path, original in files.items() if fits(path, longest)}
+    loose = [path for path in pictures if "/" not in path]
+    for placed in _loose(source, loose, animated, captions, set(files)):
+        if all(fits(path, longest) for path in placed):
+            files |= placed
+            groups[min(placed).parent.name] += 1
+    left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
+    reasons = left_out["reason"].where(left_out["status"] != "accepted", NAME_TOO_LONG)
+    notes = left_out_notes(left_out["path"], reasons)
+    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
+
+
+def _loose(
+    source: Path, pictures: Iterable[str], animated: Container[str], captions: Mapping[str, str], files: Iterable[Path]
+) -> Iterator[dict[Path, Path]]:
+    """Of each of `pictures`, which lie loose in `source`: its place, and that of its caption -> the originals.
+
+    `files` are the places in groups that are taken already.
+    """
     owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # whose captions the texts may be
     taken = set(map(_place_key, {*files, *owners}))
+    stems = {_place_key(path.with_suffix("")) for path in files}
     numbers: dict[str, int] = {}
-    animated = set(table.loc[table["n_frames"] > 1, "path"])
     for path in pictures:
-        if "/" not in path:
-            target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, numbers)
-            files[target] = source / path
-            groups[target.parent.name] += 1
-            if caption := captions.get(path):
-                # Named after the whole file, it is no other picture's, whatever else is called like it.
-                files[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
-    left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
-    notes = left_out_notes(left_out["path"], left_out["reason"])
-    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
+        target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, stems, numbers)
+        placed = {target: source / path}
+        if caption := captions.get(path):
+            # Named after the whole file, it is no other picture's, whatever else is called like it.
+            placed[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
+        yield placed
 
 
 def _place_key(path: Path) -> str:
@@ -176,14 +206,17 @@ def _place_key(path: Path) -> str:
     return folded(path.as_posix())
 
 
-def _free(target: Path, taken: set[str], numbers: dict[str, int]) -> Path:
-    """`target`, numbered where its place, or its place without the ending, is `taken`, to which it is added; `numbers`
-    are the last ones given."""
+def _free(target: Path, taken: set[str], stems: set[str], numbers: dict[str, int]) -> Path:
+    """`target`, numbered where its caption or another one's could be mistaken; it is added to the three.
+
+    `taken` are places, `stems` places without the ending, `numbers` the last ones given.
+    """
     key, free = _place_key(target), target
-    while {_place_key(free), _place_key(free.with_suffix(""))} & taken:
+    while {_place_key(free), _place_key(free.with_suffix(""))} & taken or _place_key(free) in stems:
         numbers[key] = numbers.get(key, 1) + 1
         free = target.with_stem(f"{target.stem}_{numbers[key]}")
     taken.add(_place_key(free))
+    stems.add(_place_key(free.with_suffix("")))
     return free
 
 
@@ -197,29 +230,55 @@ def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
 
 def left_out_note(names: Sequence[str], reason: str) -> str:
     """A note on files that are not taken, for one reason."""
+    return f"left out: {listed(names)}: {reason}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first MOST_NAMED of `names`, and how many more there are."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    listed = ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"left out: {listed}{more}: {reason}"
+    return ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8") + more
+
+
+def kohya_parents(source: Path) -> list[Path]:
+    """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
+    inside = [path for path in source.iterdir() if path.is_dir() and not is_system_folder(path.name)]
+    return sorted((path for path in inside if _holds_kohyas(path)), key=lambda path: (_is_regularisation(path), path))
 
 
 def _check_no_project(source: Path) -> None:
     """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        if folder.name.lower() == KOHYA_PICTURES and any(_is_kohya(path) for path in folder.iterdir()):
-            raise CharacterError(
-                f"{source} is a project of kohya's. Its pictures are in {folder}: "
-                f"take that, with `sticker-pipeline import-kohya NAME {folder}`."
-            )
+    parents = kohya_parents(source)
+    pictures = [path for path in parents if not _is_regularisation(path)]
+    if pictures and (len(pictures) < len(parents) or pictures[0].name.lower() == KOHYA_PICTURES):
+        raise CharacterError(
+            f"{source} is a project of kohya's. Its pictures are in {pictures[0]}: "
+            f"take that, with `sticker-pipeline import-kohya NAME {pictures[0]}`."
+        )
 
 
 def _kohya_note(source: Path, groups: Iterable[str]) -> list[str]:
     named = [group for group in groups if _is_kohya(source / group)]
-    if not named:
-        return []
-    return [
-        f"{', '.join(sorted(named))}: called as kohya's folders are, and their repeats do not count here: "
-        "`sticker-pipeline import-kohya` makes shares of them"
+    parents = [path.name for path in kohya_parents(source) if path.name in groups]
+    said = [
+        (named, "called as kohya's folders are, and their repeats do not count here"),
+        (parents, "folders in it are called as kohya's are, and their repeats do not count here"),
     ]
+    return [
+        f"{', '.join(sorted(names))}: {what}: `sticker-pipeline import-kohya` makes shares of them"
+        for names, what in said
+        if names
+    ]
+
+
+def _is_regularisation(folder: Path) -> bool:
+    return bool(KOHYA_REGULARISATION.fullmatch(folder.name))
+
+
+def _holds_kohyas(folder: Path) -> bool:
+    try:
+        return any(_is_kohya(path) for path in folder.iterdir())
+    except OSError:  # the inventory says that it cannot be read
+        return False
 
 
 def _is_kohya(folder: Path) -> bool:

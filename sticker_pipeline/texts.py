@@ -3,7 +3,7 @@
 import codecs
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # UTF-32's mark begins with UTF-16's.
 MARKS = (
@@ -20,7 +20,7 @@ EMOJI_TAGS = range(0xE0020, 0xE0080)  # parts of the flags of Scotland, Wales an
 REMEDY = "save it as UTF-8"
 BEGINNING = 4096
 
-_LOOSE_JOINER = re.compile("(?:^|(?<=[\\s,]))[\u200c\u200d]+|[\u200c\u200d]+(?=[\\s,]|$)")
+_LOOSE_JOINER = re.compile("(?:^|(?<=[\\s,]))[\u200c\u200d]+|(?<![\u200c\u200d])[\u200c\u200d]++(?=[\\s,]|$)")
 _ESCAPED_BRACKET = re.compile(r"\\([()\[\]])")
 
 
@@ -93,13 +93,19 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def find_name(name: str, known: Iterable[str]) -> str | None:
-    """`name` as it is spelled in `known`: exactly, else the only one that folds alike; None where there is none."""
-    names, key = list(known), folded(name)
-    if name in names:
-        return name
-    alike = [one for one in names if folded(one) == key]
-    return alike[0] if len(alike) == 1 else None
+def name_finder(known: Iterable[str]) -> Callable[[str], str | None]:
+    """A function that gives a name as it is spelled in `known`: exactly, else the only one that folds alike; None where
+    there is none."""
+    exact = set(known)
+    by_fold: dict[str, list[str]] = {}
+    for name in exact:
+        by_fold.setdefault(folded(name), []).append(name)
+
+    def find(name: str) -> str | None:
+        alike = [name] if name in exact else by_fold.get(folded(name), [])
+        return alike[0] if len(alike) == 1 else None
+
+    return find
 
 
 def _is_invisible(character: str) -> bool:

@@ -52,6 +52,16 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
 
 
+def test_doctor_mentions_a_folder_of_pictures_without_settings(characters: Path) -> None:
+    for name in ("loose/gifs", "empty/gifs", ".hidden"):
+        (characters / name).mkdir(parents=True)
+    for name in ("loose/gifs/a.gif", ".hidden/a.gif"):
+        (characters / name).write_bytes(b"GIF89a")
+    output = run("doctor").output.replace("\n", " ")
+    assert f"left aside   {characters / 'loose'} has no character.yaml: move it away and run" in output
+    assert output.count("left aside") == 1
+
+
 def test_folders_named_with_brackets_are_shown_as_they_are(
     characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.cli import main
+from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.new_character import _free, create
@@ -104,6 +105,17 @@ def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pict
     assert not any("readme" in name for name in tree(folder))
 
 
+def test_an_empty_caption_gives_way_to_one_that_has_words(source: Path, tmp_path: Path) -> None:
+    (source / "hello.txt").write_text("")
+    (source / "hello.caption").write_text("smile")
+    (source / "wave.txt").write_text(" \n")
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert (created.folder / "stickers" / "hello.png.caption").read_text() == "smile"
+    assert list(created.folder.glob("*/*.txt")) == [created.folder / "my: stickers" / "b.txt"]
+    assert "left out: hello.txt: an empty text: the caption of hello.png is hello.caption" in created.notes
+    assert "left out: wave.txt: an empty text: wave.gif has no caption" in created.notes
+
+
 def test_every_file_that_is_not_taken_is_named_with_why(source: Path, tmp_path: Path) -> None:
     (source / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (source / "a.tgs").write_bytes(gzip.compress(b'{"tgs": 1}'))
@@ -150,6 +162,43 @@ def test_a_caption_stays_with_its_picture_whatever_else_is_called_alike(tmp_path
     assert (folder / "stickers" / "fox.txt").read_text() == "old"
 
 
+def test_a_name_that_is_too_long_is_left_out_by_name_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
+    """The caption of a loose picture is named after the whole file, and a second `a.png` gets a number."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    captioned, plain, twice = "c" * (longest - 4), "p" * (longest - 4), "t" * (longest - 4)
+    for name in (captioned, plain, twice):
+        shutil.copy(source / "hello.png", source / f"{name}.png")
+    (source / f"{captioned}.txt").write_text("smile")
+    (source / f"{twice.upper()}.png").write_bytes((source / "hello.png").read_bytes())
+    created = create("luma", source, tmp_path / "characters", "yes")
+    names = [path.name for path in (created.folder / "stickers").iterdir()]
+    assert sorted(names) == sorted(["hello.png", f"{plain}.png", f"{twice.upper()}.png"])
+    assert created.groups["stickers"] == 3
+    assert [note for note in created.notes if "too long" in note] == [
+        f"left out: {captioned}.png, {twice}.png: its name, or that of its caption, is too long for this file system: "
+        "rename it shorter"
+    ]
+    assert f"left out: {captioned}.txt: the caption of {captioned}.png" in created.notes
+
+
+@pytest.mark.parametrize("group", ["", "stickers"])
+def test_a_picture_called_like_another_with_an_ending_more_has_its_own_caption(tmp_path: Path, group: str) -> None:
+    """`fox.png.txt` is the caption of `fox.png.jpg`, whose name without the ending it is."""
+    source = tmp_path / "downloads"
+    (source / group).mkdir(parents=True)
+    captions = {"fox.png": "one", Path(group, "fox.png.jpg"): "two", "a.png": "three"}
+    for number, name in enumerate(captions):
+        Image.new("RGB", (20, 20), (40 * number, 0, 0)).save(source / name)
+    (source / "fox.txt").write_text("one")
+    (source / group / "fox.png.txt").write_text("two")
+    (source / "a.png.txt").write_text("three")
+    digests = {hashlib.sha256((source / name).read_bytes()).hexdigest(): text for name, text in captions.items()}
+    folder = create("luma", source, tmp_path / "characters", "yes").folder
+    table = scan(folder, ["stickers"], MediaSettings()).set_index("path")
+    said = read_captions(folder, table.reset_index()).set_index("path")["caption"]
+    assert {table.loc[path, "sha256"]: caption for path, caption in said.items()} == digests
+
+
 def test_names_that_yaml_does_not_print_are_written_with_escapes(source: Path, tmp_path: Path) -> None:
     names = ["a\x7fb", "a\ufffeb", "a\u2028b", "a\x85b", "a\U000e0001b", 'a"b', "ガール"]
     for name in names:
@@ -169,9 +218,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_named_and_stops_nothing(source: Pat
 
 
 def test_thousands_of_names_that_differ_in_case_alone_take_no_longer_for_each() -> None:
-    taken: set[str] = set()
+    taken, stems = set[str](), set[str]()
     numbers: dict[str, int] = {}
-    names = {_free(Path("stickers/A.png"), taken, numbers).name for _ in range(20_000)}
+    names = {_free(Path("stickers/A.png"), taken, stems, numbers).name for _ in range(20_000)}
     assert len(names) == 20_000 and "A_20000.png" in names
 
 
@@ -200,12 +249,33 @@ def test_kohyas_folders_are_pointed_to_the_command_for_them(source: Path, tmp_pa
     (source / "10_luma" / "a.png").write_bytes((source / "hello.png").read_bytes())
     created = create("luma", source, tmp_path / "characters", "yes")
     assert any(note.startswith("10_luma: called as kohya's folders are") for note in created.notes)
-    (tmp_path / "project").mkdir()
-    shutil.move(source, tmp_path / "project" / "img")
-    (tmp_path / "project" / "reg" / "1_girl").mkdir(parents=True)
-    with pytest.raises(CharacterError, match=r"import-kohya NAME .*project/img"):
+
+
+@pytest.mark.parametrize("pictures", ["img", "image", "train", "zz"])
+@pytest.mark.parametrize("others", ["reg", "Regularization", "reg_images"])
+def test_a_project_of_kohyas_is_known_by_the_folders_in_it(source: Path, tmp_path: Path, pictures, others) -> None:
+    for folder in (f"{pictures}/10_luma", f"{others}/1_girl", "log", "model"):
+        (tmp_path / "project" / folder).mkdir(parents=True)
+        shutil.copy(source / "hello.png", tmp_path / "project" / folder)
+    with pytest.raises(CharacterError, match=rf"import-kohya NAME .*project/{pictures}`"):
         create("other", tmp_path / "project", tmp_path / "characters", "yes")
+    with pytest.raises(CharacterError, match=rf"There are some in .*project/{pictures}: import that"):
+        import_kohya("other", tmp_path / "project", tmp_path / "characters")
     assert not (tmp_path / "characters" / "other").exists()
+
+
+def test_folders_that_begin_with_a_number_inside_a_group_are_taken_and_told(source: Path, tmp_path: Path) -> None:
+    """They may as well be months; only `img` is kohya's own name."""
+    (source / "img" / "10_luma").mkdir(parents=True)
+    with pytest.raises(CharacterError, match=r"is a project of kohya's"):
+        create("luma", source, tmp_path / "characters", "yes")
+    shutil.rmtree(source / "img")
+    for folder in ("2025/01_january", "2024/12_december"):
+        (source / folder).mkdir(parents=True)
+        shutil.copy(source / "hello.png", source / folder)
+    created = create("luma", source, tmp_path / "characters", "yes")
+    assert {"2024", "2025"} <= created.groups.keys()
+    assert any(note.startswith("2024, 2025: folders in it are called as kohya's are") for note in created.notes)
 
 
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:

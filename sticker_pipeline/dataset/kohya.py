@@ -6,13 +6,19 @@ source has it (library/config_util.py, library/train_util.py and library/custom_
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import caption_text
+from sticker_pipeline.media.sidecars import MAX_BYTES, too_long
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import format_caption, is_weighted, parse_caption
-from sticker_pipeline.texts import tidy
+from sticker_pipeline.texts import TextError, tidy
 
 HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
 RECORD = "sticker_pipeline.json"
@@ -60,10 +66,27 @@ def folder_subject(name: str) -> str:
     return name.partition("_")[2]
 
 
-def caption_line(data: bytes) -> str:
-    """The caption in a caption file: its first line, tidy, as sd-scripts reads it unless wildcards are on. A byte order
-    mark, which sd-scripts would take for a letter, is dropped. Raises TextError as `caption_text` does."""
-    return tidy(_LINE_END.split(caption_text(data), maxsplit=1)[0])
+@dataclass(frozen=True)
+class CaptionFile:
+    """A caption file as sd-scripts reads it, unless wildcards are on: `line` is its first line, tidy; `problem` says
+    why there is none. `is_cut`: words follow that line. `is_unreadable`: it is no text."""
+
+    line: str = ""
+    problem: str = ""
+    is_cut: bool = False
+    is_unreadable: bool = False
+
+
+def read_caption_file(path: Path) -> CaptionFile:
+    """The caption in a file. A byte order mark, which sd-scripts would take for a letter, is dropped."""
+    try:
+        lines = [tidy(line) for line in _LINE_END.split(caption_text(read_within(path, MediaSettings())))]
+    except (MediaError, TextError) as error:
+        return CaptionFile(problem=str(error), is_unreadable=True)
+    first, *others = (line if line.strip(" ,") else "" for line in lines)
+    if (size := len(first.encode())) > MAX_BYTES:
+        return CaptionFile(problem=too_long(size))
+    return CaptionFile(first, "" if first else "its first line is empty", any(others))
 
 
 def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:

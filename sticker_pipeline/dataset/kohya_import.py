@@ -7,7 +7,7 @@ layout is stands in kohya.py.
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,33 +21,47 @@ from sticker_pipeline.dataset.kohya import (
     METADATA,
     PICTURE_SUFFIXES,
     RECORD,
+    CaptionFile,
     FolderRecord,
     Record,
-    caption_line,
     folder_repeats,
     folder_subject,
     own_syntax,
+    read_caption_file,
 )
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import OF_A_SYSTEM, SYSTEM_FILES
+from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
+from sticker_pipeline.media.inventory import OF_A_SYSTEM, hidden_because
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions, too_long
+from sticker_pipeline.media.sidecars import (
+    NOBODYS,
+    is_caption_file,
+    outdone_texts,
+    owned_captions,
+    thumbnails_of,
+)
 from sticker_pipeline.new_character import (
+    NAME_TOO_LONG,
     Created,
     default_style,
+    fits,
     free_target,
+    kohya_parents,
     left_out_note,
+    left_out_notes,
+    listed,
+    longest_name,
     settings_text,
     write_character,
     yaml_text,
 )
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import SpaceError
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import TextError, decoded, folded, is_unicode, tidy_lines
+from sticker_pipeline.texts import folded, is_unicode
 
+LIMITS = MediaSettings()
+OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
 # or cut, so that each counts there as it did.
@@ -66,8 +80,9 @@ class _Group:
 
     source: Path
     repeats: int | None  # None: held out
-    pictures: list[Path] = field(default_factory=list)
-    captions: dict[str, Path] = field(default_factory=dict)  # name of the picture -> caption file
+    pictures: list[str] = field(default_factory=list)  # names
+    texts: dict[str, CaptionFile] = field(default_factory=dict)  # by name
+    captions: dict[str, str] = field(default_factory=dict)  # name of the picture -> of its caption file
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -91,26 +106,31 @@ def import_kohya(
     """
     target = free_target(name, source, characters)
     record = _read_record(source)
-    folders, notes = _folders(source)
+    ours = OF_EXPORTS if record is not None else ()
+    folders, notes = _folders(source, ours)
+    longest = longest_name(characters)
     groups = {}
     for folder, repeats in folders:
-        group = _read_group(folder, repeats)
+        group = _read_group(folder, repeats, longest, ours)
         notes += group.notes
-        if group.pictures:
-            groups[folder.name if repeats is not None else _holdout_name(folder)] = group
+        key = folder.name if repeats is not None else _holdout_name(folder)
+        if not fits(Path(key), longest):
+            notes.append(left_out_note([group.label], NAME_TOO_LONG))
+        elif group.pictures:
+            groups[key] = group
         else:
             notes.append(f"left out: {group.label}: it holds no picture that can be read")
     if not any(group.repeats for group in groups.values()):
         raise CharacterError(f"{source} holds no picture that can be trained on.\n" + "\n".join(notes))
 
     captions, caption_notes = _read_captions(groups)
-    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()))
+    chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()), caption_notes)
     files: dict[Path, Path | str] = {
-        Path(key) / picture.name: picture for key, group in groups.items() for picture in group.pictures
+        Path(key) / name: group.source / name for key, group in groups.items() for name in group.pictures
     }
     files |= {Path(key): text + "\n" for key, text in captions.items()}
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
-    held_out = [f"{key}/{one.name}" for key, group in groups.items() if group.repeats is None for one in group.pictures]
+    held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.pictures]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
     write_character(
         target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link, say=notes.append
@@ -138,48 +158,57 @@ def _read_record(source: Path) -> Record | None:
         raise CharacterError(f"{path} cannot be read: {error}. Delete it to import without it.") from error
 
 
-def _folders(source: Path) -> tuple[list[tuple[Path, int | None]], list[str]]:
-    """The folders to take with their repeats (None: held out), and notes on everything else in `source`."""
-    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+def _folders(source: Path, ours: Collection[str]) -> tuple[list[tuple[Path, int | None]], list[str]]:
+    """The folders to take with their repeats (None: held out), and notes on everything else in `source` but `ours`."""
+    entries = sorted(path for path in source.iterdir() if path.name not in ours)
     chosen: list[tuple[Path, int | None]] = []
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[str, str] = {}
     for path in entries:
-        repeats = folder_repeats(path.name)
-        if path.is_dir() and is_system_folder(path.name):
-            left_out.setdefault(OF_A_SYSTEM, []).append(path.name)
-        elif not is_unicode(path.name):
-            left_out.setdefault("its name is not UTF-8: rename it", []).append(path.name)
-        elif path.is_dir() and path.name == HOLDOUT:
-            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and not is_system_folder(one.name)]
-            chosen += [(one, None) for one in inside if is_unicode(one.name)]
-            bad = [f"{HOLDOUT}/{one.name}" for one in inside if not is_unicode(one.name)]
-            left_out.setdefault("its name is not UTF-8: rename it", []).extend(bad)
-            loose = [f"{HOLDOUT}/{one.name}" for one in sorted(path.iterdir()) if not one.is_dir()]
-            if loose:
-                left_out["an export keeps held-out pictures in folders inside it"] = loose
-        elif path.is_dir() and repeats is None:
-            left_out.setdefault("sd-scripts ignores folders not called <repeats>_<name>", []).append(path.name)
-        elif path.is_dir() and repeats is not None and repeats < 1:
-            left_out.setdefault("sd-scripts ignores folders with repeats below 1", []).append(path.name)
-        elif path.is_dir():
-            chosen.append((path, repeats))
-        elif path.name not in (RECORD, CONFIG):
-            left_out.setdefault("sd-scripts reads only files in <repeats>_<name> folders", []).append(path.name)
+        if path.is_dir() and path.name == HOLDOUT:
+            inside = {one: _holdout_problem(one) for one in sorted(path.iterdir())}
+            chosen += [(one, None) for one, problem in inside.items() if not problem]
+            left_out |= {f"{HOLDOUT}/{one.name}": problem for one, problem in inside.items() if problem}
+        elif problem := _folder_problem(path):
+            left_out[path.name] = problem
+        else:
+            chosen.append((path, folder_repeats(path.name)))
     if any(repeats is not None for _, repeats in chosen):
-        return chosen, [left_out_note(names, reason) for reason, names in left_out.items() if names]
+        return chosen, left_out_notes(left_out, left_out.values())
     own = folder_repeats(source.resolve().name)
     if own is not None and own >= 1 and any(path.is_file() for path in entries):
         return [(source.resolve(), own)], []
     raise CharacterError(_nothing_found(source, entries))
 
 
-def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
-    def has_folders(folder: Path) -> bool:
-        return any((folder_repeats(one.name) or 0) >= 1 and one.is_dir() for one in folder.iterdir())
+def _folder_problem(path: Path) -> str:
+    """Why something in a training folder is no folder to take; "" for one that is."""
+    repeats = folder_repeats(path.name)
+    if path.is_dir() and is_system_folder(path.name):
+        return OF_A_SYSTEM
+    if not is_unicode(path.name):
+        return "its name is not UTF-8: rename it"
+    if path.name == CONFIG:
+        return "settings of sd-scripts, such as repeats and keep_tokens, do not count here"
+    if not path.is_dir():
+        return hidden_because(path.name) or "sd-scripts reads only files in <repeats>_<name> folders"
+    if repeats is None:
+        return "sd-scripts ignores folders not called <repeats>_<name>"
+    return "" if repeats >= 1 else "sd-scripts ignores folders with repeats below 1"
 
-    inside = next((path for path in entries if path.is_dir() and has_folders(path)), None)
-    hint = f" There are some in {inside}: import that." if inside else ""
-    if not inside and any(path.suffix in PICTURE_SUFFIXES for path in entries):
+
+def _holdout_problem(path: Path) -> str:
+    """Why something in an export's folder `holdout` is no group to take; "" for one that is."""
+    if path.is_dir() and is_system_folder(path.name):
+        return OF_A_SYSTEM
+    if not is_unicode(path.name):
+        return "its name is not UTF-8: rename it"
+    return "" if path.is_dir() else "an export keeps held-out pictures in folders inside it"
+
+
+def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
+    parents = kohya_parents(source)
+    hint = f" There are some in {parents[0]}: import that." if parents else ""
+    if not parents and any(path.suffix in PICTURE_SUFFIXES for path in entries):
         hint = f" Put its pictures into a folder such as {source / ('1_' + source.resolve().name)}."
     return f"{source} has no folder called <repeats>_<name>, such as 10_luma.{hint}"
 
@@ -188,101 +217,144 @@ def _holdout_name(folder: Path) -> str:
     return f"{HOLDOUT}_{folder.name}"
 
 
-def _read_group(folder: Path, repeats: int | None) -> _Group:
-    """The pictures of one folder, their caption files, and notes on all else: sd-scripts does not look deeper."""
-    group = _Group(folder, repeats)
-    other: dict[str, list[str]] = {}
-    texts = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == METADATA or path.name.lower() in SYSTEM_FILES:
-            continue
-        if path.is_dir():
-            other.setdefault("sd-scripts does not look into folders inside it", []).append(path.name)
-        elif is_caption_file(path.name):
-            texts.append(path.name)
-        else:
-            reason = _problem(path, group)
-            if reason:
-                other.setdefault(reason, []).append(path.name)
-            else:
-                group.pictures.append(path)
-    owned = owned_captions([picture.name for picture in group.pictures], texts)
-    group.captions = {picture: folder / text for picture, text in owned.items()}
-    used = set(owned.values())
-    unused = [name for name in texts if name not in used]
-    if unused:
-        other.setdefault("no picture of that name, or another caption file is taken for it", []).extend(unused)
-    group.notes += [
-        left_out_note([f"{group.label}/{name}" for name in names], reason) for reason, names in other.items()
-    ]
+def _read_group(folder: Path, repeats: int | None, longest: int, ours: Collection[str]) -> _Group:
+    """The pictures of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
+    headers, texts, left_out = _look_into(folder, ours)
+    sizes = {name: header.width * header.height for name, header in headers.items()}
+    passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
+    left_out |= {name: f"the thumbnail of {owner}: {passed}" for name, owner in thumbnails_of(sizes).items()}
+    owned = owned_captions(headers, texts, _wordless(texts))
+    names = _caption_names(owned, headers)
+    too_long = (name for name in headers if not fits(Path(name, names.get(name, name)), longest))
+    left_out |= dict.fromkeys(too_long, NAME_TOO_LONG)
+    pictures = [name for name in headers if name not in left_out]
+    captions = {picture: text for picture, text in owned.items() if picture not in left_out}
+    left_out |= _unused_texts(texts, headers, owned, left_out, captions)
+    group = _Group(folder, repeats, pictures, texts, captions)
+    named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
+    group.notes = [*_reading_notes(group, headers), *left_out_notes(named, named.values())]
     return group
 
 
-def _problem(path: Path, group: _Group) -> str:
-    """Why a file is no picture to take; empty for one that is, with a note where sd-scripts reads it otherwise."""
+def _look_into(folder: Path, ours: Collection[str]) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
+    """The pictures and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
+    headers: dict[str, Header] = {}
+    texts: dict[str, CaptionFile] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(path for path in folder.iterdir() if path.name not in ours):
+        if reason := hidden_because(path.name):
+            left_out[path.name] = reason
+        elif path.is_dir():
+            left_out[path.name] = "sd-scripts does not look into folders inside it"
+        elif is_caption_file(path.name):
+            texts[path.name] = read_caption_file(path)
+        else:
+            try:
+                headers[path.name] = _header(path)
+            except MediaError as error:
+                left_out[path.name] = str(error)
+    return headers, texts, left_out
+
+
+def _wordless(texts: Mapping[str, CaptionFile]) -> set[str]:
+    return {name for name, text in texts.items() if not text.line}
+
+
+def _unused_texts(
+    texts: Mapping[str, CaptionFile],
+    pictures: Iterable[str],
+    owned: Mapping[str, str],
+    left_out: Iterable[str],
+    captions: Mapping[str, str],
+) -> dict[str, str]:
+    """Why each of `texts` that is none of the `captions` taken is none.
+
+    `owned` are the captions of all `pictures`, `left_out` the names of files that are not taken.
+    """
+    instead = outdone_texts(pictures, _wordless(texts), owned)
+    nobodys = texts.keys() - owned.values()
+    owners = {text: picture for picture, text in (owned_captions(left_out, nobodys) | dict(owned)).items()}
+    unused = texts.keys() - captions.values()
+    return {
+        name: f"{texts[name].problem}: {instead[name]}"
+        if name in instead
+        else f"the caption of {owners[name]}, which is left out"
+        if name in owners
+        else NOBODYS
+        for name in unused
+    }
+
+
+def _header(path: Path) -> Header:
+    """The header of a picture. Raises MediaError, saying what it is, for a file that is none."""
     if not is_unicode(path.name):
-        return "its name is not UTF-8: rename it"
-    try:
-        limits = MediaSettings()
-        data = read_within(path, limits)
-        if not is_picture(data):
-            return beside_pictures(path.suffix, data) or what_is_it(data)
-        header = read_header(data, limits)
-    except SpaceError:
-        raise
-    except (MediaError, OSError) as error:
-        return str(error)
-    if path.suffix not in PICTURE_SUFFIXES:
-        group.notes.append(f"{group.label}/{path.name}: taken, though sd-scripts does not read {path.suffix} files")
-    if header.n_frames > 1:
-        group.notes.append(
-            f"{group.label}/{path.name}: sd-scripts reads the first of its {header.n_frames} frames only; here all of "
-            "them together count as that picture"
-        )
-    return ""
+        raise MediaError("its name is not UTF-8: rename it")
+    data = read_within(path, LIMITS)
+    if not is_picture(data):
+        raise MediaError(beside_pictures(path.suffix, data) or what_is_it(data))
+    return read_header(data, LIMITS)
+
+
+def _caption_names(captions: Mapping[str, str], pictures: Iterable[str]) -> dict[str, str]:
+    """The name of the caption file to write for each picture of `captions`, so that it is no other's of `pictures`.
+
+    The whole name is a picture's own unless another one is called so, see `owned_captions`.
+    """
+    stems = [Path(picture).stem for picture in pictures]
+    counts, of_all = Counter(map(folded, stems)), set(stems)
+    by_stem = {one for one in captions if counts[folded(Path(one).stem)] == 1 or one in of_all}
+    return {one: f"{Path(one).stem if one in by_stem else one}.txt" for one in captions}
+
+
+def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
+    """Notes on pictures that sd-scripts reads otherwise, or not at all."""
+    notes = []
+    for name in group.pictures:
+        suffix, frames = Path(name).suffix, headers[name].n_frames
+        if suffix not in PICTURE_SUFFIXES:
+            notes.append(f"{group.label}/{name}: taken, though sd-scripts does not read {suffix} files")
+        if frames > 1:
+            notes.append(
+                f"{group.label}/{name}: sd-scripts reads the first of its {frames} frames only; here all of them "
+                "together count as that picture"
+            )
+    return notes
 
 
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
     """The text of each caption file to write, by its path in the character's folder, and notes."""
     lines: dict[str, str] = {}
-    seen: Counter[str] = Counter()
+    cut: list[str] = []
     notes = []
     for key, group in groups.items():
-        stems = Counter(folded(picture.stem) for picture in group.pictures)
-        for picture, path in group.captions.items():
-            try:
-                data = path.read_bytes()
-                line = caption_line(data)
-            except (TextError, OSError) as error:
-                notes.append(f"left out: {group.label}/{path.name}: the caption of {picture} cannot be read: {error}")
-                continue
-            if not line:
-                notes.append(f"left out: {group.label}/{path.name}: its first line is empty")
-                continue
-            if (size := len(line.encode())) > MAX_BYTES:
-                notes.append(f"left out: {group.label}/{path.name}: {too_long(size)}")
-                continue
-            seen["longer"] += len(tidy_lines(decoded(data))) > 1
-            alone = stems[folded(Path(picture).stem)] == 1  # else the text would be the other pictures' too
-            lines[f"{key}/{Path(picture).stem if alone else picture}.txt"] = line
+        names = _caption_names(group.captions, group.pictures)
+        for picture, name in group.captions.items():
+            text = group.texts[name]
+            if text.is_cut:
+                cut.append(f"{group.label}/{name}")
+            if text.line:
+                lines[f"{key}/{names[picture]}"] = text.line
+            else:
+                notes.append(f"left out: {group.label}/{name}: the caption of {picture} cannot be read: {text.problem}")
     texts = own_syntax(lines.values())
     bare = [
-        f"{sum(picture.name not in group.captions for picture in group.pictures)} of {group.label}"
+        f"{missing} of {group.label}"
         + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
         for group in groups.values()
-        if any(picture.name not in group.captions for picture in group.pictures)
+        if (missing := len(group.pictures) - sum(bool(group.texts[name].line) for name in group.captions.values()))
     ]
     if bare:
         notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
-    if seen["longer"]:
-        notes.append(f"{seen['longer']} captions have more than one line: sd-scripts reads the first, and so do we")
+    if cut:
+        reads = "of which sd-scripts reads the first, and so do we"
+        notes.append(f"captions of more than one line, {reads}: {listed(list(dict.fromkeys(cut)))}")
     if any(map(is_weighted, texts)):
         notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
     return dict(zip(lines, texts, strict=True)), notes
 
 
-def _common_trigger(source: Path, captions: Sequence[str]) -> str:
-    """The tag that every caption begins with."""
+def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str]) -> str:
+    """The tag that every caption begins with. Raises CharacterError, with the `notes` on captions, for none."""
     first = {_first_tag(caption) for caption in captions}
     if len(first) == 1:
         reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"
@@ -290,7 +362,8 @@ def _common_trigger(source: Path, captions: Sequence[str]) -> str:
             return Settings(trigger=min(first)).trigger
     else:
         reason = "the captions do not all begin with one tag" if first else "there are no captions"
-    raise CharacterError(f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD.")
+    problem = f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD."
+    raise CharacterError("\n".join([problem, *notes]))
 
 
 def _first_tag(caption: str) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 from sticker_pipeline.character import closest
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.texts import find_name
+from sticker_pipeline.texts import name_finder
 
 COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
@@ -116,8 +116,9 @@ def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
     rows = frames.groupby("clip_id", sort=True)
     clips = [str(clip) for clip in rows.groups]
     held: set[str] = set()
+    find = name_finder(clips)
     for named in files:
-        file = find_name(named, clips)
+        file = find(named)
         if file is None:
             hint = closest(named, clips)
             raise DatasetError(f"benchmark.holdout: there is no accepted picture file {named!r}.{hint}")

@@ -13,7 +13,15 @@ from PIL import Image
 
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
-from sticker_pipeline.media.png_pixels import SIGNATURE, PixelRules, Spans, check_whole, unpack, unpacked_profile
+from sticker_pipeline.media.png_pixels import (
+    PALETTE,
+    SIGNATURE,
+    PixelRules,
+    Spans,
+    check_whole,
+    unpack,
+    unpacked_profile,
+)
 from sticker_pipeline.media.stills import exif_orientation, upright
 from sticker_pipeline.settings import MediaSettings
 
@@ -137,8 +145,9 @@ class _Reader:
             raise MediaError(APPLES if kind == b"CgBI" else "the PNG does not begin with its header")
         if kind == b"IHDR":
             self._take_header(content)
-        elif kind in (b"PLTE", b"tRNS", b"iCCP") and not self.spans:
-            self.pixel_chunks.setdefault(kind, content)
+        elif kind in (b"PLTE", b"tRNS", b"iCCP"):
+            if self._is_in_place(kind):
+                self.pixel_chunks.setdefault(kind, content)
         elif kind == b"eXIf":
             self.orientation = exif_orientation(b"Exif\0\0" + content)
         elif kind == b"acTL" and not self.spans and len(content) == 8:
@@ -188,6 +197,16 @@ class _Reader:
         except MediaError:
             return False
         return True
+
+    def _is_in_place(self, kind: bytes) -> bool:
+        """Tell whether a chunk lies where it counts: before the pixels, a profile before and transparency behind the
+        palette (5.6 of the specification; browsers ignore one that lies elsewhere)."""
+        if self.spans:
+            return False
+        has_palette = b"PLTE" in self.pixel_chunks
+        if kind == b"iCCP":
+            return not has_palette
+        return kind == b"PLTE" or has_palette or self.pixel_chunks[b"IHDR"][9] != PALETTE
 
     def _take_header(self, content: bytes) -> None:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")

@@ -1,7 +1,7 @@
 """From the bytes of a picture or video file to its frames, one at a time.
 
-What each format's walk and compositing do is in gif.py, apng.py, webp.py, jpeg.py, tiff.py, heic_jxl.py, video.py and
-stills.py.
+What each format's walk and compositing do is in gif.py, apng.py, webp.py, jpeg.py, bmp.py, tiff.py, heic_jxl.py,
+video.py and stills.py.
 """
 
 from collections.abc import Generator, Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sticker_pipeline.media import apng, gif, heic_jxl, jpeg, tiff, video, webp
+from sticker_pipeline.media import apng, bmp, gif, heic_jxl, jpeg, tiff, video, webp
 from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
 from sticker_pipeline.media.header import Header, read_header
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
@@ -59,6 +59,8 @@ def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
         yield heic_jxl.jxl_pixels(data, container), 0
     elif isinstance(container, tiff.Tiff):
         yield tiff.tiff_pixels(data), 0
+    elif header.format == "BMP":
+        yield bmp.bmp_pixels(data, header.orientation), 0
     elif header.n_frames > 1:
         yield from _avif_frames(data, header.n_frames)
     else:

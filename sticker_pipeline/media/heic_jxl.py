@@ -67,7 +67,7 @@ def read_heic(data: bytes, limits: MediaSettings) -> Heic:
 def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
     """The main picture as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError when it is damaged."""
     with _open_heic(data) as image:
-        return _of_size(image_pixels(image, "HEIC", orientation=1), heic.width, heic.height, "HEIC")
+        return _pixels(image, 1, heic.width, heic.height, "HEIC")
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
@@ -91,7 +91,7 @@ def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
     reader = _reader("pillow_jxl", "JPEG XL")
     with _opened(reader.JpegXLImagePlugin.JXLImageFile, data, "JPEG XL") as image:
         orientation = exif_orientation(image.info.get("exif", b"")) if getattr(image, "jpeg", False) else 1
-        return _of_size(image_pixels(image, "JPEG XL", orientation), jxl.width, jxl.height, "JPEG XL")
+        return _pixels(image, orientation, jxl.width, jxl.height, "JPEG XL")
 
 
 def _open_heic(data: bytes) -> ImageFile.ImageFile:
@@ -112,10 +112,20 @@ def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageF
     try:
         return plugin(io.BytesIO(data))
     except PILLOW_ERRORS as error:
-        raise MediaError(f"the {name} is damaged or cut off ({error})") from error
+        raise MediaError(_damaged(name)) from error
 
 
-def _of_size(rgba: np.ndarray, width: int, height: int, name: str) -> np.ndarray:
+def _damaged(name: str) -> str:
+    """The reason, without the readers' own words: they are lines about how libraries are built."""
+    return f"the {name} is damaged or cut off"
+
+
+def _pixels(image: ImageFile.ImageFile, orientation: int, width: int, height: int, name: str) -> np.ndarray:
+    """The picture, upright, as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged, or of another size."""
+    try:
+        rgba = image_pixels(image, name, orientation)
+    except MediaError as error:
+        raise MediaError(_damaged(name)) from error
     if rgba.shape[:2] != (height, width):
         raise MediaError(f"the {name} is damaged (its pixels are not of the size that it states)")
     return rgba

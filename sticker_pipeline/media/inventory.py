@@ -17,9 +17,9 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures, caption_text
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, name_captions, thumbnails_of
+from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import TextError
+from sticker_pipeline.texts import TextError, tidy_lines
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
@@ -30,20 +30,17 @@ OF_ANY_FOLDER = {
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
     REGULARISATION: "the folder regularisation is for pictures of no character: rename it to take it as a group",
 }
+# Beside one of these pages, which Telegram writes when a chat is exported, lie the icons of the page.
+TELEGRAM_PAGES = ("messages.html", "export_results.html")
+TELEGRAM_ICONS = ("images", "icons of Telegram's page: what was sent is in photos, stickers and video_files")
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
-KINDS = {
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISSOCK: "a socket",
-}
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of the inventory. `reason` of an accepted file says what is missing from it, such as that it is cut off;
-    `remark` is worth knowing of a file that is taken whole."""
+    `remark` is worth knowing of a file that is taken whole, or of a text."""
 
     path: str
     group: str = ""
@@ -101,12 +98,17 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 
 def media_files(folder: Path) -> list[Path]:
     """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
-    found = (
-        entry.path
-        for entry in _walk(folder, OF_A_CHARACTER)
-        if not entry.ignored and not entry.path.name.startswith(".")
-    )
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in _looked_at(folder) if path.is_file())
+
+
+def unopened_files(folder: Path) -> list[Path]:
+    """What lies among `media_files` and is none: links to nothing, pipes, devices."""
+    return sorted(path for path in _looked_at(folder) if not path.is_file())
+
+
+def _looked_at(folder: Path) -> Iterator[Path]:
+    found = _walk(folder, OF_A_CHARACTER)
+    return (entry.path for entry in found if not entry.ignored and not entry.path.name.startswith("."))
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,12 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
             yield _Found(current, _relative(current, folder), ignored="a link to a folder that is read already")
             continue
         seen.add(identity)
+        is_export = any(entry.name in TELEGRAM_PAGES for entry in entries)
         for entry in entries:
             path = Path(entry.path)
-            if current == folder and entry.name in aside:
+            if is_export and entry.name == TELEGRAM_ICONS[0]:
+                yield _Found(path, _relative(path, folder), ignored=TELEGRAM_ICONS[1])
+            elif current == folder and entry.name in aside:
                 if aside[entry.name]:
                     yield _Found(path, _relative(path, folder), ignored=aside[entry.name])
             elif not _is_folder(path):
@@ -152,6 +157,18 @@ def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
                 yield _Found(path, _relative(path, folder), ignored=reason)
             else:
                 (links if entry.is_symlink() else real).append(path)
+
+
+def hidden_because(name: str) -> str:
+    """Why a file called `name` is not looked at; "" for one that is."""
+    if _is_in_icloud(name):
+        return "kept in iCloud: download it"
+    return "a file of the operating system or hidden" if name.startswith(".") or name.lower() in SYSTEM_FILES else ""
+
+
+def _is_in_icloud(name: str) -> bool:
+    """Tell whether a file stands for one that macOS moved to iCloud: `.fox.png.icloud` for `fox.png`."""
+    return name.startswith(".") and name.endswith(".icloud")
 
 
 def _is_folder(path: Path) -> bool:
@@ -179,32 +196,24 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
     size = _size(found.path)
     group = group if groups is None or group in groups else ""
     row = Row(path, group, bytes=size)
-    if found.ignored or name.startswith(".") or name.lower() in SYSTEM_FILES:
-        return _with(row, status="ignored", reason=found.ignored or "a file of the operating system or hidden")
+    if found.ignored or (hidden_because(name) and not _is_in_icloud(name)):
+        return _with(row, status="ignored", reason=found.ignored or hidden_because(name))
     if path != found.relative:
         return _with(row, group="", reason="its name is not UTF-8: rename it")
     if not group and groups is not None:
         top = found.relative.partition("/")[0]
         reason = f"the folder {top} is not a group" if "/" in found.relative else "not in a group's folder"
         return _with(row, status="ignored", reason=reason)
-    if found.rejected:
-        return _with(row, reason=found.rejected)
+    if found.rejected or _is_in_icloud(name):
+        return _with(row, reason=found.rejected or hidden_because(name))
     return _judge_content(row, found.path, limits)
 
 
 def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((name for test, name in KINDS.items() if test(mode)), "a special file")
-            return _with(row, reason=f"not a picture: {kind}, which is never opened")
         data = read_within(path, limits)
     except MediaError as error:
         return _with(row, reason=str(error))
-    except FileNotFoundError:
-        return _with(row, reason="a link to a file that does not exist")
-    except OSError as error:
-        return _with(row, reason=f"cannot be read: {error.strerror}")
     row = _with(row, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     if not is_picture(data):
         return _judge_other(row, path, data)
@@ -226,11 +235,12 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
 
 def _judge_other(row: Row, path: Path, data: bytes) -> Row:
     """The row of a file that is no picture: passed over where it lies beside pictures on purpose."""
-    if is_caption_file(path.name) and 0 < len(data) <= MAX_BYTES:
+    if is_caption_file(path.name) and len(data) <= MAX_BYTES:
         try:
-            caption_text(data)
+            has_words = bool(tidy_lines(caption_text(data)))
         except TextError as error:
             return _with(row, reason=str(error))
+        row = _with(row, remark="" if has_words else NO_WORD)
     if kind := beside_pictures(path.suffix, data):
         return _with(row, status="ignored", reason=kind)
     return _with(row, reason=what_is_it(data))

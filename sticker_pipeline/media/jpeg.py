@@ -21,6 +21,7 @@ COEFFICIENTS = 64
 UNKNOWN = 16  # bits of a coefficient that no scan gave yet
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 FILLERS = (b"\x2a" * 64, b"\xd5" * 64)  # bytes that no marker is made of
+FILLED_UP = 64  # zeros at the end of a file that are no pixels
 END_MARKER = bytes([0xFF, END])
 
 
@@ -60,15 +61,24 @@ def read_jpeg(data: bytes) -> Jpeg:
 def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
     """Raise MediaError unless the pixels of a JPEG without an end marker are all there.
 
-    The last scan is unpacked with several bytes behind it: pixels that depend on them were cut off.
+    The last scan is unpacked with several bytes behind it: pixels that depend on them were cut off. Zeros that fill up
+    the file, as where a copy or a download broke off, are no pixels.
     """
     if jpeg.has_end:
         return
     picture = data[: jpeg.end]
+    if picture.endswith(bytes(FILLED_UP)):
+        picture = _without_zeros(picture)
     shown = (open_pixels(_with_tail(picture, tail), "JPEG", orientation=1) for tail in _tails(picture))
     first = next(shown)
     if not all((first == other).all() for other in shown):
         raise MediaError("the JPEG is cut off")
+
+
+def _without_zeros(picture: bytes) -> bytes:
+    """`picture` without the zeros at its end; one belongs to a byte 0xFF before it (T.81, B.1.1.5)."""
+    end = len(picture.rstrip(b"\0"))
+    return picture[: end + 1] if picture[end - 1 : end] == b"\xff" else picture[:end]
 
 
 def _tails(picture: bytes) -> list[bytes]:

@@ -5,9 +5,11 @@ What is a picture is decided in header.py; nothing here is unpacked beyond its f
 
 import io
 import json
+import re
 import zipfile
 import zlib
 
+from sticker_pipeline.media.limits import IN_ANNEX
 from sticker_pipeline.texts import TextError, beginning, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
@@ -15,7 +17,12 @@ TEXT_SUFFIXES = (
     *(".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ""),
     *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what programs write
 )
-WEB_PAGES = ("<!doctype", "<head", "<body", "<script", "<meta")
+# Beginnings of HTML. Short tags but `p` are left out: captions begin with embeddings such as `<s1>`, `<b>`.
+WEB_PAGE = re.compile(
+    "<(?:!doctype|!--|(?:html|head|title|meta|link|script|style|body|main|header|nav|section|article|div|span|p|h[1-6]"
+    "|table|form|iframe|img)(?=[\\s/>]))"
+)
+JSON_OBJECT = re.compile(r'\{\s*"[^"]*"\s*:')  # its beginning, also of one that is cut off, or of one in each line
 LOOKED_AT = 1024  # letters of a text
 A_TEXT = "not a picture: text"
 ZIP = b"PK\x03\x04"
@@ -24,7 +31,7 @@ UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
 LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
 VECTORS = "convert it to GIF, APNG or WEBM (the package lottie can, and so can LottieFiles' page)"
 LFS = "text that stands for a file kept in Git LFS: fetch it with `git lfs pull`"
-ANNEX = "text that stands for a file kept in git-annex: fetch it with `git annex get`"
+ANNEX = f"text that stands for a file {IN_ANNEX}"
 # Of a ZIP archive: a name, or the end of one, in it -> what the archive is.
 IN_ZIPS = (
     ("word/document.xml", "a Word document: save its pictures as files"),
@@ -66,9 +73,21 @@ def caption_text(data: bytes) -> str:
     kind = _text_kind(data)
     if kind not in ("", A_TEXT):
         raise TextError(kind)
-    if text.lstrip("\ufeff \t\r\n").startswith(("{\\rtf", '{"', "[{", "%PDF")):
+    if text.lstrip().startswith(("{\\rtf", "%PDF")):
         raise TextError("it is a document, and no plain text: save it as text")
+    if _is_json(text):
+        raise TextError("it is JSON, and no plain text: write its tags with commas between them")
     return text
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether `text` is an object or a list in JSON; a number or a word is a text too."""
+    if JSON_OBJECT.match(text.lstrip()):
+        return True
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def what_else_is_it(data: bytes) -> str:
@@ -141,8 +160,10 @@ def _text_kind(data: bytes) -> str:
         return LFS
     if "annex/objects" in text:
         return ANNEX
-    if "<html" in text or text.lstrip("\ufeff \t\r\n").startswith(WEB_PAGES):
+    if "<html" in text or WEB_PAGE.match(text.lstrip()):
         return "a web page: download the picture itself"
+    if text.lstrip().startswith("<?xml"):
+        return "an XML document: it holds no picture"
     if text.startswith("%!ps"):
         return "a PostScript drawing: export it as PNG"
     return A_TEXT

@@ -5,8 +5,9 @@ Files are found and judged by the inventory; what becomes of a caption is the bu
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +20,8 @@ COLUMNS = ["path", "caption_file", "caption"]
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
 NOBODYS = "text that is no picture's caption: no such name, or another is taken"
 THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
+NO_WORD = "it holds no word"  # the remark of a text
+EMPTY = "an empty text"
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
 
 
@@ -32,17 +35,40 @@ def is_caption_file(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
-def owned_captions(pictures: Iterable[str], texts: Iterable[str]) -> dict[str, str]:
+def owned_captions(
+    pictures: Iterable[str], texts: Iterable[str], wordless: Collection[str] = frozenset()
+) -> dict[str, str]:
     """The path of each of `pictures` that has a caption among `texts` -> the path of that caption; posix paths.
 
     `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first. Where no name matches exactly, one that differs in case or composition alone does, unless several
-    pictures or texts would share it.
+    and goes first, unless there is a picture called fox.png, such as `fox.png.jpg`, whose it is then. Where no name
+    matches exactly, one that differs in case or composition alone does, unless several pictures or texts would share
+    it. `wordless`, of `texts`, hold no word or cannot be read: one of them is a picture's where no other is.
     """
-    known, by_fold = set(texts), defaultdict[str, list[str]](list)
+    names, known = list(pictures), set(texts)
+    found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))
+    return {name: found[name] for name in names if name in found}
+
+
+def outdone_texts(pictures: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
+    """Those of the `wordless` texts that would be a picture's caption if it had no other -> a sentence on that one.
+
+    `owned`: as from `owned_captions`.
+    """
+    meant = _owned_by_name(list(pictures), set(wordless))
+    return {
+        text: f"the caption of {picture} is {owned[picture]}"
+        for picture, text in meant.items()
+        if text not in owned.values()
+    }
+
+
+def _owned_by_name(pictures: Sequence[str], known: Set[str]) -> dict[str, str]:
+    """`owned_captions` by the names alone; `known` are the texts."""
+    by_fold = defaultdict[str, list[str]](list)
     for text in sorted(known):
         by_fold[_key(text)].append(text)
-    names = {picture: (picture, PurePosixPath(picture).with_suffix("").as_posix()) for picture in pictures}
+    names = _names(pictures)
     found = {picture: _exact(stems, known) for picture, stems in names.items()}
     spellings = Counter(_key(stem) for stem in {stem for stems in names.values() for stem in stems})
     used = set(found.values())
@@ -50,6 +76,13 @@ def owned_captions(pictures: Iterable[str], texts: Iterable[str]) -> dict[str, s
         if not found[picture]:
             found[picture] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
     return {picture: text for picture, text in found.items() if text}
+
+
+def _names(pictures: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Each of `pictures` -> the names that its caption may have, without the ending, the first first."""
+    stems = {picture: PurePosixPath(picture).with_suffix("").as_posix() for picture in pictures}
+    of_all = set(stems.values())
+    return {picture: (stem,) if picture in of_all else (picture, stem) for picture, stem in stems.items()}
 
 
 def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
@@ -70,7 +103,7 @@ def _key(path: str) -> str:
     return f"{folder}/{folded(name)}"
 
 
-def _exact(stems: Iterable[str], known: set[str]) -> str:
+def _exact(stems: Iterable[str], known: Set[str]) -> str:
     return next((stem + suffix for stem in stems for suffix in SUFFIXES if stem + suffix in known), "")
 
 
@@ -83,41 +116,69 @@ def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], us
 
 
 def captions_of(inventory: pd.DataFrame) -> dict[str, str]:
-    """The path of each accepted picture that has a caption that can be read -> the path of its caption."""
-    readable = set(inventory.loc[inventory["status"] == "ignored", "path"])
-    return {picture: text for picture, text in _owned(inventory).items() if text in readable}
+    """The path of each accepted picture that has a caption with words -> the path of its caption."""
+    texts = _texts(inventory)
+    wordless = _wordless(texts)
+    return {picture: text for picture, text in _owned(inventory, texts).items() if text not in wordless}
 
 
 def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
     """The inventory with the `reason` of each caption file saying whose it is, or that it is nobody's."""
-    owners = {caption: path for path, caption in reversed(_owned(inventory).items())}
     texts = _texts(inventory)
-    columns = (inventory.loc[texts, name] for name in ("path", "status", "bytes", "reason"))
-    reasons = [_reason(owners.get(path, ""), *about) for path, *about in zip(*columns, strict=True)]
+    owned = _owned(inventory, texts)
+    owners = {caption: path for path, caption in reversed(owned.items())}
+    unused = _captions_of_others(inventory, texts.loc[~texts["path"].isin(owners), "path"])
+    unused |= outdone_texts(_accepted(inventory), _wordless(texts), owned)
     table = inventory.copy()
-    table.loc[texts, "reason"] = reasons
+    table.loc[texts.index, "reason"] = [_reason(text, owners, unused) for text in texts.itertuples()]
     return table
 
 
-def _reason(owner: str, status: str, size: int, reason: str) -> str:
-    """What is said of a caption file whose picture is `owner`, "" for none."""
-    if status == "rejected":
-        return f"the caption of {owner} cannot be read: {reason}" if owner else reason
-    if size > MAX_BYTES:
-        return too_long(size)
-    if owner and not size:
-        return f"an empty text: {owner} has no caption"
+def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
+    """Those of `texts` that would be the caption of a picture that is not taken -> a sentence on that one."""
+    is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
+    is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
+    sentences = {}
+    for rows, what in ((is_thumbnail, "which is passed over"), (is_refused, "which is refused")):
+        for picture, text in owned_captions(inventory.loc[rows, "path"], texts).items():
+            sentences[text] = f"the caption of {picture}, {what}"
+    return sentences
+
+
+def _reason(text: Any, owners: Mapping[str, str], unused: Mapping[str, str]) -> str:
+    """What is said of a caption file: `text` is its row, `owners` the pictures of captions, `unused` the sentences on
+    texts that are no accepted picture's."""
+    owner, is_refused = owners.get(text.path, ""), text.status == "rejected"
+    if text.bytes > MAX_BYTES and not is_refused:
+        return too_long(text.bytes)
+    problem = text.reason if is_refused else text.remark and EMPTY
+    if text.path in unused:
+        return f"{problem}: {unused[text.path]}" if problem else unused[text.path]
+    if is_refused:
+        return f"the caption of {owner} cannot be read: {problem}" if owner else problem
+    if owner and problem:
+        return f"{problem}: {owner} has no caption"
     return f"the caption of {owner}" if owner else NOBODYS
 
 
-def _owned(inventory: pd.DataFrame) -> dict[str, str]:
-    texts = inventory.loc[_texts(inventory) & (inventory["bytes"] <= MAX_BYTES), "path"]
-    return owned_captions(inventory.loc[inventory["status"] == "accepted", "path"], texts)
+def _owned(inventory: pd.DataFrame, texts: pd.DataFrame) -> dict[str, str]:
+    short = texts.loc[texts["bytes"] <= MAX_BYTES, "path"]
+    return owned_captions(_accepted(inventory), short, _wordless(texts))
 
 
-def _texts(inventory: pd.DataFrame) -> pd.Series:
-    """Which rows are files that end as captions do, and were read; bool."""
-    return (inventory["status"] != "accepted") & (inventory["sha256"] != "") & inventory["path"].map(is_caption_file)
+def _accepted(inventory: pd.DataFrame) -> list[str]:
+    return inventory.loc[inventory["status"] == "accepted", "path"].tolist()
+
+
+def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
+    """The rows of files that end as captions do, but for those that are passed over unread."""
+    judged = (inventory["status"] == "rejected") | ((inventory["status"] == "ignored") & (inventory["sha256"] != ""))
+    return inventory[judged & inventory["path"].map(is_caption_file)]
+
+
+def _wordless(texts: pd.DataFrame) -> set[str]:
+    """The paths of the `texts` that hold no word, or cannot be read."""
+    return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ import numpy as np
 
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
-from sticker_pipeline.media.video_colour import VideoColours, filters, stated_colours
+from sticker_pipeline.media.video_colour import MOST_STRETCHED, Canvas, VideoColours, filters, stated_colours
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
 
@@ -40,38 +40,50 @@ OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
 # And of a single block, such as the index of a file that claims millions of packets.
 OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
 KEPT_COMPLAINTS = 50
-MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is beyond it for a mistake
 
 STREAM_FACT = re.compile(r"#(tb|codec_id|dimensions|sar) 0: (.*)")
 TIME = re.compile(r"<time (-?\d+) (\d+)/(\d+)>\n?")
+CROPPING = re.compile(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$")  # left, right, top, bottom
 ROTATION = re.compile(r"display ?matrix: rotation of (-?[\d.]+) degrees$", re.IGNORECASE)
-COMPLAINT = re.compile(r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$")
+COMPLAINT = re.compile(
+    r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[warning\] (?=Packet corrupt))(.*)$"
+)
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
 # What ffmpeg's demuxers say of a file that goes wrong behind its first packets.
+CUT_OFF = "the video is cut off"
 FAULTS = {
-    "partial file": "the video is cut off",
-    "ended prematurely": "the video is cut off",
+    "partial file": CUT_OFF,
+    "ended prematurely": CUT_OFF,
+    "Packet corrupt": CUT_OFF,  # a warning: ffmpeg drops it
     "exceeds containing master element": "the video is damaged",
 }
+INDEX, FRAGMENT = b"moov", b"moof"  # boxes that say where packets lie
+UNCROPPED = (0, 0, 0, 0)
 NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 
 
 @dataclass(frozen=True)
 class Video:
-    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, with square
-    pixels; `stored_height` is the stream's own. `starts_ms` is when each shown frame starts, ascending from 0; the last
+    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, cropped and
+    with square pixels; `canvas` has these two. `starts_ms` is when each shown frame starts, ascending from 0; the last
     ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a file that is whole."""
 
     demuxer: Demuxer
     codec: str
-    width: int
-    height: int
-    stored_height: int
+    canvas: Canvas
     colours: VideoColours
     origin_s: Fraction
     starts_ms: tuple[int, ...]
     end_ms: int
     note: str
+
+    @property
+    def width(self) -> int:
+        return self.canvas.width
+
+    @property
+    def height(self) -> int:
+        return self.canvas.height
 
 
 def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
@@ -86,11 +98,12 @@ def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
         stream = _within(ffmpeg, lambda: _read_packets(ffmpeg.output, limits))
         ffmpeg.listen_to_the_end()
         _within(ffmpeg, ffmpeg.process.wait)
+    cut_box = _cut_box(data) if demuxer == "mov" else b""
     if not stream.packets or not stream.width or not stream.height:
-        _refuse(ffmpeg.complaints, limits)
+        _refuse(ffmpeg.complaints, cut_box, limits)
     if stream.codec == "vp8":
         stream.packets = _shown_vp8(data, demuxer, stream.packets, limits)
-    return _video(demuxer, stream, ffmpeg, limits)
+    return _video(demuxer, stream, ffmpeg, _fault(ffmpeg, cut_box), limits)
 
 
 def video_frames(
@@ -131,8 +144,8 @@ class _Packet:
 
 @dataclass
 class _Stream:
-    """What the pass over the packets found; the size is as stored, before rotation and with pixels `pixel_aspect` times
-    as wide as they are high."""
+    """What the pass over the packets found; the size is as stored, before cropping and rotation, and with pixels
+    `pixel_aspect` times as wide as they are high."""
 
     codec: str = ""
     time_base: Fraction = Fraction(1)
@@ -144,7 +157,7 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, and complaints."""
+    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, cropping and complaints."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -152,6 +165,7 @@ class _Running:
     times: "queue.SimpleQueue[Fraction | None]" = field(default_factory=queue.SimpleQueue)
     complaints: list[str] = field(default_factory=list)
     rotation: float = 0.0
+    cropping: tuple[int, int, int, int] = UNCROPPED
     colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
@@ -170,8 +184,8 @@ def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
 
 def _as_rgba(video: Video) -> list[str]:
     """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
-    upright; frames of another size (whose pixels are not square, or change in the stream) are scaled, as players do."""
-    graph = filters(video.colours, video.stored_height, video.width, video.height)
+    upright."""
+    graph = filters(video.colours, video.canvas)
     return [
         *("-fps_mode:v", "passthrough", "-filter:v", graph, "-filter_threads", "1"),
         *("-stats_enc_pre:v", "pipe:2", "-stats_enc_pre_fmt:v", "<time {ptsi} {tbi}>"),
@@ -232,9 +246,13 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
             running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
         line = TIME.sub("", line).rstrip()
         if "Output #0" in line:
-            running.rotation = 0.0  # so far it was about all streams of the file, from here about the chosen one
+            # So far it was about all streams of the file, from here about the chosen one.
+            running.rotation, running.cropping = 0.0, UNCROPPED
         if rotation := ROTATION.search(line):
             running.rotation = float(rotation[1])
+        if cropping := CROPPING.search(line):
+            left, right, top, bottom = map(int, cropping.groups())
+            running.cropping = (left, right, top, bottom)
         running.colours = stated_colours(line) or running.colours
         if (complaint := COMPLAINT.match(line)) and len(running.complaints) < KEPT_COMPLAINTS:
             running.complaints.append(complaint[1])
@@ -295,12 +313,27 @@ def _pixel_aspect(value: str) -> Fraction:
     return Fraction(width, height) if plausible else Fraction(1)
 
 
-def _shown_size(stream: _Stream) -> tuple[int, int]:
-    """Width and height with square pixels, before rotation: one side is enlarged, so that nothing is lost."""
-    aspect = stream.pixel_aspect
+def _cropped_size(stream: _Stream, cropping: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Width and height of what is left in the container's crop, which counts for nothing where nothing is left."""
+    left, right, top, bottom = cropping
+    width, height = stream.width - left - right, stream.height - top - bottom
+    return (width, height) if min(width, height) > 0 else (stream.width, stream.height)
+
+
+def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Width and height with square pixels: one side is enlarged, so that nothing is lost."""
     if aspect > 1:
-        return round(stream.width * aspect), stream.height
-    return stream.width, round(stream.height / aspect)
+        return round(width * aspect), height
+    return width, round(height / aspect)
+
+
+def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: bool) -> Canvas:
+    """What the stream's frames are shown on; `sideways`: they are turned by a quarter."""
+    stored = _cropped_size(stream, cropping)
+    shown = _shown_size(*stored, stream.pixel_aspect)
+    if sideways:
+        return Canvas(*shown[::-1], *stored[::-1], lines=stored[1])
+    return Canvas(*shown, *stored, lines=stored[1])
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
@@ -333,7 +366,7 @@ def _first_bytes(ivf: IO[bytes], most: int) -> Iterator[int]:
         yield packet[0] if packet else 0
 
 
-def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSettings) -> Video:
+def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limits: MediaSettings) -> Video:
     packets = sorted(stream.packets, key=lambda packet: packet.start)
     if not packets:
         raise MediaError("the video has no frame that is whole")
@@ -342,21 +375,47 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, limits: MediaSet
     end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
     check_frames(len(packets), limits)
     check_seconds(end, limits)
-    said = "\n".join(ffmpeg.complaints)
-    unsaid = "the video is damaged" if ffmpeg.process.returncode else ""
-    fault = next((fault for words, fault in FAULTS.items() if words in said), unsaid)
     sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
-    width, height = _shown_size(stream)
-    size = (height, width) if sideways else (width, height)
-    check_pixels(width, height, limits)
+    canvas = _canvas(stream, ffmpeg.cropping, sideways=sideways)
+    check_pixels(canvas.width, canvas.height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
     origin = first * stream.time_base
-    return Video(demuxer, stream.codec, *size, stream.height, ffmpeg.colours, origin, starts, end, note)
+    return Video(demuxer, stream.codec, canvas, ffmpeg.colours, origin, starts, end, note)
 
 
-def _refuse(complaints: list[str], limits: MediaSettings) -> NoReturn:
+def _cut_box(data: bytes) -> bytes:
+    """The kind of the outermost box that is longer than what is left of an MP4 or MOV; empty for none.
+
+    Source: ISO/IEC 14496-12, 4.2.
+    """
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if at + size > len(data):
+            return kind
+        if size < 8:  # it reaches to the end, or is damaged
+            break
+        at += size
+    return b""
+
+
+def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
+    """What is wrong with a file of which some packets were read; "" for nothing."""
+    said = "\n".join(ffmpeg.complaints)
+    if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
+        return fault
+    if cut_box == FRAGMENT:
+        return CUT_OFF
+    return "the video is damaged" if ffmpeg.process.returncode else ""
+
+
+def _refuse(complaints: list[str], cut_box: bytes, limits: MediaSettings) -> NoReturn:
     """Raise MediaError with the reason why there is no packet."""
     _check_stated_size(complaints, limits)
+    if cut_box == INDEX:
+        raise MediaError("the video is cut off inside its index (the moov box)")
     everything = "\n".join(complaints)
     if "matches no streams" in everything:
         raise MediaError("it holds no video, only sound or text")

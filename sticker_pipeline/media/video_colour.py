@@ -1,4 +1,4 @@
-"""Colours of a video: what its stream states, and the ffmpeg filters that make sRGB of them.
+"""Colours and shapes of a video: what its stream states, and the ffmpeg filters that make sRGB frames of one size.
 
 High dynamic range (PQ, HLG) is shown with white at 203 nits, the level that ITU-R BT.2408 gives to diffuse white;
 brighter light is white. What nothing is stated of is taken as browsers take it: BT.709 from 720 lines on, else BT.601.
@@ -20,6 +20,8 @@ MATRICES = {
     "smpte240m": "smpte240m",
     "bt2020nc": "bt2020",
 }
+MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is beyond it for a mistake
+SAME_SHAPE = 0.02  # frames are of one shape whose ratios of width to height differ by less: sides are rounded
 UNKNOWN = "unknown"
 SRGB = "iec61966-2-1"  # a transfer
 HDR_FILTER = "zscale"  # of zimg, which not every build of ffmpeg has
@@ -37,6 +39,18 @@ class VideoColours:
     is_yuv: bool = False
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """What frames are shown on: `width` and `height` in square pixels. `frame_width` and `frame_height` are those of
+    the first frame, upright; `lines` its height before rotation."""
+
+    width: int
+    height: int
+    frame_width: int
+    frame_height: int
+    lines: int
+
+
 def stated_colours(line: str) -> VideoColours | None:
     """What a line of ffmpeg's about a video stream states; None for any other line."""
     found = PIXELS.search(line)
@@ -52,24 +66,38 @@ def stated_colours(line: str) -> VideoColours | None:
     return VideoColours(is_yuv=is_yuv)
 
 
-def filters(colours: VideoColours, stored_height: int, width: int, height: int) -> str:
-    """A filter graph of ffmpeg's that gives upright RGBA frames of `width`×`height` in sRGB.
-
-    `stored_height`: lines of the stream, before rotation.
-    """
-    scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
+def filters(colours: VideoColours, canvas: Canvas) -> str:
+    """A filter graph of ffmpeg's that gives upright RGBA frames of the canvas's size in sRGB."""
+    width, height = _fitted(canvas)
+    scale = f"scale=w='{width}':h='{height}':flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
+    shown = f"format=rgba,pad={canvas.width}:{canvas.height}:-1:-1:color=black@0"
     if not colours.is_yuv:
-        return f"{scale},format=rgba"
-    matrix = colours.matrix if colours.matrix in MATRICES else _likely_matrix(colours, stored_height)
+        return f"{scale},{shown}"
+    matrix = colours.matrix if colours.matrix in MATRICES else _likely_matrix(colours, canvas.lines)
     if colours.transfer not in HDR_TRANSFERS and colours.primaries not in WIDE_PRIMARIES:
-        return f"{scale}:in_color_matrix={MATRICES[matrix]},format=rgba"
-    return f"{_to_srgb(colours, matrix)},{scale},format=rgba"
+        return f"{scale}:in_color_matrix={MATRICES[matrix]},{shown}"
+    return f"{_to_srgb(colours, matrix)},{scale},{shown}"
 
 
-def _likely_matrix(colours: VideoColours, stored_height: int) -> str:
+def _fitted(canvas: Canvas) -> tuple[str, str]:
+    """Expressions of ffmpeg's for the width and height of a frame on the canvas.
+
+    A frame of another size than the first one's has the whole canvas too, unless its shape is another: then it is the
+    largest that fits.
+    """
+    shape = f"(iw/ih*if(between(sar,{1 / MOST_STRETCHED},{MOST_STRETCHED}),sar,1))"
+    usual = f"eq(iw,{canvas.frame_width})*eq(ih,{canvas.frame_height})"
+    is_alike = f"{usual}+lt(abs({shape}*{canvas.height}/{canvas.width}-1),{SAME_SHAPE})"
+    return (
+        f"if({is_alike},{canvas.width},clip(round({canvas.height}*{shape}),1,{canvas.width}))",
+        f"if({is_alike},{canvas.height},clip(round({canvas.width}/{shape}),1,{canvas.height}))",
+    )
+
+
+def _likely_matrix(colours: VideoColours, lines: int) -> str:
     if colours.primaries == "bt2020":
         return "bt2020nc"
-    return "bt709" if stored_height >= HD_LINES else "smpte170m"
+    return "bt709" if lines >= HD_LINES else "smpte170m"
 
 
 def _to_srgb(colours: VideoColours, matrix: str) -> str:

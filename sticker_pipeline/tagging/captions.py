@@ -21,19 +21,20 @@ LIGHTEST = sys.float_info.min  # what is left where a product is nothing
 _NUMBER = r"(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:e[+-]?\d{1,3})?"
 _WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
 _SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
-_NO_WEIGHT = re.compile(rf"(?<!\\)\([^()\\,]*:\s*[+-]?{_NUMBER}\s*(?:\)|(?=,|$))")
+_NO_WEIGHT = re.compile(rf"(?P<before>.?):\s*[+-]?{_NUMBER}\s*$", re.DOTALL)
+_FULL_WIDTH = str.maketrans("（），：", "(),:")
 # What A1111 (modules/prompt_parser.py), its extra networks and the extension Dynamic Prompts read in a prompt.
 _HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "loads nothing here: it is read as text"),
     (re.compile(r"\bBREAK\b"), "begins nothing here: it is read as a word"),
     (re.compile(r"\bAND\b"), "joins no prompts here: it is read as a word"),
-    (re.compile(r"(?<!\\)\[[^\[\]]*:[^\[\]]*\]"), "changes nothing at a step here: it is read as text"),
+    (re.compile(r"(?<!\\)\[[^\[\]]{0,80}:[^\[\]]{0,80}\]"), "changes nothing at a step here: it is read as text"),
     (re.compile(r"(?:^|(?<=,))\s*\[+[^\[\]:]+\]+\s*(?=,|$)"), "weakens nothing: write (tag:0.9)"),
     (
         re.compile(r"(?:^|(?<=,))\s*\({1,9}[^(),:\\]{2,80}\){1,9}\s*(?=,|$)"),
         "strengthens nothing here: write (tag:1.1)",
     ),
-    (re.compile(r"\{[^{}]*\|[^{}]*\}|__\w[\w/-]*__"), "chooses nothing here: it is read as text"),
+    (re.compile(r"\{[^{}]{0,80}\|[^{}]{0,80}\}|__\w[\w/-]*__"), "chooses nothing here: it is read as text"),
     (re.compile(r"\bembedding:\S+"), "loads nothing here: it is read as text"),
 )
 _SPECIAL = re.compile(r"[\\()]")
@@ -162,10 +163,39 @@ def is_weighted(caption: str) -> bool:
 
 
 def misread_weights(caption: str) -> list[str]:
-    """What looks like a weight in `caption`, and is read as text: `(smile:3)`, or one whose bracket is never closed."""
+    """What looks like a weight in `caption`, and is read as text: `(smile:3)`, one in full-width letters, one whose
+    brackets do not match. Of several around each other, the innermost."""
     opened, colons = _weight_groups(caption)
-    found = []
-    for match in _NO_WEIGHT.finditer(caption):
-        if match.start() not in opened and not {match.start(), match.end() - 1} & colons.keys():
-            found.append(match.group().strip())
-    return found
+    plain = caption.translate(_FULL_WIDTH)
+    found: list[tuple[int, int]] = []
+    waiting: list[int] = []
+    tag = 0  # where it begins
+    for token in _TOKEN.finditer(plain + ","):
+        at, said = token.start(), token.group()
+        if said == "(":
+            waiting.append(at)
+        elif said in (")", ","):
+            begin = waiting[-1] if waiting else tag
+            is_read = at in colons if said == ")" else begin in opened or begin < tag or not waiting
+            if not is_read and _looks_weighted(plain, begin, at, tag) and not (found and found[-1][0] >= begin):
+                found.append((begin, at + (said == ")")))
+            if said == ",":
+                tag = token.end()
+            elif waiting:
+                waiting.pop()
+    return [caption[begin:end].strip() for begin, end in found]
+
+
+def _looks_weighted(plain: str, begin: int, end: int, tag: int) -> bool:
+    """Tell whether a colon and a number end `plain` from `begin` to `end`, the last tag of which begins at `tag`.
+
+    `:3` is a tag too: behind a comma, or without a bracket, a letter has to be before the colon.
+    """
+    has_bracket = plain[begin] == "("
+    match = _NO_WEIGHT.search(plain[max(begin + has_bracket, end - LONGEST_NUMBER) : end])
+    return match is not None and (bool(match["before"].strip(" ,")) or (has_bracket and begin >= tag))
+
+
+def cut_weights(caption: str) -> list[str]:
+    """The tags whose weights multiply to more than HEAVIEST, where `parse_caption` cuts them off."""
+    return [tag for tag, weight in map(_joined, _pieces(caption)) if tag and weight > HEAVIEST]

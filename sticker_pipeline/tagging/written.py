@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sticker_pipeline.character import HEAVIEST
-from sticker_pipeline.tagging.captions import format_caption, habits, misread_weights, parse_caption
+from sticker_pipeline.tagging.captions import cut_weights, format_caption, habits, misread_weights, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 
 KEPT_BEFORE = "|||"
 NO_WEIGHT = f"read as text: a weight is above 0 and at most {HEAVIEST:g}"
+CUT_WEIGHT = f"its weights multiply to more than {HEAVIEST:g}, which is taken"
 
 
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
@@ -47,7 +48,7 @@ class Written:
 def written_caption(text: str, first: Sequence[str]) -> Written:
     """`first` (trigger and learned tags) where `text` lacks them, however spelled (spaces or underscores, small or
     large letters: the text encoder reads them alike), then the text's own tags as they stand, in their order, each
-    once, with the weight that it was given last.
+    once, with the weight that it was given last; a weight of 1 is as none.
 
     Lines are parts of one caption. Where each begins with the trigger they are several captions to choose from, as for
     sd-scripts' wildcards, and the first is taken. `|||`, which sd-scripts keeps tags before, separates as a comma does.
@@ -60,6 +61,7 @@ def written_caption(text: str, first: Sequence[str]) -> Written:
         own[_said(tag)] = (kept, weight if weight != 1.0 else before)
     tags = [tag for tag in first if _said(tag) not in own] + [tag for tag, _ in own.values()]
     notes += [f"{part}: {NO_WEIGHT}" for part in misread_weights(caption)]
+    notes += [f"{tag}: {CUT_WEIGHT}" for tag in cut_weights(caption)]
     notes += habits(caption)
     return Written(format_caption(tags, dict(own.values())), len(tags), tuple(notes))
 

@@ -16,19 +16,19 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
-from sticker_pipeline.dataset.kohya import caption_line
+from sticker_pipeline.dataset.kohya import CaptionFile, read_caption_file
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
 from sticker_pipeline.media.header import is_picture, what_is_it
-from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.media.inventory import media_files, unopened_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
 from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline.storage import atomic_file, content_hash, file_hashes
-from sticker_pipeline.texts import TextError, is_unicode
+from sticker_pipeline.texts import is_unicode
 from sticker_pipeline.training.spec import SpecError
 
 SHOWN = 20  # reasons for pictures that are left out, before only their number is told
@@ -111,7 +111,8 @@ def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
-    broken = {path: one.reason for path, one in found.items() if one.reason}
+    found |= {path: _judge(path) for path in unopened_files(folder.absolute())}
+    broken = {path: one.reason for path, one in sorted(found.items()) if one.reason}
     for path in list(broken)[:SHOWN]:
         shown = path.relative_to(folder.absolute()).as_posix().encode("utf-8", "backslashreplace").decode()
         note(f"regularisation: left out {shown}: {broken[path]}")
@@ -140,26 +141,31 @@ def _judge(path: Path) -> _Found:
     try:
         data = read_within(path, LIMITS)
         if not is_picture(data):
-            return _Found(reason="" if beside_pictures(path.suffix, data) else what_is_it(data))
+            is_beside = is_caption_file(path.name) or beside_pictures(path.suffix, data)
+            return _Found(reason="" if is_beside else what_is_it(data))
         with closing(decode_bytes(data, LIMITS)) as frames:
             rgba = next(frames).rgba
     except MediaError as error:
         return _Found(reason=str(error))
-    except OSError as error:
-        return _Found(reason=f"cannot be read: {error.strerror}")
     reason = useless_because(rgba)
     return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
 
 
 def _captions(folder: Path, pictures: Sequence[str], note: Callable[[str], None]) -> dict[str, str]:
     """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none. A
-    picture whose caption cannot be read is left out, of which `note` is told."""
+    picture whose caption cannot be read is left out. `note` is told of that, and of a text that gives way to another
+    for having no word."""
     files = (path for path in media_files(folder) if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES)
-    owned = owned_captions(pictures, [path.relative_to(folder).as_posix() for path in files])
+    texts = {path.relative_to(folder).as_posix(): read_caption_file(path) for path in files}
+    wordless = {name for name, text in texts.items() if not text.line}
+    owned = owned_captions(pictures, texts, wordless)
+    for name, instead in outdone_texts(pictures, wordless, owned).items():
+        note(f"regularisation: passed over {name}: {texts[name].problem}: {instead}")
     captions = {}
     for picture in pictures:
-        try:
-            captions[picture] = caption_line((folder / owned[picture]).read_bytes()) if picture in owned else ""
-        except (TextError, OSError) as error:
-            note(f"regularisation: left out {picture}: its caption {owned[picture]} cannot be read: {error}")
+        text = texts.get(owned.get(picture, ""), CaptionFile())
+        if text.is_unreadable:
+            note(f"regularisation: left out {picture}: its caption {owned[picture]} cannot be read: {text.problem}")
+        else:
+            captions[picture] = text.line
     return captions

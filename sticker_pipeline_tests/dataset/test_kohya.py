@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.dataset.kohya import caption_line, folder_repeats, folder_subject, own_syntax, shared_syntax
+from sticker_pipeline.dataset.kohya import folder_repeats, folder_subject, own_syntax, read_caption_file, shared_syntax
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
-from sticker_pipeline.texts import TextError
 
 TAGS = st.text("ab (:)[]\\1.2", min_size=1, max_size=9).filter(lambda tag: tag == tag.strip())
 # Weights that a person writes; 1 is no weight.
@@ -104,10 +103,24 @@ def test_folder_names(name, repeats, subject):
         (b"\na", ""),
     ],
 )
-def test_the_first_line_is_the_caption(data, caption):
-    assert caption_line(data) == caption
+def test_the_first_line_is_the_caption(tmp_path, data, caption):
+    (tmp_path / "a.txt").write_bytes(data)
+    found = read_caption_file(tmp_path / "a.txt")
+    assert (found.line, found.is_unreadable) == (caption, False)
+    assert found.problem == ("" if caption else "its first line is empty")
 
 
-def test_a_caption_in_another_encoding_is_an_error():
-    with pytest.raises(TextError, match="byte 0 is not UTF-8: save it as UTF-8"):
-        caption_line("ü".encode("latin-1"))
+@pytest.mark.parametrize(
+    ("data", "is_cut"),
+    [(b"a\nb", True), (b"a\r\n\r\n , \n", False), ("a\u2028b".encode(), False), (b"a\x0bb", False), (b"\nb", True)],
+)
+def test_what_sd_scripts_cuts_off_begins_with_a_line_end(tmp_path, data, is_cut):
+    (tmp_path / "a.txt").write_bytes(data)
+    assert read_caption_file(tmp_path / "a.txt").is_cut == is_cut
+
+
+def test_a_caption_in_another_encoding_has_a_problem(tmp_path):
+    (tmp_path / "a.txt").write_bytes("ü".encode("latin-1"))
+    found = read_caption_file(tmp_path / "a.txt")
+    assert (found.line, found.is_unreadable) == ("", True)
+    assert found.problem == "byte 0 is not UTF-8: save it as UTF-8"

@@ -1,5 +1,6 @@
 """Kohya folders as characters: weights are the repeats, and an export comes back as it was."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from sticker_pipeline.character import CharacterError, load_character
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.media.inventory import scan
+from sticker_pipeline.media.sidecars import read_captions
+from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
 
 
@@ -80,12 +83,41 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
         "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
         "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
-        "left out: 3_art/nobody.txt: no picture of that name",
+        "left out: 3_art/nobody.txt: text that is no picture's caption: no such name",
         "1 of 3_art (sd-scripts would call them 'art')",
-        "1 captions have more than one line",
+        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
         "15 % of each group is held out from training by default, of large ones 10 % more for validation",
     ):
         assert words in notes
+
+
+def test_what_no_export_wrote_is_named_and_what_is_hidden(source: Path, tmp_path: Path):
+    (source / "dataset.toml").write_text("[general]\n")
+    (source / ".DS_Store").write_bytes(b"\0")
+    (source / "10_luma" / "metadata.json").write_text("{}")
+    place(source / "10_luma" / "of_two_lines_here.png", 9, "skv_luma, one\u2028two")
+    shutil.copy(source / "10_luma" / "a.png", source / "10_luma" / ".c.png")
+    (source / "holdout" / "a").mkdir(parents=True)
+    shutil.copy(source / "10_luma" / "a.png", source / "holdout" / "loose.png")
+    notes = import_kohya("luma", source, tmp_path / "characters").notes
+    for note in (
+        "left out: dataset.toml: settings of sd-scripts, such as repeats and keep_tokens, do not count here",
+        "left out: .DS_Store: a file of the operating system or hidden",
+        "left out: 10_luma/.c.png: a file of the operating system or hidden",
+        "left out: 10_luma/metadata.json: text, such as notes",
+        "left out: holdout/loose.png: an export keeps held-out pictures in folders inside it",
+        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
+    ):
+        assert note in notes
+
+
+def test_captions_that_are_cut_are_named_up_to_eight(tmp_path: Path):
+    for number in range(10):
+        place(tmp_path / "img" / "2_a" / f"{number}.png", number, "yes, one\nyes, two")
+    place(tmp_path / "img" / "2_a" / "x.png", 11, "yes, one\u2028two\r\n \r\n")
+    notes = import_kohya("luma", tmp_path / "img", tmp_path / "characters").notes
+    named = ", ".join(f"2_a/{number}.txt" for number in range(8))
+    assert any(note.endswith(f"and so do we: {named} and 2 more") for note in notes)
 
 
 def test_probabilities_are_the_repeats(tmp_path: Path):
@@ -159,15 +191,97 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     place(folder / "story.png", 5, "yes, " + "long " * 4000)
     place(tmp_path / "img" / "3_none" / "x.txt.png", 4)
     (tmp_path / "img" / "3_none" / "x.txt.png").write_text("no picture")
+    (folder / "broken.txt").write_text("yes, broken")
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     assert created.trigger == "yes"
     assert created.groups == {"2_a": 4}
     notes = "\n".join(created.notes)
-    for words in ("2_a/story.txt: text of 20004 bytes: no caption, which has 20000 at most",
-                  "2_a/broken.png", "2_a/text.png: not a picture",
-                  "2_a/latin.txt: the caption of latin.png cannot be read: byte 7 is not UTF-8: save it as UTF-8",
-                  "2_a/empty.txt: its first line is empty", "3_none: it holds no picture"):  # fmt: skip
+    unread = "the caption of {0}.png cannot be read"
+    for words in (
+        f"2_a/story.txt: {unread.format('story')}: text of 20004 bytes: no caption, which has 20000 at most",
+        f"2_a/latin.txt: {unread.format('latin')}: byte 7 is not UTF-8: save it as UTF-8",
+        f"2_a/empty.txt: {unread.format('empty')}: its first line is empty",
+        "2_a/broken.png",
+        "2_a/broken.txt: the caption of broken.png, which is left out",
+        "2_a/text.png: not a picture",
+        "pictures without a caption, which get one from the tagger: 3 of 2_a",
+        "3_none: it holds no picture",
+    ):
         assert words in notes
+
+
+@pytest.mark.timeout(60)
+def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
+    folder = tmp_path / "img" / "2_a"
+    place(folder / "a.png", 1, "yes, smile")
+    place(folder / "b.png", 2)
+    place(folder / "c.png", 3)
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "b.txt")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "c.txt").symlink_to(tmp_path / "nowhere.txt")
+    (folder / "fox.png").symlink_to(tmp_path / ".git/annex/objects/x/y")
+    (folder / ".cat.png.icloud").write_bytes(b"bplist00")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"2_a": 3}
+    for note in (
+        "left out: 2_a/pipe.png: a named pipe, which is never opened",
+        "left out: 2_a/zero.png: a device, which is never opened",
+        "left out: 2_a/gone.png: a link to a file that does not exist",
+        "left out: 2_a/fox.png: kept in git-annex: fetch it with `git annex get`",
+        "left out: 2_a/.cat.png.icloud: kept in iCloud: download it",
+        "left out: 2_a/b.txt: the caption of b.png cannot be read: a named pipe, which is never opened",
+        "left out: 2_a/c.txt: the caption of c.png cannot be read: a link to a file that does not exist",
+    ):
+        assert note in created.notes
+
+
+def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
+    """Where two pictures are called alike, a caption is named after the whole file; a held-out group gets a prefix."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    stem, group = "x" * (longest - 4), "h" * longest
+    place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, smile")
+    place(tmp_path / "img" / "2_a" / f"{stem}.png", 2, "yes, hat")
+    place(tmp_path / "img" / "2_a" / f"{stem}.jpg", 3)
+    place(tmp_path / "img" / "holdout" / group / "b.png", 4)
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"2_a": 1}
+    reason = "its name, or that of its caption, is too long for this file system: rename it shorter"
+    assert f"left out: holdout/{group}: {reason}" in created.notes
+    assert f"left out: 2_a/{stem}.jpg, 2_a/{stem}.png: {reason}" in created.notes
+
+
+def test_thumbnails_are_left_out_as_the_inventory_would_pass_them_over(tmp_path: Path):
+    """Else benchmark.holdout would name a file that is no picture of the character."""
+    place(tmp_path / "img" / "5_a" / "one.png", 1, "yes, smile")
+    for place_of, number in (("holdout/a/x.png", 2), ("5_a/y.webp", 3)):
+        place(tmp_path / "img" / place_of, number, "yes, hat")
+    for place_of in ("holdout/a/x_thumb.png", "5_a/y.webp_thumb.jpg"):
+        noise(4).convert("RGB").resize((20, 20)).save(tmp_path / "img" / place_of)
+        (tmp_path / "img" / place_of).with_suffix(".txt").write_text("yes, small")
+    noise(5).convert("RGB").save(tmp_path / "img" / "5_a" / "lonely_thumb.png")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    assert created.groups == {"5_a": 3, "holdout_a": 1}
+    assert load_character(created.folder).settings.benchmark.holdout == ["holdout_a/x.png"]
+    table = scan(created.folder, list(created.groups), MediaSettings())
+    assert sorted(table.loc[table["status"] == "accepted", "path"]) == [
+        "5_a/lonely_thumb.png", "5_a/one.png", "5_a/y.webp", "holdout_a/x.png"
+    ]  # fmt: skip
+    passed = "it is passed over here"
+    for note in (
+        f"left out: holdout/a/x_thumb.png: the thumbnail of x.png: {passed}",
+        f"left out: 5_a/y.webp_thumb.jpg: the thumbnail of y.webp: {passed}, though sd-scripts would train on it",
+        "left out: 5_a/y.webp_thumb.txt: the caption of y.webp_thumb.jpg, which is left out",
+    ):
+        assert note in created.notes
+
+
+def test_captions_that_cannot_be_read_are_named_where_there_is_no_trigger_for_them(tmp_path: Path):
+    place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, grün".encode("latin-1"))
+    named = r"there are no captions: [^\n]*\nleft out: 2_a/a\.txt: the caption of a\.png"
+    with pytest.raises(CharacterError, match=named):
+        import_kohya("luma", tmp_path / "img", tmp_path / "characters")
 
 
 def test_of_two_caption_files_one_is_taken_and_the_other_named(tmp_path: Path):
@@ -260,6 +374,36 @@ def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: P
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     said = {path.name: path.read_text() for path in (created.folder / "10_x").glob("*.txt")}
     assert said == {"fox.png.txt": "yes, first\n", "other.txt": "yes, other\n"}
+
+
+def test_captions_of_pictures_called_like_others_with_an_ending_more(tmp_path: Path):
+    folder = tmp_path / "img" / "10_x"
+    for number, name in enumerate(("fox.png", "fox.png.jpg", "fox.bmp")):
+        place(folder / name, number)
+    (folder / "fox.txt").write_text("yes, one")
+    (folder / "fox.png.txt").write_text("yes, two")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    table = scan(created.folder, list(created.groups), MediaSettings())
+    said = read_captions(created.folder, table).set_index("path")["caption"].to_dict()
+    assert said == {"10_x/fox.png": "yes, one", "10_x/fox.png.jpg": "yes, two", "10_x/fox.bmp": "yes, one"}
+
+
+def test_a_caption_without_a_word_gives_way_to_one_that_has_words(tmp_path: Path):
+    folder = tmp_path / "img" / "10_x"
+    for number, name in enumerate(("a", "b", "c", "d")):
+        place(folder / f"{name}.png", number, {"a": "", "b": b"caf\xe9", "c": " ,\nmore", "d": ""}[name])
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.caption").write_text(f"yes, {name}")
+    created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
+    said = {path.name: path.read_text() for path in (created.folder / "10_x").glob("*.txt")}
+    assert said == {f"{name}.txt": f"yes, {name}\n" for name in ("a", "b", "c")}
+    for note in (
+        "left out: 10_x/a.txt: its first line is empty: the caption of a.png is a.caption",
+        "left out: 10_x/b.txt: byte 3 is not UTF-8: save it as UTF-8: the caption of b.png is b.caption",
+        "left out: 10_x/c.txt: its first line is empty: the caption of c.png is c.caption",
+        "left out: 10_x/d.txt: the caption of d.png cannot be read: its first line is empty",
+    ):
+        assert note in created.notes
 
 
 def test_what_is_no_caption_is_left_out_as_that_pictures(tmp_path: Path):

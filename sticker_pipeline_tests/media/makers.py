@@ -309,3 +309,41 @@ def ffmpeg(container: str, *arguments: str, stdin: bytes = b"") -> bytes:
         command = [get_ffmpeg_exe(), "-v", "error", "-threads", "1", *arguments, "-f", container, str(target)]
         subprocess.run(command, input=stdin, check=True, cwd=folder)
         return target.read_bytes()
+
+
+def cropped_mp4(data: bytes, stored: tuple[int, int], left: int, right: int, top: int, bottom: int) -> bytes:
+    """An MP4 of H.264 whose index lies at its end, with a clean aperture (`clap`, ISO/IEC 14496-12, 12.1.4).
+
+    It states the size of what is shown, and how far its centre lies from that of the frame, as fractions.
+    """
+    width, height = stored[0] - left - right, stored[1] - top - bottom
+    box = struct.pack(">I4s4I2i2i", 40, b"clap", width, 1, height, 1, left - right, 2, top - bottom, 2)
+    out, start, end = bytearray(data), 0, len(data)
+    fields_before_boxes = {b"stsd": 8, b"avc1": 78}
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = data.index(kind, start, end) - 4
+        end = at + int.from_bytes(data[at : at + 4], "big")
+        out[at : at + 4] = struct.pack(">I", end - at + len(box))
+        start = at + 8 + fields_before_boxes.get(kind, 0)
+    return bytes(out[:end] + box + out[end:])
+
+
+def cropped_matroska(data: bytes, left: int, right: int, top: int, bottom: int) -> bytes:
+    """The Matroska file with PixelCropBottom, -Top, -Left and -Right (RFC 9559, 5.1.4.1.28)."""
+    plain = ("-live", "1", "-write_crc32", "0", "-fflags", "+bitexact")  # no size or checksum around the element Tracks
+    data = remuxed("matroska", data, *plain)
+    sides = zip((0x54AA, 0x54BB, 0x54CC, 0x54DD), (bottom, top, left, right), strict=True)
+    added = b"".join(struct.pack(">HBB", identity, 0x81, side) for identity, side in sides)
+    start, places = data.rindex(b"\x16\x54\xae\x6b", 0, data.index(b"\x1f\x43\xb6\x75")), []
+    for identity in (b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):  # Tracks, TrackEntry, Video
+        at = data.index(identity, start)
+        length = 9 - data[at + len(identity)].bit_length()
+        start = at + len(identity) + length
+        size = int.from_bytes(data[start - length : start], "big") - (1 << 7 * length)
+        places.append((identity, at, start, start + size))
+    whole = len(data)
+    for identity, at, start, end in reversed(places):
+        end += len(data) - whole
+        content, added = data[start:end] + added, b""
+        data = data[:at] + identity + (1 << 56 | len(content)).to_bytes(8, "big") + content + data[end:]
+    return data

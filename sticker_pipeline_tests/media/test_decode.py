@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +19,7 @@ from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.header import Format, read_header, what_is_it
+from sticker_pipeline.media.stills import exif_orientation
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, insert_chunk, saved, solid
@@ -90,6 +92,42 @@ def test_exif_orientation(orientation, kind):
     rgba = only(data)
     assert rgba.shape == (16, 24, 4)
     assert np.abs(rgba[4::8, 4::8, :3].astype(int) - upright[4::8, 4::8]).max() <= 8
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("entries", "orientation"),
+    [
+        ([(0x0112, 3, 1, 6)], 6),
+        ([(0x0100, 3, 1, 9), (0x0112, 3, 1, 8)], 8),
+        ([(0x0112, 4, 1, 6)], 1),  # a LONG
+        ([(0x0112, 3, 2, 6)], 1),  # two of them
+        ([(0x0112, 3, 1, 9)], 1),
+        ([(0x0112, 3, 1, 0)], 1),
+        ([], 1),
+    ],
+)
+def test_an_orientation_is_one_short_as_browsers_have_it(entries, orientation, order):
+    block = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, len(entries))
+    block += b"".join(
+        struct.pack(order + "HHI", *fields) + struct.pack(order + ("I" if fields[1] == 4 else "HH"), *values)
+        for *fields, value in entries
+        for values in [(value,) if fields[1] == 4 else (value, 0)]
+    )
+    assert exif_orientation(b"Exif\0\0" + block + bytes(4)) == orientation
+    assert exif_orientation(block) == orientation
+    jpeg = saved(Image.new("RGB", (24, 16)), "JPEG", exif=b"Exif\0\0" + block + bytes(4))
+    header = read_header(jpeg, LIMITS)
+    assert header.orientation == orientation
+    assert ((header.width, header.height) == (16, 24)) == (orientation in (6, 8))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"II", b"II*\0", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\x01", b"XX*\0\x08\0\0\0"],
+)
+def test_an_exif_block_that_cannot_be_read_turns_nothing(block):
+    assert exif_orientation(block) == 1
 
 
 def test_animated_webp():

@@ -174,6 +174,17 @@ def test_damage_is_reported_and_nothing_else(kind):
         assert outcome(damaged(data, damages, data, repair=False), limits)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", PACKAGES)
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_damage_has_one_short_reason(kind, kept):
+    data = encoded(kind, Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)))
+    with pytest.raises(MediaError) as caught:
+        list(decode_bytes(data[: int(len(data) * kept)], LIMITS))
+    name = {"HEIC": "HEIC", "JXL": "JPEG XL"}[kind]
+    assert str(caught.value) == f"the {name} is damaged or cut off"
+
+
 def test_what_is_installed_is_named_with_its_version(monkeypatch):
     def version(package: str) -> str:
         if package == "pillow-heif":

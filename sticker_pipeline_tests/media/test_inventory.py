@@ -202,6 +202,22 @@ def test_thumbnails_beside_their_pictures_are_passed_over_and_others_are_taken(f
     }
 
 
+@pytest.mark.parametrize("page", ["messages.html", "export_results.html"])
+def test_the_icons_of_telegrams_page_are_passed_over_and_what_was_sent_is_taken(folder, page):
+    for name in ("images/back.png", "photos/photo_1.jpg", "stickers/sticker.webp"):
+        write_png(folder / "gifs/ChatExport" / name)
+    write_png(folder / "stickers/images/mine.png")
+    (folder / "gifs/ChatExport" / page).write_text("<!DOCTYPE html><html>")
+    found = reasons(folder)
+    assert found.pop(f"gifs/ChatExport/{page}") == ("rejected", "a web page: download the picture itself")
+    icons = "icons of Telegram's page: what was sent is in photos, stickers and video_files"
+    assert found.pop("gifs/ChatExport/images") == ("ignored", icons)
+    assert {status for status, _ in found.values()} == {"accepted"} and len(found) == 3
+    assert [path.name for path in media_files(folder)].count("back.png") == 0
+    table = scan(folder / "gifs/ChatExport", None, LIMITS).set_index("path")
+    assert table.loc["images", "reason"] == icons
+
+
 def test_passed_over(folder):
     write_png(folder / "gifs/.hidden.png")
     write_png(folder / "gifs/.cache/a.png")
@@ -229,10 +245,28 @@ def test_special_files_are_never_opened(folder):
     (folder / "gifs/gone.png").symlink_to(folder / "nowhere.png")
     (folder / "gifs/self.png").symlink_to(folder / "gifs/self.png")
     found = reasons(folder)
-    assert found["gifs/pipe.gif"] == ("rejected", "not a picture: a named pipe, which is never opened")
-    assert found["gifs/zero.png"] == ("rejected", "not a picture: a device, which is never opened")
+    assert found["gifs/pipe.gif"] == ("rejected", "a named pipe, which is never opened")
+    assert found["gifs/zero.png"] == ("rejected", "a device, which is never opened")
     assert found["gifs/gone.png"] == ("rejected", "a link to a file that does not exist")
     assert found["gifs/self.png"][0] == "rejected"
+
+
+def test_what_is_kept_elsewhere_is_called_so_with_what_to_do(folder):
+    """git-annex links to files that may not be here; macOS leaves a placeholder for what it moved to iCloud."""
+    target = "../.git/annex/objects/Zx/9Q/SHA256E-s4--0f.png/SHA256E-s4--0f.png"
+    (folder / "gifs/fox.png").symlink_to(target)
+    write_png(folder / "gifs/here.png")
+    (folder / "gifs/here.txt").symlink_to(target)
+    (folder / "gifs/.cat.png.icloud").write_bytes(b"bplist00")
+    (folder / ".cat.png.icloud").write_bytes(b"bplist00")
+    annex = "kept in git-annex: fetch it with `git annex get`"
+    assert reasons(folder) == {
+        ".cat.png.icloud": ("ignored", "not in a group's folder"),
+        "gifs/.cat.png.icloud": ("rejected", "kept in iCloud: download it"),
+        "gifs/fox.png": ("rejected", annex),
+        "gifs/here.png": ("accepted", ""),
+        "gifs/here.txt": ("rejected", f"the caption of gifs/here.png cannot be read: {annex}"),
+    }
 
 
 def test_links_to_folders_are_followed_once(folder, tmp_path):

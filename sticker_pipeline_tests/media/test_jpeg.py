@@ -105,6 +105,18 @@ def test_what_is_cut_off_is_refused_or_lacks_nothing(kind):
     assert all(length > last_scan + (len(data) - last_scan) // 2 for length in taken)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("zeros", [64, 4000])
+def test_zeros_that_fill_up_a_file_are_no_pixels(kind, zeros):
+    """Whatever is taken has the pixels of the whole file; the whole one, filled up, is taken."""
+    data = KINDS[kind]()
+    whole, last_scan = only(data), data.rindex(b"\xff\xda")
+    assert (only(data[:-2] + bytes(zeros)) == whole).all()
+    for length in range(last_scan + 20, len(data) - 12, 17):
+        with pytest.raises(MediaError, match="the JPEG is cut off"):
+            only(data[:length] + bytes(zeros))
+
+
 def test_a_component_without_its_scan_is_missed():
     for scan in (2, 3):
         at = [n for n in range(len(SCAN_BY_SCAN)) if SCAN_BY_SCAN[n : n + 2] == b"\xff\xda"][scan - 1]

@@ -1,11 +1,13 @@
 """Every bit depth and colour type of PNG against Skia, the decoder of Chromium; samples and keys are chosen here."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
+import skia
 
-from sticker_pipeline_tests.media.makers import animation, chunk, png, png_rows
+from sticker_pipeline_tests.media.makers import SRGB_PRIMARIES, animation, chunk, icc_gamma, icc_rgb, png, png_rows
 from sticker_pipeline_tests.media.readers import frames, only, theirs
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -134,3 +136,20 @@ def test_the_key_holds_for_every_frame_of_an_animation(depth, colour):
     assert len(alphas) == 3
     for frame, alpha in zip(pictures, alphas, strict=True):
         assert ((alpha == 0) == (frame == key).all(axis=-1)).all()
+
+
+def test_transparency_and_profiles_in_the_wrong_place_are_ignored():
+    """As in browsers: a profile lies before the palette, transparency behind it, and both before the pixels."""
+    samples = np.arange(4).reshape(2, 2, 1)
+    srgb = skia.ColorSpace.MakeSRGB()
+    alpha = chunk(b"tRNS", b"\0\x80")
+    profile = chunk(b"iCCP", b"made\0\0" + zlib.compress(icc_rgb(SRGB_PRIMARIES, icc_gamma(1))))
+    plain = png(samples, 8, PALETTE, palette(8))
+    for chunks in ((alpha, palette(8)), (palette(8), profile), (alpha, palette(8), profile)):
+        data = png(samples, 8, PALETTE, *chunks)
+        assert (only(data) == only(plain)).all() and (theirs(data, srgb) == theirs(plain, srgb)).all()
+    behind = plain.replace(chunk(b"IEND", b""), profile + alpha + chunk(b"IEND", b""))
+    assert (only(behind) == only(plain)).all()
+    right = png(samples, 8, PALETTE, profile, palette(8), alpha)
+    assert only(right)[0, :, 3].tolist() == [0, 0x80]
+    assert (only(png(samples, 8, PALETTE, palette(8), alpha)) != only(right)).any()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.video import read_video, video_frames
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
-from sticker_pipeline_tests.media.makers import ffmpeg, noise, remuxed, solid, video
+from sticker_pipeline_tests.media.makers import cropped_matroska, cropped_mp4, ffmpeg, noise, remuxed, solid, video
 
 LIMITS = MediaSettings()
 H264 = ("-c:v", "libx264rgb", "-qp", "0")
@@ -205,6 +206,108 @@ def test_limits_hold_for_the_size_that_is_shown():
         read_header(data, MediaSettings(max_pixels=287))
 
 
+CROP = (5, 11, 3, 9)  # left, right, top, bottom: what is left of 64×48 is 48×36
+
+
+def cropped(container: str, aspect: str = "1/1") -> tuple[bytes, np.ndarray]:
+    """Lossless frames of 64×48 with CROP in the container, and what is left of them."""
+    frames = noise(3, 64, 48)
+    options = ("-vf", f"setsar={aspect}")
+    data = (
+        cropped_mp4(video("mp4", frames, *options, *H264), (64, 48), *CROP)
+        if container == "mp4"
+        else cropped_matroska(video("matroska", frames, *options, "-c:v", "ffv1"), *CROP)
+    )
+    return data, frames[:, 3:39, 5:53]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_crop_of_the_container_is_cut_off_and_the_rest_keeps_its_size(container):
+    data, expected = cropped(container)
+    header = read_header(data, MediaSettings(max_pixels=64 * 48))
+    assert (header.width, header.height, header.n_frames, header.note) == (48, 36, 3, "")
+    assert (pixels(data) == expected).all()
+
+
+def test_a_crop_goes_before_stretching_and_limits_hold_for_the_outcome():
+    data, expected = cropped("mp4", "2/1")
+    found = read_video(data, "mov", LIMITS)
+    assert (found.width, found.height, found.canvas.lines) == (96, 36, 36)
+    seen = pixels(data).reshape(3, 36, 48, 2, 4).mean(axis=3)  # of two pixels that one became
+    assert np.corrcoef(seen[..., :3].ravel(), expected[..., :3].ravel())[0, 1] > 0.95
+    with pytest.raises(MediaError, match="96×36 pixels: more than 3455"):
+        read_header(data, MediaSettings(max_pixels=3455))
+
+
+def test_a_crop_goes_before_rotation():
+    frames = noise(3, 64, 48)
+    turned = remuxed("mp4", video("mp4", frames, *H264), before=("-display_rotation:v:0", "90"))
+    data = cropped_mp4(turned, (64, 48), *CROP)
+    header = read_header(data, LIMITS)
+    assert (header.width, header.height) == (36, 48)
+    assert (pixels(data) == np.rot90(frames[:, 3:39, 5:53], axes=(1, 2))).all()
+
+
+def resized(*sizes: tuple[int, int], aspect: str = "1/1") -> bytes:
+    """A VP8 stream that changes its size: its key frames state it, whatever the container says. Each part has two
+    frames, red on the left and blue on the right."""
+    parts = []
+    for width, height in sizes:
+        frame = np.concatenate([solid((250, 0, 0), width // 2, height), solid((0, 0, 250), width // 2, height)], axis=1)
+        options = ("-c:v", "libvpx", "-b:v", "2M", "-pix_fmt", "yuv420p", "-vf", f"setsar={aspect}")
+        parts.append(video("ivf", frame[None].repeat(2, axis=0), *options))
+    frames = [part[32:] for part in parts]
+    return remuxed("webm", parts[0][:32] + b"".join(renumbered(frames)))
+
+
+def renumbered(parts: list[bytes]) -> Iterator[bytes]:
+    """The frames of IVF streams with the times 0, 1, 2, … of its time base."""
+    number = 0
+    for part in parts:
+        at = 0
+        while at < len(part):
+            size = int.from_bytes(part[at : at + 4], "little")
+            yield part[at : at + 4] + number.to_bytes(8, "little") + part[at + 12 : at + 12 + size]
+            at, number = at + 12 + size, number + 1
+
+
+def shape(rgba: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is visible."""
+    rows, columns = np.flatnonzero(rgba[..., 3].any(axis=1)), np.flatnonzero(rgba[..., 3].any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def test_frames_of_another_shape_keep_it_on_the_first_ones_canvas():
+    """48×64 on 64×48 is 36×48, in the middle; the rest is transparent."""
+    data = resized((64, 48), (48, 64), (128, 32))
+    frames = pixels(data)
+    assert frames.shape == (6, 48, 64, 4)
+    assert [shape(frame) for frame in frames] == [(0, 0, 64, 48)] * 2 + [(14, 0, 50, 48)] * 2 + [(0, 16, 64, 32)] * 2
+    for frame in frames:
+        left, top, right, bottom = shape(frame)
+        seen = frame[top:bottom, left:right].astype(int)
+        quarter = (right - left) // 4
+        assert np.abs(seen[:, quarter] - (250, 0, 0, 255)).max() <= 8
+        assert np.abs(seen[:, -quarter] - (0, 0, 250, 255)).max() <= 8
+
+
+@pytest.mark.parametrize("sizes", [((64, 48), (32, 24)), ((64, 48), (128, 96)), ((62, 46), (32, 24))])
+def test_frames_of_another_size_and_the_same_shape_fill_the_canvas(sizes):
+    frames = pixels(resized(*sizes))
+    assert {shape(frame) for frame in frames} == {(0, 0, *sizes[0])}
+    assert frames[..., 3].min() == 255
+
+
+def test_frames_of_another_shape_with_pixels_that_are_not_square_or_turned():
+    """Pixels of 2:1: 64×48 is shown as 128×48, and 64×24 as 128×24."""
+    stretched = remuxed("matroska", resized((64, 48), (64, 24)), "-aspect", "8/3")
+    header = read_header(stretched, LIMITS)
+    assert (header.width, header.height) == (128, 48)
+    assert [shape(frame) for frame in pixels(stretched)] == [(0, 0, 128, 48)] * 2 + [(0, 12, 128, 36)] * 2
+    turned = remuxed("matroska", resized((64, 48), (48, 64)), before=("-display_rotation:v:0", "90"))
+    assert [shape(frame) for frame in pixels(turned)] == [(0, 0, 48, 64)] * 2 + [(0, 14, 48, 50)] * 2
+
+
 def test_only_the_rotation_of_the_stream_itself_counts():
     """A file with two video streams, of which the second, which is not read, is rotated."""
     with_two = ("-map", "0", "-map", "1", "-c", "copy")
@@ -266,6 +369,44 @@ def test_an_mp4_without_its_index_is_refused():
     data = video("mp4", NOISE, *H264)
     with pytest.raises(MediaError, match=r"cut off: its index \(the moov box\) is missing"):
         read_header(data[: len(data) * 7 // 10], LIMITS)
+
+
+LOST_LAST = "the video is cut off: only what comes before, {} whole frames, is kept"
+
+
+@pytest.mark.parametrize("bytes_lost", [1, 5, 100])
+@pytest.mark.parametrize("flags", ["+faststart", "frag_keyframe+empty_moov"])
+def test_a_video_that_is_cut_inside_its_last_frame_says_so(flags, bytes_lost):
+    """ffmpeg only warns of a packet that ends too soon, in the order of decoding."""
+    data = video("mp4", NOISE, *H264, "-bf", "0", "-movflags", flags)
+    end = data.rindex(b"mfra") - 4 if "frag" in flags else len(data)
+    cut = data[: end - bytes_lost]
+    header = read_header(cut, LIMITS)
+    assert (header.n_frames, header.note) == (5, LOST_LAST.format(5))
+    assert (pixels(cut) == NOISE[:5]).all()
+
+
+def test_a_video_that_is_cut_inside_the_index_of_a_fragment_says_so():
+    data = video("mp4", NOISE, *H264, "-g", "2", "-movflags", "frag_keyframe+empty_moov")
+    cut = data[: data.rindex(b"moof") + 20]
+    header = read_header(cut, LIMITS)
+    assert (header.n_frames, header.note) == (4, LOST_LAST.format(4))
+
+
+@pytest.mark.parametrize("bytes_kept", [12, 100, 300])
+def test_a_video_that_is_cut_inside_its_index_is_not_taken_for_sound(bytes_kept):
+    data = video("mov", NOISE, "-c:v", "qtrle")
+    with pytest.raises(MediaError, match=r"the video is cut off inside its index \(the moov box\)"):
+        read_header(data[: data.rindex(b"moov") + bytes_kept], LIMITS)
+
+
+def test_sound_that_is_cut_off_is_no_fault_of_the_frames():
+    """The sound lies last: interleaved, it would be cut off together with frames."""
+    sound = ("-f", "lavfi", "-i", "sine=d=3", "-map", "0", "-map", "1", "-c:a", "aac")
+    data = video("mp4", NOISE, *sound, *H264, "-movflags", "+faststart")
+    cut = data[:-100]
+    assert read_video(cut, "mov", LIMITS).note == ""
+    assert (pixels(cut) == NOISE).all()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.video import video_frames
-from sticker_pipeline.media.video_colour import VideoColours, filters, stated_colours
+from sticker_pipeline.media.video_colour import Canvas, VideoColours, filters, stated_colours
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import ffmpeg, remuxed
 
@@ -154,5 +154,6 @@ def test_what_ffmpeg_prints_of_a_stream(line, colours):
 
 
 def test_colours_of_rgb_streams_are_left_alone():
-    assert "zscale" not in filters(VideoColours("gbr", "bt2020", "smpte2084"), 720, 9, 9)
-    assert "in_color_matrix" not in filters(VideoColours("gbr"), 720, 9, 9)
+    canvas = Canvas(9, 9, 9, 9, lines=720)
+    assert "zscale" not in filters(VideoColours("gbr", "bt2020", "smpte2084"), canvas)
+    assert "in_color_matrix" not in filters(VideoColours("gbr"), canvas)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sticker_pipeline.tagging.captions import (
     LIGHTEST,
     SEPARATOR,
+    cut_weights,
     escaped_prompt,
     format_caption,
     habits,
@@ -102,10 +103,27 @@ def test_a_long_number_takes_no_longer_for_each_digit() -> None:
         ("(smile:1.2, hat", ["(smile:1.2"]),
         (r"\(smile:1.2\), star (symbol), smile:1.2", []),
         ("((a:1.5), b:0.5), (c (d):1.1)", []),
+        ("(smile, hat:3), (smile , hat:1.2)", ["(smile, hat:3)"]),
+        (r"(star \(symbol\):3), (star (symbol):3)", [r"(star \(symbol\):3)", "(star (symbol):3)"]),
+        (r"(star \(symbol\):1.2", [r"(star \(symbol\):1.2"]),
+        ("hat, smile:1.2), :3), cat", ["smile:1.2)"]),
+        ("（smile:1.2）, (hat：1.2), （cat：1.2)", ["（smile:1.2）", "(hat：1.2)", "（cat：1.2)"]),
+        ("(cat, :3), (cat, 猫：笑顔)", []),
+        ("((a:3):3), ((b:1.2):3)", ["(a:3)", "((b:1.2):3)"]),
+        ("(smile:1.2, hat:1.1)", []),
     ],
 )
 def test_a_weight_that_was_not_read_as_one_is_named(caption: str, named: list[str]) -> None:
     assert misread_weights(caption) == named
+
+
+def test_weights_that_multiply_to_more_than_is_taken_are_named() -> None:
+    assert cut_weights("((smile:1.5):1.5), ((hat:1.5):1.2), ((a:1.5), b:2), c") == ["smile", "a"]
+    assert dict(parse_caption("((smile:1.5):1.5)")) == {"smile": 2.0}
+
+
+def test_brackets_in_thousands_take_no_longer_for_each() -> None:
+    assert misread_weights("(" * 9000 + "a" + ":3)" * 3000) == ["(a:3)"]
 
 
 @pytest.mark.parametrize("weight", [0, -1.0, 2.01, float("nan")])

@@ -74,12 +74,17 @@ def test_broken_pictures_are_left_out_with_a_reason(folder: Path, tmp_path: Path
     (folder / "cut.png").write_bytes(whole[:-200])
     (folder / "page.png").write_text("<html>", encoding="utf-8")
     Image.new("RGB", (50, 50), "red").save(folder / "blank.png")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
     notes: list[str] = []
     table = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5, note=notes.append)
     assert len(table) == 3
     left_out = [line for line in notes if "left out" in line]
-    assert [line.split()[3].rstrip(":") for line in left_out] == ["blank.png", "cut.png", "page.png"]
-    assert "blank: one single colour" in left_out[0] and "a web page" in left_out[2]
+    names = ["blank.png", "cut.png", "gone.png", "page.png", "pipe.png"]
+    assert [line.split()[3].rstrip(":") for line in left_out] == names
+    assert "blank: one single colour" in left_out[0] and "a web page" in left_out[3]
+    assert left_out[2].endswith("gone.png: a link to a file that does not exist")
+    assert left_out[4].endswith("pipe.png: a named pipe, which is never opened")
 
 
 def test_many_broken_pictures_are_told_in_short(folder: Path, tmp_path: Path) -> None:
@@ -128,3 +133,17 @@ def test_a_picture_whose_caption_or_name_cannot_be_read_is_left_out_and_stops_no
     assert any("moving.txt cannot be read: byte 10 is not UTF-8: save it as UTF-8" in note for note in notes)
     assert any(r"\x83.png: its name is not UTF-8: rename it" in note or r"\udc83.png: its" in note for note in notes)
     assert table["probability"].sum() == pytest.approx(0.5)
+
+
+def test_a_caption_without_a_word_gives_way_to_one_that_has_words(folder: Path, tmp_path: Path) -> None:
+    (folder / "moving.txt").write_text("\n", encoding="utf-8")
+    (folder / "moving.caption").write_text("1cat", encoding="utf-8")
+    (folder / "1_girl" / "wide.png.txt").write_bytes("1girl, café".encode("cp1252"))
+    notes: list[str] = []
+    table = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5, note=notes.append)
+    assert table["caption"].tolist() == ["1girl, smile", "1cat", "1boy"]
+    assert notes == [
+        "regularisation: passed over 1_girl/wide.png.txt: byte 10 is not UTF-8: save it as UTF-8: "
+        "the caption of 1_girl/wide.png is 1_girl/wide.txt",
+        "regularisation: passed over moving.txt: its first line is empty: the caption of moving.gif is moving.caption",
+    ]
