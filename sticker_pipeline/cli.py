@@ -367,6 +367,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
     from sticker_pipeline.defs.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
+    from sticker_pipeline.generation.rivals import usable_rivals
     from sticker_pipeline.models.lock import problems as model_problems
 
     if gone and not mend:
@@ -387,6 +388,7 @@ def doctor(mend: bool, gone: str | None) -> None:
             problems.append(problem)
         else:
             CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
+            problems += [f"{character.name}: {sentence}" for sentence in usable_rivals(character, profile)[1]]
     for problem in problems:
         CONSOLE.print(f"[red]problem[/]      {escape(problem)}")
     if not valid and not problems:

@@ -6,11 +6,12 @@ files are read more strictly, by lora_file.read_lora.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sticker_pipeline.storage import content_hash
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.foreign_kinds import ORIGINAL_NAMES, refuse_kinds
 from sticker_pipeline.training.foreign_scale import (
@@ -66,10 +67,11 @@ _TEXT_PATH = re.compile(r"(text_model\.)?encoder\.layers\.|text_projection\.")
 _AGREE = 0.01  # relative difference of alphas that are the same: one of them may be rounded to bfloat16
 
 
-def lora_files(path: Path) -> list[Path]:
-    """The files that decide what the LoRA at `path` does: itself, and peft's configuration beside it."""
-    configuration = path.with_name(CONFIGURATION)
-    return [path, configuration] if configuration.is_file() else [path]
+def lora_hash(path: Path, sha256: Callable[[Path], str]) -> str:
+    """A hash over all that decides what the LoRA file at `path` does: `sha256` of itself alone, or together with that
+    of peft's configuration, where one is beside it."""
+    own, configuration = sha256(path), path.with_name(CONFIGURATION)
+    return content_hash([own, sha256(configuration)]) if configuration.is_file() else own
 
 
 def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:

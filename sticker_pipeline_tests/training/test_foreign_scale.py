@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
 
+from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.families import FAMILIES
-from sticker_pipeline.training.foreign import lora_files, read_any_lora
+from sticker_pipeline.training.foreign import lora_hash, read_any_lora
 from sticker_pipeline.training.foreign_scale import is_named, parsed_name
 from sticker_pipeline.training.lora_file import Adapter, LoraError
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
@@ -224,7 +225,12 @@ def test_a_configuration_of_other_files_in_the_folder_is_not_read(tmp_path: Path
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 32}')
     save_file(MATRICES, tmp_path / "a")
     assert read_any_lora(tmp_path / "a").adapters[KEY].alpha == 4
-    assert lora_files(tmp_path / "a") == [tmp_path / "a", tmp_path / "adapter_config.json"]
+    hashed = lora_hash(tmp_path / "a", file_sha256)
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 64}')
+    changed = lora_hash(tmp_path / "a", file_sha256)
+    (tmp_path / "adapter_config.json").unlink()
+    assert len({hashed, changed, lora_hash(tmp_path / "a", file_sha256)}) == 3
+    assert lora_hash(tmp_path / "a", file_sha256) == file_sha256(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
