@@ -310,6 +310,7 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
         ([str(tmp_path / "new.safetensors"), one], "write FILE:WEIGHT"),
         ([str(tmp_path / "new.safetensors"), f"{one}:x"], "write FILE:WEIGHT"),
         ([str(tmp_path / "new.safetensors"), f"{one}:0"], "one has the weight 0"),
+        ([str(tmp_path / "new.safetensors"), f"{one}:2", f"{one}:-2"], "The sum of one (2), one (-2) changes nothing"),
         ([str(tmp_path / "new.ckpt"), f"{one}:1"], "ends in .safetensors"),
     ):
         refused = run("merge-loras", *arguments)
