@@ -52,6 +52,20 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
 
 
+def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+    rivals = [{"name": "root", "lora": "/", "trigger": "x"}, {"name": "long", "lora": "/", "trigger": "x " * 90}]
+    shutil.rmtree(characters / "good")
+    draw_character(characters / "good")
+    (characters / "good" / "character.yaml").write_text(
+        f"trigger: skv_good\nbenchmark: {{rivals: {json.dumps(rivals)}}}\n"
+    )
+    result = run("doctor")
+    assert "ok           good (profile embedded)" in result.output
+    assert "good: Rival 'root' is left out: / is a folder: name the .safetensors file in it." in result.output
+    assert "good: Rival 'long' is left out: with its trigger a prompt has" in result.output
+
+
 def test_folders_named_with_brackets_are_shown_as_they_are(
     characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

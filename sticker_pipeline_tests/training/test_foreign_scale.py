@@ -165,7 +165,7 @@ LINEAR, CONV = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "do
 ONE_BY_ONE = "down_blocks.0.attentions.0.proj_in"
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float32])
 def test_kohyas_layout_does_what_its_layers_do(tmp_path: Path, kind: torch.dtype) -> None:
     """sd-scripts adds up(down(x)) · alpha / rank to what a module gives (LoRAModule.forward of networks/lora.py)."""
     from torch.nn.functional import conv2d, linear
