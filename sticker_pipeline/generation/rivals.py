@@ -51,10 +51,11 @@ def why_not_drawn(error: Exception) -> str:
     """What went wrong while a rival was drawn, and what to do, as a sentence."""
     import torch
 
-    words = str(error).strip() or type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]
+    words = " ".join(" ".join(lines).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
         return (
-            f"there was not enough memory to draw it ({words.splitlines()[0]}). Free some, or lower "
+            f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
             "generation.batch_size in the profile, and materialize samples again."
         )
     if isinstance(error, ValueError | OSError):  # of which our own errors are, with their remedies

@@ -7,6 +7,7 @@ files are read more strictly, by lora_file.read_lora.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,12 @@ from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.foreign_kinds import ORIGINAL_NAMES, refuse_kinds
 from sticker_pipeline.training.foreign_scale import (
     CONFIGURATION,
+    PEFT_FILE,
     Configuration,
     bare_text_encoder,
     configurations,
     stated_alpha,
+    states_scale,
     uses_dora,
 )
 from sticker_pipeline.training.keys import TABLE, key_of, numbered, path_of
@@ -28,9 +31,11 @@ from sticker_pipeline.training.lora_file import (
     DOWN,
     MAGNITUDE,
     UP,
+    Adapter,
     LoraError,
     LoraFile,
     joined,
+    read_metadata,
     read_tensors,
 )
 
@@ -61,6 +66,7 @@ _PEFT_PARTS: tuple[tuple[str, str], ...] = (
     (r"[._]lora(_linear_layer)?\.down\.weight", DOWN),
     (r"[._]lora(_linear_layer)?\.up\.weight", UP),
 )
+SCALE_VERSION = 2  # raise it whenever foreign_scale.py reads another scale of the same file
 _PEFT_PREFIX = "base_model.model."  # of every key in peft's own file
 _UNET_PATH = re.compile(r"(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_embedding|add_embedding)\.")
 _TEXT_PATH = re.compile(r"(text_model\.)?encoder\.layers\.|text_projection\.")
@@ -68,10 +74,11 @@ _AGREE = 0.01  # relative difference of alphas that are the same: one of them ma
 
 
 def lora_hash(path: Path, sha256: Callable[[Path], str]) -> str:
-    """A hash over all that decides what the LoRA file at `path` does: `sha256` of itself alone, or together with that
-    of peft's configuration, where one is beside it."""
+    """A hash over all that decides what the LoRA file at `path` does: `sha256` of itself alone, or, where its scale
+    stands elsewhere than in its tensors, together with peft's configuration beside it and how both are read here."""
     own, configuration = sha256(path), path.with_name(CONFIGURATION)
-    return content_hash([own, sha256(configuration)]) if configuration.is_file() else own
+    beside = sha256(configuration) if configuration.is_file() else None
+    return content_hash([own, beside, SCALE_VERSION]) if beside or states_scale(read_metadata(path)) else own
 
 
 def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
@@ -86,15 +93,19 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
     refuse_kinds(tensors, path)
     _refuse_other_family(tensors, metadata, family, path)
     own = any(key.startswith(_PEFT_PREFIX) for key in tensors)
-    stated = configurations(metadata, path, beside=own)
+    stated = configurations(metadata, path, beside=own or path.name == PEFT_FILE)
     if own and not stated:
         raise LoraError(
             f"{path} is peft's own file ({len(tensors)} keys), and {path.with_name(CONFIGURATION)}, which says how "
             "strong it is, is not beside it: copy it there."
         )
     renamed = _renamed(tensors, stated, family, path)
-    alphas = _alphas(renamed, metadata, stated, family, path)
-    return LoraFile(joined({**renamed, **alphas}, family, path), metadata)
+    adapters = joined(renamed, family, path)
+    held = {key.partition(".")[0] for key in renamed if key.endswith(f".{ALPHA}")}
+    if not stated and not held:
+        _refuse_lost_alpha(adapters, metadata, path)
+    scaled = {key: _scaled(key, adapter, stated, family, path, key in held) for key, adapter in adapters.items()}
+    return LoraFile(scaled, metadata)
 
 
 def _renamed(
@@ -219,62 +230,53 @@ def _peft_module(name: str, family: str, encoder: str | None) -> str | None:
 
 def _as_column(key: str, tensor: "torch.Tensor") -> "torch.Tensor":
     """A magnitude as peft stores it, [out] or (convolutions) [1, out, 1, 1], as a column; anything else as it is."""
-    if ".lora_magnitude_vector" not in key:
+    if ".lora_magnitude_vector" not in key or not tensor.ndim:
         return tensor
     return tensor[:, None] if tensor.ndim == 1 else tensor.transpose(0, 1)
 
 
-def _alphas(
-    tensors: "Tensors",
-    metadata: Mapping[str, str],
+def _scaled(
+    key: str,
+    adapter: Adapter,
     stated: Mapping[str, Sequence[Configuration]],
     family: str,
     path: Path,
-) -> "dict[str, torch.Tensor]":
-    """Alphas by key, for modules that have none among `tensors`, from peft's configurations.
+    held: bool,
+) -> Adapter:
+    """The adapter with the alpha that peft's configurations state, if any; `held`: its own is from a tensor.
 
-    Raises LoraError where a tensor says something else, for a DoRA without magnitudes, and where kohya's header states
-    an alpha that no tensor has: sd-scripts writes both, and programs would take the rank.
+    Raises LoraError where that tensor says something else, and for a DoRA that has lost its magnitudes.
     """
-    import torch
-
-    found: dict[str, torch.Tensor] = {}
-    for key, tensor in tensors.items():
-        module, _, part = key.partition(".")
-        located = path_of(module, family)
-        if part != DOWN or located is None or not tensor.ndim:
-            continue
-        alpha = stated_alpha(stated, *located, int(tensor.shape[0]))
-        held = tensors.get(f"{module}.{ALPHA}")
-        if uses_dora(stated, located[0]) and f"{module}.{MAGNITUDE}" not in tensors:
-            raise LoraError(
-                f"{path} is half a DoRA: its configuration says use_dora, and {key!r} has no magnitudes beside it. "
-                "Save it again with them, or name another file."
-            )
-        if alpha is None:
-            continue
-        if held is None:
-            found[f"{module}.{ALPHA}"] = torch.tensor(alpha)
-        elif held.numel() == 1 and not math.isclose(held.item(), alpha, rel_tol=_AGREE):
-            raise LoraError(
-                f"{path}: alpha of {module!r} is {held.item():g} in a tensor and {alpha:g} in peft's configuration: "
-                "only one can be meant. Name another file."
-            )
-    if not stated and not any(key.endswith(f".{ALPHA}") for key in tensors):
-        _refuse_lost_alpha(tensors, metadata, path)
-    return found
+    located = path_of(key, family)
+    assert located is not None  # keys come from the same table
+    if adapter.magnitude is None and uses_dora(stated, located[0]):
+        raise LoraError(
+            f"{path} is half a DoRA: its configuration says use_dora, and {key!r} has no magnitudes. Save it again "
+            "with them, or name another file."
+        )
+    alpha = stated_alpha(stated, *located, adapter.rank)
+    if alpha is None:
+        return adapter
+    if not held:
+        return replace(adapter, alpha=alpha)
+    if not math.isclose(adapter.alpha, alpha, rel_tol=_AGREE):
+        raise LoraError(
+            f"{path}: alpha of {key!r} is {adapter.alpha:g} in a tensor and {alpha:g} in peft's configuration: only "
+            "one can be meant. Name another file."
+        )
+    return adapter
 
 
-def _refuse_lost_alpha(tensors: "Tensors", metadata: Mapping[str, str], path: Path) -> None:
-    """Raise LoraError for a file of which kohya's header states an alpha that is no module's rank, in no tensor."""
-    alpha = metadata.get("ss_network_alpha", "")
+def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, str], path: Path) -> None:
+    """Raise LoraError where kohya's header states an alpha that is no module's rank, and no tensor does: sd-scripts
+    writes both, and programs take the rank."""
+    text = metadata.get("ss_network_alpha", "")
     try:
-        number = float(alpha)
+        alpha = float(text)
     except ValueError:
         return
-    ranks = {int(tensor.shape[0]) for key, tensor in tensors.items() if key.endswith(DOWN) and tensor.ndim}
-    if ranks and ranks != {number}:
+    if {adapter.rank for adapter in adapters.values()} != {alpha}:
         raise LoraError(
-            f"{path}: the header's 'ss_network_alpha' is {alpha}, and none of {len(tensors)} keys is an alpha: whether "
-            "it is part of the matrices already, nothing says. Name the file that its trainer wrote."
+            f"{path}: the header's 'ss_network_alpha' is {text}, and none of {len(adapters)} modules has an alpha: "
+            "whether it is part of the matrices already, nothing says. Name the file that its trainer wrote."
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from sticker_pipeline.training.lora_file import LoraError
 
-CONFIGURATION = "adapter_config.json"  # beside peft's own adapter_model.safetensors
+PEFT_FILE, CONFIGURATION = "adapter_model.safetensors", "adapter_config.json"  # which peft writes beside each other
 HEADER = "lora_adapter_metadata"  # diffusers' key in a safetensors header
 MODELS = ("unet", "text_encoder", "text_encoder_2")
 
@@ -83,6 +83,11 @@ def configurations(metadata: Mapping[str, str], path: Path, *, beside: bool) -> 
     return found
 
 
+def states_scale(metadata: Mapping[str, str]) -> bool:
+    """Whether the header of a file states a scale."""
+    return HEADER in metadata or _is_flat(metadata)
+
+
 def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | None:
     """The text encoder that a configuration without prefixes is of, by the class that peft notes; None for no note."""
     classes = {"CLIPTextModel": "text_encoder", "CLIPTextModelWithProjection": "text_encoder_2"}
@@ -115,7 +120,7 @@ def _tables(metadata: Mapping[str, str], path: Path, *, beside: bool) -> list[tu
     if HEADER in metadata:
         where = f"{path}: the header's {HEADER!r}"
         tables.append((where, _table(metadata[HEADER], where)))
-    if any(key.rpartition(".")[2] == "lora_alpha" for key in metadata):
+    if _is_flat(metadata):
         tables.append((f"{path}: the header", _flat(metadata, path)))
     configuration = path.with_name(CONFIGURATION)
     if beside and configuration.is_file():
@@ -125,6 +130,10 @@ def _tables(metadata: Mapping[str, str], path: Path, *, beside: bool) -> list[tu
             raise LoraError(f"{configuration} cannot be read: {error}.") from error
         tables.append((str(configuration), _table(text, str(configuration))))
     return tables
+
+
+def _is_flat(metadata: Mapping[str, str]) -> bool:
+    return any(key.rpartition(".")[2] == "lora_alpha" for key in metadata)
 
 
 def _table(text: str, where: str) -> dict[str, Any]:

@@ -163,6 +163,17 @@ def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
     return tensors, metadata
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; none where it cannot be read: read_tensors says why."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
 def _why_unreadable(path: Path, error: Exception) -> str:
     """A sentence about a file that the library refuses. Metadata that are no texts are named: they are no damage."""
     with path.open("rb") as file:
@@ -224,6 +235,12 @@ def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
             f"{path}: {len(packed)} of {len(tensors)} keys are of a type that is not read here, as {packed[0]!r} "
             f"({kinds[packed[0]]}): name the file in float16, bfloat16 or float32."
         )
+    none = [key for key, value in tensors.items() if key.endswith(f".{ALPHA}") and not value.float().any()]
+    if none:
+        raise LoraError(
+            f"{path}: {len(none)} of {len(tensors)} keys are an alpha of 0, as {none[0]!r}: sd-scripts reads that as "
+            "the rank, and ComfyUI as no change at all. Write the alpha that it was trained with, or name another file."
+        )
     broken = [key for key, value in tensors.items() if not value.float().isfinite().all()]
     if broken:
         raise LoraError(
@@ -243,9 +260,4 @@ def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Ad
     alpha = parts.get(ALPHA)
     if alpha is not None and alpha.numel() != 1:
         raise LoraError(f"{path}: key '{module}.{ALPHA}' is not one number.")
-    if alpha is not None and not alpha.item():
-        raise LoraError(
-            f"{path}: key '{module}.{ALPHA}' is 0: sd-scripts reads that as the rank, and ComfyUI as no change at all. "
-            "Write the alpha that it was trained with, or name another file."
-        )
     return Adapter(down, up, float(down.shape[0] if alpha is None else alpha.item()), magnitude)

@@ -226,6 +226,14 @@ def test_a_locon_without_tucker_core_is_plain_and_read(tmp_path: Path) -> None:
     assert read_any_lora(tmp_path / "a").adapters[key].shape == (6, 8, 3, 3)
 
 
+def test_a_magnitude_that_is_one_number_is_refused(tmp_path: Path) -> None:
+    path = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    tensors = {f"{path}.lora_A.weight": torch.ones(4, 8), f"{path}.lora_B.weight": torch.ones(6, 4)}
+    save_file({**tensors, f"{path}.lora_magnitude_vector": torch.tensor(1.0)}, tmp_path / "a")
+    with pytest.raises(LoraError, match="fits neither outputs nor inputs"):
+        read_any_lora(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("parts", "name"),
     [

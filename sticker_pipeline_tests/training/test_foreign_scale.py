@@ -19,6 +19,7 @@ from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.foreign import lora_hash, read_any_lora
 from sticker_pipeline.training.foreign_scale import is_named, parsed_name
 from sticker_pipeline.training.lora_file import Adapter, LoraError
+from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
 
 PATH = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -231,6 +232,10 @@ def test_a_configuration_of_other_files_in_the_folder_is_not_read(tmp_path: Path
     (tmp_path / "adapter_config.json").unlink()
     assert len({hashed, changed, lora_hash(tmp_path / "a", file_sha256)}) == 3
     assert lora_hash(tmp_path / "a", file_sha256) == file_sha256(tmp_path / "a")
+    save_file(MATRICES, tmp_path / "a", metadata={"lora_alpha": "8"})  # whose scale was read otherwise once
+    assert lora_hash(tmp_path / "a", file_sha256) != file_sha256(tmp_path / "a")
+    (tmp_path / "b").write_bytes(b"no safetensors file")
+    assert lora_hash(tmp_path / "b", file_sha256) == file_sha256(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +264,10 @@ def test_a_configuration_of_other_files_in_the_folder_is_not_read(tmp_path: Path
         ({"lora_alpha": 8, "modules_to_save": ["conv_in"]}, "modules_to_save: a list"),
         ({"lora_alpha": 8, "layer_replication": [[0, 1]]}, "layer_replication"),
         ({"lora_alpha": 8, "bias": "all"}, "bias"),
-        ({"lora_alpha": 8, "init_lora_weights": "pissa_niter_4"}, "changes the base model as well"),
+        *(
+            ({"lora_alpha": 8, "init_lora_weights": name}, "changes the base model as well")
+            for name in ("pissa_niter_4", "olora", "OLoRA", "corda", "loftq", "lora_ga")
+        ),
         ([8], "must be a table of peft's settings, not a list"),
         (8, "must be a table of peft's settings, not 8"),
     ],
@@ -288,9 +296,9 @@ def test_json_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     ("tensor", "metadata", "message"),
     [
         (8.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "is 8 in a tensor and 16 in peft's configuration"),
-        (0.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "only one can be meant"),
+        (0.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "an alpha of 0"),
         (None, {"lora_adapter_metadata": '{"lora_alpha": 16}', "lora_alpha": "8"}, "stated twice, and differently"),
-        (None, {"ss_network_alpha": "8"}, "none of 2 keys is an alpha"),
+        (None, {"ss_network_alpha": "8"}, "none of 1 modules has an alpha"),
     ],
 )
 def test_scales_that_contradict_one_another(
@@ -352,3 +360,36 @@ def test_names_mean_what_they_mean_to_peft(
 )
 def test_expressions_that_are_no_names(pattern: str) -> None:
     assert parsed_name(pattern) is None
+
+
+REPORTED = REPOSITORY.parent / "shared" / "reports" / "rivals"
+
+
+@pytest.mark.skipif(not REPORTED.is_dir(), reason="the files of public reports are not here")
+def test_the_files_of_public_reports() -> None:
+    """huggingface/diffusers#6087 and #11324, peft#2608, bmaltais/kohya_ss#1986."""
+
+    def sizes(file: str, family: str) -> list[float]:
+        adapters = read_any_lora(REPORTED / file, family).adapters.values()
+        return [round(float((each.alpha / each.rank * each.up @ each.down).norm()), 4) for each in adapters]
+
+    def alphas(file: str, family: str) -> dict[str, float]:
+        adapters = read_any_lora(REPORTED / file, family).adapters
+        return {key: adapter.alpha for key, adapter in adapters.items()}
+
+    assert 3.5902 in sizes("diffusers_unet/pytorch_lora_weights.safetensors", "sd15")
+    assert set(alphas("diffusers_unet/pytorch_lora_weights.safetensors", "sd15").values()) == {32.0}
+    assert set(alphas("peft_unet/adapter_model.safetensors", "sd15").values()) == {32.0}
+    stated = {
+        "0_self_attn_k_proj": 1.0,
+        "0_self_attn_q_proj": 16.0,
+        "1_self_attn_k_proj": 4.0,
+        "1_self_attn_q_proj": 4.0,
+    }
+    assert alphas("te2/pytorch_lora_weights.safetensors", "sdxl") == {
+        f"{prefix}_text_model_encoder_layers_{name}": alpha
+        for prefix in ("lora_te1", "lora_te2")
+        for name, alpha in stated.items()
+    }
+    with pytest.raises(LoraError, match=r"nan\.safetensors: 1 of 3 keys hold values that are not finite"):
+        read_any_lora(REPORTED / "nan.safetensors")
