@@ -56,7 +56,7 @@ class Drawer:
 @dg.asset(
     deps=["selected_lora", *map(key, ("generation", "release", "recommended", "rivals"))],
     partitions_def=CHARACTERS,
-    code_version="5",
+    code_version="6",
     automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
