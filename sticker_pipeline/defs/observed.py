@@ -223,7 +223,10 @@ def _lora_hash(path: Path, store: ArtifactStore) -> str:
         memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
         return file_hashes([file], memo).get(file, "missing")
 
-    return lora_hash(path, sha256) if path.is_file() else "missing"
+    try:
+        return lora_hash(path, sha256) if path.is_file() else "missing"
+    except OSError:  # a name too long, a folder that may not be entered
+        return "missing"
 
 
 def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def why_not_drawn(error: Exception) -> str:
             f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
             "generation.batch_size in the profile, and materialize samples again."
         )
-    if isinstance(error, ValueError | OSError):  # of which our own errors are, with their remedies
+    if isinstance(error, OSError):
+        return f"its file cannot be read ({words}). Make it readable, or name another one."
+    if isinstance(error, ValueError):  # of which our own errors are, with their remedies
         return words
     return f"drawing it failed ({type(error).__name__}: {words}). Name another file, or remove it from character.yaml."
 

@@ -348,6 +348,7 @@ WHY_LEFT_OUT = {
     "nowhere": r"nowhere\.safetensors: there is no such file",
     "root": r"/ is a folder: name the \.safetensors file in it",
     "folder": r"rivals is a folder",
+    "endless": "its file cannot be read .*too long.* Make it readable, or name another one",
     "long": "with its trigger a prompt has .* tokens, and the text encoder reads 75: shorten the trigger",
     "nan": "1 of 3 keys hold values that are not finite .* Name an earlier file",
     "overflow": "values that are not finite .* Use a lower strength",
@@ -371,7 +372,7 @@ def bad_rivals(folder: Path, lora: Path) -> list[dict[str, object]]:
         named = {f"{key}.{part}": value.contiguous() for part, value in tensors.items()}
         save_file(named, folder / f"{rival}.safetensors")
     (folder / "pickle.safetensors").write_bytes(b"PK\x03\x04 a pickle")
-    files = {"root": "/", "folder": "rivals", "long": f"rivals/{lora.name}"}
+    files = {"root": "/", "folder": "rivals", "endless": "x" * 300, "long": f"rivals/{lora.name}"}
     shutil.copy(lora, folder / lora.name)
     return [
         {

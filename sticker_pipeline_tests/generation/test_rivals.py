@@ -11,6 +11,10 @@ from sticker_pipeline.training.lora_file import LoraError
     ("error", "words"),
     [
         (LoraError("a.safetensors is\na pickle: name another."), "a.safetensors is a pickle: name another."),
+        (
+            PermissionError(13, "Permission denied", "a.safetensors"),
+            "Permission denied: 'a.safetensors'). Make it",
+        ),
         (MemoryError(), "there was not enough memory to draw it (MemoryError). Free some, or lower"),
         (
             torch.OutOfMemoryError("CUDA out of memory.\nMore"),
