@@ -19,6 +19,8 @@ PEFT_FILE, CONFIGURATION = "adapter_model.safetensors", "adapter_config.json"  #
 HEADER = "lora_adapter_metadata"  # diffusers' key in a safetensors header
 MODELS = ("unet", "text_encoder", "text_encoder_2")
 
+_SCALE = {"r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora"}  # peft's fields of a scale
+
 # peft's fields that change what a LoRA does (peft 0.21, tuners/lora/config.py), beside alpha and rank, and the values
 # with which it is a plain one. Dropout, VeLoRA and the choice of modules act in the training alone.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -76,7 +78,7 @@ def configurations(metadata: Mapping[str, str], path: Path, *, beside: bool) -> 
     for where, values in _tables(metadata, path, beside=beside):
         for model in ("", *MODELS):
             own = _of_model(values, model)
-            if own:
+            if own.keys() & _SCALE:
                 _refuse_others(own, where)
                 patterns = {name: _patterns(own, name, where) for name in ("alpha_pattern", "rank_pattern")}
                 found.setdefault(model, []).append(Configuration(own, where, patterns))
@@ -104,14 +106,14 @@ def stated_alpha(found: Mapping[str, Sequence[Configuration]], model: str, path:
 
     Raises LoraError where two places state different ones, for another rank than `rank`, and for alpha 0.
     """
-    stated = {
-        configuration.where: _alpha(configuration, model, path, rank)
+    stated = [
+        (configuration.where, _alpha(configuration, model, path, rank))
         for configuration in (*found.get(model, []), *found.get("", []))
-    }
-    if len(set(stated.values())) > 1:
-        both = " and ".join(f"{where} {alpha:g}" for where, alpha in stated.items())
+    ]
+    if len({alpha for _, alpha in stated}) > 1:
+        both = " and ".join(f"{where} says {alpha:g}" for where, alpha in stated)
         raise LoraError(f"alpha of {model}'s {path!r} is stated twice, and differently: {both}. Only one can be meant.")
-    return next(iter(stated.values()), None)
+    return stated[0][1] if stated else None
 
 
 def _tables(metadata: Mapping[str, str], path: Path, *, beside: bool) -> list[tuple[str, Mapping[str, Any]]]:
@@ -156,7 +158,7 @@ def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     """peft's settings that stand in the header by themselves: texts, in which numbers and tables are JSON."""
     found = {}
     for key, text in metadata.items():
-        if key.rpartition(".")[2] in ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora"):
+        if key.rpartition(".")[2] in _SCALE:
             found[key] = _json(text.lower() if text in ("True", "False") else text, f"{path}: the header's {key!r}")
     return found
 

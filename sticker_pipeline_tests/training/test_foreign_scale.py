@@ -211,6 +211,8 @@ def header(path: Path, configuration: Any, tensors: dict[str, torch.Tensor] = MA
         ({"lora_alpha": "8", "use_rslora": "True"}, 16.0),
         ({"text_encoder.lora_alpha": "32"}, 4.0),  # of another model: alpha = rank
         ({"lora_adapter_metadata": '{"unet": {"lora_alpha": 8}}'}, 8.0),
+        ({"lora_adapter_metadata": '{"unet.lora_alpha": 8, "comment": "mine"}'}, 8.0),
+        ({"lora_adapter_metadata": '{"text_encoder.r": 4}'}, 4.0),
         ({"lora_adapter_metadata": '{"lora_alpha": 8}', "lora_alpha": "8"}, 8.0),
         ({"ss_network_alpha": "4"}, 4.0),  # as the rank
         ({}, 4.0),
@@ -298,6 +300,7 @@ def test_json_that_cannot_be_read(tmp_path: Path, text: str) -> None:
         (8.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "is 8 in a tensor and 16 in peft's configuration"),
         (0.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "an alpha of 0"),
         (None, {"lora_adapter_metadata": '{"lora_alpha": 16}', "lora_alpha": "8"}, "stated twice, and differently"),
+        (None, {"lora_adapter_metadata": '{"lora_alpha": 16, "unet.lora_alpha": 8}'}, "stated twice, and differently"),
         (None, {"ss_network_alpha": "8"}, "none of 1 modules has an alpha"),
     ],
 )
