@@ -304,7 +304,7 @@ def _read_settings(path: Path) -> Settings:
         raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
     except TextError as error:
         raise CharacterError(f"{path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none are ValueErrors
         raise CharacterError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {data!r}.")

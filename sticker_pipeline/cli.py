@@ -15,8 +15,10 @@ from sticker_pipeline.work import CONSOLE, Commands, check_artifacts, no_charact
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
 
+    from sticker_pipeline.character import Character
     from sticker_pipeline.defs.resources import Workspace
     from sticker_pipeline.new_character import Created
+    from sticker_pipeline.profile import Profile
     from sticker_pipeline.publishing.release import Record
 
 
@@ -389,6 +391,7 @@ def doctor(mend: bool, gone: str | None) -> None:
             problems.append(problem)
         else:
             CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
+            problems += [f"{character.name}: {sentence}" for sentence in _rivals_left_out(character, profile)]
         for note in prompt_notes(character):
             CONSOLE.print(f"[yellow]note[/]         {escape(note)}")
     for problem in problems:
@@ -398,6 +401,16 @@ def doctor(mend: bool, gone: str | None) -> None:
         CONSOLE.print(f"{'left aside':12} {folder} has no {FILE_NAME}: {remedy}", markup=False)
     if not valid and not problems:
         CONSOLE.print(no_character(workspace.characters), markup=False)
+
+
+def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
+    """A sentence about each rival of the character that cannot be drawn, or why none can be looked at."""
+    from sticker_pipeline.generation.rivals import usable_rivals
+
+    try:
+        return usable_rivals(character, profile)[1]
+    except ValueError as error:  # no tokenizer, no prompts: what stops the character itself
+        return [str(error)]
 
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
 
+MOST_SEED = 2**64 - 1  # that torch.Generator.manual_seed takes
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -160,7 +162,7 @@ class TrainingSettings(Strict):
     prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
     zero_terminal_snr: bool = Field(False, description="noise levels rescaled so that the last one is pure noise")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="checkpoints hold this moving average of the LoRA")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEED)
 
     # the machine
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -299,7 +301,7 @@ class ConsistencySettings(Strict):
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of all steps")
     max_grad_norm: float = Field(1.0, gt=0)
     huber: float = Field(0.001, gt=0, description="where the loss passes from squares to absolute values")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     tuning: TuningSettings = TuningSettings()
 
     measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")

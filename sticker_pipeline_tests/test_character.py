@@ -167,3 +167,10 @@ def test_a_file_of_settings_in_another_encoding_is_read_or_named(folder: Path) -
     (folder / "character.yaml").write_bytes("trigger: skv_ü".encode("cp1252"))
     with pytest.raises(CharacterError, match="cannot be read: byte 13 is not UTF-8: save it as UTF-8"):
         load_character(folder)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "2024-13-45", "[" * 2000])
+def test_values_that_yaml_makes_nothing_of_are_refused(folder: Path, value: str) -> None:
+    (folder / "character.yaml").write_text(f"trigger: nova_tag\nstyle: {value}\n")
+    with pytest.raises(CharacterError, match=r"character\.yaml is not valid YAML"):
+        load_character(folder)

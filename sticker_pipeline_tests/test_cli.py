@@ -62,6 +62,20 @@ def test_doctor_mentions_a_folder_of_pictures_without_settings(characters: Path)
     assert output.count("left aside") == 1
 
 
+def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+    rivals = [{"name": "root", "lora": "/", "trigger": "x"}, {"name": "long", "lora": "/", "trigger": "x " * 230}]
+    shutil.rmtree(characters / "good")
+    draw_character(characters / "good")
+    (characters / "good" / "character.yaml").write_text(
+        f"trigger: skv_good\nbenchmark: {{rivals: {json.dumps(rivals)}}}\n"
+    )
+    result = run("doctor")
+    assert "ok           good (profile embedded)" in result.output
+    assert "good: Rival 'root' is left out: / is a folder: name the .safetensors file in it." in result.output
+    assert "good: Rival 'long' is left out: with its trigger a prompt has" in result.output
+
+
 def test_folders_named_with_brackets_are_shown_as_they_are(
     characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +334,7 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
         ([str(tmp_path / "new.safetensors"), one], "write FILE:WEIGHT"),
         ([str(tmp_path / "new.safetensors"), f"{one}:x"], "write FILE:WEIGHT"),
         ([str(tmp_path / "new.safetensors"), f"{one}:0"], "one has the weight 0"),
+        ([str(tmp_path / "new.safetensors"), f"{one}:2", f"{one}:-2"], "The sum of one (2), one (-2) changes nothing"),
         ([str(tmp_path / "new.ckpt"), f"{one}:1"], "ends in .safetensors"),
     ):
         refused = run("merge-loras", *arguments)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sticker_pipeline.character import load_character
 from sticker_pipeline.profile import PROFILES, ProfileError, character_profile
@@ -88,3 +89,10 @@ def test_a_preset_that_does_not_exist_is_named(tmp_path: Path) -> None:
     for text in ("training: {preset: best}", "training: {preset: [best]}"):
         with pytest.raises(ProfileError, match="'preset'"):
             profile_of(tmp_path, text)
+
+
+def test_a_seed_has_64_bits_at_most(tmp_path: Path) -> None:
+    torch.Generator().manual_seed(profile_of(tmp_path, f"training: {{seed: {2**64 - 1}}}").training.seed)
+    for seed in (2**64, 10**40):
+        with pytest.raises(ProfileError, match=rf"training: 'seed' = {seed}: .* less than or equal to {2**64 - 1}"):
+            profile_of(tmp_path, f"training: {{seed: {seed}}}")

@@ -1,6 +1,7 @@
 """Asset of the stage `generation`: pictures of the base model, of the LoRA and of its rivals, on the same seeds."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,13 +25,21 @@ from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
+from sticker_pipeline.generation.rivals import (
+    is_left_out,
+    rival_file,
+    rival_prompts,
+    usable_rivals,
+    why_not_drawn,
+)
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import incumbent, releases_folder
 from sticker_pipeline.publishing.samplers import base_noise
 from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.storage import file_sha256, write_table
-from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.lora_file import LoraError, read_metadata
+from sticker_pipeline.training.foreign import lora_hash
+from sticker_pipeline.training.lora_file import read_metadata
 from sticker_pipeline.training.trained_for import TrainedFor, trained_for
 
 LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
@@ -77,10 +86,11 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
             try:
                 found = _saved(work, _folder(drawer), drawer, opened)
                 without = _without_trigger(work, drawer, opened) if _is_called(drawer) else None
-            except LoraError as error:
-                if drawer not in rivals:
+            except Exception as error:
+                if drawer not in rivals or isinstance(error, SpaceError) or refusal(work.staging, error):
                     raise
-                left_out.append(_is_left_out(drawer.model, error))
+                left_out.append(is_left_out(drawer.model, why_not_drawn(error)))
+                shutil.rmtree(work.staging / _folder(drawer))
                 continue
             drawn.append(found)
             shown[drawer.model] = found
@@ -132,22 +142,13 @@ def _released(work: Making) -> tuple[list[Drawer], list[str]]:
 
 
 def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
-    """The rivals whose files can be read, and a sentence about each other: a bad one never stops the rest."""
-    found, left_out = [], []
-    for rival in work.character.settings.benchmark.rivals:
-        path = work.character.folder / rival.lora
-        try:
-            read_any_lora(path, work.profile.family)
-        except (OSError, LoraError) as error:
-            left_out.append(_is_left_out(rival.name, error))
-            continue
-        prompts = prompts_beginning(work.character, work.profile, {}, otherwise=[rival.trigger])
-        found.append(Drawer(rival.name, prompts, [(path, rival.strength)]))
-    return found, left_out
-
-
-def _is_left_out(rival: str, error: Exception) -> str:
-    return f"Rival '{rival}' is left out: {error}"
+    """The rivals that can be drawn, and a sentence about each other: a bad one never stops the rest."""
+    character, profile = work.character, work.profile
+    usable, left_out = usable_rivals(character, profile)
+    return [
+        Drawer(rival.name, rival_prompts(character, profile, rival), [(rival_file(character, rival), rival.strength)])
+        for rival in usable
+    ], left_out
 
 
 def _is_called(drawer: Drawer) -> bool:
@@ -225,7 +226,7 @@ def draw(
         with with_loras(opened(), loras) as model:
             yield from generate(model, missing, settings, resolution, show)
 
-    hashed = [(file_sha256(path), strength) for path, strength in loras]
+    hashed = [(lora_hash(path, file_sha256), strength) for path, strength in loras]
     trained = how_trained(work.profile, loras)
     decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution, trained)
     return drawn(requests, decided, work.store.cache("pictures"), generated, settings.batch_size)

@@ -34,6 +34,7 @@ from sticker_pipeline.storage import (
     style_scope,
 )
 from sticker_pipeline.tagging.thresholds import resolved
+from sticker_pipeline.training.foreign import lora_hash
 
 PREFIX = "character"
 DATA_VERSION_TAG = "dagster/data_version"
@@ -210,9 +211,22 @@ def _generation_value(character: Character, profile: Profile, store: ArtifactSto
 
 def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
     return {
-        rival.name: {**rival.model_dump(mode="json"), "file": model_hash(character.folder / rival.lora, store)}
+        rival.name: {**rival.model_dump(mode="json"), "file": _lora_hash(character.folder / rival.lora, store)}
         for rival in character.settings.benchmark.rivals
     }
+
+
+def _lora_hash(path: Path, store: ArtifactStore) -> str:
+    """The hash of a LoRA of others; `missing` where there is no file that can be read: a folder is none."""
+
+    def sha256(file: Path) -> str:
+        memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
+        return file_hashes([file], memo).get(file, "missing")
+
+    try:
+        return lora_hash(path, sha256) if path.is_file() else "missing"
+    except OSError:  # a name too long, a folder that may not be entered
+        return "missing"
 
 
 def _release_value(character: Character, store: ArtifactStore) -> dict[str, Any]:

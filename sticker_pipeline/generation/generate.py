@@ -51,6 +51,10 @@ class Model:
         return TextModels(self.family, encoders, tuple(getattr(self.pipeline, tokenizer) for _, tokenizer in parts))
 
 
+class DrawingError(ValueError):
+    """A picture that came out as no picture; the message says why and what to do."""
+
+
 def open_pipeline(profile: Profile) -> Any:
     """The profile's base model, ready to generate: on the GPU in half precision where there is one, else on the CPU.
 
@@ -104,7 +108,7 @@ def generate(
 
     Neither the batch size nor the other requests change a picture by more than rounding. `progress(done, total)` is
     called after each batch. Raises PromptError before the first batch for a prompt that would be cut, ValueError for a
-    resolution that is no multiple of 8, LoraError for a clip skip that the text encoder has no layer for.
+    resolution that is no multiple of 8; while drawing, DrawingError for pixels that are not finite.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
@@ -130,6 +134,11 @@ def _batches(
     for start in range(0, len(requests), settings.batch_size):
         batch = requests[start : start + settings.batch_size]
         for pixels in decoded(pipeline.vae, _latents(model, batch, settings, resolution)):
+            if not pixels.isfinite().all():  # would be saved as black
+                raise DrawingError(
+                    f"a picture of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the weights "
+                    "that draw it overflow. Use a lower strength, or another LoRA."
+                )
             yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
         if progress:
             progress(start + len(batch), len(requests))

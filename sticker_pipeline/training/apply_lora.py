@@ -47,11 +47,11 @@ def apply_lora(
 
     `text_encoders`: those of the family in its order. Returns a handle to `remove` it again, also usable as a context
     manager. Nothing is changed when LoraError is raised: for a module that these models do not have, or whose shape
-    differs.
+    differs, and for a weight that would not be finite in the model's precision.
     """
     import torch
 
-    modules = adaptable_modules(unet, text_encoders, family=family)
+    modules = adaptable_modules(unet, text_encoders, family=family, targets="others")
     weights = {}
     for key, adapter in lora.adapters.items():
         if key not in modules:
@@ -62,13 +62,19 @@ def apply_lora(
                 f"The LoRA's {key!r} is for a module of {adapter.shape}, the base model's is {tuple(weight.shape)}."
             )
         weights[key] = weight
-    originals = {}
+    applied = AppliedLora({})
     with torch.no_grad():
         for key, adapter in lora.adapters.items():
             weight = weights[key]
-            originals[weight] = weight.detach().clone()
+            applied.originals[weight] = weight.detach().clone()
             weight.copy_(_changed(weight.float(), adapter, strength))
-    return AppliedLora(originals)
+            if not weight.isfinite().all():
+                applied.remove()
+                raise LoraError(
+                    f"The LoRA makes {key!r} larger than {weight.dtype} can hold, or no number: use a lower strength, "
+                    "or another file."
+                )
+    return applied
 
 
 def kernel_stated(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 Targets = Literal["attention", "all", "all+conv"]  # as `targets` in the settings; each contains those before it
+Reach = Targets | Literal["others"]  # "others": all+conv, and what only other trainers change
 Kind = Literal["attention", "feed_forward", "conv"]  # which rank a module gets
 
-_ORDER: tuple[Targets, ...] = ("attention", "all", "all+conv")
+_ORDER: tuple[Reach, ...] = ("attention", "all", "all+conv", "others")
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,16 @@ class Row:
     """Modules at `path` in the tree of `model` are called `key` in a file; each {} is the same number in both.
 
     `model`: "unet", or the folder of a text encoder. `targets`: the smallest set that contains these modules. `kind`:
-    which of the settings' ranks they get. A 1×1 convolution or linear layer of a ResNet block is adapted only with
-    `all+conv`, but has the rank of the linear layers: `conv_dim` of sd-scripts is for 3×3 convolutions alone.
+    which of the settings' ranks they get; "others" are never trained here. A 1×1 convolution or linear layer of a
+    ResNet block is adapted only with `all+conv`, but has the rank of the linear layers: `conv_dim` of sd-scripts is for
+    3×3 convolutions alone.
     """
 
     model: str
     path: str
     key: str
     kind: Kind
-    targets: Targets
+    targets: Reach
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ _TEXT = (
 # Names inside a ResNet block, and of what changes the size, in the layout of Stability's generative-models ("SGM").
 _SGM_RESNET = {"conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "conv2": "out_layers.3"}
 _SGM_RESNET |= {"conv_shortcut": "skip_connection"}
+
+# Modules outside the blocks: path in diffusers, and what files call it. sd-scripts has no LoRA for them; OneTrainer,
+# peft and LyCORIS may. SD1.5 has diffusers' names as in its blocks, SDXL SGM's (openaimodel.py of generative-models).
+_SD15_ENDS = {path: path for path in ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")}
+_SDXL_ENDS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
 
 _SDXL_LAYERS = 2  # per block on the way down; one more on the way up
 _SDXL_ATTENTION_DOWN, _SDXL_ATTENTION_UP = (1, 2), (0, 1)  # blocks with attention, of three
@@ -131,6 +145,12 @@ def _sdxl_rows() -> Iterator[Row]:
             yield _row("unet", f"{path}.{leaf.path}", f"lora_unet.{name}.{renamed}", leaf)
 
 
+def _ends(names: dict[str, str]) -> Iterator[Row]:
+    for path, name in names.items():
+        kind: Kind = "conv" if path.startswith("conv") else "feed_forward"
+        yield Row("unet", path, f"lora_unet_{name}".replace(".", "_"), kind, "others")
+
+
 def _text_rows(family: str) -> Iterator[Row]:
     """Files say `text_model`, which transformers ≥ 5.6 no longer has in the module tree of a CLIPTextModel.
 
@@ -146,9 +166,11 @@ def _row(model: str, path: str, key: str, leaf: _Leaf) -> Row:
     return Row(model, path, key.replace(".", "_"), leaf.kind, leaf.targets)
 
 
+_PROJECTION = Row("text_encoder_2", "text_projection", "lora_te2_text_projection", "feed_forward", "others")
+
 TABLE: dict[str, tuple[Row, ...]] = {
-    "sd15": (*_sd15_rows(), *_text_rows("sd15")),
-    "sdxl": (*_sdxl_rows(), *_text_rows("sdxl")),
+    "sd15": (*_sd15_rows(), *_ends(_SD15_ENDS), *_text_rows("sd15")),
+    "sdxl": (*_sdxl_rows(), *_ends(_SDXL_ENDS), *_text_rows("sdxl"), _PROJECTION),
 }
 """Rows of SD1.5 fit any number of blocks and layers. Those of SDXL are its very blocks (three, with two layers each and
 attention in the inner two): a smaller model must have the same ones. The number of transformer blocks is free."""
@@ -198,10 +220,11 @@ def adaptable_modules(
     text_encoders: "tuple[torch.nn.Module | None, ...]",
     *,
     family: str = "sd15",
-    targets: Targets = "all+conv",
+    targets: Reach = "all+conv",
 ) -> dict[str, Any]:
     """The modules that a LoRA of `family` with these `targets` may change, by kohya name, in the order of the trees.
 
+    `targets`: "others" for what any trainer's LoRA may change.
     `text_encoders` are those of the family in its order; None stands for one that is left alone.
     """
     wanted = _ORDER[: _ORDER.index(targets) + 1]

@@ -24,6 +24,10 @@ Precision = Literal["float16", "float32"]
 
 DOWN, UP, ALPHA, MAGNITUDE = "lora_down.weight", "lora_up.weight", "alpha", "dora_scale"  # parts of a module
 
+# Types whose values are numbers by themselves, as PyTorch calls them; packed ones need scales from elsewhere.
+_MATRIX_TYPES = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
+_ALPHA_TYPES = (*_MATRIX_TYPES, "int8", "uint8", "int16", "int32", "int64")
+
 
 class LoraError(ValueError):
     """A LoRA file that cannot be used; the message names the file, the key, and what is wrong with it."""
@@ -157,6 +161,8 @@ def _opened(path: Path) -> Iterator[Any]:
     """A safetensors file, of which tensors are read one by one. Raises LoraError for any other, by content."""
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise LoraError(f"{path} is a folder: name the .safetensors file in it.")
     if not path.is_file():
         raise LoraError(f"{path}: there is no such file.")
     why = why_not_safetensors(path)
@@ -166,7 +172,25 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise LoraError(f"{path} is not a whole safetensors file: {error}.") from error
+        raise LoraError(_why_unreadable(path, error)) from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """A sentence about a file that the library refuses. Metadata that are no texts are named: they are no damage."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        metadata = json.loads(header).get("__metadata__", {})
+    except (ValueError, RecursionError):
+        metadata = {}
+    wrong = [key for key, value in metadata.items() if not isinstance(value, str)] if isinstance(metadata, dict) else []
+    if wrong or not isinstance(metadata, dict):
+        named = f"{len(wrong)} of its values are none, as {wrong[0]!r}" if wrong else "it is no table"
+        return (
+            f"{path}: the header's __metadata__ may hold nothing but texts, and {named}: no program that uses the "
+            "safetensors library reads this file. Write it again with texts."
+        )
+    return f"{path} is not a whole safetensors file: {error}."
 
 
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:
@@ -179,13 +203,55 @@ def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> di
         parts.setdefault(module, {})[part] = tensor
     if not parts:
         raise LoraError(f"{path} holds no LoRA at all.")
+    _refuse_incomplete(parts, path)
+    _refuse_values(tensors, path)
     return {module: _adapter(found, module, path) for module, found in parts.items()}
 
 
+def _refuse_incomplete(parts: "Mapping[str, Mapping[str, torch.Tensor]]", path: Path) -> None:
+    lacking = [f"{module}.{part}" for module, found in parts.items() for part in (DOWN, UP) if part not in found]
+    if not lacking:
+        return
+    half = [module for module, found in parts.items() if MAGNITUDE in found and not {DOWN, UP} <= found.keys()]
+    if half:
+        raise LoraError(
+            f"{path} is half a DoRA: {len(half)} of {len(parts)} modules have magnitudes without both matrices: key "
+            f"{lacking[0]!r} is missing. Save it again whole, or name another file."
+        )
+    modules = {key.partition(".")[0] for key in lacking}
+    raise LoraError(
+        f"{path}: {len(modules)} of {len(parts)} modules are not whole: key {lacking[0]!r} is missing. Save it again, "
+        "or name another file."
+    )
+
+
+def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
+    """Raise LoraError for tensors whose values cannot be applied: packed or whole numbers, NaN, infinity."""
+    kinds = {key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()}
+    packed = [
+        key for key, kind in kinds.items() if kind not in (_ALPHA_TYPES if key.endswith(f".{ALPHA}") else _MATRIX_TYPES)
+    ]
+    if packed:
+        raise LoraError(
+            f"{path}: {len(packed)} of {len(tensors)} keys are of a type that is not read here, as {packed[0]!r} "
+            f"({kinds[packed[0]]}): name the file in float16, bfloat16 or float32."
+        )
+    none = [key for key, value in tensors.items() if key.endswith(f".{ALPHA}") and not value.float().any()]
+    if none:
+        raise LoraError(
+            f"{path}: {len(none)} of {len(tensors)} keys are an alpha of 0, as {none[0]!r}: sd-scripts reads that as "
+            "the rank, and ComfyUI as no change at all. Write the alpha that it was trained with, or name another file."
+        )
+    broken = [key for key, value in tensors.items() if not value.float().isfinite().all()]
+    if broken:
+        raise LoraError(
+            f"{path}: {len(broken)} of {len(tensors)} keys hold values that are not finite (NaN or infinity), as "
+            f"{broken[0]!r}: its training failed, and it draws nothing but black. Name an earlier file of that "
+            "training, or another one."
+        )
+
+
 def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Adapter:
-    for part in (DOWN, UP):
-        if part not in parts:
-            raise LoraError(f"{path}: key '{module}.{part}' is missing.")
     down, up, magnitude = parts[DOWN], parts[UP], parts.get(MAGNITUDE)
     ones = [1] * (down.ndim - 2)
     if down.ndim not in (2, 4) or not down.shape[0] or list(up.shape[1:]) != [down.shape[0], *ones]:
@@ -193,6 +259,6 @@ def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Ad
     if magnitude is not None and list(magnitude.shape) not in ([up.shape[0], 1, *ones], [1, down.shape[1], *ones]):
         raise LoraError(f"{path}: {module}: {MAGNITUDE} {list(magnitude.shape)} fits neither outputs nor inputs.")
     alpha = parts.get(ALPHA)
-    if alpha is not None and not (alpha.numel() == 1 and alpha.isfinite().all()):
+    if alpha is not None and alpha.numel() != 1:
         raise LoraError(f"{path}: key '{module}.{ALPHA}' is not one number.")
     return Adapter(down, up, float(down.shape[0] if alpha is None else alpha.item()), magnitude)

@@ -35,6 +35,9 @@ COMMON = (
 )
 
 
+_NOTHING = 1e-6  # of the parts' norm: float16 keeps 5e-4 of a value, so a real difference is larger
+
+
 @dataclass(frozen=True)
 class Part:
     """A LoRA to be merged: the name that messages and metadata call it by, and how strong it is; below 0 it is taken
@@ -83,8 +86,8 @@ def concatenated(parts: Sequence[Part]) -> LoraFile:
     """The weighted sum of the parts, exact: of each module, the rank is the sum of the ranks that the parts have in it.
 
     Values are float32. All modules get one alpha, the largest rank: diffusers reads no other (see `with_one_alpha`).
-    There are no metadata. Raises LoraError for a DoRA, whose change is no sum, for a module
-    that two parts shape differently, for a weight that is 0 or no number, and where there is no part.
+    There are no metadata. Raises LoraError for a DoRA, whose change is no sum, for a module that two parts shape
+    differently, for a weight that is 0 or no number, where there is no part, and for a sum that changes nothing.
     """
     if not parts:
         raise LoraError("There is nothing to merge: name a LoRA file.")
@@ -99,7 +102,12 @@ def concatenated(parts: Sequence[Part]) -> LoraFile:
                     "Train it without `dora`, or apply the files one after the other."
                 )
             found.setdefault(key, []).append((part, adapter))
-    return _one_alpha({key: _sum(key, members) for key, members in found.items()})
+    merged = _one_alpha({key: _sum(key, members) for key, members in found.items()})
+    whole = sum(part.weight**2 * _square(adapter) for members in found.values() for part, adapter in members)
+    if sum(map(_square, merged.adapters.values())) <= _NOTHING**2 * whole:
+        names = ", ".join(f"{part.name} ({part.weight:g})" for part in parts)
+        raise LoraError(f"The sum of {names} changes nothing: give other weights, or merge other files.")
+    return merged
 
 
 def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
@@ -119,6 +127,12 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
         whole += float(squares.sum())
         lost += float(squares[rank:].sum())
     return replace(_one_alpha(adapters), metadata=lora.metadata), math.sqrt(lost / whole) if whole else 0.0
+
+
+def _square(adapter: Adapter) -> float:
+    """The square of the Frobenius norm of its change, in float64: trace of (upᵀ up)(down downᵀ)."""
+    up, down = adapter.up.double().flatten(1), adapter.down.double().flatten(1)
+    return float(((up.T @ up) * (down @ down.T)).sum()) * (adapter.alpha / adapter.rank) ** 2
 
 
 def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
@@ -205,6 +219,6 @@ def _tag_counts(sources: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
             folders = json.loads(source.get("ss_tag_frequency", "{}"))
             for folder, tags in folders.items():
                 counts.setdefault(folder, Counter()).update({tag: int(count) for tag, count in tags.items()})
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return {folder: dict(tags.most_common()) for folder, tags in counts.items()}

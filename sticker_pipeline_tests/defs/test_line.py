@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.measure import GAIN, METRICS
@@ -22,6 +26,8 @@ from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.generation.generate import with_loras
+from sticker_pipeline.generation.rivals import usable_rivals
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -337,19 +343,70 @@ def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
     assert metadata["from_cache"] == frames["kept"].sum() - len(fresh)
 
 
-def test_a_rival_is_measured_and_a_bad_one_is_left_out(line: Bench) -> None:
-    """Only the rival is drawn: pictures of base and LoRA are there already."""
+WHY_LEFT_OUT = {
+    "pickle": r"pickle\.safetensors is a pickle checkpoint",
+    "nowhere": r"nowhere\.safetensors: there is no such file",
+    "root": r"/ is a folder: name the \.safetensors file in it",
+    "folder": r"rivals is a folder",
+    "endless": "its file cannot be read .*too long.* Make it readable, or name another one",
+    "long": "with its trigger a prompt has .* tokens, and the text encoder reads 75: shorten the trigger",
+    "nan": "1 of 3 keys hold values that are not finite .* Name an earlier file",
+    "overflow": "values that are not finite .* Use a lower strength",
+    "memory": r"there was not enough memory to draw it \(CUDA out of memory.*batch_size",
+    "other-base": r"is for a module of \(7, 7\)",
+}
+
+
+def bad_rivals(folder: Path, lora: Path) -> list[dict[str, object]]:
+    """A rival for each key of WHY_LEFT_OUT; `lora` is a file that can be drawn."""
+    matrices = load_file(lora)
+    key = next(name for name in matrices if name.startswith("lora_unet") and name.endswith("alpha")).partition(".")[0]
+    parts = {part: matrices[f"{key}.{part}"].float() for part in ("lora_down.weight", "lora_up.weight", "alpha")}
+    written = {
+        "nan": {**parts, "lora_up.weight": parts["lora_up.weight"] * torch.nan},
+        "overflow": {**parts, "lora_up.weight": torch.full_like(parts["lora_up.weight"], 1e30)},
+        "memory": parts,
+        "other-base": {"lora_down.weight": torch.ones(1, 7), "lora_up.weight": torch.ones(7, 1)},
+    }
+    for rival, tensors in written.items():
+        named = {f"{key}.{part}": value.contiguous() for part, value in tensors.items()}
+        save_file(named, folder / f"{rival}.safetensors")
+    (folder / "pickle.safetensors").write_bytes(b"PK\x03\x04 a pickle")
+    files = {"root": "/", "folder": "rivals", "endless": "x" * 300, "long": f"rivals/{lora.name}"}
+    shutil.copy(lora, folder / lora.name)
+    return [
+        {
+            "name": rival,
+            "lora": files.get(rival, f"rivals/{rival}.safetensors"),
+            "trigger": "x " * 90 if rival == "long" else "x",
+        }
+        for rival in WHY_LEFT_OUT
+    ]
+
+
+def without_memory_for(name: str) -> Callable[..., AbstractContextManager[None]]:
+    """`with_loras` on a machine that has no memory for the LoRA file `name`."""
+
+    @contextmanager
+    def applied(pipeline: object, loras: Sequence[tuple[Path, float]]) -> Iterator[None]:
+        with with_loras(pipeline, loras):
+            if any(path.name == name for path, _ in loras):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about the GPU")
+            yield
+
+    return applied
+
+
+def test_a_rival_is_measured_and_bad_ones_are_left_out(line: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the rivals are drawn: pictures of base and LoRA are there already."""
     assert line.update("small")
     folder = line.folder("small")
     (folder / "rivals").mkdir()
     early = line.store.read("small", "lora").folder / "checkpoints" / "epoch_01.safetensors"
     shutil.copy(early, folder / "rivals" / "one.safetensors")
-    (folder / "rivals" / "two.safetensors").write_bytes(b"PK\x03\x04 a pickle")
-    rivals = [
-        {"name": "one", "lora": "rivals/one.safetensors", "trigger": "skv_small", "strength": 0.5},
-        {"name": "two", "lora": "rivals/two.safetensors", "trigger": "x"},
-        {"name": "three", "lora": "rivals/none.safetensors", "trigger": "x"},
-    ]
+    rivals = [{"name": "one", "lora": "rivals/one.safetensors", "trigger": "skv_small", "strength": 0.5}]
+    rivals += bad_rivals(folder / "rivals", early)
+    monkeypatch.setattr("sticker_pipeline.defs.generation.with_loras", without_memory_for("memory.safetensors"))
     settings = (folder / "character.yaml").read_text()
     with_rivals = settings.replace("benchmark: {", f"benchmark: {{rivals: {json.dumps(rivals)}, ")
     (folder / "character.yaml").write_text(with_rivals)
@@ -369,8 +426,13 @@ def test_a_rival_is_measured_and_a_bad_one_is_left_out(line: Bench) -> None:
     assert "one" in set(table["model"])
     compared = line.store.read("small", "benchmark").table(COMPARED_FILE)
     assert set(compared["other"]) == {"one", *models} - {"lora"}
-    left_out = str(line.metadata("benchmark", "small")["left_out"])
-    assert "Rival 'two' is left out" in left_out and "Rival 'three' is left out" in left_out
+    left_out = str(line.metadata("benchmark", "small")["left_out"]).splitlines()
+    for name, reason in WHY_LEFT_OUT.items():
+        assert [line for line in left_out if re.search(f"Rival '{name}' is left out: .*{reason}", line)], left_out
+    assert not {path.name for path in line.store.read("small", "samples").folder.iterdir()} & set(WHY_LEFT_OUT)
+    usable, before_drawing = usable_rivals(*line.character("small"))
+    assert [rival.name for rival in usable] == ["one", "overflow", "memory", "other-base"]
+    assert len(before_drawing) == len(rivals) - len(usable)
     (folder / "character.yaml").write_text(settings)
     assert line.update("small")
 

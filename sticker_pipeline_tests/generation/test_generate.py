@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from sticker_pipeline.generation.generate import (
+    DrawingError,
     Model,
     generate,
     open_pipeline,
@@ -178,6 +179,18 @@ def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Pa
         half = pictures(pipeline, REQUESTS)
     assert distance(before, full) > 10
     assert distance(before, half) > 0 and distance(half, full) > 0
+    assert distance(before, pictures(pipeline, REQUESTS)) == 0
+
+
+def test_pixels_that_are_no_numbers_are_no_picture(pipeline: Any, tmp_path: Path) -> None:
+    """Weights that are finite, and overflow where they are used: such pictures would be black."""
+    key, layer = next(iter(adaptable_modules(pipeline.unet, (pipeline.text_encoder,)).items()))
+    out, into, *kernel = layer.weight.shape
+    adapter = Adapter(torch.full((1, into, *kernel), 1e30), torch.ones(out, 1, *(1 for _ in kernel)), 1.0)
+    write_lora(tmp_path / "lora", LoraFile({key: adapter}), "float32")
+    before = pictures(pipeline, REQUESTS)
+    with pytest.raises(DrawingError, match="not finite"), with_lora(pipeline, tmp_path / "lora"):
+        pictures(pipeline, REQUESTS)
     assert distance(before, pictures(pipeline, REQUESTS)) == 0
 
 

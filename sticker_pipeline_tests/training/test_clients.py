@@ -15,7 +15,7 @@ from sticker_pipeline.generation.generate import with_loras
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.architectures import build
 from sticker_pipeline.training.families import FAMILIES
-from sticker_pipeline.training.keys import adaptable_modules, path_of, row_of
+from sticker_pipeline.training.keys import TABLE, adaptable_modules, path_of, row_of
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, with_one_alpha, write_lora
 from sticker_pipeline_tests.single_file import OPEN_CLIP_LAYER, unet_name
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
@@ -75,6 +75,17 @@ def test_comfyui_finds_every_key(
     assert {line.key: known.get(line.key) for line in read(family)} == {
         line.key: path_of(line.key, family) for line in read(family)
     }
+
+
+def test_comfyui_finds_what_only_others_change(
+    family: str, original_unet: dict[str, str], text_modules: dict[str, list[str]]
+) -> None:
+    """And it loads CLIP-G's projection as `lora_te2_text_projection` (model_lora_keys_clip of comfy/lora.py)."""
+    known = comfyui(original_unet, text_modules)
+    known["lora_te2_text_projection"] = ("text_encoder_2", "text_projection")
+    keys = [row.key for row in TABLE[family] if row.targets == "others"]
+    assert {key: known.get(key) for key in keys} == {key: path_of(key, family) for key in keys}
+    assert len(keys) == (4 if family == "sd15" else 7)
 
 
 def a1111_modules(family: str, original_unet: dict[str, str], text_modules: dict[str, list[str]]) -> dict[str, Located]:
@@ -198,10 +209,12 @@ def random_lora(modules: dict[str, Any], family: str, seed: int = 4) -> LoraFile
     for key, module in modules.items():
         row = row_of(key, family)
         assert row
-        weight, rank = module.weight, RANKS[row.kind]
+        # diffusers reads no other rank there than the attention's
+        kind = "attention" if row.path == "text_projection" else row.kind
+        weight, rank = module.weight, RANKS[kind]
         down = torch.randn(rank, *weight.shape[1:], generator=generator) * 0.1
         up = torch.randn(weight.shape[0], rank, *(1,) * (weight.ndim - 2), generator=generator) * 0.2
-        adapters[key] = Adapter(down, up, ALPHAS[row.kind])
+        adapters[key] = Adapter(down, up, ALPHAS[kind])
     return LoraFile(adapters)
 
 
@@ -216,10 +229,12 @@ def outputs(pipeline: Any, family: str) -> list[torch.Tensor]:
     with torch.no_grad():
         prediction = pipeline.unet(noisy, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added).sample
         encoders = [getattr(pipeline, encoder.folder) for encoder in FAMILIES[family].text_encoders]
-        return [prediction, *(encoder(ids, output_hidden_states=True).hidden_states[-1] for encoder in encoders)]
+        read = [encoder(ids, output_hidden_states=True) for encoder in encoders]
+        pooled = [read[1].text_embeds] if family == "sdxl" else []
+        return [prediction, *(output.hidden_states[-1] for output in read), *pooled]
 
 
-@pytest.mark.parametrize("targets", ["attention", "all+conv"])
+@pytest.mark.parametrize("targets", ["attention", "all+conv", "others"])
 def test_the_effect_in_diffusers_is_ours(family: str, tmp_path: Path, targets: Any) -> None:
     """The real `load_lora_weights` on a small real model: ranks and alphas that differ, SDXL's renamed blocks."""
     import diffusers

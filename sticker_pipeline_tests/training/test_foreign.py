@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.keys import adaptable_modules, path_of
+from sticker_pipeline.training.keys import adaptable_modules, path_of, row_of
 from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, read_lora, write_lora
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
 from sticker_pipeline_tests.training.expected_keys import read
@@ -23,6 +23,9 @@ from sticker_pipeline_tests.training.expected_keys import read
 Tensors = dict[str, torch.Tensor]
 KEY = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 PROCESSOR = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.processor"
+UNET = ["to_q", "to_out.0", "ff.net.2", "conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
+ADDED = ["add_embedding.linear_1", "add_embedding.linear_2"]
+TEXT = {"text_encoder": ["q_proj", "fc1"], "text_encoder_2": ["q_proj", "fc1", "text_projection"]}
 SDXL_KEY = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
 
 
@@ -146,7 +149,7 @@ def test_files_saved_by_diffusers_have_their_effect(tmp_path: Path, family: str)
         config = peft.LoraConfig(
             r=2,
             lora_alpha=6,
-            target_modules=["to_q", "to_out.0", "ff.net.2"] if unet else ["q_proj", "fc1"],
+            target_modules=[*UNET, *(ADDED if family == "sdxl" else ())] if unet else TEXT[part],
             alpha_pattern={"ff.net.2": 1} if unet else {"fc1": 3},
             rank_pattern={"to_out.0": 3} if unet else {"q_proj": 3},
             use_rslora=unet,
@@ -161,13 +164,16 @@ def test_files_saved_by_diffusers_have_their_effect(tmp_path: Path, family: str)
 
     lora = read_any_lora(tmp_path / "a.safetensors", family)
     encoders = tuple(getattr(pipeline, name) for name in folders)
-    layers = adaptable_modules(pipeline.unet, encoders, family=family)
+    layers = adaptable_modules(pipeline.unet, encoders, family=family, targets="others")
     adapted = {key for key, layer in layers.items() if hasattr(layer, "lora_A")}
     assert lora.adapters.keys() == adapted
     for key, adapter in lora.adapters.items():
-        delta = adapter.alpha / adapter.rank * adapter.up @ adapter.down
-        torch.testing.assert_close(delta, layers[key].get_delta_weight("default"), rtol=1e-5, atol=1e-6)
+        right = layers[key].get_delta_weight("default")
+        delta = adapter.alpha / adapter.rank * (adapter.up.flatten(1) @ adapter.down.flatten(1)).reshape(right.shape)
+        torch.testing.assert_close(delta, right, rtol=1e-5, atol=1e-6)
     assert {adapter.rank for adapter in lora.adapters.values()} == {2, 3}
+    rows = [row_of(key, family) for key in lora.adapters]
+    assert sum(row is not None and row.targets == "others" for row in rows) == (4 if family == "sd15" else 7)
 
 
 def test_alphas_in_metadata(tmp_path: Path) -> None:
@@ -218,6 +224,14 @@ def test_a_locon_without_tucker_core_is_plain_and_read(tmp_path: Path) -> None:
     metadata = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "locon"}'}
     save_file({**tensors, f"{key}.alpha": torch.tensor(1.0)}, tmp_path / "a", metadata=metadata)
     assert read_any_lora(tmp_path / "a").adapters[key].shape == (6, 8, 3, 3)
+
+
+def test_a_magnitude_that_is_one_number_is_refused(tmp_path: Path) -> None:
+    path = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    tensors = {f"{path}.lora_A.weight": torch.ones(4, 8), f"{path}.lora_B.weight": torch.ones(6, 4)}
+    save_file({**tensors, f"{path}.lora_magnitude_vector": torch.tensor(1.0)}, tmp_path / "a")
+    with pytest.raises(LoraError, match="fits neither outputs nor inputs"):
+        read_any_lora(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -277,9 +291,8 @@ def test_names_of_bases_that_are_not_known_tell_nothing(tmp_path: Path, version:
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        (kohya("lora_unet_conv_in"), "lora_unet_conv_in"),
-        (kohya("lora_unet_double_blocks_0_img_attn_qkv"), "double_blocks"),
-        ({"unet.conv_in.lora_A.weight": torch.ones(4, 8)}, "unet.conv_in"),
+        (kohya("lora_unet_conv_norm_out"), "3 of 3 keys .* 'lora_unet_conv_norm_out"),
+        ({**kohya(KEY), "unet.conv_norm_out.lora_A.weight": torch.ones(4, 8)}, "1 of 4 keys .* 'unet.conv_norm_out"),
         ({"text_encoder.text_model.final_layer_norm.lora_A.weight": torch.ones(4, 8)}, "final_layer_norm"),
         ({f"{KEY}.lora_down.weight": torch.ones(4, 8)}, "lora_up.weight' is missing"),
         ({"emb_params": torch.ones(1, 8)}, "emb_params"),

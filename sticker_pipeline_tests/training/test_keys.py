@@ -86,6 +86,8 @@ def test_no_other_linear_layer_or_convolution_is_left_out(family: str, models: t
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
     left = {path for path, module in layers.items() if module not in found}
+    every = adaptable_modules(models[0], models[1:], family=family, targets="others")
+    assert set(every.values()) == set(layers.values())
     ends = {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
     more = {"add_embedding.linear_1", "add_embedding.linear_2", "text_projection"}
     assert left == (ends | more if family == "sdxl" else ends)
@@ -126,6 +128,12 @@ def test_a_text_encoder_that_is_left_alone_has_no_keys(family: str, models: tupl
         ("sdxl", "up_blocks.0.upsamplers.0.conv", "lora_unet_output_blocks_2_2_conv"),
         ("sdxl", "up_blocks.1.upsamplers.0.conv", "lora_unet_output_blocks_5_2_conv"),
         ("sdxl", "up_blocks.2.resnets.2.conv_shortcut", "lora_unet_output_blocks_8_0_skip_connection"),
+        ("sd15", "conv_in", "lora_unet_conv_in"),
+        ("sd15", "time_embedding.linear_2", "lora_unet_time_embedding_linear_2"),
+        ("sdxl", "conv_in", "lora_unet_input_blocks_0_0"),
+        ("sdxl", "conv_out", "lora_unet_out_2"),
+        ("sdxl", "time_embedding.linear_1", "lora_unet_time_embed_0"),
+        ("sdxl", "add_embedding.linear_2", "lora_unet_label_emb_0_2"),
     ],
 )
 def test_known_names_of_unet_modules(family: str, path: str, key: str) -> None:
@@ -148,18 +156,18 @@ def test_both_spellings_of_a_text_encoder_have_one_key() -> None:
 @pytest.mark.parametrize(
     ("family", "key"),
     [
-        ("sd15", "lora_unet_conv_in"),
+        ("sd15", "lora_unet_label_emb_0_0"),
         ("sd15", "lora_te1_text_model_encoder_layers_0_mlp_fc1"),
         ("sd15", "lora_te_encoder_layers_0_mlp_fc1"),
         ("sd15", "lora_unet_input_blocks_4_1_proj_in"),
         ("sdxl", "lora_unet_down_blocks_1_attentions_0_proj_in"),
-        ("sdxl", "lora_unet_input_blocks_0_0"),
+        ("sdxl", "lora_unet_out_0"),  # a norm
         ("sdxl", "lora_unet_input_blocks_1_1_proj_in"),  # SDXL has no attention there
         ("sdxl", "lora_unet_output_blocks_8_1_proj_in"),
         ("sdxl", "lora_unet_output_blocks_9_0_in_layers_2"),
-        ("sdxl", "lora_unet_label_emb_0_0"),
+        ("sdxl", "lora_unet_label_emb_0_1"),
         ("sdxl", "lora_te_text_model_encoder_layers_0_mlp_fc1"),
-        ("sdxl", "lora_te2_text_projection"),
+        ("sdxl", "lora_te1_text_projection"),
         ("sdxl", ""),
     ],
 )
@@ -178,7 +186,7 @@ def test_the_table_is_one_to_one(family: str) -> None:
             (row.model, path),
             row,
         )
-        assert re.fullmatch(r"lora_(unet|te[12]?_text_model)_[a-z0-9_]+", key)
+        assert re.fullmatch(r"lora_(unet|te[12]?_text_model|te2(?=_text_projection))_[a-z0-9_]+", key)
 
 
 @given(

@@ -139,7 +139,30 @@ def test_hashes_are_those_that_clients_compute(tmp_path: Path) -> None:
                 f"{KEY}.lora_up.weight": torch.zeros(6, 4),
                 f"{KEY}.alpha": torch.tensor(float("nan")),
             },
+            "1 of 3 keys hold values that are not finite",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8),
+                f"{KEY}.lora_up.weight": torch.zeros(8, 4),
+                f"{KEY}.alpha": torch.ones(2),
+            },
             "is not one number",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8),
+                f"{KEY}.lora_up.weight": torch.zeros(8, 4),
+                f"{KEY}.alpha": torch.tensor(0),
+            },
+            "1 of 3 keys are an alpha of 0, .*: sd-scripts reads that as the rank",
+        ),
+        (
+            {
+                f"{KEY}.lora_down.weight": torch.zeros(4, 8, dtype=torch.int8),
+                f"{KEY}.lora_up.weight": torch.zeros(8, 4),
+            },
+            r"1 of 2 keys are of a type that is not read here.*int8",
         ),
         ({f"{CONV_KEY}.lora_mid.weight": torch.zeros(4, 4, 3, 3)}, "lora_mid"),
         ({}, "no LoRA at all"),
@@ -195,3 +218,24 @@ def test_values_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(LoraError, match="infinities"):
         write_lora(tmp_path / "b", LoraFile({KEY: adapter}), "float16")
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [({"ss_seed": 3, "a": "b"}, "1 of its values are none, as 'ss_seed'"), ({"a": None}, "as 'a'"), (7, "no table")],
+)
+def test_metadata_that_are_no_texts_are_named(tmp_path: Path, metadata: object, named: str) -> None:
+    """As a program writes them that makes the header itself; the library refuses the whole file."""
+    header = json.dumps(
+        {"__metadata__": metadata, f"{KEY}.alpha": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}
+    ).encode()
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(LoraError, match=rf"__metadata__ may hold nothing but texts, and .*{named}.*Write it again"):
+        read_lora(tmp_path / "a")
+
+
+@pytest.mark.parametrize("header", [b'{"a":' * 100_000, b"{}}", b'{"__metadata__": 7', b'{"a": [1]}', b"{\xff}"])
+def test_headers_that_are_damaged(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(LoraError, match="not a whole safetensors file"):
+        read_lora(tmp_path / "a")

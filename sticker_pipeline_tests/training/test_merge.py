@@ -207,6 +207,13 @@ def test_what_cannot_be_merged_is_refused_by_name() -> None:
     for weight in (0.0, float("nan")):
         with pytest.raises(LoraError, match="a has the weight"):
             concatenated([Part("a", plain, weight)])
+    nothing = LoraFile({KEY: Adapter(torch.ones(2, 8), torch.zeros(6, 2), 1.0)})
+    doubled = LoraFile({KEY: Adapter(*(2 * part for part in (torch.ones(2, 8), torch.ones(6, 2))), 1.0)})
+    ones = LoraFile({KEY: Adapter(torch.ones(2, 8), torch.ones(6, 2), 1.0)})
+    for parts in ([(nothing, 1.0)], [(plain, 1.0), (plain, -1.0)], [(ones, 4.0), (doubled, -1.0)]):
+        with pytest.raises(LoraError, match=r"The sum of a \(.*\) changes nothing: give other weights"):
+            concatenated([Part("a", lora, weight) for lora, weight in parts])
+    concatenated([Part("a", ones, 4.0), Part("b", doubled, -0.999)])
     with pytest.raises(LoraError, match="nothing to merge"):
         concatenated([])
     with pytest.raises(ValueError, match="not 0"):

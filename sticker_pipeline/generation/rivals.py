@@ -1,0 +1,81 @@
+"""LoRAs of others that a character is measured beside: which can be drawn, and why each other one is left out."""
+
+from pathlib import Path
+
+from sticker_pipeline.character import Character, Rival
+from sticker_pipeline.generation.prompts import Prompt, prompts_beginning
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import MAX_TOKENS
+from sticker_pipeline.tagging.length import TokenCounter, token_counter
+from sticker_pipeline.training.base_model import config_folder
+from sticker_pipeline.training.foreign import read_any_lora
+
+
+def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
+    """The rivals whose files can be read and whose prompts are read to their end, and a sentence about each other one.
+
+    Nothing is drawn. Whether a LoRA fits the base model's weights is seen when it is applied. Raises
+    generation.prompts.PromptError where the character itself has no prompts, and
+    training.base_model.BaseModelError for a base model that cannot be read.
+    """
+    rivals = character.settings.benchmark.rivals
+    if not rivals:
+        return [], []
+    with config_folder(profile.base, profile.family) as configs:
+        counter = token_counter(configs / "tokenizer")
+    usable, left_out = [], []
+    for rival in rivals:
+        why = _why_not(character, profile, rival, counter)
+        if why is None:
+            usable.append(rival)
+        else:
+            left_out.append(is_left_out(rival.name, why))
+    return usable, left_out
+
+
+def rival_file(character: Character, rival: Rival) -> Path:
+    """The rival's LoRA file."""
+    return character.folder / rival.lora
+
+
+def rival_prompts(character: Character, profile: Profile, rival: Rival) -> list[Prompt]:
+    """The benchmark's prompts with the rival's own trigger."""
+    return prompts_beginning(character, profile, {}, otherwise=[rival.trigger])
+
+
+def is_left_out(name: str, why: str) -> str:
+    """The sentence about a rival that is not measured."""
+    return f"Rival '{name}' is left out: {why}"
+
+
+def why_not_drawn(error: Exception) -> str:
+    """What went wrong while a rival was drawn, and what to do, as a sentence."""
+    import torch
+
+    lines = str(error).splitlines() or [type(error).__name__]
+    words = " ".join(" ".join(lines).split())
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
+        return (
+            f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
+            "generation.batch_size in the profile, and materialize samples again."
+        )
+    if isinstance(error, OSError):
+        return f"its file cannot be read ({words}). Make it readable, or name another one."
+    if isinstance(error, ValueError):  # of which our own errors are, with their remedies
+        return words
+    return f"drawing it failed ({type(error).__name__}: {words}). Name another file, or remove it from character.yaml."
+
+
+def _why_not(character: Character, profile: Profile, rival: Rival, counter: TokenCounter) -> str | None:
+    prompts = [prompt.text for prompt in rival_prompts(character, profile, rival)]
+    longest = max(counter.count(prompts), default=0)
+    if longest > MAX_TOKENS:
+        return (
+            f"with its trigger a prompt has {longest} tokens, and {MAX_TOKENS} are read: shorten the trigger, "
+            "or benchmark.prompts, in character.yaml."
+        )
+    try:
+        read_any_lora(rival_file(character, rival), profile.family)
+    except (OSError, ValueError, MemoryError) as error:
+        return why_not_drawn(error)
+    return None
