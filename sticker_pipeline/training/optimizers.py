@@ -38,9 +38,10 @@ def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any
     Raises SpecError as check_optimizer does.
 
     adamw: torch's, fused. adamw8bit: that of bitsandbytes, on a CPU as well, where it is slow. adafactor: that of
-    transformers with the external rate, without its relative step and its scaling by the size of a parameter (torch's
-    own always scales, and LoRA's up matrices, which begin at 0, would hardly move). prodigy: its authors' package, with
-    the bias correction and the safeguard for warm-ups that they advise for diffusion models; a step at rate 0 is none.
+    transformers with the external rate, and scaling by the size of a parameter only where adafactor_scale_parameter
+    asks for it (torch's own always scales, and LoRA's up matrices, which begin at 0, would hardly move); its relative
+    step is the schedule `relative`. prodigy: its authors' package, with the bias correction and the safeguard for
+    warm-ups that they advise for diffusion models, unless the settings say otherwise; a step at rate 0 is none.
     """
     check_optimizer(settings)
     chosen = [{**group, "lr": group["peak"], "weight_decay": settings.weight_decay} for group in groups]
@@ -53,16 +54,22 @@ def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any
     if settings.optimizer == "adafactor":
         from transformers import Adafactor
 
-        return Adafactor(chosen, lr=settings.learning_rate_unet, scale_parameter=False, relative_step=False)
+        return Adafactor(
+            chosen,
+            lr=settings.learning_rate_unet,
+            scale_parameter=settings.adafactor_scale_parameter,
+            relative_step=False,
+        )
     from prodigyopt import Prodigy
 
     return Prodigy(
         chosen,
         betas=settings.betas,
+        d0=settings.prodigy_d0,
         d_coef=settings.prodigy_d_coef,
         decouple=True,
-        use_bias_correction=True,
-        safeguard_warmup=True,
+        use_bias_correction=settings.prodigy_bias_correction,
+        safeguard_warmup=settings.prodigy_safeguard_warmup,
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
     check_objective,
+    draw_timesteps,
     loss_weights,
     offset_noise,
     picture_losses,
@@ -68,7 +69,8 @@ def test_min_snr_weighs_the_same_error_alike_in_either_prediction(prediction_typ
 
 def test_offset_moves_whole_channels() -> None:
     noise = drawn(2, 4, 3, 5)
-    moved = offset_noise(noise, 0.1, torch.Generator().manual_seed(3)) - noise
+    settings = TrainingSettings(noise_offset=0.1)
+    moved = offset_noise(noise, drawn(2, 4, 3, 5), settings, torch.Generator().manual_seed(3)) - noise
     expected = 0.1 * torch.randn((2, 4), generator=torch.Generator().manual_seed(3))
     assert torch.allclose(moved, expected[:, :, None, None].expand_as(noise), atol=1e-6)
 
@@ -77,8 +79,34 @@ def test_no_offset_draws_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
     before = generator.get_state()
     noise = drawn(1, 4, 2, 2)
-    assert offset_noise(noise, 0.0, generator) is noise
+    assert offset_noise(noise, noise, TrainingSettings(), generator) is noise
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("scale", [0.5, -0.3])
+def test_an_adaptive_offset_follows_the_mean_of_each_channel(scale: float) -> None:
+    latents = torch.tensor([[[[1.0, 3.0]], [[-1.0, 0.0]]]])  # means 2 and -0.5
+    settings = TrainingSettings(noise_offset=0.2, adaptive_noise_scale=scale)
+    moved = offset_noise(torch.zeros(1, 2, 1, 2), latents, settings, torch.Generator().manual_seed(3))
+    draws = torch.randn((1, 2, 1, 1), generator=torch.Generator().manual_seed(3)).flatten().tolist()
+    expected = [max(0.0, 0.2 + scale * mean) * draw for mean, draw in zip((2.0, 0.5), draws, strict=True)]
+    assert moved.flatten().tolist() == pytest.approx([expected[0]] * 2 + [expected[1]] * 2)
+
+
+def test_timesteps_are_drawn_between_their_limits() -> None:
+    settings = TrainingSettings(min_timestep=3, max_timestep=6)
+    found = draw_timesteps(2000, 1000, settings, torch.Generator().manual_seed(0))
+    assert found.dtype == torch.int64
+    shares = torch.bincount(found, minlength=7)[:7] / 2000
+    assert shares.tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3, 0], abs=0.05)
+    whole = draw_timesteps(50, 1000, TrainingSettings(), torch.Generator().manual_seed(0))
+    assert torch.equal(whole, torch.randint(1000, (50,), generator=torch.Generator().manual_seed(0)))
+    assert draw_timesteps(50, 10, TrainingSettings(), torch.Generator().manual_seed(0)).max() < 10
+
+
+def test_no_timesteps_are_refused() -> None:
+    with pytest.raises(ValueError, match="it must be above min_timestep"):
+        TrainingSettings(min_timestep=500, max_timestep=500)
 
 
 def test_losses_are_weighted_means_over_pixels() -> None:

@@ -14,6 +14,7 @@ from sticker_pipeline.training.optimizers import (
     make_optimizer,
     optimizer_state,
 )
+from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
 
 EIGHT_BIT = pytest.param(
@@ -137,6 +138,40 @@ def test_adafactor_moves_by_the_external_rate_whatever_the_size_of_a_weight(valu
     weight.grad = torch.full((4, 5), 3.0)
     optimizer.step()
     assert weight.detach().flatten().tolist() == pytest.approx([value - 0.25] * 20, rel=1e-5)
+
+
+def test_the_relative_step_of_adafactor_is_that_of_transformers() -> None:
+    """Its own mode computes the rate inside; here the schedule gives it, with a peak of 1."""
+    from transformers import Adafactor
+
+    chosen = settings(
+        "adafactor", schedule="relative", adafactor_scale_parameter=True, learning_rate_unet=1.0, weight_decay=0.0
+    )
+    rate = make_schedule(chosen, 8)
+    start = [torch.linspace(-1, 2, 12).view(3, 4), torch.zeros(5)]
+    ours, theirs = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": ours, "peak": 1.0}])
+    reference = Adafactor(theirs)  # relative_step and scale_parameter are on
+    for step in range(8):
+        generator = torch.Generator().manual_seed(step)
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["peak"] * rate(step)
+        optimizer.step()
+        reference.step()
+    for one, other, first in zip(ours, theirs, start, strict=True):
+        assert torch.equal(one, other) and not torch.equal(one.detach(), first)
+
+
+def test_prodigy_has_the_arguments_that_settings_name() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    usual = make_optimizer(settings("prodigy"), [{"name": "unet", "params": [weight], "peak": 1.0}]).param_groups[0]
+    assert (usual["d0"], usual["use_bias_correction"], usual["safeguard_warmup"]) == (1e-6, True, True)
+    chosen = settings("prodigy", prodigy_d0=1e-4, prodigy_bias_correction=False, prodigy_safeguard_warmup=False)
+    group = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}]).param_groups[0]
+    assert (group["d"], group["d0"]) == (1e-4, 1e-4)
+    assert (group["use_bias_correction"], group["safeguard_warmup"]) == (False, False)
 
 
 def prodigy_by_the_paper(weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float]) -> float:
