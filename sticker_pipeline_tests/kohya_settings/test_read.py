@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.kohya_settings.form import EXTRA, KohyaSettingsError, rows
-from sticker_pipeline.kohya_settings.read import COLUMNS, NOT_STATED, report_table
+from sticker_pipeline.kohya_settings.read import COLUMNS, NOT_STATED, examine_kohya_settings, report_table
 from sticker_pipeline.settings import BucketSettings, TrainingSettings, without_effect
-from sticker_pipeline_tests.kohya_settings.files import FILLED, line, read
+from sticker_pipeline_tests.kohya_settings.files import FILLED, SD15, line, read
 
 
 def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
@@ -42,6 +42,9 @@ def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
         "cycles": 3,
         "warmup_fraction": 0.05,
         "max_grad_norm": 1.0,
+        "max_weight_norm": None,
+        "min_timestep": 0,
+        "max_timestep": 1000,
         "loss_weighting": "min_snr",
         "min_snr_gamma": 5.0,
         "noise_offset": 0.0,
@@ -81,8 +84,8 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
         **FILLED,
         "netwrk_dim": 8,
         "network_dropout": 0.1,
-        "scale_weight_norms": 1,
-        "LoRA_type": "LyCORIS/LoHa",
+        "scale_weight_norms": -1,
+        "color_aug": True,
         "network_dim": 100000,
         "seed": "x",
         EXTRA: "--base_weights a.safetensors --max_grad_norm=-1",
@@ -95,14 +98,29 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     for words in (
         "unknown key 'netwrk_dim'. Did you mean 'network_dim'?",
         "'network_dropout' = 0.1: adapters have no dropout here",
-        "'scale_weight_norms' = 1: weight norms are not limited here",
-        "'LoRA_type' = 'LyCORIS/LoHa': only",
+        "'scale_weight_norms' = -1: here it is max_weight_norm = -1.0, and input should be greater than 0.",
+        "'color_aug' = True: colours are not changed here",
         "'network_dim' = 100000: here it is rank = 100000, and input should be less than or equal to 320.",
         "'seed' = 'x': it must be a number.",
         "'additional_parameters': --base_weights a.safetensors: ",
         "'additional_parameters': --max_grad_norm -1.0: here it is max_grad_norm = -1.0, and ",
     ):
         assert any(words in fault for fault in faults), words
+
+
+def test_what_would_be_taken_over_is_said_beside_the_refusals(tmp_path: Path) -> None:
+    good, bad = read(tmp_path, FILLED), {**FILLED, "network_dropout": 0.1, "netwrk_dim": 8, "seed": "x", EXTRA: "--x 1"}
+    with pytest.raises(KohyaSettingsError):
+        read(tmp_path, bad)
+    found = examine_kohya_settings(tmp_path / "kohya.json", SD15)
+    assert found.buckets == good.buckets
+    assert found.training == {name: value for name, value in good.training.items() if name != "seed"}
+    refused = {line.key: line.value for line in found.report if line.verdict == "refused"}
+    assert refused == {"network_dropout": "0.1", "netwrk_dim": "8", "seed": "x", "--x": "1"}
+    assert len(found.refusals) == 4 and all(any(key in said for said in found.refusals) for key in refused)
+    assert [line.key for line in found.report].count("seed") == 1
+    assert line(found, "network_dim") == line(good, "network_dim")
+    assert good.refusals == ()
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
