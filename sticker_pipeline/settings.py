@@ -96,7 +96,9 @@ class TrainingSettings(Strict):
         description="where the other settings begin: the original project's; those for a small GPU; or what the "
         "kohya_ss file `kohya_json` makes sd-scripts do",
     )
-    kohya_json: str | None = Field(None, description="with `preset: kohya_import`: the file, in the character's folder")
+    kohya_json: str | None = Field(
+        None, description="with `preset: kohya_import`: the file (.json or .toml), in the character's folder"
+    )
 
     # adapters
     rank: int = Field(32, ge=1, le=320)
@@ -177,6 +179,10 @@ class TrainingSettings(Strict):
     adaptive_noise_scale: float = Field(
         0.0, description="times a channel's mean in the latents (without its sign), added to `noise_offset`"
     )
+    multires_noise_iterations: int = Field(
+        0, ge=0, le=16, description="coarser noises added to the noise, each of a lower resolution; 0: none"
+    )
+    multires_noise_discount: float = Field(0.3, gt=0, le=1, description="each counts so much of the one before")
     min_timestep: int = Field(0, ge=0, lt=1000, description="the lowest noise level that is drawn, of 1000")
     max_timestep: int = Field(1000, ge=1, le=1000, description="noise levels are drawn below it")
     prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
@@ -226,6 +232,7 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
     ("annealing_steps", lambda s: s.schedule != "cosine_annealing", "`schedule: cosine_annealing`"),
     ("min_snr_gamma", lambda s: s.loss_weighting != "min_snr", "`loss_weighting: min_snr`"),
     ("adaptive_noise_scale", lambda s: s.noise_offset == 0, "`noise_offset`"),
+    ("multires_noise_discount", lambda s: s.multires_noise_iterations == 0, "`multires_noise_iterations`"),
 )
 """A setting of the training, when it would do nothing, and what it needs to have an effect."""
 

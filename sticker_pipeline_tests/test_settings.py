@@ -29,6 +29,7 @@ EFFECTIVE: dict[str, tuple[Any, dict[str, Any]]] = {
     "warmup_fraction": (0.2, {"schedule": "cosine"}),
     "annealing_steps": (30, {"schedule": "cosine_annealing"}),
     "adaptive_noise_scale": (0.01, {"noise_offset": 0.1}),
+    "multires_noise_discount": (0.2, {"multires_noise_iterations": 6}),
     "cycles": (2, {"schedule": "cosine_restarts"}),
     "min_snr_gamma": (3.0, {"loss_weighting": "min_snr"}),
 }

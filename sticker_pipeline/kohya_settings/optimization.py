@@ -376,15 +376,23 @@ def _adaptive_noise(form: Form) -> Answer:
 
 
 def _multires(form: Form) -> Answer:
-    if not form["multires_noise_iterations"]:
-        return same("off")
-    if form["noise_offset_type"] != "Multires" and "multires_noise_iterations" not in form.flags:
-        return ignored("read only with noise_offset_type Multires")
-    return refused("noise has one resolution here. Set it to 0, or noise_offset_type to Original")
+    iterations = form["multires_noise_iterations"]
+    if iterations and not _has_multires(form):
+        return ignored("read only with noise_offset_type Multires", multires_noise_iterations=0)
+    return taken(multires_noise_iterations=iterations)
+
+
+def _has_multires(form: Form) -> bool:
+    by_type = form["noise_offset_type"] == "Multires" or "multires_noise_iterations" in form.flags
+    return by_type and form["multires_noise_iterations"] > 0
 
 
 def _multires_discount(form: Form) -> Answer:
-    return ignored("multires_noise_iterations is 0, or noise_offset_type Original")
+    if not _has_multires(form):
+        return ignored("multires_noise_iterations is 0, or noise_offset_type Original")
+    if form["noise_offset_type"] != "Multires" and "multires_noise_discount" not in form.flags:
+        return ignored("read only with noise_offset_type Multires", multires_noise_discount=0.3)
+    return taken(multires_noise_discount=float(form["multires_noise_discount"]))
 
 
 def _seed(form: Form) -> Answer:

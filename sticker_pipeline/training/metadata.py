@@ -157,6 +157,8 @@ def _loss(settings: TrainingSettings) -> dict[str, Any]:
         "ss_debiased_estimation": settings.loss_weighting == "debiased",
         "ss_noise_offset": settings.noise_offset or None,
         "ss_adaptive_noise_scale": settings.adaptive_noise_scale or None,
+        "ss_multires_noise_iterations": settings.multires_noise_iterations or None,
+        "ss_multires_noise_discount": settings.multires_noise_discount,
         "ss_zero_terminal_snr": settings.zero_terminal_snr,
         "ss_prior_loss_weight": settings.regularisation_weight if settings.regularisation else 1.0,
         "ss_loss_type": "l2",

@@ -168,6 +168,7 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
     noise = torch.randn(latents.shape, generator=generator)
     noise = objective.offset_noise(noise, latents, settings, generator)
+    noise = objective.multires_noise(noise, settings, generator)
     levels = run.models.noise.config.num_train_timesteps
     timesteps = objective.draw_timesteps(len(batch), levels, settings, generator)
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)

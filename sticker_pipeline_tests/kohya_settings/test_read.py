@@ -48,6 +48,7 @@ def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
         "loss_weighting": "min_snr",
         "min_snr_gamma": 5.0,
         "noise_offset": 0.0,
+        "multires_noise_iterations": 0,
         "seed": 1234,
         "precision": "bfloat16",
     }

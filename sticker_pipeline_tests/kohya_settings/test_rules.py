@@ -17,6 +17,7 @@ REFUSED = "refused"
 ADAFACTOR = "relative_step=False scale_parameter=False"
 PRODIGY = "use_bias_correction=True safeguard_warmup=True"
 ONLY_UNET = {"unet_lr": 1e-4, "text_encoder_lr": 0}
+MULTIRES = {"multires_noise_iterations": 6, "multires_noise_discount": 0.2, "noise_offset_type": "Multires"}
 RELATIVE = {"optimizer": "Adafactor", "lr_scheduler": "adafactor", "lr_warmup": 0}
 ANNEALING = {"lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": "T_max=30", "lr_warmup": 0}
 
@@ -311,14 +312,17 @@ CASES: list[Case] = [
         {"adaptive_noise_scale": 0.01, "noise_offset": 0.1},
     ),
     ("adaptive_noise_scale", {"adaptive_noise_scale": 0.1, "noise_offset_type": "Multires"}, IGNORED, {}),
-    ("multires_noise_iterations", {"multires_noise_iterations": 0}, SAME, {}),
-    ("multires_noise_iterations", {"multires_noise_iterations": 6}, IGNORED, {}),
+    ("multires_noise_iterations", {"multires_noise_iterations": 0}, TAKEN, {"multires_noise_iterations": 0}),
+    ("multires_noise_iterations", {"multires_noise_iterations": 6}, IGNORED, {"multires_noise_iterations": 0}),
+    ("multires_noise_iterations", MULTIRES, TAKEN, {"multires_noise_iterations": 6, "multires_noise_discount": 0.2}),
+    ("multires_noise_iterations", {**MULTIRES, "multires_noise_iterations": 99}, REFUSED, "less than or equal to 16"),
     (
-        "multires_noise_iterations",
-        {"multires_noise_iterations": 6, "noise_offset_type": "Multires"},
-        REFUSED,
-        "noise has one resolution here",
+        "--multires_noise_iterations",
+        {EXTRA: "--multires_noise_iterations 6", "multires_noise_discount": 0.1},
+        TAKEN,
+        {"multires_noise_iterations": 6, "multires_noise_discount": 0.3},  # the field's is not passed on
     ),
+    ("multires_noise_discount", MULTIRES, TAKEN, {"multires_noise_discount": 0.2}),
     ("multires_noise_discount", {"multires_noise_discount": 0.3}, IGNORED, {}),
     ("seed", {"seed": "1234"}, TAKEN, {"seed": 1234}),
     ("seed", {"seed": ""}, DIFFERS, {}),

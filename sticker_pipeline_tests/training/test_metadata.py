@@ -106,6 +106,11 @@ def metadata_of(make_spec: SpecMaker, *, family: str = "sd15", **settings: Any) 
             {"ss_lr_scheduler_args": '{"T_max": 30}', "ss_lr_warmup_steps": "0"},
         ),
         ({}, {"ss_scale_weight_norms": "None", "ss_adaptive_noise_scale": "None"}),
+        ({}, {"ss_multires_noise_iterations": "None", "ss_multires_noise_discount": "0.3"}),
+        (
+            {"multires_noise_iterations": 6, "multires_noise_discount": 0.2},
+            {"ss_multires_noise_iterations": "6", "ss_multires_noise_discount": "0.2"},
+        ),
         ({"max_weight_norm": 2.5}, {"ss_scale_weight_norms": "2.5"}),
         ({"noise_offset": 0.1, "adaptive_noise_scale": 0.01}, {"ss_adaptive_noise_scale": "0.01"}),
         ({}, {"ss_min_snr_gamma": "None", "ss_debiased_estimation": "False", "ss_noise_offset": "None"}),

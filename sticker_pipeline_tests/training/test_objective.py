@@ -1,6 +1,8 @@
 import math
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -12,6 +14,7 @@ from sticker_pipeline.training.objective import (
     check_objective,
     draw_timesteps,
     loss_weights,
+    multires_noise,
     offset_noise,
     picture_losses,
     pixel_weights,
@@ -91,6 +94,49 @@ def test_an_adaptive_offset_follows_the_mean_of_each_channel(scale: float) -> No
     draws = torch.randn((1, 2, 1, 1), generator=torch.Generator().manual_seed(3)).flatten().tolist()
     expected = [max(0.0, 0.2 + scale * mean) * draw for mean, draw in zip((2.0, 0.5), draws, strict=True)]
     assert moved.flatten().tolist() == pytest.approx([expected[0]] * 2 + [expected[1]] * 2)
+
+
+def enlarged(coarse: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear: the middle of pixel i lies at (i + ½)·size/new − ½ of the smaller picture, whose edges go on."""
+
+    def weights(new: int, size: int) -> np.ndarray:
+        found = np.zeros((new, size))
+        for pixel in range(new):
+            at = min(max((pixel + 0.5) * size / new - 0.5, 0.0), size - 1.0)
+            low = min(int(at), max(size - 2, 0))
+            found[pixel, low] += 1.0 - (at - low)
+            if size > 1:
+                found[pixel, low + 1] += at - low
+        return found
+
+    rows, columns = weights(height, coarse.shape[2]), weights(width, coarse.shape[3])
+    return np.einsum("yi,bcij,xj->bcyx", rows, coarse, columns)
+
+
+@pytest.mark.parametrize(("iterations", "discount"), [(1, 0.3), (3, 0.5), (16, 0.8)])
+def test_coarser_noises_are_added(iterations: int, discount: float) -> None:
+    noise = drawn(2, 4, 8, 12)
+    settings = TrainingSettings(multires_noise_iterations=iterations, multires_noise_discount=discount)
+    found = multires_noise(noise, settings, torch.Generator().manual_seed(3))
+    generator, expected = torch.Generator().manual_seed(3), noise.double().numpy()
+    sizes = []
+    for number in range(iterations):
+        ratio = 2.0 + 2.0 * torch.rand((), generator=generator).item()
+        sizes.append((max(1, int(8 / ratio**number)), max(1, int(12 / ratio**number))))
+        coarse = torch.randn((2, 4, *sizes[-1]), generator=generator).double().numpy()
+        expected = expected + discount**number * enlarged(coarse, 8, 12)
+        if 1 in sizes[-1]:
+            break
+    assert sizes[0] == (8, 12) and all(one > other for one, other in pairwise(sizes))
+    assert found.numpy() == pytest.approx(expected / expected.std(ddof=1), abs=1e-5)
+    assert found.dtype == torch.float32 and float(found.std()) == pytest.approx(1.0)
+
+
+def test_no_coarser_noise_draws_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    before, noise = generator.get_state(), drawn(1, 4, 2, 2)
+    assert multires_noise(noise, TrainingSettings(), generator) is noise
+    assert torch.equal(generator.get_state(), before)
 
 
 def test_timesteps_are_drawn_between_their_limits() -> None:

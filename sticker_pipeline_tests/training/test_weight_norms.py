@@ -1,11 +1,13 @@
 """The limit on weight norms against sd-scripts' formula, written out with numpy."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,9 +93,18 @@ def test_a_limit_that_is_kept_changes_nothing_more(
     assert torch.equal(one.up, up)
 
 
-def test_a_training_keeps_the_limit_and_logs_it(make_spec: SpecMaker) -> None:
+@pytest.fixture
+def any_precision() -> Iterator[None]:
+    AcceleratorState._reset_state(reset_partial_state=True)  # it remembers the precision
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("any_precision")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_keeps_the_limit_and_logs_it(make_spec: SpecMaker, precision: str) -> None:
     most = 2e-3
-    settings = {"targets": "all+conv", "schedule": "constant", "warmup_fraction": 0.0}
+    settings = {"precision": precision, "targets": "all+conv", "schedule": "constant", "warmup_fraction": 0.0}
     quiet = Progress(lambda line: None)
     free = read_lora(train(make_spec(settings=settings), quiet))
     assert max(float(change_norm(one)) for one in free.adapters.values()) > 2 * most
