@@ -50,44 +50,60 @@ def is_dataset_config(data: Mapping[str, Any]) -> bool:
 def read_flags_file(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
     """The form of a TOML table, and each unknown key or argument and each value of the wrong kind."""
     values = _flat(data)
-    by_flag = {row.flag: row for row in rows().values() if row.flag}
-    flags: dict[str, Any] = {}
-    stated: dict[str, Any] = {}
-    called: dict[str, str] = {}
+    arguments, unknown = _arguments(values.pop(ARGUMENTS, []))
+    _, algorithm = arguments.pop("algo", ("", ""))
+    module = values.pop(MODULE, None)
+    given, unread, strange = _flags(values)
+    flags, wrong = _parsed(given)
+    more: Given = {key: (f"{ARGUMENTS} {name}", value) for name, (key, value) in arguments.items()}
+    extra, misfits = _parsed(more)
+    fields = {**_defaults(), **extra, "LoRA_type": _type(module, algorithm, arguments)}
+    if "optimizer" not in given and flags.get("use_8bit_adam"):
+        fields["optimizer"] = "AdamW8bit"
+    named = {**given, **more}
+    if module is not None:
+        named["LoRA_type"] = (MODULE, f"{module} algo={algorithm}" if algorithm else module)
+    stated = {key: value for key, (_, value) in named.items()}
+    names_of_keys = {key: name for key, (name, _) in named.items()}
+    form = Form(fields, flags, stated, target, names_of_keys, tuple(unread))
+    return form, [*strange, *wrong, *unknown, *misfits]
+
+
+Given = dict[str, tuple[str, Any]]
+"""What a file says, by key of keys.csv: (its name there, value)."""
+
+
+def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
+    """The flags in a file, what sd-scripts passes over, and what nobody knows."""
+    known = {row.flag: row.key for row in rows().values() if row.flag}
+    found: Given = {}
     unread, faults = [], []
     for name, value in values.items():
-        if name in (MODULE, ARGUMENTS):
-            continue
-        if name not in by_flag:
-            if name in rows():
-                unread.append(Line(name, shown(value), "ignored by sd-scripts", _unread(name)))
-            else:
-                problem = f"unknown key '{name}'.{closest(name, list(by_flag))} sd-scripts has no such flag; remove it"
-                faults.append(fault(name, value, problem, f"{problem}."))
-            continue
-        row = by_flag[name]
-        stated[row.key], called[row.key] = value, name
+        if name in known:
+            found[known[name]] = (name, value)
+        elif name in rows():
+            unread.append(Line(name, shown(value), "ignored by sd-scripts", _unread(name)))
+        else:
+            problem = f"unknown key '{name}'.{closest(name, list(known))} sd-scripts has no such flag; remove it"
+            faults.append(fault(name, value, problem, f"{problem}."))
+    return found, unread, faults
+
+
+def _parsed(given: Given) -> tuple[dict[str, Any], list[Fault]]:
+    """Values by key, and those that are of the wrong kind."""
+    found, faults = {}, []
+    for key, (name, value) in given.items():
         try:
-            flags[row.key] = parse(row.kind, value)
+            found[key] = parse(rows()[key].kind, value)
         except ValueError as error:
             faults.append(fault(name, value, str(error)))
-    fields = {key: EMPTY.get(row.kind, "") for key, row in rows().items()}
-    for each in names():
-        if each.default:
-            fields[each.key] = parse(rows()[each.key].kind, each.default)
-    if "optimizer" not in stated and flags.get("use_8bit_adam"):
-        fields["optimizer"] = "AdamW8bit"
-    arguments, more = _arguments(values.get(ARGUMENTS, []))
-    for name, (key, value) in arguments.items():
-        stated[key], called[key] = value, f"{ARGUMENTS} {name}"
-        try:
-            fields[key] = parse(rows()[key].kind, value)
-        except ValueError as error:
-            faults.append(fault(called[key], value, str(error)))
-    fields["LoRA_type"], algorithm = _type(values.get(MODULE), arguments)
-    if MODULE in values:
-        stated["LoRA_type"], called["LoRA_type"] = values[MODULE] + algorithm, MODULE
-    return Form(fields, flags, stated, target, called, tuple(unread)), faults + more
+    return found, faults
+
+
+def _defaults() -> dict[str, Any]:
+    """The fields of a form in which nothing is filled in but what sd-scripts does by itself."""
+    own = {each.key: parse(rows()[each.key].kind, each.default) for each in names() if each.default}
+    return {key: EMPTY.get(row.kind, "") for key, row in rows().items()} | own
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,11 +137,10 @@ def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
     return found, faults
 
 
-def _type(module: str | None, arguments: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
-    """The type of LoRA as the form calls it, and LyCORIS's algorithm as it is shown. Without a module it is
-    networks.lora: people give that on the command line."""
+def _type(module: Any, algorithm: str, arguments: Mapping[str, Any]) -> str:
+    """The type of LoRA as the form calls it. Without a module it is networks.lora: people give that on the command
+    line."""
     if module == LYCORIS:
-        _, algorithm = arguments.get("algo", ("", "lora"))
-        return ALGORITHMS.get(algorithm.lower(), f"LyCORIS/{algorithm}"), f" algo={algorithm}"
-    kind = MODULES.get(module or "networks.lora", str(module))
-    return ("Kohya LoCon" if kind == "Standard" and "conv_dim" in arguments else kind), ""
+        return ALGORITHMS.get(algorithm.lower() or "lora", f"LyCORIS/{algorithm}")
+    kind = MODULES.get(str(module or "networks.lora"), str(module))
+    return "Kohya LoCon" if kind == "Standard" and "conv_dim" in arguments else kind

@@ -1,5 +1,6 @@
 """Whole files: what they become, the report, and all faults at once."""
 
+import json
 import random
 from pathlib import Path
 
@@ -122,6 +123,36 @@ def test_what_would_be_taken_over_is_said_beside_the_refusals(tmp_path: Path) ->
     assert [line.key for line in found.report].count("seed") == 1
     assert line(found, "network_dim") == line(good, "network_dim")
     assert good.refusals == ()
+
+
+ANYTHING = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-10, 10**6), st.floats(-2, 2000), st.text("ab0.-=, ", max_size=6)),
+    st.sampled_from(
+        ["1e-4", "0.5", "a=1", "conv_dim=8", "T_max=3", "cosine", "Adafactor", "LyCORIS/LoCon", "--seed 1"]
+    ),
+    st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["betas=0.9,0.99", "algo=loha", "x"])), max_size=2),
+    st.dictionaries(st.sampled_from(["a", "network_dim"]), st.integers(0, 9), max_size=1),
+)
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.data())
+def test_whatever_a_file_says_each_of_its_keys_has_a_line(tmp_path: Path, suffix: str, values: st.DataObject) -> None:
+    names = [row.flag for row in rows().values() if row.flag] + ["network_module", "network_args", "nonsense"]
+    keys = [key for key in rows() if not key.startswith("--")] + ["nonsense"] if suffix == "json" else names
+    data = values.draw(st.dictionaries(st.sampled_from(keys), ANYTHING, max_size=8)) | {"network_dim": 4}
+    path = tmp_path / f"any.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps(data))
+    else:
+        data = {key: value for key, value in data.items() if not isinstance(value, dict | None)}
+        path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in data.items()))
+    found = examine_kohya_settings(path, SD15)
+    told = {line.key.split()[0] for line in found.report}
+    assert {key for key, value in data.items() if value not in (None, [])} - {"network_args"} <= told
+    TrainingSettings.model_validate(found.training)
+    BucketSettings.model_validate(found.buckets)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
