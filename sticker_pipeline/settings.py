@@ -84,7 +84,7 @@ class BucketSettings(Strict):
     )
 
 
-Optimizer = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]
+Optimizer = Literal["adamw", "adamw8bit", "prodigy", "dadaptadam", "adafactor"]
 Schedule = Literal["restarts", "cosine_restarts", "cosine", "cosine_annealing", "linear", "constant", "relative"]
 
 
@@ -143,15 +143,20 @@ class TrainingSettings(Strict):
 
     # optimization
     optimizer: Optimizer = "adamw"
-    learning_rate_unet: float = Field(1e-5, gt=0, description="its peak; about 1 for prodigy, which finds its own")
+    learning_rate_unet: float = Field(
+        1e-5, gt=0, description="its peak; about 1 for prodigy and dadaptadam, which find their own"
+    )
     learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of adamw and prodigy")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of all but adafactor")
     weight_decay: float = Field(0.01, ge=0)
     prodigy_d_coef: float = Field(1.0, gt=0)
     prodigy_d0: float = Field(1e-6, gt=0, description="prodigy's first guess of the step size")
     prodigy_bias_correction: bool = Field(True, description="as Adam has it, in prodigy")
     prodigy_safeguard_warmup: bool = Field(
         True, description="prodigy leaves the rate out where it finds its step size: a warm-up does not disturb it"
+    )
+    dadapt_growth_rate: float | None = Field(
+        None, gt=1, description="the step size that dadaptadam finds grows by no more than this a step; None: no limit"
     )
     adafactor_scale_parameter: bool = Field(
         False,
@@ -226,6 +231,7 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
         (f"prodigy_{name}", lambda s: s.optimizer != "prodigy", "`optimizer: prodigy`")
         for name in ("d_coef", "d0", "bias_correction", "safeguard_warmup")
     ),
+    ("dadapt_growth_rate", lambda s: s.optimizer != "dadaptadam", "`optimizer: dadaptadam`"),
     ("adafactor_scale_parameter", lambda s: s.optimizer != "adafactor", "`optimizer: adafactor`"),
     ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
     ("warmup_fraction", lambda s: s.schedule in UNWARMED, "a schedule with a warm-up"),

@@ -25,6 +25,7 @@ EFFECTIVE: dict[str, tuple[Any, dict[str, Any]]] = {
     "prodigy_d0": (1e-5, {"optimizer": "prodigy"}),
     "prodigy_bias_correction": (False, {"optimizer": "prodigy"}),
     "prodigy_safeguard_warmup": (False, {"optimizer": "prodigy"}),
+    "dadapt_growth_rate": (1.02, {"optimizer": "dadaptadam"}),
     "adafactor_scale_parameter": (True, {"optimizer": "adafactor"}),
     "warmup_fraction": (0.2, {"schedule": "cosine"}),
     "annealing_steps": (30, {"schedule": "cosine_annealing"}),

@@ -50,9 +50,10 @@ def _unet_rate(form: Form) -> Answer:
 
 def _text_rate(form: Form) -> Answer:
     unet, text = rates(form)
-    if form["optimizer"].lower() == "prodigy" and text and unet and text != unet:
+    if form["optimizer"].lower() in ONE_RATE and text and unet and text != unet:
         return refused(
-            f"sd-scripts stops: Prodigy has one rate, and unet_lr is {unet}. Set both to the same, or this to 0"
+            f"sd-scripts stops: {form['optimizer']} has one rate, and unet_lr is {unet}. Set both to the same, or this "
+            "to 0"
         )
     if not text:
         return taken("the U-Net is trained alone", learning_rate_text_encoder=0.0)
@@ -84,8 +85,10 @@ _ADAMW = Optimizer(
 )
 _ADAMW8BIT = Optimizer("adamw8bit", _ADAMW.settings, _ADAMW.fixed)
 
-# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt and transformers (sd-scripts itself turns
-# Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
+ONE_RATE = ("prodigy", "dadaptadam")
+
+# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt, dadaptation and transformers (sd-scripts
+# itself turns Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
 OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": _ADAMW,
     "pagedadamw": _ADAMW,
@@ -110,6 +113,20 @@ OPTIMIZERS: dict[str, Optimizer] = {
             "slice_p": (1, 1),
         },
     ),
+    "dadaptadam": Optimizer(
+        "dadaptadam",
+        {
+            "weight_decay": ("weight_decay", 0.0),
+            **_BETAS,
+            "growth_rate": ("dadapt_growth_rate", None),
+        },
+        {
+            "decouple": (False, True),
+            "d0": (1e-6, 1e-6),
+            "eps": (1e-8, 1e-8),
+            "use_bias_correction": (False, False),
+        },
+    ),
     "adafactor": Optimizer(
         "adafactor",
         {"weight_decay": ("weight_decay", 0.0), "scale_parameter": ("adafactor_scale_parameter", True)},
@@ -127,11 +144,17 @@ SCHEDULED = ("relative_step",)
 OWN_RATE = "Adafactor's relative step has a rate of its own"
 
 
+NEEDED = {
+    "adamw8bit": "it needs the package bitsandbytes: pip install 'sticker_pipeline[gpu]'",
+    "dadaptadam": "it needs the package dadaptation: pip install 'sticker_pipeline[dadaptation]'",
+}
+
+
 def _optimizer(form: Form) -> Answer:
     kind = OPTIMIZERS.get(form["optimizer"].lower())
     if not kind:
-        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy or Adafactor")
-    return taken(optimizer=kind.ours)
+        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor")
+    return taken(NEEDED.get(kind.ours, ""), optimizer=kind.ours)
 
 
 def _use_8bit_adam(form: Form) -> Answer:

@@ -30,6 +30,7 @@ OPTIMIZER_NAMES = {
     "adamw": "torch.optim.adamw.AdamW",
     "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
     "prodigy": "prodigyopt.prodigy.Prodigy",
+    "dadaptadam": "dadaptation.dadapt_adam.DAdaptAdam",
     "adafactor": "transformers.optimization.Adafactor",
 }
 # Settings by the optimizers' own names, told where they are not the usual ones.
@@ -38,6 +39,7 @@ PRODIGY_ARGUMENTS = {
     "prodigy_bias_correction": "use_bias_correction",
     "prodigy_safeguard_warmup": "safeguard_warmup",
 }
+DADAPT_ARGUMENTS = {"dadapt_growth_rate": "growth_rate"}
 ADAFACTOR_ARGUMENTS = {"adafactor_scale_parameter": "scale_parameter"}
 # Whose names the keys of the U-Net follow (sd-scripts, library/sai_model_spec.py).
 IMPLEMENTATIONS = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
@@ -138,6 +140,8 @@ def _optimizer_arguments(settings: TrainingSettings) -> str:
     if settings.optimizer == "prodigy":
         arguments["d_coef"] = settings.prodigy_d_coef
         arguments |= _changed(settings, PRODIGY_ARGUMENTS)
+    if settings.optimizer == "dadaptadam":
+        arguments |= {"decouple": True, **_changed(settings, DADAPT_ARGUMENTS)}
     if settings.optimizer == "adafactor":
         arguments |= _changed(settings, ADAFACTOR_ARGUMENTS)
     return ",".join(f"{key}={value}" for key, value in arguments.items())

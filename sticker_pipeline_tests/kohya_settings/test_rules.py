@@ -18,6 +18,12 @@ ADAFACTOR = "relative_step=False scale_parameter=False"
 PRODIGY = "use_bias_correction=True safeguard_warmup=True"
 ONLY_UNET = {"unet_lr": 1e-4, "text_encoder_lr": 0}
 MULTIRES = {"multires_noise_iterations": 6, "multires_noise_discount": 0.2, "noise_offset_type": "Multires"}
+D_ADAPTED = {
+    "optimizer": "DAdaptAdam",
+    "unet_lr": 1.0,
+    "text_encoder_lr": 1.0,
+    "optimizer_args": "decouple=True weight_decay=0.2 betas=0.9,0.99 growth_rate=1.02",
+}
 RELATIVE = {"optimizer": "Adafactor", "lr_scheduler": "adafactor", "lr_warmup": 0}
 ANNEALING = {"lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": "T_max=30", "lr_warmup": 0}
 
@@ -124,7 +130,13 @@ CASES: list[Case] = [
     ("optimizer", {"optimizer": "PagedAdamW8bit"}, TAKEN, {"optimizer": "adamw8bit"}),
     ("optimizer", {"optimizer": "Prodigy"}, TAKEN, {"optimizer": "prodigy"}),
     ("optimizer", {"optimizer": "Adafactor", "optimizer_args": ADAFACTOR}, TAKEN, {"optimizer": "adafactor"}),
-    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy or Adafactor"),
+    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor"),
+    ("optimizer", D_ADAPTED, TAKEN, {"optimizer": "dadaptadam"}),
+    ("optimizer_args", D_ADAPTED, TAKEN, {"weight_decay": 0.2, "betas": (0.9, 0.99), "dadapt_growth_rate": 1.02}),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": "decouple=True"}, TAKEN, {"dadapt_growth_rate": None}),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": ""}, REFUSED, "Write decouple=True"),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": "decouple=True growth_rate=0.5"}, REFUSED, "greater than 1"),
+    ("text_encoder_lr", {**D_ADAPTED, "text_encoder_lr": 0.5}, REFUSED, "DAdaptAdam has one rate, and unet_lr is 1.0"),
     ("optimizer", {"use_8bit_adam": True}, TAKEN, {"optimizer": "adamw8bit"}),
     ("optimizer", {}, TAKEN, {"optimizer": "adamw"}),
     ("use_8bit_adam", {"use_8bit_adam": True}, TAKEN, {}),

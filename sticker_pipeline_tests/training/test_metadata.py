@@ -92,6 +92,13 @@ def metadata_of(make_spec: SpecMaker, *, family: str = "sd15", **settings: Any) 
                 "use_bias_correction=False)"
             },
         ),
+        (
+            {"optimizer": "dadaptadam", "dadapt_growth_rate": 1.02},
+            {
+                "ss_optimizer": "dadaptation.dadapt_adam.DAdaptAdam(weight_decay=0.01,betas=(0.9, 0.999),"
+                "decouple=True,growth_rate=1.02)"
+            },
+        ),
         ({"optimizer": "adafactor"}, {"ss_optimizer": "transformers.optimization.Adafactor(weight_decay=0.01)"}),
         (
             {"optimizer": "adafactor", "adafactor_scale_parameter": True, "schedule": "relative"},

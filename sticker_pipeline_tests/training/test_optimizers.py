@@ -9,6 +9,8 @@ from safetensors.torch import load, save
 
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.optimizers import (
+    ONE_RATE,
+    OPTIONAL,
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
@@ -20,10 +22,13 @@ from sticker_pipeline.training.spec import SpecError
 EIGHT_BIT = pytest.param(
     "adamw8bit", marks=pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
 )
+D_ADAPTED = pytest.param(
+    "dadaptadam", marks=pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
+)
 
 
 def settings(optimizer: str, **others: Any) -> TrainingSettings:
-    rate = 1.0 if optimizer == "prodigy" else 1e-2
+    rate = 1.0 if optimizer in ONE_RATE else 1e-2
     values = {"optimizer": optimizer, "learning_rate_unet": rate, "learning_rate_text_encoder": rate, **others}
     return TrainingSettings.model_validate(values)
 
@@ -55,7 +60,7 @@ def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 @pytest.mark.parametrize("saved_at", [0, 1, 6])
 def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None:
     chosen = settings(name, betas=(0.85, 0.98))
@@ -82,7 +87,7 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 def test_values_keep_their_types(name: str) -> None:
     chosen = settings(name)
     before, after = (make_optimizer(chosen, groups(chosen)) for _ in range(2))
@@ -111,7 +116,7 @@ def test_a_value_without_a_form_is_refused() -> None:
         optimizer_state(optimizer)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 def test_groups_keep_their_names_and_peaks(name: str) -> None:
     chosen = settings(name, weight_decay=0.05)
     optimizer = make_optimizer(chosen, groups(chosen))
@@ -212,14 +217,59 @@ def test_prodigy_follows_its_paper_and_the_schedule() -> None:
     assert torch.allclose(weight.detach(), expected, rtol=1e-9)
 
 
-def test_prodigy_has_one_rate() -> None:
-    check_optimizer(settings("prodigy", learning_rate_text_encoder=0.0))
-    with pytest.raises(SpecError, match="learning_rate_text_encoder: prodigy finds one step size"):
-        check_optimizer(settings("prodigy", learning_rate_text_encoder=0.5))
+def d_adapted_by_the_paper(
+    weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float], growth: float, decay: float
+) -> float:
+    """Adam with D-Adaptation (Defazio and Mishchenko 2023, algorithm 5), weights decaying apart from the gradient;
+    moves `weight` and returns d. β = (.9, .99), d₀ = 1e-6, ε = 1e-8."""
+    beta1, beta2, eps, d, r = 0.9, 0.99, 1e-8, 1e-6, 0.0
+    root = math.sqrt(beta2)
+    first, second, s = (torch.zeros_like(weight) for _ in range(3))
+    for gradient, rate in zip(gradients, rates, strict=True):
+        step, used = d * rate, first.clone()
+        if rate > 0:
+            r = root * r + (1 - root) * step * float((gradient * s / (second.sqrt() + eps)).sum())
+            used = beta1 * first + (1 - beta1) * step * gradient
+            second = beta2 * second + (1 - beta2) * gradient**2
+            s = root * s + (1 - root) * step * gradient
+            d = max(d, min(r / ((1 - root) * float(s.abs().sum())), d * growth))
+        first = used
+        weight.mul_(1 - decay * step).sub_(first / (second.sqrt() + eps))
+    return d
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
+@pytest.mark.parametrize(("growth", "decay"), [(None, 0.0), (1.02, 0.2)])
+def test_d_adaptation_follows_its_paper_and_the_schedule(growth: float | None, decay: float) -> None:
+    chosen = settings("dadaptadam", weight_decay=decay, betas=(0.9, 0.99), dadapt_growth_rate=growth)
+    weight = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4))
+    expected = weight.detach().clone()
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}])
+    generator = torch.Generator().manual_seed(1)
+    gradients = [torch.randn(3, 4, generator=generator, dtype=torch.float64) + 2.0 for _ in range(40)]
+    rates = [0.25, 0.5, 0.75, *[1.0] * 30, *[0.5] * 7]
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = gradient.clone()
+        optimizer.step()
+    d = d_adapted_by_the_paper(expected, gradients, rates, growth or math.inf, decay)
+    assert d > 1.5e-6  # it has grown
+    assert optimizer.param_groups[0]["d"] == pytest.approx(d, rel=1e-6)
+    assert torch.allclose(weight.detach(), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ONE_RATE)
+def test_some_have_one_rate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    check_optimizer(settings(name, learning_rate_text_encoder=0.0))
+    with pytest.raises(SpecError, match=f"learning_rate_text_encoder: {name} finds one step size"):
+        check_optimizer(settings(name, learning_rate_text_encoder=0.5))
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    chosen = settings("adamw8bit")
-    with pytest.raises(SpecError, match=r"bitsandbytes.*sticker_pipeline\[gpu\]"):
+    chosen = settings(name)
+    package, extra = OPTIONAL[name]
+    with pytest.raises(SpecError, match=rf"{package}.*sticker_pipeline\[{extra}\]"):
         make_optimizer(chosen, groups(chosen))
