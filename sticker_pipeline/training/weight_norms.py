@@ -46,9 +46,9 @@ def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
 def change_norm(adapter: Adapter) -> Tensor:
     """‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
 
-    Of matrices of rank × rank alone: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A convolution counts as the matrix of its
-    kernels, [rank, in·n·n]. In float64, because the terms of the sum may cancel.
+    Of matrices of rank × rank alone, which is far less than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A
+    convolution counts as the matrix of its kernels, [rank, in·n·n].
     """
-    up, down = adapter.up.flatten(1).double(), adapter.down.flatten(1).double()
-    squared = ((up.T @ up) * (down @ down.T)).sum()
+    up, down = adapter.up.flatten(1), adapter.down.flatten(1)
+    squared = ((up.T @ up).double() * (down @ down.T).double()).sum()
     return (squared.clamp(min=0.0).sqrt() * abs(adapter.alpha) / adapter.rank).float()
