@@ -48,7 +48,7 @@ def test_a_toml_file_of_sd_scripts_serves_as_well(tmp_path: Path) -> None:
     assert (training.rank, training.max_weight_norm, training.schedule) == (16, 1.0, "relative")
     assert (training.learning_rate_unet, training.adafactor_scale_parameter) == (1.0, True)
     refused = character(tmp_path, "{preset: kohya_import, kohya_json: config.toml, warmup_fraction: 0.2}")
-    with pytest.raises(ProfileError, match="'training.warmup_fraction' has no effect here"):
+    with pytest.raises(ProfileError, match=r"'training\.warmup_fraction' has no effect here"):
         character_profile(refused, tmp_path)
 
 
