@@ -177,29 +177,40 @@ def _weighted(text: str) -> tuple[Path, float]:
 
 
 @main.command("explain-kohya")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--profile", "name", default="sd15", show_default=True, help="The profile that the character will have.")
-def explain_kohya_command(file: Path, name: str) -> None:
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--profile", "name", help="The profile that the character will have; without it sd15 or sdxl, by the file."
+)
+def explain_kohya_command(path: Path, name: str | None) -> None:
     """Say what each key of a kohya_ss FILE makes sd-scripts do, and what a character trained like it is trained with.
 
-    Such a character has the file in its folder, and in its character.yaml: training: {preset: kohya_import,
-    kohya_json: FILE}.
+    FILE is what kohya_ss's LoRA tab has saved (.json), or a --config_file of sd-scripts (.toml). Such a character has
+    it in its folder, and in its character.yaml: training: {preset: kohya_import, kohya_json: FILE}. Where keys are
+    refused, what would be taken over of the others is shown as well, and the exit status is 1. Of a folder, each such
+    file in it is named with whether it is taken over, and why not.
     """
     from sticker_pipeline.kohya_settings.form import KohyaSettingsError
-    from sticker_pipeline.kohya_settings.read import read_kohya_settings
-    from sticker_pipeline.profile import ProfileError, kohya_target, load_profile
+    from sticker_pipeline.profile import ProfileError
 
     try:
-        profile = load_profile(name, Path())
-        imported = read_kohya_settings(file, kohya_target(profile))
+        _explain_kohya_folder(path, name) if path.is_dir() else _explain_kohya_file(path, name)
     except (KohyaSettingsError, ProfileError) as error:
         raise click.ClickException(str(error)) from error
-    for verdict in dict.fromkeys(line.verdict for line in imported.report):
+
+
+def _explain_kohya_file(file: Path, name: str | None) -> None:
+    from sticker_pipeline.kohya_settings.read import examine_kohya_settings, family_of
+    from sticker_pipeline.profile import kohya_target, load_profile
+
+    profile = load_profile(name or family_of(file), Path())
+    imported = examine_kohya_settings(file, kohya_target(profile))
+    for verdict in sorted(dict.fromkeys(line.verdict for line in imported.report), key="refused".__eq__):
         CONSOLE.print(f"[bold]{verdict}[/]")
         for line in imported.report:
             if line.verdict == verdict:
                 CONSOLE.print(f"  {line.key:34} {line.value or '(empty)':24} {line.effect}", markup=False)
-    CONSOLE.print(f"[bold]effective settings[/] of the profile {name} (*: the file's)")
+    would = ", were it not for what is refused" if imported.refusals else ""
+    CONSOLE.print(f"[bold]effective settings[/] of the profile {profile.name} (*: the file's){would}")
     for section, settings, taken in (
         ("training", profile.training, {"preset": "kohya_import", "kohya_json": file.name, **imported.training}),
         ("buckets", profile.buckets, imported.buckets),
@@ -207,6 +218,31 @@ def explain_kohya_command(file: Path, name: str) -> None:
         for setting, value in {**settings.model_dump(), **taken}.items():
             star = "*" if setting in taken else " "
             CONSOLE.print(f"{star} {section + '.' + setting:34} {value}", markup=False)
+    if imported.refusals:
+        raise click.ClickException("\n".join(f"{file}: {refusal}" for refusal in imported.refusals))
+
+
+def _explain_kohya_folder(folder: Path, name: str | None) -> None:
+    from sticker_pipeline.kohya_settings.form import KohyaSettingsError
+    from sticker_pipeline.kohya_settings.read import family_of, read_kohya_settings
+    from sticker_pipeline.profile import kohya_target, load_profile
+
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".json", ".toml"))
+    count = 0
+    for file in files:
+        try:
+            imported = read_kohya_settings(file, kohya_target(load_profile(name or family_of(file), Path())))
+        except KohyaSettingsError as error:
+            CONSOLE.print("[bold]refused[/]")
+            CONSOLE.print("\n".join(f"  {line}" for line in str(error).splitlines()), markup=False)
+            continue
+        count += 1
+        CONSOLE.print("[bold]taken over[/]")
+        CONSOLE.print(f"  {file}", markup=False)
+        for line in imported.report:
+            if line.verdict == "differs here":
+                CONSOLE.print(f"    differs here: {line.key}: {line.effect}", markup=False)
+    CONSOLE.print(f"{count} of {len(files)} files are taken over.")
 
 
 @main.command("releases")

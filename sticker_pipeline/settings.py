@@ -86,8 +86,8 @@ class BucketSettings(Strict):
     )
 
 
-Optimizer = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]
-Schedule = Literal["restarts", "cosine_restarts", "cosine", "linear", "constant"]
+Optimizer = Literal["adamw", "adamw8bit", "prodigy", "dadaptadam", "adafactor"]
+Schedule = Literal["restarts", "cosine_restarts", "cosine", "cosine_annealing", "linear", "constant", "relative"]
 
 
 class TrainingSettings(Strict):
@@ -98,7 +98,9 @@ class TrainingSettings(Strict):
         description="where the other settings begin: the original project's; those for a small GPU; or what the "
         "kohya_ss file `kohya_json` makes sd-scripts do",
     )
-    kohya_json: str | None = Field(None, description="with `preset: kohya_import`: the file, in the character's folder")
+    kohya_json: str | None = Field(
+        None, description="with `preset: kohya_import`: the file (.json or .toml), in the character's folder"
+    )
 
     # adapters
     rank: int = Field(32, ge=1, le=320)
@@ -143,22 +145,53 @@ class TrainingSettings(Strict):
 
     # optimization
     optimizer: Optimizer = "adamw"
-    learning_rate_unet: float = Field(1e-5, gt=0, description="its peak; about 1 for prodigy, which finds its own")
+    learning_rate_unet: float = Field(
+        1e-5, gt=0, description="its peak; about 1 for prodigy and dadaptadam, which find their own"
+    )
     learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of adamw and prodigy")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of all but adafactor")
     weight_decay: float = Field(0.01, ge=0)
     prodigy_d_coef: float = Field(1.0, gt=0)
+    prodigy_d0: float = Field(1e-6, gt=0, description="prodigy's first guess of the step size")
+    prodigy_bias_correction: bool = Field(True, description="as Adam has it, in prodigy")
+    prodigy_safeguard_warmup: bool = Field(
+        True, description="prodigy leaves the rate out where it finds its step size: a warm-up does not disturb it"
+    )
+    dadapt_growth_rate: float | None = Field(
+        None, gt=1, description="the step size that dadaptadam finds grows by no more than this a step; None: no limit"
+    )
+    adafactor_scale_parameter: bool = Field(
+        False,
+        description="adafactor's rate is multiplied by the root mean square of each weight matrix, at least 0.001",
+    )
     schedule: Schedule = Field(
         "restarts",
         description="`restarts`: cosine with hard restarts and a warm-up in each cycle; `cosine_restarts`: with one "
-        "warm-up before all; `cosine`; `linear`, falling to 0; `constant`",
+        "warm-up before all; `cosine`; `linear`, falling to 0; `constant`; without a warm-up: `cosine_annealing`, down "
+        "to 0 in `annealing_steps` steps and up again in as many; `relative`, Adafactor's own: min(0.01, 1/√step)",
     )
+    annealing_steps: int = Field(1000, ge=1, description="of `cosine_annealing`")
     cycles: int = Field(4, ge=1, description="of the schedules with restarts")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; `restarts`: of each cycle")
     max_grad_norm: float | None = Field(1.0, gt=0, description="None: gradients are not clipped")
+    max_weight_norm: float | None = Field(
+        None,
+        gt=0,
+        description="the largest norm of a module's change of the weights: both of its matrices are scaled down to it "
+        "after each step; None: no limit (`scale_weight_norms` of sd-scripts)",
+    )
     loss_weighting: Literal["uniform", "min_snr", "debiased"] = "uniform"
     min_snr_gamma: float = Field(5.0, gt=0)
     noise_offset: float = Field(0.0, ge=0, le=1)
+    adaptive_noise_scale: float = Field(
+        0.0, description="times a channel's mean in the latents (without its sign), added to `noise_offset`"
+    )
+    multires_noise_iterations: int = Field(
+        0, ge=0, le=16, description="coarser noises added to the noise, each of a lower resolution; 0: none"
+    )
+    multires_noise_discount: float = Field(0.3, gt=0, le=1, description="each counts so much of the one before")
+    min_timestep: int = Field(0, ge=0, lt=1000, description="the lowest noise level that is drawn, of 1000")
+    max_timestep: int = Field(1000, ge=1, le=1000, description="noise levels are drawn below it")
     prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
     zero_terminal_snr: bool = Field(False, description="noise levels rescaled so that the last one is pure noise")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="checkpoints hold this moving average of the LoRA")
@@ -172,7 +205,15 @@ class TrainingSettings(Strict):
         None, description="GPU memory to stay within, e.g. 4GiB; None: all of it. What saves memory is then decided"
     )
 
+    @field_validator("max_timestep")
+    @classmethod
+    def _some_timesteps(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("min_timestep", 0):
+            raise ValueError("it must be above min_timestep")
+        return value
 
+
+UNWARMED = ("cosine_annealing", "relative")  # schedules that begin at their peak
 IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
     ("kohya_json", lambda s: s.preset != "kohya_import", "`preset: kohya_import`"),
     ("feed_forward_rank", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
@@ -188,9 +229,18 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
         "`shuffle_tags` or `tag_dropout`, and a text encoder that is not trained",
     ),
     ("betas", lambda s: s.optimizer == "adafactor", "another optimizer than adafactor"),
-    ("prodigy_d_coef", lambda s: s.optimizer != "prodigy", "`optimizer: prodigy`"),
+    *(
+        (f"prodigy_{name}", lambda s: s.optimizer != "prodigy", "`optimizer: prodigy`")
+        for name in ("d_coef", "d0", "bias_correction", "safeguard_warmup")
+    ),
+    ("dadapt_growth_rate", lambda s: s.optimizer != "dadaptadam", "`optimizer: dadaptadam`"),
+    ("adafactor_scale_parameter", lambda s: s.optimizer != "adafactor", "`optimizer: adafactor`"),
     ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
+    ("warmup_fraction", lambda s: s.schedule in UNWARMED, "a schedule with a warm-up"),
+    ("annealing_steps", lambda s: s.schedule != "cosine_annealing", "`schedule: cosine_annealing`"),
     ("min_snr_gamma", lambda s: s.loss_weighting != "min_snr", "`loss_weighting: min_snr`"),
+    ("adaptive_noise_scale", lambda s: s.noise_offset == 0, "`noise_offset`"),
+    ("multires_noise_discount", lambda s: s.multires_noise_iterations == 0, "`multires_noise_iterations`"),
 )
 """A setting of the training, when it would do nothing, and what it needs to have an effect."""
 

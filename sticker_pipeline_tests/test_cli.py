@@ -246,11 +246,43 @@ def test_a_kohya_ss_file_is_explained_key_by_key(characters: Path, tmp_path: Pat
         assert words in lines
     assert {"taken over", "ignored by sd-scripts", "same without it", "not about training"} <= set(lines)
     file.write_text(json.dumps({"sdxl": True, "netwrk_dim": 1}))
-    result = run("explain-kohya", str(file))
+    result = run("explain-kohya", str(file), "--profile", "sd15")
     assert result.exit_code == 1
     assert "Did you mean 'network_dim'" in result.output and "Choose a profile of the same family" in result.output
+    result = run("explain-kohya", str(file))  # the profile of its own family
+    assert result.exit_code == 1 and "Choose a profile" not in result.output
+    assert "effective settings of the profile sdxl (*: the file's), were it not for what is refused" in result.output
     result = run("explain-kohya", str(file), "--profile", "sd16")
     assert result.exit_code == 1 and "There is no profile 'sd16'" in result.output
+
+
+def test_what_would_be_taken_over_is_shown_beside_refusals(tmp_path: Path) -> None:
+    file = tmp_path / "kohya.json"
+    file.write_text(json.dumps({"network_dim": 64, "network_dropout": 0.5, "LoRA_type": "LyCORIS/LoHa"}))
+    result = run("explain-kohya", str(file))
+    assert result.exit_code == 1
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert lines.index("taken over") < lines.index("refused") < lines.index("* training.rank 64")
+    assert "network_dropout 0.5 adapters have no dropout here. Turn it off, or remove it" in lines
+    assert [line for line in lines if line.startswith("Error: ")] == [lines[-1]]
+    assert "'LoRA_type' = 'LyCORIS/LoHa': it is LoHa" in lines[-1]
+
+
+def test_a_toml_file_and_a_folder_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('network_module = "networks.lora"\nnetwork_dim = 64\n')
+    result = run("explain-kohya", str(tmp_path / "a.toml"))
+    assert result.exit_code == 0, result.output
+    assert "* training.kohya_json                a.toml" in result.output
+    (tmp_path / "b.json").write_text(json.dumps({"sdxl": True, "bucket_reso_steps": 1, "max_resolution": "1024,1024"}))
+    (tmp_path / "c.json").write_text(json.dumps({"LoRA_type": "LyCORIS/iA3", "network_dropout": 0.5}))
+    (tmp_path / "d.json").write_text("{")
+    (tmp_path / "notes.txt").write_text("other")
+    result = run("explain-kohya", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "2 of 4 files are taken over." in result.output
+    assert "differs here: bucket_reso_steps: buckets.step = 32; sd-scripts of today stops at 1" in result.output
+    assert f"{tmp_path / 'c.json'}: 'LoRA_type' = 'LyCORIS/iA3': it is (IA)³" in result.output
+    assert "d.json is not valid JSON" in result.output and "notes.txt" not in result.output
 
 
 def test_the_report_is_opened(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,15 @@ EFFECTIVE: dict[str, tuple[Any, dict[str, Any]]] = {
     "caption_variants": (8, {"tag_dropout": 0.1, "learning_rate_text_encoder": 0.0}),
     "betas": ((0.8, 0.9), {"optimizer": "prodigy"}),
     "prodigy_d_coef": (2.0, {"optimizer": "prodigy"}),
+    "prodigy_d0": (1e-5, {"optimizer": "prodigy"}),
+    "prodigy_bias_correction": (False, {"optimizer": "prodigy"}),
+    "prodigy_safeguard_warmup": (False, {"optimizer": "prodigy"}),
+    "dadapt_growth_rate": (1.02, {"optimizer": "dadaptadam"}),
+    "adafactor_scale_parameter": (True, {"optimizer": "adafactor"}),
+    "warmup_fraction": (0.2, {"schedule": "cosine"}),
+    "annealing_steps": (30, {"schedule": "cosine_annealing"}),
+    "adaptive_noise_scale": (0.01, {"noise_offset": 0.1}),
+    "multires_noise_discount": (0.2, {"multires_noise_iterations": 6}),
     "cycles": (2, {"schedule": "cosine_restarts"}),
     "min_snr_gamma": (3.0, {"loss_weighting": "min_snr"}),
 }
@@ -31,6 +40,7 @@ WITHOUT = {  # what takes the effect away, where that is not the default
     "feed_forward_alpha": {"targets": "attention"},
     "betas": {"optimizer": "adafactor"},
     "cycles": {"schedule": "linear"},
+    "warmup_fraction": {"schedule": "relative"},
 }
 
 

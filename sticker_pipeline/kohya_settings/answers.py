@@ -5,22 +5,19 @@ Which answer a key gets stands in rules.py and optimization.py.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from sticker_pipeline.kohya_settings.form import Form
-
-Verdict = Literal["taken over", "differs here", "ignored by sd-scripts", "same without it", "not about training"]
+from sticker_pipeline.kohya_settings.form import Form, Verdict
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on a key, the settings that it becomes, and what is wrong with it, if anything."""
+    """The verdict on a key, why, and the settings that it becomes; a refused key becomes none."""
 
     verdict: Verdict
     effect: str
     training: Mapping[str, Any] = field(default_factory=dict)
     buckets: Mapping[str, Any] = field(default_factory=dict)
-    problem: str = ""
 
 
 Rule = Callable[[Form], Answer]
@@ -31,17 +28,23 @@ def taken(why: str = "", **training: Any) -> Answer:
 
 
 def taken_buckets(why: str = "", **buckets: Any) -> Answer:
-    return Answer(
-        "taken over", _effect({f"buckets.{name}": value for name, value in buckets.items()}, why), {}, buckets
-    )
+    return Answer("taken over", _bucket_effect(buckets, why), {}, buckets)
 
 
 def differs(why: str, **training: Any) -> Answer:
     return Answer("differs here", _effect(training, why), training)
 
 
-def ignored(why: str) -> Answer:
-    return Answer("ignored by sd-scripts", why)
+def buckets_differ(why: str, **buckets: Any) -> Answer:
+    return Answer("differs here", _bucket_effect(buckets, why), {}, buckets)
+
+
+def ignored(why: str, **training: Any) -> Answer:
+    return Answer("ignored by sd-scripts", _effect(training, why), training)
+
+
+def buckets_ignored(why: str, **buckets: Any) -> Answer:
+    return Answer("ignored by sd-scripts", _bucket_effect(buckets, why), {}, buckets)
 
 
 def same(why: str) -> Answer:
@@ -53,7 +56,11 @@ def elsewhere(why: str) -> Answer:
 
 
 def refused(problem: str) -> Answer:
-    return Answer("differs here", problem, problem=problem)
+    return Answer("refused", problem)
+
+
+def _bucket_effect(buckets: Mapping[str, Any], why: str) -> str:
+    return _effect({f"buckets.{name}": value for name, value in buckets.items()}, why)
 
 
 def _effect(settings: Mapping[str, Any], why: str) -> str:

@@ -1,13 +1,15 @@
 """A kohya_ss settings file as the form that it fills in: every key with its kind, and the flags that go with it.
 
 The keys stand in keys.csv: those of kohya_ss's LoRA form (every version up to 45088f0), and the flags of sd-scripts
-(48d368f). What becomes of a key does not belong here, but in rules.py.
+(48d368f). A TOML file of sd-scripts fills in the same form: see flags_file.py. What becomes of a key does not belong
+here, but in rules.py.
 """
 
 import csv
 import difflib
 import json
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +21,21 @@ EXTRA = "additional_parameters"
 
 class KohyaSettingsError(ValueError):
     """A kohya_ss file that is none, or that asks for something unknown or not to be had here: a line for each fault."""
+
+
+Verdict = Literal[
+    "taken over", "differs here", "ignored by sd-scripts", "same without it", "not about training", "refused"
+]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key of the file (or one flag of its additional_parameters), what becomes of it, and why."""
+
+    key: str
+    value: str
+    verdict: Verdict
+    effect: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,7 @@ class Row:
 
     key: str
     flag: str
-    kind: Literal["", "text", "whole", "number", "switch"]
+    kind: Literal["", "text", "whole", "number", "numbers", "switch"]
     default: Any
     left_out: Any
     role: Literal["rule", "setting", "off", "other", "elsewhere", "old"]
@@ -62,7 +79,11 @@ def _row(cells: dict[str, Any]) -> Row:
 
 
 def parse(kind: str, value: Any) -> Any:
-    """`value` as the form reads it: an empty field of a number is 0. Raises ValueError saying what it must be."""
+    """`value` as the form reads it: an empty field of a number is 0; of several `numbers` the first counts. Raises
+    ValueError saying what it must be."""
+    if kind == "numbers":
+        several = value if isinstance(value, list) else str(value).split()
+        return next(_number("number", each) for each in several or [0])
     if kind in ("whole", "number"):
         return _number(kind, value)
     if kind == "switch":
@@ -89,27 +110,60 @@ def _number(kind: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Form:
-    """Fields and additional flags by key; `stated`: the fields of the file, as it has them. `form[key]` is what
-    sd-scripts works with."""
+    """Fields and flags by key; `stated`: what the file has in their place. `form[key]` is what sd-scripts works with.
+
+    Flags are those of additional_parameters, or those of a TOML file: then `names` has what the file calls each stated
+    key, and the fields are empty but for what is no flag.
+    """
 
     fields: Mapping[str, Any]
     flags: Mapping[str, Any]
     stated: Mapping[str, Any]
     target: Target
+    names: Mapping[str, str] | None = None
+    unread: tuple[Line, ...] = ()  # about keys of a TOML file that sd-scripts passes over
+
+    @property
+    def is_toml(self) -> bool:
+        return self.names is not None
+
+    def name(self, key: str) -> str:
+        """What the file calls a key."""
+        return (self.names or {}).get(key, key)
 
     def __getitem__(self, key: str) -> Any:
         """The flag's value, which sd-scripts lets win; else the field's, or where that is 0 or empty, `left_out`."""
         return self.flags[key] if key in self.flags else self.fields[key] or rows()[key].left_out
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A key that nobody knows, or a value of the wrong kind: its line in the report, and the sentence about it."""
+
+    line: Line
+    sentence: str
+
+
+def fault(key: str, value: Any, problem: str, sentence: str = "") -> Fault:
+    """The fault of a key; the usual sentence is "'key' = value: problem."."""
+    return Fault(Line(key, shown(value), "refused", problem), sentence or f"'{key}' = {value!r}: {problem}.")
+
+
+def shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object at `path`. Raises KohyaSettingsError where there is none."""
+    """The JSON object or TOML table at `path`; a name that ends in .toml says which. Raises KohyaSettingsError where
+    there is none."""
+    toml = path.suffix.lower() == ".toml"
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        data = tomllib.loads(text) if toml else json.loads(text)
     except OSError as error:
         raise KohyaSettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise KohyaSettingsError(f"{path} is not valid JSON: {error}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise KohyaSettingsError(f"{path} is not valid {'TOML' if toml else 'JSON'}: {error}.") from error
     if not isinstance(data, dict):
         raise KohyaSettingsError(
             f"{path} must hold the keys of kohya_ss's LoRA form, as its button 'Save' writes them; it holds a "
@@ -118,17 +172,17 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[str]]:
-    """The form that `data` fills in, and a sentence for each unknown key or flag and each value of the wrong kind.
+def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
+    """The form that `data` fills in, and each unknown key or flag and each value of the wrong kind.
 
     A null counts as a missing key, as in kohya_ss; a value of the wrong kind as the default, so that reading goes on.
     """
     fields = [key for key in rows() if not key.startswith("--")]
-    problems = [
-        f"unknown key '{key}'.{closest(key, fields)} It is no field of kohya_ss's LoRA form; remove it."
-        for key in data
-        if key not in fields
-    ]
+    faults = []
+    for key in data:
+        if key not in fields:
+            problem = f"unknown key '{key}'.{closest(key, fields)} It is no field of kohya_ss's LoRA form; remove it"
+            faults.append(fault(key, data[key], problem, f"{problem}."))
     stated = {key: data[key] for key in fields if data.get(key) is not None}
     read = {}
     for key, row in rows().items():
@@ -136,29 +190,33 @@ def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[str]]
             read[key] = parse(row.kind, stated.get(key, row.default))
         except ValueError as error:
             read[key] = row.default
-            problems.append(f"'{key}' = {stated[key]!r}: {error}.")
+            faults.append(fault(key, stated[key], str(error)))
     if "optimizer" not in stated and read["use_8bit_adam"]:
         read["optimizer"] = "AdamW8bit"
-    flags, faults = _read_flags(read[EXTRA])
-    return Form(read, flags, stated, target), problems + faults
+    flags, more = _read_flags(read[EXTRA])
+    return Form(read, flags, stated, target), faults + more
 
 
-def _read_flags(text: str) -> tuple[dict[str, Any], list[str]]:
-    """The flags of additional_parameters by key of the table, and a sentence for each that is wrong."""
+def _read_flags(text: str) -> tuple[dict[str, Any], list[Fault]]:
+    """The flags of additional_parameters by key of the table, and each that is wrong."""
     known = {row.flag: row for row in rows().values() if row.flag}
     words = text.replace('"', "").split()  # as kohya_ss does
     flags: dict[str, Any] = {}
-    problems = [f"'{EXTRA}': '{words[0]}' belongs to no flag; remove it."] if words and words[0][:2] != "--" else []
+    faults = []
+    if words and words[0][:2] != "--":
+        problem = f"'{words[0]}' belongs to no flag; remove it"
+        faults.append(fault(words[0], "", problem, f"'{EXTRA}': {problem}."))
     for name, value in _split_flags(words):
         if name not in known:
-            problems.append(f"'{EXTRA}': unknown flag '--{name}'.{closest(name, list(known))} Remove it.")
+            problem = f"unknown flag '--{name}'.{closest(name, list(known))} Remove it"
+            faults.append(fault(f"--{name}", value, problem, f"'{EXTRA}': {problem}."))
             continue
         row = known[name]
         try:
             flags[row.key] = parse(row.kind, "true" if row.kind == "switch" and not value else value)
         except ValueError as error:
-            problems.append(f"'{EXTRA}': --{name} {value}: {error}.")
-    return flags, problems
+            faults.append(fault(f"--{name}", value, str(error), f"'{EXTRA}': --{name} {value}: {error}."))
+    return flags, faults
 
 
 def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ The other keys have theirs in rules.py, which also says where all of this was re
 import ast
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sticker_pipeline.kohya_settings.answers import Answer, Rule, differs, ignored, refused, same, taken
@@ -20,15 +20,22 @@ def rates(form: Form) -> tuple[float, float]:
     learning_rate'. That is decided by the form's fields, before flags replace them.
     """
     field_unet, field_text = form.fields["unet_lr"], form.fields["text_encoder_lr"]
-    unet = 0.0 if field_text and not field_unet else form["unet_lr"] or form["learning_rate"]
-    text = 0.0 if field_unet and not field_text else form["text_encoder_lr"] or form["learning_rate"]
-    return float(unet), 0.0 if form["--network_train_unet_only"] else float(text)
+    unet = 0.0 if field_text and not field_unet else _rate(form, "unet_lr")
+    text = 0.0 if field_unet and not field_text else _rate(form, "text_encoder_lr")
+    return unet, 0.0 if form["--network_train_unet_only"] else text
+
+
+def _rate(form: Form, key: str) -> float:
+    """A flag's rate, which may be 0: not trained; else the field's, else learning_rate."""
+    return float(form.flags[key] if key in form.flags else form.fields[key] or form["learning_rate"])
 
 
 def _learning_rate(form: Form) -> Answer:
-    fields = [form.fields[key] for key in ("unet_lr", "text_encoder_lr")]
-    if any(fields):
+    own = ("unet_lr", "text_encoder_lr")
+    if any(form.fields[key] for key in own) or all(key in form.flags for key in own):
         return ignored("unet_lr and text_encoder_lr go before it")
+    if form.is_toml:
+        return taken("where unet_lr or text_encoder_lr is not given")
     if not form.fields["learning_rate"] and "learning_rate" not in form.flags:
         return refused("kohya_ss stops: no learning rate is set")
     return taken("for U-Net and text encoder, whose own rates are 0")
@@ -37,17 +44,24 @@ def _learning_rate(form: Form) -> Answer:
 def _unet_rate(form: Form) -> Answer:
     unet, _ = rates(form)
     if not unet:
-        return refused("kohya_ss then trains the text encoder alone; the U-Net is always trained here. Set a rate")
-    return taken(learning_rate_unet=unet)
+        return refused("the text encoder is then trained alone; the U-Net is always trained here. Set a rate")
+    return ignored(OWN_RATE, learning_rate_unet=1.0) if _relative(form) else taken(learning_rate_unet=unet)
 
 
 def _text_rate(form: Form) -> Answer:
     unet, text = rates(form)
-    if form["optimizer"].lower() == "prodigy" and text and unet and text != unet:
+    if form["optimizer"].lower() in ONE_RATE and text and unet and text != unet:
         return refused(
-            f"sd-scripts stops: Prodigy has one rate, and unet_lr is {unet}. Set both to the same, or this to 0"
+            f"sd-scripts stops: {form['optimizer']} has one rate, and unet_lr is {unet}. Set both to the same, or this "
+            "to 0"
         )
-    why = "kohya_ss trains the U-Net alone" if not text else ""
+    if not text:
+        return taken("the U-Net is trained alone", learning_rate_text_encoder=0.0)
+    if _relative(form):
+        return ignored(OWN_RATE, learning_rate_text_encoder=1.0)
+    several = form.stated.get("text_encoder_lr")
+    more = len(several) if isinstance(several, list) else 1
+    why = "networks.lora reads the first rate, for every text encoder" if more > 1 else ""
     return taken(why, learning_rate_text_encoder=text)
 
 
@@ -57,21 +71,24 @@ def _unet_only(form: Form) -> Answer:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer of sd-scripts: ours of the same kind, its own weight decay, its arguments that are settings here,
-    and the others that are fixed here, as (its default, ours). `near`: the same, but another value is only reported."""
+    """An optimizer of sd-scripts: ours of the same kind, its arguments that are settings here, as (setting, its own
+    default), and the others that are fixed here, as (its default, ours)."""
 
     ours: str
-    weight_decay: float
-    settings: tuple[str, ...]
+    settings: Mapping[str, tuple[str, Any]]
     fixed: Mapping[str, tuple[Any, Any]]
-    near: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-_ADAMW = Optimizer("adamw", 0.01, ("weight_decay", "betas"), {"eps": (1e-8, 1e-8), "amsgrad": (False, False)})
-_ADAMW8BIT = Optimizer("adamw8bit", 0.01, _ADAMW.settings, _ADAMW.fixed)
+_BETAS = {"betas": ("betas", (0.9, 0.999))}
+_ADAMW = Optimizer(
+    "adamw", {"weight_decay": ("weight_decay", 0.01), **_BETAS}, {"eps": (1e-8, 1e-8), "amsgrad": (False, False)}
+)
+_ADAMW8BIT = Optimizer("adamw8bit", _ADAMW.settings, _ADAMW.fixed)
 
-# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt and transformers (sd-scripts itself turns
-# Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
+ONE_RATE = ("prodigy", "dadaptadam")
+
+# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt, dadaptation and transformers (sd-scripts
+# itself turns Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
 OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": _ADAMW,
     "pagedadamw": _ADAMW,
@@ -80,25 +97,40 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "pagedadamw8bit": _ADAMW8BIT,
     "prodigy": Optimizer(
         "prodigy",
-        0.0,
-        ("weight_decay", "betas", "d_coef"),
+        {
+            "weight_decay": ("weight_decay", 0.0),
+            **_BETAS,
+            "d_coef": ("prodigy_d_coef", 1.0),
+            "d0": ("prodigy_d0", 1e-6),
+            "use_bias_correction": ("prodigy_bias_correction", False),
+            "safeguard_warmup": ("prodigy_safeguard_warmup", False),
+        },
         {
             "decouple": (True, True),
-            "d0": (1e-6, 1e-6),
             "eps": (1e-8, 1e-8),
             "beta3": (None, None),
             "growth_rate": (math.inf, math.inf),
             "slice_p": (1, 1),
         },
-        {"use_bias_correction": (False, True), "safeguard_warmup": (False, True)},
+    ),
+    "dadaptadam": Optimizer(
+        "dadaptadam",
+        {
+            "weight_decay": ("weight_decay", 0.0),
+            **_BETAS,
+            "growth_rate": ("dadapt_growth_rate", None),
+        },
+        {
+            "decouple": (False, True),
+            "d0": (1e-6, 1e-6),
+            "eps": (1e-8, 1e-8),
+            "use_bias_correction": (False, False),
+        },
     ),
     "adafactor": Optimizer(
         "adafactor",
-        0.0,
-        ("weight_decay",),
+        {"weight_decay": ("weight_decay", 0.0), "scale_parameter": ("adafactor_scale_parameter", True)},
         {
-            "relative_step": (True, False),
-            "scale_parameter": (True, False),
             "warmup_init": (False, False),
             "clip_threshold": (1.0, 1.0),
             "decay_rate": (-0.8, -0.8),
@@ -107,15 +139,22 @@ OPTIMIZERS: dict[str, Optimizer] = {
         },
     ),
 }
-SETTING_OF_ARGUMENT = {"weight_decay": "weight_decay", "betas": "betas", "d_coef": "prodigy_d_coef"}
-ARGUMENT_DEFAULTS = {"betas": (0.9, 0.999), "d_coef": 1.0}
+SCHEDULED = ("relative_step",)
+"""Arguments that are a schedule here."""
+OWN_RATE = "Adafactor's relative step has a rate of its own"
+
+
+NEEDED = {
+    "adamw8bit": "it needs the package bitsandbytes: pip install 'sticker_pipeline[gpu]'",
+    "dadaptadam": "it needs the package dadaptation: pip install 'sticker_pipeline[dadaptation]'",
+}
 
 
 def _optimizer(form: Form) -> Answer:
     kind = OPTIMIZERS.get(form["optimizer"].lower())
     if not kind:
-        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy or Adafactor")
-    return taken(optimizer=kind.ours)
+        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor")
+    return taken(NEEDED.get(kind.ours, ""), optimizer=kind.ours)
 
 
 def _use_8bit_adam(form: Form) -> Answer:
@@ -131,20 +170,30 @@ def _optimizer_args(form: Form) -> Answer:
     if not kind:
         return same("of an optimizer that is not trained with here")
     try:
-        given = dict(_argument(word) for word in form["optimizer_args"].replace('"', "").split())
+        given = _arguments(form)
     except ValueError as error:
         return refused(str(error))
     faults = _unknown_arguments(kind, given) + _fixed_arguments(kind, given)
     if faults:
         return refused("; ".join(faults))
-    defaults = {**ARGUMENT_DEFAULTS, "weight_decay": kind.weight_decay}
-    training = {SETTING_OF_ARGUMENT[name]: given.get(name, defaults[name]) for name in kind.settings}
-    others = [f"{name} is {ours} here" for name, (own, ours) in kind.near.items() if given.get(name, own) != ours]
-    return differs(", ".join(others), **training) if others else taken(**training)
+    return taken(**{setting: given.get(name, own) for name, (setting, own) in kind.settings.items()})
+
+
+def _relative(form: Form) -> bool:
+    """Whether Adafactor decides its rate by itself, which sd-scripts makes it do unless it is told not to."""
+    try:
+        return form["optimizer"].lower() == "adafactor" and bool(_arguments(form).get("relative_step", True))
+    except ValueError:
+        return True
+
+
+def _arguments(form: Form) -> dict[str, Any]:
+    """optimizer_args by name. Raises ValueError about one that is no name=value."""
+    return dict(_argument(word) for word in form["optimizer_args"].replace('"', "").split())
 
 
 def _unknown_arguments(kind: Optimizer, given: Mapping[str, Any]) -> list[str]:
-    known = [*kind.settings, *kind.fixed, *kind.near]
+    known = [*kind.settings, *kind.fixed, *(SCHEDULED if kind.ours == "adafactor" else ())]
     return [f"{name} is not known here.{closest(name, known)} Remove it" for name in given if name not in known]
 
 
@@ -179,6 +228,10 @@ SCHEDULES = {
 
 def _schedule(form: Form) -> Answer:
     name = form["lr_scheduler"]
+    if _relative(form):
+        return ignored(OWN_RATE, schedule="relative")
+    if form["lr_scheduler_type"]:
+        return ignored("lr_scheduler_type goes before it")
     if name not in SCHEDULES:
         return refused(f"it is not trained with here. Choose {', '.join(SCHEDULES)}")
     if name == "polynomial" and form["lr_scheduler_power"] != 1:
@@ -187,13 +240,52 @@ def _schedule(form: Form) -> Answer:
     return taken(why.get(name, ""), schedule=SCHEDULES[name])
 
 
+def _schedule_type(form: Form) -> Answer:
+    """A schedule of PyTorch by its class."""
+    kind = form["lr_scheduler_type"].removeprefix("torch.optim.lr_scheduler.")
+    if not kind:
+        return same("lr_scheduler is read")
+    if _relative(form):
+        return ignored(OWN_RATE)
+    if kind != "CosineAnnealingLR":
+        return refused("of PyTorch's schedules only CosineAnnealingLR is trained with here")
+    return taken(schedule="cosine_annealing")
+
+
+def _schedule_arguments(form: Form) -> Answer:
+    if not form["lr_scheduler_args"] and not form["lr_scheduler_type"]:
+        return same("off")
+    if _relative(form):
+        return ignored(OWN_RATE)
+    if not form["lr_scheduler_type"]:
+        return refused("schedules have no further arguments here. Remove it")
+    try:
+        given = dict(_argument(word) for word in form["lr_scheduler_args"].replace('"', "").split())
+    except ValueError as error:
+        return refused(str(error))
+    if given.keys() - {"T_max", "eta_min"} or "T_max" not in given:
+        return refused("CosineAnnealingLR needs T_max, and may have eta_min=0. Write those alone")
+    if given.get("eta_min", 0):
+        return refused("the rate falls to 0 here. Write eta_min=0")
+    return taken("down in so many steps, and up again in as many", annealing_steps=given["T_max"])
+
+
 def _cycles(form: Form) -> Answer:
+    if _other_schedule(form):
+        return ignored("lr_scheduler is not read")
     if form["lr_scheduler"] != "cosine_with_restarts":
         return ignored("read only with lr_scheduler cosine_with_restarts")
     return taken(cycles=form["lr_scheduler_num_cycles"])
 
 
+def _other_schedule(form: Form) -> bool:
+    """Whether something else than lr_scheduler decides the rate."""
+    return _relative(form) or bool(form["lr_scheduler_type"])
+
+
 def _power(form: Form) -> Answer:
+    if _other_schedule(form):
+        return ignored("lr_scheduler is not read")
     if form["lr_scheduler"] != "polynomial":
         return ignored("read only with lr_scheduler polynomial")
     return taken("falling in a straight line")
@@ -203,8 +295,8 @@ def _warmup(form: Form) -> Answer:
     if "lr_warmup_steps" in form.flags:
         return ignored(f"{EXTRA} has --lr_warmup_steps")
     if form.fields["lr_scheduler"] == "constant" and form.fields["lr_warmup"]:
-        why = "kohya_ss sets it to 0 with lr_scheduler constant"
-        return Answer("ignored by sd-scripts", f"warmup_fraction = 0.0; {why}", {"warmup_fraction": 0.0})
+        fraction = {} if _other_schedule(form) else {"warmup_fraction": 0.0}
+        return ignored("kohya_ss sets it to 0 with lr_scheduler constant", **fraction)
     if form.fields["lr_warmup_steps"]:
         return ignored("lr_warmup_steps goes before it")
     return _warmup_fraction(form, form.fields["lr_warmup"] / 100, "percent of all steps")
@@ -213,7 +305,7 @@ def _warmup(form: Form) -> Answer:
 def _warmup_steps(form: Form) -> Answer:
     steps, by_flag = form["lr_warmup_steps"], "lr_warmup_steps" in form.flags
     if not steps:
-        return taken(warmup_fraction=0.0) if by_flag else same("off")
+        return _warmup_fraction(form, 0.0, "") if by_flag else same("off")
     if form.fields["lr_scheduler"] == "constant" and not by_flag:
         return ignored("kohya_ss sets it to 0 with lr_scheduler constant")
     if steps < 1 and by_flag:
@@ -224,6 +316,9 @@ def _warmup_steps(form: Form) -> Answer:
 
 
 def _warmup_fraction(form: Form, fraction: float, why: str) -> Answer:
+    if _other_schedule(form):
+        other = "Adafactor's relative step" if _relative(form) else "lr_scheduler_type"
+        return refused(f"sd-scripts stops: {other} has no warm-up. Set it to 0") if fraction else same("off")
     if fraction and form["lr_scheduler"] == "constant":
         return refused("sd-scripts stops: lr_scheduler constant has no warm-up. Choose constant_with_warmup")
     return taken(why, warmup_fraction=fraction)
@@ -231,6 +326,16 @@ def _warmup_fraction(form: Form, fraction: float, why: str) -> Answer:
 
 def _max_grad_norm(form: Form) -> Answer:
     return taken(max_grad_norm=float(form["max_grad_norm"]) or None)
+
+
+def _max_weight_norm(form: Form) -> Answer:
+    return taken(max_weight_norm=float(form["scale_weight_norms"]) or None)
+
+
+def _max_timestep(form: Form) -> Answer:
+    if form["max_timestep"] <= form["min_timestep"]:
+        return refused("it must be above min_timestep")
+    return taken(max_timestep=form["max_timestep"])
 
 
 def _min_snr(form: Form) -> Answer:
@@ -257,9 +362,7 @@ def _loss_type(form: Form) -> Answer:
 def _noise_offset(form: Form) -> Answer:
     offset, kind = form["noise_offset"], form["noise_offset_type"]
     if offset and kind != "Original" and "noise_offset" not in form.flags:
-        return Answer(
-            "ignored by sd-scripts", f"noise_offset = 0.0; noise_offset_type is {kind}", {"noise_offset": 0.0}
-        )
+        return ignored(f"noise_offset_type is {kind}", noise_offset=0.0)
     return taken(noise_offset=float(offset))
 
 
@@ -292,19 +395,27 @@ def _adaptive_noise(form: Form) -> Answer:
         return same("off")
     if not form["noise_offset"]:
         return refused("sd-scripts stops: it needs a noise_offset. Set it to 0")
-    return refused("the offset does not depend on the picture here. Set it to 0")
+    return taken(adaptive_noise_scale=float(form["adaptive_noise_scale"]))
 
 
 def _multires(form: Form) -> Answer:
-    if not form["multires_noise_iterations"]:
-        return same("off")
-    if form["noise_offset_type"] != "Multires" and "multires_noise_iterations" not in form.flags:
-        return ignored("read only with noise_offset_type Multires")
-    return refused("noise has one resolution here. Set it to 0, or noise_offset_type to Original")
+    iterations = form["multires_noise_iterations"]
+    if iterations and not _has_multires(form):
+        return ignored("read only with noise_offset_type Multires", multires_noise_iterations=0)
+    return taken(multires_noise_iterations=iterations)
+
+
+def _has_multires(form: Form) -> bool:
+    by_type = form["noise_offset_type"] == "Multires" or "multires_noise_iterations" in form.flags
+    return by_type and form["multires_noise_iterations"] > 0
 
 
 def _multires_discount(form: Form) -> Answer:
-    return ignored("multires_noise_iterations is 0, or noise_offset_type Original")
+    if not _has_multires(form):
+        return ignored("multires_noise_iterations is 0, or noise_offset_type Original")
+    if form["noise_offset_type"] != "Multires" and "multires_noise_discount" not in form.flags:
+        return ignored("read only with noise_offset_type Multires", multires_noise_discount=0.3)
+    return taken(multires_noise_discount=float(form["multires_noise_discount"]))
 
 
 def _seed(form: Form) -> Answer:
@@ -322,11 +433,15 @@ OPTIMIZATION: dict[str, Rule] = {
     "text_encoder_lr": _text_rate,
     "--network_train_unet_only": _unet_only,
     "lr_scheduler": _schedule,
+    "lr_scheduler_type": _schedule_type,
+    "lr_scheduler_args": _schedule_arguments,
     "lr_scheduler_num_cycles": _cycles,
     "lr_scheduler_power": _power,
     "lr_warmup": _warmup,
     "lr_warmup_steps": _warmup_steps,
     "max_grad_norm": _max_grad_norm,
+    "scale_weight_norms": _max_weight_norm,
+    "max_timestep": _max_timestep,
     "min_snr_gamma": _min_snr,
     "debiased_estimation_loss": _debiased,
     "loss_type": _loss_type,

@@ -4,27 +4,33 @@ Only files are read and reports written here; what a key makes sd-scripts do sta
 kohya's layout belong to dataset/kohya_import.py.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from sticker_pipeline.kohya_settings.answers import Answer, Verdict, ignored
+from sticker_pipeline.kohya_settings.answers import Answer, ignored, refused
+from sticker_pipeline.kohya_settings.flags_file import is_dataset_config, read_flags_file
 from sticker_pipeline.kohya_settings.form import (
     EXTRA,
+    Fault,
     Form,
     KohyaSettingsError,
+    Line,
     Row,
     Target,
+    fault,
+    parse,
     read_form,
     read_object,
     rows,
+    shown,
 )
-from sticker_pipeline.kohya_settings.rules import answer
+from sticker_pipeline.kohya_settings.kinds import no_lora
+from sticker_pipeline.kohya_settings.rules import KINDS, answer
 from sticker_pipeline.settings import BucketSettings, TrainingSettings
 
 COLUMNS = ["key", "value", "verdict", "effect"]
@@ -32,42 +38,76 @@ NOT_STATED = "(not in the file)"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One key of the file (or one flag of its additional_parameters), what becomes of it, and why."""
-
-    key: str
-    value: str
-    verdict: Verdict
-    effect: str
-
-
-@dataclass(frozen=True)
 class KohyaImport:
-    """Settings of TrainingSettings and of BucketSettings by name, and the report on every key of the file."""
+    """Settings of `training` and `buckets` that go over the profile's, the report on every key of the file, and a
+    sentence for each refusal. Where there is one, the settings are those of the other keys."""
 
     training: dict[str, Any]
     buckets: dict[str, Any]
     report: tuple[Line, ...]
+    refusals: tuple[str, ...] = ()
 
 
 def read_kohya_settings(path: Path, target: Target) -> KohyaImport:
     """What the kohya_ss file at `path` makes sd-scripts do, as settings of a character trained with `target`.
 
-    A key that the file lacks counts as what the form then shows; it is reported where it becomes a setting.
-    Raises KohyaSettingsError, naming the file and all that is wrong at once: no JSON object, unknown keys and flags,
-    values that are not of their kind or out of range, and what would train in sd-scripts as nothing here does.
+    Raises KohyaSettingsError, naming the file and all that is wrong at once, where `examine_kohya_settings` raises it
+    or finds something to refuse.
     """
-    form, problems = read_form(read_object(path), target)
-    answers = {key: answer(row, form) for key, row in rows().items()}
-    training = {name: value for each in answers.values() for name, value in each.training.items()}
-    buckets = {name: value for each in answers.values() for name, value in each.buckets.items()}
-    problems += [_fault(form, key, each.problem) for key, each in answers.items() if each.problem]
-    problems += _out_of_range(form, {key: each.training for key, each in answers.items()}, TrainingSettings)
-    problems += _out_of_range(form, {key: each.buckets for key, each in answers.items()}, BucketSettings)
-    if problems:
-        raise KohyaSettingsError("\n".join(f"{path}: {problem}" for problem in problems))
-    report = tuple(line for key, row in rows().items() for line in _lines(row, form, answers[key]))
-    return KohyaImport(training, buckets, report)
+    found = examine_kohya_settings(path, target)
+    if found.refusals:
+        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in found.refusals))
+    return found
+
+
+def examine_kohya_settings(path: Path, target: Target) -> KohyaImport:
+    """As `read_kohya_settings`, but with what would be taken over where keys are refused.
+
+    A key that the file lacks counts as what the form then shows, or in a TOML file as sd-scripts' own default; it is
+    reported where it becomes a setting. Refused are unknown keys and flags, values that are not of their kind or out of
+    range, and what would train in sd-scripts as nothing here does. Where the kind of training is not to be had, that
+    alone is the refusal. Raises KohyaSettingsError for a file that configures no training of a LoRA at all.
+    """
+    data = read_object(path)
+    form, faults = _read(path, data, target)
+    answers = {key: _within_range(form, answer(row, form)) for key, row in rows().items()}
+    faulty = {each.line.key for each in faults}
+    found = {key: _fault(form, key, each.effect) for key, each in answers.items() if each.verdict == "refused"}
+    kind = next((found[key] for key in KINDS if key in found), None)
+    refusals = [kind] if kind else [*faults, *(each for key, each in found.items() if form.name(key) not in faulty)]
+    lines = [line for key, row in rows().items() for line in _lines(row, form, answers[key]) if line.key not in faulty]
+    return KohyaImport(
+        {name: value for each in answers.values() for name, value in each.training.items()},
+        {name: value for each in answers.values() for name, value in each.buckets.items()},
+        (*lines, *(each.line for each in faults), *form.unread),
+        tuple(each.sentence for each in refusals),
+    )
+
+
+def family_of(path: Path) -> Literal["sd15", "sdxl"]:
+    """The family of base models that a file is for; sd15 where it does not say it, as the form's default.
+    Raises KohyaSettingsError for a file that cannot be read."""
+    try:
+        return "sdxl" if parse("switch", read_object(path).get("sdxl", False)) else "sd15"
+    except ValueError as error:
+        if isinstance(error, KohyaSettingsError):
+            raise
+        return "sd15"
+
+
+def _read(path: Path, data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
+    """The form that the file fills in. Raises KohyaSettingsError where it configures no training of a LoRA."""
+    if is_dataset_config(data):
+        raise KohyaSettingsError(
+            f"{path} is a dataset configuration of sd-scripts ([general] and [[datasets]], for --dataset_config), not "
+            "one of a training. `sticker-pipeline import-kohya` makes a character from the folders of such a dataset."
+        )
+    if kind := no_lora(data):
+        raise KohyaSettingsError(
+            f"{path} is a configuration for {kind}, which trains no LoRA: nothing of it is taken over. Give the file "
+            "that kohya_ss's LoRA tab has saved."
+        )
+    return read_flags_file(data, target) if path.suffix.lower() == ".toml" else read_form(data, target)
 
 
 def report_table(imported: KohyaImport) -> pd.DataFrame:
@@ -75,46 +115,51 @@ def report_table(imported: KohyaImport) -> pd.DataFrame:
     return pd.DataFrame([vars(line) for line in imported.report], columns=COLUMNS, dtype=str)
 
 
-def _lines(row: Row, form: Form, found: Answer) -> list[Line]:
+def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
     """The lines of a key: that of its flag in additional_parameters, and its own. A key that the file lacks has one
     only where it becomes a setting."""
-    lines = []
-    if row.key in form.flags:
-        lines.append(Line(f"--{row.flag}", _shown(form.flags[row.key]), found.verdict, found.effect))
-        found = ignored(f"{EXTRA} has --{row.flag}")
+    by_flag = _by_flag(form, row.key)
+    if by_flag:
+        yield Line(f"--{row.flag}", shown(form.flags[row.key]), found.verdict, found.effect)
     if row.key in form.stated:
-        lines.append(
-            Line(row.key, _shown(form.stated[row.key]), found.verdict, found.effect + _left_out(row, form, found))
-        )
-    elif not lines and (found.training or found.buckets):
-        lines.append(Line(row.key, NOT_STATED, found.verdict, found.effect))
-    return lines
+        told = ignored(f"{EXTRA} has --{row.flag}") if by_flag else found
+        effect = told.effect + _left_out(row, form, told)
+        yield Line(form.name(row.key), shown(form.stated[row.key]), told.verdict, effect)
+    elif not by_flag and (found.training or found.buckets or found.verdict == "refused"):
+        yield Line(row.key, NOT_STATED, found.verdict, found.effect)
+
+
+def _by_flag(form: Form, key: str) -> bool:
+    """Whether additional_parameters have the key."""
+    return key in form.flags and not form.is_toml
 
 
 def _left_out(row: Row, form: Form, found: Answer) -> str:
     """What is said more where an empty field has made sd-scripts take a value of its own."""
-    own = row.left_out and not form.fields[row.key] and found.verdict == "taken over"
+    own = row.left_out and not form.fields[row.key] and found.verdict == "taken over" and not form.is_toml
     return f"; for 0 or nothing kohya_ss passes no flag, and sd-scripts takes {row.left_out}" if own else ""
 
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _fault(form: Form, key: str, problem: str) -> Fault:
+    if _by_flag(form, key):
+        flag, value = f"--{rows()[key].flag}", shown(form.flags[key])
+        return fault(flag, value, problem, f"'{EXTRA}': {flag} {value}: {problem}.")
+    return fault(form.name(key), form.stated.get(key, form.fields[key]), problem)
 
 
-def _fault(form: Form, key: str, problem: str) -> str:
-    if key in form.flags:
-        return f"'{EXTRA}': --{rows()[key].flag} {_shown(form.flags[key])}: {problem}."
-    return f"'{key}' = {form.stated.get(key, form.fields[key])!r}: {problem}."
+def _within_range(form: Form, found: Answer) -> Answer:
+    """The answer, or a refusal where our settings do not have such a value."""
+    problems = [*_out_of_range(found.training, TrainingSettings), *_out_of_range(found.buckets, BucketSettings)]
+    return refused("; ".join(problems)) if problems else found
 
 
-def _out_of_range(form: Form, settings: Mapping[str, Mapping[str, Any]], model: type[BaseModel]) -> list[str]:
-    """A sentence for each key whose `settings` the model refuses."""
-    problems = []
-    for key, values in settings.items():
-        try:
-            model.model_validate(values)
-        except ValidationError as error:
-            for fault in error.errors():
-                message = fault["msg"][:1].lower() + fault["msg"][1:]
-                problems.append(_fault(form, key, f"here it is {fault['loc'][0]} = {fault['input']!r}, and {message}"))
-    return problems
+def _out_of_range(values: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
+    """What is wrong with each of the `values` that the model refuses."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return [
+            f"here it is {each['loc'][0]} = {each['input']!r}, and {each['msg'][:1].lower()}{each['msg'][1:]}"
+            for each in error.errors()
+        ]
+    return []

@@ -10,6 +10,8 @@ import math
 from sticker_pipeline.kohya_settings.answers import (
     Answer,
     Rule,
+    buckets_differ,
+    buckets_ignored,
     differs,
     elsewhere,
     ignored,
@@ -19,6 +21,7 @@ from sticker_pipeline.kohya_settings.answers import (
     taken_buckets,
 )
 from sticker_pipeline.kohya_settings.form import EXTRA, Form, Row
+from sticker_pipeline.kohya_settings.kinds import type_fault
 from sticker_pipeline.kohya_settings.optimization import OPTIMIZATION, rates
 
 
@@ -32,7 +35,8 @@ def answer(row: Row, form: Form) -> Answer:
         off = not form[row.key] or form[row.key] == row.default
         return same("off") if off else refused(f"{row.note}. Turn it off, or remove it")
     if row.role == "other":
-        return ignored(f"read only with {row.note}")
+        why = f"read only with {row.note}"
+        return differs(f"{why}; {OF_REFUSED_TYPE}") if type_fault(form["LoRA_type"]) else ignored(why)
     if row.role == "old":
         return ignored("kohya_ss no longer passes it on")
     return elsewhere(row.note)
@@ -50,6 +54,8 @@ def _vae(form: Form) -> Answer:
 
 
 def _family(form: Form) -> Answer:
+    if form.is_toml:
+        return taken(f"a TOML file does not say it: it is read as one for {form.target.family} models")
     file = "sdxl" if form.fields["sdxl"] else "sd15"
     if file != form.target.family:
         return refused(
@@ -65,31 +71,62 @@ def _prediction(form: Form) -> Answer:
 
 # adapters
 
-LORA_TYPES = ("Standard", "Kohya LoCon")
+LYCORIS = ("LyCORIS/LoCon", "LoCon")
+OF_REFUSED_TYPE = "it goes with LoRA_type, which is refused"
+TUCKER = "convolutions have two matrices here, not three (Tucker)"
+NO_CONVOLUTION = "no convolution is trained: LoRA_type Kohya LoCon trains them"
 
 
 def _lora_type(form: Form) -> Answer:
     kind = form["LoRA_type"]
-    if kind not in LORA_TYPES:
-        return refused(f"only LoRA_type {' and '.join(LORA_TYPES)} are trained here. Choose one of them")
+    if fault := type_fault(kind):
+        return refused(fault)
+    if kind in LYCORIS:
+        return differs(
+            "LyCORIS also trains conv_in, conv_out and time_embedding of the U-Net, which stay as they are here",
+            targets="all+conv",
+        )
     return taken(targets="all+conv" if _conv_rank(form) else "all")
 
 
 def _conv_rank(form: Form) -> int:
-    """0 where the convolutions are not trained. (kohya_ss passes 0 on as it is.)"""
-    return int(form.fields["conv_dim"]) if form["LoRA_type"] == "Kohya LoCon" else 0
+    """0 where the convolutions are not trained. (kohya_ss passes 0 on as it is; LyCORIS then takes network_dim.)"""
+    kind, rank = form["LoRA_type"], int(form.fields["conv_dim"])
+    if kind in LYCORIS:
+        return rank or int(form["network_dim"])
+    return rank if kind == "Kohya LoCon" else 0
 
 
 def _conv_dim(form: Form) -> Answer:
+    if type_fault(form["LoRA_type"]):
+        return differs(OF_REFUSED_TYPE)
     rank = _conv_rank(form)
-    return taken(conv_rank=rank) if rank else ignored("no convolution is trained: LoRA_type Kohya LoCon trains them")
+    return taken(conv_rank=rank) if rank else ignored(NO_CONVOLUTION)
 
 
 def _conv_alpha(form: Form) -> Answer:
     rank, alpha = _conv_rank(form), form.fields["conv_alpha"]
+    if type_fault(form["LoRA_type"]):
+        return differs(OF_REFUSED_TYPE)
     if not rank:
-        return ignored("no convolution is trained: LoRA_type Kohya LoCon trains them")
+        return ignored(NO_CONVOLUTION)
+    if not alpha and form["LoRA_type"] in LYCORIS and form["network_alpha"]:
+        return taken("0 means network_alpha", conv_alpha=float(form["network_alpha"]))
     return taken(conv_alpha=float(alpha)) if alpha else taken("0 means the rank", conv_alpha=float(rank))
+
+
+def _only_of_lycoris(key: str, accepted: str | bool, problem: str) -> Rule:
+    """A key that only LyCORIS reads, and there must have the `accepted` value."""
+
+    def rule(form: Form) -> Answer:
+        if type_fault(form["LoRA_type"]):
+            return differs(OF_REFUSED_TYPE)
+        if form["LoRA_type"] not in LYCORIS:
+            return ignored("read only with LyCORIS types of LoRA")
+        value = form[key] or accepted
+        return same("as it is here") if value == accepted else refused(f"{problem}. Set it to {accepted}")
+
+    return rule
 
 
 def _network_alpha(form: Form) -> Answer:
@@ -101,6 +138,8 @@ def _network_alpha(form: Form) -> Answer:
 
 
 def _resolution(form: Form) -> Answer:
+    if form.is_toml and not form["max_resolution"]:
+        return differs("the file does not say it")
     try:
         width, height = (int(side) for side in (form["max_resolution"].split(",") * 2)[:2])
     except ValueError:
@@ -114,18 +153,29 @@ def _resolution(form: Form) -> Answer:
 def _bucketing(form: Form) -> Answer:
     if form["enable_bucket"]:
         return taken_buckets(shape="aspect")
-    why = "pictures are padded to a square, where sd-scripts cuts them to one"
-    return Answer("differs here", f"buckets.shape = square; {why}", {}, {"shape": "square"})
+    return buckets_differ("pictures are padded to a square, where sd-scripts cuts them to one", shape="square")
+
+
+LEAST_STEPS = {"sd15": 64, "sdxl": 32}  # sd-scripts stops where bucket_reso_steps is no multiple
 
 
 def _only_with_buckets(rule: Rule) -> Rule:
     return lambda form: rule(form) if form["enable_bucket"] else ignored("enable_bucket is off")
 
 
+def _step(form: Form) -> int:
+    """The nearest that sd-scripts accepts."""
+    least = LEAST_STEPS[form.target.family]
+    return max(least, round(form["bucket_reso_steps"] / least) * least)
+
+
 def _bucket_step(form: Form) -> Answer:
-    step, least = form["bucket_reso_steps"], 32 if form.target.family == "sdxl" else 64
+    step, least = form["bucket_reso_steps"], LEAST_STEPS[form.target.family]
     if step % least:
-        return refused(f"sd-scripts stops: for {form.target.family} it must be a multiple of {least}")
+        return buckets_differ(
+            f"sd-scripts of today stops at {step}: for {form.target.family} {least} and its multiples are allowed",
+            step=_step(form),
+        )
     return taken_buckets(step=step)
 
 
@@ -133,22 +183,20 @@ def _bucket_upscale(form: Form) -> Answer:
     return taken_buckets(upscale=not form["bucket_no_upscale"])
 
 
+# The sides that are set then are those that no picture of the profile's area goes beyond.
+NO_LIMITS = "bucket_no_upscale knows no shortest and longest side"
+
+
 def _min_bucket(form: Form) -> Answer:
     if form["bucket_no_upscale"]:
-        return _without_limit("min_side", form["bucket_reso_steps"])
+        return buckets_ignored(NO_LIMITS, min_side=_step(form))
     return taken_buckets(min_side=form["min_bucket_reso"])
 
 
 def _max_bucket(form: Form) -> Answer:
     if form["bucket_no_upscale"]:
-        return _without_limit("max_side", form.target.resolution**2 // form["bucket_reso_steps"])
+        return buckets_ignored(NO_LIMITS, max_side=form.target.resolution**2 // _step(form))
     return taken_buckets(max_side=form["max_bucket_reso"])
-
-
-def _without_limit(name: str, side: int) -> Answer:
-    """Sides that no picture of the profile's area goes beyond."""
-    why = "bucket_no_upscale knows no shortest and longest side"
-    return Answer("ignored by sd-scripts", f"buckets.{name} = {side}; {why}", {}, {name: side})
 
 
 def _max_train_epochs(form: Form) -> Answer:
@@ -275,6 +323,12 @@ def _additional(form: Form) -> Answer:
     return taken("each flag has a line of its own") if form[EXTRA] else same("empty")
 
 
+KINDS = (
+    *("LoRA_type", "v2", "flux1_checkbox", "sd3_checkbox", "hunyuan_image_checkbox"),
+    *("anima_checkbox", "lumina_checkbox", "train_inpainting"),
+)
+"""Keys that say which kind of training it is: where one is refused, the others do not matter."""
+
 RULES: dict[str, Rule] = {
     **OPTIMIZATION,
     "pretrained_model_name_or_path": _base_model,
@@ -285,6 +339,12 @@ RULES: dict[str, Rule] = {
     "network_alpha": _network_alpha,
     "conv_dim": _conv_dim,
     "conv_alpha": _conv_alpha,
+    "LyCORIS_preset": _only_of_lycoris("LyCORIS_preset", "full", "which layers other presets train is not known here"),
+    "dora_wd": _only_of_lycoris("dora_wd", False, "LyCORIS decomposes weights by other norms than `dora` here"),
+    "use_cp": _only_of_lycoris("use_cp", False, TUCKER),
+    "use_tucker": _only_of_lycoris("use_tucker", False, TUCKER),
+    "use_scalar": _only_of_lycoris("use_scalar", False, "adapters have no further factor here"),
+    "train_norm": _only_of_lycoris("train_norm", False, "norm layers are not trained here"),
     "max_resolution": _resolution,
     "enable_bucket": _bucketing,
     "bucket_reso_steps": _only_with_buckets(_bucket_step),

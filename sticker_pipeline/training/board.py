@@ -30,7 +30,9 @@ class Board:
             f"error/{name.removeprefix('loss_')}": value for name, value in zip(BAND_COLUMNS, row.bands, strict=True)
         }
         values |= {"learning_rate/unet": row.lr_unet, "learning_rate/text_encoder": row.lr_text_encoder}
-        values |= {"memory_bytes": row.memory_bytes}
+        values |= {"memory_bytes": row.memory_bytes, "weight_norm": row.weight_norm}
+        if row.weight_norm == row.weight_norm:
+            values |= {"weights_scaled": row.weights_scaled}
         self.scalars({f"training/{name}": value for name, value in values.items()}, row.step)
 
     def scalars(self, values: dict[str, float], step: int) -> None:

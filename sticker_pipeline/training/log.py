@@ -21,7 +21,8 @@ BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
 COLUMNS = [
     *("step", "epoch", "loss", *BAND_COLUMNS),
-    *("lr_unet", "lr_text_encoder", "grad_norm", "samples_per_s", "seconds", "memory_bytes"),
+    *("lr_unet", "lr_text_encoder", "grad_norm", "weights_scaled", "weight_norm"),
+    *("samples_per_s", "seconds", "memory_bytes"),
 ]
 STEPS_IN_PACE = 20  # the speed shown is the mean over this many last steps
 WINDOW, EXPLODED = 50, 4.0  # the error has exploded when its mean over WINDOW steps is EXPLODED times its lowest
@@ -46,6 +47,8 @@ class LogRow:
     samples: int  # pictures in this step, of all processes
     seconds: float
     memory_bytes: int
+    weights_scaled: int = 0  # modules that max_weight_norm scaled down
+    weight_norm: float = math.nan  # mean over the modules; not computed where there is no limit
 
     @property
     def samples_per_s(self) -> float:

@@ -193,7 +193,7 @@ def what_to_lower(work: Workload, phase: str) -> str:
         f"rank ({settings.rank})": phase != "encode" and settings.rank > 1,
         "learning_rate_text_encoder, to 0": phase != "encode" and settings.learning_rate_text_encoder > 0,
         "what the optimizer keeps (`optimizer: adamw8bit` or `adafactor`)": phase != "encode"
-        and settings.optimizer in ("adamw", "prodigy"),
+        and settings.optimizer in ("adamw", "prodigy", "dadaptadam"),
     }
     return "; or ".join(name for name, helps in choices.items() if helps)
 
@@ -506,7 +506,7 @@ def state_bytes(optimizer: str, parameter: Tensor) -> int:
         return 4 * (entries // parameter.shape[-1] + entries // parameter.shape[-2])
     if optimizer == "adafactor":
         return 4 * entries
-    return 4 * entries * (4 if optimizer == "prodigy" else 2)
+    return 4 * entries * {"prodigy": 4, "dadaptadam": 3}.get(optimizer, 2)
 
 
 def _with_reserve(weights: int, beyond: int) -> int:

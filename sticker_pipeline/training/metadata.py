@@ -6,11 +6,12 @@ Values only; the file format stands in lora_file.py. No times and no paths: equa
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.settings import UNWARMED, TrainingSettings
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.spec import TrainingSpec
 
@@ -20,15 +21,26 @@ SCHEDULER_NAMES = {
     "restarts": "cosine_with_restarts",
     "cosine_restarts": "cosine_with_restarts",
     "cosine": "cosine",
+    "cosine_annealing": "CosineAnnealingLR",
     "linear": "linear",
     "constant": "constant_with_warmup",
+    "relative": "adafactor",
 }
 OPTIMIZER_NAMES = {
     "adamw": "torch.optim.adamw.AdamW",
     "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
     "prodigy": "prodigyopt.prodigy.Prodigy",
+    "dadaptadam": "dadaptation.dadapt_adam.DAdaptAdam",
     "adafactor": "transformers.optimization.Adafactor",
 }
+# Settings by the optimizers' own names, told where they are not the usual ones.
+PRODIGY_ARGUMENTS = {
+    "prodigy_d0": "d0",
+    "prodigy_bias_correction": "use_bias_correction",
+    "prodigy_safeguard_warmup": "safeguard_warmup",
+}
+DADAPT_ARGUMENTS = {"dadapt_growth_rate": "growth_rate"}
+ADAFACTOR_ARGUMENTS = {"adafactor_scale_parameter": "scale_parameter"}
 # Whose names the keys of the U-Net follow (sd-scripts, library/sai_model_spec.py).
 IMPLEMENTATIONS = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
 
@@ -100,6 +112,8 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
     schedule: dict[str, Any] = {"warmup": settings.warmup_fraction, "warmup_in_cycle": settings.schedule == "restarts"}
     if scheduler == "cosine_with_restarts":
         schedule["cycles"] = settings.cycles
+    if settings.schedule in UNWARMED:
+        schedule = {"T_max": settings.annealing_steps} if settings.schedule == "cosine_annealing" else {}
     warmed_up = math.ceil(total_steps / settings.cycles) if settings.schedule == "restarts" else total_steps
     return {
         "ss_learning_rate": settings.learning_rate_unet,
@@ -109,9 +123,10 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
         if not settings.warmup_fraction and settings.schedule == "constant"
         else scheduler,
         "ss_lr_scheduler_args": json.dumps(schedule),
-        "ss_lr_warmup_steps": round(settings.warmup_fraction * warmed_up),
+        "ss_lr_warmup_steps": 0 if settings.schedule in UNWARMED else round(settings.warmup_fraction * warmed_up),
         "ss_optimizer": f"{OPTIMIZER_NAMES[settings.optimizer]}({_optimizer_arguments(settings)})",
         "ss_max_grad_norm": settings.max_grad_norm or 0.0,  # sd-scripts: 0 does not clip
+        "ss_scale_weight_norms": settings.max_weight_norm,
         "ss_gradient_accumulation_steps": settings.gradient_accumulation,
         "ss_batch_size_per_device": settings.batch_size,
         "ss_max_train_steps": total_steps,
@@ -124,7 +139,19 @@ def _optimizer_arguments(settings: TrainingSettings) -> str:
         arguments["betas"] = settings.betas
     if settings.optimizer == "prodigy":
         arguments["d_coef"] = settings.prodigy_d_coef
+        arguments |= _changed(settings, PRODIGY_ARGUMENTS)
+    if settings.optimizer == "dadaptadam":
+        arguments |= {"decouple": True, **_changed(settings, DADAPT_ARGUMENTS)}
+    if settings.optimizer == "adafactor":
+        arguments |= _changed(settings, ADAFACTOR_ARGUMENTS)
     return ",".join(f"{key}={value}" for key, value in arguments.items())
+
+
+def _changed(settings: TrainingSettings, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """`arguments` (setting -> name) that are not as they are unless a person changes them."""
+    fields = TrainingSettings.model_fields
+    found = {name: (getattr(settings, setting), fields[setting].default) for setting, name in arguments.items()}
+    return {name: value for name, (value, usual) in found.items() if value != usual}
 
 
 def _loss(settings: TrainingSettings) -> dict[str, Any]:
@@ -133,6 +160,9 @@ def _loss(settings: TrainingSettings) -> dict[str, Any]:
         "ss_min_snr_gamma": settings.min_snr_gamma if settings.loss_weighting == "min_snr" else None,
         "ss_debiased_estimation": settings.loss_weighting == "debiased",
         "ss_noise_offset": settings.noise_offset or None,
+        "ss_adaptive_noise_scale": settings.adaptive_noise_scale or None,
+        "ss_multires_noise_iterations": settings.multires_noise_iterations or None,
+        "ss_multires_noise_discount": settings.multires_noise_discount,
         "ss_zero_terminal_snr": settings.zero_terminal_snr,
         "ss_prior_loss_weight": settings.regularisation_weight if settings.regularisation else 1.0,
         "ss_loss_type": "l2",

@@ -31,12 +31,45 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
     return alphas / (1.0 - alphas)
 
 
-def offset_noise(noise: Tensor, offset: float, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus `offset` times one normal draw for each picture and channel, so that the mean colour of
-    pictures is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0."""
-    if offset == 0:
+def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """`noise` [b, c, h, w] plus an offset times one normal draw for each picture and channel, so that the mean colour
+    of pictures is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0.
+
+    The offset is settings.noise_offset, and adaptive_noise_scale · |mean of the channel in `latents`| more; never below
+    0 (sd-scripts, library/custom_train_functions.py).
+    """
+    if settings.noise_offset == 0:
         return noise
+    means = latents.mean(dim=(2, 3), keepdim=True).abs()
+    offset = (settings.noise_offset + settings.adaptive_noise_scale * means).clamp(min=0.0)
     return noise + offset * torch.randn((*noise.shape[:2], 1, 1), generator=generator)
+
+
+def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """`noise` [b, c, h, w] with coarser ones added, all divided by its standard deviation, so that large shapes are
+    trained as well (J. Whitaker 2023). On the CPU, from `generator`; nothing is drawn for 0 iterations.
+
+    Iteration i adds discountⁱ times a normal draw of size (h/rⁱ, w/rⁱ), cut to whole pixels and made larger bilinearly,
+    with r uniform in 2–4; after a side of one pixel there is no further one (sd-scripts, pyramid_noise_like).
+    """
+    if settings.multires_noise_iterations == 0:
+        return noise
+    size = height, width = int(noise.shape[2]), int(noise.shape[3])
+    for iteration in range(settings.multires_noise_iterations):
+        ratio = (2.0 + 2.0 * float(torch.rand((), generator=generator))) ** iteration
+        coarse = max(1, int(height / ratio)), max(1, int(width / ratio))
+        drawn = torch.randn((*noise.shape[:2], *coarse), generator=generator)
+        larger = torch.nn.functional.interpolate(drawn, size=size, mode="bilinear")
+        noise = noise + settings.multires_noise_discount**iteration * larger
+        if 1 in coarse:
+            break
+    return noise / noise.std()
+
+
+def draw_timesteps(pictures: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """A noise level for each picture, int64[pictures]: each of min_timestep … max_timestep − 1 as likely as the others,
+    of the model's `levels`. On the CPU, from `generator`."""
+    return torch.randint(settings.min_timestep, min(settings.max_timestep, levels), (pictures,), generator=generator)
 
 
 def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:

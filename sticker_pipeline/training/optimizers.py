@@ -3,7 +3,9 @@
 How the learning rate moves stands in schedule.py; where the state is kept, in train.py.
 """
 
+import contextlib
 import importlib.util
+import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,19 +16,24 @@ from torch import Tensor
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
+# Optimizers of packages that need not be there: the package, and the extra that installs it.
+OPTIONAL = {"adamw8bit": ("bitsandbytes", "gpu"), "dadaptadam": ("dadaptation", "dadaptation")}
+ONE_RATE = ("prodigy", "dadaptadam")
+
 
 def check_optimizer(settings: TrainingSettings) -> None:
     """Raise SpecError where `make_optimizer` could not make what `settings` name: cheap, before models are loaded."""
-    if settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+    package, extra = OPTIONAL.get(settings.optimizer, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
         raise SpecError(
-            "settings.optimizer: adamw8bit needs the package bitsandbytes, which is not installed. "
-            "Run `pip install 'sticker_pipeline[gpu]'`, or choose adamw."
+            f"settings.optimizer: {settings.optimizer} needs the package {package}, which is not installed. "
+            f"Run `pip install 'sticker_pipeline[{extra}]'`, or choose adamw."
         )
     rates = {settings.learning_rate_unet, settings.learning_rate_text_encoder} - {0.0}
-    if settings.optimizer == "prodigy" and len(rates) > 1:
+    if settings.optimizer in ONE_RATE and len(rates) > 1:
         raise SpecError(
-            "settings.learning_rate_text_encoder: prodigy finds one step size for all weights. Set it to the value of "
-            "learning_rate_unet, or to 0, which leaves the text encoder as it is."
+            f"settings.learning_rate_text_encoder: {settings.optimizer} finds one step size for all weights. Set it to "
+            "the value of learning_rate_unet, or to 0, which leaves the text encoder as it is."
         )
 
 
@@ -38,9 +45,11 @@ def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any
     Raises SpecError as check_optimizer does.
 
     adamw: torch's, fused. adamw8bit: that of bitsandbytes, on a CPU as well, where it is slow. adafactor: that of
-    transformers with the external rate, without its relative step and its scaling by the size of a parameter (torch's
-    own always scales, and LoRA's up matrices, which begin at 0, would hardly move). prodigy: its authors' package, with
-    the bias correction and the safeguard for warm-ups that they advise for diffusion models; a step at rate 0 is none.
+    transformers with the external rate, and scaling by the size of a parameter only where adafactor_scale_parameter
+    asks for it (torch's own always scales, and LoRA's up matrices, which begin at 0, would hardly move); its relative
+    step is the schedule `relative`. prodigy: its authors' package, with the bias correction and the safeguard for
+    warm-ups that they advise for diffusion models, unless the settings say otherwise; a step at rate 0 is none.
+    dadaptadam: Adam by D-Adaptation (Defazio and Mishchenko 2023), its authors' package as well.
     """
     check_optimizer(settings)
     chosen = [{**group, "lr": group["peak"], "weight_decay": settings.weight_decay} for group in groups]
@@ -53,16 +62,29 @@ def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any
     if settings.optimizer == "adafactor":
         from transformers import Adafactor
 
-        return Adafactor(chosen, lr=settings.learning_rate_unet, scale_parameter=False, relative_step=False)
+        return Adafactor(
+            chosen,
+            lr=settings.learning_rate_unet,
+            scale_parameter=settings.adafactor_scale_parameter,
+            relative_step=False,
+        )
+    if settings.optimizer == "dadaptadam":
+        from dadaptation import DAdaptAdam
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it was told
+            return DAdaptAdam(
+                chosen, betas=settings.betas, decouple=True, growth_rate=settings.dadapt_growth_rate or math.inf
+            )
     from prodigyopt import Prodigy
 
     return Prodigy(
         chosen,
         betas=settings.betas,
+        d0=settings.prodigy_d0,
         d_coef=settings.prodigy_d_coef,
         decouple=True,
-        use_bias_correction=True,
-        safeguard_warmup=True,
+        use_bias_correction=settings.prodigy_bias_correction,
+        safeguard_warmup=settings.prodigy_safeguard_warmup,
     )
 
 

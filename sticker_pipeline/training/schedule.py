@@ -15,8 +15,14 @@ def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int
     `restarts` is `recipe`. The others warm up once, over w = round(warmup_fraction·total_steps) steps: s/w while s < w.
     Then, with p = (s−w)/(total_steps−w), cosine has ½(1 + cos πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear
     1 − p; constant 1: the schedules of the same names in diffusers and transformers (with warm-up).
+    Two begin at once, whatever total_steps is: cosine_annealing has ½(1 + cos πs/annealing_steps), as PyTorch's
+    CosineAnnealingLR; relative has min(0.01, 1/√(s+1)), which is Adafactor's relative step (Shazeer and Stern 2018).
     Raises ValueError for total_steps < 1.
     """
+    if settings.schedule == "cosine_annealing":
+        return lambda step: _half_cosine(step / settings.annealing_steps)
+    if settings.schedule == "relative":
+        return lambda step: min(0.01, 1.0 / math.sqrt(step + 1))
     if settings.schedule == "restarts":
         return recipe(total_steps, settings.cycles, settings.warmup_fraction)
     shapes: dict[str, Callable[[float], float]] = {

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.training import ema, objective
+from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.backward import Backward, Inputs, Weights, in_use
 from sticker_pipeline.training.conditions import TextSource, conditions
 from sticker_pipeline.training.cuda_graph import Recordings
@@ -24,6 +25,7 @@ from sticker_pipeline.training.log import LogRow, band_errors, has_exploded, mem
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.text import Encoded
+from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
@@ -90,6 +92,7 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     if run.accelerator.scaler is None:  # a scaler meets infinities while it looks for its scale, and skips them
         check_finite(run, "gradient", norm, step)
     run.optimizer.step()
+    norms = limit_norms(adapters_of(run.layers).values(), most) if (most := settings.max_weight_norm) else UNLIMITED
     for weights in run.weights.values():
         weights.gradient.zero_()
     if run.average:
@@ -104,6 +107,8 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
         lr_unet=rates["unet"],
         lr_text_encoder=rates.get("text_encoder", 0.0),
         grad_norm=norm,
+        weights_scaled=norms.scaled,
+        weight_norm=norms.mean,
         samples=len(errors) * run.accelerator.num_processes,
         seconds=time.monotonic() - started,
         memory_bytes=memory_bytes(),
@@ -161,8 +166,11 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
 
     config = run.models.vae.config
     latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
-    noise = objective.offset_noise(torch.randn(latents.shape, generator=generator), settings.noise_offset, generator)
-    timesteps = torch.randint(run.models.noise.config.num_train_timesteps, (len(batch),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    noise = objective.offset_noise(noise, latents, settings, generator)
+    noise = objective.multires_noise(noise, settings, generator)
+    levels = run.models.noise.config.num_train_timesteps
+    timesteps = objective.draw_timesteps(len(batch), levels, settings, generator)
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
     weights = objective.loss_weights(settings, run.models.prediction_type, snr) * picture_weights(run, batch)
     inputs = {

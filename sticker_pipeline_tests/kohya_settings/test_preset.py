@@ -39,6 +39,19 @@ def test_the_report_comes_with_the_same_reading(tmp_path: Path) -> None:
     assert character_kohya_import(character(tmp_path, "{rank: 4}"), tmp_path) is None
 
 
+def test_a_toml_file_of_sd_scripts_serves_as_well(tmp_path: Path) -> None:
+    text = 'network_module = "networks.lora"\nnetwork_dim = 16\nscale_weight_norms = 1.0\noptimizer_type = "Adafactor"'
+    (tmp_path / "luma").mkdir()
+    (tmp_path / "luma" / "config.toml").write_text(text)
+    chosen = character(tmp_path, "{preset: kohya_import, kohya_json: config.toml}")
+    training = character_profile(chosen, tmp_path).training
+    assert (training.rank, training.max_weight_norm, training.schedule) == (16, 1.0, "relative")
+    assert (training.learning_rate_unet, training.adafactor_scale_parameter) == (1.0, True)
+    refused = character(tmp_path, "{preset: kohya_import, kohya_json: config.toml, warmup_fraction: 0.2}")
+    with pytest.raises(ProfileError, match=r"'training\.warmup_fraction' has no effect here"):
+        character_profile(refused, tmp_path)
+
+
 def test_a_number_of_steps_stays_whatever_the_epochs_are(tmp_path: Path) -> None:
     steps = {**FILLED, "max_train_steps": 1000}  # of batches of 2
     for epochs, draws in ((None, 250), (4, 500)):

@@ -1,5 +1,6 @@
 """Whole files: what they become, the report, and all faults at once."""
 
+import json
 import random
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.kohya_settings.form import EXTRA, KohyaSettingsError, rows
-from sticker_pipeline.kohya_settings.read import COLUMNS, NOT_STATED, report_table
+from sticker_pipeline.kohya_settings.read import COLUMNS, NOT_STATED, examine_kohya_settings, report_table
 from sticker_pipeline.settings import BucketSettings, TrainingSettings, without_effect
-from sticker_pipeline_tests.kohya_settings.files import FILLED, line, read
+from sticker_pipeline_tests.kohya_settings.files import FILLED, SD15, line, read
 
 
 def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
@@ -42,9 +43,13 @@ def test_a_filled_form_becomes_these_settings(tmp_path: Path) -> None:
         "cycles": 3,
         "warmup_fraction": 0.05,
         "max_grad_norm": 1.0,
+        "max_weight_norm": None,
+        "min_timestep": 0,
+        "max_timestep": 1000,
         "loss_weighting": "min_snr",
         "min_snr_gamma": 5.0,
         "noise_offset": 0.0,
+        "multires_noise_iterations": 0,
         "seed": 1234,
         "precision": "bfloat16",
     }
@@ -81,8 +86,8 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
         **FILLED,
         "netwrk_dim": 8,
         "network_dropout": 0.1,
-        "scale_weight_norms": 1,
-        "LoRA_type": "LyCORIS/LoHa",
+        "scale_weight_norms": -1,
+        "color_aug": True,
         "network_dim": 100000,
         "seed": "x",
         EXTRA: "--base_weights a.safetensors --max_grad_norm=-1",
@@ -95,14 +100,59 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     for words in (
         "unknown key 'netwrk_dim'. Did you mean 'network_dim'?",
         "'network_dropout' = 0.1: adapters have no dropout here",
-        "'scale_weight_norms' = 1: weight norms are not limited here",
-        "'LoRA_type' = 'LyCORIS/LoHa': only",
+        "'scale_weight_norms' = -1: here it is max_weight_norm = -1.0, and input should be greater than 0.",
+        "'color_aug' = True: colours are not changed here",
         "'network_dim' = 100000: here it is rank = 100000, and input should be less than or equal to 320.",
         "'seed' = 'x': it must be a number.",
         "'additional_parameters': --base_weights a.safetensors: ",
         "'additional_parameters': --max_grad_norm -1.0: here it is max_grad_norm = -1.0, and ",
     ):
         assert any(words in fault for fault in faults), words
+
+
+def test_what_would_be_taken_over_is_said_beside_the_refusals(tmp_path: Path) -> None:
+    good, bad = read(tmp_path, FILLED), {**FILLED, "network_dropout": 0.1, "netwrk_dim": 8, "seed": "x", EXTRA: "--x 1"}
+    with pytest.raises(KohyaSettingsError):
+        read(tmp_path, bad)
+    found = examine_kohya_settings(tmp_path / "kohya.json", SD15)
+    assert found.buckets == good.buckets
+    assert found.training == {name: value for name, value in good.training.items() if name != "seed"}
+    refused = {line.key: line.value for line in found.report if line.verdict == "refused"}
+    assert refused == {"network_dropout": "0.1", "netwrk_dim": "8", "seed": "x", "--x": "1"}
+    assert len(found.refusals) == 4 and all(any(key in said for said in found.refusals) for key in refused)
+    assert [line.key for line in found.report].count("seed") == 1
+    assert line(found, "network_dim") == line(good, "network_dim")
+    assert good.refusals == ()
+
+
+ANYTHING = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-10, 10**6), st.floats(-2, 2000), st.text("ab0.-=, ", max_size=6)),
+    st.sampled_from(
+        ["1e-4", "0.5", "a=1", "conv_dim=8", "T_max=3", "cosine", "Adafactor", "LyCORIS/LoCon", "--seed 1"]
+    ),
+    st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["betas=0.9,0.99", "algo=loha", "x"])), max_size=2),
+    st.dictionaries(st.sampled_from(["a", "network_dim"]), st.integers(0, 9), max_size=1),
+)
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.data())
+def test_whatever_a_file_says_each_of_its_keys_has_a_line(tmp_path: Path, suffix: str, values: st.DataObject) -> None:
+    names = [row.flag for row in rows().values() if row.flag] + ["network_module", "network_args", "nonsense"]
+    keys = [key for key in rows() if not key.startswith("--")] + ["nonsense"] if suffix == "json" else names
+    data = values.draw(st.dictionaries(st.sampled_from(keys), ANYTHING, max_size=8)) | {"network_dim": 4}
+    path = tmp_path / f"any.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps(data))
+    else:
+        data = {key: value for key, value in data.items() if not isinstance(value, dict | None)}
+        path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in data.items()))
+    found = examine_kohya_settings(path, SD15)
+    told = {line.key.split()[0] for line in found.report}
+    assert {key for key, value in data.items() if value not in (None, [])} - {"network_args"} <= told
+    TrainingSettings.model_validate(found.training)
+    BucketSettings.model_validate(found.buckets)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

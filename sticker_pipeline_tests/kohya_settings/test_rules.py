@@ -17,6 +17,15 @@ REFUSED = "refused"
 ADAFACTOR = "relative_step=False scale_parameter=False"
 PRODIGY = "use_bias_correction=True safeguard_warmup=True"
 ONLY_UNET = {"unet_lr": 1e-4, "text_encoder_lr": 0}
+MULTIRES = {"multires_noise_iterations": 6, "multires_noise_discount": 0.2, "noise_offset_type": "Multires"}
+D_ADAPTED = {
+    "optimizer": "DAdaptAdam",
+    "unet_lr": 1.0,
+    "text_encoder_lr": 1.0,
+    "optimizer_args": "decouple=True weight_decay=0.2 betas=0.9,0.99 growth_rate=1.02",
+}
+RELATIVE = {"optimizer": "Adafactor", "lr_scheduler": "adafactor", "lr_warmup": 0}
+ANNEALING = {"lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": "T_max=30", "lr_warmup": 0}
 
 # The key in question, the file, the verdict, and the settings that the key becomes, or words of the fault.
 Case = tuple[str, dict[str, Any], str, dict[str, Any] | str]
@@ -32,7 +41,29 @@ CASES: list[Case] = [
     ("LoRA_type", {"LoRA_type": "Standard", "conv_dim": 8}, TAKEN, {"targets": "all"}),
     ("LoRA_type", {"LoRA_type": "Kohya LoCon", "conv_dim": 8}, TAKEN, {"targets": "all+conv"}),
     ("LoRA_type", {"LoRA_type": "Kohya LoCon", "conv_dim": 0}, TAKEN, {"targets": "all"}),
-    ("LoRA_type", {"LoRA_type": "LyCORIS/LoCon"}, REFUSED, "only LoRA_type Standard and Kohya LoCon"),
+    (
+        "LoRA_type",
+        {"LoRA_type": "LyCORIS/LoCon", "conv_dim": 8},
+        DIFFERS,
+        {"targets": "all+conv", "conv_rank": 8, "conv_alpha": 1.0},
+    ),
+    ("conv_dim", {"LoRA_type": "LyCORIS/LoCon", "conv_dim": 0, "network_dim": 16}, TAKEN, {"conv_rank": 16}),
+    ("conv_alpha", {"LoRA_type": "LoCon", "conv_alpha": 0, "network_alpha": 4}, TAKEN, {"conv_alpha": 4.0}),
+    ("LyCORIS_preset", {"LoRA_type": "LyCORIS/LoCon", "LyCORIS_preset": "full"}, SAME, {}),
+    ("LyCORIS_preset", {"LoRA_type": "LyCORIS/LoCon", "LyCORIS_preset": "attn-mlp"}, REFUSED, "Set it to full"),
+    ("LyCORIS_preset", {"LyCORIS_preset": "attn-mlp"}, IGNORED, {}),
+    *(
+        case
+        for key in ("dora_wd", "use_cp", "use_tucker", "use_scalar", "train_norm")
+        for case in (
+            (key, {"LoRA_type": "LyCORIS/LoCon", key: True}, REFUSED, "Set it to False"),
+            (key, {"LoRA_type": "LyCORIS/LoCon", key: False}, SAME, {}),
+            (key, {key: True}, IGNORED, {}),
+        )
+    ),
+    ("scale_weight_norms", {"scale_weight_norms": 2.5}, TAKEN, {"max_weight_norm": 2.5}),
+    ("scale_weight_norms", {"scale_weight_norms": 0}, TAKEN, {"max_weight_norm": None}),
+    ("--scale_weight_norms", {EXTRA: "--scale_weight_norms=1"}, TAKEN, {"max_weight_norm": 1.0}),
     ("network_alpha", {"network_alpha": 16}, TAKEN, {"alpha": 16.0}),
     ("network_alpha", {"network_alpha": 0, "network_dim": 64}, TAKEN, {"alpha": 1.0}),  # 0 passes no flag
     ("--network_alpha", {EXTRA: "--network_alpha 0", "network_dim": 64}, TAKEN, {"alpha": 64.0}),
@@ -50,7 +81,9 @@ CASES: list[Case] = [
     ("enable_bucket", {"enable_bucket": True}, TAKEN, {"shape": "aspect"}),
     ("enable_bucket", {"enable_bucket": False}, DIFFERS, {"shape": "square"}),
     ("bucket_reso_steps", {"bucket_reso_steps": 64}, TAKEN, {"step": 64}),
-    ("bucket_reso_steps", {"bucket_reso_steps": 32}, REFUSED, "sd-scripts stops: for sd15 it must be a multiple of 64"),
+    ("bucket_reso_steps", {"bucket_reso_steps": 32}, DIFFERS, {"step": 64, "min_side": 64, "max_side": 4096}),
+    ("bucket_reso_steps", {"bucket_reso_steps": 1}, DIFFERS, {"step": 64, "min_side": 64, "max_side": 4096}),
+    ("bucket_reso_steps", {"bucket_reso_steps": 200, "bucket_no_upscale": False}, DIFFERS, {"step": 192}),
     ("bucket_reso_steps", {"bucket_reso_steps": 1, "enable_bucket": False}, IGNORED, {}),
     ("bucket_no_upscale", {"bucket_no_upscale": True}, TAKEN, {"upscale": False}),
     ("min_bucket_reso", {"min_bucket_reso": 320, "bucket_no_upscale": False}, TAKEN, {"min_side": 320}),
@@ -97,7 +130,13 @@ CASES: list[Case] = [
     ("optimizer", {"optimizer": "PagedAdamW8bit"}, TAKEN, {"optimizer": "adamw8bit"}),
     ("optimizer", {"optimizer": "Prodigy"}, TAKEN, {"optimizer": "prodigy"}),
     ("optimizer", {"optimizer": "Adafactor", "optimizer_args": ADAFACTOR}, TAKEN, {"optimizer": "adafactor"}),
-    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy or Adafactor"),
+    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor"),
+    ("optimizer", D_ADAPTED, TAKEN, {"optimizer": "dadaptadam"}),
+    ("optimizer_args", D_ADAPTED, TAKEN, {"weight_decay": 0.2, "betas": (0.9, 0.99), "dadapt_growth_rate": 1.02}),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": "decouple=True"}, TAKEN, {"dadapt_growth_rate": None}),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": ""}, REFUSED, "Write decouple=True"),
+    ("optimizer_args", {**D_ADAPTED, "optimizer_args": "decouple=True growth_rate=0.5"}, REFUSED, "greater than 1"),
+    ("text_encoder_lr", {**D_ADAPTED, "text_encoder_lr": 0.5}, REFUSED, "DAdaptAdam has one rate, and unet_lr is 1.0"),
     ("optimizer", {"use_8bit_adam": True}, TAKEN, {"optimizer": "adamw8bit"}),
     ("optimizer", {}, TAKEN, {"optimizer": "adamw"}),
     ("use_8bit_adam", {"use_8bit_adam": True}, TAKEN, {}),
@@ -119,12 +158,66 @@ CASES: list[Case] = [
     (
         "optimizer_args",
         {"optimizer": "Prodigy", "optimizer_args": "use_bias_correction=True"},
-        DIFFERS,
-        {"weight_decay": 0.0, "betas": (0.9, 0.999), "prodigy_d_coef": 1.0},
+        TAKEN,
+        {"weight_decay": 0.0, "betas": (0.9, 0.999), "prodigy_d_coef": 1.0, "prodigy_bias_correction": True}
+        | {"prodigy_safeguard_warmup": False, "prodigy_d0": 1e-6},
     ),
-    ("optimizer_args", {"optimizer": "Prodigy", "optimizer_args": "d0=1e-4"}, REFUSED, "Write d0=1e-06"),
-    ("optimizer_args", {"optimizer": "Adafactor", "optimizer_args": ADAFACTOR}, TAKEN, {"weight_decay": 0.0}),
-    ("optimizer_args", {"optimizer": "Adafactor"}, REFUSED, "Write relative_step=False; scale_parameter is True"),
+    (
+        "optimizer_args",
+        {"optimizer": "Prodigy", "optimizer_args": "d0=1e-4 safeguard_warmup=True"},
+        TAKEN,
+        {"prodigy_d0": 1e-4, "prodigy_bias_correction": False, "prodigy_safeguard_warmup": True},
+    ),
+    (
+        "optimizer_args",
+        {"optimizer": "Prodigy", "optimizer_args": "slice_p=11"},
+        REFUSED,
+        "Write slice_p=1",
+    ),
+    (
+        "optimizer_args",
+        {"optimizer": "Adafactor", "optimizer_args": ADAFACTOR},
+        TAKEN,
+        {"weight_decay": 0.0, "adafactor_scale_parameter": False},
+    ),
+    # Adafactor's own step is what sd-scripts turns on unless it is told not to
+    ("optimizer_args", RELATIVE, TAKEN, {"weight_decay": 0.0, "adafactor_scale_parameter": True}),
+    ("optimizer_args", {**RELATIVE, "optimizer_args": "warmup_init=True"}, REFUSED, "Write warmup_init=False"),
+    ("optimizer_args", {"optimizer_args": "relative_step=True"}, REFUSED, "relative_step is not known here"),
+    ("lr_scheduler", RELATIVE, IGNORED, {"schedule": "relative"}),
+    ("lr_scheduler", {**RELATIVE, "lr_scheduler": "cosine"}, IGNORED, {"schedule": "relative"}),
+    ("unet_lr", {**RELATIVE, "unet_lr": 3e-4}, IGNORED, {"learning_rate_unet": 1.0}),
+    ("text_encoder_lr", {**RELATIVE, "text_encoder_lr": 3e-4}, IGNORED, {"learning_rate_text_encoder": 1.0}),
+    ("text_encoder_lr", {**RELATIVE, **ONLY_UNET}, TAKEN, {"learning_rate_text_encoder": 0.0}),
+    ("lr_warmup", {**RELATIVE, "lr_warmup": 10}, REFUSED, "sd-scripts stops: Adafactor's relative step has no warm-up"),
+    ("lr_scheduler_num_cycles", {**RELATIVE, "lr_scheduler_num_cycles": 3}, IGNORED, {}),
+    ("lr_scheduler_power", {**RELATIVE, "lr_scheduler_power": 3}, IGNORED, {}),
+    ("lr_scheduler_type", {**RELATIVE, "lr_scheduler_type": "CosineAnnealingLR"}, IGNORED, {"schedule": "relative"}),
+    ("lr_scheduler_args", {**RELATIVE, "lr_scheduler_args": "T_max=3"}, IGNORED, {}),
+    # schedules of PyTorch
+    ("lr_scheduler_type", ANNEALING, TAKEN, {"schedule": "cosine_annealing", "annealing_steps": 30}),
+    (
+        "lr_scheduler_type",
+        {**ANNEALING, "lr_scheduler_type": "torch.optim.lr_scheduler.CosineAnnealingLR"},
+        TAKEN,
+        {"schedule": "cosine_annealing"},
+    ),
+    ("lr_scheduler_type", {**ANNEALING, "lr_scheduler_type": "StepLR"}, REFUSED, "only CosineAnnealingLR"),
+    ("lr_scheduler_type", {"lr_scheduler_type": ""}, SAME, {}),
+    ("lr_scheduler_args", ANNEALING, TAKEN, {"annealing_steps": 30}),
+    ("lr_scheduler_args", {**ANNEALING, "lr_scheduler_args": "T_max=9 eta_min=0e-0"}, TAKEN, {"annealing_steps": 9}),
+    ("lr_scheduler_args", {**ANNEALING, "lr_scheduler_args": "T_max=9 eta_min=1e-5"}, REFUSED, "Write eta_min=0"),
+    ("lr_scheduler_args", {**ANNEALING, "lr_scheduler_args": "eta_min=0"}, REFUSED, "CosineAnnealingLR needs T_max"),
+    ("lr_scheduler_args", {**ANNEALING, "lr_scheduler_args": "T_max=a"}, REFUSED, "'T_max=a' is not name=value"),
+    ("lr_scheduler_args", {**ANNEALING, "lr_scheduler_args": "T_max=0"}, REFUSED, "here it is annealing_steps = 0"),
+    ("lr_scheduler_args", {"lr_scheduler_args": "T_max=9"}, REFUSED, "no further arguments here"),
+    ("lr_scheduler_args", {"lr_scheduler_args": ""}, SAME, {}),
+    ("lr_scheduler", {**ANNEALING, "lr_scheduler": "cosine"}, IGNORED, {"schedule": "cosine_annealing"}),
+    ("lr_warmup", {**ANNEALING, "lr_warmup": 10}, REFUSED, "sd-scripts stops: lr_scheduler_type has no warm-up"),
+    ("lr_warmup", {**ANNEALING, "lr_warmup": 10, "lr_scheduler": "constant"}, IGNORED, {}),
+    ("max_timestep", {"min_timestep": 100, "max_timestep": 900}, TAKEN, {"min_timestep": 100, "max_timestep": 900}),
+    ("max_timestep", {"max_timestep": 0}, TAKEN, {"max_timestep": 1000}),
+    ("max_timestep", {"min_timestep": 900, "max_timestep": 900}, REFUSED, "it must be above min_timestep"),
     ("optimizer_args", {"optimizer_args": "weight_deca=0.1"}, REFUSED, "Did you mean 'weight_decay'?"),
     ("optimizer_args", {"optimizer_args": "eps=1e-6"}, REFUSED, "eps is 1e-06 in sd-scripts, and 1e-08 here"),
     ("optimizer_args", {"optimizer_args": "weight_decay"}, REFUSED, "'weight_decay' is not name=value"),
@@ -140,7 +233,14 @@ CASES: list[Case] = [
         TAKEN,
         {"learning_rate_unet": 3e-4},
     ),
-    ("unet_lr", {"unet_lr": 0, "text_encoder_lr": 1e-4}, REFUSED, "trains the text encoder alone"),
+    ("unet_lr", {"unet_lr": 0, "text_encoder_lr": 1e-4}, REFUSED, "the text encoder is then trained alone"),
+    ("--unet_lr", {EXTRA: "--unet_lr 0"}, REFUSED, "the text encoder is then trained alone"),
+    (
+        "--text_encoder_lr",
+        {EXTRA: "--text_encoder_lr 0"},
+        TAKEN,
+        {"learning_rate_text_encoder": 0.0, "learning_rate_unet": 1e-4},
+    ),
     ("text_encoder_lr", {"text_encoder_lr": 5e-5}, TAKEN, {"learning_rate_text_encoder": 5e-5}),
     ("text_encoder_lr", ONLY_UNET, TAKEN, {"learning_rate_text_encoder": 0.0}),
     (
@@ -217,16 +317,24 @@ CASES: list[Case] = [
     ),
     ("adaptive_noise_scale", {"adaptive_noise_scale": 0}, SAME, {}),
     ("adaptive_noise_scale", {"adaptive_noise_scale": 0.1}, REFUSED, "sd-scripts stops: it needs a noise_offset"),
-    ("adaptive_noise_scale", {"adaptive_noise_scale": 0.1, "noise_offset": 0.1}, REFUSED, "does not depend on"),
-    ("adaptive_noise_scale", {"adaptive_noise_scale": 0.1, "noise_offset_type": "Multires"}, IGNORED, {}),
-    ("multires_noise_iterations", {"multires_noise_iterations": 0}, SAME, {}),
-    ("multires_noise_iterations", {"multires_noise_iterations": 6}, IGNORED, {}),
     (
-        "multires_noise_iterations",
-        {"multires_noise_iterations": 6, "noise_offset_type": "Multires"},
-        REFUSED,
-        "noise has one resolution here",
+        "adaptive_noise_scale",
+        {"adaptive_noise_scale": 0.01, "noise_offset": 0.1},
+        TAKEN,
+        {"adaptive_noise_scale": 0.01, "noise_offset": 0.1},
     ),
+    ("adaptive_noise_scale", {"adaptive_noise_scale": 0.1, "noise_offset_type": "Multires"}, IGNORED, {}),
+    ("multires_noise_iterations", {"multires_noise_iterations": 0}, TAKEN, {"multires_noise_iterations": 0}),
+    ("multires_noise_iterations", {"multires_noise_iterations": 6}, IGNORED, {"multires_noise_iterations": 0}),
+    ("multires_noise_iterations", MULTIRES, TAKEN, {"multires_noise_iterations": 6, "multires_noise_discount": 0.2}),
+    ("multires_noise_iterations", {**MULTIRES, "multires_noise_iterations": 99}, REFUSED, "less than or equal to 16"),
+    (
+        "--multires_noise_iterations",
+        {EXTRA: "--multires_noise_iterations 6", "multires_noise_discount": 0.1},
+        TAKEN,
+        {"multires_noise_iterations": 6, "multires_noise_discount": 0.3},  # the field's is not passed on
+    ),
+    ("multires_noise_discount", MULTIRES, TAKEN, {"multires_noise_discount": 0.2}),
     ("multires_noise_discount", {"multires_noise_discount": 0.3}, IGNORED, {}),
     ("seed", {"seed": "1234"}, TAKEN, {"seed": 1234}),
     ("seed", {"seed": ""}, DIFFERS, {}),
@@ -293,15 +401,15 @@ def check(folder: Path, key: str, data: Mapping[str, Any], verdict: str, expecte
         with pytest.raises(KohyaSettingsError) as error:
             read(folder, data, target)
         (fault,) = [fault for fault in str(error.value).splitlines() if expected in fault]
-        assert f"kohya.json: '{key}' = " in fault
+        found = f"'{EXTRA}': {key} " if key.startswith("--") else f"'{key}' = "
+        assert f"kohya.json: {found}" in fault
         return
     imported = read(folder, data, target)
-    found = line(imported, key)
-    assert found.verdict == verdict
+    assert line(imported, key).verdict == verdict
     settings = {**imported.training, **imported.buckets}
     assert {name: settings[name] for name in expected} == expected
     for name, value in expected.items():
-        assert f"{name} = {value}" in found.effect
+        assert any(f"{name} = {value}" in each.effect for each in imported.report)
 
 
 @pytest.mark.parametrize("key", [key for key, row in rows().items() if row.role == "off"])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def test_curves_and_pictures_are_there_for_tensorboard(tmp_path: Path) -> None:
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()
     assert "training/error/0_250" in tags["scalars"] and "training/error/250_500" not in tags["scalars"]
     assert tags["images"] == ["sample_0"]
+
+
+def test_norms_are_there_where_they_are_limited(tmp_path: Path) -> None:
+    with open_board(tmp_path, 0) as board:
+        board.step(row(1))
+        board.step(replace(row(2), weights_scaled=3, weight_norm=0.5))
+    assert points(tmp_path, "training/weight_norm") == [(2, 0.5)]
+    assert points(tmp_path, "training/weights_scaled") == [(2, 3.0)]
 
 
 def test_what_comes_after_the_state_is_drawn_once(tmp_path: Path) -> None:

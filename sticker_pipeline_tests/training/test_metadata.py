@@ -85,7 +85,41 @@ def metadata_of(make_spec: SpecMaker, *, family: str = "sd15", **settings: Any) 
             {"optimizer": "prodigy", "prodigy_d_coef": 2.0},
             {"ss_optimizer": "prodigyopt.prodigy.Prodigy(weight_decay=0.01,betas=(0.9, 0.999),d_coef=2.0)"},
         ),
+        (
+            {"optimizer": "prodigy", "prodigy_d0": 1e-4, "prodigy_bias_correction": False},
+            {
+                "ss_optimizer": "prodigyopt.prodigy.Prodigy(weight_decay=0.01,betas=(0.9, 0.999),d_coef=1.0,d0=0.0001,"
+                "use_bias_correction=False)"
+            },
+        ),
+        (
+            {"optimizer": "dadaptadam", "dadapt_growth_rate": 1.02},
+            {
+                "ss_optimizer": "dadaptation.dadapt_adam.DAdaptAdam(weight_decay=0.01,betas=(0.9, 0.999),"
+                "decouple=True,growth_rate=1.02)"
+            },
+        ),
         ({"optimizer": "adafactor"}, {"ss_optimizer": "transformers.optimization.Adafactor(weight_decay=0.01)"}),
+        (
+            {"optimizer": "adafactor", "adafactor_scale_parameter": True, "schedule": "relative"},
+            {
+                "ss_optimizer": "transformers.optimization.Adafactor(weight_decay=0.01,scale_parameter=True)",
+                "ss_lr_scheduler": "adafactor",
+                "ss_lr_warmup_steps": "0",
+            },
+        ),
+        (
+            {"schedule": "cosine_annealing", "annealing_steps": 30},
+            {"ss_lr_scheduler_args": '{"T_max": 30}', "ss_lr_warmup_steps": "0"},
+        ),
+        ({}, {"ss_scale_weight_norms": "None", "ss_adaptive_noise_scale": "None"}),
+        ({}, {"ss_multires_noise_iterations": "None", "ss_multires_noise_discount": "0.3"}),
+        (
+            {"multires_noise_iterations": 6, "multires_noise_discount": 0.2},
+            {"ss_multires_noise_iterations": "6", "ss_multires_noise_discount": "0.2"},
+        ),
+        ({"max_weight_norm": 2.5}, {"ss_scale_weight_norms": "2.5"}),
+        ({"noise_offset": 0.1, "adaptive_noise_scale": 0.01}, {"ss_adaptive_noise_scale": "0.01"}),
         ({}, {"ss_min_snr_gamma": "None", "ss_debiased_estimation": "False", "ss_noise_offset": "None"}),
         ({"loss_weighting": "min_snr", "min_snr_gamma": 3.0}, {"ss_min_snr_gamma": "3.0"}),
         ({"loss_weighting": "debiased"}, {"ss_debiased_estimation": "True", "ss_min_snr_gamma": "None"}),

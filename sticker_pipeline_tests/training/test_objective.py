@@ -1,6 +1,8 @@
 import math
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
     check_objective,
+    draw_timesteps,
     loss_weights,
+    multires_noise,
     offset_noise,
     picture_losses,
     pixel_weights,
@@ -68,7 +72,8 @@ def test_min_snr_weighs_the_same_error_alike_in_either_prediction(prediction_typ
 
 def test_offset_moves_whole_channels() -> None:
     noise = drawn(2, 4, 3, 5)
-    moved = offset_noise(noise, 0.1, torch.Generator().manual_seed(3)) - noise
+    settings = TrainingSettings(noise_offset=0.1)
+    moved = offset_noise(noise, drawn(2, 4, 3, 5), settings, torch.Generator().manual_seed(3)) - noise
     expected = 0.1 * torch.randn((2, 4), generator=torch.Generator().manual_seed(3))
     assert torch.allclose(moved, expected[:, :, None, None].expand_as(noise), atol=1e-6)
 
@@ -77,8 +82,77 @@ def test_no_offset_draws_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
     before = generator.get_state()
     noise = drawn(1, 4, 2, 2)
-    assert offset_noise(noise, 0.0, generator) is noise
+    assert offset_noise(noise, noise, TrainingSettings(), generator) is noise
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("scale", [0.5, -0.3])
+def test_an_adaptive_offset_follows_the_mean_of_each_channel(scale: float) -> None:
+    latents = torch.tensor([[[[1.0, 3.0]], [[-1.0, 0.0]]]])  # means 2 and -0.5
+    settings = TrainingSettings(noise_offset=0.2, adaptive_noise_scale=scale)
+    moved = offset_noise(torch.zeros(1, 2, 1, 2), latents, settings, torch.Generator().manual_seed(3))
+    draws = torch.randn((1, 2, 1, 1), generator=torch.Generator().manual_seed(3)).flatten().tolist()
+    expected = [max(0.0, 0.2 + scale * mean) * draw for mean, draw in zip((2.0, 0.5), draws, strict=True)]
+    assert moved.flatten().tolist() == pytest.approx([expected[0]] * 2 + [expected[1]] * 2)
+
+
+def enlarged(coarse: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear: the middle of pixel i lies at (i + ½)·size/new − ½ of the smaller picture, whose edges go on."""
+
+    def weights(new: int, size: int) -> np.ndarray:
+        found = np.zeros((new, size))
+        for pixel in range(new):
+            at = min(max((pixel + 0.5) * size / new - 0.5, 0.0), size - 1.0)
+            low = min(int(at), max(size - 2, 0))
+            found[pixel, low] += 1.0 - (at - low)
+            if size > 1:
+                found[pixel, low + 1] += at - low
+        return found
+
+    rows, columns = weights(height, coarse.shape[2]), weights(width, coarse.shape[3])
+    return np.einsum("yi,bcij,xj->bcyx", rows, coarse, columns)
+
+
+@pytest.mark.parametrize(("iterations", "discount"), [(1, 0.3), (3, 0.5), (16, 0.8)])
+def test_coarser_noises_are_added(iterations: int, discount: float) -> None:
+    noise = drawn(2, 4, 8, 12)
+    settings = TrainingSettings(multires_noise_iterations=iterations, multires_noise_discount=discount)
+    found = multires_noise(noise, settings, torch.Generator().manual_seed(3))
+    generator, expected = torch.Generator().manual_seed(3), noise.double().numpy()
+    sizes = []
+    for number in range(iterations):
+        ratio = 2.0 + 2.0 * torch.rand((), generator=generator).item()
+        sizes.append((max(1, int(8 / ratio**number)), max(1, int(12 / ratio**number))))
+        coarse = torch.randn((2, 4, *sizes[-1]), generator=generator).double().numpy()
+        expected = expected + discount**number * enlarged(coarse, 8, 12)
+        if 1 in sizes[-1]:
+            break
+    assert sizes[0] == (8, 12) and all(one > other for one, other in pairwise(sizes))
+    assert found.numpy() == pytest.approx(expected / expected.std(ddof=1), abs=1e-5)
+    assert found.dtype == torch.float32 and float(found.std()) == pytest.approx(1.0)
+
+
+def test_no_coarser_noise_draws_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    before, noise = generator.get_state(), drawn(1, 4, 2, 2)
+    assert multires_noise(noise, TrainingSettings(), generator) is noise
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_timesteps_are_drawn_between_their_limits() -> None:
+    settings = TrainingSettings(min_timestep=3, max_timestep=6)
+    found = draw_timesteps(2000, 1000, settings, torch.Generator().manual_seed(0))
+    assert found.dtype == torch.int64
+    shares = torch.bincount(found, minlength=7)[:7] / 2000
+    assert shares.tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3, 0], abs=0.05)
+    whole = draw_timesteps(50, 1000, TrainingSettings(), torch.Generator().manual_seed(0))
+    assert torch.equal(whole, torch.randint(1000, (50,), generator=torch.Generator().manual_seed(0)))
+    assert draw_timesteps(50, 10, TrainingSettings(), torch.Generator().manual_seed(0)).max() < 10
+
+
+def test_no_timesteps_are_refused() -> None:
+    with pytest.raises(ValueError, match="it must be above min_timestep"):
+        TrainingSettings(min_timestep=500, max_timestep=500)
 
 
 def test_losses_are_weighted_means_over_pixels() -> None:

@@ -9,20 +9,26 @@ from safetensors.torch import load, save
 
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.optimizers import (
+    ONE_RATE,
+    OPTIONAL,
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
 )
+from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
 
 EIGHT_BIT = pytest.param(
     "adamw8bit", marks=pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
 )
+D_ADAPTED = pytest.param(
+    "dadaptadam", marks=pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
+)
 
 
 def settings(optimizer: str, **others: Any) -> TrainingSettings:
-    rate = 1.0 if optimizer == "prodigy" else 1e-2
+    rate = 1.0 if optimizer in ONE_RATE else 1e-2
     values = {"optimizer": optimizer, "learning_rate_unet": rate, "learning_rate_text_encoder": rate, **others}
     return TrainingSettings.model_validate(values)
 
@@ -54,7 +60,7 @@ def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 @pytest.mark.parametrize("saved_at", [0, 1, 6])
 def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None:
     chosen = settings(name, betas=(0.85, 0.98))
@@ -81,7 +87,7 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 def test_values_keep_their_types(name: str) -> None:
     chosen = settings(name)
     before, after = (make_optimizer(chosen, groups(chosen)) for _ in range(2))
@@ -110,7 +116,7 @@ def test_a_value_without_a_form_is_refused() -> None:
         optimizer_state(optimizer)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
 def test_groups_keep_their_names_and_peaks(name: str) -> None:
     chosen = settings(name, weight_decay=0.05)
     optimizer = make_optimizer(chosen, groups(chosen))
@@ -137,6 +143,40 @@ def test_adafactor_moves_by_the_external_rate_whatever_the_size_of_a_weight(valu
     weight.grad = torch.full((4, 5), 3.0)
     optimizer.step()
     assert weight.detach().flatten().tolist() == pytest.approx([value - 0.25] * 20, rel=1e-5)
+
+
+def test_the_relative_step_of_adafactor_is_that_of_transformers() -> None:
+    """Its own mode computes the rate inside; here the schedule gives it, with a peak of 1."""
+    from transformers import Adafactor
+
+    chosen = settings(
+        "adafactor", schedule="relative", adafactor_scale_parameter=True, learning_rate_unet=1.0, weight_decay=0.0
+    )
+    rate = make_schedule(chosen, 8)
+    start = [torch.linspace(-1, 2, 12).view(3, 4), torch.zeros(5)]
+    ours, theirs = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": ours, "peak": 1.0}])
+    reference = Adafactor(theirs)  # relative_step and scale_parameter are on
+    for step in range(8):
+        generator = torch.Generator().manual_seed(step)
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["peak"] * rate(step)
+        optimizer.step()
+        reference.step()
+    for one, other, first in zip(ours, theirs, start, strict=True):
+        assert torch.equal(one, other) and not torch.equal(one.detach(), first)
+
+
+def test_prodigy_has_the_arguments_that_settings_name() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    usual = make_optimizer(settings("prodigy"), [{"name": "unet", "params": [weight], "peak": 1.0}]).param_groups[0]
+    assert (usual["d0"], usual["use_bias_correction"], usual["safeguard_warmup"]) == (1e-6, True, True)
+    chosen = settings("prodigy", prodigy_d0=1e-4, prodigy_bias_correction=False, prodigy_safeguard_warmup=False)
+    group = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}]).param_groups[0]
+    assert (group["d"], group["d0"]) == (1e-4, 1e-4)
+    assert (group["use_bias_correction"], group["safeguard_warmup"]) == (False, False)
 
 
 def prodigy_by_the_paper(weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float]) -> float:
@@ -177,14 +217,59 @@ def test_prodigy_follows_its_paper_and_the_schedule() -> None:
     assert torch.allclose(weight.detach(), expected, rtol=1e-9)
 
 
-def test_prodigy_has_one_rate() -> None:
-    check_optimizer(settings("prodigy", learning_rate_text_encoder=0.0))
-    with pytest.raises(SpecError, match="learning_rate_text_encoder: prodigy finds one step size"):
-        check_optimizer(settings("prodigy", learning_rate_text_encoder=0.5))
+def d_adapted_by_the_paper(
+    weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float], growth: float, decay: float
+) -> float:
+    """Adam with D-Adaptation (Defazio and Mishchenko 2023, algorithm 5), weights decaying apart from the gradient;
+    moves `weight` and returns d. β = (.9, .99), d₀ = 1e-6, ε = 1e-8."""
+    beta1, beta2, eps, d, r = 0.9, 0.99, 1e-8, 1e-6, 0.0
+    root = math.sqrt(beta2)
+    first, second, s = (torch.zeros_like(weight) for _ in range(3))
+    for gradient, rate in zip(gradients, rates, strict=True):
+        step, used = d * rate, first.clone()
+        if rate > 0:
+            r = root * r + (1 - root) * step * float((gradient * s / (second.sqrt() + eps)).sum())
+            used = beta1 * first + (1 - beta1) * step * gradient
+            second = beta2 * second + (1 - beta2) * gradient**2
+            s = root * s + (1 - root) * step * gradient
+            d = max(d, min(r / ((1 - root) * float(s.abs().sum())), d * growth))
+        first = used
+        weight.mul_(1 - decay * step).sub_(first / (second.sqrt() + eps))
+    return d
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
+@pytest.mark.parametrize(("growth", "decay"), [(None, 0.0), (1.02, 0.2)])
+def test_d_adaptation_follows_its_paper_and_the_schedule(growth: float | None, decay: float) -> None:
+    chosen = settings("dadaptadam", weight_decay=decay, betas=(0.9, 0.99), dadapt_growth_rate=growth)
+    weight = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4))
+    expected = weight.detach().clone()
+    optimizer = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}])
+    generator = torch.Generator().manual_seed(1)
+    gradients = [torch.randn(3, 4, generator=generator, dtype=torch.float64) + 2.0 for _ in range(40)]
+    rates = [0.25, 0.5, 0.75, *[1.0] * 30, *[0.5] * 7]
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = gradient.clone()
+        optimizer.step()
+    d = d_adapted_by_the_paper(expected, gradients, rates, growth or math.inf, decay)
+    assert d > 1.5e-6  # it has grown
+    assert optimizer.param_groups[0]["d"] == pytest.approx(d, rel=1e-6)
+    assert torch.allclose(weight.detach(), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ONE_RATE)
+def test_some_have_one_rate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    check_optimizer(settings(name, learning_rate_text_encoder=0.0))
+    with pytest.raises(SpecError, match=f"learning_rate_text_encoder: {name} finds one step size"):
+        check_optimizer(settings(name, learning_rate_text_encoder=0.5))
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    chosen = settings("adamw8bit")
-    with pytest.raises(SpecError, match=r"bitsandbytes.*sticker_pipeline\[gpu\]"):
+    chosen = settings(name)
+    package, extra = OPTIONAL[name]
+    with pytest.raises(SpecError, match=rf"{package}.*sticker_pipeline\[{extra}\]"):
         make_optimizer(chosen, groups(chosen))

@@ -36,6 +36,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"optimizer": "prodigy", "learning_rate_unet": 1.0, "learning_rate_text_encoder": 1.0, "schedule": "cosine"},
     {"optimizer": "adafactor", "learning_rate_text_encoder": 0.0, "shuffle_tags": True, "tag_dropout": 0.2},
     {"targets": "all+conv", "conv_rank": 2, "dora": True, "flip": True},
+    {"max_weight_norm": 1e-3, "ema_decay": 0.9, "schedule": "constant", "warmup_fraction": 0.0},
 ]
 
 

@@ -96,6 +96,22 @@ def test_the_usual_schedules_are_those_of_diffusers(
     assert ours == pytest.approx(diffusers_multipliers(name, total, warmup, cycles), abs=1e-12)
 
 
+@pytest.mark.parametrize("period", [1, 7, 30])
+def test_cosine_annealing_is_that_of_pytorch(period: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=period)
+    made = make_schedule(TrainingSettings(schedule="cosine_annealing", annealing_steps=period), 100)
+    for step in range(100):
+        assert made(step) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+def test_the_relative_step_begins_at_a_hundredth_and_falls_from_step_10_000() -> None:
+    made = make_schedule(TrainingSettings(schedule="relative"), 50_000)
+    assert [made(step) for step in (0, 9_999, 39_999)] == pytest.approx([0.01, 0.01, 0.005])
+
+
 def test_a_warm_up_leaves_one_step() -> None:
     """Of one step, 60 % round to one step: it would have rate 0, and nothing would be learned."""
     for name in ("cosine_restarts", "cosine", "linear", "constant"):

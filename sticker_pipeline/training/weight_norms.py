@@ -1,0 +1,54 @@
+"""The limit on how much each module of a LoRA changes its weight, kept after each optimizer step.
+
+As `scale_weight_norms` of sd-scripts 48d368f (networks/lora.py, apply_max_norm_regularization).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sticker_pipeline.training.lora_file import Adapter
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How many modules were scaled down, and the mean norm of all of them afterwards."""
+
+    scaled: int
+    mean: float
+
+
+UNLIMITED = Norms(0, math.nan)
+"""Where there is no limit nothing is scaled, and no norm is computed."""
+
+
+@torch.no_grad()
+def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
+    """Scale `adapters` in place so that none changes its weight by a Frobenius norm above `most`.
+
+    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n); the product then has the norm
+    `most`. All others stay as they are, bit for bit. A DoRA's magnitude is left alone.
+    """
+    found = []
+    for adapter in adapters:
+        norm = change_norm(adapter)
+        factor = (most / norm.clamp(min=most)).sqrt()
+        adapter.up.mul_(factor)
+        adapter.down.mul_(factor)
+        found.append(norm)
+    norms = torch.stack(found)
+    return Norms(int((norms > most).sum()), float(norms.clamp(max=most).mean()))
+
+
+def change_norm(adapter: Adapter) -> Tensor:
+    """‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
+
+    Of matrices of rank × rank alone, which is far less than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A
+    convolution counts as the matrix of its kernels, [rank, in·n·n].
+    """
+    up, down = adapter.up.flatten(1), adapter.down.flatten(1)
+    squared = ((up.T @ up).double() * (down @ down.T).double()).sum()
+    return (squared.clamp(min=0.0).sqrt() * abs(adapter.alpha) / adapter.rank).float()
