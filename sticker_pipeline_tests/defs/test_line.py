@@ -378,7 +378,7 @@ def bad_rivals(folder: Path, lora: Path) -> list[dict[str, object]]:
         {
             "name": rival,
             "lora": files.get(rival, f"rivals/{rival}.safetensors"),
-            "trigger": "x " * 90 if rival == "long" else "x",
+            "trigger": "x " * 230 if rival == "long" else "x",
         }
         for rival in WHY_LEFT_OUT
     ]
