@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from sticker_pipeline import guard
-from sticker_pipeline.work import CONSOLE, Commands, check_artifacts, no_character
+from sticker_pipeline.work import CONSOLE, BadInput, Commands, check_artifacts, no_character
 
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
@@ -172,6 +172,26 @@ def _weighted(text: str) -> tuple[Path, float]:
     if not file or not math.isfinite(number):
         raise click.ClickException(f"{text!r}: write FILE:WEIGHT, such as style.safetensors:0.8")
     return Path(file), number
+
+
+@main.command("check-base")
+@click.argument("base", type=click.Path(exists=True, path_type=Path))
+@click.option("--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="What the base model has to be.")
+def check_base_command(base: Path, family: str) -> None:
+    """Say whether BASE, a .safetensors file or a diffusers folder, can be trained on; reads headers, no weights.
+
+    Where it cannot, one sentence says why, and the exit status is 2.
+    """
+    from sticker_pipeline.training.base_model import BaseModelError, base_noise, check_base
+
+    try:
+        check_base(base, family)
+        noise = base_noise(base)
+    except (BaseModelError, OSError) as error:
+        raise BadInput(str(error)) from error
+    predicts = "v" if noise.v_prediction else "noise (epsilon)"
+    zero = ", its last level is pure noise (zero terminal SNR)" if noise.zero_snr else ""
+    CONSOLE.print(f"{base}: a base model of family {family}; it predicts {predicts}{zero}.", markup=False)
 
 
 @main.command("explain-kohya")

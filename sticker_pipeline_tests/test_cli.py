@@ -117,6 +117,21 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
     assert "Traceback" not in shown
 
 
+def test_a_base_model_that_cannot_be_used_is_said_before_any_work(
+    characters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_PROFILE", "sd15")
+    base = characters.parent / "models" / "sd15" / "base.safetensors"
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"<html><title>Log in</title>")
+    sentence = f"good: {base} is a web page, not a model: its address needs a login, or is not the file's own."
+    result = run("update", "good")
+    assert result.exit_code == 2
+    assert f"left out: {sentence}" in result.output and "Traceback" not in result.output
+    assert not (characters.parent / "artifacts" / "good").exists()
+    assert f"problem      {sentence}" in run("doctor").output
+
+
 def test_a_character_that_was_not_named_cannot_fail_the_command(characters: Path) -> None:
     result = run("update", "good")
     assert "good: Profile 'embedded' needs" in result.output  # its own fault
