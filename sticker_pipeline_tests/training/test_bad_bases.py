@@ -173,7 +173,7 @@ FILES: list[tuple[str, str, Make, str]] = [
     ),
     # another kind of file
     *(
-        (f"{what} of {name}", "sd15", only(name), f"{{base}} is {what}, no base model. {SD15}")
+        (f"{what}: {name}", "sd15", only(name), f"{{base}} is {what}, no base model. {SD15}")
         for name, what in (
             ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "a LoRA"),
             ("unet.down_blocks.0.attentions.0.proj_in.lora_A.weight", "a LoRA"),
@@ -675,9 +675,9 @@ def test_the_training_process_exits_with_2_and_the_sentence(tmp_path: Path) -> N
 
 def documented() -> list[str]:
     """The rows of the table in docs/bases.md: each case once, with its sentence."""
-    cases = [(f"file: {name}", sentence) for name, _, _, sentence in FILES]
+    cases = [("file: " + name.partition(": ")[0], sentence) for name, _, _, sentence in FILES]
     cases += [(f"folder: {name}", sentence) for name, _, _, _, sentence in FOLDERS]
-    first = {sentence: name.partition(" of ")[0] for name, sentence in reversed(cases)}  # of kinds, not of each tensor
+    first = {sentence: name for name, sentence in reversed(cases)}
     return [
         f"| {first[sentence]} | {sentence.format(base='BASE')} |" for sentence in dict.fromkeys(s for _, s in cases)
     ]
