@@ -418,7 +418,10 @@ def _list_models(models: Path) -> None:
     for name, source in known_models().items():
         entry = locked.get(name)
         here = f"at {entry.revision[:12]}" if entry and not missing_files(models, name, entry) else ""
-        CONSOLE.print(f"{name:32} {source.kind.partition('_')[0]:7} {source.repo:50} {here}", markup=False)
+        CONSOLE.print(
+            f"{name:32} {source.kind.partition('_')[0]:7} {entry.repo if here and entry else source.repo:50} {here}",
+            markup=False,
+        )
     CONSOLE.print(
         f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15  or  civitai:VERSION", markup=False
     )

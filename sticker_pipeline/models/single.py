@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from sticker_pipeline.models import web
 from sticker_pipeline.models.fetch import Say, bring
@@ -25,6 +25,7 @@ TOKEN = "CIVITAI_TOKEN"
 _VERSION = re.compile(r"civitai:(\d+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
+_MODELS = ("Model", "Pruned Model")  # `type` of the files that are the model; others are a VAE, or training data
 _ROUNDING = 1024  # bytes by which `sizeKB` may differ from the true size
 
 Judge = Callable[[Path, str], str | None]
@@ -39,6 +40,17 @@ class _File:
     sha256: str
     place: str | None = None
     url: str = ""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file of a model version, as the API states it."""
+
+    name: str
+    kilobytes: float
+    sha256: str
+    url: str
+    primary: Any
 
 
 def is_single(text: str) -> bool:
@@ -117,7 +129,7 @@ def _is_path(text: str) -> bool:
 
 
 def _refuse_secrets(origin: str) -> None:
-    address = urlsplit(origin)
+    address = web.split(origin)
     if address.username or "token=" in address.query.lower():
         raise FetchError(
             f"The address at {address.hostname} has a login in it, which the lock file would keep. Leave it out; for "
@@ -154,7 +166,7 @@ def _look_up(text: str, sha256: str | None, login: web.Login) -> _File:
         if (found := file_sha256(path)) != sha256:
             raise FetchError(f"{path} has SHA-256 {found}, not {sha256}: it is another file, or was not copied whole.")
         return _File(_safe_name(path.name, text), path.stat().st_size, sha256)
-    name = unquote(urlsplit(text).path).rpartition("/")[2]
+    name = unquote(web.split(text).path).rpartition("/")[2]
     named = name if name.endswith(_SUFFIX) else f"model{_SUFFIX}"
     return _File(_safe_name(named, text), web.size_of(text, login), sha256, url=text)
 
@@ -162,21 +174,21 @@ def _look_up(text: str, sha256: str | None, login: web.Login) -> _File:
 def _of_civitai(text: str, sha256: str | None, login: web.Login) -> _File:
     """The safetensors file of a model version, with the size that the server of the file states."""
     entry, place = _entry(text, sha256, login)
-    size = web.size_of(entry["downloadUrl"], login)
-    if abs(size - entry["sizeKB"] * 1024) > _ROUNDING:
+    name, size = _safe_name(entry.name, text), web.size_of(entry.url, login)
+    if not abs(size - entry.kilobytes * 1024) <= _ROUNDING:
         raise FetchError(
-            f"{text}: {entry['name']} should have {entry['sizeKB'] * 1024:.0f} bytes, and has {size} where it is "
+            f"{text}: {entry.name} should have {entry.kilobytes * 1024:.0f} bytes, and has {size} where it is "
             "downloaded from. It was refused."
         )
-    return _File(_safe_name(entry["name"], text), size, entry["hashes"]["SHA256"].lower(), place, entry["downloadUrl"])
+    return _File(name, size, entry.sha256, place, entry.url)
 
 
 def _url(text: str, sha256: str, login: web.Login) -> str:
     """Where a locked file is downloaded from."""
-    return str(_entry(text, sha256, login)[0]["downloadUrl"]) if text.startswith("civitai:") else text
+    return _entry(text, sha256, login)[0].url if text.startswith("civitai:") else text
 
 
-def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[Mapping[str, Any], str | None]:
+def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[_Entry, str | None]:
     """The API's entry of the file with that hash, else of the primary safetensors file; and the place of the model."""
     match = _VERSION.fullmatch(text)
     if not match:
@@ -184,28 +196,36 @@ def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[Mapping[str
     answer = web.get_json(f"{login.origin}/api/v1/model-versions/{match[1]}", login)
     try:
         kind, base = answer["model"]["type"], answer["baseModel"]
-        files = [file for file in answer["files"] if file["name"].endswith(_SUFFIX)]
-        others = [file["name"] for file in answer["files"]]
-        stated = {file["hashes"].get("SHA256", "").lower(): file for file in reversed(files)}
-        sizes = [float(file["sizeKB"]) for file in files]
-        addresses = [urlsplit(file["downloadUrl"]).hostname for file in files]
+        others = [str(file["name"]) for file in answer["files"]]
+        files = [
+            _Entry(
+                file["name"],
+                float(file["sizeKB"]),
+                _stated(file["hashes"]),
+                str(file["downloadUrl"]),
+                file.get("primary"),
+            )
+            for file in answer["files"]
+            if file["name"].endswith(_SUFFIX) and file["type"] in _MODELS
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FetchError(f"{text}: the answer of {login.origin} is not that of its API ({error!r}).") from error
     if kind != "Checkpoint":
         raise FetchError(f"{text} is a {kind}, not a Checkpoint: choose the version of a base model.")
     if not files:
         raise FetchError(f"{text} has no .safetensors file, only {', '.join(others) or 'none at all'}. Choose another.")
-    if not all(addresses) or min(sizes) <= 0:
-        raise FetchError(f"{text}: {login.origin} states no address, or no size, of its files.")
-    primary = next((file for file in files if file.get("primary")), files[0])
-    chosen = stated.get(sha256) if sha256 else primary
-    if chosen is None:
-        raise FetchError(f"{text} has no file with SHA-256 {sha256} (any more): {', '.join(filter(None, stated))}.")
-    if not _SHA256.fullmatch(chosen["hashes"].get("SHA256", "").lower()):
-        raise FetchError(
-            f"{text}: {login.origin} states no SHA-256 of {chosen['name']}. Give its address and --sha256."
-        )
+    wanted = [file for file in files if file.sha256 == sha256] if sha256 else files
+    if not wanted:
+        there = ", ".join(file.sha256 for file in files)
+        raise FetchError(f"{text} has no file with SHA-256 {sha256} (any more), only {there}.")
+    chosen = next((file for file in wanted if file.primary), wanted[0])
+    if not _SHA256.fullmatch(chosen.sha256):
+        raise FetchError(f"{text}: {login.origin} states no SHA-256 of {chosen.name}. Give its address and --sha256.")
     return chosen, civitai_places().get(base)
+
+
+def _stated(hashes: Mapping[str, str | None]) -> str:
+    return (hashes.get("SHA256") or "").lower()
 
 
 def _safe_name(name: str, text: str) -> str:

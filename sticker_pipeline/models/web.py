@@ -13,7 +13,7 @@ from pathlib import Path
 from ssl import SSLError
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from sticker_pipeline.models.hub import part_of
@@ -25,6 +25,7 @@ MOST_JSON = 10_000_000  # bytes of an answer that is read as a whole
 ATTEMPTS = 5  # in a row that bring nothing, before a download gives up
 TIMEOUT = 60.0  # seconds without a byte
 _BLOCK = 1 << 20
+_SAFE = "%/:=&?~#+!$,;'@()*[]"  # what an address may hold besides letters, digits and ._-
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -40,8 +41,10 @@ class Login:
 class _NoRedirect(HTTPRedirectHandler):
     """Leaves redirects to `_opened`, which decides what goes where."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    def http_error_302(self, *_: Any) -> None:
         return None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _Broken(Exception):
@@ -123,7 +126,7 @@ def _go_on(url: str, size: int, part: Path, login: Login, say: Callable[[str], N
 @contextmanager
 def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
     """The answer to GET `url`, behind its redirects. Raises FetchError for an answer that is none of the file."""
-    for previous in _hops(url):
+    for previous in _hops(quote(url, safe=_SAFE)):
         address = previous[-1]
         sent = {"User-Agent": "sticker_pipeline", "Accept-Encoding": "identity", **(headers or {})}
         if login.token and _origin(urlsplit(address)) == login.origin:
@@ -136,7 +139,8 @@ def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> It
             error.close()
             place = error.headers.get("Location")
             if error.code in (301, 302, 303, 307, 308) and place:
-                previous.append(urljoin(address, place))
+                split(place)
+                previous.append(urljoin(address, quote(place, safe=_SAFE)))
                 continue
             if error.code == 416:  # range not satisfiable
                 raise _WrongRange("the file is shorter than what has arrived of it") from error
@@ -153,13 +157,21 @@ def _hops(url: str) -> Iterator[list[str]]:
     """The addresses so far, to which a redirect is appended; raises FetchError for one that is not followed."""
     addresses: list[str] = [url]
     for number in range(MOST_REDIRECTS + 1):
-        here = urlsplit(addresses[-1])
-        encrypted_before = number > 0 and urlsplit(addresses[-2]).scheme == "https"
+        here = split(addresses[-1])
+        encrypted_before = number > 0 and split(addresses[-2]).scheme == "https"
         local = here.scheme == "http" and here.hostname in _LOOPBACK and not encrypted_before
         if not here.hostname or not (here.scheme == "https" or local):
             to = f"is redirected to {here.scheme}://{here.hostname}" if number else "is no https address"
             raise FetchError(f"{url} {to}: anybody on the way could exchange the file. It was refused.")
         yield addresses
+
+
+def split(url: str) -> SplitResult:
+    """The parts of `url`. Raises FetchError for what is no address."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise FetchError(f"{url!r} is no address ({error}). Check it.") from error
 
 
 def _origin(address: SplitResult) -> str:

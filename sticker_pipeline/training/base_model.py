@@ -274,9 +274,10 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
         )
     config = _config(base, family, "unet")
     for key, value, usual in (("in_channels", channels, 4), ("cross_attention_dim", width, 1280)):
-        if config.get(key, usual) != value:
+        stated = config.get(key, usual)  # a list where blocks differ
+        if isinstance(stated, int) and stated != value:
             raise BaseModelError(
-                f"{base}: the configuration of its U-Net says {key} {config.get(key, usual)}, and its weights have "
+                f"{base}: the configuration of its U-Net says {key} {stated}, and its weights have "
                 f"{value}: they are of different models. {_use_instead(family)}"
             )
 

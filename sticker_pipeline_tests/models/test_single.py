@@ -158,15 +158,22 @@ def test_a_size_that_is_not_the_stated_one_is_refused_before_the_download(civita
     ("changes", "sentence"),
     [
         ({"files": []}, f"{ID} has no .safetensors file, only none at all. Choose another."),
-        ({"files": [{"name": "a.ckpt"}]}, f"{ID} has no .safetensors file, only a.ckpt. Choose another."),
+        (
+            {"files": [{"name": "a.ckpt", "type": "Model"}]},
+            f"{ID} has no .safetensors file, only a.ckpt. Choose another.",
+        ),
         (
             {"model": {"type": "LORA"}},
             f"{ID} is a LORA, not a Checkpoint: choose the version of a base model.",
         ),
         ({"baseModel": "Flux.1 D"}, f"{ID}: say which base model it shall be: --as sd15/base, or --as sdxl/base."),
         (
-            {"files": [{"name": "x.safetensors"}]},
-            f"{ID}: the answer of SITE is not that of its API (KeyError('hashes')).",
+            {"files": [{"name": "vae.safetensors", "type": "VAE"}]},
+            f"{ID} has no .safetensors file, only vae.safetensors. Choose another.",
+        ),
+        (
+            {"files": [{"name": "x.safetensors", "type": "Model"}]},
+            f"{ID}: the answer of SITE is not that of its API (KeyError('sizeKB')).",
         ),
     ],
 )
@@ -184,7 +191,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str, civitai: FakeCivitai, 
 
 
 def test_a_file_without_a_stated_hash_is_refused(civitai: FakeCivitai, models: Path) -> None:
-    civitai.add("128713", MODEL)["hashes"].clear()
+    civitai.add("128713", MODEL)["hashes"]["SHA256"] = None
     assert refused(civitai, models) == (
         f"{ID}: {civitai.site} states no SHA-256 of my Model (v1).safetensors. Give its address and --sha256."
     )
@@ -225,6 +232,8 @@ def test_redirects_to_plain_http_and_endless_ones_are_refused(civitai: FakeCivit
     )
     civitai.redirect = "file:///etc/passwd"
     assert "is redirected to file://None: anybody on the way" in refused(civitai, models)
+    civitai.redirect = "https://[broken"
+    assert "'https://[broken' is no address (" in refused(civitai, models)
     civitai.redirect = f"{civitai.site}/loop"
     assert refused(civitai, models) == f"{address} is redirected more than 10 times. It was refused."
     assert civitai.asked.count("site /loop") == 10
@@ -252,7 +261,7 @@ def test_what_the_site_refuses_is_one_sentence(status: int, words: str, civitai:
 
 def test_without_a_connection_the_address_is_named(civitai: FakeCivitai, models: Path) -> None:
     civitai.site = "http://127.0.0.1:9"
-    assert refused(civitai, models).startswith("http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused)")
+    assert refused(civitai, models).startswith("http://127.0.0.1:9 cannot be reached (")
 
 
 def test_a_full_disk_is_said_before_the_download(
