@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sticker_pipeline.storage import ArtifactStore
 
-CONSOLE = Console(highlight=False, soft_wrap=True)
+CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 class BadInput(click.ClickException):

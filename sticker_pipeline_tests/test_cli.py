@@ -86,6 +86,11 @@ def test_fetch_models_answers_an_unknown_name_with_the_list(characters: Path) ->
     assert result.exit_code == 0 and "No model of the profile embedded has to be fetched" in result.output
 
 
+def test_names_between_colons_are_no_emoji(characters: Path) -> None:
+    result = run("fetch-models", "civitai:abc")
+    assert result.exit_code == 1 and "problem: civitai:abc: write civitai: and the number" in result.output
+
+
 def test_update_says_what_is_left_out_before_any_work(characters: Path) -> None:
     result = run("update")
     assert result.exit_code == 1

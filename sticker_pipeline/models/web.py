@@ -12,9 +12,9 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from ssl import SSLError
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import URLError
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
 from sticker_pipeline.models.hub import part_of
 from sticker_pipeline.models.known import FetchError
@@ -38,13 +38,13 @@ class Login:
     token: str | None
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """Leaves redirects to `_opened`, which decides what goes where."""
+class _AsItIs(HTTPErrorProcessor):
+    """Gives every answer as it is: `_opened` decides what goes where."""
 
-    def http_error_302(self, *_: Any) -> None:
-        return None
+    def http_response(self, request: Request, response: Any) -> Any:
+        return response
 
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+    https_response = http_response
 
 
 class _Broken(Exception):
@@ -132,20 +132,17 @@ def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> It
         if login.token and _origin(urlsplit(address)) == login.origin:
             sent["Authorization"] = f"Bearer {login.token}"
         local = (urlsplit(address).hostname or "") in _LOOPBACK
-        opener = build_opener(_NoRedirect, *([ProxyHandler({})] if local else []))
-        try:
-            response = opener.open(Request(address, headers=sent), timeout=TIMEOUT)
-        except HTTPError as error:
-            error.close()
-            place = error.headers.get("Location")
-            if error.code in (301, 302, 303, 307, 308) and place:
+        opener = build_opener(_AsItIs, *([ProxyHandler({})] if local else []))
+        with opener.open(Request(address, headers=sent), timeout=TIMEOUT) as response:
+            place = response.headers.get("Location")
+            if response.status in (301, 302, 303, 307, 308) and place:
                 split(place)
                 previous.append(urljoin(address, quote(place, safe=_SAFE)))
                 continue
-            if error.code == 416:  # range not satisfiable
-                raise _WrongRange("the file is shorter than what has arrived of it") from error
-            raise _refusal(error.code, url, login) from error
-        with response:
+            if response.status == 416:  # range not satisfiable
+                raise _WrongRange("the file is shorter than what has arrived of it")
+            if response.status not in (200, 206):
+                raise _refusal(response.status, url, login)
             if response.headers.get_content_type() == "text/html":
                 raise FetchError(f"{url} answers with a web page, not with a file. {_log_in(login)}")
             yield response
