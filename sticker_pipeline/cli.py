@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from sticker_pipeline import guard
-from sticker_pipeline.work import CONSOLE, Commands, check_artifacts, no_character
+from sticker_pipeline.work import CONSOLE, BadInput, Commands, check_artifacts, no_character
 
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
@@ -174,6 +174,26 @@ def _weighted(text: str) -> tuple[Path, float]:
     if not file or not math.isfinite(number):
         raise click.ClickException(f"{text!r}: write FILE:WEIGHT, such as style.safetensors:0.8")
     return Path(file), number
+
+
+@main.command("check-base")
+@click.argument("base", type=click.Path(exists=True, path_type=Path))
+@click.option("--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="What the base model has to be.")
+def check_base_command(base: Path, family: str) -> None:
+    """Say whether BASE, a .safetensors file or a diffusers folder, can be trained on; reads headers, no weights.
+
+    Where it cannot, one sentence says why, and the exit status is 2.
+    """
+    from sticker_pipeline.training.base_model import BaseModelError, base_noise, check_base
+
+    try:
+        check_base(base, family)
+        noise = base_noise(base)
+    except (BaseModelError, OSError) as error:
+        raise BadInput(str(error)) from error
+    predicts = "v" if noise.v_prediction else "noise (epsilon)"
+    zero = ", its last level is pure noise (zero terminal SNR)" if noise.zero_snr else ""
+    CONSOLE.print(f"{base}: a base model of family {family}; it predicts {predicts}{zero}.", markup=False)
 
 
 @main.command("explain-kohya")
@@ -344,25 +364,39 @@ def report_command() -> None:
 @main.command("fetch-models")
 @click.argument("names", nargs=-1)
 @click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
+@click.option("--as", "place", metavar="PLACE", help="What a single file is to be: sd15/base or sdxl/base.")
+@click.option("--sha256", help="The SHA-256 that the single file at an address, or at a path, has to have.")
 @click.option(
     "--update", is_flag=True, help="Move on to the newest revision (or to owner/repo@revision) and lock that."
 )
-def fetch_models(names: tuple[str, ...], profile: str | None, update: bool) -> None:
-    """Download models from the hub into STICKER_MODELS, verified, at the revisions of models.lock.json there.
+def fetch_models(
+    names: tuple[str, ...], profile: str | None, place: str | None, sha256: str | None, update: bool
+) -> None:
+    """Download models into STICKER_MODELS, verified, at the revisions of models.lock.json there.
 
-    NAMES are those that the command lists when it is given none, or owner/repo[@revision] of any other WD14 tagger.
+    NAMES are those that the command lists when it is given none, or owner/repo[@revision] of any other WD14 tagger on
+    the hub. A base model may also be one file: civitai:VERSION (the number of the model version), or with --sha256 an
+    https address or the path of a .safetensors file.
     """
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.models.fetch import fetch
-    from sticker_pipeline.models.known import FetchError, source_of
-    from sticker_pipeline.profile import ProfileError, profile_models
+    from sticker_pipeline.models.known import FetchError, Source, known_models, source_of
+    from sticker_pipeline.models.lock import locked_origin
+    from sticker_pipeline.models.single import fetch_single, is_single
+    from sticker_pipeline.profile import PROFILES, ProfileError, profile_models
 
     workspace = workspace_from_environment()
     check_artifacts(workspace.artifacts)
     models = Path(workspace.models).absolute()
+    places = [PROFILES[name]["base"] for name in PROFILES if PROFILES[name]["base"] in known_models()]
+    if place and place not in places:
+        raise click.UsageError(f"--as {place}: a base model is one of {', '.join(places)}.")
+    if (place or sha256) and not (len(names) == 1 and is_single(names[0])):
+        raise click.UsageError("--as and --sha256 are about one single file: give its address, or its path, alone.")
     try:
-        wanted = [*names, *(profile_models(profile) if profile else [])]
-        sources = [source_of(name) for name in dict.fromkeys(wanted)]
+        of_profile = _still_wanted(models, profile_models(profile)) if profile else []
+        wanted = dict.fromkeys(locked_origin(models, name) for name in (*names, *of_profile))
+        sources = [name if is_single(name) else source_of(name) for name in wanted]
     except (FetchError, ProfileError) as error:
         raise click.ClickException(str(error)) from error
     if not sources:
@@ -371,16 +405,44 @@ def fetch_models(names: tuple[str, ...], profile: str | None, update: bool) -> N
         else:
             _list_models(models)
         return
-    failed = False
+    failed, memos = False, workspace.store.cache("hashes")
     for source in sources:  # one that fails does not stop the others
         try:
-            memos = workspace.store.cache("hashes")
-            fetch(source, models, memos, update=update, say=lambda text: CONSOLE.print(text, markup=False))
+            if isinstance(source, Source):
+                fetch(source, models, memos, update=update, say=_say)
+            else:
+                fetch_single(source, models, memos, place=place, sha256=sha256, judge=_bad_base, say=_say)
         except FetchError as error:
             failed = True
             CONSOLE.print(f"[red]problem:[/] {escape(str(error))}")
     if failed:
         raise click.ClickException("Not every model could be fetched; see above.")
+
+
+def _say(text: str) -> None:
+    CONSOLE.print(text, markup=False)
+
+
+def _still_wanted(models: Path, names: list[str]) -> list[str]:
+    """`names` without the base models in whose place a file of the user's is."""
+    there = {name: models / f"{name}.safetensors" for name in names}
+    for name, path in there.items():
+        if path.is_file():
+            _say(f"{name}: {path} is there, and is used")
+    return [name for name in names if not there[name].is_file()]
+
+
+def _bad_base(path: Path, place: str) -> str | None:
+    """What is wrong with the file at `path` as the base model of the profile that has its own at `place`."""
+    from sticker_pipeline.profile import PROFILES
+    from sticker_pipeline.training.base_model import BaseModelError, check_base
+
+    (family,) = {profile["family"] for profile in PROFILES.values() if profile["base"] == place}
+    try:
+        check_base(path, family)
+    except BaseModelError as error:
+        return str(error).removeprefix(str(path)).lstrip(": ")
+    return None
 
 
 def _list_models(models: Path) -> None:
@@ -394,8 +456,13 @@ def _list_models(models: Path) -> None:
     for name, source in known_models().items():
         entry = locked.get(name)
         here = f"at {entry.revision[:12]}" if entry and not missing_files(models, name, entry) else ""
-        CONSOLE.print(f"{name:32} {source.kind:7} {source.repo:50} {here}", markup=False)
-    CONSOLE.print(f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15", markup=False)
+        CONSOLE.print(
+            f"{name:32} {source.kind.partition('_')[0]:7} {entry.repo if here and entry else source.repo:50} {here}",
+            markup=False,
+        )
+    CONSOLE.print(
+        f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15  or  civitai:VERSION", markup=False
+    )
 
 
 @main.command()

@@ -194,8 +194,8 @@ def profile_name(character: Character) -> str:
 
 def load_profile(name: str, models: Path) -> Profile:
     """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
-    the single file of that name with `.safetensors`, beside which the folder may hold configurations without weights.
-    Raises ProfileError for an unknown name."""
+    the single file of that name with `.safetensors`, beside which the folder may hold configurations without weights;
+    or the one `.safetensors` file in a folder that is no model itself. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
@@ -206,6 +206,9 @@ def load_profile(name: str, models: Path) -> Profile:
     single = paths["base"].with_name(paths["base"].name + ".safetensors")
     if single.is_file() and not any(paths["base"].glob("unet/*.safetensors")):
         paths["base"] = single
+    elif not (paths["base"] / "model_index.json").is_file():
+        files = list(paths["base"].glob("*.safetensors"))
+        paths["base"] = files[0] if len(files) == 1 else paths["base"]
     return Profile(name=name, **{**data, **paths})
 
 

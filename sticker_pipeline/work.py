@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
     from sticker_pipeline.storage import ArtifactStore
 
-CONSOLE = Console(highlight=False, soft_wrap=True)
+CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+class BadInput(click.ClickException):
+    """Something that was given cannot be worked with: exit status 2, as for a command that is written wrongly."""
+
+    exit_code = 2
 
 
 class Commands(click.Group):
@@ -58,7 +64,7 @@ def main() -> None:
 def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
     from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import unready, workspace_from_environment
+    from sticker_pipeline.defs.resources import base_problem, unready, workspace_from_environment
     from sticker_pipeline.update import update
 
     workspace = workspace_from_environment()
@@ -77,7 +83,8 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     for problem in left_out:
         CONSOLE.print(f"[red]left out:[/] {escape(problem)}")
     if not chosen:
-        raise click.ClickException(
+        bad_base = any(base_problem(profile) for _, profile in wanted)
+        raise (BadInput if bad_base else click.ClickException)(
             "No character can be worked on; see above." if left_out else no_character(workspace.characters)
         )
     with _opened() as instance:

@@ -110,6 +110,11 @@ def test_fetch_models_answers_an_unknown_name_with_the_list(characters: Path) ->
     assert result.exit_code == 0 and "No model of the profile embedded has to be fetched" in result.output
 
 
+def test_names_between_colons_are_no_emoji(characters: Path) -> None:
+    result = run("fetch-models", "civitai:abc")
+    assert result.exit_code == 1 and "problem: civitai:abc: write civitai: and the number" in result.output
+
+
 def test_update_says_what_is_left_out_before_any_work(characters: Path) -> None:
     result = run("update")
     assert result.exit_code == 1
@@ -139,6 +144,21 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
         and "holds no picture that can be used" in shown
     )
     assert "Traceback" not in shown
+
+
+def test_a_base_model_that_cannot_be_used_is_said_before_any_work(
+    characters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_PROFILE", "sd15")
+    base = characters.parent / "models" / "sd15" / "base.safetensors"
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"<html><title>Log in</title>")
+    sentence = f"good: {base} is a web page, not a model: its address needs a login, or is not the file's own."
+    result = run("update", "good")
+    assert result.exit_code == 2
+    assert f"left out: {sentence}" in result.output and "Traceback" not in result.output
+    assert not (characters.parent / "artifacts" / "good").exists()
+    assert f"problem      {sentence}" in run("doctor").output
 
 
 def test_a_character_that_was_not_named_cannot_fail_the_command(characters: Path) -> None:

@@ -34,10 +34,10 @@ from sticker_pipeline.generation.rivals import (
 )
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import incumbent, releases_folder
-from sticker_pipeline.publishing.samplers import base_noise
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.storage import file_sha256, write_table
+from sticker_pipeline.training.base_model import base_noise
 from sticker_pipeline.training.foreign import lora_hash
 from sticker_pipeline.training.lora_file import read_metadata
 from sticker_pipeline.training.trained_for import TrainedFor, trained_for

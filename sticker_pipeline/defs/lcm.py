@@ -17,7 +17,7 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.making import Making, check_not_made, making, once, published, writing
-from sticker_pipeline.defs.observed import LORA_FILE, key, model_hash, observe_root
+from sticker_pipeline.defs.observed import LORA_FILE, base_hash, key, model_hash, observe_root
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
@@ -68,7 +68,8 @@ def observed_profile(context: dg.AssetExecutionContext, workspace: Workspace) ->
 def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     """All that the LoRA and its figures are made from, as JSON types."""
     return {
-        **{name: model_hash(getattr(profile, name), store) for name in ("base", "clip", "tagger")},
+        "base": base_hash(profile.base, store),
+        **{name: model_hash(getattr(profile, name), store) for name in ("clip", "tagger")},
         "resolution": profile.resolution,
         "lcm": profile.lcm.model_dump(mode="json", exclude={"tuning"}),
         "generation": profile.generation.model_dump(mode="json"),

@@ -200,7 +200,7 @@ def _dataset_value(character: Character, profile: Profile) -> dict[str, Any]:
 
 def _generation_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     return {
-        "base": model_hash(profile.base, store),
+        "base": base_hash(profile.base, store),
         "resolution": profile.resolution,
         "styles": {name: group.style for name, group in character.groups.items()},
         "prompts": character.settings.benchmark.prompts,
@@ -250,7 +250,7 @@ def _sweep_value(character: Character, profile: Profile, store: ArtifactStore) -
 def _lcm_value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     found = lcm_lora(profile, store)
     return {
-        "base": model_hash(profile.base, store),
+        "base": base_hash(profile.base, store),
         "settings": profile.lcm.model_dump(mode="json"),
         "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
     }
@@ -338,7 +338,7 @@ def _training_value(character: Character, profile: Profile, store: ArtifactStore
     folder = regularisation_folder(character, profile)
     pictures = folder_hashes(folder, store.cache("hashes")) if folder and folder.is_dir() else {}
     return {
-        "base": model_hash(profile.base, store),
+        "base": base_hash(profile.base, store),
         "settings": profile.training.model_dump(mode="json"),
         "regularisation": content_hash(pictures),
     }
@@ -350,11 +350,24 @@ def regularisation_folder(character: Character, profile: Profile) -> Path | None
     return character.folder / name if name else None
 
 
+def base_hash(base: Path, store: ArtifactStore) -> str:
+    """`model_hash` of a base model: with a single file, also over the folder of configurations beside it."""
+    own, beside = model_hash(base, store), base.with_suffix("")
+    if base.is_file() and beside.is_dir():
+        return content_hash({"file": own, "configurations": model_hash(beside, store)})
+    return own
+
+
+def file_hash(path: Path, store: ArtifactStore) -> str:
+    """Hex SHA-256 of a file that is there, remembered in the store."""
+    return file_hashes([path], store.cache("hashes") / f"{path.name}.json")[path]
+
+
 def model_hash(folder: Path, store: ArtifactStore) -> str:
     """One hash over the names and contents of a model's files, or that of a single file; `missing` where there is
     neither."""
     if folder.is_file():
-        return file_hashes([folder], store.cache("hashes") / f"{folder.name}.json")[folder]
+        return file_hash(folder, store)
     if not folder.is_dir():
         return "missing"
     return content_hash(folder_hashes(folder, store.cache("hashes")))

@@ -19,7 +19,7 @@ from sticker_pipeline.defs.generation import draw, how_trained
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import file_hash, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
@@ -52,9 +52,10 @@ from sticker_pipeline.publishing.release import (
     publish,
     releases_folder,
 )
-from sticker_pipeline.publishing.samplers import base_noise, our_sampler
+from sticker_pipeline.publishing.samplers import our_sampler
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import link_or_copy, write_table
+from sticker_pipeline.training.base_model import base_noise
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
@@ -345,7 +346,7 @@ def _lora_hash(path: Path) -> str | None:
 
 def _checkpoint_hash(work: Making) -> str | None:
     """By which A1111 finds the base model, where it is one file."""
-    return work.sections["generation"]["base"] if work.profile.base.is_file() else None
+    return file_hash(work.profile.base, work.store) if work.profile.base.is_file() else None
 
 
 def _write_workflow(folder: Path, workflow: Workflow) -> None:

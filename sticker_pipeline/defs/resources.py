@@ -14,6 +14,7 @@ from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
+from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
 
 
 class Workspace(dg.ConfigurableResource):
@@ -58,6 +59,8 @@ class Workspace(dg.ConfigurableResource):
 
 def unready(character: Character, profile: Profile) -> str | None:
     """Why no step of the character can work, said before any work is done; None where nothing is in the way."""
+    if wrong := base_problem(profile):
+        return f"{character.name}: {wrong}"
     try:
         check_models(profile)
     except ProfileError as error:
@@ -66,6 +69,16 @@ def unready(character: Character, profile: Profile) -> str | None:
         return f"{character.name}: {problem}"
     if not media_files(character.folder):
         return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
+    return None
+
+
+def base_problem(profile: Profile) -> str | None:
+    """Why the base model that is there cannot be used, in one sentence; None where it can, or where there is none."""
+    try:
+        if base_given(profile.base):
+            check_base(profile.base, profile.family)
+    except (BaseModelError, OSError) as error:
+        return str(error)
     return None
 
 

@@ -17,7 +17,7 @@ import dagster as dg
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.defs.making import check_not_made, published, writing
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, model_hash, observe_root
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, base_hash, model_hash, observe_root
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -184,11 +184,11 @@ def section_value(section: str, style: Style, store: ArtifactStore) -> dict[str,
                 "buckets": profile.buckets.model_dump(mode="json"),
             }
         case "training":
-            return {"base": model_hash(profile.base, store), "settings": profile.training.model_dump(mode="json")}
+            return {"base": base_hash(profile.base, store), "settings": profile.training.model_dump(mode="json")}
         case "choice":
             thresholds = resolved(profile)
             return {
-                "base": model_hash(profile.base, store),
+                "base": base_hash(profile.base, store),
                 "clip": model_hash(profile.clip, store),
                 "tagger": model_hash(profile.tagger, store),
                 "thresholds": [thresholds.general, thresholds.character],

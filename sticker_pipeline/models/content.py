@@ -2,24 +2,78 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 _ONNX_START = b"\x08"  # an ONNX file begins with field 1, ir_version (onnx.proto), as every serialiser writes it
-_PICKLE, _ZIP = (
-    b"\x80",
-    b"PK\x03\x04",
-)  # torch.save writes a zip archive of pickles; older ones, and joblib, bare pickles
+_MOST_HEADER = 100_000_000  # bytes: more, safetensors itself refuses (safetensors/src/tensor.rs, MAX_HEADER_SIZE)
+_AGAIN = "Download it again."
+
+# What is found in the place of a model: how it begins, and what to say of it. torch.save writes a zip archive of
+# pickles; older ones, and joblib, bare pickles. GGUF: llama.cpp, ggml/docs/gguf.md. LFS: git-lfs, docs/spec.md.
+_PICKLE = "is a pickle checkpoint, which can run code when loaded. Use a .safetensors file."
+_PAGE = "is a web page, not a model: its address needs a login, or is not the file's own. Download the file itself."
+_STARTS = (
+    (b"\x80", _PICKLE),
+    (b"PK\x03\x04", _PICKLE),
+    (b"GGUF", "is a GGUF file, whose weights are quantised for other programs. Use a .safetensors file."),
+    (
+        b"version https://git-lfs",
+        "is a Git LFS pointer, not the file. Run `git lfs pull`, or download the file.",
+    ),
+    (b"<!doctype html", _PAGE),
+    (b"<html", _PAGE),
+    (b"<?xml", _PAGE),
+)
+
+Header = dict[str, Any]
 
 
 def why_not_safetensors(path: Path) -> str | None:
     """What is wrong with `path` as a safetensors file, as the end of a sentence; None where nothing is."""
     with path.open("rb") as file:
-        start = file.read(9)
-    header = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and header <= path.stat().st_size - 8:  # the length's own first byte may be any
-        return None
-    if start[8:9] == b"{":
-        return "is a safetensors file that was cut off."
-    return _pickle(start) or "is not a safetensors file."
+        start = file.read(64)
+        length = int.from_bytes(start[:8], "little")
+        size = path.stat().st_size
+        if start[8:9] != b"{":  # the length's own first byte may be any
+            return _known(start) or "is not a safetensors file."
+        if length > size - 8:
+            return f"is a safetensors file that was cut off: {size} bytes do not hold its header. {_AGAIN}"
+        if length > _MOST_HEADER:
+            return "is not a safetensors file."
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        stated = 8 + length + max(map(_end, tensors_of(header).values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return f"is a safetensors file whose header is damaged. {_AGAIN}"
+    if size < stated:
+        return f"is a safetensors file that was cut off: it has {size} of {stated} bytes. {_AGAIN}"
+    if size > stated:
+        return f"is a damaged safetensors file: it has {size} bytes where its header states {stated}. {_AGAIN}"
+    return None
+
+
+def read_header(path: Path) -> Header:
+    """The header of a safetensors file that `why_not_safetensors` lets through: name -> dtype, shape, data_offsets;
+    `__metadata__`, where there is one, is name -> text."""
+    with path.open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
+def tensors_of(header: Header) -> Header:
+    """The header without `__metadata__`."""
+    return {name: value for name, value in header.items() if name != "__metadata__"}
+
+
+def _end(tensor: Header) -> int:
+    """Where the bytes of a tensor end; raises for an entry that lacks something."""
+    if not isinstance(tensor["dtype"], str) or not all(isinstance(side, int) for side in tensor["shape"]):
+        raise TypeError("dtype is no text, or shape no list of numbers")
+    start, end = tensor["data_offsets"]
+    if not 0 <= start <= end:
+        raise ValueError("data_offsets are no range")
+    return int(end)
 
 
 def why_refused(path: Path, name: str) -> str | None:
@@ -28,9 +82,9 @@ def why_refused(path: Path, name: str) -> str | None:
     if suffix == ".safetensors":
         return why_not_safetensors(path)
     with path.open("rb") as file:
-        start = file.read(9)
+        start = file.read(64)
     if suffix == ".onnx":
-        return None if start.startswith(_ONNX_START) else _pickle(start) or "is not an ONNX file."
+        return None if start.startswith(_ONNX_START) else _known(start) or "is not an ONNX file."
     if suffix not in (".json", ".csv", ".txt"):
         return "is of a kind that no model here has."
     try:
@@ -38,11 +92,12 @@ def why_refused(path: Path, name: str) -> str | None:
         if suffix == ".json":
             json.loads(text)
     except ValueError:
-        return _pickle(start) or f"is not a {suffix[1:]} file."
-    return _pickle(start)
+        return _known(start) or f"is not a {suffix[1:]} file."
+    return _known(start)
 
 
-def _pickle(start: bytes) -> str | None:
-    if start.startswith((_PICKLE, _ZIP)):
-        return "is a pickle checkpoint, which can run code when loaded. Use a .safetensors file."
-    return None
+def _known(start: bytes) -> str | None:
+    """What a file that begins with `start` is instead of a model's; None where it is none of the usual."""
+    if not start:
+        return f"is empty. {_AGAIN}"
+    return next((what for mark, what in _STARTS if start.lstrip().lower().startswith(mark.lower())), None)

@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sticker_pipeline.models import hub
 from sticker_pipeline.models.content import why_refused
-from sticker_pipeline.models.hub import RemoteFile
+from sticker_pipeline.models.hub import Remote, RemoteFile
 from sticker_pipeline.models.known import FetchError, Source
 from sticker_pipeline.models.lock import (
     LOCK_FILE,
@@ -37,6 +38,8 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _WHOLE = "whole.json"  # in a staging folder: the entry whose files are all there and verified
 
 Say = Callable[[str], None]
+Download = Callable[[str, str, RemoteFile, Path], None]  # (revision, name, what it has to be, where to)
+Judge = Callable[[Path], str | None]
 
 
 def fetch(
@@ -56,6 +59,27 @@ def fetch(
     Raises FetchError, one sentence with what to do: for a file that is not the locked one or not the hub's, another
     repository than the locked one, content that may not be loaded, and whatever the hub or the disk refuses.
     """
+
+    def download(revision: str, name: str, expected: RemoteFile, target: Path) -> None:
+        hub.download(source.repo, revision, name, expected.bytes, target, endpoint)
+
+    look_up = partial(hub.look_up, source, endpoint)
+    bring(source, models, memos, look_up=look_up, download=download, update=update, say=say)
+
+
+def bring(
+    source: Source,
+    models: Path,
+    memos: Path,
+    *,
+    look_up: Callable[[], Remote],
+    download: Download,
+    judge: Judge = lambda path: None,
+    update: bool = False,
+    say: Say,
+) -> None:
+    """`fetch` from anywhere: `look_up` says which files there are, `download` brings one of them at a revision, and
+    `judge` says what is wrong with one that is here, as the end of a sentence."""
     with _disk_in_plain_words(models):
         old = _checked_entry(source, models, memos, update)
         interrupted = (_staging(models, source.name) / _WHOLE).is_file()
@@ -66,10 +90,9 @@ def fetch(
             _finish_interrupted(models, source.name)
             old = _checked_entry(source, models, memos, update)
             if old is not None and not update:
-                _bring(source, models, old.revision, _as_remote(old), old, endpoint, say)
+                _bring(source, models, Remote(old.revision, _as_remote(old)), old, download, judge, say)
             else:
-                remote = hub.look_up(source, endpoint)
-                _bring(source, models, remote.revision, remote.files, old, endpoint, say)
+                _bring(source, models, look_up(), old, download, judge, say)
 
 
 def _checked_entry(source: Source, models: Path, memos: Path, update: bool) -> Locked | None:
@@ -106,13 +129,14 @@ def _as_remote(locked: Locked) -> dict[str, RemoteFile]:
 def _bring(
     source: Source,
     models: Path,
-    revision: str,
-    wanted: Mapping[str, RemoteFile],
+    remote: Remote,
     old: Locked | None,
-    endpoint: str | None,
+    download: Download,
+    judge: Judge,
     say: Say,
 ) -> None:
     """Download what is not in place yet, verify it, and move it there."""
+    revision, wanted = remote.revision, remote.files
     folder, staging = models / source.name, _staging(models, source.name)
     absent = [name for name, expected in wanted.items() if not _is(folder / name, expected)]
     if old is None:
@@ -127,9 +151,9 @@ def _bring(
         path = (staging if name in absent else folder) / name
         if name in arriving:
             path.unlink(missing_ok=True)
-            hub.download(source.repo, revision, name, expected.bytes, path, endpoint)
+            download(revision, name, expected, path)
             _verify(path, name, expected, source, revision)
-        _check_content(path, name, source)
+        _check_content(path, name, source, judge)
         files[name] = LockedFile(expected.bytes, expected.sha256 or file_sha256(path))
     entry = Locked(source.repo, revision, files)
     if not absent and old == entry:
@@ -146,8 +170,8 @@ def _refuse_to_overwrite(folder: Path, absent: list[str], source: Source) -> Non
     strange = [folder / name for name in absent if (folder / name).exists()]
     if strange:
         raise FetchError(
-            f"{strange[0]} is there already and is not the file of {source.repo}. It is used as it is; to have the "
-            "hub's instead, move it away and run this again."
+            f"{strange[0]} is there already and is not the file of {source.repo}. It is used as it is; to have "
+            "that one instead, move it away and run this again."
         )
 
 
@@ -175,14 +199,14 @@ def _verify(path: Path, name: str, expected: RemoteFile, source: Source, revisio
     path.unlink()
     raise FetchError(
         f"{source.name}: {name} of {source.repo} at {revision} arrived as {got} where {expected.bytes} bytes, hash "
-        f"{_hash_of(expected)} was expected, and was thrown away. Run this again; if it stays so, the hub, or the "
-        "mirror in HF_ENDPOINT, does not serve the file that was locked."
+        f"{_hash_of(expected)} was expected, and was thrown away. Run this again; if it stays so, this is not the "
+        "file that was locked, there or in the mirror in HF_ENDPOINT."
     )
 
 
-def _check_content(path: Path, name: str, source: Source) -> None:
+def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
     """Raise FetchError for content that may not be loaded, and for a CLIP that would silently be another one."""
-    why = why_refused(path, name)
+    why = why_refused(path, name) or judge(path)
     if why:
         raise FetchError(f"{source.name}: {name} of {source.repo} {why} It was not put into place.")
     if name != "open_clip_config.json":

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-Kind = Literal["tagger", "clip", "base"]
+Kind = Literal["tagger", "clip", "base", "base_sdxl"]
 
 _PART = r"[A-Za-z0-9][\w.-]*"  # never `..`, nor hidden
 SAFE_NAME = re.compile(rf"{_PART}(/{_PART})*", re.ASCII)
@@ -50,6 +50,12 @@ def _table() -> dict[str, Any]:
     return yaml.safe_load(files("sticker_pipeline.models").joinpath("known.yaml").read_text(encoding="utf-8"))
 
 
+@cache
+def civitai_places() -> dict[str, str]:
+    """What Civitai calls `baseModel` -> the place of such a base model."""
+    return {base: place for place, bases in _table()["civitai"].items() for base in bases}
+
+
 def source_of(text: str) -> Source:
     """What a person means by `text`: a name of known.yaml, or `owner/repo` or `owner/repo@revision` of a WD14 tagger.
 
@@ -62,7 +68,8 @@ def source_of(text: str) -> Source:
     if not match:
         raise FetchError(
             f"There is no model {text!r} to fetch. Known are {', '.join(known)}; any other WD14 tagger is "
-            "`owner/repo` or `owner/repo@revision`, as the hub writes them."
+            "`owner/repo` or `owner/repo@revision`, as the hub writes them; a base model may be civitai:VERSION, an "
+            "address, or the path of a .safetensors file."
         )
     repo, name, revision = match["repo"], match["name"], match["revision"]
     for source in known.values():

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sticker_pipeline.models.known import SAFE_NAME, FetchError
+from sticker_pipeline.models.known import SAFE_NAME, FetchError, known_models
 from sticker_pipeline.storage import atomic_file, folder_hashes
 
 LOCK_FILE = "models.lock.json"
-_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_REVISION, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class LockedFile:
 
 @dataclass(frozen=True)
 class Locked:
-    """One model of the lock file: `revision` is a commit of `repo`; `files` by their path in the model's folder."""
+    """One model of the lock file: `revision` is a commit of `repo`, or of a single file (`single`) its SHA-256; `files`
+    by their path in the model's folder."""
 
     repo: str
     revision: str
@@ -51,8 +52,8 @@ def _checked(name: str, entry: Mapping[str, object]) -> Locked:
     for text in (name, *locked.files):
         if not SAFE_NAME.fullmatch(text):
             raise ValueError(f"{text!r} is no name of a model or file")
-    if not _COMMIT.fullmatch(locked.revision):
-        raise ValueError(f"{name}: revision {locked.revision!r} is no commit")
+    if not _REVISION.fullmatch(locked.revision):
+        raise ValueError(f"{name}: revision {locked.revision!r} is no commit, nor a SHA-256")
     if not locked.files or not all(_SHA256.fullmatch(file.sha256) for file in locked.files.values()):
         raise ValueError(f"{name}: a sha256 is missing or malformed")
     return locked
@@ -73,6 +74,12 @@ def locked_from(entry: Mapping[str, object]) -> Locked:
 def entry_of(locked: Locked) -> dict[str, object]:
     """`locked` as JSON types."""
     return asdict(locked)
+
+
+def locked_origin(models: Path, name: str) -> str:
+    """What to ask for to have the locked model `name` again: its `repo`, where `name` does not mean that."""
+    entry, known = read_lock(models).get(name), known_models().get(name)
+    return entry.repo if entry and not (known and known.repo == entry.repo) else name
 
 
 def write_entry(models: Path, name: str, locked: Locked) -> None:

@@ -3,12 +3,9 @@
 How our own samplers are made stands in training/sampler.py.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
-from sticker_pipeline.training.base_model import tensor_names
+from sticker_pipeline.training.base_model import BaseNoise
 
 # A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
 # of that name: PLMS, Restart, DDIM CFG++.
@@ -72,28 +69,6 @@ _LEVELS = {
 
 class SamplerError(ValueError):
     """A sampler or schedule that the other program does not have; the message lists those that it has."""
-
-
-@dataclass(frozen=True)
-class BaseNoise:
-    """What a base model says of noise: whether it predicts v, whether its last level is pure noise, and its
-    `timestep_spacing`, None where it states none."""
-
-    v_prediction: bool = False
-    zero_snr: bool = False
-    spacing: str | None = None
-
-
-def base_noise(base: Path) -> BaseNoise:
-    """Of a diffusers folder or single file that training/base_model.py accepts; read without loading weights."""
-    tensors = tensor_names(base) if base.is_file() else set()
-    path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return BaseNoise(
-        v_prediction="v_pred" in tensors or config.get("prediction_type") == "v_prediction",
-        zero_snr="ztsnr" in tensors or bool(config.get("rescale_betas_zero_snr")),
-        spacing=config.get("timestep_spacing"),
-    )
 
 
 def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:

@@ -72,6 +72,26 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# How many tensors the parts have (a test counts them), and in a single file, where the second text encoder of SDXL has
+# query, key and value in one matrix. Buffers (position_ids) and tensors that nothing reads come on top.
+_TENSORS = {
+    "sd15": {"unet": 686, "vae": 248, "text_encoder": 196},
+    "sdxl": {"unet": 1680, "vae": 248, "text_encoder": 196, "text_encoder_2": 517},
+}
+_SINGLE_FILE_TENSORS = {"text_encoder_2": 389}
+# What decides their number, with the defaults of the classes in diffusers and transformers.
+_SIZES: dict[str, dict[str, Any]] = {
+    "unet": {
+        "block_out_channels": [320, 640, 1280, 1280],
+        "layers_per_block": 2,
+        "transformer_layers_per_block": 1,
+        "cross_attention_dim": 1280,
+    },
+    "vae": {"_class_name": "AutoencoderKL", "block_out_channels": [64], "layers_per_block": 1},
+    "text_encoder": {"num_hidden_layers": 12, "hidden_size": 512},
+}
+_SIZES["text_encoder_2"] = _SIZES["text_encoder"]
+
 _DIFFUSERS_CLASSES = {
     "unet": ("config.json", "UNet2DConditionModel"),
     "vae": ("config.json", "AutoencoderKL"),
@@ -80,6 +100,16 @@ _DIFFUSERS_CLASSES = {
 
 _VOCABULARY = 49_408  # of CLIP: 512 bytes, 48,894 merges, 2 special tokens
 _MERGES = _VOCABULARY - 512 - 2
+
+
+def least_tensors(family: str, part: str, config: dict[str, Any], *, single_file: bool) -> int:
+    """How many tensors a part with that `config` has at least, in a folder or a single file; 1 for one of another size
+    than the true architecture, of which that is not known here."""
+    sizes, true = _SIZES[part], CONFIGS[family][part]
+    if any(config.get(name, usual) != true.get(name, usual) for name, usual in sizes.items()):
+        return 1
+    tensors = _TENSORS[family][part]
+    return _SINGLE_FILE_TENSORS.get(part, tensors) if single_file else tensors
 
 
 def build(family: str, part: str) -> Any:

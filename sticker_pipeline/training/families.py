@@ -16,6 +16,13 @@ class TextEncoder:
     tokenizer: str
     class_name: str
     prefix: str  # of its modules in a LoRA file
+    single_file_prefix: str  # of its tensors in a single-file checkpoint
+    first_tensor: str  # without that prefix
+
+    @property
+    def single_file_key(self) -> str:
+        """The name of its first tensor in a single-file checkpoint, which files of other families do not have."""
+        return self.single_file_prefix + self.first_tensor
 
 
 @dataclass(frozen=True)
@@ -28,36 +35,56 @@ class Family:
     """
 
     name: FamilyName
+    title: str
     text_encoders: tuple[TextEncoder, ...]
     penultimate: bool
     pooled: bool
     pipeline: str  # class in diffusers
-    single_file_key: str  # of a tensor that only files of this family have
     base_version: str  # `ss_base_model_version` in LoRA files
     architecture: str  # `modelspec.architecture` in LoRA files
 
 
+_CLIP_TENSOR = "text_model.embeddings.token_embedding.weight"
+
 FAMILIES: dict[str, Family] = {
     "sd15": Family(
         name="sd15",
-        text_encoders=(TextEncoder("text_encoder", "tokenizer", "CLIPTextModel", "lora_te"),),
+        title="Stable Diffusion 1.5",
+        text_encoders=(
+            TextEncoder(
+                "text_encoder", "tokenizer", "CLIPTextModel", "lora_te", "cond_stage_model.transformer.", _CLIP_TENSOR
+            ),
+        ),
         penultimate=False,
         pooled=False,
         pipeline="StableDiffusionPipeline",
-        single_file_key="cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
         base_version="sd_v1",
         architecture="stable-diffusion-v1/lora",
     ),
     "sdxl": Family(
         name="sdxl",
+        title="SDXL",
         text_encoders=(
-            TextEncoder("text_encoder", "tokenizer", "CLIPTextModel", "lora_te1"),
-            TextEncoder("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", "lora_te2"),
+            TextEncoder(
+                "text_encoder",
+                "tokenizer",
+                "CLIPTextModel",
+                "lora_te1",
+                "conditioner.embedders.0.transformer.",
+                _CLIP_TENSOR,
+            ),
+            TextEncoder(
+                "text_encoder_2",
+                "tokenizer_2",
+                "CLIPTextModelWithProjection",
+                "lora_te2",
+                "conditioner.embedders.1.model.",
+                "token_embedding.weight",
+            ),
         ),
         penultimate=True,
         pooled=True,
         pipeline="StableDiffusionXLPipeline",
-        single_file_key="conditioner.embedders.1.model.token_embedding.weight",
         base_version="sdxl_base_v1-0",
         architecture="stable-diffusion-xl-v1-base/lora",
     ),

@@ -27,12 +27,12 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import atomic_file, content_hash, file_hashes, file_sha256
+from sticker_pipeline.training.base_model import VAE_PREFIX
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
 VERSION = 2  # of the way from prepared pixels to a cache entry; raise it when that changes
 MEMORY = 2**30  # bytes of entries that are kept in memory: about 7,000 pictures of 512×512 pixels
 THREADS = 2  # that prepare pictures while the VAE encodes others
-VAE_PREFIX = "first_stage_model."  # of the VAE's tensors in a single-file checkpoint
 # Pictures were judged when they were taken; what was taken then is decoded whatever its size.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
@@ -116,9 +116,10 @@ def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
 
 def vae_hash(base: Path) -> str:
     """Hash of all that decides what the VAE of `base` makes of a picture: of the files of a diffusers folder, or of the
-    VAE's own tensors in a single .safetensors file."""
+    VAE's own tensors in a single .safetensors file and its configuration beside that."""
     if base.is_file():
-        digests = {}
+        beside = (base.with_suffix("") / "vae").glob("*.json")
+        digests: dict[str, Any] = {path.name: file_sha256(path) for path in sorted(beside)}
         with safe_open(base, framework="pt") as file:
             for name in sorted(name for name in file.keys() if name.startswith(VAE_PREFIX)):  # noqa: SIM118
                 tensor = file.get_tensor(name)

@@ -34,9 +34,9 @@ from sticker_pipeline.generation.generate import generate, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
-from sticker_pipeline.publishing.samplers import BaseNoise, base_noise, our_sampler
+from sticker_pipeline.publishing.samplers import our_sampler
 from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.training.base_model import open_base
+from sticker_pipeline.training.base_model import BaseNoise, base_noise, open_base
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.benchmarks.browser import Page, opened

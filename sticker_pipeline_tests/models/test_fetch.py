@@ -295,7 +295,7 @@ def test_an_interruption_while_files_are_put_into_place_is_finished_by_the_next_
 def test_what_is_no_onnx_file_never_reaches_the_models(hub: FakeHub, models: Path, content: bytes) -> None:
     files = next(iter(hub.commits[REPO].values()))
     hub.commit(REPO, {**files, "model.onnx": content})
-    with pytest.raises(FetchError, match=r"model\.onnx of .* is (a pickle checkpoint|not an ONNX file)"):
+    with pytest.raises(FetchError, match=r"model\.onnx of .* is (a pickle checkpoint|a Git LFS pointer)"):
         get(hub, models)
     assert not (models / TAGGER).exists() and not (models / LOCK_FILE).exists()
 

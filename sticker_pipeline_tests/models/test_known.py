@@ -17,14 +17,16 @@ def test_every_tagger_with_a_threshold_can_be_fetched_from_its_author() -> None:
 
 def test_the_files_are_those_that_the_project_asks_for() -> None:
     for source in known_models().values():
-        assert set(MODEL_FILES[source.kind]) <= set(source.files)
+        assert set(MODEL_FILES[source.kind.partition("_")[0]]) <= set(source.files)
         assert all(not name.endswith((".bin", ".ckpt", ".pt")) for name in source.files)
-    assert set(config_files("sd15")) <= set(known_models()["sd15/base"].files)
+    for family in ("sd15", "sdxl"):
+        assert set(config_files(family)) <= set(known_models()[f"{family}/base"].files)
 
 
 def test_every_model_of_the_real_profile_can_be_fetched() -> None:
     assert profile_models("sd15") == ["sd15/base", "wd-vit-tagger-v3", "clip-vit-l-14-quickgelu-openai"]
     assert profile_models("sd15") == [PROFILES["sd15"][part] for part in ("base", "tagger", "clip")]
+    assert profile_models("sdxl") == ["sdxl/base", "wd-swinv2-tagger-v3", "clip-vit-l-14-quickgelu-openai"]
     assert profile_models("embedded") == []
 
 
@@ -41,7 +43,9 @@ def test_a_repository_with_and_without_a_revision() -> None:
     "text", ["", "wd-vit-tagger", "../x", "a/..", "a/.b", "a/b/c", "a/b@", "a/b@../x", "a b/c", "/a/b", "a/b\n"]
 )
 def test_anything_else_is_answered_with_the_list(text: str) -> None:
-    with pytest.raises(FetchError, match=r"There is no model .*wd-vit-tagger-v3, .*sd15/base; .*`owner/repo`"):
+    with pytest.raises(
+        FetchError, match=r"There is no model .*wd-vit-tagger-v3, .*sdxl/base; .*`owner/repo`.*civitai:VERSION"
+    ):
         source_of(text)
 
 

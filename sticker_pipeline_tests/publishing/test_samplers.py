@@ -11,14 +11,13 @@ from safetensors.torch import save_file
 from sticker_pipeline.publishing.samplers import (
     SAMPLERS,
     SCHEDULES,
-    BaseNoise,
     SamplerError,
     a1111_names,
-    base_noise,
     our_sampler,
 )
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.training.architectures import CONFIGS
+from sticker_pipeline.training.base_model import BaseNoise, base_noise
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.publishing.comfyui_nodes import known_nodes
 

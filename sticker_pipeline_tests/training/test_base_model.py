@@ -6,7 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sticker_pipeline.training.base_model import BaseModelError, check_base, config_folder, open_base, part_files
+from sticker_pipeline.training.base_model import (
+    BaseModelError,
+    BaseNoise,
+    base_noise,
+    check_base,
+    config_folder,
+    open_base,
+    part_files,
+)
+from sticker_pipeline.training.latents import vae_hash
 from sticker_pipeline.training.models import load_models
 from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.single_file import write_single_file
@@ -61,7 +70,7 @@ def test_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
 def test_a_folder_of_the_other_family_is_refused(both: tuple[str, Path, Path]) -> None:
     family, folder, _ = both
     other = {"sd15": "sdxl", "sdxl": "sd15"}[family]
-    with pytest.raises(BaseModelError, match=r"is not of family sd15|text_encoder_2/config\.json is missing"):
+    with pytest.raises(BaseModelError, match=f"diffusers is a model of family {family}, not {other}"):
         check_base(folder, other)
 
 
@@ -93,6 +102,10 @@ def test_v_prediction_and_zero_terminal_snr_are_read_from_a_single_file(
     for name in SCHEDULERS:
         sampler = make_scheduler(name, config).config
         assert (sampler.prediction_type, sampler.rescale_betas_zero_snr) == ("v_prediction", True)
+    save_file(load_file(single), target, metadata={"modelspec.prediction_type": "v"})
+    noted = load_models(target, family, torch.float32, prediction="base", zero_terminal_snr=False)
+    assert noted.prediction_type == "v_prediction" and noted.noise.alphas_cumprod[-1] > 0
+    assert base_noise(target) == BaseNoise(v_prediction=True, spacing="leading")
     overruled = load_models(target, family, torch.float32, prediction="epsilon", zero_terminal_snr=False)
     assert overruled.prediction_type == "epsilon"
 
@@ -113,7 +126,22 @@ def test_pickles_are_refused_by_content(both: tuple[str, Path, Path], tmp_path: 
 def test_files_of_parts(both: tuple[str, Path, Path]) -> None:
     _, folder, single = both
     assert [path.name for path in part_files(folder, "vae")] == ["config.json", "diffusion_pytorch_model.safetensors"]
-    assert part_files(single, "vae", "text_encoder") == [single]
+    beside = single.with_suffix("")
+    configurations = [beside / part / "config.json" for part in ("text_encoder", "vae")]
+    assert part_files(single, "vae", "text_encoder") == [single, *configurations]
+
+
+def test_what_is_cached_of_a_single_file_is_of_its_configurations_too(
+    both: tuple[str, Path, Path], tmp_path: Path
+) -> None:
+    _, _, single = both
+    base = Path(shutil.copy(single, tmp_path / "base.safetensors"))
+    alone = vae_hash(base)
+    shutil.copytree(single.with_suffix(""), tmp_path / "base")
+    beside = vae_hash(base)
+    config = tmp_path / "base" / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 0.5}))
+    assert len({alone, beside, vae_hash(base)}) == 3
 
 
 def test_where_configurations_and_tokenizers_lie(both: tuple[str, Path, Path]) -> None:

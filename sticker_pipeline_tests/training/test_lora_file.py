@@ -189,7 +189,7 @@ def test_pickles_are_refused_by_content(tmp_path: Path) -> None:
         with pytest.raises(LoraError, match="pickle checkpoint"):
             read_lora(tmp_path / f"{name}.safetensors")
     (tmp_path / "text.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(LoraError, match="not a safetensors file"):
+    with pytest.raises(LoraError, match="is a Git LFS pointer"):
         read_lora(tmp_path / "text.safetensors")
     with pytest.raises(LoraError, match="no such file"):
         read_lora(tmp_path / "none.safetensors")
@@ -208,7 +208,7 @@ def test_a_header_of_any_length_is_read(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_lora(tmp_path / "a", example(), "float32")
     (tmp_path / "cut").write_bytes((tmp_path / "a").read_bytes()[:-10])
-    with pytest.raises(LoraError, match="not a whole safetensors file"):
+    with pytest.raises(LoraError, match="cut off: it has 1518 of 1528 bytes"):
         read_lora(tmp_path / "cut")
 
 

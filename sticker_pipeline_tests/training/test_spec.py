@@ -68,8 +68,12 @@ def test_pickled_weights_are_not_enough(tmp_path: Path) -> None:
     for name in config_files("sd15"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
+    index = {"unet": ["diffusers", "U"], "vae": ["diffusers", "V"], "text_encoder": ["transformers", "CLIPTextModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    (tmp_path / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"PK")
-    with pytest.raises(SpecError, match=r"unet has no \.safetensors file"):
+    with pytest.raises(SpecError, match=r"unet has no diffusion_pytorch_model\.safetensors, .*but diffusion_.*\.bin"):
         check_paths(TrainingSpec.model_validate(values(base=str(tmp_path))))
 
 
