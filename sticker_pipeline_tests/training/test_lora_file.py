@@ -208,7 +208,7 @@ def test_a_header_of_any_length_is_read(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_lora(tmp_path / "a", example(), "float32")
     (tmp_path / "cut").write_bytes((tmp_path / "a").read_bytes()[:-10])
-    with pytest.raises(LoraError, match="cut off: it has 1518 of 1528 bytes"):
+    with pytest.raises(LoraError, match=r"cut off: it has \d+ of \d+ bytes"):
         read_lora(tmp_path / "cut")
 
 
