@@ -229,7 +229,8 @@ def _without_more_choices(offered: Any, known: Any) -> Any:
     if isinstance(offered, list) and isinstance(known, list):
         if all(isinstance(one, str) for one in offered):
             return [one for one in offered if one in known]
-        return [_without_more_choices(*pair) for pair in zip(offered, known, strict=False)]
+        if len(offered) == len(known):
+            return [_without_more_choices(*pair) for pair in zip(offered, known, strict=True)]
     return offered
 
 
