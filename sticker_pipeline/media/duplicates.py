@@ -18,6 +18,9 @@ THUMBNAIL_TOLERANCE = 24
 CLOSE_SIDE = 512  # pixels of the longer side
 CLOSE_WINDOW = 1  # radius in pixels: 3×3
 CLOSE_TOLERANCE = 48
+# Expressions of one sprite are saved in one size. Of a picture drawn or scaled again in another, every edge lies
+# elsewhere a little: stickers of 208 and 224 px differ by up to 80.
+RESIZED_TOLERANCE = 96
 MOST_CLOSE_LOOKS = 8  # for one still, at those with the nearest thumbnails
 MOST_CANDIDATES = 64  # of which thumbnails are compared for it
 
@@ -30,7 +33,7 @@ def representatives(
     distance: int,
     captions: Sequence[str],
     stills: Sequence[bool],
-    closely_alike: Callable[[int, int], bool],
+    close_look: Callable[[int, int], float],
 ) -> tuple[np.ndarray, dict[int, int]]:
     """For each frame, the position of the frame that stands for it: itself when it is kept. Beside it, the frames that
     are kept for their caption alone: position -> that of the one which would have stood for it.
@@ -39,7 +42,7 @@ def representatives(
     with the same pixels, else into the earliest kept one whose perceptual hash (uint64 [n]) differs in at most
     `distance` of 64 bits (-1: none) and whose thumbnail (uint8 [n, 16, 16, 4]: RGB over white, alpha) differs by at
     most THUMBNAIL_TOLERANCE anywhere. One of the `stills` is the only frame of its file: of such kept frames it is
-    merged into the one with the nearest thumbnail of which `closely_alike` (positions) says so. A frame is only ever
+    merged into the nearest at a close look: of the two positions, `close_look` says at most 1. A frame is only ever
     compared with kept ones, so that likeness does not drift along an animation. Of frames with different `captions`
     ("": none) none stands for another, nor one for both: a person tells them apart. The first is int64 [n]. Time: one
     vector operation over the kept frames per distinct picture and caption, and MOST_CLOSE_LOOKS per still.
@@ -56,9 +59,11 @@ def representatives(
 
             def near(code: int, one: int = position) -> Iterator[int]:
                 look = (perceptual_hashes[one], thumbnails[one], distance, code)
-                if not stills[one]:
-                    return kept.near(*look)
-                return (other for other in kept.nearest(*look) if closely_alike(one, other))
+                if stills[one]:
+                    looks = sorted((close_look(one, other), other) for other in kept.nearest(*look))
+                    yield from (other for seen, other in looks if seen <= 1)
+                else:
+                    yield from kept.near(*look)
 
             same = (first[pixels],) if pixels in first and kept.fits(first[pixels], code) else ()
             keeper = next(chain(same, near(code)), None)

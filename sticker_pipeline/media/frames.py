@@ -21,6 +21,7 @@ from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import (
     CLOSE_TOLERANCE,
+    RESIZED_TOLERANCE,
     THUMBNAIL_SIDE,
     close_difference,
     close_up,
@@ -346,11 +347,14 @@ def _merge(
     said = [captions[row] for row in usable.index]
     files = list(zip(usable["path"], pixels, strict=True))
 
-    def closely_alike(one: int, other: int) -> bool:
-        return close_difference(picture(*files[one]), picture(*files[other])) <= CLOSE_TOLERANCE
+    sizes = list(zip(usable["width"], usable["height"], strict=True))
+
+    def close_look(one: int, other: int) -> float:
+        tolerance = CLOSE_TOLERANCE if sizes[one] == sizes[other] else RESIZED_TOLERANCE
+        return close_difference(picture(*files[one]), picture(*files[other])) / tolerance
 
     stills = (~usable["animated"]).tolist()
-    chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said, stills, closely_alike)
+    chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said, stills, close_look)
     place = (usable["path"] + " (frame " + usable["frame_index"].astype(str) + ")").tolist()
     for one, other in apart.items():
         table.loc[usable.index[one], "reason"] = f"{APART} {place[other]}"
