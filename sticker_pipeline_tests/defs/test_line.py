@@ -26,7 +26,7 @@ from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
-from sticker_pipeline.generation.generate import with_loras
+from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
@@ -349,7 +349,7 @@ WHY_LEFT_OUT = {
     "root": r"/ is a folder: name the \.safetensors file in it",
     "folder": r"rivals is a folder",
     "endless": "its file cannot be read .*too long.* Make it readable, or name another one",
-    "long": "with its trigger a prompt has .* tokens, and the text encoder reads 75: shorten the trigger",
+    "long": "with its trigger a prompt has .* tokens, and 225 are read: shorten the trigger",
     "nan": "1 of 3 keys hold values that are not finite .* Name an earlier file",
     "overflow": "values that are not finite .* Use a lower strength",
     "memory": r"there was not enough memory to draw it \(CUDA out of memory.*batch_size",
@@ -384,15 +384,15 @@ def bad_rivals(folder: Path, lora: Path) -> list[dict[str, object]]:
     ]
 
 
-def without_memory_for(name: str) -> Callable[..., AbstractContextManager[None]]:
+def without_memory_for(name: str) -> Callable[..., AbstractContextManager[Model]]:
     """`with_loras` on a machine that has no memory for the LoRA file `name`."""
 
     @contextmanager
-    def applied(pipeline: object, loras: Sequence[tuple[Path, float]]) -> Iterator[None]:
-        with with_loras(pipeline, loras):
+    def applied(pipeline: object, loras: Sequence[tuple[Path, float]]) -> Iterator[Model]:
+        with with_loras(pipeline, loras) as model:
             if any(path.name == name for path, _ in loras):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about the GPU")
-            yield
+            yield model
 
     return applied
 

@@ -19,6 +19,7 @@ from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.release import place, publish, releases_folder
 from sticker_pipeline.storage import content_hash, file_sha256
+from sticker_pipeline.training.trained_for import TrainedFor
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sweep import plant
 from sticker_pipeline_tests.publishing.candidates import candidate
@@ -133,7 +134,7 @@ def test_it_is_drawn_with_its_weights_steps_guidance_and_sampler(measured: Bench
     profile = measured.character(NAME)[1]
     settings = profile.generation.model_copy(update={"steps": 2, "guidance_scale": 1.0, "scheduler": "lcm"})
     files = [(file_sha256(loras[name]), weight) for name, weight in (("style", 0.5), ("character", 0.8), ("lcm", 1.0))]
-    decided = decisive(value(measured, "generation")["base"], files, settings, profile.resolution)
+    decided = decisive(value(measured, "generation")["base"], files, settings, profile.resolution, TrainedFor())
 
     def never(missing: Sequence[Request]) -> Iterator[Image.Image]:
         raise AssertionError(f"{missing} was drawn with something else")

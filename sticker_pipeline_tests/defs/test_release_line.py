@@ -26,6 +26,7 @@ from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prom
 from sticker_pipeline.publishing.release import all_releases, current, events, releases_folder, roll_back
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_tensors
+from sticker_pipeline.training.trained_for import TrainedFor
 from sticker_pipeline.update import follow_roll_back
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.small_character import DEMO
@@ -220,7 +221,7 @@ def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) ->
         return (next(source) for _ in missing)
 
     base = section_value("generation", character, profile, bench.store)["base"]
-    decided = decisive(base, [(file_sha256(lora), 1.0)], profile.generation, profile.resolution)
+    decided = decisive(base, [(file_sha256(lora), 1.0)], profile.generation, profile.resolution, TrainedFor())
     drawn(requests, decided, bench.store.cache("pictures"), draw, len(requests))
 
 
