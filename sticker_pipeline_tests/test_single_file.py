@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from sticker_pipeline.training.base_model import check_base
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline_tests.single_file import write_single_file
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
@@ -19,7 +19,7 @@ def test_diffusers_reads_the_same_weights(tmp_path: Path, family: str, build: Ca
     folder = build(tmp_path / "base")
     pipeline_class = getattr(diffusers, FAMILIES[family].pipeline)
     file = write_single_file(folder, family, tmp_path / "base.safetensors")
-    assert FAMILIES[family].single_file_key in load_file(file)
+    check_base(file, family)
     expected = pipeline_class.from_pretrained(folder, local_files_only=True)
     found = pipeline_class.from_single_file(str(file), config=str(folder), local_files_only=True)
     for part in ("unet", "vae", *(encoder.folder for encoder in FAMILIES[family].text_encoders)):
