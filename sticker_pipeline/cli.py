@@ -433,7 +433,7 @@ def _still_wanted(models: Path, names: list[str]) -> list[str]:
 
 
 def _bad_base(path: Path, place: str) -> str | None:
-    """What is wrong with the file at `path` as the base model of the profile that has its own at `place`."""
+    """Why the file at `path` cannot be the base model at `place` (sd15/base, sdxl/base); None where it can."""
     from sticker_pipeline.profile import PROFILES
     from sticker_pipeline.training.base_model import BaseModelError, check_base
 

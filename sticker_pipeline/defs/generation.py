@@ -22,7 +22,7 @@ from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.generation.drawn import decisive, drawn
-from sticker_pipeline.generation.generate import generate, pipelines, with_loras
+from sticker_pipeline.generation.generate import generate, how_trained, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_beginning, requests_for
 from sticker_pipeline.generation.rivals import (
@@ -32,15 +32,11 @@ from sticker_pipeline.generation.rivals import (
     usable_rivals,
     why_not_drawn,
 )
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.release import incumbent, releases_folder
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.storage import file_sha256, write_table
-from sticker_pipeline.training.base_model import base_noise
 from sticker_pipeline.training.foreign import lora_hash
-from sticker_pipeline.training.lora_file import read_metadata
-from sticker_pipeline.training.trained_for import TrainedFor, trained_for
 
 LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
 COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
@@ -197,13 +193,6 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
     rows = {name: [Image.open(work.staging / file) for file in part["file"][::seeds]] for name, part in shown.items()}
     labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
     return sample_grid(rows, labels, most=len(labels), cell=84)
-
-
-def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
-    """What `loras` (file, strength) were trained for, and are drawn with, on the base model of `profile`."""
-    stated = [(path, read_metadata(path)) for path, _ in loras]
-    prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
-    return trained_for(stated, profile.family, prediction)
 
 
 def draw(

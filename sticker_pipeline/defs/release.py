@@ -15,7 +15,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
-from sticker_pipeline.defs.generation import draw, how_trained
+from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import Making, described, making, once, picture, table
@@ -26,7 +26,7 @@ from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images, check_room
 from sticker_pipeline.defs.seen import with_styles
-from sticker_pipeline.generation.generate import pipelines
+from sticker_pipeline.generation.generate import how_trained, pipelines
 from sticker_pipeline.generation.prompts import (
     Request,
     beginnings,

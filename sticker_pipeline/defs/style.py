@@ -25,7 +25,6 @@ from sticker_pipeline.benchmark.style_choice import (
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
-from sticker_pipeline.defs.generation import how_trained
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import described, once, picture, table
@@ -36,7 +35,7 @@ from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
 from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
 from sticker_pipeline.defs.training import SAMPLE_PROMPTS, is_checkpoint, train, training_metadata, with_draws
 from sticker_pipeline.generation.drawn import decisive, drawn
-from sticker_pipeline.generation.generate import generate, open_pipeline, with_loras
+from sticker_pipeline.generation.generate import generate, how_trained, open_pipeline, with_loras
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 from sticker_pipeline.generation.unseen import unseen_prompts
 from sticker_pipeline.pictures import contact_sheet, interval_chart, labelled_grid, line_chart

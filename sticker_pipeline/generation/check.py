@@ -1,4 +1,4 @@
-"""What is wrong with a character's prompts, found before any work."""
+"""Checks of a character's prompts, before any work: their length, and parts that do nothing here."""
 
 from collections.abc import Sequence
 

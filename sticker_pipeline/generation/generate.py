@@ -21,9 +21,10 @@ from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.tagging.captions import plain_text
 from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.apply_lora import apply_lora
-from sticker_pipeline.training.base_model import check_base, open_base
+from sticker_pipeline.training.base_model import base_noise, check_base, open_base
 from sticker_pipeline.training.families import FAMILIES, Family
 from sticker_pipeline.training.foreign import read_any_lora
+from sticker_pipeline.training.lora_file import read_metadata
 from sticker_pipeline.training.sampler import make_scheduler, scheduler_for
 from sticker_pipeline.training.trained_for import TrainedFor, check_clip_skip, trained_for
 
@@ -43,7 +44,7 @@ class Model:
 
     @property
     def text(self) -> TextModels:
-        """What reads its prompts."""
+        """Its text encoders and tokenizers."""
         from sticker_pipeline.training.text import TextModels
 
         parts = [(part.folder, part.tokenizer) for part in self.family.text_encoders]
@@ -145,9 +146,9 @@ def _batches(
 
 
 def _latents(model: Model, batch: Sequence[Request], settings: GenerationSettings, resolution: int) -> torch.Tensor:
-    """What the U-Net draws for a batch, [b, c, h, w]: on a CPU in two parts side by side, where it is large enough.
+    """Latents of a batch, [b, c, h, w]. On a CPU a large batch is drawn in two parts side by side.
 
-    Prompts are read before: tokenizers are not made for several threads.
+    Prompts are encoded before: tokenizers are not made for several threads.
     """
     import torch
 
@@ -181,6 +182,16 @@ def _family(pipeline: Any) -> Family:
 def without_loras(pipeline: Any) -> Model:
     """The base model alone."""
     return Model(pipeline, _family(pipeline), TrainedFor())
+
+
+def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
+    """The reading of text and noise that `loras` (file, strength) need on the base model of `profile`.
+
+    From headers alone, for caches and workflows; `with_loras` draws with the same. Raises LoraError as that does.
+    """
+    stated = [(path, read_metadata(path)) for path, _ in loras]
+    prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
+    return trained_for(stated, profile.family, prediction)
 
 
 @contextmanager

@@ -4,15 +4,16 @@ Keys are those of sd-scripts (`ss_*`) and of Stability's ModelSpec. Strengths an
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.lora_file import LoraError
 
 Prediction = Literal["epsilon", "v_prediction"]
+Value = TypeVar("Value")
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}  # ModelSpec's name -> diffusers'
 
 
@@ -44,7 +45,7 @@ def trained_for(
     LoraError, naming both files, for two that cannot be sampled together.
     """
     layer = None if FAMILIES[family].penultimate else _agreed(loras, _clip_skip, "clip skip")
-    prediction = _agreed(loras, _prediction, "prediction")
+    prediction: Prediction | None = _agreed(loras, _prediction, "prediction")
     return TrainedFor(
         clip_skip=layer or 1,
         prediction=None if prediction == base_prediction else prediction,
@@ -52,7 +53,9 @@ def trained_for(
     )
 
 
-def _agreed(loras: Sequence[tuple[Path, Mapping[str, str]]], read: Any, name: str) -> Any:
+def _agreed(
+    loras: Sequence[tuple[Path, Mapping[str, str]]], read: Callable[[Mapping[str, str]], Value | None], name: str
+) -> Value | None:
     """The one value that files state; None where none does."""
     stated = {value: path for path, metadata in loras if (value := read(metadata)) is not None}
     if len(stated) > 1:
