@@ -7,7 +7,7 @@ by the stages.
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,9 +24,12 @@ from pydantic import (
     model_validator,
 )
 
+from sticker_pipeline.inside import OutsideError, is_folder, list_folder, read_bytes
 from sticker_pipeline.texts import TextError, decoded, is_unicode, name_finder, unescaped
 
 FILE_NAME = "character.yaml"
+ALL_LINKS = "_all.links"  # as <name>.links, for all characters: no character can be called _all
+MOST_BYTES = 1 << 20  # of a file of links
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
@@ -145,6 +148,23 @@ class Gate(Strict):
     )
 
 
+LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # limits that a LoRA must reach; it may not exceed others
+
+
+def laxer_than_default(gate: Gate) -> list[str]:
+    """A sentence about each limit of `gate` that lets more through than the default."""
+    sentences = []
+    for name, field in Gate.model_fields.items():
+        stated, usual = getattr(gate, name), field.default
+        if name == "unmeasured":
+            is_laxer = stated != usual
+        else:
+            is_laxer = stated < usual if name in LAXER_BELOW else stated > usual
+        if is_laxer:
+            sentences.append(f"benchmark.gate.{name} is {stated}, laxer than the default {usual}: {field.description}.")
+    return sentences
+
+
 class Benchmark(Strict):
     """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
     files themselves."""
@@ -216,6 +236,12 @@ class Character:
     folder: Path
     settings: Settings
     groups: dict[str, Group]
+    links: tuple[Path, ...] = ()  # further folders that links and paths of this folder may lead to
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders below which everything of the character lies (see inside.py)."""
+        return (self.folder, *self.links)
 
     @property
     def trigger(self) -> str:
@@ -230,8 +256,10 @@ def load_character(folder: Path) -> Character:
     """
     check_name(folder.name)
     path = folder / FILE_NAME
-    settings = _read_settings(path)
-    subfolders = _media_folders(folder)
+    links = allowed_links(folder)
+    roots = (folder, *links)
+    settings = read_settings(path, roots)
+    subfolders = _media_folders(folder, roots)
     folders = _folders_of(settings.groups, subfolders, path)
     count = Counter(folders.values())
     if twice := sorted(name for name, one in folders.items() if count[one] > 1):
@@ -243,7 +271,7 @@ def load_character(folder: Path) -> Character:
             f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
             f"and {folder / 'stickers'}."
         )
-    return Character(folder.name, folder, settings, groups)
+    return Character(folder.name, folder, settings, groups, links)
 
 
 def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dict[str, str]:
@@ -258,12 +286,51 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dic
     return folders
 
 
-def _media_folders(folder: Path) -> list[str]:
+def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
     try:
-        entries = [path.name for path in folder.iterdir() if path.is_dir() and is_unicode(path.name)]
+        entries = [entry.name for entry in list_folder(folder, roots)[1] if is_unicode(entry.name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
+    entries = [name for name in entries if is_folder(folder / name, roots)]
     return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+
+
+def links_file(folder: Path) -> Path:
+    """The file beside a character's `folder` that says where its links may lead."""
+    return folder.with_name(f"{folder.name}.links")
+
+
+def allowed_links(folder: Path) -> tuple[Path, ...]:
+    """The folders that links and paths of a character's `folder` may lead to, beside itself.
+
+    They stand, one a line, in the files links_file(folder) and ALL_LINKS. These lie beside the folder: nothing in a
+    folder gives it rights. Raises CharacterError for a file that cannot be read.
+    """
+    found: list[Path] = []
+    for path in (links_file(folder), folder.with_name(ALL_LINKS)):
+        try:
+            lines = decoded(read_bytes(path, most=MOST_BYTES)).splitlines()
+            stated = [line.strip() for line in lines]
+            found += [folder.parent / Path(line).expanduser() for line in stated if line and not line.startswith("#")]
+        except FileNotFoundError:
+            continue
+        except (OSError, TextError, RuntimeError) as error:  # the last for the home of nobody
+            raise CharacterError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
+    return tuple(dict.fromkeys(found))
+
+
+def rights(character: Character) -> list[str]:
+    """Sentences on what the character is allowed beyond the usual: limits of the gate, and links out of its folder."""
+    path = character.folder / FILE_NAME
+    laxer = [f"{path}: {sentence}" for sentence in laxer_than_default(character.settings.benchmark.gate)]
+    places = ", ".join(map(str, character.links))
+    return [*laxer, f"{character.name}: links may lead into {places}."] if places else laxer
+
+
+def may_lead(character: Character) -> str:
+    """What to do about a path of the character that leads out of its folder."""
+    own, common = links_file(character.folder).name, ALL_LINKS
+    return f"write that folder into the file {own} beside {character.folder}, or for all characters into {common}."
 
 
 def is_system_folder(name: str) -> bool:
@@ -295,9 +362,12 @@ def folders_of_nobody(root: Path) -> list[Path]:
     return [folder for folder in without if any(path.is_file() for path in folder.rglob("*"))]
 
 
-def _read_settings(path: Path) -> Settings:
+def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
+    """Read the character.yaml at `path`, below `roots`. Raises CharacterError, naming the file and the key."""
     try:
-        data = yaml.safe_load(decoded(path.read_bytes()))
+        data = yaml.safe_load(decoded(read_bytes(path, roots)))
+    except OutsideError as error:
+        raise CharacterError(f"{path} is {error.strerror}: put the file itself there.") from error
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
     except OSError as error:

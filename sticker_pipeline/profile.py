@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sticker_pipeline.character import Character, describe_problems
+from sticker_pipeline.character import Character, describe_problems, may_lead
+from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
 from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
 from sticker_pipeline.models.known import known_name
@@ -233,6 +234,7 @@ def character_profile(character: Character, models: Path) -> Profile:
     sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
     _check_effects(changed, character)
+    _check_place(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
@@ -286,7 +288,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
     epochs = stated.get("epochs")
     target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
     try:
-        return read_kohya_settings(character.folder / name, target)
+        return read_kohya_settings(character.folder / name, target, character.roots)
     except KohyaSettingsError as error:
         raise ProfileError(str(error)) from error
 
@@ -307,6 +309,19 @@ def _check_effects(profile: Profile, character: Character) -> None:
     if idle:
         path = character.folder / "character.yaml"
         raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
+
+
+def _check_place(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for regularisation pictures that lie where the character's folder may not lead."""
+    name = profile.training.regularisation
+    try:
+        if name:
+            real_path(character.folder / name, character.roots)
+    except OutsideError as error:
+        raise ProfileError(
+            f"{character.folder / 'character.yaml'}: training.regularisation leads out of the character's folder, to "
+            f"{error.filename2}: {may_lead(character)}"
+        ) from error
 
 
 MODEL_FILES = {

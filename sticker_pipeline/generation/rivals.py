@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from sticker_pipeline.character import Character, Rival
+from sticker_pipeline.character import Character, Rival, may_lead
 from sticker_pipeline.generation.prompts import Prompt, prompts_beginning
+from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.length import TokenCounter, token_counter
 from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.training.foreign import read_any_lora
+from sticker_pipeline.training.foreign_scale import CONFIGURATION
 
 
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
@@ -74,8 +76,13 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
             f"with its trigger a prompt has {longest} tokens, and {MAX_TOKENS} are read: shorten the trigger, "
             "or benchmark.prompts, in character.yaml."
         )
+    file = rival_file(character, rival)
     try:
-        read_any_lora(rival_file(character, rival), profile.family)
+        for path in (file, file.parent / CONFIGURATION):
+            real_path(path, character.roots)
+        read_any_lora(file, profile.family)
+    except OutsideError as error:
+        return f"its file leads out of the character's folder, to {error.filename2}: {may_lead(character)}"
     except (OSError, ValueError, MemoryError) as error:
         return why_not_drawn(error)
     return None

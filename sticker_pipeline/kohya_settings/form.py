@@ -16,6 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sticker_pipeline.inside import ANYWHERE, read_bytes
+
+LARGEST = 1 << 24  # bytes of a file
 EXTRA = "additional_parameters"
 
 
@@ -153,12 +156,14 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object or TOML table at `path`; a name that ends in .toml says which. Raises KohyaSettingsError where
-    there is none."""
+def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
+    """The JSON object or TOML table at `path`, below `roots`; a name that ends in .toml says which.
+
+    Raises KohyaSettingsError where there is none.
+    """
     toml = path.suffix.lower() == ".toml"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path, roots, LARGEST).decode("utf-8-sig")
         data = tomllib.loads(text) if toml else json.loads(text)
     except OSError as error:
         raise KohyaSettingsError(f"{path} cannot be read: {error.strerror}.") from error
