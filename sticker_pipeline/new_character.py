@@ -192,8 +192,15 @@ def _links_text(name: str, source: Path, originals: Iterable[Path]) -> str:
 
 def _bytes(contents: Iterable[Path | str], roots: Sequence[Path], *, link: bool) -> int:
     """What the files take; a text, and a link, take a block."""
-    sizes = (0 if link or isinstance(content, str) else status(content, roots).st_size for content in contents)
+    sizes = (0 if link or isinstance(content, str) else _size(content, roots) for content in contents)
     return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
+
+
+def _size(original: Path, roots: Sequence[Path]) -> int:
+    try:
+        return status(original, roots).st_size
+    except (OutsideError, FileNotFoundError) as error:
+        raise _changed(original, error) from error
 
 
 def default_style(group: str) -> Literal["sticker", "art"]:
