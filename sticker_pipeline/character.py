@@ -88,7 +88,8 @@ OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the ben
 
 
 class Rival(Strict):
-    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder."""
+    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder, and lies in it or below
+    a folder of allowed_links."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     lora: str

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # commands import what they need: a guard has to be there at 
     from sticker_pipeline.profile import Profile
     from sticker_pipeline.publishing.release import Record
 
+MOST_LINKS = 8  # of a character that doctor lists
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -511,7 +513,9 @@ def doctor(mend: bool, gone: str | None) -> None:
             CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
             problems += [f"{character.name}: {sentence}" for sentence in _rivals_left_out(character, profile)]
         of_links = refused_links(character.folder, character.roots)
-        problems += [f"{character.folder / link}: {why}." for link, why in of_links.items()]
+        problems += [f"{character.folder / link}: {why}." for link, why in list(of_links.items())[:MOST_LINKS]]
+        if len(of_links) > MOST_LINKS:
+            problems.append(f"{character.name}: {len(of_links) - MOST_LINKS} more links are refused.")
         for note in [*prompt_notes(character), *rights(character)]:
             CONSOLE.print(f"[yellow]note[/]         {escape(note)}")
     for problem in problems:

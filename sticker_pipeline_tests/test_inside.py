@@ -16,7 +16,16 @@ from sticker_pipeline import inside
 from sticker_pipeline.character import CharacterError, load_character, rights
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.rivals import usable_rivals
-from sticker_pipeline.inside import ANYWHERE, OutsideError, SpecialFileError, copy_file, list_folder, opened, read_bytes
+from sticker_pipeline.inside import (
+    ANYWHERE,
+    OutsideError,
+    SpecialFileError,
+    TooLargeError,
+    copy_file,
+    list_folder,
+    opened,
+    read_bytes,
+)
 from sticker_pipeline.media.frames import decode_all, frame_table
 from sticker_pipeline.media.inventory import media_files, refused_links, scan
 from sticker_pipeline.media.sidecars import captions_of, read_captions
@@ -156,12 +165,14 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(folder: Path, m
 def test_no_more_is_read_than_asked_for_whatever_the_size_is_said_to_be(folder: Path) -> None:
     (folder / "a").write_bytes(b"0123456789")
     assert read_bytes(folder / "a", [folder]) == read_bytes(folder / "a", [folder], 10) == b"0123456789"
-    assert read_bytes(folder / "a", [folder], 4) == b"01234"
+    with pytest.raises(TooLargeError, match="10 bytes: more than 4"):
+        read_bytes(folder / "a", [folder], 4)
     with opened(Path("/proc/self/mountinfo"), ANYWHERE) as descriptor:
         assert os.fstat(descriptor).st_size == 0
-    assert len(read_bytes(Path("/proc/self/mountinfo"), ANYWHERE, 20)) == 21
+    with pytest.raises(TooLargeError, match="bytes: more than 20"):
+        read_bytes(Path("/proc/self/mountinfo"), ANYWHERE, 20)
     assert read_bytes(Path("/proc/self/cmdline"), ANYWHERE) == Path("/proc/self/cmdline").read_bytes()
-    with pytest.raises(OSError, match="more than 4 bytes"):
+    with pytest.raises(TooLargeError, match="10 bytes: more than 4"):
         copy_file(folder / "a", folder / "copy", [folder], 4)
 
 
@@ -523,3 +534,45 @@ def test_a_hard_link_cannot_be_told_from_a_file(folder: Path) -> None:
     os.link(private(folder) / "note.txt", folder / "note.txt")
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     assert inside.sha256(folder / "note.txt", [folder]) == digest
+
+
+# --- a character.yaml that comes along
+
+
+LAX = "trigger: x\nbenchmark: {gate: {copies: 1, unmeasured: release, gain: 0.3}}\n"
+UNMEASURED = (
+    "benchmark.gate.unmeasured is release, laxer than the default refuse: what happens to a LoRA of which a rule"
+)
+
+
+@pytest.mark.parametrize("way", ["new-character", "import-kohya"])
+def test_a_gate_that_a_given_folder_would_loosen_is_said(folder: Path, tmp_path: Path, way: str) -> None:
+    (folder / "character.yaml").write_text(LAX)
+    if way == "new-character":
+        created = create("luma", folder, tmp_path / "characters", "luma_x")
+    else:
+        shutil.move(folder / "stickers", folder / "2_luma")
+        created = import_kohya("luma", folder, tmp_path / "characters", "luma_x")
+    notes = [note for note in created.notes if "gate" in note]
+    begin = "character.yaml in the given folder would let more LoRAs through, and is not taken: "
+    assert len(notes) == 2 and all(note.startswith(begin) for note in notes)
+    assert "benchmark.gate.copies is 1.0, laxer than the default 0.2: at most this share of its pictures" in notes[0]
+    assert UNMEASURED in notes[1]
+    assert rights(load_character(created.folder)) == []
+
+
+@pytest.mark.parametrize("text", ["trigger: [", "trigger: x\nfoo: 1\n", "link"])
+def test_a_given_character_yaml_that_cannot_be_used_stops_nothing(folder: Path, tmp_path: Path, text: str) -> None:
+    path = folder / "character.yaml"
+    path.symlink_to(private(folder) / "note.txt") if text == "link" else path.write_text(text)
+    created = create("luma", folder, tmp_path / "characters", "luma_x")
+    (note,) = [note for note in created.notes if "could not be used" in note]
+    assert note.startswith("character.yaml in the given folder is not taken, and could not be used: ")
+    assert SECRET not in "".join(created.notes)
+
+
+def test_a_loosened_gate_of_a_character_is_said(character: Path) -> None:
+    (character / "character.yaml").write_text(LAX.replace("trigger: x", "trigger: luma_x"))
+    copies, unmeasured = rights(load_character(character))
+    assert copies.startswith(f"{character / 'character.yaml'}: benchmark.gate.copies is 1.0, laxer than the default")
+    assert UNMEASURED in unmeasured

@@ -4,10 +4,12 @@ Files are judged by their content; nothing is decoded here and nothing is writte
 """
 
 import hashlib
+import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -100,8 +102,7 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
     return Verdict(False, summary, evidence)
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """Something in the folder: its path, relative posix, and why it is not to be opened, if so. `size`: in bytes, of a
     regular file; `leaves`: it is a link out of the folder."""
 
@@ -126,7 +127,7 @@ def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
 
 def refused_links(folder: Path, roots: Sequence[Path] = ()) -> dict[str, str]:
     """The links of a character that leave `roots`: relative path -> the reason in its inventory; nothing is read."""
-    return {found.relative: found.rejected for found in _looked_at(folder, roots) if found.leaves}
+    return dict(sorted((found.relative, found.rejected) for found in _looked_at(folder, roots) if found.leaves))
 
 
 def _looked_at(folder: Path, roots: Sequence[Path]) -> Iterator[_Found]:
@@ -141,42 +142,43 @@ def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iter
     or a second link) is passed over with a reason.
     """
     seen: set[tuple[int, int]] = set()
-    real, links = [folder], list[Path]()
+    real, links = [(folder, "")], list[tuple[Path, str]]()
     while real or links:
-        current = real.pop() if real else links.pop(0)
+        current, within = real.pop() if real else links.pop(0)
         try:
             identity, entries = list_folder(current, roots)
         except OSError as error:
-            yield _Found(current, _relative(current, folder), rejected=f"cannot be read: {error.strerror}")
+            yield _Found(current, within or os.curdir, rejected=f"cannot be read: {error.strerror}")
             continue
         if identity in seen:
-            yield _Found(current, _relative(current, folder), ignored="a link to a folder that is read already")
+            yield _Found(current, within, ignored="a link to a folder that is read already")
             continue
         seen.add(identity)
         is_export = any(entry.name in TELEGRAM_PAGES for entry in entries)
         for entry in entries:
-            path = current / entry.name
-            found = _look_at(path, entry, folder, aside, roots)
+            path, relative = current / entry.name, f"{within}/{entry.name}" if within else entry.name
+            found = _look_at(path, relative, entry, folder, aside, roots)
             if is_export and entry.name == TELEGRAM_ICONS[0]:
-                yield _Found(path, _relative(path, folder), ignored=TELEGRAM_ICONS[1])
+                yield _Found(path, relative, ignored=TELEGRAM_ICONS[1])
             elif current == folder and entry.name in aside:
                 if aside[entry.name]:
-                    yield _Found(path, _relative(path, folder), ignored=aside[entry.name])
+                    yield _Found(path, relative, ignored=aside[entry.name])
             elif found:
                 yield found
             elif is_system_folder(entry.name):
                 hidden = entry.name.startswith(".")
                 reason = "a hidden folder" if hidden else OF_A_SYSTEM
-                yield _Found(path, _relative(path, folder), ignored=reason)
+                yield _Found(path, relative, ignored=reason)
             else:
-                (links if entry.is_link else real).append(path)
+                (links if entry.is_link else real).append((path, relative))
 
 
-def _look_at(path: Path, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> _Found | None:
+def _look_at(
+    path: Path, relative: str, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]
+) -> _Found | None:
     """What `entry`, at `path`, is, or leads to as a link; None for a folder."""
     if entry.is_folder:
         return None
-    relative = _relative(path, folder)
     if not entry.is_link:
         return _Found(path, relative, is_file=stat.S_ISREG(entry.mode), size=entry.size)
     try:
@@ -214,10 +216,6 @@ def hidden_because(name: str) -> str:
 def _is_in_icloud(name: str) -> bool:
     """Tell whether a file stands for one that macOS moved to iCloud: `.fox.png.icloud` for `fox.png`."""
     return name.startswith(".") and name.endswith(".icloud")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path]) -> Row:

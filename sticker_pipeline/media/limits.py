@@ -3,11 +3,10 @@
 They are checked before anything of that size is allocated.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sticker_pipeline.inside import OutsideError, SpecialFileError, opened, read_descriptor
+from sticker_pipeline.inside import OutsideError, SpecialFileError, TooLargeError, read_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings
 
@@ -38,14 +37,10 @@ def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -
     Raises MediaError for anything else, which is not opened; for one of more than max_bytes, however large it is said
     to be; for a link out of `roots`, or to nothing; and for a file that cannot be read.
     """
-    most = limits.max_bytes
     try:
-        with opened(path, roots) as descriptor:
-            size = os.fstat(descriptor).st_size
-            data = read_descriptor(descriptor, most) if size <= most else b""
-        if max(size, len(data)) > most:
-            raise MediaError(f"{max(size, len(data))} bytes: more than {most} ({_named('max_bytes')})")
-        return data
+        return read_bytes(path, roots, limits.max_bytes)
+    except TooLargeError as error:
+        raise MediaError(f"{error.strerror} ({_named('max_bytes')})") from error
     except (OutsideError, SpecialFileError) as error:
         raise MediaError(str(error.strerror)) from error
     except FileNotFoundError as error:

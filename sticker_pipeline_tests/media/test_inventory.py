@@ -7,7 +7,6 @@ import os
 import pickle
 import zipfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -297,14 +296,14 @@ def test_names_that_are_not_utf8(folder):
 def test_unreadable_files_are_rows(folder, monkeypatch):
     write_png(folder / "gifs/a.png")
     write_png(folder / "gifs/b.png")
-    read = limits_module.opened
+    read = limits_module.read_bytes
 
-    def refuse(path: Path, roots: Sequence[Path]) -> AbstractContextManager[int]:
+    def refuse(path: Path, roots: Sequence[Path], most: int) -> bytes:
         if path.name == "a.png":
             raise PermissionError(13, "Permission denied")
-        return read(path, roots)
+        return read(path, roots, most)
 
-    monkeypatch.setattr(limits_module, "opened", refuse)
+    monkeypatch.setattr(limits_module, "read_bytes", refuse)
     found = reasons(folder)
     assert found["gifs/a.png"] == ("rejected", "cannot be read: Permission denied")
     assert found["gifs/b.png"][0] == "accepted"
@@ -318,7 +317,7 @@ def test_limits_are_checked_before_anything_is_read_or_unpacked(folder, monkeypa
         "rejected",
         "30×30 pixels: more than 899 (the limit max_pixels of the profile)",
     )
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("read"))
     assert reasons(folder, MediaSettings(max_bytes=size - 1))["gifs/large.png"][0] == "rejected"
 
 
