@@ -14,7 +14,7 @@ OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an err
 SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 
-@dg.logger(None, description="Progress of a run as a person reads it in a terminal.")
+@dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
     logger.addHandler(TerminalHandler(Console(highlight=False, soft_wrap=True, emoji=False)))
