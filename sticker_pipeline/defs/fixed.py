@@ -30,7 +30,7 @@ class NoValues(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> None:
         """Raises TypeError: a step takes no value."""
-        _refuse(context.step_key)
+        _refuse(context.name)
 
 
 def _refuse(step: str) -> NoReturn:
