@@ -81,7 +81,7 @@ def refused(
         return refusal
     if _from_elsewhere(headers) and not (method in READING and _is_visit(headers)):
         return Refusal(403, "Another page asked for this: open the address yourself.")
-    if path.rstrip("/").endswith("/graphql") and query:
+    if method in READING and path.rstrip("/").endswith("/graphql") and query:
         return Refusal(405, "GraphQL is not taken from an address: send it by POST as application/json.")
     if method == "POST" and _media_type(headers) != "application/json":
         return Refusal(415, "Send it as application/json: forms and plain text are not taken.")

@@ -5,7 +5,6 @@ the guard is gone, and when the webserver or the daemon has ended. All imports o
 needs are here; test_ui_command.py fails when one of them changes.
 """
 
-import logging
 import os
 import signal
 import socket
@@ -219,5 +218,4 @@ def _ending(code: int) -> str:
 
 
 if __name__ == "__main__":
-    logging.captureWarnings(True)
     main()
