@@ -1,6 +1,7 @@
 """The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
 
 import math
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,9 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
     """
     if not Path(workspace).is_file():
         raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")
+    for name in allowed:
+        if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", name, re.ASCII):
+            raise click.BadParameter(f"{name!r}: write NAME or NAME:PORT, as the address bar of the browser has it.")
     others = [argument for name in allowed for argument in ("--allow-host", name)]
     if read_only:
         others.append("--read-only")

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -88,27 +88,51 @@ def serve(
     listening = listen(host, port)
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
     configure_loggers(formatter="colored", log_level="INFO")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"Others can reach the UI at {host}, and it has no login: docs/ui.md says how to put one before it.")
     with open_instance() as instance:
         for sentence in end_dead_runs(instance) if not read_only else []:
             say(sentence)
-        with (
-            ProxyServerManager(
-                instance, WorkspaceFileTarget([str(Path(workspace).absolute())]), code_server_log_level="WARNING"
-            ) as code_servers,
-            _workspace_of(code_servers) as served,
-            _webserver(instance, served, listening, hosts, read_only) as web,
-            _daemon(served, read_only) as daemon,
-        ):
-            say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
-            while True:
-                time.sleep(POLL_SECONDS)
-                if not web.is_alive():
-                    raise PartEnded("The webserver has ended, and the UI with it; its reason is above. Start it again.")
-                if daemon is not None and (code := daemon.poll()) is not None:
-                    raise PartEnded(
-                        f"Dagster's daemon has ended ({_ending(code)}), and the UI with it: no sensor would look any "
-                        "more, and no run would begin. Start it again."
-                    )
+        with ExitStack() as parts:
+            try:
+                _follow(*_start(parts, instance, listening, hosts, workspace, read_only), hosts, say)
+            finally:  # before the parts are closed, and also where not all of them have begun
+                _interrupt_group()
+
+
+def _start(
+    parts: ExitStack,
+    instance: dg.DagsterInstance,
+    listening: socket.socket,
+    hosts: Sequence[str],
+    workspace: str,
+    read_only: bool,
+) -> "tuple[threading.Thread, subprocess.Popen[bytes] | None]":
+    """Start code server, webserver and daemon, each closed with `parts`."""
+    target = WorkspaceFileTarget([str(Path(workspace).absolute())])
+    code_servers = parts.enter_context(ProxyServerManager(instance, target, code_server_log_level="WARNING"))
+    served = parts.enter_context(_workspace_of(code_servers))
+    web = parts.enter_context(_webserver(instance, served, listening, hosts, read_only))
+    return web, None if read_only else parts.enter_context(_daemon(served))
+
+
+def _follow(
+    web: threading.Thread,
+    daemon: "subprocess.Popen[bytes] | None",
+    hosts: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Wait for ever. Raises PartEnded once the webserver or the daemon has ended."""
+    say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
+    while True:
+        time.sleep(POLL_SECONDS)
+        if not web.is_alive():
+            raise PartEnded("The webserver has ended, and the UI with it; its reason is above. Start it again.")
+        if daemon is not None and (code := daemon.poll()) is not None:
+            raise PartEnded(
+                f"Dagster's daemon has ended ({_ending(code)}), and the UI with it: no sensor would look any more, and "
+                "no run would begin. Start it again."
+            )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -169,17 +193,13 @@ def _webserver(
 
 
 @contextmanager
-def _daemon(workspace: str, read_only: bool) -> "Iterator[subprocess.Popen[bytes] | None]":
-    """Dagster's daemon, as a process of its own; none beside a UI in which nothing can be started."""
-    if read_only:
-        yield None
-        return
+def _daemon(workspace: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Dagster's daemon, as a process of its own."""
     command = [sys.executable, "-m", "dagster._daemon", "run", "--log-level", "info", "--workspace", workspace]
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield daemon
     finally:
-        _interrupt_group()
         try:
             daemon.wait(guard.ORPHAN_SECONDS)
         except subprocess.TimeoutExpired:

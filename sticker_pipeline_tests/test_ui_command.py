@@ -209,6 +209,14 @@ def test_a_workspace_that_is_not_there_is_said(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["https://ui.example.org", "ui.example.org/", "a b", "*", "", "[::1", "a:b"])
+def test_an_address_that_is_written_wrongly_is_said(tmp_path: Path, name: str) -> None:
+    with started(tmp_path, "--allow-host", name) as command:
+        status, said = command.ends()
+    assert status == 2
+    assert f"{name!r}: write NAME or NAME:PORT, as the address bar of the browser has it." in said
+
+
 def test_other_addresses_are_allowed_by_name(tmp_path: Path) -> None:
     with started(tmp_path, STICKER_UI_HOSTS="ui.example.org gpu-box:8080") as command:
         command.wait_until(command.is_up)

@@ -20,6 +20,8 @@ from sticker_pipeline_tests.ui.deployment import Deployment, deployment
 from sticker_pipeline_tests.ui.listener import Listener, listening
 from sticker_pipeline_tests.ui.person import CHROMIUM, MINUTE, Person, visit
 
+pytestmark = pytest.mark.timeout(1800)  # a whole line is made
+
 NAME = "mallory"
 SHOWN = ["raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
          "samples", "benchmark", "released_lora", "comfyui_workflow"]  # fmt: skip
