@@ -21,7 +21,7 @@ check: $(READY) ## lint, format, types, layers
 
 ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
 	@$(BIN)/sticker-pipeline doctor --mend
-	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/sticker-pipeline ui --port $(or $(PORT),3000)
 
 bench: $(READY) ## speed, beside a peer on the same work
 	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \

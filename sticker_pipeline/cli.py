@@ -1,6 +1,7 @@
 """The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
 
 import math
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,10 +48,44 @@ def update_command(names: tuple[str, ...]) -> None:
     _work("update", *names)
 
 
+@main.command("ui")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option(
+    "--allow-host",
+    "allowed",
+    metavar="NAME[:PORT]",
+    multiple=True,
+    envvar="STICKER_UI_HOSTS",
+    help="Another address by which browsers reach the UI, as of a proxy. STICKER_UI_HOSTS has several, with spaces.",
+)
+@click.option("--read-only", is_flag=True, help="To look at: nothing can be started or changed, and no daemon runs.")
+@click.option("--workspace", default="workspace.yaml", show_default=True, help="What Dagster loads.")
+def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
+    """Open the Dagster UI at a port of this machine, with its daemon; Ctrl-C ends all of it.
+
+    Requests of other pages and under other names are refused (docs/ui.md). There is no login.
+    """
+    if not Path(workspace).is_file():
+        raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")
+    for name in allowed:
+        if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", name, re.ASCII):
+            raise click.BadParameter(f"{name!r}: write NAME or NAME:PORT, as the address bar of the browser has it.")
+    others = [argument for name in allowed for argument in ("--allow-host", name)]
+    if read_only:
+        others.append("--read-only")
+    _guarded("sticker_pipeline.ui", "--host", host, "--port", str(port), "--workspace", workspace, *others)
+
+
 def _work(*arguments: str) -> None:
     """Do work that takes long in a process of its own, under a guard, and exit as it does."""
+    _guarded("sticker_pipeline.work", *arguments)
+
+
+def _guarded(module: str, *arguments: str) -> None:
+    """Run a module of ours under a guard, and exit as it does."""
     warned = [f"-W{option}" for option in sys.warnoptions]
-    sys.exit(guard.run([sys.executable, "-P", *warned, "-m", "sticker_pipeline.work", *arguments]))
+    sys.exit(guard.run([sys.executable, "-P", *warned, "-m", module, *arguments]))
 
 
 @main.command("new-character")

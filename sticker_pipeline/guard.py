@@ -47,6 +47,7 @@ def run(command: Sequence[str]) -> int:
             return process.returncode
         number = signals[0][0] if signals else -process.returncode
         if not ended_here:
+            _interrupt_group(process.pid)
             _after_a_kill(-process.returncode, mark, signals)
         return 128 + number
 
@@ -81,6 +82,15 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
         process.stdin.close()
     except OSError:
         return
+
+
+def _interrupt_group(leader: int) -> None:
+    """Interrupt what a killed process has left in its session, as Ctrl-C in a terminal does."""
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(leader, signal.SIGINT)
+        except OSError:  # there is nothing left
+            return
 
 
 def _asked_again(signals: list[tuple[int, float]]) -> bool:

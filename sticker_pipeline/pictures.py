@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sticker_pipeline.fonts import font_for, installed_wide, is_wide, wide_file
+from sticker_pipeline.markdown import literal
 
 MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
 MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
@@ -275,7 +276,7 @@ def embedded_markdown(image: Image.Image, alt: str) -> str:
             image.save(buffer, "WEBP", quality=quality)
             encoded = base64.b64encode(buffer.getvalue()).decode()
             if len(encoded) <= MAX_EMBEDDED_BYTES:
-                return f"![{alt}](data:image/webp;base64,{encoded})"
+                return f"![{literal(alt)}](data:image/webp;base64,{encoded})"
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
 
 

@@ -36,6 +36,7 @@ from sticker_pipeline.defs.style_making import (
     ready_styles,
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
+from sticker_pipeline.markdown import letters
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.stopping import Stopped, Stopping
@@ -260,7 +261,8 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
         return "failed"
     for check in result.get_asset_check_evaluations():
         if check.check_name in CHECKS and not check.passed:
-            console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(check.description or '')}")
+            said = letters(check.description or "")
+            console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(said)}")
     return "refused"
 
 

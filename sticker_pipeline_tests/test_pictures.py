@@ -152,6 +152,11 @@ def test_a_small_picture_is_embedded_as_large_as_it_is() -> None:
     assert decoded(embedded_markdown(square(RED, 120), "x")).size == (120, 120)
 
 
+def test_the_alternative_text_ends_where_it_should() -> None:
+    markdown = embedded_markdown(square(RED, 8), "a](http://127.0.0.1:9/a.png) [b")
+    assert markdown.startswith(r"![a\](http<!-- -->://127.0.0.1:9/a.png) \[b](data:image/webp;base64,")
+
+
 def test_a_sheet_taller_than_webp_allows_is_embedded_smaller() -> None:
     assert decoded(embedded_markdown(Image.new("RGB", (1000, 20_000)), "x")).height == MAX_EMBEDDED_SIDE
 

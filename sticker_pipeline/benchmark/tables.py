@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.bootstrap import Estimate, difference
 from sticker_pipeline.benchmark.measure import (
     BASE,
@@ -26,6 +27,7 @@ from sticker_pipeline.benchmark.measure import (
     measure,
     overall,
 )
+from sticker_pipeline.markdown import literal
 
 COLUMNS = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
 COMPARED = ["metric", "style", "difference", "ci_low", "ci_high", "n"]
@@ -107,7 +109,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
 def leaderboard_markdown(table: pd.DataFrame) -> str:
     """The same lines as a markdown table."""
     header, *lines = _leaderboard_cells(table)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
+    return markdown.table([header, ["---"] * len(header), *([*map(literal, line[:3]), *line[3:]] for line in lines)])
 
 
 def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:

@@ -50,6 +50,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
+from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
 from sticker_pipeline.storage import ALL, StorageError, content_hash, write_table
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
@@ -101,7 +102,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "differences": table(differences, most=len(differences)),
                 "similarity_chart": picture(_similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
-                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
+                "left_out": dg.MetadataValue.md(bullets(left_out)),
                 **_plotted(result.table),
                 **described(result.table),
             },

@@ -25,6 +25,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of
+from sticker_pipeline.markdown import literal
 from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.profile import Profile
@@ -91,7 +92,7 @@ def _rated(
         asset_key=dg.AssetKey(asset),
         check_name=name,
         severity=severity,
-        description=verdict.summary,
+        description=literal(verdict.summary),  # which the UI renders as markdown; `letters` reads it
         metadata={"evidence": table(verdict.evidence), **(extra or {})},
     )
 

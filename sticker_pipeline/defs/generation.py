@@ -32,6 +32,7 @@ from sticker_pipeline.generation.rivals import (
     usable_rivals,
     why_not_drawn,
 )
+from sticker_pipeline.markdown import bullets
 from sticker_pipeline.publishing.release import incumbent, releases_folder
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.space import SpaceError, refusal
@@ -105,7 +106,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
                 SUMMARY: f"{len(shown[BASE])} pictures each of {', '.join(shown)}",
                 "same_noise": picture(_grid(work, prompts, shown), "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
-                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
+                "left_out": dg.MetadataValue.md(bullets(left_out)),
                 **described(index),
             }
         )

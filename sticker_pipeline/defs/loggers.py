@@ -9,12 +9,14 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
+from sticker_pipeline.markdown import letters
+
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
 OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins
 SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 
-@dg.logger(None, description="Progress of a run as a person reads it in a terminal.")
+@dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
     logger.addHandler(TerminalHandler(Console(highlight=False, soft_wrap=True, emoji=False)))
@@ -55,7 +57,7 @@ class TerminalHandler(logging.Handler):
                 if not evaluation.passed:
                     colour = "red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow"
                     self.console.print(f"      [{colour}]{evaluation.check_name}:[/] ", end="")
-                    self.console.print(evaluation.description, markup=False)
+                    self.console.print(letters(evaluation.description or ""), markup=False)
             case dg.DagsterEventType.STEP_FAILURE if not _was_said(event):
                 self.console.print(f"    [red]{event.step_key} failed:[/]")
                 self.console.print(f"      {innermost_message(event)}", markup=False)

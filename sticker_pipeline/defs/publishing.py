@@ -18,6 +18,7 @@ from sticker_pipeline.defs.making import code_version, made_across, reported, wr
 from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.markdown import letters
 from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
 from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.storage import ALL, content_hash
@@ -115,6 +116,6 @@ def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Ch
         asset=spec.asset_key.path[-1],
         name=spec.name,
         verdict=found.passed if found else None,
-        summary=(found.description or "") if found else "",
+        summary=letters(found.description or "") if found else "",
         blocking=spec.blocking,
     )

@@ -34,6 +34,7 @@ from sticker_pipeline.generation.prompts import (
     prompts_beginning,
     requests_for,
 )
+from sticker_pipeline.markdown import bullets, code
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.publishing import model_card
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
@@ -99,8 +100,7 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         if release is None:
             return None
         place(release, work.staging)
-        card = model_card.model_card(release)
-        (work.staging / model_card.FILE_NAME).write_text(card, encoding="utf-8")
+        (work.staging / model_card.FILE_NAME).write_text(model_card.model_card(release), encoding="utf-8")
         record, every = release.record, all_releases(releases_folder(work.store, work.character.name))
         return work.publish(
             {
@@ -110,7 +110,7 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "release": record.number,
                 "gate": table(_gate_table(checks)),
                 "releases": table(_history(every, record.number), most=100),
-                "model_card": dg.MetadataValue.md(card.split("---\n", 2)[2]),
+                "model_card": dg.MetadataValue.md(model_card.card_text(release)),
             }
         )
 
@@ -182,8 +182,8 @@ def _data(work: Making) -> Data:
 
 def _usage(record: Record) -> str:
     return (
-        f"Put `{record.file}` into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
-        f"`{record.base_model}`, and begin the prompt with `{record.trigger}`."
+        f"Put {code(record.file)} into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
+        f"{code(record.base_model)}, and begin the prompt with {code(record.trigger)}."
     )
 
 
@@ -241,7 +241,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
                 SUMMARY: f"release {record.number}: {len(rows)} pictures that carry their workflow",
                 "how_to_use": dg.MetadataValue.md(_how_to_open(work, record)),
                 "settings": table(_ways_table(record, ways), most=len(ways)),
-                "left_out": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in left_out) or "nothing"),
+                "left_out": dg.MetadataValue.md(bullets(left_out)),
                 "pictures": picture(contact_sheet(shown, labels.tolist(), columns=8, cell=96), "pictures"),
                 "workflow": dg.MetadataValue.path(
                     work.store.folder(work.character.name, "comfyui_workflow") / "workflow.json"

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
+from sticker_pipeline.defs.fixed import NO_VALUES, fixed, fixed_executor
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.patience import wait_in_peace
 from sticker_pipeline.generation.check import prompt_problem
@@ -96,10 +97,14 @@ def workspace_from_environment() -> Workspace:
 def defs() -> dg.Definitions:
     wait_in_peace()
     return dg.Definitions(
-        resources={"workspace": workspace_from_environment(), "launcher": TrainerLauncher()},
+        resources={
+            "workspace": fixed(workspace_from_environment(), "The folders of this deployment: STICKER_* variables."),
+            "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),
+            "io_manager": NO_VALUES,
+        },
         # Each step is a process of its own, so that a step's GPU memory goes with it; forked from one that has loaded
         # the definitions already, a step starts in a fraction of a second.
-        executor=dg.multiprocess_executor.configured(
+        executor=fixed_executor(
             {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}
         ),
     )

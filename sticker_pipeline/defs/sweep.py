@@ -38,6 +38,7 @@ from sticker_pipeline.generation.prompts import (
     requests_for,
 )
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
+from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import front_chart, labelled_grid
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
@@ -123,7 +124,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             {
                 SUMMARY: f"{len(rows)} settings of {plan.adapters.name}; {_headline(advice)}",
                 "recommended": table(_advice_table(advice), most=len(advice)),
-                "why": dg.MetadataValue.md("\n".join(f"- {each.why}" for each in advice)),
+                "why": dg.MetadataValue.md(bullets(each.why for each in advice)),
                 "pareto": picture(chart, "quality against seconds"),
                 "front": table(rows[rows["pareto"]].sort_values("seconds"), most=len(rows)),
                 **{name: picture(image, name) for name, image in list(grids.items())[:SHOWN_GRIDS]},

@@ -5,7 +5,9 @@ It says what was measured and what was not. No licence is stated: that is for wh
 
 import yaml
 
+from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE, RELEASED
+from sticker_pipeline.markdown import code, code_block, literal
 from sticker_pipeline.publishing.release import Drawing, Figure, Record, Release
 
 FILE_NAME = "README.md"
@@ -33,11 +35,15 @@ themselves."""
 
 def model_card(release: Release) -> str:
     """The card as text, ending with a line break. Equal releases give equal cards; it holds no path."""
+    return f"---\n{_front_matter(release.record)}---\n\n{card_text(release)}"
+
+
+def card_text(release: Release) -> str:
+    """The card without its front matter."""
     record = release.record
     sections = [
-        f"---\n{_front_matter(record)}---",
-        f"# {record.character}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: release {record.number}, "
-        f"{record.published:%Y-%m-%d}.",
+        f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
+        f"release {record.number}, {record.published:%Y-%m-%d}.",
         f"## How to use it\n\n{_usage(record)}",
         f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}",
         f"## What was checked\n\n{_checks(record)}",
@@ -62,18 +68,17 @@ def _front_matter(record: Record) -> str:
 
 def _usage(record: Record) -> str:
     drawing = record.drawing
-    prompts = "\n".join(drawing.prompts)
     return (
-        f"- File: `{record.file}` (kohya format, SHA-256 `{record.sha256}`)\n"
-        f"- Base model: `{record.base_model}`\n"
-        f"- Trigger: begin the prompt with `{record.trigger}`\n"
+        f"- File: {code(record.file)} (kohya format, SHA-256 `{record.sha256}`)\n"
+        f"- Base model: {code(record.base_model)}\n"
+        f"- Trigger: begin the prompt with {code(record.trigger)}\n"
         f"- {_drawn(drawing)}\n\n"
-        f"Prompts of the benchmark:\n\n```\n{prompts}\n```"
+        f"Prompts of the benchmark:\n\n{code_block(drawing.prompts)}"
     )
 
 
 def _drawn(drawing: Drawing) -> str:
-    negative = f", negative prompt `{drawing.negative_prompt}`" if drawing.negative_prompt else ""
+    negative = f", negative prompt {code(drawing.negative_prompt)}" if drawing.negative_prompt else ""
     return (
         f"Drawn in the benchmark with strength {drawing.strength:g}, {drawing.scheduler}, {drawing.steps} steps, CFG "
         f"{drawing.guidance_scale:g}, {drawing.resolution} × {drawing.resolution} pixels{negative}"
@@ -89,13 +94,21 @@ def _table(metrics: list[Figure]) -> str:
         *(name for name in present if name not in MODEL_NAMES),
     ]
     rows = dict.fromkeys(sorted(((f.metric, f.style) for f in metrics), key=lambda row: (_rank(row[0]), row[1])))
-    header = ["", "style", *(MODEL_NAMES.get(name, name) for name in models)]
+    header = ["", "style", *(MODEL_NAMES.get(name) or literal(name) for name in models)]
     lines = [
-        [METRIC_NAMES.get(metric, metric), style, *(_cell(cells.get((metric, style, model))) for model in models)]
+        [
+            METRIC_NAMES.get(metric) or literal(metric),
+            literal(style),
+            *(_cell(cells.get((metric, style, model))) for model in models),
+        ]
         for metric, style in rows
     ]
     ruled = [header, ["---", "---", *["---:"] * len(models)], *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
+    return markdown.table(ruled)
+
+
+def _metric(name: str) -> str:
+    return METRIC_NAMES.get(name) or literal(name)
 
 
 def _rank(metric: str) -> tuple[int, str]:
@@ -111,7 +124,7 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _checks(record: Record) -> str:
-    return "\n".join(f"- `{check.name}`: {check.summary}" for check in record.checks)
+    return "\n".join(f"- `{check.name}`: {literal(check.summary)}" for check in record.checks)
 
 
 def _limits(record: Record) -> str:
@@ -139,8 +152,8 @@ def _making(release: Release) -> str:
         f"- Training: {settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['optimizer']}, "
         f"learning rate {settings['learning_rate_unet']:g} (U-Net) and "
         f"{settings['learning_rate_text_encoder']:g} (text encoder)",
-        f"- Epoch {record.epoch}, {record.why_epoch}",
-        f"- By sticker_pipeline, profile `{record.profile}`; every setting is in `spec.json`",
+        f"- Epoch {record.epoch}, {literal(record.why_epoch)}",
+        f"- By sticker_pipeline, profile {code(record.profile)}; every setting is in `spec.json`",
     ]
     if record.previous is not None:
         lines.append(f"- It replaced release {record.previous}")

@@ -3,10 +3,14 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+import pytest
 import yaml
 
-from sticker_pipeline.publishing.model_card import model_card
+from sticker_pipeline.benchmark.gate import Check
+from sticker_pipeline.publishing.model_card import card_text, model_card
 from sticker_pipeline.publishing.release import Data, Release, publish
+from sticker_pipeline.verdict import Verdict
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
@@ -35,3 +39,34 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["base_model"], front["tags"][2]) == ("some/base: v1", "stable-diffusion-xl")
     assert str(tmp_path) not in card
+
+
+ATTACK = "![x](http://127.0.0.1:9/a.png) <img src=http://127.0.0.1:9/b.png> `![y](http://127.0.0.1:9/c.png)`"
+
+
+def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
+    markdown_it = pytest.importorskip("markdown_it")  # rich brings it
+    made = candidate(tmp_path / "made", b"one")
+    drawing = made.drawing.model_copy(
+        update={"prompts": ["```", f"smile, {ATTACK}", "~~~", "a ---"], "negative_prompt": f"``, {ATTACK}"}
+    )
+    summary = Verdict(True, f"# Copies of {ATTACK}", pd.DataFrame())
+    card = card_text(
+        released(
+            tmp_path,
+            trigger="`<b>`",
+            drawing=drawing,
+            why_epoch=f"chosen | {ATTACK}",
+            checks=[Check("no_copies", summary, True)],
+            metrics=made.metrics.assign(style=f"| {ATTACK}"),
+        )
+    )
+    tokens = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(card)
+    inline = [child for token in tokens for child in token.children or []]
+    assert {child.type for child in inline} <= {"text", "text_special", "code_inline", "softbreak", "html_inline"}
+    assert {child.content for child in inline if child.type == "html_inline"} == {"<!-- -->"}
+    (fence,) = [token for token in tokens if token.type == "fence"]
+    assert fence.content == "\n".join([*drawing.prompts, ""])
+    assert not any(token.type == "html_block" for token in tokens)
+    assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", *["h2"] * 5]
+    assert card.startswith("# luma\n"), "no line of a prompt is taken for the end of the front matter"

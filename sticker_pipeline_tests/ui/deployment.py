@@ -17,7 +17,6 @@ import psutil
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline_tests.conftest import REPOSITORY
 
-SERVED = ("--workspace", "workspace.yaml", "--host", "127.0.0.1")  # as the Makefile has it
 UP_WITHIN, DOWN_WITHIN = 240.0, 60.0  # seconds, on a machine that is busy with other things
 
 
@@ -88,7 +87,7 @@ def deployment(root: Path) -> Iterator[Deployment]:
     there.stop_automation()
     with (root / "ui.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", *SERVED, "--port", port],
+            [sys.executable, "-m", "sticker_pipeline", "ui", "--port", port],  # as the Makefile has it
             cwd=REPOSITORY,
             env=there.environment,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,186 @@
+"""The door of a web application: what other pages and other names ask for does not get in. Standard library only.
+
+Dagster's webserver has no login, executes GraphQL by GET and takes requests from any page that the browser shows. A
+browser says where a request comes from; `guarded` lets in what comes from the application's own pages, from a person
+who types its address or follows a link to a page, and from programs that are no browser.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+READING = ("GET", "HEAD")
+POLICY_VIOLATION = 1008  # of a WebSocket
+SHOWN = 80  # characters of a foreign header in a refusal
+
+# The first value of a header counts for nothing: these replace what the application says of the same name. Its own
+# content security policy stays beside ours, and a browser obeys both.
+HEADERS = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-dns-prefetch-control": "off",  # or a link to a name is looked up before anybody follows it
+    "x-frame-options": "DENY",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not let in: a status of HTTP and a sentence."""
+
+    status: int
+    sentence: str
+
+
+def own_hosts(host: str, port: int) -> list[str]:
+    """Return the names by which an application at `host` and `port` is reached on its own machine."""
+    wildcard = host in ("", "0.0.0.0", "::", "[::]")
+    named = [] if wildcard else [f"[{host}]" if ":" in host and not host.startswith("[") else host]
+    end = "" if port == 80 else f":{port}"  # browsers leave out the port that the scheme implies
+    return [f"{name.lower()}{end}" for name in dict.fromkeys([*LOOPBACK, *named])]
+
+
+def guarded(app: App, hosts: Iterable[str]) -> App:
+    """Return `app` behind the door: it serves requests for `hosts` (name, or name:port) from their own pages."""
+    allowed = [host.lower() for host in hosts]
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refusal = refused(scope["method"], scope["path"], scope["query_string"], scope["headers"], allowed)
+            answer = _with_headers(send, _policy(scope["headers"], allowed))
+            await (app(scope, receive, answer) if refusal is None else _refuse(refusal, answer))
+        elif scope["type"] == "websocket":
+            if refused_socket(scope["headers"], allowed) is None:
+                await app(scope, receive, send)
+            else:
+                await receive()
+                await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+        elif scope["type"] == "lifespan":
+            await app(scope, receive, send)
+
+    return door
+
+
+def refused(
+    method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]
+) -> Refusal | None:
+    """Return why a request is refused; None where it may go in."""
+    if refusal := _bad_host(headers, hosts):
+        return refusal
+    if method not in (*READING, "POST"):
+        return Refusal(405, f"{method[:SHOWN]} is not allowed here: GET, HEAD and POST are.")
+    if refusal := _bad_origin(headers):
+        return refusal
+    if _from_elsewhere(headers) and not (method in READING and _is_visit(headers)):
+        return Refusal(403, "Another page asked for this: open the address yourself.")
+    if method in READING and path.rstrip("/").endswith("/graphql") and query:
+        return Refusal(405, "GraphQL is not taken from an address: send it by POST as application/json.")
+    if method == "POST" and _media_type(headers) != "application/json":
+        return Refusal(415, "Send it as application/json: forms and plain text are not taken.")
+    return None
+
+
+def refused_socket(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
+    """Return why a WebSocket is refused; None where it may be opened."""
+    if refusal := _bad_host(headers, hosts) or _bad_origin(headers):
+        return refusal
+    if not _values(headers, b"origin") or _from_elsewhere(headers):
+        return Refusal(403, "A WebSocket is opened by the application's own pages alone.")
+    return None
+
+
+def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    return [value.decode("latin-1").strip() for key, value in headers if key.lower() == name]
+
+
+def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
+    """A page whose name was pointed at this machine (DNS rebinding) is told by its Host."""
+    found = _values(headers, b"host")
+    if len(found) != 1:
+        return Refusal(400, f"A request names its Host once, not {len(found)} times.")
+    if found[0].lower() in hosts:
+        return None
+    return Refusal(
+        421,
+        f"The address {found[0][:SHOWN]!a} is not served here: open http://{hosts[0]}/, or start the UI with "
+        "--allow-host and that address.",
+    )
+
+
+def _bad_origin(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """The page that asks, where the browser names one, is of the very address that is asked."""
+    found, (host,) = _values(headers, b"origin"), _values(headers, b"host")
+    if not found or (len(found) == 1 and found[0].lower() in (f"http://{host.lower()}", f"https://{host.lower()}")):
+        return None
+    return Refusal(403, f"A page of {', '.join(found)[:SHOWN]!a} asked for this: only pages of {host} may.")
+
+
+def _from_elsewhere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return True where the browser says that another site's page, or one of another port, asks."""
+    return any(value not in ("same-origin", "none") for value in _values(headers, b"sec-fetch-site"))
+
+
+def _is_visit(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return True where a person goes to the page, by a link or after a login, and no other page sees it."""
+    return _values(headers, b"sec-fetch-mode") == ["navigate"] and _values(headers, b"sec-fetch-dest") == ["document"]
+
+
+def _media_type(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    found = _values(headers, b"content-type")
+    return found[0].partition(";")[0].strip().lower() if len(found) == 1 else ""
+
+
+def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str:
+    """The content security policy: a page of the application loads from its own address, and is in no frame.
+
+    So a picture that slips into a text asks nobody for anything.
+    """
+    host = (_values(headers, b"host") or [""])[0].lower()
+    sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # some browsers do not count them as 'self'
+    return "; ".join(
+        [
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            f"connect-src 'self' data: blob:{sockets}",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        ]
+    )
+
+
+def _with_headers(send: Send, policy: str) -> Send:
+    """Return `send` with our headers in every answer."""
+    ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [(name, value) for name, value in message.get("headers", []) if name.decode().lower() not in HEADERS]
+            message = {**message, "headers": [*kept, *ours, (b"content-security-policy", policy.encode())]}
+        await send(message)
+
+    return answer
+
+
+async def _refuse(refusal: Refusal, send: Send) -> None:
+    body = f"{refusal.sentence}\n".encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # a body that was not read would be taken for the next request
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,63 @@
+"""A launch chooses assets and a partition, and nothing else: whatever it configures is refused."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs.fixed import NO_VALUES, NoValues
+
+PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
+ATTACKS: dict[str, dict[str, Any]] = {
+    "another workspace": {"resources": {"workspace": {"config": {"characters": "/tmp/theirs"}}}},
+    "a variable of the environment": {"resources": {"workspace": {"config": {"artifacts": {"env": "HOME"}}}}},
+    "another launcher": {"resources": {"launcher": {"config": {"stop_grace_seconds": 0.001}}}},
+    "values unpickled from elsewhere": {"resources": {"io_manager": {"config": {"base_dir": "/tmp/theirs"}}}},
+    "modules imported into each step": {"execution": {"config": PRELOAD}},
+    "modules, as older launches name them": {"execution": {"config": {"multiprocess": PRELOAD}}},
+    "steps in one process": {"execution": {"config": {"in_process": {}}}},
+    "many steps at a time": {"execution": {"config": {"max_concurrent": 1000}}},
+    "another logger": {"loggers": {"console": {"config": {"log_level": "DEBUG", "name": "root"}}}},
+    "a logger's settings": {"loggers": {"terminal": {"config": {"log_level": "DEBUG"}}}},
+    "inputs": {"inputs": {"frames": {"pickle": {"path": "/tmp/theirs"}}}},
+}
+DEFINITIONS = defs()
+JOBS = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
+
+
+def test_every_job_is_tried() -> None:
+    assert set(JOBS) >= {"__ASSET_JOB", "dataset_line", "character_line", "style_line", "sweep_adapters"}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("job", JOBS)
+def test_a_launch_that_configures_anything_is_refused(job: str, attack: str) -> None:
+    assert dg.validate_run_config(JOBS[job], {})
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        dg.validate_run_config(JOBS[job], ATTACKS[attack])
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_step_takes_a_configuration_or_an_input(job: str) -> None:
+    for node in JOBS[job].graph.nodes:
+        assert not getattr(node.definition.config_schema.config_type, "fields", {}), "none that anybody reads"
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            dg.validate_run_config(JOBS[job], {"ops": {node.name: {"inputs": {"frames": {"path": "/tmp/theirs"}}}}})
+
+
+def test_a_resource_that_nobody_has_fixed_is_found() -> None:
+    """What is added to the definitions later is fixed too."""
+    for name, resource in (DEFINITIONS.resources or {}).items():
+        assert isinstance(resource, dg.ResourceDefinition), name
+        assert not resource.config_schema.config_type.fields, name
+
+
+def test_no_value_is_handed_on() -> None:
+    @dg.asset
+    def returns_a_value() -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=r"^returns_a_value: steps hand on no values; publish files"):
+        dg.materialize([returns_a_value], resources={"io_manager": NO_VALUES})
+    assert isinstance(NoValues(), dg.IOManager)
