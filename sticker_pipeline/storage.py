@@ -283,6 +283,14 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield [stack.enter_context(atomic_file(path)) for path in paths]
 
 
+def discard(path: Path) -> None:
+    """Remove a file, a folder, or a link without the target of it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source` (both are never written again), or a copy on another file system."""
     target.parent.mkdir(parents=True, exist_ok=True)
