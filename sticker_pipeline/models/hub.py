@@ -110,8 +110,8 @@ def _rest(url: str, done: int) -> Iterator[Answer]:
                 is_rest and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
             ):
                 raise WrongRange("another part of the file came than was asked for")
-            stated = (response.headers.get(name, "") for name in STATED)
-            yield Answer(is_rest, *stated, response.iter_raw())
+            length, encoding = (response.headers.get(name, "") for name in STATED)
+            yield Answer(is_rest, length, encoding, response.iter_raw())
         except Exception as error:
             if isinstance(error, Broken | OfflineModeIsEnabled) or not _no_connection(error):
                 raise

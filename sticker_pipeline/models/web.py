@@ -98,8 +98,8 @@ def _rest(url: str, done: int, login: Login) -> Iterator[Answer]:
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                 raise WrongRange("another part of the file came than was asked for")
             blocks = iter(lambda: response.read1(_BLOCK), b"")
-            stated = (response.headers.get(name, "") for name in STATED)
-            yield Answer(response.status == 206, *stated, blocks)
+            length, encoding = (response.headers.get(name, "") for name in STATED)
+            yield Answer(response.status == 206, length, encoding, blocks)
         except _BREAKS as error:
             raise Broken(_reason(error)) from error
 
