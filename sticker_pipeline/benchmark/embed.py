@@ -65,7 +65,7 @@ def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path |
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip}", device=device)
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError) as error:
         why = " ".join(str(error).split())[:300]
         raise EmbedderError(f"{clip} cannot be opened as a CLIP ({why}). Download it again.") from error
     key = content_hash({"files": [file_sha256(clip / name) for name in FILES], "version": PREPARATION_VERSION})

@@ -398,7 +398,10 @@ def _in_plain_words(base: Path) -> Iterator[None]:
         yield
     except (BaseModelError, SpaceError, torch.OutOfMemoryError):
         raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError),
+        *(RuntimeError, AssertionError),
+    ) as error:
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise BaseModelError(f"{base} cannot be opened ({why}). Download it again, or use another model.") from error
 
