@@ -3,6 +3,7 @@
 What is inside an artifact is the business of the stage that makes it.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -23,6 +24,19 @@ from sticker_pipeline.space import Say, SpaceError, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # how a cell begins that a spreadsheet computes
 CLAIMS = ".claims"
 ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a folder that an artifact is written in
 ALL = "_all"  # the scope of artifacts across characters
@@ -242,6 +256,15 @@ def _exchanging(final: Path) -> AbstractContextManager[Any]:
 def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
     """Write `table` as Parquet; equal tables give equal bytes."""
     table.to_parquet(folder / name, index=False)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write `table` as CSV for spreadsheets, in which no text is a formula: such texts begin with an apostrophe.
+
+    Source: OWASP, "CSV Injection". Numbers stay numbers; texts are quoted, as pandas leaves a carriage return bare.
+    """
+    plain = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell)
+    plain.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 @contextmanager
