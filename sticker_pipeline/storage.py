@@ -3,6 +3,7 @@
 What is inside an artifact is the business of the stage that makes it.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -23,6 +24,19 @@ from sticker_pipeline.space import Say, SpaceError, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # how a cell begins that a spreadsheet computes
 CLAIMS = ".claims"
 ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a folder that an artifact is written in
 ALL = "_all"  # the scope of artifacts across characters
@@ -244,6 +258,15 @@ def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
     table.to_parquet(folder / name, index=False)
 
 
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write `table` as CSV for spreadsheets, in which no text is a formula: such texts begin with an apostrophe.
+
+    Source: OWASP, "CSV Injection". Numbers stay numbers; texts are quoted, as pandas leaves a carriage return bare.
+    """
+    plain = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell)
+    plain.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A new empty folder beside `target`, renamed to it when the block succeeds and deleted when it fails: `target`
@@ -281,6 +304,14 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     other members a later batch would round otherwise, is kept as one."""
     with ExitStack() as stack:
         yield [stack.enter_context(atomic_file(path)) for path in paths]
+
+
+def discard(path: Path) -> None:
+    """Remove a file, a folder, or a link without the target of it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

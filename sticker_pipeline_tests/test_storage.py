@@ -1,5 +1,6 @@
 """Artifacts appear whole or not at all, versions follow content, hashes are remembered only while they hold."""
 
+import csv
 import json
 import os
 import threading
@@ -11,7 +12,15 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline import storage
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_hashes, file_sha256, write_table
+from sticker_pipeline.storage import (
+    Artifact,
+    ArtifactStore,
+    StorageError,
+    file_hashes,
+    file_sha256,
+    write_csv,
+    write_table,
+)
 
 
 @pytest.fixture
@@ -161,3 +170,31 @@ def test_the_hashes_of_a_folder_go_by_the_path_inside_it(tmp_path: Path) -> None
     expected["unet/config.json"] = file_sha256(tmp_path / "model" / "unet" / "config.json")
     assert storage.folder_hashes(tmp_path / "model", tmp_path / "memos") == expected
     assert len(list((tmp_path / "memos").iterdir())) == 1
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://a","b")', "＝1", "=_="]
+
+
+def test_no_text_in_a_csv_is_a_formula(tmp_path: Path) -> None:
+    """Whatever a spreadsheet would compute begins with an apostrophe; numbers and other texts stay."""
+    others = ["smile", "", "'", "1=1", " =1", "a,b", '"', "x\n=1"]
+    table = pd.DataFrame({"tag": [*FORMULAS, *others], "frames": -1, "share": -0.5})
+    write_csv(table, tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["tag", "frames", "share"]
+    assert [row[0] for row in rows] == [*(f"'{text}" for text in FORMULAS), *others]
+    assert {tuple(row[1:]) for row in rows} == {("-1", "-0.5")}
+
+
+def test_a_folder_a_file_and_a_link_are_discarded_and_nothing_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    for name in ("folder", "link", "dangling", "file", "nowhere"):
+        storage.discard(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine"]

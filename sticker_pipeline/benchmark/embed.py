@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.dataset.pixels import fit_picture
+from sticker_pipeline.models.content import parse_json, read_header, tensors_of, why_not_safetensors
 from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
 from sticker_pipeline.threads import sharing
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 PREPARATION_VERSION = 1  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
+ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
+MOST_PIXELS = 4096  # a side of pictures; all other numbers are sides of the weights
+WHOLE = "Use a CLIP that is whole in its folder."
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
@@ -57,10 +61,39 @@ def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path |
     import open_clip
     import torch
 
+    _check_config(clip)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip}", device=device)
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip}", device=device)
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise EmbedderError(f"{clip} cannot be opened as a CLIP ({why}). Download it again.") from error
     key = content_hash({"files": [file_sha256(clip / name) for name in FILES], "version": PREPARATION_VERSION})
     return Embedder(model.eval(), preprocess, device, key, resolution, background, cache)
+
+
+def _check_config(clip: Path) -> None:
+    """Raise EmbedderError for a configuration that leads to other models, or is of another size than the weights."""
+    path, weights = (clip / name for name in FILES)
+    if why := why_not_safetensors(weights):
+        raise EmbedderError(f"{weights} {why}")
+    sides = [side for tensor in tensors_of(read_header(weights)).values() for side in tensor["shape"]]
+    try:
+        model = parse_json(path.read_bytes())["model_cfg"]
+        for name in ("vision_cfg", "text_cfg"):
+            for key, value in dict(model[name]).items():
+                if key.startswith(ELSEWHERE) and value is not None:
+                    raise EmbedderError(f"{path} says {key} {value!r}: parts from elsewhere are never loaded. {WHOLE}")
+                if any(number > max(*sides, MOST_PIXELS) for number in _whole_numbers(value)):
+                    raise EmbedderError(f"{path} says {key} {value!r}, and its weights have no such side. {WHOLE}")
+    except EmbedderError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        raise EmbedderError(f"{path} is no configuration of open_clip ({error}). Download it again.") from error
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    return [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
 
 
 def prepare(image: Image.Image, resolution: int, background: str) -> np.ndarray:

@@ -5,7 +5,6 @@ Both are made when a person asks for them.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from sticker_pipeline.storage import (
     Artifact,
     ArtifactStore,
     content_hash,
+    discard,
     file_sha256,
     link_or_copy,
     profile_scope,
@@ -112,7 +112,7 @@ def lcm_lora(
         write_table(index, staging)
         metadata = measuring.metadata(index, spec)
         result = published(context, store, scope, staging, inputs, {"lcm": value}, metadata, _is_content)
-        shutil.rmtree(spec.output)
+        discard(spec.output)
     return result
 
 
@@ -155,7 +155,7 @@ def character_lcm_lora(
         index = measuring.table(context)
         write_table(index, work.staging)
         result = work.publish(measuring.metadata(index, spec), content=_is_content)
-        shutil.rmtree(spec.output)
+        discard(spec.output)
     return result
 
 

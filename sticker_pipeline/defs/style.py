@@ -1,6 +1,5 @@
 """Assets of a style that several characters share: its training set, its LoRA, and the epoch to use."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -39,7 +38,7 @@ from sticker_pipeline.generation.generate import generate, how_trained, open_pip
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 from sticker_pipeline.generation.unseen import unseen_prompts
 from sticker_pipeline.pictures import contact_sheet, interval_chart, labelled_grid, line_chart
-from sticker_pipeline.storage import file_sha256, link_or_copy, write_table
+from sticker_pipeline.storage import discard, file_sha256, link_or_copy, write_table
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 from sticker_pipeline.training.spec import TrainingSpec
@@ -111,7 +110,7 @@ def style_lora(
         spec = _spec(work)
         train(context, launcher, spec, work.store.work(work.scope, "lora-spec"), work.staging)
         result = work.publish(training_metadata(work.staging, spec), content=is_checkpoint)
-        shutil.rmtree(spec.output)
+        discard(spec.output)
         return result
 
 

@@ -18,7 +18,7 @@ from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import scores_checked
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
-from sticker_pipeline.storage import write_table
+from sticker_pipeline.storage import write_csv, write_table
 from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
@@ -79,7 +79,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 @dg.asset(
     deps=[wd14_tags, "frames", "raw_media", key("curation")],
     partitions_def=CHARACTERS,
-    code_version="3",
+    code_version="4",
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"pandas", "parquet"},
@@ -103,7 +103,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         write_table(curated.captions, work.staging)
         write_table(curated.dropped, work.staging, "dropped.parquet")
         dropped = summary.dropped_tags(curated.dropped)
-        dropped.to_csv(work.staging / "dropped_tags.csv", index=False)
+        write_csv(dropped, work.staging / "dropped_tags.csv")
         who = summary.character_tags(tags, curated.captions, curated.dropped, _taught(character))
         pictures = _pictures(tags, curated.captions, who, character)
         for name, image in pictures.items():

@@ -1,7 +1,6 @@
 """Assets of the stage `training`: the LoRA, trained in a process of its own."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import link_or_copy
+from sticker_pipeline.storage import discard, link_or_copy
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 
@@ -54,7 +53,7 @@ def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: Trai
         imported = character_kohya_import(work.character, work.models)
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
         result = work.publish({**training_metadata(work.staging, spec), **report}, content=is_checkpoint)
-        shutil.rmtree(spec.output)
+        discard(spec.output)
         return result
 
 

@@ -28,6 +28,14 @@ _STARTS = (
 Header = dict[str, Any]
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError for anything else, and for one that is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def why_not_safetensors(path: Path) -> str | None:
     """What is wrong with `path` as a safetensors file, as the end of a sentence; None where nothing is."""
     with path.open("rb") as file:
@@ -43,9 +51,9 @@ def why_not_safetensors(path: Path) -> str | None:
         file.seek(8)
         text = file.read(length)
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         stated = 8 + length + max(map(_end, tensors_of(header).values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return f"is a safetensors file whose header is damaged. {_AGAIN}"
     if size < stated:
         return f"is a safetensors file that was cut off: it has {size} of {stated} bytes. {_AGAIN}"
@@ -90,7 +98,7 @@ def why_refused(path: Path, name: str) -> str | None:
     try:
         text = path.read_text(encoding="utf-8")
         if suffix == ".json":
-            json.loads(text)
+            parse_json(text)
     except ValueError:
         return _known(start) or f"is not a {suffix[1:]} file."
     return _known(start)

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from sticker_pipeline.models import hub
-from sticker_pipeline.models.content import why_refused
+from sticker_pipeline.models.arriving import part_of
+from sticker_pipeline.models.content import parse_json, why_refused
 from sticker_pipeline.models.hub import Remote, RemoteFile
 from sticker_pipeline.models.known import FetchError, Source
 from sticker_pipeline.models.lock import (
@@ -24,8 +25,8 @@ from sticker_pipeline.models.lock import (
     Locked,
     LockedFile,
     changed_files,
+    checked_entry,
     entry_of,
-    locked_from,
     missing_files,
     read_lock,
     write_entry,
@@ -61,7 +62,7 @@ def fetch(
     """
 
     def download(revision: str, name: str, expected: RemoteFile, target: Path) -> None:
-        hub.download(source.repo, revision, name, expected.bytes, target, endpoint)
+        hub.download(source.repo, revision, name, expected.bytes, target, endpoint, say)
 
     look_up = partial(hub.look_up, source, endpoint)
     bring(source, models, memos, look_up=look_up, download=download, update=update, say=say)
@@ -188,8 +189,11 @@ def _hash_like(path: Path, expected: RemoteFile) -> str:
     """The file's hash, of the sort that `expected` has."""
     if expected.sha256:
         return file_sha256(path)
-    data = path.read_bytes()  # git's own; only small files have it
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # git's own
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
 
 
 def _verify(path: Path, name: str, expected: RemoteFile, source: Source, revision: str) -> None:
@@ -211,8 +215,11 @@ def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
         raise FetchError(f"{source.name}: {name} of {source.repo} {why} It was not put into place.")
     if name != "open_clip_config.json":
         return
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_cfg", {}).get("quick_gelu") is not True:
+    try:
+        quick = parse_json(path.read_bytes())["model_cfg"]["quick_gelu"]
+    except (ValueError, TypeError, LookupError):
+        quick = None
+    if quick is not True:
         raise FetchError(
             f"{source.name}: {name} of {source.repo} does not say `quick_gelu: true`. Its weights were trained with "
             f"it; without it, all similarities come out wrong. Use a revision that says so: {source.repo}@REVISION."
@@ -221,7 +228,7 @@ def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
 
 def _arrived(path: Path) -> int:
     """Bytes of the file at `path` that have been downloaded, from where the download goes on."""
-    part = hub.part_of(path)
+    part = part_of(path)
     return part.stat().st_size if part.is_file() else 0
 
 
@@ -234,7 +241,11 @@ def _finish_interrupted(models: Path, name: str) -> None:
     staging, folder = _staging(models, name), models / name
     if not (staging / _WHOLE).is_file():
         return
-    entry = locked_from(json.loads((staging / _WHOLE).read_text(encoding="utf-8")))
+    try:
+        entry = checked_entry(name, parse_json((staging / _WHOLE).read_bytes()))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # damaged: what arrived is looked at again
+        (staging / _WHOLE).unlink()
+        return
     for file in entry.files:
         if (staging / file).is_file():
             _move(staging / file, folder / file)

@@ -1,16 +1,18 @@
 """The only code that talks to the hub, through huggingface_hub: what a repository holds, and one file of it.
 
-huggingface_hub reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself, goes on where a connection breaks, and shows a
-bar for each file. What is done with the files belongs to `fetch`.
+huggingface_hub reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself, and sends the token to the hub alone. What is
+done with the files belongs to `fetch`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sticker_pipeline.models.known import FetchError, Source
-from sticker_pipeline.space import SpaceError, writing
+from sticker_pipeline.models.arriving import STATED, Answer, Broken, WrongRange, arrive, in_time
+from sticker_pipeline.models.known import REVISION, FetchError, Source
+from sticker_pipeline.space import SpaceError
 
 
 @dataclass(frozen=True)
@@ -38,54 +40,82 @@ def look_up(source: Source, endpoint: str | None = None) -> Remote:
     """
     from huggingface_hub import HfApi
 
-    with _in_plain_words(source.repo, source.revision, endpoint):
+    def ask() -> Remote:
         info = HfApi(endpoint=endpoint).model_info(source.repo, revision=source.revision, files_metadata=True)
-    there = {entry.rfilename: entry for entry in info.siblings or []}
-    lacking = [name for name in source.files if name not in there]
-    if lacking or not info.sha:
+        there = {entry.rfilename: entry for entry in info.siblings or [] if entry.rfilename in source.files}
+        return Remote(str(info.sha), {name: _stated(entry) for name, entry in there.items()})
+
+    with _in_plain_words(source.repo, source.revision, endpoint):
+        try:
+            there = in_time(ask)
+        except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            why = ascii(error)[:200]
+            raise FetchError(f"The answer about {source.repo} is not that of the hub's API ({why}).") from error
+    lacking = [name for name in source.files if name not in there.files]
+    lacking += [] if REVISION.fullmatch(there.revision) else ["commit"]
+    if lacking:
         raise FetchError(
             f"{source.repo} at {source.revision or 'its newest revision'} has no {' and no '.join(lacking)}: "
             f"it is not a {source.kind} of the form that is needed here."
         )
-    files = {}
-    for name in source.files:
-        entry = there[name]
-        files[name] = RemoteFile(
-            int(entry.lfs.size if entry.lfs else entry.size or 0),
-            entry.lfs.sha256 if entry.lfs else None,
-            None if entry.lfs else entry.blob_id,
-        )
-    return Remote(info.sha, files)
+    return Remote(there.revision, {name: there.files[name] for name in source.files})
 
 
-def download(repo: str, revision: str, name: str, size: int, target: Path, endpoint: str | None = None) -> None:
+def _stated(entry: Any) -> RemoteFile:
+    """What the hub says of a file; raises for what it never says."""
+    size = entry.lfs.size if entry.lfs else entry.size
+    hashes = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
+    if not isinstance(size, int) or size < 0 or not isinstance(hashes[0] or hashes[1], str):
+        raise TypeError(f"{entry.rfilename} has no size or no hash")
+    return RemoteFile(size, *hashes)
+
+
+def download(
+    repo: str, revision: str, name: str, size: int, target: Path, endpoint: str | None, say: Callable[[str], None]
+) -> None:
     """Download the file `name` (of `size` bytes) of `repo` at the commit `revision` to `target`, whole or not at all.
 
-    What arrives goes to `<target>.part`, where a later call goes on; hf_hub_download would begin a file of gigabytes
-    anew. Whether it is the right file is for the caller to see. Raises FetchError.
+    See `arrive`; hf_hub_download would begin a file of gigabytes anew, and take whatever size the server sends.
+    Whether it is the right file is for the caller to see. Raises FetchError.
     """
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    part = part_of(target)
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # byte ranges are those of the file itself
     with _in_plain_words(repo, revision, endpoint):
         url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint)
-        with writing(target):
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("ab") as file:
-                if file.tell() > size:
-                    file.truncate(0)
-                done = file.seek(0, 2)
-                if done < size or not size:
-                    http_get(url, file, resume_size=done, headers=headers, displayed_filename=name)
-            part.replace(target)
+        arrive(url, size, target, lambda done: _rest(url, done), say)
 
 
-def part_of(target: Path) -> Path:
-    """Where what has arrived of the file `target` is kept."""
-    return target.with_name(f"{target.name}.part")
+@contextmanager
+def _rest(url: str, done: int) -> Iterator[Answer]:
+    """The file at `url` from byte `done` on, or all of it where the server does not know ranges."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff  # type: ignore[attr-defined]
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # byte ranges are those of the file itself
+    headers |= {"Range": f"bytes={done}-"} if done else {}
+    limits: dict[str, Any] = {"timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT, "retry_on_exceptions": ()}
+    with ExitStack() as stack:
+
+        def ask() -> Any:
+            response = stack.enter_context(http_stream_backoff("GET", url, headers=headers, **limits))
+            if response.status_code != 416:  # range not satisfiable
+                hf_raise_for_status(response)
+            return response
+
+        try:
+            response = in_time(ask)
+            is_rest = response.status_code == 206
+            if response.status_code == 416 or (
+                is_rest and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+            ):
+                raise WrongRange("another part of the file came than was asked for")
+            length, encoding = (response.headers.get(name, "") for name in STATED)
+            yield Answer(is_rest, length, encoding, response.iter_raw())
+        except Exception as error:
+            if isinstance(error, Broken | OfflineModeIsEnabled) or not _no_connection(error):
+                raise
+            raise Broken(f"{type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -95,6 +125,8 @@ def _in_plain_words(repo: str, revision: str | None, endpoint: str | None) -> It
 
     try:
         yield
+    except FetchError:
+        raise
     except (OSError, ValueError) as error:
         raise FetchError(_sentence(error, repo, revision, endpoint or constants.ENDPOINT)) from error
     except Exception as error:
@@ -122,8 +154,9 @@ def _sentence(error: BaseException, repo: str, revision: str | None, endpoint: s
     if isinstance(error, SpaceError):
         return f"{error} What has arrived so far is kept."
     if _no_connection(error):
+        why = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
         return (
-            f"{endpoint} cannot be reached for {what} ({type(error).__name__}: {error}). Check the connection, or set "
+            f"{endpoint} cannot be reached for {what} ({why[:300]}). Check the connection, or set "
             "HF_ENDPOINT to a mirror; what has arrived so far is kept."
         )
     return f"{what} could not be downloaded: {error}. Run this again; what has arrived so far is kept."
@@ -131,4 +164,6 @@ def _sentence(error: BaseException, repo: str, revision: str | None, endpoint: s
 
 def _no_connection(error: BaseException) -> bool:
     """httpx and its successor, between which versions of huggingface_hub differ, name these alike."""
-    return isinstance(error, ConnectionError) or any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    return isinstance(error, ConnectionError | Broken) or any(
+        kind.__name__ == "TransportError" for kind in type(error).__mro__
+    )

@@ -15,6 +15,7 @@ import yaml
 Kind = Literal["tagger", "clip", "base", "base_sdxl"]
 
 _PART = r"[A-Za-z0-9][\w.-]*"  # never `..`, nor hidden
+REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a commit, or the SHA-256 of a single file
 SAFE_NAME = re.compile(rf"{_PART}(/{_PART})*", re.ASCII)
 _REPOSITORY = re.compile(rf"(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
 

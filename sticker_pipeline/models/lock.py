@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sticker_pipeline.models.known import SAFE_NAME, FetchError, known_models
+from sticker_pipeline.models.content import parse_json
+from sticker_pipeline.models.known import REVISION, SAFE_NAME, FetchError, known_models
 from sticker_pipeline.storage import atomic_file, folder_hashes
 
 LOCK_FILE = "models.lock.json"
-_REVISION, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,24 @@ def read_lock(models: Path) -> dict[str, Locked]:
     """`models`/models.lock.json by model name; empty where there is none. Raises FetchError for a malformed one."""
     path = models / LOCK_FILE
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _checked(name, entry) for name, entry in entries.items()}
+        entries = parse_json(path.read_text(encoding="utf-8"))
+        return {name: checked_entry(name, entry) for name, entry in entries.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IsADirectoryError) as error:
         raise FetchError(
             f"{path} is not a lock file ({error}). Take it from version control or another machine, or delete it: "
             "the next download of each model then writes it anew."
         ) from error
 
 
-def _checked(name: str, entry: Mapping[str, object]) -> Locked:
+def checked_entry(name: str, entry: Mapping[str, object]) -> Locked:
+    """The entry of the model `name`. Raises ValueError, TypeError or KeyError for one that leads elsewhere."""
     locked = locked_from(entry)
     for text in (name, *locked.files):
         if not SAFE_NAME.fullmatch(text):
             raise ValueError(f"{text!r} is no name of a model or file")
-    if not _REVISION.fullmatch(locked.revision):
+    if not REVISION.fullmatch(locked.revision):
         raise ValueError(f"{name}: revision {locked.revision!r} is no commit, nor a SHA-256")
     if not locked.files or not all(_SHA256.fullmatch(file.sha256) for file in locked.files.values()):
         raise ValueError(f"{name}: a sha256 is missing or malformed")

@@ -22,10 +22,12 @@ from sticker_pipeline.storage import file_sha256
 
 CIVITAI = "https://civitai.com"
 TOKEN = "CIVITAI_TOKEN"
-_VERSION = re.compile(r"civitai:(\d+)", re.ASCII)
+_VERSION = re.compile(r"civitai:(\d{1,18})", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
 _MODELS = ("Model", "Pruned Model")  # `type` of the files that are the model; others are a VAE, or training data
+_LONGEST_NAME = 100  # letters before the suffix; file systems take 255 bytes, of which temporary names need some
+_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # as files, on Windows
 _ROUNDING = 1024  # bytes by which `sizeKB` may differ from the true size
 
 Judge = Callable[[Path, str], str | None]
@@ -83,7 +85,7 @@ def fetch_single(
 
     Raises FetchError, one sentence with what to do. CIVITAI_TOKEN is sent to `site` alone.
     """
-    login = web.Login(site, TOKEN, os.environ.get(TOKEN))
+    login = web.Login(site, TOKEN, _token())
     sha256 = sha256.lower() if sha256 else None
     if sha256 and not _SHA256.fullmatch(sha256):
         raise FetchError(f"--sha256 {sha256}: a SHA-256 is 64 hexadecimal digits.")
@@ -122,6 +124,14 @@ def fetch_single(
         judge=lambda path: judge(path, place),
         say=say,
     )
+
+
+def _token() -> str | None:
+    """The token of the environment. Raises FetchError for one that cannot be sent."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise FetchError(f"{TOKEN} holds letters that no API key has. Copy the key again.")
+    return token or None
 
 
 def _is_path(text: str) -> bool:
@@ -208,20 +218,29 @@ def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[_Entry, str
             for file in answer["files"]
             if file["name"].endswith(_SUFFIX) and file["type"] in _MODELS
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FetchError(f"{text}: the answer of {login.origin} is not that of its API ({error!r}).") from error
+        place = civitai_places().get(base)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        why = ascii(error)[:200]
+        raise FetchError(f"{text}: the answer of {login.origin} is not that of its API ({why}).") from error
     if kind != "Checkpoint":
         raise FetchError(f"{text} is a {kind}, not a Checkpoint: choose the version of a base model.")
     if not files:
-        raise FetchError(f"{text} has no .safetensors file, only {', '.join(others) or 'none at all'}. Choose another.")
+        raise FetchError(f"{text} has no .safetensors file, only {_some(others)}. Choose another.")
     wanted = [file for file in files if file.sha256 == sha256] if sha256 else files
     if not wanted:
-        there = ", ".join(file.sha256 for file in files)
-        raise FetchError(f"{text} has no file with SHA-256 {sha256} (any more), only {there}.")
+        raise FetchError(
+            f"{text} has no file with SHA-256 {sha256} (any more), only {_some([file.sha256 for file in files])}."
+        )
     chosen = next((file for file in wanted if file.primary), wanted[0])
     if not _SHA256.fullmatch(chosen.sha256):
         raise FetchError(f"{text}: {login.origin} states no SHA-256 of {chosen.name}. Give its address and --sha256.")
-    return chosen, civitai_places().get(base)
+    return chosen, place
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, each cut to a length that can be read."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(name[:80] for name in names[:5]) + more or "none at all"
 
 
 def _stated(hashes: Mapping[str, str | None]) -> str:
@@ -231,8 +250,11 @@ def _stated(hashes: Mapping[str, str | None]) -> str:
 def _safe_name(name: str, text: str) -> str:
     """The file's name with what paths and lock files do not hold replaced. Raises FetchError for a path."""
     if "/" in name or "\\" in name or not name.isprintable():
-        raise FetchError(f"{text}: its file is named {name!r}, which would lead elsewhere. It was refused.")
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("._-") or f"model{_SUFFIX}"
+        raise FetchError(f"{text}: its file is named {ascii(name)[:100]}, which would lead elsewhere. It was refused.")
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name.removesuffix(_SUFFIX)).lstrip("._-")[:_LONGEST_NAME]
+    if not stem or _RESERVED.fullmatch(stem.partition(".")[0]):
+        stem = f"model{stem}"
+    return f"{stem}{_SUFFIX}"
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -3,29 +3,30 @@
 What is asked for stands in `single`; the hub has a client of its own (`hub`).
 """
 
-import json
-import time
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from ssl import SSLError
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
-from sticker_pipeline.models.hub import part_of
+from sticker_pipeline.models.arriving import PATIENCE, STATED, Answer, Broken, WrongRange, arrive, in_time
+from sticker_pipeline.models.content import parse_json
 from sticker_pipeline.models.known import FetchError
-from sticker_pipeline.space import in_words, writing
+from sticker_pipeline.space import in_words
 
 MOST_REDIRECTS = 10
 MOST_JSON = 10_000_000  # bytes of an answer that is read as a whole
-ATTEMPTS = 5  # in a row that bring nothing, before a download gives up
-TIMEOUT = 60.0  # seconds without a byte
 _BLOCK = 1 << 20
 _SAFE = "%/:=&?~#+!$,;'@()*[]"  # what an address may hold besides letters, digits and ._-
+_LENGTH = re.compile(r"[0-9]{1,15}")
+_BREAKS = (HTTPException, TimeoutError, ConnectionError, URLError, SSLError)
+_Result = TypeVar("_Result")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -47,80 +48,67 @@ class _AsItIs(HTTPErrorProcessor):
     https_response = http_response
 
 
-class _Broken(Exception):
-    """The connection broke; the download may go on."""
-
-
-class _WrongRange(_Broken):
-    """The server does not have the rest of what has arrived: the download may begin anew."""
-
-
 def get_json(url: str, login: Login) -> Any:
     """The JSON that `url` answers with. Raises FetchError, one sentence, for whatever else happens."""
-    try:
+
+    def answer() -> bytes:
         with _opened(url, login) as response:
-            text = response.read(MOST_JSON)
-    except (OSError, HTTPException, _Broken) as error:
-        raise _unreachable(url, error) from error
+            return response.read(MOST_JSON + 1)
+
+    text = _in_plain_words(url, answer)
+    if len(text) > MOST_JSON:
+        raise FetchError(f"{url} answers with more than {in_words(MOST_JSON)}. It was refused.")
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise FetchError(f"{url} did not answer with JSON ({error}). Try again later.") from error
 
 
 def size_of(url: str, login: Login) -> int:
     """Bytes of the file at `url`, as the server states them. Raises FetchError, also where it states none."""
-    try:
+
+    def answer() -> str:
         with _opened(url, login) as response:
-            length = response.headers.get("Content-Length", "")
-    except (OSError, HTTPException, _Broken) as error:
-        raise _unreachable(url, error) from error
-    if not length.isdigit():
+            return str(response.headers.get("Content-Length", ""))
+
+    length = _in_plain_words(url, answer)
+    if not _LENGTH.fullmatch(length):
         raise FetchError(f"{url} does not say how large the file is. Download it yourself, and give its path instead.")
     return int(length)
 
 
 def download(url: str, size: int, target: Path, login: Login, say: Callable[[str], None]) -> None:
-    """Make `target` the file at `url`, of `size` bytes, going on from what has arrived of it (`part_of`).
+    """Make `target` the file at `url`, of `size` bytes, going on from what has arrived of it (see `arrive`).
 
     Raises FetchError; what has arrived is kept, except where more arrives than the file has.
     """
-    part, failures = part_of(target), 0
-    with writing(target):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        if not part.exists() or part.stat().st_size > size:
-            part.write_bytes(b"")
-        while (before := part.stat().st_size) < size:
-            try:
-                _go_on(url, size, part, login, say)
-            except (_Broken, HTTPException, TimeoutError, ConnectionError, URLError, SSLError) as error:
-                if isinstance(error, _WrongRange):
-                    part.write_bytes(b"")
-                failures = 0 if part.stat().st_size > before else failures + 1
-                if failures == ATTEMPTS:
-                    raise _unreachable(url, error) from error
-                time.sleep(2**failures / 2)
-        part.replace(target)
+    try:
+        arrive(url, size, target, lambda done: _rest(url, done, login), say)
+    except Broken as error:
+        raise _unreachable(url, error) from error
 
 
-def _go_on(url: str, size: int, part: Path, login: Login, say: Callable[[str], None]) -> None:
-    """Append what is missing to `part`, or all of it anew where the server does not know ranges."""
-    done = part.stat().st_size
-    with _opened(url, login, {"Range": f"bytes={done}-"} if done else {}) as response, part.open("ab") as file:
-        if response.status != 206:
-            done = file.truncate(0)
-        elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
-            raise _WrongRange("another part of the file came than was asked for")
-        while block := response.read(_BLOCK):
-            file.write(block)
-            before, done = done, done + len(block)
-            if done > size:
-                file.truncate(0)
-                raise FetchError(f"{url} sends more than the {size} bytes that the file should have. It was refused.")
-            if 10 * done // size > 10 * before // size:
-                say(f"{part.stem}: {in_words(done)} of {in_words(size)}")
-    if done < size:
-        raise _Broken(f"{done} of {size} bytes arrived")
+@contextmanager
+def _rest(url: str, done: int, login: Login) -> Iterator[Answer]:
+    """The file at `url` from byte `done` on, or all of it where the server does not know ranges."""
+    with ExitStack() as stack:
+        try:
+            headers = {"Range": f"bytes={done}-"} if done else {}
+            response = in_time(lambda: stack.enter_context(_opened(url, login, headers)))
+            if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+                raise WrongRange("another part of the file came than was asked for")
+            blocks = iter(lambda: response.read1(_BLOCK), b"")
+            length, encoding = (response.headers.get(name, "") for name in STATED)
+            yield Answer(response.status == 206, length, encoding, blocks)
+        except _BREAKS as error:
+            raise Broken(_reason(error)) from error
+
+
+def _in_plain_words(url: str, call: Callable[[], _Result]) -> _Result:
+    try:
+        return in_time(call)
+    except (*_BREAKS, OSError, Broken) as error:
+        raise _unreachable(url, error) from error
 
 
 @contextmanager
@@ -133,14 +121,14 @@ def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> It
             sent["Authorization"] = f"Bearer {login.token}"
         local = (urlsplit(address).hostname or "") in _LOOPBACK
         opener = build_opener(_AsItIs, *([ProxyHandler({})] if local else []))
-        with opener.open(Request(address, headers=sent), timeout=TIMEOUT) as response:
+        with opener.open(Request(address, headers=sent), timeout=PATIENCE) as response:
             place = response.headers.get("Location")
             if response.status in (301, 302, 303, 307, 308) and place:
                 split(place)
                 previous.append(urljoin(address, quote(place, safe=_SAFE)))
                 continue
             if response.status == 416:  # range not satisfiable
-                raise _WrongRange("the file is shorter than what has arrived of it")
+                raise WrongRange("the file is shorter than what has arrived of it")
             if response.status not in (200, 206):
                 raise _refusal(response.status, url, login)
             if response.headers.get_content_type() == "text/html":
@@ -166,9 +154,11 @@ def _hops(url: str) -> Iterator[list[str]]:
 def split(url: str) -> SplitResult:
     """The parts of `url`. Raises FetchError for what is no address."""
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
-        raise FetchError(f"{url!r} is no address ({error}). Check it.") from error
+        raise FetchError(f"{url[:200]!r} is no address ({error}). Check it.") from error
+    return parts
 
 
 def _origin(address: SplitResult) -> str:
@@ -190,8 +180,12 @@ def _log_in(login: Login) -> str:
 
 
 def _unreachable(url: str, error: BaseException) -> FetchError:
-    why = getattr(error, "reason", None) or error or type(error).__name__
     return FetchError(
-        f"{_origin(urlsplit(url))} cannot be reached ({why}). Check the connection, and run this again; what has "
-        "arrived so far is kept."
+        f"{_origin(urlsplit(url))} cannot be reached ({_reason(error)}). Check the connection, and run this again; "
+        "what has arrived so far is kept."
     )
+
+
+def _reason(error: BaseException) -> str:
+    """What is wrong by `error`, of which a server may have written a part."""
+    return ascii(str(getattr(error, "reason", None) or error or type(error).__name__))[1:-1][:200]

@@ -62,8 +62,21 @@ def _front_matter(record: Record) -> str:
         "instance_prompt": record.trigger,
         "widget": [{"text": prompt} for prompt in record.drawing.prompts],
     }
-    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1_000)
+    text: str = yaml.dump(values, Dumper=_OneLine, sort_keys=False, allow_unicode=True, width=float("inf"))
     return text
+
+
+class _OneLine(yaml.SafeDumper):
+    """Writes each text in one line: a line of its own, such as `---`, could end the front matter."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quoted but where all readers agree: a line that begins with a letter is no number, `---` or comment to any."""
+    plain = text[:1].isalpha() and text.splitlines() == [text]
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_OneLine.add_representer(str, _quoted)
 
 
 def _usage(record: Record) -> str:

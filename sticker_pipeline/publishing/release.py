@@ -29,7 +29,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.space import SpaceError, writing
-from sticker_pipeline.storage import Artifact, ArtifactStore, atomic_file, file_sha256, link_or_copy, new_folder
+from sticker_pipeline.storage import (
+    Artifact,
+    ArtifactStore,
+    atomic_file,
+    discard,
+    file_sha256,
+    link_or_copy,
+    new_folder,
+)
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
 NUMBER = re.compile(r"\d{4,}")
@@ -390,7 +398,7 @@ def _alone(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock", timeout=WAIT_SECONDS):
                 for path in folder.glob(".*.????????"):  # as storage.new_folder and atomic_file name them
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    discard(path)
                 yield
     except Timeout as error:
         raise ReleaseError(f"Another process is at work in {folder}. Wait until it is done.") from error

@@ -1,13 +1,13 @@
 """Whether what a caption says to the model is what was meant: triggers that mean something already, tags that every
 character has, captions longer than the text encoder reads."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from sticker_pipeline.models.content import parse_json
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Label, spelled
 from sticker_pipeline.verdict import Verdict, listed
@@ -54,9 +54,9 @@ def _vocabulary(tokenizer: Path) -> dict[str, int]:
     new, old = tokenizer / "tokenizer.json", tokenizer / "vocab.json"
     path = new if new.is_file() else old
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         vocabulary: dict[str, int] = content["model"]["vocab"] if path == new else content
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): a CLIP tokenizer has its tokens there.") from error
     return vocabulary
 

@@ -97,7 +97,9 @@ def load_labels(folder: Path) -> tuple[Label, ...]:
         raise TaggerError(f"{path} is not a CSV file in UTF-8: {error}") from error
     for column in ("name", "category"):
         if column not in columns:
-            raise TaggerError(f"{path} has no column '{column}'; it has {columns}. Take the file of the same model.")
+            raise TaggerError(
+                f"{path} has no column '{column}'; it has {str(columns)[:200]}. Take the file of the same model."
+            )
     labels = tuple(_label(path, number, row) for number, row in enumerate(rows, start=2))
     repeated = [name for name, times in Counter(label.name for label in labels).items() if times > 1]
     if repeated:
@@ -112,6 +114,10 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
         raise TaggerError(f"{path}, line {line}: category {code!r} of {row['name']!r} is unknown; known: {known}.")
     if not row["name"]:
         raise TaggerError(f"{path}, line {line}: the tag has no name.")
+    if not row["name"].isprintable() or "," in row["name"]:
+        raise TaggerError(
+            f"{path}, line {line}: {ascii(row['name'])[:100]} is no tag: it has a comma or hidden letters."
+        )
     return Label(spelled(row["name"]), CATEGORY_CODES[code])
 
 

@@ -3,7 +3,6 @@
 Which architecture it must have is data in families.py and architectures.py; how it is trained stands in models.py.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.models.content import read_header, tensors_of, why_not_safetensors
-from sticker_pipeline.space import writing
+from sticker_pipeline.space import SpaceError, writing
 from sticker_pipeline.training.architectures import CONFIGS, least_tensors, write_config_folder
+from sticker_pipeline.training.base_configs import read_config, why_not_index, why_not_part, why_not_sides
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.other_models import EDM, INPUT_CHANNELS, TEXT_WIDTHS, file_kind, quantised
 
@@ -128,6 +128,7 @@ def _check_index(base: Path, family: str) -> None:
                 f"{base} is a {kind}: its {encoder.folder} is a {name}, not a {encoder.class_name}. "
                 f"{_use_instead(family)}"
             )
+    _refuse(why_not_index(base / "model_index.json", index))
     _check_family(base, family, other)
 
 
@@ -145,8 +146,14 @@ def _check_configs(folder: Path, family: str, what_to_do: str) -> None:
     if unet != UNET_CLASS:
         raise BaseModelError(f"{folder / 'unet'} is a {unet}, not a {UNET_CLASS}. {_use_instead(family)}")
     for part in _parts(family):
-        if _json(folder / part / "config.json").get("quantization_config"):
+        config = _json(folder / part / "config.json")
+        _refuse(why_not_part(folder / part / "config.json", config))
+        if config.get("quantization_config"):
             raise BaseModelError(f"{folder / part} is quantised: {NOT_QUANTISED}")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    _refuse(why_not_part(scheduler, _json(scheduler)))
+    for encoder in FAMILIES[family].text_encoders:
+        _json(folder / encoder.tokenizer / "tokenizer_config.json")
     vae = _json(folder / "vae" / "config.json")
     if vae.get("_class_name") not in VAE_CLASSES:
         raise BaseModelError(f"{folder / 'vae'} is a {vae.get('_class_name')}; known are {', '.join(VAE_CLASSES)}.")
@@ -167,7 +174,10 @@ def _part_header(folder: Path) -> Header:
         others = [path.name for suffix in ("safetensors", "bin") for path in sorted(folder.glob(f"*.{suffix}"))]
         there = f", but {', '.join(others)}" if others else ""
         raise BaseModelError(f"{folder} has no {single.name}, nor an index of its parts{there}. {NO_OTHER_WEIGHTS}")
-    names = sorted(set(_json(index).get("weight_map", {}).values()))
+    stated = _json(index).get("weight_map")
+    if not isinstance(stated, dict) or not all(_is_name(name) for name in stated.values()):
+        raise BaseModelError(f"{index} has no weight_map of files in this folder. {_AGAIN}")
+    names = sorted(set(stated.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise BaseModelError(
@@ -177,14 +187,21 @@ def _part_header(folder: Path) -> Header:
     return {tensor: value for name in names for tensor, value in _tensors(folder / name).items()}
 
 
+def _is_name(value: Any) -> bool:
+    """Tell whether `value` is the name of a file in the same folder."""
+    return isinstance(value, str) and Path(value).name == value and value not in ("", "..")
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_config(path)
     except ValueError as error:
-        raise BaseModelError(f"{path} is not JSON ({error}). {_AGAIN}") from error
-    if not isinstance(found, dict):
-        raise BaseModelError(f"{path} is no JSON object. {_AGAIN}")
-    return found
+        raise BaseModelError(str(error)) from error
+
+
+def _refuse(why: str | None) -> None:
+    if why:
+        raise BaseModelError(why)
 
 
 # --- a single file ----------------------------------------------------------------------------------------------------
@@ -241,8 +258,12 @@ def _tensors(path: Path) -> Header:
 
 def _config(base: Path, family: str, part: str) -> dict[str, Any]:
     """The configuration of a part: of the folder, or that beside the file; else that of the true architecture."""
-    path = (base.with_suffix("") if base.is_file() else base) / part / "config.json"
+    path = _config_path(base, part)
     return _json(path) if path.is_file() else CONFIGS[family][part]
+
+
+def _config_path(base: Path, part: str) -> Path:
+    return (base.with_suffix("") if base.is_file() else base) / part / "config.json"
 
 
 def _check_unet(base: Path, family: str, unet: Header) -> None:
@@ -285,9 +306,11 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
 def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
     """Whether the weights are plain numbers, and all there: what is missing would be random numbers in silence."""
     for part, header in headers.items():
+        config = _config(base, family, part)
+        _refuse(why_not_sides(_config_path(base, part), config, header))
         if found := quantised(header):
             raise BaseModelError(f"{base} is quantised ({part}: {found}): {NOT_QUANTISED}")
-        least = least_tensors(family, part, _config(base, family, part), single_file=base.is_file())
+        least = least_tensors(family, part, config, single_file=base.is_file())
         if len(header) < least:
             raise BaseModelError(
                 f"{base}: its {part} has {len(header)} tensors, and that of {FAMILIES[family].title} {least}: it is "
@@ -308,15 +331,18 @@ def base_noise(base: Path) -> BaseNoise:
     stated = [config.get("prediction_type", "epsilon")]
     stated += [str((header.get("__metadata__") or {}).get("modelspec.prediction_type") or "epsilon")]
     for prediction in stated:
-        if prediction not in PREDICTION_TYPES:
+        if not isinstance(prediction, str) or prediction not in PREDICTION_TYPES:
             raise BaseModelError(
                 f"{base}: prediction type {prediction!r} is none of {', '.join(PREDICTION_TYPES)}. Use a model that "
                 "predicts noise or v."
             )
+    spacing = config.get("timestep_spacing")
+    if not isinstance(spacing, str | None):
+        raise BaseModelError(f"{path} says timestep_spacing {spacing!r}, which is no text. {_AGAIN}")
     return BaseNoise(
         v_prediction="v_pred" in header or "v_prediction" in map(PREDICTION_TYPES.__getitem__, stated),
         zero_snr="ztsnr" in header or bool(config.get("rescale_betas_zero_snr")),
-        spacing=config.get("timestep_spacing"),
+        spacing=spacing,
     )
 
 
@@ -350,7 +376,7 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
     Its scheduler's configuration says of noise what `base_noise` does. Raises BaseModelError for a tokenizer that does
     not fit its text encoder, and for an unknown prediction type.
     """
-    with _quiet_loading():
+    with _quiet_loading(), _in_plain_words(base):
         opened = _from_file if base.is_file() else _from_folder
         pipeline = opened(base, family, dtype, vae_dtype)
     for encoder in FAMILIES[family].text_encoders:
@@ -361,6 +387,23 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
     # Not register_to_config: it leaves the old values on the list of defaults, which other samplers then take.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **stated, **zero)
     return pipeline
+
+
+@contextmanager
+def _in_plain_words(base: Path) -> Iterator[None]:
+    """Raise as a BaseModelError what the libraries raise for a model that cannot be opened."""
+    import torch
+
+    try:
+        yield
+    except (BaseModelError, SpaceError, torch.OutOfMemoryError):
+        raise
+    except (
+        *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError),
+        *(RuntimeError, AssertionError),
+    ) as error:
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BaseModelError(f"{base} cannot be opened ({why}). Download it again, or use another model.") from error
 
 
 def _options(family: str) -> dict[str, Any]:

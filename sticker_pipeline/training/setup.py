@@ -3,7 +3,6 @@
 What is then done with it stands in train.py. Checks come first: whatever is wrong shows before anything long begins.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.space import Say, writing
-from sticker_pipeline.storage import content_hash
+from sticker_pipeline.storage import content_hash, discard
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import add_adapters, by_model
 from sticker_pipeline.training.backward import unet_backward, weights_of
@@ -102,7 +101,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
         uncached += texts_to_cache(captions, variants_to_encode(settings), spec, how, models) if how else 0
         check_disk(spec, layers, uncached, accelerator.num_processes, progress.note)
     mark = fingerprint(spec, [table, *unseen.values()], [row[0].sha256 for row in views], accelerator.num_processes)
-    found = find_state(spec, mark)
+    found = find_state(spec, mark, progress.note)
     if found:
         take_threads(found)
     if accelerator.is_main_process:
@@ -216,7 +215,7 @@ def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> Non
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
-                shutil.rmtree(spec.output / name, ignore_errors=True)
+                discard(spec.output / name)
             for path in spec.output.glob("*.parquet"):
                 path.unlink()
         save_spec(spec, spec.output / FILE_NAME)

@@ -5,8 +5,7 @@ moving average and the log. Files a person uses are written in train.py.
 """
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,19 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.space import writing
+from sticker_pipeline.storage import content_hash, discard, new_folder
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.log import LogRow, log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
+from sticker_pipeline.training.sealed import damage, seal
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run
 
 FOLDER = "state"
+EPOCHS = "checkpoints/epoch_*.safetensors"  # in the output folder: what a training that goes on does not write again
 VERSION = 2  # of the training as a function of its spec and pictures; raise it when equal input trains differently
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
@@ -60,18 +62,29 @@ def keep_state(run: Run) -> Path:
             save_file(ema.average_tensors(run.average), staging / "average.safetensors")
         raw_table(run.history.log).to_parquet(staging / "log.parquet", index=False)
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+        seal(staging, sorted(run.spec.output.glob(EPOCHS)))
     for other in folder.iterdir():
         if other != final:
-            shutil.rmtree(other)
+            discard(other)
     return final
 
 
-def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
+def find_state(spec: TrainingSpec, wanted: str, note: Callable[[str], None]) -> Path | None:
     """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
-    folders = sorted((spec.output / FOLDER).glob("step_*"))
-    if not folders:
-        return None
-    return folders[-1] if _description(folders[-1])["fingerprint"] == wanted else None
+    found = last_whole(spec.output / FOLDER, note)
+    return found if found and _description(found)["fingerprint"] == wanted else None
+
+
+def last_whole(states: Path, note: Callable[[str], None]) -> Path | None:
+    """The newest of the `states` that is as it was written; the damaged ones are noted and removed."""
+    for folder in sorted(states.glob("step_*"), reverse=True):
+        why = damage(folder)
+        if why is None:
+            return folder
+        note(why)
+        with writing(folder):
+            discard(folder)
+    return None
 
 
 def take_threads(folder: Path) -> None:

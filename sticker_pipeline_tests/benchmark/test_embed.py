@@ -1,3 +1,9 @@
+import json
+import os
+import pickle
+import shutil
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,3 +115,55 @@ def test_a_busy_machine_does_not_change_an_embedding(embedder: Embedder) -> None
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(alone, shared)
+
+
+def stated(section: str, **changes: Any) -> Callable[[Path], object]:
+    def change(clip: Path) -> None:
+        path = clip / "open_clip_config.json"
+        config = json.loads(path.read_text())
+        config["model_cfg"][section].update(changes)
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+class Touch:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch mark",)
+
+
+STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a text tower of the hub": (stated("text_cfg", hf_model_name="evil/model"), "parts from elsewhere are never"),
+    "a vision tower of the hub": (stated("vision_cfg", timm_model_name="hf-hub:evil/x"), "parts from elsewhere are"),
+    "a vision tower elsewhere": (stated("vision_cfg", timm_model_name="local-dir:/tmp"), "parts from elsewhere are"),
+    "a huge width": (stated("vision_cfg", width=10**7), "width 10000000, and its weights have no such side"),
+    "many layers": (stated("text_cfg", layers=10**9), "layers 1000000000, and its weights have no such side"),
+    "a width of text": (stated("vision_cfg", width="x"), "cannot be opened as a CLIP ("),
+    "an unknown setting": (stated("vision_cfg", evil=1), "cannot be opened as a CLIP ("),
+    "a list": (lambda clip: (clip / "open_clip_config.json").write_text("[]"), "is no configuration of open_clip ("),
+    "deep": (lambda clip: (clip / "open_clip_config.json").write_text("[" * 10**5), "(it is nested too deep)"),
+    "a pickle": (
+        lambda clip: (clip / "open_clip_model.safetensors").write_bytes(pickle.dumps(Touch())),
+        "is a pickle checkpoint, which can run code when loaded.",
+    ),
+    "another size": (stated("text_cfg", width=8), "cannot be opened as a CLIP ("),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), STRANGE.values(), ids=STRANGE)
+def test_a_strange_clip_is_one_sentence_and_asks_no_network(
+    change: Callable[[Path], object], words: str, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    clip = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    (clip / "open_clip_pytorch_model.bin").write_bytes(pickle.dumps(Touch()))
+    change(clip)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(EmbedderError) as error:
+        open_embedder(clip, resolution=48, background="white")
+    assert words in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
+    assert not (tmp_path / "mark").exists()

@@ -1,6 +1,8 @@
 """Video, made at test time by the ffmpeg that also reads it: pixels are compared with the arrays that went in."""
 
 import resource
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -572,3 +574,80 @@ def test_a_text_with_the_name_of_a_box_in_its_fifth_letter_is_no_video(text):
 def test_a_mov_from_before_its_first_box_was_invented_is_read(box):
     data = video("mov", noise(3, 16, 12), "-c:v", "qtrle").replace(b"ftyp", box, 1)
     assert len(list(decode_bytes(data, LIMITS))) == 3
+
+
+FRAME = 'head -c 1584 /dev/zero; echo "<time $n 1/10>" >&2; n=$((n+1)); sleep 0.2'  # one of NOISE, in raw bytes
+STUBBORN = {
+    "one that gives a frame now and then, for ever": f"n=0; while true; do {FRAME}; done",
+    "one that computes for ever": "while true; do :; done",
+    "one that waits for another program": "sleep 60; true",
+    "one that leaves a program behind": "sleep 60 & wait",
+    "one that says something for ever": "while true; do echo '[error] x' >&2; done",
+}
+
+
+@pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN)
+def test_a_video_that_decodes_for_ever_is_given_up(script, monkeypatch, tmp_path):
+    """Whatever it does meanwhile, with all that it started; the files after it are decoded."""
+    data = video("mp4", NOISE, *H264)
+    found = read_video(data, "mov", LIMITS)
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    start = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_executable", lambda: str(program))
+        patched.setattr(module, "SILENCE_S", 0.5)
+        with pytest.raises(
+            MediaError, match=r"ffmpeg (gave nothing for 0\.5 s|is so slow): the video is damaged|so slow"
+        ):
+            list(video_frames(data, found, LIMITS))
+    assert time.monotonic() - start < 10
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if str(program) in (process.info["cmdline"] or [])
+    ]
+    assert len(pixels(data)) == len(NOISE)
+
+
+def test_an_ffmpeg_that_nobody_waits_for_any_more_ends_by_itself(tmp_path):
+    """Its time on the processor is limited: this process may have been killed before."""
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nwhile true; do :; done\n")
+    program.chmod(0o755)
+    with subprocess.Popen([program]) as process:
+        module._limit(process.pid, module.OWN_MEMORY, 0.2)
+        assert process.wait(30) == -signal.SIGXCPU or process.returncode == -signal.SIGKILL
+
+
+def _as_video(kind: str, text: str) -> bytes:
+    """A text for one of ffmpeg's other demuxers, plain or behind the first box of an MP4."""
+    box = b"\0\0\0\x14ftypisom\0\0\0\0isom" if kind == "mp4" else b""
+    return box + text.encode()
+
+
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{outside}\n#EXT-X-ENDLIST\n",
+    "HLS over a network": "#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{port}/x.ts\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{outside}'\n",
+    "concat without its mark": "file '{outside}'\n",
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
+    "a part of a file": "subfile,,start,0,end,0,,:{outside}",
+    "DASH": "<?xml version='1.0'?><MPD><Period><AdaptationSet><Representation><BaseURL>{outside}</BaseURL>",
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "mp4"])
+@pytest.mark.parametrize("playlist", PLAYLISTS.values(), ids=PLAYLISTS)
+def test_a_playlist_opens_no_file_and_no_connection(playlist, kind, tmp_path):
+    outside = tmp_path / "outside.mp4"
+    outside.write_bytes(video("mp4", NOISE, *H264))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        data = _as_video(kind, playlist.format(outside=outside, port=server.getsockname()[1]))
+        for demuxer in ("mov", "matroska"):
+            with pytest.raises(MediaError):
+                read_video(data, demuxer, LIMITS)
+        with pytest.raises(MediaError):
+            decoded(data)
+        with pytest.raises(TimeoutError):
+            server.accept()

@@ -120,14 +120,20 @@ def test_a_hub_that_serves_something_else_is_refused_and_the_good_file_stays(
 ) -> None:
     get(hub, models)
     (models / TAGGER / "selected_tags.csv").unlink()
-    same_length = tagger_files["selected_tags.csv"].replace(b"long", b"LONG")
-    for other in (same_length, b"tag_id,name\n"):
-        hub.served["selected_tags.csv"] = other
-        with pytest.raises(FetchError, match=r"selected_tags\.csv of .* arrived as") as error:
+    size = len(tagger_files["selected_tags.csv"])
+    other = tagger_files["selected_tags.csv"].replace(b"long", b"LONG")
+    hub.served["selected_tags.csv"] = other
+    with pytest.raises(FetchError, match=r"selected_tags\.csv of .* arrived as") as error:
+        get(hub, models)
+    assert sha256(other).hexdigest() in str(error.value)
+    assert sha256(tagger_files["selected_tags.csv"]).hexdigest() in str(error.value)
+    for wrong in (b"tag_id,name\n", other + other):
+        hub.served["selected_tags.csv"] = wrong
+        with pytest.raises(
+            FetchError, match=rf"tags\.csv has {len(wrong)} bytes where {size} were expected\. It was ref"
+        ):
             get(hub, models)
-        assert sha256(other).hexdigest() in str(error.value)
-        assert sha256(tagger_files["selected_tags.csv"]).hexdigest() in str(error.value)
-        assert not (models / TAGGER / "selected_tags.csv").exists()
+    assert not (models / TAGGER / "selected_tags.csv").exists()
     assert (models / TAGGER / "model.onnx").read_bytes() == tagger_files["model.onnx"]
     hub.served.clear()
     get(hub, models)
@@ -441,7 +447,7 @@ def test_a_full_disk_is_said_before_the_download_and_in_it(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    monkeypatch.setattr("sticker_pipeline.models.arriving._go_on", full)
     with pytest.raises(FetchError, match=r"its disk is full\. .* What has arrived so far is kept\."):
         get(hub, models)
 

@@ -70,3 +70,31 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
     assert not any(token.type == "html_block" for token in tokens)
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", *["h2"] * 5]
     assert card.startswith("# luma\n"), "no line of a prompt is taken for the end of the front matter"
+HOSTILE = [
+    *("a\n---\nlicense: mit\n---\n# mine", "---", "--- a", "'", '"', "a: b", "a #b", "# b", "*a", "&a", "[a", "{a: b}"),
+    *("!!python/object/apply:os.system [ls]", "|", "> a", "%YAML 9", "- a", "? a", "null", "yes", "1e3", "0o7", "0x_"),
+    *("2024-31-12", "=", "<<", "\u2028---\u2028", "a\r---\r", "\x85---\x85", "\u202eevil", "\x1b[31m", "a\t", " a "),
+    *("", "`", "x" * 5000, "😀", "\ufeff"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_ends_the_front_matter_or_adds_to_it(text: str, tmp_path: Path) -> None:
+    """As the hub reads it, with both of PyYAML's readers."""
+    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    drawing = candidate(tmp_path / "made", b"").drawing
+    changes = {"trigger": text, "base_model": text, "drawing": drawing.model_copy(update={"prompts": [text, "b"]})}
+    card = model_card(released(tmp_path, **changes))
+    found = REGEX_YAML_BLOCK.search(card)
+    assert found is not None and found.start() == 0
+    lines = found[2].split("\n")
+    assert [line.partition(":")[0] for line in lines if line[:1].isalpha()] == [
+        *("base_model", "library_name", "pipeline_tag", "tags", "instance_prompt", "widget"),
+    ]
+    front = yaml.safe_load(found[2])
+    assert list(front) == ["base_model", "library_name", "pipeline_tag", "tags", "instance_prompt", "widget"]
+    assert front["instance_prompt"] == front["base_model"] == text
+    assert front["widget"] == [{"text": text}, {"text": "b"}]
+    assert ModelCard(card).data.to_dict()["instance_prompt"] == text

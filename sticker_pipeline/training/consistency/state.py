@@ -4,7 +4,7 @@ What is drawn at a step is a function of (seed, step), so there is nothing else.
 """
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.storage import content_hash, discard, new_folder
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.consistency.step import Distillation
 from sticker_pipeline.training.log import log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
-from sticker_pipeline.training.state import FOLDER
+from sticker_pipeline.training.sealed import seal
+from sticker_pipeline.training.state import FOLDER, last_whole
 
 VERSION = 1  # of the distillation as a function of its spec; raise it when equal specs learn differently
 
@@ -46,16 +47,17 @@ def keep_state(run: Distillation) -> Path:
         raw_table(run.log).to_parquet(staging / "log.parquet", index=False)
         description = {"fingerprint": run.fingerprint, "optimizer": rest, "threads": torch.get_num_threads()}
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+        seal(staging)
     for other in folder.iterdir():
         if other != final:
-            shutil.rmtree(other)
+            discard(other)
     return final
 
 
-def find_state(spec: ConsistencySpec) -> Path | None:
-    """The last state in the output folder, if it is one of the same distillation."""
-    folders = sorted((spec.output / FOLDER).glob("step_*"))
-    return folders[-1] if folders and _description(folders[-1])["fingerprint"] == fingerprint(spec) else None
+def find_state(spec: ConsistencySpec, note: Callable[[str], None]) -> Path | None:
+    """The last whole state in the output folder, if it is one of the same distillation."""
+    found = last_whole(spec.output / FOLDER, note)
+    return found if found and _description(found)["fingerprint"] == fingerprint(spec) else None
 
 
 def restore_state(run: Distillation, folder: Path) -> None:
