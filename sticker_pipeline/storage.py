@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.claims import claimed, is_claimed, silent
-from sticker_pipeline.space import Say, SpaceError, writing
+from sticker_pipeline.space import Say, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
@@ -303,36 +303,3 @@ def content_hash(value: Any) -> str:
     even one that is no valid UTF-8, has a hash)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
-    """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
-
-    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
-    written is not: it only saves work the next time.
-    """
-    try:
-        known = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        known = {}
-    fresh: dict[str, list[Any]] = {}
-    for path in paths:
-        try:
-            status = path.stat()
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-            entry = known.get(str(path))
-            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, file_sha256(path)]
-        except OSError:
-            continue
-    if fresh != known:
-        with suppress(SpaceError), atomic_file(memo) as staging:
-            staging.write_text(json.dumps(fresh), encoding="utf-8")
-    return {Path(path): entry[3] for path, entry in fresh.items()}
-
-
-def folder_hashes(folder: Path, memos: Path) -> dict[str, str]:
-    """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
-    `file_hashes`)."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json")
-    return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

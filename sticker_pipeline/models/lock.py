@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sticker_pipeline.caching import folder_hashes
 from sticker_pipeline.models.known import SAFE_NAME, FetchError, known_models
-from sticker_pipeline.storage import atomic_file, folder_hashes
+from sticker_pipeline.storage import atomic_file
 
 LOCK_FILE = "models.lock.json"
 _REVISION, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
