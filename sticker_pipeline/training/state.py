@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.caching import intact_folder, seal_folder
+from sticker_pipeline.storage import content_hash, durable_folder
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.log import LogRow, log_rows, raw_table
@@ -53,13 +54,14 @@ def keep_state(run: Run) -> Path:
         "optimizer": rest,
         "scaler": scaler.state_dict() if scaler else None,
     }
-    with new_folder(final) as staging:
+    with durable_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         if run.average:
             save_file(ema.average_tensors(run.average), staging / "average.safetensors")
         raw_table(run.history.log).to_parquet(staging / "log.parquet", index=False)
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+        seal_folder(staging)
     for other in folder.iterdir():
         if other != final:
             shutil.rmtree(other)
@@ -68,10 +70,16 @@ def keep_state(run: Run) -> Path:
 
 def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
     """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
-    folders = sorted((spec.output / FOLDER).glob("step_*"))
-    if not folders:
-        return None
-    return folders[-1] if _description(folders[-1])["fingerprint"] == wanted else None
+    folder = last_intact(spec.output / FOLDER)
+    return folder if folder and _description(folder)["fingerprint"] == wanted else None
+
+
+def last_intact(states: Path) -> Path | None:
+    """The last state in the folder whose files have the checksums that were written with them.
+
+    Those after it are damaged: they count as none, are named in the log, and are removed.
+    """
+    return next((folder for folder in sorted(states.glob("step_*"), reverse=True) if intact_folder(folder)), None)
 
 
 def take_threads(folder: Path) -> None:

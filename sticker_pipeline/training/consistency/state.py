@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.storage import content_hash, new_folder
+from sticker_pipeline.caching import seal_folder
+from sticker_pipeline.storage import content_hash, durable_folder
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.consistency.step import Distillation
 from sticker_pipeline.training.log import log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
-from sticker_pipeline.training.state import FOLDER
+from sticker_pipeline.training.state import FOLDER, last_intact
 
 VERSION = 1  # of the distillation as a function of its spec; raise it when equal specs learn differently
 
@@ -40,12 +41,13 @@ def keep_state(run: Distillation) -> Path:
     if final.is_dir():
         return final  # nothing lies between two states of the same step
     tensors, rest = optimizer_state(run.optimizer)
-    with new_folder(final) as staging:
+    with durable_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         raw_table(run.log).to_parquet(staging / "log.parquet", index=False)
         description = {"fingerprint": run.fingerprint, "optimizer": rest, "threads": torch.get_num_threads()}
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
+        seal_folder(staging)
     for other in folder.iterdir():
         if other != final:
             shutil.rmtree(other)
@@ -54,8 +56,8 @@ def keep_state(run: Distillation) -> Path:
 
 def find_state(spec: ConsistencySpec) -> Path | None:
     """The last state in the output folder, if it is one of the same distillation."""
-    folders = sorted((spec.output / FOLDER).glob("step_*"))
-    return folders[-1] if folders and _description(folders[-1])["fingerprint"] == fingerprint(spec) else None
+    folder = last_intact(spec.output / FOLDER)
+    return folder if folder and _description(folder)["fingerprint"] == fingerprint(spec) else None
 
 
 def restore_state(run: Distillation, folder: Path) -> None:
