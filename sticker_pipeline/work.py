@@ -15,7 +15,7 @@ from rich.markup import escape
 from sticker_pipeline.guard import GO_ON
 from sticker_pipeline.output import Output, speak_when_quiet, watch_over
 from sticker_pipeline.quiet import quiet
-from sticker_pipeline.space import SpaceError, refusal
+from sticker_pipeline.space import FULL, SpaceError, refusal
 from sticker_pipeline.stopping import Stopped, Stopping, obey_the_guard
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Commands(click.Group):
         except Exception as error:
             from sticker_pipeline.defs.instance import SettingsError, home
 
-            sentence = None if isinstance(error, OSError) else refusal(home(), error)
+            is_ours = not isinstance(error, OSError) or error.errno in FULL
+            sentence = refusal(home(), error) if is_ours else None
             if isinstance(error, SettingsError):
                 sentence = str(error)
             if sentence is None:

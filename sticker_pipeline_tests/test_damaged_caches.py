@@ -4,10 +4,12 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sticker_pipeline.benchmark import embed as embedding
@@ -22,6 +24,7 @@ from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.settings import GenerationSettings, MediaSettings
 from sticker_pipeline.tagging.scoring import score_frames
 from sticker_pipeline.tagging.wd14 import open_tagger
+from sticker_pipeline.training.consistency import pictures
 from sticker_pipeline.training.memory import counting
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline_tests.damage import damaged_files, flip
@@ -156,6 +159,27 @@ def test_sizes_of_regularisation_pictures(tmp_path: Path, caplog: pytest.LogCapt
         return table.to_dict("records")
 
     always_the_same(compute, tmp_path / "cache", caplog, flips=60)
+
+
+def test_latents_of_a_distillation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a base model generates to be distilled from is kept in the work folder, batch by batch."""
+    spec = SimpleNamespace(
+        output=tmp_path / "cache",
+        prompts=["a", "b", "c"],
+        settings=SimpleNamespace(seed=1),
+        generation=SimpleNamespace(batch_size=2, scheduler="ddim"),
+        model_dump=lambda **_: {"prompts": ["a", "b", "c"]},
+    )
+    monkeypatch.setattr(pictures, "pipeline_of", lambda models, scheduler: None)
+    monkeypatch.setattr(pictures, "_drawn", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
+
+    def compute() -> list[float]:
+        return pictures.drawn_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]
+
+    assert compute() == [0.0, 1.0, 2.0]
+    always_the_same(compute, tmp_path / "cache", caplog, flips=100)
 
 
 def test_counts_of_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sticker_pipeline.caching import folder_hashes
 from sticker_pipeline.models.known import SAFE_NAME, FetchError, known_models
-from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.storage import durable_file
 
 LOCK_FILE = "models.lock.json"
 _REVISION, _SHA256 = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
@@ -41,7 +41,7 @@ def read_lock(models: Path) -> dict[str, Locked]:
         return {name: _checked(name, entry) for name, entry in entries.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FetchError(
             f"{path} is not a lock file ({error}). Take it from version control or another machine, or delete it: "
             "the next download of each model then writes it anew."
@@ -86,7 +86,7 @@ def locked_origin(models: Path, name: str) -> str:
 def write_entry(models: Path, name: str, locked: Locked) -> None:
     """Put the entry of one model into the lock file, leaving all others as they are."""
     entries = {**{key: entry_of(value) for key, value in read_lock(models).items()}, name: entry_of(locked)}
-    with atomic_file(models / LOCK_FILE) as staging:
+    with durable_file(models / LOCK_FILE) as staging:
         staging.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
