@@ -5,6 +5,7 @@ its checksums inside (a PNG), or in a file beside (a folder). CRC-32 finds every
 6 GiB/s; it guards against disks, not against people.
 """
 
+import errno
 import io
 import json
 import logging
@@ -28,6 +29,7 @@ _MARK = b"crc32 "
 _HEADER = len(_MARK) + 9  # eight digits and a line break
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BLOCK = 1 << 20  # bytes
+_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # what says nothing about the file that is read
 
 
 def checksum(data: bytes | memoryview, before: int = 0) -> int:
@@ -81,6 +83,8 @@ def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, SyntaxError) as error:
+        if isinstance(error, OSError) and error.errno in _NOT_THE_FILE:
+            raise
         remove_damaged(path, error)
         return None
 

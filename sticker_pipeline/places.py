@@ -31,9 +31,14 @@ class Places:
 
 def check_places(places: Places) -> None:
     """Raise SpaceError, in one sentence, where no work can begin with these folders."""
-    problem = next(_problems(places), None)
+    problem = places_problem(places)
     if problem:
         raise SpaceError(problem)
+
+
+def places_problem(places: Places) -> str | None:
+    """Why no work can begin with these folders, in one sentence; None where it can."""
+    return next(_problems(places), None)
 
 
 def check_writable(variable: str, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Checksums find what changed, and what is damaged counts as none, is named and is removed."""
 
+import errno
 import io
 import logging
 import os
@@ -74,6 +75,18 @@ def test_a_memo_that_may_not_be_read_or_removed_is_none(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     assert read_memo(tmp_path / "memo.json") is None
+
+
+def test_too_many_open_files_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    write_memo(tmp_path / "memo.json", {"a": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            read_memo(tmp_path / "memo.json")
+    assert read_memo(tmp_path / "memo.json") == {"a": 1}
 
 
 def test_a_sealed_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from sticker_pipeline.defs.observed import observations
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_observations
-from sticker_pipeline.places import check_places
+from sticker_pipeline.places import places_problem
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import StorageError
 
@@ -28,12 +28,7 @@ from sticker_pipeline.storage import StorageError
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
     root = workspace.characters_folder
-    try:
-        check_places(workspace.places)
-    except OSError as error:
-        context.log.error(str(error))
-        return dg.SkipReason(str(error))
-    if problem := unreadable(root):
+    if problem := unreadable(root) or places_problem(workspace.places):
         context.log.error(problem)
         return dg.SkipReason(problem)
     valid, problems = workspace.valid_characters()
