@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from sticker_pipeline import inside
+from sticker_pipeline.caching import file_hashes
 from sticker_pipeline.character import CharacterError, load_character, rights
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.rivals import usable_rivals
@@ -32,7 +33,6 @@ from sticker_pipeline.media.sidecars import captions_of, read_captions
 from sticker_pipeline.new_character import create
 from sticker_pipeline.profile import ProfileError, character_profile, load_profile
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.storage import file_hashes
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.written import written_captions
 from sticker_pipeline.training.regularisation import read_regularisation

@@ -8,10 +8,12 @@ from pydantic import Field
 
 from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
 from sticker_pipeline.defs.fixed import NO_VALUES, fixed, fixed_executor
+from sticker_pipeline.defs.instance import home
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.patience import wait_in_peace
 from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files, refused_links
+from sticker_pipeline.places import Places
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
@@ -28,6 +30,11 @@ class Workspace(dg.ConfigurableResource):
     @property
     def store(self) -> ArtifactStore:
         return ArtifactStore(self.artifacts)
+
+    @property
+    def places(self) -> Places:
+        """The folders of this deployment, to be judged by places.py."""
+        return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
     def characters_folder(self) -> Path:

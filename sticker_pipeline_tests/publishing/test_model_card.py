@@ -70,6 +70,8 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
     assert not any(token.type == "html_block" for token in tokens)
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", *["h2"] * 5]
     assert card.startswith("# luma\n"), "no line of a prompt is taken for the end of the front matter"
+
+
 HOSTILE = [
     *("a\n---\nlicense: mit\n---\n# mine", "---", "--- a", "'", '"', "a: b", "a #b", "# b", "*a", "&a", "[a", "{a: b}"),
     *("!!python/object/apply:os.system [ls]", "|", "> a", "%YAML 9", "- a", "? a", "null", "yes", "1e3", "0o7", "0x_"),
