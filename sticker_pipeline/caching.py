@@ -184,20 +184,20 @@ def check_png(data: bytes) -> None:
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 
-def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str] = file_sha256) -> dict[Path, str]:
+def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str] | None = None) -> dict[Path, str]:
     """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
 
     Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
     written is not: it only saves work the next time. `sha256` hashes one file.
     """
-    known = read_memo(memo) or {}
+    known, hash_file = read_memo(memo) or {}, sha256 or file_sha256
     fresh: dict[str, list[Any]] = {}
     for path in paths:
         try:
             status = path.stat()
             stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
             entry = known.get(str(path))
-            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, sha256(path)]
+            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, hash_file(path)]
         except OSError:
             continue
     if fresh != known:
@@ -206,7 +206,7 @@ def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str]
     return {Path(path): entry[3] for path, entry in fresh.items()}
 
 
-def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] = file_sha256) -> dict[str, str]:
+def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
     """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
     `file_hashes`)."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
