@@ -24,7 +24,7 @@ from sticker_pipeline.threads import sharing
 if TYPE_CHECKING:
     import torch
 
-PREPARATION_VERSION = 1  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
+PREPARATION_VERSION = 2  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
