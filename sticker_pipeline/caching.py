@@ -120,6 +120,8 @@ def seal_folder(folder: Path, final: Path | None = None, beside: Iterable[Path] 
 
 def check_folder(folder: Path) -> None:
     """Raise ValueError, naming the file, where `folder` is not what `seal_folder` sealed; OSError for none."""
+    if folder.is_dir() and not (folder / SEALS).exists():
+        raise ValueError("it has no checksums")
     seals = json.loads(unsealed((folder / SEALS).read_bytes()))
     if {name for name in seals if os.sep not in name} != set(_names(folder)):
         raise ValueError("files are missing, or there are others")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sticker_pipeline import caching
 from sticker_pipeline.caching import (
+    SEALS,
     check_png,
     file_hashes,
     folder_hashes,
@@ -95,12 +96,17 @@ def test_a_sealed_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     folder.mkdir()
     (folder / "one").write_bytes(os.urandom(3 * 2**20 // 2))
     (folder / "two").write_bytes(b"two")
-    assert not intact_folder(folder) and folder.exists()  # nobody sealed it: it was half written
     seal_folder(folder)
     assert intact_folder(folder) and not caplog.records
     for damage in damaged_files(folder, flips=10):
         assert not intact_folder(folder), damage
-        assert not folder.exists() or damage.startswith("checksums.json")
+        assert not folder.exists()
+    assert intact_folder(folder)
+    (folder / SEALS).unlink()
+    assert not intact_folder(folder) and not folder.exists()
+    assert caplog.messages[-1] == f"{folder} is damaged (it has no checksums): it counts as none, and is made again."
+    folder.mkdir()
+    seal_folder(folder)
     (folder / "three").write_bytes(b"")
     assert not intact_folder(folder) and not folder.exists()
 

@@ -25,7 +25,7 @@ from sticker_pipeline.threads import sharing
 if TYPE_CHECKING:
     import torch
 
-PREPARATION_VERSION = 1  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
+PREPARATION_VERSION = 2  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
 MOST_PIXELS = 4096  # a side of pictures; all other numbers are sides of the weights
 WHOLE = "Use a CLIP that is whole in its folder."

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.caching import intact_folder, remove, seal_folder
+from sticker_pipeline.caching import SEALS, intact_folder, remove, seal_folder
 from sticker_pipeline.inside import read_bytes
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
@@ -125,7 +125,7 @@ def decode_to_cache(
     with an empty pixel_sha256 and the cause as `problem`. `problem` of other rows says why a frame is useless.
     """
     entry = cache_entry(cache, file_sha256, limits)
-    if intact_folder(entry):
+    if _is_cached(entry):
         return pd.read_parquet(entry / TABLE)
     staging = cache / f".decoding.{uuid.uuid4().hex}"
     with writing(entry):
@@ -140,6 +140,11 @@ def decode_to_cache(
             return table
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_cached(entry: Path) -> bool:
+    """Whether the entry is there as it was written; one of an earlier version, without checksums, counts as none."""
+    return (entry / SEALS).exists() and intact_folder(entry)
 
 
 def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
@@ -305,7 +310,7 @@ def _publish(staging: Path, entry: Path) -> None:
     except OSError:
         # Another process was faster and wrote the same, or what is there is no entry: it is exchanged, and what is
         # linked to its files elsewhere stays as it is.
-        if not intact_folder(entry):
+        if not _is_cached(entry):
             remove(entry)
             staging.rename(entry)
 

@@ -31,7 +31,7 @@ from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.base_model import VAE_PREFIX
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
-VERSION = 2  # of the way from prepared pixels to a cache entry; raise it when that changes
+VERSION = 3  # of the way from prepared pixels to a cache entry; raise it when that changes
 MEMORY = 2**30  # bytes of entries that are kept in memory: about 7,000 pictures of 512×512 pixels
 THREADS = 2  # that prepare pictures while the VAE encodes others
 # Pictures were judged when they were taken; what was taken then is decoded whatever its size.

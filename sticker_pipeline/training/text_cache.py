@@ -25,7 +25,7 @@ from sticker_pipeline import caching
 from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.training.text import LENGTH, Encoded, TextModels, encode, tokenize
 
-VERSION = "2"  # of the way from texts to a cache entry; raise it when that changes
+VERSION = "3"  # of the way from texts to a cache entry; raise it when that changes
 BATCH = 16  # texts that are encoded together
 MEMORY = 2**30  # bytes
 
