@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.inside import OutsideError, is_folder, list_folder, read_bytes
+from sticker_pipeline.inside import OutsideError, folders_in, read_bytes
 from sticker_pipeline.texts import TextError, decoded, is_unicode, name_finder, unescaped
 
 FILE_NAME = "character.yaml"
@@ -289,10 +289,9 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dic
 
 def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
     try:
-        entries = [entry.name for entry in list_folder(folder, roots)[1] if is_unicode(entry.name)]
+        entries = [name for name in folders_in(folder, roots) if is_unicode(name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
-    entries = [name for name in entries if is_folder(folder / name, roots)]
     return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
 
 

@@ -137,6 +137,14 @@ def list_folder(path: Path, roots: Sequence[Path] = ()) -> tuple[tuple[int, int]
     return _reach(path, roots, _list_at)
 
 
+def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
+    """Name the folders in a folder, and links there to folders below `roots`. Raises as `list_folder` does."""
+    entries = list_folder(path, roots)[1]
+    return [
+        entry.name for entry in entries if entry.is_folder or (entry.is_link and is_folder(path / entry.name, roots))
+    ]
+
+
 def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
     """Resolve `path`, which need not exist. Raises OutsideError where it leads out of `roots`."""
     real = Path(os.path.realpath(path))

@@ -24,7 +24,16 @@ from sticker_pipeline.character import (
     load_character,
     read_settings,
 )
-from sticker_pipeline.inside import OutsideError, SpecialFileError, copy_file, is_folder, list_folder, real_path, status
+from sticker_pipeline.inside import (
+    OutsideError,
+    SpecialFileError,
+    copy_file,
+    folders_in,
+    is_folder,
+    list_folder,
+    real_path,
+    status,
+)
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
@@ -297,7 +306,7 @@ def listed(names: Sequence[str]) -> str:
 
 def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
     """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
-    names = [entry.name for entry in list_folder(source, roots)[1] if not is_system_folder(entry.name)]
+    names = [name for name in folders_in(source, roots) if not is_system_folder(name)]
     return sorted(
         (source / name for name in names if _holds_kohyas(source / name, roots)),
         key=lambda path: (_is_regularisation(path), path),
@@ -335,8 +344,8 @@ def _is_regularisation(folder: Path) -> bool:
 
 def _holds_kohyas(folder: Path, roots: Sequence[Path]) -> bool:
     try:
-        return any(_is_kohya(folder / entry.name, roots) for entry in list_folder(folder, roots)[1])
-    except OSError:  # no folder, a link elsewhere, or one that the inventory says cannot be read
+        return any(map(KOHYA_FOLDER.match, folders_in(folder, roots)))
+    except OSError:  # the inventory says that it cannot be read
         return False
 
 

@@ -410,6 +410,27 @@ def test_a_project_of_kohyas_is_not_looked_for_behind_a_link(folder: Path, tmp_p
     assert create("luma", folder, tmp_path / "characters", "luma_x").groups == {"stickers": 1}
 
 
+def test_a_folder_may_be_given_as_a_dot_or_by_a_relative_path(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked(folder)
+    (folder / "stickers" / "again.txt").symlink_to("../../given/stickers/cheer.txt")
+    for number, (place, source) in enumerate([(folder, "."), (tmp_path, "given"), (folder / "stickers", "..")]):
+        monkeypatch.chdir(place)
+        created = create(f"luma{number}", Path(source), tmp_path / "characters", "luma_x")
+        assert created.groups == {"stickers": 1} and SECRET not in everything_in(created.folder)
+        assert len([note for note in created.notes if "a link that leaves the folder" in note]) == 5
+
+
+def test_files_that_git_annex_keeps_in_the_given_folder_are_taken(folder: Path, tmp_path: Path) -> None:
+    kept = folder / ".git" / "annex" / "objects" / "x" / "key.png"
+    picture(kept, "blue")
+    (folder / "stickers" / "fox.png").symlink_to("../.git/annex/objects/x/key.png")
+    created = create("luma", folder, tmp_path / "characters", "luma_x")
+    assert (created.folder / "stickers" / "fox.png").read_bytes() == kept.read_bytes()
+    assert not (created.folder / "stickers" / "fox.png").is_symlink()
+
+
 # --- a character's folder
 
 
