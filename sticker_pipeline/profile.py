@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from sticker_pipeline.character import Character, describe_problems
 from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
 from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
+from sticker_pipeline.limited_files import is_of_system
 from sticker_pipeline.models.known import known_name
 from sticker_pipeline.settings import (
     BenchmarkSettings,
@@ -28,13 +29,14 @@ from sticker_pipeline.settings import (
     TrainingSettings,
     without_effect,
 )
+from sticker_pipeline.texts import UserError, quoted
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
 Family = Literal["sd15", "sdxl"]
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError):
     """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
 
 
@@ -233,6 +235,7 @@ def character_profile(character: Character, models: Path) -> Profile:
     sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
     _check_effects(changed, character)
+    _check_regularisation(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
@@ -281,7 +284,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
         raise ProfileError(f"{source}: 'preset: kohya_import' needs 'kohya_json', the file that kohya_ss has saved.")
     if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
         raise ProfileError(
-            f"{source}: 'kohya_json' = {name!r}: it must be the path of a file in the character's folder."
+            f"{source}: 'kohya_json' = {quoted(name)}: it must be the path of a file in the character's folder."
         )
     epochs = stated.get("epochs")
     target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
@@ -307,6 +310,25 @@ def _check_effects(profile: Profile, character: Character) -> None:
     if idle:
         path = character.folder / "character.yaml"
         raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
+
+
+def _check_regularisation(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, or is the system's:
+    every file in it would be read."""
+    name = profile.training.regularisation
+    folder = character.folder / name if name else None
+    if folder and (is_of_system(folder) or _holds(folder, character.folder)):
+        raise ProfileError(
+            f"{character.folder / 'character.yaml'}: training: 'regularisation' = {quoted(name)}: it must be a folder "
+            "of pictures of no character, beside the groups or elsewhere."
+        )
+
+
+def _holds(folder: Path, other: Path) -> bool:
+    try:
+        return other.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links, a name that is too long: there is no such folder
+        return False
 
 
 MODEL_FILES = {

@@ -20,6 +20,7 @@ import pandas as pd
 
 from sticker_pipeline.claims import claimed, is_claimed, silent
 from sticker_pipeline.space import Say, SpaceError, writing
+from sticker_pipeline.texts import UserError
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
@@ -39,7 +40,7 @@ def profile_scope(profile: str) -> str:
     return f"_profiles/{profile}"
 
 
-class StorageError(ValueError):
+class StorageError(UserError):
     """An artifact that is missing or was made by something else than this project."""
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.threads import sharing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PREPARATION_VERSION = 1  # raise it whenever `prepare` or `_run` gives other num
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
-class EmbedderError(ValueError):
+class EmbedderError(UserError):
     """A CLIP folder that cannot be used; the message names the file."""
 
 

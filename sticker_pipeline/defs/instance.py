@@ -13,13 +13,14 @@ import yaml
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.space import HISTORY_BYTES, enough, writing
 from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.texts import UserError
 
 SETTINGS = "dagster.yaml"
 STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
 HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """dagster.yaml cannot be read; the message says what to do."""
 
 

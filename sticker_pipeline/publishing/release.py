@@ -30,13 +30,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.space import SpaceError, writing
 from sticker_pipeline.storage import Artifact, ArtifactStore, atomic_file, file_sha256, link_or_copy, new_folder
+from sticker_pipeline.texts import UserError
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
 NUMBER = re.compile(r"\d{4,}")
 WAIT_SECONDS = 60.0  # for another publish or roll-back of the same character; each takes as long as copying one file
 
 
-class ReleaseError(ValueError):
+class ReleaseError(UserError):
     """A release that is not there, is damaged, or may not be made; the message says what to do."""
 
 

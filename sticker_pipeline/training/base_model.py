@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.models.content import read_header, tensors_of, why_not_safetensors
 from sticker_pipeline.space import writing
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.training.architectures import CONFIGS, least_tensors, write_config_folder
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.other_models import EDM, INPUT_CHANNELS, TEXT_WIDTHS, file_kind, quantised
@@ -43,7 +44,7 @@ NOT_QUANTISED = "such weights are not read here. Use the model in float16, bfloa
 Header = dict[str, Any]
 
 
-class BaseModelError(ValueError):
+class BaseModelError(UserError):
     """A base model that cannot be used; the message names the folder or file and what is wrong with it."""
 
 
