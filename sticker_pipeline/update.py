@@ -14,7 +14,6 @@ from typing import Literal
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
-from rich.markup import escape
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
@@ -36,6 +35,7 @@ from sticker_pipeline.defs.style_making import (
     ready_styles,
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
+from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.stopping import Stopped, Stopping
@@ -93,7 +93,7 @@ def update(
             try:
                 outcome = _make_stale(work, job, character.name, character.name, look)
             except (CharacterError, ProfileError) as error:  # it was changed, or removed, meanwhile
-                console.print(f"[red]left out:[/] {escape(str(error))}")
+                tell(("left out:", "red"), f" {error}", console=console)
                 outcome = "failed"
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
@@ -167,7 +167,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     wanted = named_styles(characters)
     styles, problems = ready_styles(workspace, workspace.valid_characters()[0]) if wanted else ([], [])
     for problem in problems:
-        work.console.print(f"[red]left out:[/] {escape(problem)}")
+        tell(("left out:", "red"), f" {problem}", console=work.console)
     failed = []
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
@@ -194,7 +194,7 @@ def _register(
         try:
             values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
         except ReleaseError as error:
-            console.print(f"[red]left out:[/] {character.name}: {escape(str(error))}")
+            tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)
             continue
         observe(instance, character.name, values)
@@ -230,16 +230,15 @@ def _stale_now(work: Work, workspace: Workspace, job: str, name: str) -> list[dg
 
 
 def _say(console: Console, title: str, text: str) -> None:
-    console.print(f"{title}: {text}", style="dim", markup=False)
+    tell(f"{title}: {text}", console=console, style="dim")
 
 
 def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: str | None) -> Outcome:
-    name = f"[bold]{partition}[/] {job}" if partition else f"[bold]{job}[/]"
-    console = work.console
+    say = partial(tell, *(((partition, "bold"), f" {job}") if partition else ((job, "bold"),)), console=work.console)
     if not stale:
-        console.print(f"{name}: up to date")
+        say(": up to date")
         return "made"
-    console.print(f"{name}: {', '.join(key.path[-1] for key in stale)}")
+    say(f": {', '.join(key.path[-1] for key in stale)}")
     started, run_id = time.monotonic(), make_new_run_id()
     with _cancellable(work, run_id):
         result = work.definitions.resolve_job_def(job).execute_in_process(
@@ -252,7 +251,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
             tags={UPDATE_TAG: "true", **process_tags()},
         )
     if result.success:
-        console.print(f"{name}: done in {time.monotonic() - started:.0f} s\n")
+        say(f": done in {time.monotonic() - started:.0f} s\n")
         return "made"
     if {event.step_key for event in result.all_node_events if event.is_step_failure} != {
         benchmark_checks.node_def.name
@@ -260,7 +259,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
         return "failed"
     for check in result.get_asset_check_evaluations():
         if check.check_name in CHECKS and not check.passed:
-            console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(check.description or '')}")
+            say(": ", ("not released", "yellow"), f", {check.check_name}: {check.description or ''}")
     return "refused"
 
 

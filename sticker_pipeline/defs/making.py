@@ -1,5 +1,6 @@
 """What every asset step does around its stage: find the inputs, publish the artifact, report it to Dagster."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.texts import visible
 
 PREVIEW_ROWS = 20
 NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
@@ -149,8 +151,18 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
 
 
 def writing(context: dg.AssetExecutionContext, store: ArtifactStore, scope: str) -> AbstractContextManager[Path]:
-    """Open the folder in which the asset of `context` is made, after any other run that makes it."""
+    """Open the folder in which the asset of `context` is made, after any other run that makes it.
+
+    From here on what the step logs has no hidden letters: Dagster prints it in a terminal too.
+    """
+    context.log.addFilter(without_hidden_letters)
     return store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
+
+
+def without_hidden_letters(record: logging.LogRecord) -> bool:
+    """Make hidden letters of the record's message escapes; keeps every record."""
+    record.msg, record.args = visible(record.getMessage()), ()
+    return True
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:
