@@ -5,6 +5,7 @@ by the stages.
 """
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -186,7 +187,7 @@ class Benchmark(Strict):
     """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
     files themselves."""
 
-    holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[Plain] = 0.15
+    holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
     validation: float = Field(
         0.1,
         ge=0,
@@ -329,9 +330,23 @@ def check_name(name: str) -> None:
 
 
 def character_folders(root: Path) -> Iterator[Path]:
-    """Every folder under `root` that has a character.yaml, sorted by name."""
-    if root.is_dir():
-        yield from sorted(path.parent for path in root.glob(f"[!.]*/{FILE_NAME}"))
+    """Yield every folder under `root` that has a character.yaml, or does not let it be looked for, sorted by name."""
+    try:
+        folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    except OSError:  # no folder yet
+        return
+    yield from (folder for folder in folders if _may_exist(folder / FILE_NAME))
+
+
+def _may_exist(path: Path) -> bool:
+    """Tell whether there is something at `path`, as a link to nothing, or it cannot be known."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def folders_of_nobody(root: Path) -> list[Path]:
@@ -339,8 +354,8 @@ def folders_of_nobody(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
-    without = [folder for folder in folders if not (folder / FILE_NAME).is_file()]
-    return [folder for folder in without if any(path.is_file() for path in folder.rglob("*"))]
+    without = [folder for folder in folders if not _may_exist(folder / FILE_NAME)]
+    return [folder for folder in without if any(files for _, _, files in os.walk(folder))]
 
 
 def _read_settings(path: Path) -> Settings:
@@ -369,13 +384,14 @@ def _text_of(path: Path) -> str:
 
 
 def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence for each of the first MOST_FAULTS faults that pydantic found in `source`.
+    """One sentence for each fault that pydantic found in `source`; the first and a number where there are many.
 
     It names the key, what is wrong, and for a misspelt key the nearest right one among the fields of `model` and of
     the models inside it.
     """
     faults = error.errors(include_url=False)
-    told = [f"{source}: {_describe(fault, model)}" for fault in faults[:MOST_FAULTS]]
+    shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
+    told = [f"{source}: {_describe(fault, model)}" for fault in shown]
     more = len(faults) - len(told)
     return [*told, f"{source}: {more:,} more keys or values are wrong."] if more else told
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sticker_pipeline.character import Character, describe_problems
+from sticker_pipeline.character import FILE_NAME, Character, describe_problems
 from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
 from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
 from sticker_pipeline.limited_files import is_of_system
@@ -200,7 +200,7 @@ def load_profile(name: str, models: Path) -> Profile:
     or the one `.safetensors` file in a folder that is no model itself. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
-            f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
+            f"There is no profile {quoted(name)} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
             f"Profiles: {', '.join(PROFILES)}."
         )
     data = PROFILES[name]
@@ -230,7 +230,10 @@ def character_profile(character: Character, models: Path) -> Profile:
 
     Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
     """
-    profile = load_profile(profile_name(character), models)
+    try:
+        profile = load_profile(profile_name(character), models)
+    except ProfileError as error:
+        raise ProfileError(f"{character.folder / FILE_NAME}: {error}") from error
     preset = _preset(profile, character)
     sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
@@ -279,7 +282,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
     stated = character.settings.training
     if stated.get("preset") != "kohya_import":
         return None
-    name, source = stated.get("kohya_json"), f"{character.folder / 'character.yaml'}: training"
+    name, source = stated.get("kohya_json"), f"{character.folder / FILE_NAME}: training"
     if not name:
         raise ProfileError(f"{source}: 'preset: kohya_import' needs 'kohya_json', the file that kohya_ss has saved.")
     if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
@@ -296,7 +299,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
 
 def _overridden(profile: Profile, section: str, character: Character, preset: dict[str, Any]) -> Strict:
     model, stated = OVERRIDABLE[section], getattr(character.settings, section)
-    source = f"{character.folder / 'character.yaml'}: {section}"
+    source = f"{character.folder / FILE_NAME}: {section}"
     try:
         return model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
     except ValidationError as error:
@@ -308,7 +311,7 @@ def _check_effects(profile: Profile, character: Character) -> None:
     stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
     idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:
-        path = character.folder / "character.yaml"
+        path = character.folder / FILE_NAME
         raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
 
 
@@ -319,7 +322,7 @@ def _check_regularisation(profile: Profile, character: Character) -> None:
     folder = character.folder / name if name else None
     if folder and (is_of_system(folder) or _holds(folder, character.folder)):
         raise ProfileError(
-            f"{character.folder / 'character.yaml'}: training: 'regularisation' = {quoted(name)}: it must be a folder "
+            f"{character.folder / FILE_NAME}: training: 'regularisation' = {quoted(name)}: it must be a folder "
             "of pictures of no character, beside the groups or elsewhere."
         )
 

@@ -39,9 +39,10 @@ from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.stopping import Stopped, Stopping
-from sticker_pipeline.storage import ALL, ArtifactStore, style_scope
+from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, style_scope
 
 Outcome = Literal["made", "refused", "failed"]
+BAD_INPUT = (CharacterError, ProfileError, ReleaseError, StorageError)  # of one character: the others go on
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def update(
             look = partial(_stale_now, work, workspace, job, character.name)
             try:
                 outcome = _make_stale(work, job, character.name, character.name, look)
-            except (CharacterError, ProfileError) as error:  # it was changed, or removed, meanwhile
+            except BAD_INPUT as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
                 tell(("left out:", "red"), f" {error}", console=console)
                 outcome = "failed"
             if outcome != "made":
@@ -172,7 +173,13 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
         store = workspace.store
-        observe_style(work.instance, style.name, {name: style_section_value(name, style, store) for name in SECTIONS})
+        try:
+            values = {name: style_section_value(name, style, store) for name in SECTIONS}
+        except (OSError, *BAD_INPUT) as error:
+            tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
+            failed.append(style.name)
+            continue
+        observe_style(work.instance, style.name, values)
         look = partial(stale_style_assets, work.definitions, style, store)
         if _make_stale(work, "style_line", style_scope(style.name), style.name, look) != "made":
             failed.append(style.name)
@@ -186,14 +193,14 @@ def _register(
     console: Console,
 ) -> list[str]:
     """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
-    those whose releases are damaged."""
+    those that cannot be read."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     damaged = []
     for character, profile in characters:
         store = workspace.store
         try:
             values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
-        except ReleaseError as error:
+        except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)
             continue

@@ -18,6 +18,7 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.limited_files import is_of_system
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
@@ -217,14 +218,17 @@ def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
 
 
 def _lora_hash(path: Path, store: ArtifactStore) -> str:
-    """The hash of a LoRA of others; `missing` where there is no file that can be read: a folder is none."""
+    """The hash of a LoRA of others; `missing` where there is no file that can be read.
+
+    A folder is none, and what the system shows as a file may have no end.
+    """
 
     def sha256(file: Path) -> str:
         memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
         return file_hashes([file], memo).get(file, "missing")
 
     try:
-        return lora_hash(path, sha256) if path.is_file() else "missing"
+        return lora_hash(path, sha256) if path.is_file() and not is_of_system(path) else "missing"
     except OSError:  # a name too long, a folder that may not be entered
         return "missing"
 

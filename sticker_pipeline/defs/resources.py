@@ -14,7 +14,10 @@ from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
+from sticker_pipeline.texts import shortened
 from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
+
+MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 class Workspace(dg.ConfigurableResource):
@@ -54,6 +57,8 @@ class Workspace(dg.ConfigurableResource):
                 valid.append((character, self.profile(character)))
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
+            except (OSError, ValueError, RecursionError) as error:  # whatever it is, the others go on
+                problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
         return valid, problems
 
 
@@ -63,9 +68,10 @@ def unready(character: Character, profile: Profile) -> str | None:
         return f"{character.name}: {wrong}"
     try:
         check_models(profile)
-    except ProfileError as error:
+        problem = prompt_problem(character, profile)
+    except (OSError, ValueError) as error:  # no model files, no tokenizer
         return f"{character.name}: {error}"
-    if problem := prompt_problem(character, profile):
+    if problem:
         return f"{character.name}: {problem}"
     if not media_files(character.folder):
         return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."

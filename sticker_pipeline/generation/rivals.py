@@ -4,11 +4,15 @@ from pathlib import Path
 
 from sticker_pipeline.character import Character, Rival
 from sticker_pipeline.generation.prompts import Prompt, prompts_beginning
+from sticker_pipeline.limited_files import is_of_system
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.length import TokenCounter, token_counter
+from sticker_pipeline.texts import shortened
 from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.training.foreign import read_any_lora
+
+MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
@@ -53,7 +57,7 @@ def why_not_drawn(error: Exception) -> str:
     import torch
 
     lines = str(error).splitlines() or [type(error).__name__]
-    words = " ".join(" ".join(lines).split())
+    words = shortened(" ".join(" ".join(lines).split()), MOST_WORDS)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
         return (
             f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
@@ -74,8 +78,11 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
             f"with its trigger a prompt has {longest} tokens, and {MAX_TOKENS} are read: shorten the trigger, "
             "or benchmark.prompts, in character.yaml."
         )
+    file = rival_file(character, rival)
+    if is_of_system(file):
+        return f"{shortened(str(file))} is a file of the system: name a .safetensors file."
     try:
-        read_any_lora(rival_file(character, rival), profile.family)
+        read_any_lora(file, profile.family)
     except (OSError, ValueError, MemoryError) as error:
         return why_not_drawn(error)
     return None

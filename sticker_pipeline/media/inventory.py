@@ -98,12 +98,12 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 
 def media_files(folder: Path) -> list[Path]:
     """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
-    return sorted(path for path in _looked_at(folder) if path.is_file())
+    return sorted(path for path in _looked_at(folder) if _is_file(path))
 
 
 def unopened_files(folder: Path) -> list[Path]:
     """What lies among `media_files` and is none: links to nothing, pipes, devices."""
-    return sorted(path for path in _looked_at(folder) if not path.is_file())
+    return sorted(path for path in _looked_at(folder) if not _is_file(path))
 
 
 def _looked_at(folder: Path) -> Iterator[Path]:
@@ -175,6 +175,14 @@ def _is_folder(path: Path) -> bool:
     """Whether `path` is, or links to, a folder; False where that cannot be known."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether `path` is, or links to, a regular file; False where that cannot be known."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
 
