@@ -397,7 +397,7 @@ def describe_problems(source: str, error: ValidationError, model: type[BaseModel
 
 
 def _describe(fault: Any, model: type[BaseModel]) -> str:
-    key = shortened(".".join(shortened(str(part)) for part in fault["loc"]))
+    key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
         return (

@@ -466,6 +466,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
     from sticker_pipeline.models.lock import problems as model_problems
+    from sticker_pipeline.texts import shortened
 
     if gone and not mend:
         raise click.UsageError("--gone says whose runs --mend ends: give both.")
@@ -492,7 +493,7 @@ def doctor(mend: bool, gone: str | None) -> None:
         tell(("problem", "red"), f"      {problem}")
     for folder in folders_of_nobody(Path(workspace.characters).absolute()):
         remedy = f"move it away and run `sticker-pipeline new-character NAME FOLDER`, or write a {FILE_NAME} into it"
-        tell(f"{'left aside':12} {folder} has no {FILE_NAME}: {remedy}")
+        tell(f"{'left aside':12} {shortened(str(folder), 300)} has no {FILE_NAME}: {remedy}")
     if not valid and not problems:
         tell(no_character(workspace.characters))
 

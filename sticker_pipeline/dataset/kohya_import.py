@@ -58,7 +58,7 @@ from sticker_pipeline.new_character import (
 )
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import folded, is_unicode
+from sticker_pipeline.texts import folded, is_unicode, shortened
 
 LIMITS = MediaSettings()
 OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
@@ -154,8 +154,9 @@ def _read_record(source: Path) -> Record | None:
         return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise CharacterError("\n".join(describe_problems(str(path), error, Record))) from error
-    except (OSError, ValueError) as error:
-        raise CharacterError(f"{path} cannot be read: {error}. Delete it to import without it.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = shortened(str(error))
+        raise CharacterError(f"{path} cannot be read: {why}. Delete it to import without it.") from error
 
 
 def _folders(source: Path, ours: Collection[str]) -> tuple[list[tuple[Path, int | None]], list[str]]:
