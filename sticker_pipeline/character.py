@@ -200,8 +200,10 @@ class Benchmark(Strict):
         ge=1,
         description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
     )
-    prompts: list[Prompt] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
-    rivals: list[Rival] = Field(default_factory=list)
+    prompts: list[Prompt] = Field(
+        default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
+    )
+    rivals: list[Rival] = Field(default_factory=list, max_length=50)
     gate: Gate = Gate()
 
     @field_validator("rivals")

@@ -28,7 +28,12 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "alias-of-nothing": (T + "style: *a", "found undefined alias 'a'"),
     "3-mb-of-tags": (T + "curation:\n  blacklist:\n" + "  - tag\n" * 400_000, "more than 262,144 bytes"),
     "million-prompts": (T + "benchmark:\n  prompts:\n" + "  - smile\n" * 10**6, "more than 262,144 bytes"),
-    "numbers-as-prompts": (T + "benchmark: {prompts: [" + "1," * 9_000 + "]}", "8,999 more keys or values are wrong"),
+    "many-prompts": (T + "benchmark: {prompts: [" + "smile," * 1_001 + "]}", "should have at most 1000 items"),
+    "many-rivals": (
+        T + "benchmark: {rivals: [" + "".join(f"{{name: r{i}, lora: a, trigger: b}}," for i in range(51)) + "]}",
+        "should have at most 50 items",
+    ),
+    "numbers-as-prompts": (T + "benchmark: {prompts: [" + "1," * 1_000 + "]}", "999 more keys or values are wrong"),
     "many-values": (T + "curation: {blacklist: [" + "a," * 30_000 + "]}", "there are more than 20,000 values"),
     "5000-groups": (T + "groups:\n" + "".join(f"  g{i}: {{}}\n" for i in range(5000)), "groups.g0: there is no folder"),
     "5000-keys": (T + "".join(f"k{i}: 1\n" for i in range(5000)), "4,999 more keys or values are wrong"),
