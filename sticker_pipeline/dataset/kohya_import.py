@@ -31,7 +31,7 @@ from sticker_pipeline.dataset.kohya import (
 )
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import OF_A_SYSTEM, hidden_because
+from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import (
@@ -58,7 +58,7 @@ from sticker_pipeline.new_character import (
 )
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import folded, is_unicode, shortened
+from sticker_pipeline.texts import folded, hidden_letters, is_unicode, shortened
 
 LIMITS = MediaSettings()
 OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
@@ -188,6 +188,8 @@ def _folder_problem(path: Path) -> str:
         return OF_A_SYSTEM
     if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
+    if hidden := hidden_letters(path.name):
+        return NAME_HIDES.format(hidden)
     if path.name == CONFIG:
         return "settings of sd-scripts, such as repeats and keep_tokens, do not count here"
     if not path.is_dir():
