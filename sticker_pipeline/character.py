@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.limited_files import LimitedFileError, parse_yaml, read_limited
+from sticker_pipeline.inside import OutsideError, is_folder, list_folder, read_bytes
+from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
 from sticker_pipeline.texts import (
     MOST_QUOTED,
     TextError,
@@ -40,6 +41,7 @@ from sticker_pipeline.texts import (
 )
 
 FILE_NAME = "character.yaml"
+ALL_LINKS = "_all.links"  # as <name>.links, for all characters: no character can be called _all
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
@@ -123,7 +125,8 @@ OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the ben
 
 
 class Rival(Strict):
-    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder."""
+    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder, and lies in it or below
+    a folder of allowed_links."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     lora: Plain
@@ -181,6 +184,23 @@ class Gate(Strict):
         "refuse",
         description="what happens to a LoRA of which a rule could not be checked for want of held-out pictures",
     )
+
+
+LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # limits that a LoRA must reach; it may not exceed others
+
+
+def laxer_than_default(gate: Gate) -> list[str]:
+    """A sentence about each limit of `gate` that lets more through than the default."""
+    sentences = []
+    for name, field in Gate.model_fields.items():
+        stated, usual = getattr(gate, name), field.default
+        if name == "unmeasured":
+            is_laxer = stated != usual
+        else:
+            is_laxer = stated < usual if name in LAXER_BELOW else stated > usual
+        if is_laxer:
+            sentences.append(f"benchmark.gate.{name} is {stated}, laxer than the default {usual}: {field.description}.")
+    return sentences
 
 
 class Benchmark(Strict):
@@ -258,6 +278,12 @@ class Character:
     folder: Path
     settings: Settings
     groups: dict[str, Group]
+    links: tuple[Path, ...] = ()  # further folders that links and paths of this folder may lead to
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders below which everything of the character lies (see inside.py)."""
+        return (self.folder, *self.links)
 
     @property
     def trigger(self) -> str:
@@ -272,8 +298,10 @@ def load_character(folder: Path) -> Character:
     """
     check_name(folder.name)
     path = folder / FILE_NAME
-    settings = _read_settings(path)
-    subfolders = _media_folders(folder)
+    links = allowed_links(folder)
+    roots = (folder, *links)
+    settings = read_settings(path, roots)
+    subfolders = _media_folders(folder, roots)
     folders = _folders_of(settings.groups, subfolders, path)
     count = Counter(folders.values())
     if twice := sorted(name for name, one in folders.items() if count[one] > 1):
@@ -286,7 +314,7 @@ def load_character(folder: Path) -> Character:
             f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
             f"and {folder / 'stickers'}."
         )
-    return Character(folder.name, folder, settings, groups)
+    return Character(folder.name, folder, settings, groups, links)
 
 
 def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dict[str, str]:
@@ -303,11 +331,12 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dic
     return folders
 
 
-def _media_folders(folder: Path) -> list[str]:
+def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
     try:
-        entries = [path.name for path in folder.iterdir() if path.is_dir() and is_unicode(path.name)]
+        entries = [entry.name for entry in list_folder(folder, roots)[1] if is_unicode(entry.name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
+    entries = [name for name in entries if is_folder(folder / name, roots)]
     found = sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
     if hidden := [name for name in found if hidden_letters(name)]:
         raise CharacterError(
@@ -315,6 +344,44 @@ def _media_folders(folder: Path) -> list[str]:
             f"({shortened(hidden_letters(hidden[0]), 40)}): rename it."
         )
     return found
+
+
+def links_file(folder: Path) -> Path:
+    """The file beside a character's `folder` that says where its links may lead."""
+    return folder.with_name(f"{folder.name}.links")
+
+
+def allowed_links(folder: Path) -> tuple[Path, ...]:
+    """The folders that links and paths of a character's `folder` may lead to, beside itself.
+
+    They stand, one a line, in the files links_file(folder) and ALL_LINKS. These lie beside the folder: nothing in a
+    folder gives it rights. Raises CharacterError for a file that cannot be read.
+    """
+    found: list[Path] = []
+    for path in (links_file(folder), folder.with_name(ALL_LINKS)):
+        try:
+            lines = decoded(read_bytes(path, most=MOST_BYTES)).splitlines()
+            stated = [line.strip() for line in lines]
+            found += [folder.parent / Path(line).expanduser() for line in stated if line and not line.startswith("#")]
+        except FileNotFoundError:
+            continue
+        except (OSError, TextError, RuntimeError) as error:  # the last for the home of nobody
+            raise CharacterError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
+    return tuple(dict.fromkeys(found))
+
+
+def rights(character: Character) -> list[str]:
+    """Sentences on what the character is allowed beyond the usual: limits of the gate, and links out of its folder."""
+    path = character.folder / FILE_NAME
+    laxer = [f"{path}: {sentence}" for sentence in laxer_than_default(character.settings.benchmark.gate)]
+    places = ", ".join(map(str, character.links))
+    return [*laxer, f"{character.name}: links may lead into {places}."] if places else laxer
+
+
+def may_lead(character: Character) -> str:
+    """What to do about a path of the character that leads out of its folder."""
+    own, common = links_file(character.folder).name, ALL_LINKS
+    return f"write that folder into the file {own} beside {character.folder}, or for all characters into {common}."
 
 
 def is_system_folder(name: str) -> bool:
@@ -360,9 +427,12 @@ def folders_of_nobody(root: Path) -> list[Path]:
     return [folder for folder in without if any(files for _, _, files in os.walk(folder))]
 
 
-def _read_settings(path: Path) -> Settings:
+def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
+    """Read the character.yaml at `path`, below `roots`. Raises CharacterError, naming the file and the key."""
     try:
-        data = parse_yaml(_text_of(path))
+        data = parse_yaml(_text_of(path, roots))
+    except OutsideError as error:
+        raise CharacterError(f"{path} is {error.strerror}: put the file itself there.") from error
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
     except OSError as error:
@@ -377,11 +447,11 @@ def _read_settings(path: Path) -> Settings:
         raise CharacterError("\n".join(describe_problems(str(path), error, Settings))) from error
 
 
-def _text_of(path: Path) -> str:
-    """The text of the file at `path`. Raises CharacterError for what is no text, or no file of a usual size."""
+def _text_of(path: Path, roots: Sequence[Path]) -> str:
+    """The text of the file at `path`, below `roots`. Raises CharacterError for what is no text, else OSError."""
     try:
-        return decoded(read_limited(path))
-    except (LimitedFileError, TextError) as error:
+        return decoded(read_bytes(path, roots, MOST_BYTES))
+    except TextError as error:
         raise CharacterError(f"{path} cannot be read: {error}.") from error
 
 

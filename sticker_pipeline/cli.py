@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # commands import what they need: a guard has to be there at 
     from sticker_pipeline.profile import Profile
     from sticker_pipeline.publishing.release import Record
 
+MOST_LINKS = 8  # of a character that doctor lists
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -56,14 +58,21 @@ def _work(*arguments: str) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--trigger", help="The made-up word that will call the character. Default: NAME_char.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
-def new_character(name: str, folder: Path, trigger: str | None, link: bool) -> None:
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+)
+def new_character(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of GIFs and pictures."""
     from sticker_pipeline.character import CharacterError, check_name
+    from sticker_pipeline.inside import ANYWHERE
     from sticker_pipeline.new_character import create
 
     try:
         check_name(name)
-        created = create(name, folder, _workspace_characters(), trigger or f"{name}_char", link=link)
+        links = ANYWHERE if follow_links else ()
+        created = create(name, folder, _workspace_characters(), trigger or f"{name}_char", link=link, links=links)
     except (CharacterError, OSError) as error:
         raise click.ClickException(str(error)) from error
     _print_created(created)
@@ -128,13 +137,20 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--trigger", help="The made-up word that calls the character. Default: what every caption begins with.")
 @click.option("--link", is_flag=True, help="Link to the pictures instead of copying them.")
-def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool) -> None:
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+)
+def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
     from sticker_pipeline.character import CharacterError
     from sticker_pipeline.dataset.kohya_import import import_kohya
+    from sticker_pipeline.inside import ANYWHERE
 
     try:
-        created = import_kohya(name, folder, _workspace_characters(), trigger, link=link)
+        links = ANYWHERE if follow_links else ()
+        created = import_kohya(name, folder, _workspace_characters(), trigger, link=link, links=links)
     except (CharacterError, OSError) as error:
         raise click.ClickException(str(error)) from error
     _print_created(created)
@@ -461,10 +477,11 @@ def _list_models(models: Path) -> None:
 @click.option("--gone", metavar="MACHINE", help="Another machine that is no more: with --mend its runs are ended too.")
 def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
-    from sticker_pipeline.character import FILE_NAME, folders_of_nobody
+    from sticker_pipeline.character import FILE_NAME, folders_of_nobody, rights
     from sticker_pipeline.defs.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
+    from sticker_pipeline.media.inventory import refused_links
     from sticker_pipeline.models.lock import problems as model_problems
     from sticker_pipeline.texts import shortened
 
@@ -487,7 +504,11 @@ def doctor(mend: bool, gone: str | None) -> None:
         else:
             tell(("ok", "green"), f"           {character.name} (profile {profile.name})")
             problems += [f"{character.name}: {sentence}" for sentence in _rivals_left_out(character, profile)]
-        for note in prompt_notes(character):
+        of_links = refused_links(character.folder, character.roots)
+        problems += [f"{character.folder / link}: {why}." for link, why in list(of_links.items())[:MOST_LINKS]]
+        if len(of_links) > MOST_LINKS:
+            problems.append(f"{character.name}: {len(of_links) - MOST_LINKS} more links are refused.")
+        for note in [*prompt_notes(character), *rights(character)]:
             tell(("note", "yellow"), f"         {note}")
     for problem in problems:
         tell(("problem", "red"), f"      {problem}")

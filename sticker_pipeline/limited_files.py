@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
-import stat
 import tomllib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
@@ -30,29 +27,6 @@ _TOO_MANY = f"there are more than {MOST_VALUES:,} values, with those that aliase
 
 class LimitedFileError(UserError):
     """A file that is not read; the message says where and why, without the file's name and a full stop."""
-
-
-def read_limited(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Read a regular file of at most `most` bytes; never wait for a pipe or device.
-
-    Raises LimitedFileError for anything else, and OSError where the system refuses.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LimitedFileError("it is no regular file")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise LimitedFileError(f"it has more than {most:,} bytes")
-    return data
-
-
-def is_of_system(path: Path) -> bool:
-    """Tell whether `path` leads to what the system shows as files: a device, a process, a setting of the kernel."""
-    try:
-        return path.resolve().parts[1:2] in [("dev",), ("proc",), ("sys",)]
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file has
-        return False
 
 
 def parse_yaml(text: str) -> Any:

@@ -13,15 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sticker_pipeline.character import FILE_NAME, CharacterError, Group, check_name, is_system_folder, load_character
+from sticker_pipeline.character import (
+    FILE_NAME,
+    CharacterError,
+    Group,
+    check_name,
+    is_system_folder,
+    laxer_than_default,
+    links_file,
+    load_character,
+    read_settings,
+)
+from sticker_pipeline.inside import OutsideError, SpecialFileError, copy_file, is_folder, list_folder, real_path, status
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.media.other_files import TEXT_SUFFIXES
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import Say, enough
-from sticker_pipeline.storage import new_folder
+from sticker_pipeline.storage import atomic_file, new_folder
 from sticker_pipeline.texts import folded, shortened
 
+LIMITS = MediaSettings()
 GIFS, STICKERS = "gifs", "stickers"
 MOST_NAMED = 8  # files in one note
 MOST_LETTERS = 500  # of a name in a note
@@ -79,22 +90,26 @@ class Created:
         return sum(self.groups.values())
 
 
-def create(name: str, source: Path, characters: Path, trigger: str, *, link: bool = False) -> Created:
+def create(
+    name: str, source: Path, characters: Path, trigger: str, *, link: bool = False, links: Sequence[Path] = ()
+) -> Created:
     """Make `characters`/`name` from the media in `source`.
 
     Subfolders of `source` become groups; loose files go to `gifs` when they move and to `stickers` when they do not.
-    With `link`, the files are symbolic links to the originals. The folder appears whole or not at all.
+    With `link`, the files are symbolic links to the originals. The folder appears whole or not at all. Links in
+    `source` may lead into it and into the folders `links`.
     Captions come along; the notes name every file that is not taken, with the reason. Raises CharacterError for a bad
     name or trigger, a character that exists, a project of kohya's, or a folder without media.
     """
     target = free_target(name, source, characters)
-    _check_no_project(source)
-    plan = _plan(source, longest_name(characters))
+    roots = (source, *links)
+    _check_no_project(source, roots)
+    plan = _plan(source, longest_name(characters), roots)
     if not plan.groups:
         raise CharacterError("\n".join([f"{source} holds no picture or video that can be read.", *plan.notes]))
     groups = {group: Group(style=default_style(group)) for group in plan.groups}
-    write_character(target, plan.files, settings_text(name, trigger, groups), link=link, say=plan.notes.append)
-    return Created(target, trigger, plan.groups, plan.notes)
+    write_character(target, plan.files, settings_text(name, trigger, groups), roots, link=link, say=plan.notes.append)
+    return Created(target, trigger, plan.groups, [*plan.notes, *settings_notes(source, roots)])
 
 
 def free_target(name: str, source: Path, characters: Path) -> Path:
@@ -103,31 +118,58 @@ def free_target(name: str, source: Path, characters: Path) -> Path:
     target = characters / name
     if target.exists():
         raise CharacterError(f"{target} exists already; nothing was changed. Choose another name, or add files to it.")
+    if links_file(target).exists():
+        raise CharacterError(
+            f"{links_file(target)} says where links of an earlier character of that name may lead; nothing was "
+            "changed. Delete it, or choose another name."
+        )
     if target.resolve().is_relative_to(source.resolve()):
         raise CharacterError(f"{source} contains {characters}: choose a folder that holds only the character's media.")
     return target
 
 
-def write_character(target: Path, files: Mapping[Path, Path | str], settings: str, *, link: bool, say: Say) -> None:
+def settings_notes(source: Path, roots: Sequence[Path]) -> list[str]:
+    """Notes on a character.yaml in `source`, which is not taken: which limits of the gate it would loosen."""
+    path = source / FILE_NAME
+    try:
+        laxer = laxer_than_default(read_settings(path, roots).benchmark.gate)
+    except CharacterError as error:
+        is_there = any(entry.name == FILE_NAME for entry in list_folder(source, roots)[1])
+        return [f"{FILE_NAME} in the given folder is not taken, and could not be used: {error}"] if is_there else []
+    return [f"{FILE_NAME} in the given folder would let more LoRAs through, and is not taken: {each}" for each in laxer]
+
+
+def write_character(
+    target: Path, files: Mapping[Path, Path | str], settings: str, roots: Sequence[Path], *, link: bool, say: Say
+) -> None:
     """Make the character's folder `target` of `files` (path in it -> the original, or a text) and character.yaml.
 
-    With `link`, originals are linked to instead of copied. The folder appears whole or not at all. Raises
-    CharacterError, leaving nothing behind, when `settings` are not valid, SpaceError where the copies would not fit;
-    `say` is told where they just fit.
+    Originals lie below `roots` (see inside.py), of which the first is the given folder. With `link`, they are linked to
+    instead of copied, and the folders that they lie in are written into the file links_file(target). The folder appears
+    whole or not at all. Raises CharacterError, leaving nothing behind, when `settings` are not valid, or an original is
+    another by now, SpaceError where the copies would not fit; `say` is told where they just fit.
     """
-    enough(target.parent, _bytes(files.values(), link=link), f"the new character {target.name}", say)
+    enough(target.parent, _bytes(files.values(), roots, link=link), f"the new character {target.name}", say)
+    linked: list[Path] = []
     with new_folder(target) as staging:
         for relative, content in files.items():
+            path = staging / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
-                (staging / relative).parent.mkdir(parents=True, exist_ok=True)
-                (staging / relative).write_text(content, encoding="utf-8")
+                path.write_text(content, encoding="utf-8")
+            elif link:
+                linked.append(_link(content, path, roots))
             else:
-                _place(content, staging / relative, link=link)
+                _copy(content, path, roots)
         (staging / FILE_NAME).write_text(settings, encoding="utf-8")
+    if link:
+        with atomic_file(links_file(target)) as places:
+            places.write_text(_links_text(target.name, roots[0].resolve(), linked), encoding="utf-8")
     try:
         load_character(target)
     except CharacterError:
         shutil.rmtree(target)
+        links_file(target).unlink(missing_ok=True)
         raise
 
 
@@ -141,10 +183,25 @@ def fits(path: Path, longest: int) -> bool:
     return all(len(os.fsencode(name)) <= longest for name in path.parts)
 
 
-def _bytes(contents: Iterable[Path | str], *, link: bool) -> int:
+def _links_text(name: str, source: Path, originals: Iterable[Path]) -> str:
+    """The file that lets links of the character `name` lead to `source` and to `originals` elsewhere."""
+    elsewhere = sorted({path.parent for path in originals if not path.is_relative_to(source)})
+    outermost = [path for path in elsewhere if not any(path != one and path.is_relative_to(one) for one in elsewhere)]
+    says = f"# Links in the folder {name} may lead into these folders, one a line, and nowhere else."
+    return "\n".join([says, str(source), *map(str, outermost), ""])
+
+
+def _bytes(contents: Iterable[Path | str], roots: Sequence[Path], *, link: bool) -> int:
     """What the files take; a text, and a link, take a block."""
-    sizes = (0 if link or isinstance(content, str) else content.stat().st_size for content in contents)
+    sizes = (0 if link or isinstance(content, str) else _size(content, roots) for content in contents)
     return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
+
+
+def _size(original: Path, roots: Sequence[Path]) -> int:
+    try:
+        return status(original, roots).st_size
+    except (OutsideError, FileNotFoundError) as error:
+        raise _changed(original, error) from error
 
 
 def default_style(group: str) -> Literal["sticker", "art"]:
@@ -161,14 +218,13 @@ class _Plan:
     notes: list[str]
 
 
-def _plan(source: Path, longest: int) -> _Plan:
-    table = scan(source, None, MediaSettings())
+def _plan(source: Path, longest: int, roots: Sequence[Path]) -> _Plan:
+    table = scan(source, None, LIMITS, roots)
     pictures = [path for path in table.loc[table["status"] == "accepted", "path"] if fits(Path(path), longest)]
     captions = captions_of(table)
     animated = set(table.loc[table["n_frames"] > 1, "path"])
     groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
-    passed = table.loc[(table["status"] == "ignored") & (table["sha256"] != ""), "path"]
-    texts = [path for path in passed if Path(path).suffix.lower() in TEXT_SUFFIXES]  # captions, licences
+    texts = [captions[path] for path in pictures if path in captions]
     files = {Path(path): source / path for path in [*pictures, *texts] if path.partition("/")[0] in groups}
     files = {path: original for path, original in files.items() if fits(path, longest)}
     loose = [path for path in pictures if "/" not in path]
@@ -179,7 +235,7 @@ def _plan(source: Path, longest: int) -> _Plan:
     left_out = table[~table["path"].isin({path.relative_to(source).as_posix() for path in files.values()})]
     reasons = left_out["reason"].where(left_out["status"] != "accepted", NAME_TOO_LONG)
     notes = left_out_notes(left_out["path"], reasons)
-    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups))
+    return _Plan(files, dict(sorted(groups.items())), notes + _kohya_note(source, groups, roots))
 
 
 def _loose(
@@ -240,15 +296,18 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shortened(name, MOST_LETTERS) for name in names[:MOST_NAMED]) + more
 
 
-def kohya_parents(source: Path) -> list[Path]:
+def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
     """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
-    inside = [path for path in source.iterdir() if path.is_dir() and not is_system_folder(path.name)]
-    return sorted((path for path in inside if _holds_kohyas(path)), key=lambda path: (_is_regularisation(path), path))
+    names = [entry.name for entry in list_folder(source, roots)[1] if not is_system_folder(entry.name)]
+    return sorted(
+        (source / name for name in names if _holds_kohyas(source / name, roots)),
+        key=lambda path: (_is_regularisation(path), path),
+    )
 
 
-def _check_no_project(source: Path) -> None:
+def _check_no_project(source: Path, roots: Sequence[Path]) -> None:
     """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
-    parents = kohya_parents(source)
+    parents = kohya_parents(source, roots)
     pictures = [path for path in parents if not _is_regularisation(path)]
     if pictures and (len(pictures) < len(parents) or pictures[0].name.lower() == KOHYA_PICTURES):
         raise CharacterError(
@@ -257,9 +316,9 @@ def _check_no_project(source: Path) -> None:
         )
 
 
-def _kohya_note(source: Path, groups: Iterable[str]) -> list[str]:
-    named = [group for group in groups if _is_kohya(source / group)]
-    parents = [path.name for path in kohya_parents(source) if path.name in groups]
+def _kohya_note(source: Path, groups: Iterable[str], roots: Sequence[Path]) -> list[str]:
+    named = [group for group in groups if _is_kohya(source / group, roots)]
+    parents = [path.name for path in kohya_parents(source, roots) if path.name in groups]
     said = [
         (named, "called as kohya's folders are, and their repeats do not count here"),
         (parents, "folders in it are called as kohya's are, and their repeats do not count here"),
@@ -275,23 +334,36 @@ def _is_regularisation(folder: Path) -> bool:
     return bool(KOHYA_REGULARISATION.fullmatch(folder.name))
 
 
-def _holds_kohyas(folder: Path) -> bool:
+def _holds_kohyas(folder: Path, roots: Sequence[Path]) -> bool:
     try:
-        return any(_is_kohya(path) for path in folder.iterdir())
-    except OSError:  # the inventory says that it cannot be read
+        return any(_is_kohya(folder / entry.name, roots) for entry in list_folder(folder, roots)[1])
+    except OSError:  # no folder, a link elsewhere, or one that the inventory says cannot be read
         return False
 
 
-def _is_kohya(folder: Path) -> bool:
-    return bool(KOHYA_FOLDER.match(folder.name)) and folder.is_dir()
+def _is_kohya(folder: Path, roots: Sequence[Path]) -> bool:
+    return bool(KOHYA_FOLDER.match(folder.name)) and is_folder(folder, roots)
 
 
-def _place(original: Path, target: Path, *, link: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
-        target.symlink_to(original.resolve())
-    else:
-        shutil.copy2(original, target)
+def _link(original: Path, target: Path, roots: Sequence[Path]) -> Path:
+    """Make `target` a link to the real place of `original`, and return that."""
+    try:
+        real = real_path(original, roots)
+    except OutsideError as error:
+        raise _changed(original, error) from error
+    target.symlink_to(real)
+    return real
+
+
+def _copy(original: Path, target: Path, roots: Sequence[Path]) -> None:
+    try:
+        copy_file(original, target, roots, LIMITS.max_bytes)
+    except (OutsideError, SpecialFileError, FileNotFoundError) as error:
+        raise _changed(original, error) from error
+
+
+def _changed(original: Path, error: OSError) -> CharacterError:
+    return CharacterError(f"{original} changed while it was taken ({error.strerror}): nothing was made. Try again.")
 
 
 def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:

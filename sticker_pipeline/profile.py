@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sticker_pipeline.character import FILE_NAME, Character, describe_problems
+from sticker_pipeline.character import FILE_NAME, Character, describe_problems, may_lead
+from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
 from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
-from sticker_pipeline.limited_files import is_of_system
 from sticker_pipeline.models.known import known_name
 from sticker_pipeline.settings import (
     BenchmarkSettings,
@@ -29,7 +29,7 @@ from sticker_pipeline.settings import (
     TrainingSettings,
     without_effect,
 )
-from sticker_pipeline.texts import UserError, quoted
+from sticker_pipeline.texts import UserError, quoted, shortened
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
@@ -292,7 +292,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
     epochs = stated.get("epochs")
     target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
     try:
-        return read_kohya_settings(character.folder / name, target)
+        return read_kohya_settings(character.folder / name, target, character.roots)
     except KohyaSettingsError as error:
         raise ProfileError(str(error)) from error
 
@@ -316,22 +316,21 @@ def _check_effects(profile: Profile, character: Character) -> None:
 
 
 def _check_regularisation(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, or is the system's:
-    every file in it would be read."""
-    name = profile.training.regularisation
-    folder = character.folder / name if name else None
-    if folder and (is_of_system(folder) or _holds(folder, character.folder)):
-        raise ProfileError(
-            f"{character.folder / FILE_NAME}: training: 'regularisation' = {quoted(name)}: it must be a folder "
-            "of pictures of no character, beside the groups or elsewhere."
-        )
-
-
-def _holds(folder: Path, other: Path) -> bool:
+    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, of which every file
+    would be read, or that lies where the character's folder may not lead."""
+    name, path = profile.training.regularisation, character.folder / FILE_NAME
     try:
-        return other.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links, a name that is too long: there is no such folder
-        return False
+        folder = real_path(character.folder / name, character.roots) if name else None
+    except OutsideError as error:
+        raise ProfileError(
+            f"{path}: training.regularisation leads out of the character's folder, to "
+            f"{shortened(str(error.filename2))}: {may_lead(character)}"
+        ) from error
+    if folder and character.folder.resolve().is_relative_to(folder):
+        raise ProfileError(
+            f"{path}: training: 'regularisation' = {quoted(str(name))}: it must be a folder of pictures of no "
+            "character, beside the groups or elsewhere."
+        )
 
 
 MODEL_FILES = {

@@ -127,7 +127,8 @@ class TrainingSettings(Strict):
     regularisation: str | None = Field(
         None,
         description="a folder of pictures of the base model's own kind, mixed in so that the trigger alone "
-        "carries the character; absolute or in the character's folder, with captions as .txt beside them",
+        "carries the character, with captions as .txt beside them; in the character's folder, or below one that "
+        "<name>.links or _all.links beside the character's folder names",
     )
     regularisation_share: float = Field(0.5, gt=0, lt=1, description="of the draws")
     regularisation_weight: float = Field(1.0, gt=0, description="of their loss")

@@ -306,12 +306,13 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
+def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str] | None = None) -> dict[Path, str]:
     """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
 
     Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
-    written is not: it only saves work the next time.
+    written is not: it only saves work the next time. `sha256` hashes one file; by default whatever its name leads to.
     """
+    hash_file = sha256 or file_sha256
     try:
         known = json.loads(memo.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -322,7 +323,7 @@ def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
             status = path.stat()
             stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
             entry = known.get(str(path))
-            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, file_sha256(path)]
+            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, hash_file(path)]
         except OSError:
             continue
     if fresh != known:
@@ -331,9 +332,9 @@ def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
     return {Path(path): entry[3] for path, entry in fresh.items()}
 
 
-def folder_hashes(folder: Path, memos: Path) -> dict[str, str]:
+def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
     """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
     `file_hashes`)."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json")
+    hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json", sha256)
     return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

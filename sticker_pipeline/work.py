@@ -59,6 +59,7 @@ def main() -> None:
 @click.pass_obj
 def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    from sticker_pipeline.character import rights
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import base_problem, unready, workspace_from_environment
     from sticker_pipeline.update import update
@@ -78,6 +79,8 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     left_out = [*([] if names else problems), *filter(None, missing.values())]
     for problem in left_out:
         tell(("left out:", "red"), f" {problem}")
+    for note in [note for character, _ in chosen for note in rights(character)]:
+        tell(("note:", "yellow"), f" {note}")
     if not chosen:
         bad_base = any(base_problem(profile) for _, profile in wanted)
         raise (BadInput if bad_base else click.ClickException)(

@@ -26,8 +26,8 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "bomb": (BOMB, "there are more than 20,000 values, with those that aliases repeat"),
     "alias-of-itself": (T + "curation: &a {blacklist: [*a]}", "an alias stands inside what it repeats"),
     "alias-of-nothing": (T + "style: *a", "found undefined alias 'a'"),
-    "3-mb-of-tags": (T + "curation:\n  blacklist:\n" + "  - tag\n" * 400_000, "more than 262,144 bytes"),
-    "million-prompts": (T + "benchmark:\n  prompts:\n" + "  - smile\n" * 10**6, "more than 262,144 bytes"),
+    "3-mb-of-tags": (T + "curation:\n  blacklist:\n" + "  - tag\n" * 400_000, "bytes: more than 262144"),
+    "million-prompts": (T + "benchmark:\n  prompts:\n" + "  - smile\n" * 10**6, "bytes: more than 262144"),
     "many-prompts": (T + "benchmark: {prompts: [" + "smile," * 1_001 + "]}", "should have at most 1000 items"),
     "many-rivals": (
         T + "benchmark: {rivals: [" + "".join(f"{{name: r{i}, lora: a, trigger: b}}," for i in range(51)) + "]}",
@@ -64,11 +64,15 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "two-documents": (T + "---\n" + T, "but found another document"),
     "nothing": ("", "must hold keys"),
     "list": ("- " + "x" * 100_000, "must hold keys"),
-    "regularisation-root": (T + "training: {regularisation: /}", "a folder of pictures of no character"),
-    "regularisation-up": (T + "training: {regularisation: ..}", "a folder of pictures of no character"),
-    "regularisation-proc": (T + "training: {regularisation: /proc}", "a folder of pictures of no character"),
-    "kohya-folder": (T + "training: {preset: kohya_import, kohya_json: gifs}", "cannot be read: Is a directory"),
-    "kohya-pipe": (T + "training: {preset: kohya_import, kohya_json: pipe}", "cannot be read: it is no regular file"),
+    "regularisation-root": (T + "training: {regularisation: /}", "leads out of the character's folder, to /:"),
+    "regularisation-up": (T + "training: {regularisation: ..}", "training.regularisation leads out"),
+    "regularisation-proc": (T + "training: {regularisation: /proc}", "to /proc:"),
+    "regularisation-itself": (T + "training: {regularisation: .}", "a folder of pictures of no character"),
+    "kohya-folder": (
+        T + "training: {preset: kohya_import, kohya_json: gifs}",
+        "cannot be read: a folder, which is never opened",
+    ),
+    "kohya-pipe": (T + "training: {preset: kohya_import, kohya_json: pipe}", "a named pipe, which is never"),
     "kohya-root": (
         T + "training: {preset: kohya_import, kohya_json: /}",
         "the path of a file in the character's folder",
@@ -106,13 +110,13 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
 # What a rival's `lora` is -> words of the sentence about the rival; the character itself is worked on.
 RIVALS = {
     "gifs": "is a folder",
-    "/": "is a folder",
-    "": "is a folder",
-    "../../..": "is a folder",
-    "/dev/zero": "is a file of the system",
-    "/dev/null": "is a file of the system",
-    "/proc/self/mem": "is a file of the system",
-    "/proc/kmsg": "is a file of the system",
+    "/": "leads out of the character's folder, to /:",
+    "": "leads out of the character's folder",
+    "../../..": "leads out of the character's folder",
+    "/dev/zero": "leads out of the character's folder",
+    "/dev/null": "leads out of the character's folder",
+    "/proc/self/mem": "leads out of the character's folder",
+    "/proc/kmsg": "leads out of the character's folder",
     "pipe": "there is no such file",
     "nothing": "there is no such file",
     "character.yaml": "is not a safetensors file",
@@ -147,11 +151,11 @@ def bad_files(root: Path) -> dict[str, str]:
     (root / "hidden-group" / "a\x1b[31m").mkdir()
     add_character(root / "Upper\u202e", T)
     return {
-        "pipe": "cannot be read: it is no regular file",
-        "folder": "cannot be read: Is a directory",
+        "pipe": "cannot be read: a named pipe, which is never opened",
+        "folder": "cannot be read: a folder, which is never opened",
         "itself": "cannot be read: Too many levels of symbolic links",
         "to-nothing": "is missing",
-        "to-zero": "cannot be read: it is no regular file",
+        "to-zero": "is a link that leaves the folder, to /dev/zero: put the file itself there",
         "hidden-group": "the name of the folder 'a\\x1b[31m' holds letters that nobody sees (\\x1b): rename it",
         "Upper\\u202e": "cannot be a character's name",
     }

@@ -11,9 +11,11 @@ from sticker_pipeline.character import (
     OUR_MODELS,
     CharacterError,
     Curation,
+    Gate,
     Group,
     Settings,
     character_folders,
+    laxer_than_default,
     load_character,
 )
 
@@ -174,3 +176,21 @@ def test_values_that_yaml_makes_nothing_of_are_refused(folder: Path, value: str)
     (folder / "character.yaml").write_text(f"trigger: nova_tag\nstyle: {value}\n")
     with pytest.raises(CharacterError, match=r"character\.yaml is not valid YAML"):
         load_character(folder)
+
+
+LAXER = {
+    "gain": 0.1, "copies": 0.3, "copies_beyond_references": 0.2, "diversity": 0.4, "one_clip": 0.6, "identity": 0.7,
+    "loss_of_gain": 0.2, "more_copies": 0.2, "less_diversity": 0.3, "unmeasured": "release",
+}  # fmt: skip
+STRICTER = {
+    "gain": 0.3, "copies": 0.1, "copies_beyond_references": 0.1, "diversity": 0.6, "one_clip": 0.4, "identity": 0.9,
+    "loss_of_gain": 0.0, "more_copies": 0.0, "less_diversity": 0.1,
+}  # fmt: skip
+
+
+def test_each_limit_of_the_gate_is_laxer_on_one_side() -> None:
+    assert set(LAXER) == set(Gate.model_fields)  # a new limit needs a side
+    assert laxer_than_default(Gate()) == laxer_than_default(Gate.model_validate(STRICTER)) == []
+    sentences = laxer_than_default(Gate.model_validate(LAXER))
+    assert [sentence.split()[0] for sentence in sentences] == [f"benchmark.gate.{name}" for name in LAXER]
+    assert sentences[0].startswith("benchmark.gate.gain is 0.1, laxer than the default 0.2: the LoRA's similarity must")

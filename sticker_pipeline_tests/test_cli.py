@@ -17,6 +17,7 @@ from sticker_pipeline.cli import main
 from sticker_pipeline.models.lock import LOCK_FILE
 from sticker_pipeline.publishing.release import publish, releases_folder
 from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
+from sticker_pipeline.update import Updated
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
 from sticker_pipeline_tests.full_disk import small_disk, with_free
@@ -64,7 +65,11 @@ def test_doctor_mentions_a_folder_of_pictures_without_settings(characters: Path)
 
 def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
-    rivals = [{"name": "root", "lora": "/", "trigger": "x"}, {"name": "long", "lora": "/", "trigger": "x " * 230}]
+    rivals = [
+        {"name": "root", "lora": "/", "trigger": "x"},
+        {"name": "folder", "lora": "stickers", "trigger": "x"},
+        {"name": "long", "lora": "/", "trigger": "x " * 230},
+    ]
     shutil.rmtree(characters / "good")
     draw_character(characters / "good")
     (characters / "good" / "character.yaml").write_text(
@@ -72,8 +77,66 @@ def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: py
     )
     result = run("doctor")
     assert "ok           good (profile embedded)" in result.output
-    assert "good: Rival 'root' is left out: / is a folder: name the .safetensors file in it." in result.output
+    folder = characters / "good"
+    assert "good: Rival 'root' is left out: its file leads out of the character's folder, to /: write" in result.output
+    words = f"good: Rival 'folder' is left out: {folder / 'stickers'} is a folder: name the .safetensors file in it."
+    assert words in result.output
     assert "good: Rival 'long' is left out: with its trigger a prompt has" in result.output
+
+
+@pytest.fixture
+def linked(characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The character `good`, whose pictures are links that nothing allows, as an earlier `--link` made them."""
+    monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+    shutil.rmtree(characters / "good")
+    draw_character(tmp_path / "originals" / "good")
+    folder = characters / "good"
+    run("new-character", "good", str(tmp_path / "originals" / "good"), "--trigger", "skv_good", "--link")
+    (characters / "good.links").unlink()
+    return folder
+
+
+def test_links_of_a_character_that_was_linked_before_are_named_with_the_remedy(
+    linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sticker_pipeline.cli.MOST_LINKS", 3)
+    paths = sorted(path for path in linked.rglob("*") if path.is_symlink())
+    remedy = "copy the files, or write the folder that holds them into good.links, beside good."
+    output = run("doctor").output
+    assert f"problem      {paths[0]}: a link that leaves the folder, to {paths[0].readlink()}: {remedy}" in output
+    assert f"good: there is no file that can be used in {linked}; " in output
+    assert f"good: {len(paths) - 3} more links are refused." in output
+    (linked.parent / "good.links").write_text(str(tmp_path / "originals"))
+    output = run("doctor").output
+    assert "ok           good (profile embedded)" in output and "leaves the folder" not in output
+    assert f"note         good: links may lead into {tmp_path / 'originals'}." in output
+
+
+def test_a_loosened_gate_is_said_by_doctor_and_before_an_update(
+    linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (linked.parent / "good.links").write_text(str(tmp_path / "originals"))
+    path = linked / "character.yaml"
+    path.write_text(path.read_text() + "benchmark: {gate: {copies: 1}}\n")
+    said = f"{path}: benchmark.gate.copies is 1.0, laxer than the default 0.2: at most this share"
+    assert f"note         {said}" in run("doctor").output
+    monkeypatch.setattr("sticker_pipeline.update.update", lambda *_, **__: Updated([], []))
+    output = run("update", "good").output
+    assert f"note: {said}" in output and "note: good: links may lead into" in output
+
+
+def test_links_out_of_a_given_folder_are_taken_when_asked_for(characters: Path, tmp_path: Path) -> None:
+    draw_character(tmp_path / "originals" / "fox")
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "fox").symlink_to(tmp_path / "originals" / "fox" / "stickers")
+    result = run("new-character", "fox", str(tmp_path / "given"))
+    assert result.exit_code == 1 and "left out: fox: a link that leaves the folder, to" in result.output
+    assert "or give --follow-links" in result.output
+    result = run("new-character", "fox", str(tmp_path / "given"), "--follow-links")
+    assert result.exit_code == 0 and list((characters / "fox" / "fox").iterdir())
+    (tmp_path / "given" / "fox").rename(tmp_path / "given" / "2_fox")
+    result = run("import-kohya", "fox2", str(tmp_path / "given"), "--trigger", "yes", "--follow-links")
+    assert result.exit_code == 0 and list((characters / "fox2" / "2_fox").iterdir())
 
 
 def test_folders_named_with_brackets_are_shown_as_they_are(

@@ -238,14 +238,15 @@ def test_thousands_of_names_that_differ_in_case_alone_take_no_longer_for_each() 
     assert len(names) == 20_000 and "A_20000.png" in names
 
 
-def test_caches_and_thumbnails_are_not_copied_and_notes_are(source: Path, tmp_path: Path) -> None:
+def test_caches_thumbnails_and_licences_are_not_copied(source: Path, tmp_path: Path) -> None:
     art = source / "art"
     (art / "a_sd.npy").write_bytes(b"\x93NUMPY")
     (art / "LICENSE.md").write_text("as you like")
     Image.new("RGB", (40, 40), "green").save(art / "b.webp")
     Image.new("RGB", (20, 20), "green").save(art / "b.webp_thumb.jpg")
     created = create("luma", source, tmp_path / "characters", "yes")
-    assert sorted(path.name for path in (created.folder / "art").iterdir()) == ["2025", "LICENSE.md", "b.webp"]
+    assert sorted(path.name for path in (created.folder / "art").iterdir()) == ["2025", "b.webp"]
+    assert "left out: art/LICENSE.md: text, such as notes" in created.notes
     assert "left out: art/a_sd.npy: a trainer's cache (a NumPy array)" in created.notes
     assert "left out: art/b.webp_thumb.jpg: the thumbnail of art/b.webp" in created.notes
 

@@ -5,7 +5,7 @@ source has it (library/config_util.py, library/train_util.py and library/custom_
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,10 +77,10 @@ class CaptionFile:
     is_unreadable: bool = False
 
 
-def read_caption_file(path: Path) -> CaptionFile:
-    """The caption in a file. A byte order mark, which sd-scripts would take for a letter, is dropped."""
+def read_caption_file(path: Path, roots: Sequence[Path] = ()) -> CaptionFile:
+    """The caption in a file below `roots` (see inside.py), without a byte order mark, which sd-scripts would keep."""
     try:
-        lines = [tidy(line) for line in _LINE_END.split(caption_text(read_within(path, MediaSettings())))]
+        lines = [tidy(line) for line in _LINE_END.split(caption_text(read_within(path, MediaSettings(), roots)))]
     except (MediaError, TextError) as error:
         return CaptionFile(problem=str(error), is_unreadable=True)
     first, *others = (line if line.strip(" ,") else "" for line in lines)

@@ -6,6 +6,7 @@ layout is stands in kohya.py.
 
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,9 +30,10 @@ from sticker_pipeline.dataset.kohya import (
     own_syntax,
     read_caption_file,
 )
+from sticker_pipeline.inside import OutsideError, SpecialFileError, is_folder, list_folder, read_bytes, status
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because
+from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because, left_behind
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import (
@@ -52,6 +54,7 @@ from sticker_pipeline.new_character import (
     left_out_notes,
     listed,
     longest_name,
+    settings_notes,
     settings_text,
     write_character,
     yaml_text,
@@ -61,6 +64,7 @@ from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 from sticker_pipeline.texts import folded, hidden_letters, is_unicode, shortened
 
 LIMITS = MediaSettings()
+LARGEST_RECORD = 1 << 24  # bytes
 OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
@@ -92,7 +96,13 @@ class _Group:
 
 
 def import_kohya(
-    name: str, source: Path, characters: Path, trigger: str | None = None, *, link: bool = False
+    name: str,
+    source: Path,
+    characters: Path,
+    trigger: str | None = None,
+    *,
+    link: bool = False,
+    links: Sequence[Path] = (),
 ) -> Created:
     """Make the character `characters`/`name` from `source`, a folder of `<repeats>_<name>` folders, or one of these.
 
@@ -100,18 +110,19 @@ def import_kohya(
     repeats / Σ repeats. Captions come along beside their pictures. `holdout/<group>`, which an export writes, becomes
     the group `holdout_<group>`, and its files are named in benchmark.holdout; so are none where an export held none
     out. The trigger is `trigger`, or what the export recorded, or the tag that every caption begins with. With `link`,
-    pictures are links to the originals.
+    pictures are links to the originals. Links in `source` may lead into it and into the folders `links`.
     Notes name what was left out and what is read otherwise than sd-scripts reads it. Raises CharacterError as
     new_character.create does, and for a folder without pictures, an unreadable record, and no trigger.
     """
     target = free_target(name, source, characters)
-    record = _read_record(source)
+    roots = (source, *links)
+    record = _read_record(source, roots)
     ours = OF_EXPORTS if record is not None else ()
-    folders, notes = _folders(source, ours)
+    folders, notes = _folders(source, ours, roots)
     longest = longest_name(characters)
     groups = {}
     for folder, repeats in folders:
-        group = _read_group(folder, repeats, longest, ours)
+        group = _read_group(folder, repeats, longest, ours, roots)
         notes += group.notes
         key = folder.name if repeats is not None else _holdout_name(folder)
         if not fits(Path(key), longest):
@@ -133,7 +144,7 @@ def import_kohya(
     held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.pictures]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
     write_character(
-        target, files, settings_text(name, chosen, settings) + SETTINGS + stated, link=link, say=notes.append
+        target, files, settings_text(name, chosen, settings) + SETTINGS + stated, roots, link=link, say=notes.append
     )
     if not stated:
         notes.append(
@@ -142,16 +153,16 @@ def import_kohya(
             "(`holdout: []`, `validation: 0`) to train on all"
         )
     counts = {key: len(group.pictures) for key, group in groups.items()}
-    return Created(target, chosen, counts, [*notes, *caption_notes])
+    return Created(target, chosen, counts, [*notes, *caption_notes, *settings_notes(source, roots)])
 
 
-def _read_record(source: Path) -> Record | None:
+def _read_record(source: Path, roots: Sequence[Path]) -> Record | None:
     """What the export that made `source` recorded; None where it was made by something else."""
     path = source / RECORD
-    if not path.is_file():
-        return None
     try:
-        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Record.model_validate(json.loads(read_bytes(path, roots, LARGEST_RECORD).decode("utf-8")))
+    except (FileNotFoundError, OutsideError, SpecialFileError):  # which is then named with what else is left out
+        return None
     except ValidationError as error:
         raise CharacterError("\n".join(describe_problems(str(path), error, Record))) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -159,32 +170,36 @@ def _read_record(source: Path) -> Record | None:
         raise CharacterError(f"{path} cannot be read: {why}. Delete it to import without it.") from error
 
 
-def _folders(source: Path, ours: Collection[str]) -> tuple[list[tuple[Path, int | None]], list[str]]:
+def _folders(
+    source: Path, ours: Collection[str], roots: Sequence[Path]
+) -> tuple[list[tuple[Path, int | None]], list[str]]:
     """The folders to take with their repeats (None: held out), and notes on everything else in `source` but `ours`."""
-    entries = sorted(path for path in source.iterdir() if path.name not in ours)
+    entries = _entries(source, ours, roots)
     chosen: list[tuple[Path, int | None]] = []
     left_out: dict[str, str] = {}
     for path in entries:
-        if path.is_dir() and path.name == HOLDOUT:
-            inside = {one: _holdout_problem(one) for one in sorted(path.iterdir())}
+        if path.name == HOLDOUT and is_folder(path, roots):
+            inside = {one: _holdout_problem(one, roots) for one in _entries(path, (), roots)}
             chosen += [(one, None) for one, problem in inside.items() if not problem]
             left_out |= {f"{HOLDOUT}/{one.name}": problem for one, problem in inside.items() if problem}
-        elif problem := _folder_problem(path):
+        elif problem := _folder_problem(path, roots):
             left_out[path.name] = problem
         else:
             chosen.append((path, folder_repeats(path.name)))
     if any(repeats is not None for _, repeats in chosen):
         return chosen, left_out_notes(left_out, left_out.values())
     own = folder_repeats(source.resolve().name)
-    if own is not None and own >= 1 and any(path.is_file() for path in entries):
+    if own is not None and own >= 1 and any(_is_file(path, roots) for path in entries):
         return [(source.resolve(), own)], []
-    raise CharacterError(_nothing_found(source, entries))
+    raise CharacterError(_nothing_found(source, entries, roots))
 
 
-def _folder_problem(path: Path) -> str:
+def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
     """Why something in a training folder is no folder to take; "" for one that is."""
     repeats = folder_repeats(path.name)
-    if path.is_dir() and is_system_folder(path.name):
+    if problem := _link_problem(path, roots):
+        return problem
+    if is_folder(path, roots) and is_system_folder(path.name):
         return OF_A_SYSTEM
     if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
@@ -192,24 +207,49 @@ def _folder_problem(path: Path) -> str:
         return NAME_HIDES.format(hidden)
     if path.name == CONFIG:
         return "settings of sd-scripts, such as repeats and keep_tokens, do not count here"
-    if not path.is_dir():
+    if not is_folder(path, roots):
         return hidden_because(path.name) or "sd-scripts reads only files in <repeats>_<name> folders"
     if repeats is None:
         return "sd-scripts ignores folders not called <repeats>_<name>"
     return "" if repeats >= 1 else "sd-scripts ignores folders with repeats below 1"
 
 
-def _holdout_problem(path: Path) -> str:
+def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
     """Why something in an export's folder `holdout` is no group to take; "" for one that is."""
-    if path.is_dir() and is_system_folder(path.name):
+    if problem := _link_problem(path, roots):
+        return problem
+    if is_folder(path, roots) and is_system_folder(path.name):
         return OF_A_SYSTEM
     if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
-    return "" if path.is_dir() else "an export keeps held-out pictures in folders inside it"
+    return "" if is_folder(path, roots) else "an export keeps held-out pictures in folders inside it"
 
 
-def _nothing_found(source: Path, entries: Sequence[Path]) -> str:
-    parents = kohya_parents(source)
+def _entries(folder: Path, ours: Collection[str], roots: Sequence[Path]) -> list[Path]:
+    """What lies in `folder` but `ours`, sorted by path."""
+    return [folder / entry.name for entry in list_folder(folder, roots)[1] if entry.name not in ours]
+
+
+def _is_file(path: Path, roots: Sequence[Path]) -> bool:
+    try:
+        return stat.S_ISREG(status(path, roots).st_mode)
+    except OSError:
+        return False
+
+
+def _link_problem(path: Path, roots: Sequence[Path]) -> str:
+    """Why a link out of `roots` is not taken; "" for anything else."""
+    try:
+        status(path, roots)
+    except OutsideError as error:
+        return left_behind(error)
+    except OSError:
+        return ""
+    return ""
+
+
+def _nothing_found(source: Path, entries: Sequence[Path], roots: Sequence[Path]) -> str:
+    parents = kohya_parents(source, roots)
     hint = f" There are some in {parents[0]}: import that." if parents else ""
     if not parents and any(path.suffix in PICTURE_SUFFIXES for path in entries):
         hint = f" Put its pictures into a folder such as {source / ('1_' + source.resolve().name)}."
@@ -220,9 +260,11 @@ def _holdout_name(folder: Path) -> str:
     return f"{HOLDOUT}_{folder.name}"
 
 
-def _read_group(folder: Path, repeats: int | None, longest: int, ours: Collection[str]) -> _Group:
+def _read_group(
+    folder: Path, repeats: int | None, longest: int, ours: Collection[str], roots: Sequence[Path]
+) -> _Group:
     """The pictures of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
-    headers, texts, left_out = _look_into(folder, ours)
+    headers, texts, left_out = _look_into(folder, ours, roots)
     sizes = {name: header.width * header.height for name, header in headers.items()}
     passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
     left_out |= {name: f"the thumbnail of {owner}: {passed}" for name, owner in thumbnails_of(sizes).items()}
@@ -239,21 +281,28 @@ def _read_group(folder: Path, repeats: int | None, longest: int, ours: Collectio
     return group
 
 
-def _look_into(folder: Path, ours: Collection[str]) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
+def _look_into(
+    folder: Path, ours: Collection[str], roots: Sequence[Path]
+) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
     """The pictures and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
     headers: dict[str, Header] = {}
     texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}
-    for path in sorted(path for path in folder.iterdir() if path.name not in ours):
+    for entry in list_folder(folder, roots)[1]:
+        path = folder / entry.name
+        if path.name in ours:
+            continue
         if reason := hidden_because(path.name):
             left_out[path.name] = reason
-        elif path.is_dir():
+        elif entry.is_link and (problem := _link_problem(path, roots)):
+            left_out[path.name] = problem
+        elif entry.is_folder or (entry.is_link and is_folder(path, roots)):
             left_out[path.name] = "sd-scripts does not look into folders inside it"
         elif is_caption_file(path.name):
-            texts[path.name] = read_caption_file(path)
+            texts[path.name] = read_caption_file(path, roots)
         else:
             try:
-                headers[path.name] = _header(path)
+                headers[path.name] = _header(path, roots)
             except MediaError as error:
                 left_out[path.name] = str(error)
     return headers, texts, left_out
@@ -288,11 +337,11 @@ def _unused_texts(
     }
 
 
-def _header(path: Path) -> Header:
+def _header(path: Path, roots: Sequence[Path]) -> Header:
     """The header of a picture. Raises MediaError, saying what it is, for a file that is none."""
     if not is_unicode(path.name):
         raise MediaError("its name is not UTF-8: rename it")
-    data = read_within(path, LIMITS)
+    data = read_within(path, LIMITS, roots)
     if not is_picture(data):
         raise MediaError(beside_pictures(path.suffix, data) or what_is_it(data))
     return read_header(data, LIMITS)

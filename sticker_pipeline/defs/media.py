@@ -44,7 +44,7 @@ class NoMedia(UserError):
 @once
 def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
-        inventory = scan(work.character.folder, work.character.groups.keys(), work.profile.media)
+        inventory = scan(work.character.folder, work.character.groups.keys(), work.profile.media, work.character.roots)
         counts = inventory["status"].value_counts()
         accepted = int(counts.get("accepted", 0))
         if not accepted:
@@ -58,7 +58,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         remarks = inventory[inventory["remark"] != ""]
         for row in remarks.itertuples():
             context.log.info(f"{row.path}: {row.remark}")
-        captions = read_captions(work.character.folder, inventory)
+        captions = read_captions(work.character.folder, inventory, work.character.roots)
         write_table(inventory, work.staging)
         write_table(captions, work.staging, CAPTIONS)
         return work.publish(
@@ -158,7 +158,9 @@ def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.
     total = int((inventory["status"] == "accepted").sum())
     decoded = {}
     logged = time.monotonic()
-    for path, part in media_frames.decode_all(work.character.folder, inventory, cache, work.profile.media):
+    for path, part in media_frames.decode_all(
+        work.character.folder, inventory, cache, work.profile.media, work.character.roots
+    ):
         decoded[path] = part
         if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
             work.context.log.info(f"{len(decoded)} of {total} files decoded")

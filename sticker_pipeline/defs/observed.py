@@ -7,8 +7,10 @@ here. What is about all characters together stands in across.py.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.limited_files import is_of_system
+from sticker_pipeline.inside import sha256, status
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.profile import Profile
@@ -159,8 +161,9 @@ def section_value(section: str, character: Character, profile: Profile, store: A
 
 
 def _media_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
-    files = media_files(character.folder)
-    hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json")
+    files = media_files(character.folder, character.roots)
+    hash_file = partial(sha256, roots=character.roots)
+    hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json", hash_file)
     return {
         "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
         "groups": sorted(character.groups),
@@ -212,24 +215,24 @@ def _generation_value(character: Character, profile: Profile, store: ArtifactSto
 
 def _rivals_value(character: Character, store: ArtifactStore) -> dict[str, Any]:
     return {
-        rival.name: {**rival.model_dump(mode="json"), "file": _lora_hash(character.folder / rival.lora, store)}
+        rival.name: {
+            **rival.model_dump(mode="json"),
+            "file": _lora_hash(character.folder / rival.lora, character.roots, store),
+        }
         for rival in character.settings.benchmark.rivals
     }
 
 
-def _lora_hash(path: Path, store: ArtifactStore) -> str:
-    """The hash of a LoRA of others; `missing` where there is no file that can be read.
+def _lora_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> str:
+    """The hash of a LoRA of others; `missing` where no file below `roots` can be read: a folder is none."""
 
-    A folder is none, and what the system shows as a file may have no end.
-    """
-
-    def sha256(file: Path) -> str:
+    def hash_file(file: Path) -> str:
         memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
-        return file_hashes([file], memo).get(file, "missing")
+        return file_hashes([file], memo, partial(sha256, roots=roots)).get(file, "missing")
 
     try:
-        return lora_hash(path, sha256) if path.is_file() and not is_of_system(path) else "missing"
-    except OSError:  # a name too long, a folder that may not be entered
+        return lora_hash(path, hash_file) if stat.S_ISREG(status(path, roots).st_mode) else "missing"
+    except OSError:  # a name too long, a folder that may not be entered, a place out of the character's folder
         return "missing"
 
 
@@ -340,7 +343,8 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
 
 def _training_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     folder = regularisation_folder(character, profile)
-    pictures = folder_hashes(folder, store.cache("hashes")) if folder and folder.is_dir() else {}
+    hash_file = partial(sha256, roots=character.roots)
+    pictures = folder_hashes(folder, store.cache("hashes"), hash_file) if folder and folder.is_dir() else {}
     return {
         "base": base_hash(profile.base, store),
         "settings": profile.training.model_dump(mode="json"),

@@ -10,7 +10,7 @@ from sticker_pipeline.character import FILE_NAME, Character, CharacterError, cha
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.patience import wait_in_peace
 from sticker_pipeline.generation.check import prompt_problem
-from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.media.inventory import media_files, refused_links
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
@@ -73,7 +73,9 @@ def unready(character: Character, profile: Profile) -> str | None:
         return f"{character.name}: {error}"
     if problem:
         return f"{character.name}: {problem}"
-    if not media_files(character.folder):
+    if not media_files(character.folder, character.roots):
+        for link, why in refused_links(character.folder, character.roots).items():
+            return f"{character.name}: there is no file that can be used in {character.folder}; {link} is {why}."
         return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
     return None
 

@@ -115,6 +115,7 @@ def _spec(work: Making) -> TrainingSpec:
         background=work.profile.background,
         buckets=work.profile.buckets,
         regularisation=regularisation_folder(work.character, work.profile),
+        regularisation_roots=work.character.roots if work.profile.training.regularisation else (),
         settings=with_draws(work.profile.training, clips),
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         generation=work.profile.generation,

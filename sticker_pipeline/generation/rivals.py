@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from sticker_pipeline.character import Character, Rival
+from sticker_pipeline.character import Character, Rival, may_lead
 from sticker_pipeline.generation.prompts import Prompt, prompts_beginning
-from sticker_pipeline.limited_files import is_of_system
+from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.length import TokenCounter, token_counter
 from sticker_pipeline.texts import shortened
 from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.training.foreign import read_any_lora
+from sticker_pipeline.training.foreign_scale import CONFIGURATION
 
 MOST_WORDS = 400  # letters of an error, in a sentence
 
@@ -79,10 +80,14 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
             "or benchmark.prompts, in character.yaml."
         )
     file = rival_file(character, rival)
-    if is_of_system(file):
-        return f"{shortened(str(file))} is a file of the system: name a .safetensors file."
     try:
+        for path in (file, file.parent / CONFIGURATION):
+            real_path(path, character.roots)
         read_any_lora(file, profile.family)
+    except OutsideError as error:
+        return (
+            f"its file leads out of the character's folder, to {shortened(str(error.filename2))}: {may_lead(character)}"
+        )
     except (OSError, ValueError, MemoryError) as error:
         return why_not_drawn(error)
     return None

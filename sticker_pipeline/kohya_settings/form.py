@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sticker_pipeline.limited_files import LimitedFileError, parse_json, parse_toml, read_limited
+from sticker_pipeline.inside import ANYWHERE, read_bytes
+from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_json, parse_toml
 from sticker_pipeline.texts import MOST_QUOTED, UserError, quoted, shortened
 
 EXTRA = "additional_parameters"
@@ -161,12 +162,14 @@ def shown(value: Any) -> str:
     return shortened(value if isinstance(value, str) else json.dumps(value, default=str), MOST_SHOWN)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object or TOML table at `path`; a name that ends in .toml says which. Raises KohyaSettingsError where
-    there is none."""
+def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
+    """The JSON object or TOML table at `path`, below `roots`; a name that ends in .toml says which.
+
+    Raises KohyaSettingsError where there is none.
+    """
     toml = path.suffix.lower() == ".toml"
     try:
-        text = read_limited(path).decode("utf-8-sig")
+        text = read_bytes(path, roots, MOST_BYTES).decode("utf-8-sig")
         data = parse_toml(text) if toml else parse_json(text)
     except OSError as error:
         raise KohyaSettingsError(f"{path} cannot be read: {error.strerror}.") from error

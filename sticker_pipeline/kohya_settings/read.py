@@ -4,7 +4,7 @@ Only files are read and reports written here; what a key makes sd-scripts do sta
 kohya's layout belong to dataset/kohya_import.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from sticker_pipeline.inside import ANYWHERE
 from sticker_pipeline.kohya_settings.answers import Answer, ignored, refused
 from sticker_pipeline.kohya_settings.flags_file import is_dataset_config, read_flags_file
 from sticker_pipeline.kohya_settings.form import (
@@ -50,13 +51,14 @@ class KohyaImport:
     refusals: tuple[str, ...] = ()
 
 
-def read_kohya_settings(path: Path, target: Target) -> KohyaImport:
+def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
     """What the kohya_ss file at `path` makes sd-scripts do, as settings of a character trained with `target`.
 
+    The file lies below `roots` (see inside.py).
     Raises KohyaSettingsError, naming the file and all that is wrong at once, where `examine_kohya_settings` raises it
     or finds something to refuse.
     """
-    found = examine_kohya_settings(path, target)
+    found = examine_kohya_settings(path, target, roots)
     if found.refusals:
         told = found.refusals[:MOST_FAULTS]
         more = len(found.refusals) - len(told)
@@ -65,7 +67,7 @@ def read_kohya_settings(path: Path, target: Target) -> KohyaImport:
     return found
 
 
-def examine_kohya_settings(path: Path, target: Target) -> KohyaImport:
+def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
     """As `read_kohya_settings`, but with what would be taken over where keys are refused.
 
     A key that the file lacks counts as what the form then shows, or in a TOML file as sd-scripts' own default; it is
@@ -73,7 +75,7 @@ def examine_kohya_settings(path: Path, target: Target) -> KohyaImport:
     range, and what would train in sd-scripts as nothing here does. Where the kind of training is not to be had, that
     alone is the refusal. Raises KohyaSettingsError for a file that configures no training of a LoRA at all.
     """
-    data = read_object(path)
+    data = read_object(path, roots)
     form, faults = _read(path, data, target)
     answers = {key: _within_range(form, answer(row, form)) for key, row in rows().items()}
     faulty = {each.line.key for each in faults}

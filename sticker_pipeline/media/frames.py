@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.inside import read_bytes
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import (
@@ -102,16 +103,18 @@ def useless_because(rgba: np.ndarray) -> str:
 
 
 def decode_all(
-    folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings
+    folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """(path, decoded table) of each accepted file of the inventory, in its order: `dict(decode_all(…))` is what
-    frame_table takes. Files that are in the cache are not decoded again."""
+    frame_table takes. Files that are in the cache are not decoded again. `roots`: as for the inventory."""
     accepted = inventory[inventory["status"] == "accepted"]
     for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
-        yield path, decode_to_cache(folder / path, digest, cache, limits)
+        yield path, decode_to_cache(folder / path, digest, cache, limits, roots or [folder])
 
 
-def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSettings) -> pd.DataFrame:
+def decode_to_cache(
+    path: Path, file_sha256: str, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
+) -> pd.DataFrame:
     """The frames of one file with the columns DECODED_COLUMNS, decoded unless the cache has them.
 
     The cache entry is a folder with the table and one PNG, `<pixel_sha256>.png`, for each distinct useful frame. It
@@ -125,7 +128,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
     with writing(entry):
         try:
             staging.mkdir(parents=True)
-            rows = list(_decoded_rows(path, file_sha256, staging, limits))
+            rows = list(_decoded_rows(path, file_sha256, staging, limits, roots))
             table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
             if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
                 table.to_parquet(staging / TABLE, index=False)
@@ -213,10 +216,12 @@ def frame_id(path: str, index: int) -> str:
     return f"{hashlib.sha256(path.encode()).hexdigest()[:10]}-{index:04d}"
 
 
-def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSettings) -> Iterator[dict[str, object]]:
+def _decoded_rows(
+    path: Path, file_sha256: str, staging: Path, limits: MediaSettings, roots: Sequence[Path]
+) -> Iterator[dict[str, object]]:
     count = 0
     try:
-        with closing(decode_bytes(unchanged_bytes(path, file_sha256), limits)) as frames:
+        with closing(decode_bytes(unchanged_bytes(path, file_sha256, limits, roots), limits)) as frames:
             for frame in frames:
                 rgba = cropped(frame.rgba, limits.crop, limits.crop_margin)
                 yield _decoded_row(frame, np.ascontiguousarray(rgba), staging)
@@ -229,10 +234,13 @@ def _decoded_rows(path: Path, file_sha256: str, staging: Path, limits: MediaSett
         yield {"frame_index": count, **unknown, **nothing, "problem": problem}
 
 
-def unchanged_bytes(path: Path, file_sha256: str) -> bytes:
-    """The file's bytes, after making sure that they are those of the inventory: a cache entry must never lie."""
+def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
+    """Read a file below `roots` that is as the inventory saw it: a cache entry must never lie.
+
+    Raises MediaError for one that is another by now, or beyond `limits`.
+    """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, roots, limits.max_bytes)
     except OSError as error:
         raise MediaError(f"it cannot be read any more ({error.strerror}): take the inventory again") from error
     if hashlib.sha256(data).hexdigest() != file_sha256:

@@ -6,13 +6,15 @@ Files are judged by their content; nothing is decoded here and nothing is writte
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from sticker_pipeline.character import FILE_NAME, REGULARISATION, RIVALS, is_system_folder
+from sticker_pipeline.character import FILE_NAME, REGULARISATION, RIVALS, is_system_folder, links_file
+from sticker_pipeline.inside import Entry, OutsideError, list_folder, status
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
@@ -56,19 +58,23 @@ class Row:
     remark: str = ""
 
 
-def scan(folder: Path, groups: Collection[str] | None, limits: MediaSettings) -> pd.DataFrame:
+def scan(
+    folder: Path, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path] = ()
+) -> pd.DataFrame:
     """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns COLUMNS.
 
     `groups` are the names of the subfolders that hold media; None: `folder` is not a character's yet, all of its
     subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as a
     picture, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
-    `n_frames` is the number of frames that decoding gives. Links are followed, each folder is read once.
+    `n_frames` is the number of frames that decoding gives. Links are followed below `roots` (see inside.py), which
+    default to `folder`, and refused where they leave them; each folder is read once.
     Raises MediaError, naming the folder, when there is no folder.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder")
-    found = _walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER)
-    rows = sorted((_judge(one, groups, limits) for one in found), key=lambda row: row.path)
+    roots = roots or [folder]
+    found = _walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER, roots)
+    rows = sorted((_judge(one, groups, limits, roots) for one in found), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
     return name_captions(
@@ -97,67 +103,108 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
     return Verdict(False, summary, evidence)
 
 
-def media_files(folder: Path) -> list[Path]:
-    """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
-    return sorted(path for path in _looked_at(folder) if _is_file(path))
-
-
-def unopened_files(folder: Path) -> list[Path]:
-    """What lies among `media_files` and is none: links to nothing, pipes, devices."""
-    return sorted(path for path in _looked_at(folder) if not _is_file(path))
-
-
-def _looked_at(folder: Path) -> Iterator[Path]:
-    found = _walk(folder, OF_A_CHARACTER)
-    return (entry.path for entry in found if not entry.ignored and not entry.path.name.startswith("."))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Something in the folder: its path, relative posix, and why it is not to be opened, if so."""
+class _Found(NamedTuple):
+    """Something in the folder: its path, relative posix, and why it is not to be opened, if so. `size`: in bytes, of a
+    regular file; `leaves`: it is a link out of the folder."""
 
     path: Path
     relative: str
     ignored: str = ""
     rejected: str = ""
+    is_file: bool = False
+    size: int = 0
+    leaves: bool = False
 
 
-def _walk(folder: Path, aside: Mapping[str, str]) -> Iterator[_Found]:
+def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
+    """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
+    return sorted(found.path for found in _looked_at(folder, roots) if found.is_file)
+
+
+def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
+    """What lies among `media_files` and is none: links to nothing, or out of `roots`, pipes, devices."""
+    return sorted(found.path for found in _looked_at(folder, roots) if not found.is_file)
+
+
+def refused_links(folder: Path, roots: Sequence[Path] = ()) -> dict[str, str]:
+    """The links of a character that leave `roots`: relative path -> the reason in its inventory; nothing is read."""
+    return dict(sorted((found.relative, found.rejected) for found in _looked_at(folder, roots) if found.leaves))
+
+
+def _looked_at(folder: Path, roots: Sequence[Path]) -> Iterator[_Found]:
+    found = _walk(folder, OF_A_CHARACTER, roots or [folder])
+    return (entry for entry in found if not entry.ignored and not entry.path.name.startswith("."))
+
+
+def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iterator[_Found]:
     """Files below `folder`. `aside`: names at its top that are not looked at -> why, "" for without a word.
 
     Real folders come before links to folders, so that a folder goes by its own name; one that was read already (a loop,
     or a second link) is passed over with a reason.
     """
     seen: set[tuple[int, int]] = set()
-    real, links = [folder], list[Path]()
+    real, links = [(folder, "")], list[tuple[Path, str]]()
     while real or links:
-        current = real.pop() if real else links.pop(0)
+        current, within = real.pop() if real else links.pop(0)
         try:
-            identity = _identity(current)
-            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+            identity, entries = list_folder(current, roots)
         except OSError as error:
-            yield _Found(current, _relative(current, folder), rejected=f"cannot be read: {error.strerror}")
+            yield _Found(current, within or os.curdir, rejected=f"cannot be read: {error.strerror}")
             continue
         if identity in seen:
-            yield _Found(current, _relative(current, folder), ignored="a link to a folder that is read already")
+            yield _Found(current, within, ignored="a link to a folder that is read already")
             continue
         seen.add(identity)
         is_export = any(entry.name in TELEGRAM_PAGES for entry in entries)
         for entry in entries:
-            path = Path(entry.path)
+            path, relative = current / entry.name, f"{within}/{entry.name}" if within else entry.name
+            found = _look_at(path, relative, entry, folder, aside, roots)
             if is_export and entry.name == TELEGRAM_ICONS[0]:
-                yield _Found(path, _relative(path, folder), ignored=TELEGRAM_ICONS[1])
+                yield _Found(path, relative, ignored=TELEGRAM_ICONS[1])
             elif current == folder and entry.name in aside:
                 if aside[entry.name]:
-                    yield _Found(path, _relative(path, folder), ignored=aside[entry.name])
-            elif not _is_folder(path):
-                yield _Found(path, _relative(path, folder))
+                    yield _Found(path, relative, ignored=aside[entry.name])
+            elif found:
+                yield found
             elif is_system_folder(entry.name):
                 hidden = entry.name.startswith(".")
                 reason = "a hidden folder" if hidden else OF_A_SYSTEM
-                yield _Found(path, _relative(path, folder), ignored=reason)
+                yield _Found(path, relative, ignored=reason)
             else:
-                (links if entry.is_symlink() else real).append(path)
+                (links if entry.is_link else real).append((path, relative))
+
+
+def _look_at(
+    path: Path, relative: str, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]
+) -> _Found | None:
+    """What `entry`, at `path`, is, or leads to as a link; None for a folder."""
+    if entry.is_folder:
+        return None
+    if not entry.is_link:
+        return _Found(path, relative, is_file=stat.S_ISREG(entry.mode), size=entry.size)
+    try:
+        about = status(path, roots)
+    except OutsideError as error:
+        return _Found(path, relative, rejected=_leaves(error, folder, aside), leaves=True)
+    except OSError:  # a link to nothing, or to itself: reading it says so
+        return _Found(path, relative)
+    if stat.S_ISDIR(about.st_mode):
+        return None
+    is_file = stat.S_ISREG(about.st_mode)
+    return _Found(path, relative, is_file=is_file, size=about.st_size if is_file else 0)
+
+
+def left_behind(error: OutsideError) -> str:
+    """Why a link in a folder that becomes a character is not taken, and what to do."""
+    return f"{error.strerror}: copy the files, or give --follow-links"
+
+
+def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
+    """Why a link is refused, and what to do, in a character's `folder` or in one that becomes a character."""
+    if aside is OF_ANY_FOLDER:
+        return left_behind(error)
+    place = f"{links_file(folder).name}, beside {folder.name}"
+    return f"{error.strerror}: copy the files, or write the folder that holds them into {place}"
 
 
 def hidden_because(name: str) -> str:
@@ -172,39 +219,13 @@ def _is_in_icloud(name: str) -> bool:
     return name.startswith(".") and name.endswith(".icloud")
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether `path` is, or links to, a folder; False where that cannot be known."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    """Whether `path` is, or links to, a regular file; False where that cannot be known."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings) -> Row:
+def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path]) -> Row:
     """The row of one found path."""
     name = found.relative.rpartition("/")[2]
     group = found.relative.partition("/")[0] if "/" in found.relative else ""
     path = found.relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    size = _size(found.path)
     group = group if groups is None or group in groups else ""
-    row = Row(path, group, bytes=size)
+    row = Row(path, group, bytes=found.size)
     if found.ignored or (hidden_because(name) and not _is_in_icloud(name)):
         return _with(row, status="ignored", reason=found.ignored or hidden_because(name))
     if path != found.relative:
@@ -217,12 +238,12 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings)
         return _with(row, status="ignored", reason=reason)
     if found.rejected or _is_in_icloud(name):
         return _with(row, reason=found.rejected or hidden_because(name))
-    return _judge_content(row, found.path, limits)
+    return _judge_content(row, found.path, limits, roots)
 
 
-def _judge_content(row: Row, path: Path, limits: MediaSettings) -> Row:
+def _judge_content(row: Row, path: Path, limits: MediaSettings, roots: Sequence[Path]) -> Row:
     try:
-        data = read_within(path, limits)
+        data = read_within(path, limits, roots)
     except MediaError as error:
         return _with(row, reason=str(error))
     row = _with(row, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -255,14 +276,6 @@ def _judge_other(row: Row, path: Path, data: bytes) -> Row:
     if kind := beside_pictures(path.suffix, data):
         return _with(row, status="ignored", reason=kind)
     return _with(row, reason=what_is_it(data))
-
-
-def _size(path: Path) -> int:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _with(row: Row, **changes: str | int) -> Row:

@@ -3,20 +3,14 @@
 They are checked before anything of that size is allocated.
 """
 
-import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+from sticker_pipeline.inside import OutsideError, SpecialFileError, TooLargeError, read_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings
 
 IN_ANNEX = "kept in git-annex: fetch it with `git annex get`"
-SPECIAL_FILES = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFDIR: "a folder",
-}
 
 
 def check_pixels(width: int, height: int, limits: MediaSettings) -> None:
@@ -37,20 +31,18 @@ def check_seconds(milliseconds: int, limits: MediaSettings) -> None:
         raise MediaError(f"{milliseconds / 1000:g} seconds: more than {limits.max_seconds:g} ({_named('max_seconds')})")
 
 
-def read_within(path: Path, limits: MediaSettings) -> bytes:
-    """The bytes of a regular file.
+def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
+    """The bytes of a regular file below `roots` (see inside.py).
 
-    Raises MediaError for anything else, and for one of more than max_bytes, both unopened; for a link to nothing; and
-    for a file that cannot be read.
+    Raises MediaError for anything else, which is not opened; for one of more than max_bytes, however large it is said
+    to be; for a link out of `roots`, or to nothing; and for a file that cannot be read.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = SPECIAL_FILES.get(stat.S_IFMT(status.st_mode), "a special file")
-            raise MediaError(f"{kind}, which is never opened")
-        if status.st_size > limits.max_bytes:
-            raise MediaError(f"{status.st_size} bytes: more than {limits.max_bytes} ({_named('max_bytes')})")
-        return path.read_bytes()
+        return read_bytes(path, roots, limits.max_bytes)
+    except TooLargeError as error:
+        raise MediaError(f"{error.strerror} ({_named('max_bytes')})") from error
+    except (OutsideError, SpecialFileError) as error:
+        raise MediaError(str(error.strerror)) from error
     except FileNotFoundError as error:
         raise MediaError(IN_ANNEX if _is_in_annex(path) else "a link to a file that does not exist") from error
     except OSError as error:

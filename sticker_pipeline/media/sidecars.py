@@ -14,6 +14,7 @@ import pandas as pd
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import unchanged_bytes
 from sticker_pipeline.media.other_files import caption_text
+from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.texts import folded, tidy_lines
 
 COLUMNS = ["path", "caption_file", "caption"]
@@ -23,6 +24,7 @@ THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)",
 NO_WORD = "it holds no word"  # the remark of a text
 EMPTY = "an empty text"
 MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
+OF_CAPTIONS = MediaSettings(max_bytes=MAX_BYTES)
 
 
 def too_long(size: int) -> str:
@@ -181,8 +183,9 @@ def _wordless(texts: pd.DataFrame) -> set[str]:
     return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 
-def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
+def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] = ()) -> pd.DataFrame:
     """The captions of the accepted pictures below `folder`, with the columns COLUMNS, in the order of the inventory.
+    `roots`: as for the inventory.
 
     Lines that hold a word are tidy (see texts.tidy), and joined by line breaks; a file without a word is no caption.
     Raises MediaError, naming the file, when it changed since the inventory was made.
@@ -190,14 +193,14 @@ def read_captions(folder: Path, inventory: pd.DataFrame) -> pd.DataFrame:
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
     rows = []
     for path, caption_file in captions_of(inventory).items():
-        caption = _read(folder / caption_file, digests[caption_file])
+        caption = _read(folder / caption_file, digests[caption_file], roots or [folder])
         if caption:
             rows.append((path, caption_file, caption))
     return pd.DataFrame(rows, columns=COLUMNS).astype(str)
 
 
-def _read(path: Path, digest: str) -> str:
+def _read(path: Path, digest: str, roots: Sequence[Path]) -> str:
     try:
-        return "\n".join(tidy_lines(caption_text(unchanged_bytes(path, digest))))
+        return "\n".join(tidy_lines(caption_text(unchanged_bytes(path, digest, OF_CAPTIONS, roots))))
     except MediaError as error:
         raise MediaError(f"{path}: {error}") from error

@@ -42,7 +42,15 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
     if spec.regularisation is None:
         return train
     share = spec.settings.regularisation_share
-    others = read_regularisation(spec.regularisation, spec.cache, spec.resolution, spec.buckets, share=share, note=note)
+    others = read_regularisation(
+        spec.regularisation,
+        spec.cache,
+        spec.resolution,
+        spec.buckets,
+        share=share,
+        roots=spec.regularisation_roots,
+        note=note,
+    )
     train["probability"] *= (1 - share) / train["probability"].sum()
     return pd.concat([train, others], ignore_index=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.kohya import CaptionFile, read_caption_file
 from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.inside import sha256
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
@@ -52,11 +54,13 @@ def read_regularisation(
     buckets: BucketSettings,
     *,
     share: float,
+    roots: Sequence[Path] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
     """The pictures in `folder` and the folders in it, as rows of data.read_training_set that are drawn equally often
     and make up `share` (0..1) of all draws. Of an animation the first frame counts.
 
+    What lies in `folder`, or is linked to there, lies below `roots` (see inside.py), which default to `folder`.
     A picture's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
     and useless pictures are left out, and those whose caption cannot be read; `note` is told which and why, and how
     many have no caption. Each picture is decoded once to know that it can be; the sizes of good ones are remembered
@@ -64,11 +68,12 @@ def read_regularisation(
     """
     if not folder.is_dir():
         raise SpecError(f"regularisation: there is no folder {folder}.")
-    sizes = _usable(folder, cache, note)
+    roots = roots or [folder.absolute()]
+    sizes = _usable(folder, cache, roots, note)
     if not sizes:
         raise SpecError(f"regularisation: {folder} has no usable picture.")
     by_name = {path.relative_to(folder.absolute()).as_posix(): path for path in sizes}
-    captions = _captions(folder.absolute(), list(by_name), note)
+    captions = _captions(folder.absolute(), list(by_name), roots, note)
     names = [name for name in by_name if name in captions]
     if not names:
         raise SpecError(f"regularisation: {folder} has no usable picture.")
@@ -96,22 +101,22 @@ def read_regularisation(
     return pd.DataFrame(columns)
 
 
-def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path, Size]:
+def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
     """The usable pictures with their sizes, sorted by path."""
-    files = media_files(folder.absolute())
+    files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]
-    hashes = file_hashes(files, memos / f"hashes-{name}.json")
+    hashes = file_hashes(files, memos / f"hashes-{name}.json", partial(sha256, roots=roots))
     memo = memos / f"sizes-{name}-{DECODER_VERSION}.json"
     known = _remembered(memo)
 
     def look(path: Path) -> _Found:
         size = known.get(hashes.get(path, ""))
-        return _Found(size=(size[0], size[1])) if size else _judge(path)
+        return _Found(size=(size[0], size[1])) if size else _judge(path, roots)
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
-    found |= {path: _judge(path) for path in unopened_files(folder.absolute())}
+    found |= {path: _judge(path, roots) for path in unopened_files(folder.absolute(), roots)}
     broken = {path: one.reason for path, one in sorted(found.items()) if one.reason}
     for path in list(broken)[:SHOWN]:
         shown = path.relative_to(folder.absolute()).as_posix().encode("utf-8", "backslashreplace").decode()
@@ -134,12 +139,12 @@ def _remembered(memo: Path) -> dict[str, list[int]]:
     return known
 
 
-def _judge(path: Path) -> _Found:
+def _judge(path: Path, roots: Sequence[Path]) -> _Found:
     """What is in one file, by decoding it."""
     if not is_unicode(os.fspath(path)):
         return _Found(reason="its name is not UTF-8: rename it")
     try:
-        data = read_within(path, LIMITS)
+        data = read_within(path, LIMITS, roots)
         if not is_picture(data):
             is_beside = is_caption_file(path.name) or beside_pictures(path.suffix, data)
             return _Found(reason="" if is_beside else what_is_it(data))
@@ -151,12 +156,17 @@ def _judge(path: Path) -> _Found:
     return _Found(reason=reason) if reason else _Found(size=(rgba.shape[1], rgba.shape[0]))
 
 
-def _captions(folder: Path, pictures: Sequence[str], note: Callable[[str], None]) -> dict[str, str]:
+def _captions(
+    folder: Path, pictures: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
+) -> dict[str, str]:
     """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none. A
     picture whose caption cannot be read is left out. `note` is told of that, and of a text that gives way to another
     for having no word."""
-    files = (path for path in media_files(folder) if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES)
-    texts = {path.relative_to(folder).as_posix(): read_caption_file(path) for path in files}
+    texts = {
+        path.relative_to(folder).as_posix(): read_caption_file(path, roots)
+        for path in media_files(folder, roots)
+        if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES
+    }
     wordless = {name for name, text in texts.items() if not text.line}
     owned = owned_captions(pictures, texts, wordless)
     for name, instead in outdone_texts(pictures, wordless, owned).items():

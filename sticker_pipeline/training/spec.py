@@ -49,6 +49,9 @@ class TrainingSpec(Strict):
         BucketSettings(shape="square"), description="how the training set's sizes were chosen, and pictures are cut"
     )
     regularisation: Path | None = Field(None, description="folder of the pictures that settings.regularisation names")
+    regularisation_roots: tuple[Path, ...] = Field(
+        (), description="folders below which that one and all that it links to lie; none: it is its own"
+    )
     settings: TrainingSettings
     save_precision: Literal["float16", "float32"] = Field(
         "float16",
@@ -112,7 +115,8 @@ def save_spec(spec: Strict, path: Path) -> None:
 
 def without_paths(spec: TrainingSpec) -> dict[str, Any]:
     """All that decides the training, as JSON types, without the folders of the machine that it ran on."""
-    folders = {name for name, field in TrainingSpec.model_fields.items() if field.annotation in (Path, Path | None)}
+    kinds = (Path, Path | None, tuple[Path, ...])
+    folders = {name for name, field in TrainingSpec.model_fields.items() if field.annotation in kinds}
     return spec.model_dump(mode="json", exclude=folders)
 
 

@@ -227,7 +227,7 @@ def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
     assert created.groups == {"2_a": 3}
     for note in (
         "left out: 2_a/pipe.png: a named pipe, which is never opened",
-        "left out: 2_a/zero.png: a device, which is never opened",
+        "left out: 2_a/zero.png: a link that leaves the folder, to /dev/zero: copy the files, or give --follow-links",
         "left out: 2_a/gone.png: a link to a file that does not exist",
         "left out: 2_a/fox.png: kept in git-annex: fetch it with `git annex get`",
         "left out: 2_a/.cat.png.icloud: kept in iCloud: download it",

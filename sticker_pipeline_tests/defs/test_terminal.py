@@ -77,4 +77,4 @@ def test_a_rival_of_the_system_is_never_read(tmp_path: Path, monkeypatch: pytest
 
     (tmp_path / "other.safetensors").symlink_to("/proc/kmsg")
     monkeypatch.setattr(observed, "lora_hash", lambda path, sha256: pytest.fail("it was opened"))
-    assert observed._lora_hash(tmp_path / "other.safetensors", ArtifactStore(str(tmp_path))) == "missing"
+    assert observed._lora_hash(tmp_path / "other.safetensors", (tmp_path,), ArtifactStore(str(tmp_path))) == "missing"

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from sticker_pipeline.media import limits as limits_module
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import COLUMNS, media_files, scan
 from sticker_pipeline.settings import MediaSettings
@@ -246,7 +248,9 @@ def test_special_files_are_never_opened(folder):
     (folder / "gifs/self.png").symlink_to(folder / "gifs/self.png")
     found = reasons(folder)
     assert found["gifs/pipe.gif"] == ("rejected", "a named pipe, which is never opened")
-    assert found["gifs/zero.png"] == ("rejected", "a device, which is never opened")
+    assert found["gifs/zero.png"][1].startswith("a link that leaves the folder, to /dev/zero: copy the files, or write")
+    table = scan(folder, GROUPS, LIMITS, [folder, Path("/dev")]).set_index("path")
+    assert table.loc["gifs/zero.png", "reason"] == "a device, which is never opened"
     assert found["gifs/gone.png"] == ("rejected", "a link to a file that does not exist")
     assert found["gifs/self.png"][0] == "rejected"
 
@@ -275,7 +279,8 @@ def test_links_to_folders_are_followed_once(folder, tmp_path):
     (folder / "gifs/a_link").symlink_to(tmp_path / "elsewhere")
     (folder / "gifs/loop").symlink_to(folder / "gifs")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "elsewhere")
-    found = reasons(folder)
+    table = scan(folder, GROUPS, LIMITS, [folder, tmp_path / "elsewhere"])
+    found = {row.path: (row.status, row.reason) for row in table.itertuples()}
     assert found["gifs/own.png"][0] == found["gifs/a_link/linked.png"][0] == "accepted"
     again = ("ignored", "a link to a folder that is read already")
     assert found["gifs/loop"] == found["gifs/a_link/back"] == again
@@ -291,14 +296,14 @@ def test_names_that_are_not_utf8(folder):
 def test_unreadable_files_are_rows(folder, monkeypatch):
     write_png(folder / "gifs/a.png")
     write_png(folder / "gifs/b.png")
-    read = Path.read_bytes
+    read = limits_module.read_bytes
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, roots: Sequence[Path], most: int) -> bytes:
         if path.name == "a.png":
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return read(path, roots, most)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(limits_module, "read_bytes", refuse)
     found = reasons(folder)
     assert found["gifs/a.png"] == ("rejected", "cannot be read: Permission denied")
     assert found["gifs/b.png"][0] == "accepted"
@@ -312,7 +317,7 @@ def test_limits_are_checked_before_anything_is_read_or_unpacked(folder, monkeypa
         "rejected",
         "30×30 pixels: more than 899 (the limit max_pixels of the profile)",
     )
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("read"))
     assert reasons(folder, MediaSettings(max_bytes=size - 1))["gifs/large.png"][0] == "rejected"
 
 

@@ -99,7 +99,7 @@ def test_good_pictures_are_decoded_once(folder: Path, tmp_path: Path, monkeypatc
     first = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)
     decoded: list[Path] = []
     judge = module._judge
-    monkeypatch.setattr(module, "_judge", lambda path: decoded.append(path) or judge(path))
+    monkeypatch.setattr(module, "_judge", lambda path, roots: decoded.append(path) or judge(path, roots))
     assert read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5).equals(first)
     assert all(path.suffix == ".txt" for path in decoded)
     noise(20, 50, 9).save(folder / "1_girl" / "wide.png")

@@ -1,0 +1,239 @@
+"""Files and folders opened below allowed folders: no link leads out of them, also when one is made in between.
+
+`roots` are the folders below which everything that is opened lies: the first is the one that the path is in, links may
+lead into it and into the others. By default that is the path's own folder. Roots are opened as they are named, links in
+their own paths are followed. Below a root nothing is followed: a path with a link in it is resolved by name, compared
+with the roots, and opened again from one of them without links, so that what changes in between is refused. A hard link
+cannot be told from a file of the folder.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+ANYWHERE = (Path(os.sep).absolute(),)  # roots for what a person names on the command line
+SPECIAL_FILES = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+CHUNK = 1 << 20  # bytes
+# Windows has neither of these: a path is resolved and compared there, and then opened by its name.
+_BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FOLDER = getattr(os, "O_DIRECTORY", 0)
+_PASSED = _FOLDER | getattr(os, "O_PATH", 0)  # of a folder on the way, which need not be readable
+_FILE = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_OF_LINKS = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # what systems answer to O_NOFOLLOW at a link
+
+T = TypeVar("T")
+
+
+class OutsideError(OSError):
+    """A path that leads out of the allowed folders; `filename2` is the place that it leads to."""
+
+
+class SpecialFileError(OSError):
+    """Something that is no regular file, such as a device; it was not opened."""
+
+
+class TooLargeError(OSError):
+    """A file of more bytes than may be read."""
+
+
+class Entry(NamedTuple):
+    """Something in a folder; of a link, the link itself. `size` is 0 but for regular files."""
+
+    name: str
+    mode: int
+    size: int
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+@contextmanager
+def opened(path: Path, roots: Sequence[Path] = ()) -> Iterator[int]:
+    """Open a regular file and give its descriptor.
+
+    Raises OutsideError where a link leads out of `roots`, SpecialFileError for what is no regular file, else OSError.
+    """
+    descriptor = _reach(path, roots, _open_at)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path, roots: Sequence[Path] = (), most: int | None = None) -> bytes:
+    """Read a regular file. Raises as `opened` does, and TooLargeError for more than `most` bytes.
+
+    What is read counts, whatever the size is said to be.
+    """
+    parts, count = [], 0
+    with opened(path, roots) as descriptor:
+        size = os.fstat(descriptor).st_size
+        _check_size(size, most, path)
+        while part := os.read(descriptor, min(max(size - count + 1, CHUNK // 16), 16 * CHUNK)):
+            parts.append(part)
+            count += len(part)
+            _check_size(count, most, path)
+    return b"".join(parts)
+
+
+def _check_size(size: int, most: int | None, path: Path) -> None:
+    if most is not None and size > most:
+        raise TooLargeError(errno.EFBIG, f"{size} bytes: more than {most}", str(path))
+
+
+def sha256(path: Path, roots: Sequence[Path] = ()) -> str:
+    """Hash a regular file: hex SHA-256. Raises as `opened` does."""
+    with opened(path, roots) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | None = None) -> None:
+    """Copy a regular file, with its times, to the new file `target`.
+
+    Raises as `read_bytes` does.
+    """
+    with opened(path, roots) as descriptor, target.open("xb") as copy:
+        count = 0
+        while part := os.read(descriptor, CHUNK):
+            count += len(part)
+            _check_size(count, most, path)
+            copy.write(part)
+        status = os.fstat(descriptor)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def status(path: Path, roots: Sequence[Path] = ()) -> os.stat_result:
+    """Look up what is at `path`, or what a link there leads to, unopened. Raises OutsideError, or OSError."""
+    return _reach(path, roots, _status_at)
+
+
+def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
+    """Tell whether `path` is, or links to, a folder below `roots`; False where that cannot be known."""
+    try:
+        return stat.S_ISDIR(status(path, roots).st_mode)
+    except OSError:
+        return False
+
+
+def list_folder(path: Path, roots: Sequence[Path] = ()) -> tuple[tuple[int, int], list[Entry]]:
+    """List a folder: its device and inode, and its entries by name. Raises OutsideError, or OSError."""
+    return _reach(path, roots, _list_at)
+
+
+def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
+    """Resolve `path`, which need not exist. Raises OutsideError where it leads out of `roots`."""
+    real = Path(os.path.realpath(path))
+    _root_of(path, real, roots)
+    return real
+
+
+def _reach(path: Path, roots: Sequence[Path], act: Callable[[int | None, str], T]) -> T:
+    """The result of `act`, called with the descriptor of the folder that holds `path` and the name in it."""
+    first = roots[0] if roots else path.parent
+    parts = _parts_below(first, path)
+    if _BY_DESCRIPTOR and parts is not None and os.pardir not in parts:
+        try:
+            return _act_below(first, parts, act)
+        except OSError as error:
+            if error.errno not in _OF_LINKS or isinstance(error, OutsideError | SpecialFileError):
+                raise
+    real = Path(os.path.realpath(path, strict=True))
+    root = _root_of(path, real, roots)
+    if not _BY_DESCRIPTOR:
+        return act(None, str(real))
+    return _act_below(root, real.relative_to(root).parts, act)
+
+
+def _parts_below(first: Path, path: Path) -> list[str] | None:
+    """The names that lead from `first` to `path`; None where `path` does not begin with it."""
+    beginning, whole = f"{os.fspath(first).rstrip(os.sep)}{os.sep}", os.fspath(path)
+    if whole.startswith(beginning):
+        return whole[len(beginning) :].split(os.sep)  # noqa: PTH206 (four times as slow)
+    return [] if path == first else None
+
+
+def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
+    """Which root, resolved, the resolved path `real` of `path` lies below. Raises OutsideError for none."""
+    for root in roots or [path.parent]:
+        resolved = Path(os.path.realpath(root))
+        if real.is_relative_to(resolved):
+            return resolved
+    shown = str(real).encode("utf-8", "backslashreplace").decode("utf-8")
+    raise OutsideError(errno.EXDEV, f"a link that leaves the folder, to {shown}", str(path), None, shown)
+
+
+def _act_below(root: Path, parts: Sequence[str], act: Callable[[int | None, str], T]) -> T:
+    """`act` in the folder root/parts[:-1] for the name parts[-1]. Raises OSError (see _OF_LINKS) at any link."""
+    current = os.open(root, _PASSED)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _PASSED | _NO_LINK, dir_fd=current)
+            os.close(current)
+            current = inner
+        return act(current, parts[-1] if parts else os.curdir)
+    finally:
+        os.close(current)
+
+
+def _status_at(parent: int | None, name: str) -> os.stat_result:
+    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    return found
+
+
+def _open_at(parent: int | None, name: str) -> int:
+    _refuse_special(_status_at(parent, name), name)
+    descriptor = os.open(name, os.O_RDONLY | _FILE, dir_fd=parent)
+    try:
+        _refuse_special(os.fstat(descriptor), name)
+    except SpecialFileError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_special(found: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = SPECIAL_FILES.get(stat.S_IFMT(found.st_mode), "a special file")
+        raise SpecialFileError(errno.EINVAL, f"{kind}, which is never opened", name)
+
+
+def _list_at(parent: int | None, name: str) -> tuple[tuple[int, int], list[Entry]]:
+    if parent is None:
+        return _listed(name, Path(name).stat())
+    descriptor = os.open(name, os.O_RDONLY | _FOLDER | _NO_LINK, dir_fd=parent)
+    try:
+        return _listed(descriptor, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _listed(folder: int | str, found: os.stat_result) -> tuple[tuple[int, int], list[Entry]]:
+    entries = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            size = about.st_size if stat.S_ISREG(about.st_mode) else 0
+            entries.append(Entry(entry.name, about.st_mode, size))
+    return (found.st_dev, found.st_ino), sorted(entries)
