@@ -5,6 +5,7 @@ by the stages.
 """
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,11 +25,23 @@ from pydantic import (
 )
 
 from sticker_pipeline.inside import OutsideError, folders_in, read_bytes
-from sticker_pipeline.texts import TextError, decoded, is_unicode, name_finder, unescaped
+from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
+from sticker_pipeline.texts import (
+    MOST_QUOTED,
+    TextError,
+    UserError,
+    decoded,
+    hidden_letters,
+    is_unicode,
+    name_finder,
+    quoted,
+    shortened,
+    unescaped,
+    without_hidden,
+)
 
 FILE_NAME = "character.yaml"
 ALL_LINKS = "_all.links"  # as <name>.links, for all characters: no character can be called _all
-MOST_BYTES = 1 << 20  # of a file of links
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
@@ -45,17 +57,42 @@ _FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
 HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
 
+MOST_FAULTS = 10  # of one file, in a message
+
+Plain = Annotated[str, AfterValidator(without_hidden)]
 Tag = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$"), AfterValidator(unescaped)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$"),
+    AfterValidator(without_hidden),
+    AfterValidator(unescaped),
 ]
 
 
-class CharacterError(ValueError):
+def _plain_lines(text: str) -> str:
+    without_hidden(text.replace("\n", " ").replace("\t", " "))
+    return text
+
+
+def _plain_section(section: Any) -> Any:
+    """`section` as it is. Raises ValueError for hidden letters in a key or text of it."""
+    if isinstance(section, str):
+        without_hidden(section)
+    elif isinstance(section, dict | list):
+        for part in [*section, *section.values()] if isinstance(section, dict) else section:
+            _plain_section(part)
+    return section
+
+
+Prompt = Annotated[str, AfterValidator(_plain_lines)]
+Overrides = Annotated[dict[str, Any], AfterValidator(_plain_section)]
+
+
+class CharacterError(UserError):
     """A character folder or its character.yaml that cannot be used; the message says where, why and what to do."""
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Group(Strict):
@@ -92,8 +129,8 @@ class Rival(Strict):
     a folder of allowed_links."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    lora: str
-    trigger: str
+    lora: Plain
+    trigger: Plain
     strength: float = Field(1.0, gt=0, le=2)
 
 
@@ -170,7 +207,7 @@ class Benchmark(Strict):
     """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
     files themselves."""
 
-    holdout: Annotated[float, Field(gt=0, lt=0.9)] | list[str] = 0.15
+    holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
     validation: float = Field(
         0.1,
         ge=0,
@@ -183,8 +220,10 @@ class Benchmark(Strict):
         ge=1,
         description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
     )
-    prompts: list[str] = Field(default_factory=list, description="free attributes, e.g. 'smile, arms up'")
-    rivals: list[Rival] = Field(default_factory=list)
+    prompts: list[Prompt] = Field(
+        default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
+    )
+    rivals: list[Rival] = Field(default_factory=list, max_length=50)
     gate: Gate = Gate()
 
     @field_validator("rivals")
@@ -199,21 +238,23 @@ class Benchmark(Strict):
 class Settings(Strict):
     """character.yaml."""
 
-    trigger: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$")]
-    profile: str | None = None
+    trigger: Annotated[
+        str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
+    ]
+    profile: Plain | None = None
     style: Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN.pattern}$")] | None = Field(
         None,
         description="the manner of drawing that it shares with other characters: one LoRA of the style alone is made "
         "of all characters that name it, once there are two",
     )
-    groups: dict[str, Group] = Field(default_factory=dict)
+    groups: dict[Plain, Group] = Field(default_factory=dict)
     curation: Curation = Curation()
-    media: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's media settings")
-    sampling: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sampling settings")
-    buckets: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's bucket settings")
-    tagging: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's tagging settings")
-    training: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's training settings")
-    sweep: dict[str, Any] = Field(default_factory=dict, description="overrides of the profile's sweep settings")
+    media: Overrides = Field(default_factory=dict, description="overrides of the profile's media settings")
+    sampling: Overrides = Field(default_factory=dict, description="overrides of the profile's sampling settings")
+    buckets: Overrides = Field(default_factory=dict, description="overrides of the profile's bucket settings")
+    tagging: Overrides = Field(default_factory=dict, description="overrides of the profile's tagging settings")
+    training: Overrides = Field(default_factory=dict, description="overrides of the profile's training settings")
+    sweep: Overrides = Field(default_factory=dict, description="overrides of the profile's sweep settings")
     benchmark: Benchmark = Benchmark()
 
     @model_validator(mode="before")
@@ -264,7 +305,8 @@ def load_character(folder: Path) -> Character:
     folders = _folders_of(settings.groups, subfolders, path)
     count = Counter(folders.values())
     if twice := sorted(name for name, one in folders.items() if count[one] > 1):
-        raise CharacterError(f"{path}: groups: {', '.join(twice)} are the same folder: keep one of them.")
+        same = shortened(", ".join(twice))
+        raise CharacterError(f"{path}: groups: {same} are the same folder: keep one of them.")
     stated = {folders[name]: group for name, group in settings.groups.items()}
     groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
     if not groups:
@@ -282,7 +324,9 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dic
         found = find(group)
         if found is None:
             hint = closest(group, subfolders)
-            raise CharacterError(f"{path}: groups.{group}: there is no folder {path.parent / group}.{hint}")
+            raise CharacterError(
+                f"{path}: groups.{shortened(group)}: there is no folder {path.parent / shortened(group)}.{hint}"
+            )
         folders[group] = found
     return folders
 
@@ -292,7 +336,13 @@ def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
         entries = [name for name in folders_in(folder, roots) if is_unicode(name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
-    return sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+    found = sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+    if hidden := [name for name in found if hidden_letters(name)]:
+        raise CharacterError(
+            f"{folder}: the name of the folder {quoted(hidden[0])} holds letters that nobody sees "
+            f"({shortened(hidden_letters(hidden[0]), 40)}): rename it."
+        )
+    return found
 
 
 def links_file(folder: Path) -> Path:
@@ -348,9 +398,23 @@ def check_name(name: str) -> None:
 
 
 def character_folders(root: Path) -> Iterator[Path]:
-    """Every folder under `root` that has a character.yaml, sorted by name."""
-    if root.is_dir():
-        yield from sorted(path.parent for path in root.glob(f"[!.]*/{FILE_NAME}"))
+    """Yield every folder under `root` that has a character.yaml, or does not let it be looked for, sorted by name."""
+    try:
+        folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    except OSError:  # no folder yet
+        return
+    yield from (folder for folder in folders if _may_exist(folder / FILE_NAME))
+
+
+def _may_exist(path: Path) -> bool:
+    """Tell whether there is something at `path`, as a link to nothing, or it cannot be known."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def folders_of_nobody(root: Path) -> list[Path]:
@@ -358,47 +422,62 @@ def folders_of_nobody(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
-    without = [folder for folder in folders if not (folder / FILE_NAME).is_file()]
-    return [folder for folder in without if any(path.is_file() for path in folder.rglob("*"))]
+    without = [folder for folder in folders if not _may_exist(folder / FILE_NAME)]
+    return [folder for folder in without if any(files for _, _, files in os.walk(folder))]
 
 
 def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
     """Read the character.yaml at `path`, below `roots`. Raises CharacterError, naming the file and the key."""
     try:
-        data = yaml.safe_load(decoded(read_bytes(path, roots)))
+        data = parse_yaml(_text_of(path, roots))
     except OutsideError as error:
         raise CharacterError(f"{path} is {error.strerror}: put the file itself there.") from error
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
     except OSError as error:
         raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
-    except TextError as error:
-        raise CharacterError(f"{path} cannot be read: {error}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none are ValueErrors
-        raise CharacterError(f"{path} is not valid YAML: {error}") from error
+    except LimitedFileError as error:
+        raise CharacterError(f"{path} is not valid YAML: {error}.") from error
     if not isinstance(data, dict):
-        raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {data!r}.")
+        raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {quoted(data)}.")
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
         raise CharacterError("\n".join(describe_problems(str(path), error, Settings))) from error
 
 
+def _text_of(path: Path, roots: Sequence[Path]) -> str:
+    """The text of the file at `path`, below `roots`. Raises CharacterError for what is no text, else OSError."""
+    try:
+        return decoded(read_bytes(path, roots, MOST_BYTES))
+    except TextError as error:
+        raise CharacterError(f"{path} cannot be read: {error}.") from error
+
+
 def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence per fault that pydantic found in `source`: the key, what is wrong, and for a misspelt key the
-    nearest right one among the fields of `model` and of the models inside it."""
-    return [f"{source}: {_describe(fault, model)}" for fault in error.errors()]
+    """One sentence for each fault that pydantic found in `source`; the first and a number where there are many.
+
+    It names the key, what is wrong, and for a misspelt key the nearest right one among the fields of `model` and of
+    the models inside it.
+    """
+    faults = error.errors(include_url=False)
+    shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
+    told = [f"{source}: {_describe(fault, model)}" for fault in shown]
+    more = len(faults) - len(told)
+    return [*told, f"{source}: {more:,} more keys or values are wrong."] if more else told
 
 
 def _describe(fault: Any, model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
-        return f"unknown key '{key}'.{closest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
+        return (
+            f"unknown key '{key}'.{closest(str(fault['loc'][-1])[:MOST_QUOTED], known)} Known here: {', '.join(known)}."
+        )
     if fault["type"] == "missing":
         example = " Add a line such as `trigger: my_made_up_word`." if key == "trigger" else ""
         return f"'{key}' is missing.{example}"
-    return f"'{key}' = {fault['input']!r}: {fault['msg']}."
+    return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'], 200)}."
 
 
 def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

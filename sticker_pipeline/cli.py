@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from sticker_pipeline import guard
-from sticker_pipeline.work import CONSOLE, BadInput, Commands, check_artifacts, check_folders, no_character
+from sticker_pipeline.output import tell, tell_error
+from sticker_pipeline.work import BadInput, Commands, check_artifacts, check_folders, no_character
 
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
@@ -150,20 +150,21 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
             resolution=profile.resolution,
             buckets=profile.buckets,
             max_error=max_error,
-            say=lambda text: CONSOLE.print(text, markup=False),
+            say=tell,
         )
     except (CharacterError, ProfileError, StorageError, DatasetError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    shown = escape(str(exported.folder))
-    CONSOLE.print(
-        f"[bold]{shown}[/] has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
+    shown = str(exported.folder)
+    tell(
+        (shown, "bold"),
+        f" has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
         f"An epoch is {exported.images_per_epoch} pictures. Total variation from the probabilities: "
         f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
-        f"no repeats: {exported.uniform_error:.4f})."
+        f"no repeats: {exported.uniform_error:.4f}).",
     )
     if exported.weighted_captions:
-        CONSOLE.print("Captions have weights: run sd-scripts with --weighted_captions.")
-    CONSOLE.print(f"Next, in sd-scripts: --dataset_config {shown}/dataset.toml, or --train_data_dir {shown}")
+        tell("Captions have weights: run sd-scripts with --weighted_captions.")
+    tell(f"Next, in sd-scripts: --dataset_config {shown}/dataset.toml, or --train_data_dir {shown}")
 
 
 @main.command("import-kohya")
@@ -212,7 +213,7 @@ def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> 
         raise click.ClickException(str(error)) from error
     highest = max(adapter.rank for adapter in merged.adapters.values())
     kept = f"{100 * lost:.2f} % of the change is lost" if rank else "nothing is lost"
-    CONSOLE.print(f"{out}: {len(merged.adapters)} modules of rank {highest} or less, {kept}.", markup=False)
+    tell(f"{out}: {len(merged.adapters)} modules of rank {highest} or less, {kept}.")
 
 
 def _weighted(text: str) -> tuple[Path, float]:
@@ -244,7 +245,7 @@ def check_base_command(base: Path, family: str) -> None:
         raise BadInput(str(error)) from error
     predicts = "v" if noise.v_prediction else "noise (epsilon)"
     zero = ", its last level is pure noise (zero terminal SNR)" if noise.zero_snr else ""
-    CONSOLE.print(f"{base}: a base model of family {family}; it predicts {predicts}{zero}.", markup=False)
+    tell(f"{base}: a base model of family {family}; it predicts {predicts}{zero}.")
 
 
 @main.command("explain-kohya")
@@ -276,19 +277,19 @@ def _explain_kohya_file(file: Path, name: str | None) -> None:
     profile = load_profile(name or family_of(file), Path())
     imported = examine_kohya_settings(file, kohya_target(profile))
     for verdict in sorted(dict.fromkeys(line.verdict for line in imported.report), key="refused".__eq__):
-        CONSOLE.print(f"[bold]{verdict}[/]")
+        tell((verdict, "bold"))
         for line in imported.report:
             if line.verdict == verdict:
-                CONSOLE.print(f"  {line.key:34} {line.value or '(empty)':24} {line.effect}", markup=False)
+                tell(f"  {line.key:34} {line.value or '(empty)':24} {line.effect}")
     would = ", were it not for what is refused" if imported.refusals else ""
-    CONSOLE.print(f"[bold]effective settings[/] of the profile {profile.name} (*: the file's){would}")
+    tell(("effective settings", "bold"), f" of the profile {profile.name} (*: the file's){would}")
     for section, settings, taken in (
         ("training", profile.training, {"preset": "kohya_import", "kohya_json": file.name, **imported.training}),
         ("buckets", profile.buckets, imported.buckets),
     ):
         for setting, value in {**settings.model_dump(), **taken}.items():
             star = "*" if setting in taken else " "
-            CONSOLE.print(f"{star} {section + '.' + setting:34} {value}", markup=False)
+            tell(f"{star} {section + '.' + setting:34} {value}")
     if imported.refusals:
         raise click.ClickException("\n".join(f"{file}: {refusal}" for refusal in imported.refusals))
 
@@ -304,16 +305,16 @@ def _explain_kohya_folder(folder: Path, name: str | None) -> None:
         try:
             imported = read_kohya_settings(file, kohya_target(load_profile(name or family_of(file), Path())))
         except KohyaSettingsError as error:
-            CONSOLE.print("[bold]refused[/]")
-            CONSOLE.print("\n".join(f"  {line}" for line in str(error).splitlines()), markup=False)
+            tell(("refused", "bold"))
+            tell("\n".join(f"  {line}" for line in str(error).splitlines()))
             continue
         count += 1
-        CONSOLE.print("[bold]taken over[/]")
-        CONSOLE.print(f"  {file}", markup=False)
+        tell(("taken over", "bold"))
+        tell(f"  {file}")
         for line in imported.report:
             if line.verdict == "differs here":
-                CONSOLE.print(f"    differs here: {line.key}: {line.effect}", markup=False)
-    CONSOLE.print(f"{count} of {len(files)} files are taken over.")
+                tell(f"    differs here: {line.key}: {line.effect}")
+    tell(f"{count} of {len(files)} files are taken over.")
 
 
 @main.command("releases")
@@ -328,20 +329,19 @@ def releases_command(name: str) -> None:
     except ReleaseError as error:
         raise click.ClickException(str(error)) from error
     if not found:
-        CONSOLE.print(f"{name} has no release yet: sticker-pipeline update {name}")
+        tell(f"{name} has no release yet: sticker-pipeline update {name}")
     for release in found:
         record, mark = release.record, "*" if chosen == release else " "
-        CONSOLE.print(
+        tell(
             f"{mark} {record.number:4}  {record.published:%Y-%m-%d %H:%M}  epoch {record.epoch:<3} "
-            f"{_similarity(record)}  {release.lora}",
-            markup=False,
+            f"{_similarity(record)}  {release.lora}"
         )
     for event in events(folder):
         if event.action == "roll back":
             why = f": {event.reason}" if event.reason else ""
-            CONSOLE.print(f"{event.time:%Y-%m-%d %H:%M}  back from {event.before} to {event.number}{why}", markup=False)
+            tell(f"{event.time:%Y-%m-%d %H:%M}  back from {event.before} to {event.number}{why}")
     if chosen:
-        CONSOLE.print(f"* is the current one. The prompt begins with {chosen.record.trigger}", markup=False)
+        tell(f"* is the current one. The prompt begins with {chosen.record.trigger}")
 
 
 @main.command("roll-back")
@@ -362,8 +362,8 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
         release = roll_back(folder, number, reason, datetime.now(UTC))
     except (ReleaseError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    CONSOLE.print(f"Release {number} of {name} is the current one: {release.lora}", markup=False)
-    CONSOLE.print(f"Its prompt begins with {release.record.trigger}", markup=False)
+    tell(f"Release {number} of {name} is the current one: {release.lora}")
+    tell(f"Its prompt begins with {release.record.trigger}")
     if (workspace_from_environment().store.folder(name, "released_lora") / MANIFEST).is_file():
         _work("release", name, str(number))
 
@@ -409,7 +409,7 @@ def report_command() -> None:
     path = ArtifactStore(artifacts).folder(ALL, "report") / "report.html"
     if not path.is_file():
         raise click.ClickException("There is no report yet: sticker-pipeline update")
-    CONSOLE.print(str(path), markup=False)
+    tell(str(path))
     webbrowser.open(path.as_uri())
 
 
@@ -454,7 +454,7 @@ def fetch_models(
         raise click.ClickException(str(error)) from error
     if not sources:
         if profile:
-            CONSOLE.print(f"No model of the profile {profile} has to be fetched.")
+            tell(f"No model of the profile {profile} has to be fetched.")
         else:
             _list_models(models)
         return
@@ -463,18 +463,14 @@ def fetch_models(
     for source in sources:  # one that fails does not stop the others
         try:
             if isinstance(source, Source):
-                fetch(source, models, memos, update=update, say=_say)
+                fetch(source, models, memos, update=update, say=tell)
             else:
-                fetch_single(source, models, memos, place=place, sha256=sha256, judge=_bad_base, say=_say)
+                fetch_single(source, models, memos, place=place, sha256=sha256, judge=_bad_base, say=tell)
         except FetchError as error:
             failed = True
-            CONSOLE.print(f"[red]problem:[/] {escape(str(error))}")
+            tell(("problem:", "red"), f" {error}")
     if failed:
         raise click.ClickException("Not every model could be fetched; see above.")
-
-
-def _say(text: str) -> None:
-    CONSOLE.print(text, markup=False)
 
 
 def _still_wanted(models: Path, names: list[str]) -> list[str]:
@@ -482,7 +478,7 @@ def _still_wanted(models: Path, names: list[str]) -> list[str]:
     there = {name: models / f"{name}.safetensors" for name in names}
     for name, path in there.items():
         if path.is_file():
-            _say(f"{name}: {path} is there, and is used")
+            tell(f"{name}: {path} is there, and is used")
     return [name for name in names if not there[name].is_file()]
 
 
@@ -510,13 +506,8 @@ def _list_models(models: Path) -> None:
     for name, source in known_models().items():
         entry = locked.get(name)
         here = f"at {entry.revision[:12]}" if entry and not missing_files(models, name, entry) else ""
-        CONSOLE.print(
-            f"{name:32} {source.kind.partition('_')[0]:7} {entry.repo if here and entry else source.repo:50} {here}",
-            markup=False,
-        )
-    CONSOLE.print(
-        f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15  or  civitai:VERSION", markup=False
-    )
+        tell(f"{name:32} {source.kind.partition('_')[0]:7} {entry.repo if here and entry else source.repo:50} {here}")
+    tell(f"Into {models}:  sticker-pipeline fetch-models NAME  or  --profile sd15  or  civitai:VERSION")
 
 
 @main.command()
@@ -530,15 +521,16 @@ def doctor(mend: bool, gone: str | None) -> None:
     from sticker_pipeline.generation.check import prompt_notes
     from sticker_pipeline.media.inventory import refused_links
     from sticker_pipeline.models.lock import problems as model_problems
+    from sticker_pipeline.texts import shortened
 
     if gone and not mend:
         raise click.UsageError("--gone says whose runs --mend ends: give both.")
     workspace = workspace_from_environment()
     check_folders(workspace)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
-        CONSOLE.print(f"{label:12} {Path(path).absolute()}", markup=False)
+        tell(f"{label:12} {Path(path).absolute()}")
     with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
-        CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)", markup=False)
+        tell(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
     problems += [*of_characters, *workspace.store.damaged()]
@@ -548,21 +540,21 @@ def doctor(mend: bool, gone: str | None) -> None:
         if problem:
             problems.append(problem)
         else:
-            CONSOLE.print(f"[green]ok[/]           {character.name} (profile {profile.name})")
+            tell(("ok", "green"), f"           {character.name} (profile {profile.name})")
             problems += [f"{character.name}: {sentence}" for sentence in _rivals_left_out(character, profile)]
         of_links = refused_links(character.folder, character.roots)
         problems += [f"{character.folder / link}: {why}." for link, why in list(of_links.items())[:MOST_LINKS]]
         if len(of_links) > MOST_LINKS:
             problems.append(f"{character.name}: {len(of_links) - MOST_LINKS} more links are refused.")
         for note in [*prompt_notes(character), *rights(character)]:
-            CONSOLE.print(f"[yellow]note[/]         {escape(note)}")
+            tell(("note", "yellow"), f"         {note}")
     for problem in problems:
-        CONSOLE.print(f"[red]problem[/]      {escape(problem)}")
+        tell(("problem", "red"), f"      {problem}")
     for folder in folders_of_nobody(Path(workspace.characters).absolute()):
         remedy = f"move it away and run `sticker-pipeline new-character NAME FOLDER`, or write a {FILE_NAME} into it"
-        CONSOLE.print(f"{'left aside':12} {folder} has no {FILE_NAME}: {remedy}", markup=False)
+        tell(f"{'left aside':12} {shortened(str(folder), 300)} has no {FILE_NAME}: {remedy}")
     if not valid and not problems:
-        CONSOLE.print(no_character(workspace.characters), markup=False)
+        tell(no_character(workspace.characters))
 
 
 def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
@@ -581,10 +573,10 @@ def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list
     from sticker_pipeline.defs.patience import pools_in_use
 
     for line in pools_in_use(instance):
-        CONSOLE.print(f"{'under way':12} {line}", markup=False)
+        tell(f"{'under way':12} {line}")
     for run in elsewhere(instance):
         line = f"{described(run)} on {other_machine(run)}; is that gone? --mend --gone MACHINE"
-        CONSOLE.print(f"{'under way':12} {line}", markup=False)
+        tell(f"{'under way':12} {line}")
     problems = [f"{described(run)} is dead: {why}" for run, why in dead_runs(instance)]
     problems += [f"run {run_id[:8]} has ended, but holds a place in a pool" for run_id in unheld_claims(instance)]
     problems += [f"{folder} was left behind by a killed run" for folder in workspace.store.abandoned()]
@@ -599,19 +591,20 @@ def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | 
         *end_dead_runs(instance, gone),
         *(f"removed {folder}" for folder in workspace.store.remove_abandoned()),
     ]:
-        CONSOLE.print(f"{'mended':12} {line}", markup=False)
+        tell(f"{'mended':12} {line}")
     return _left_behind(instance, workspace)
 
 
 def _print_created(created: "Created") -> None:
-    shown = escape(str(created.folder))
-    CONSOLE.print(f"[bold]{shown}[/] has {created.files} files in {escape(', '.join(created.groups))}.")
+    tell((str(created.folder), "bold"), f" has {created.files} files in {', '.join(created.groups)}.")
     for note in created.notes:
-        CONSOLE.print(f"  {note}", markup=False)
-    CONSOLE.print(
-        f"\nNext:\n  1. look over [bold]{shown}/character.yaml[/] (the trigger is {created.trigger!r})\n"
+        tell(f"  {note}")
+    tell(
+        "\nNext:\n  1. look over ",
+        (f"{created.folder}/character.yaml", "bold"),
+        f" (the trigger is {created.trigger!r})\n"
         f"  2. sticker-pipeline update {created.folder.name}\n"
-        "     or `make ui`, choose the job character_line, and materialize the partition of that name"
+        "     or `make ui`, choose the job character_line, and materialize the partition of that name",
     )
 
 
@@ -631,7 +624,7 @@ def run() -> None:
     try:
         main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        tell_error(error)
         sys.exit(error.exit_code)
     except click.Abort:
         guard.say("Stopped. What was finished is kept.")

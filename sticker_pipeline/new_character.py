@@ -39,11 +39,12 @@ from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import atomic_file, new_folder
-from sticker_pipeline.texts import folded
+from sticker_pipeline.texts import folded, shortened
 
 LIMITS = MediaSettings()
 GIFS, STICKERS = "gifs", "stickers"
 MOST_NAMED = 8  # files in one note
+MOST_LETTERS = 500  # of a name in a note
 # In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
 KOHYA_PICTURES = "img"
 KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
@@ -299,9 +300,9 @@ def left_out_note(names: Sequence[str], reason: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first MOST_NAMED of `names`, and how many more there are."""
+    """The first MOST_NAMED of `names`, with hidden letters as escapes, and how many more there are."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]).encode("utf-8", "backslashreplace").decode("utf-8") + more
+    return ", ".join(shortened(name, MOST_LETTERS) for name in names[:MOST_NAMED]) + more
 
 
 def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:

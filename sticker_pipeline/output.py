@@ -1,4 +1,7 @@
-"""What a command prints: it outlives its reader, and is never silent for long."""
+"""What a command prints: the one console, on which nothing that is not ours is markup or a control sequence.
+
+Output outlives its reader, and is never silent for long.
+"""
 
 import io
 import os
@@ -6,10 +9,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import TextIO
 
+import click
+from rich.console import Console
+from rich.text import Text
+
+from sticker_pipeline.texts import visible
+
+CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 QUIET_SECONDS = 30.0
+
+
+def tell(*parts: str | tuple[str, str], console: Console = CONSOLE, style: str = "") -> None:
+    """Print a line, with hidden letters as escapes. A part that is a pair is a text and its style."""
+    styled = [(visible(part), "") if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
+    console.print(Text.assemble(*styled, style=style))
+
+
+def tell_error(error: click.ClickException) -> None:
+    """Print why a command fails, with hidden letters as escapes."""
+    shown = copy(error)
+    vars(shown)["message"] = visible(error.message)
+    shown.show()
 
 
 class Output(io.TextIOBase):
@@ -69,7 +93,7 @@ def _speak(output: Output, under_way: Callable[[], str | None]) -> None:
     while True:
         time.sleep(max(1.0, output.written + QUIET_SECONDS - time.monotonic()))
         if time.monotonic() - output.written >= QUIET_SECONDS and (text := under_way()):
-            print(text, file=output, flush=True)
+            print(visible(text), file=output, flush=True)
 
 
 def _write_nowhere(stream: TextIO) -> None:

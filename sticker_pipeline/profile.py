@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sticker_pipeline.character import Character, describe_problems, may_lead
+from sticker_pipeline.character import FILE_NAME, Character, describe_problems, may_lead
 from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.kohya_settings.form import KohyaSettingsError, Target
 from sticker_pipeline.kohya_settings.read import KohyaImport, read_kohya_settings
@@ -29,13 +29,14 @@ from sticker_pipeline.settings import (
     TrainingSettings,
     without_effect,
 )
+from sticker_pipeline.texts import UserError, quoted, shortened
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
 Family = Literal["sd15", "sdxl"]
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError):
     """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
 
 
@@ -199,7 +200,7 @@ def load_profile(name: str, models: Path) -> Profile:
     or the one `.safetensors` file in a folder that is no model itself. Raises ProfileError for an unknown name."""
     if name not in PROFILES:
         raise ProfileError(
-            f"There is no profile {name!r} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
+            f"There is no profile {quoted(name)} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
             f"Profiles: {', '.join(PROFILES)}."
         )
     data = PROFILES[name]
@@ -229,12 +230,15 @@ def character_profile(character: Character, models: Path) -> Profile:
 
     Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
     """
-    profile = load_profile(profile_name(character), models)
+    try:
+        profile = load_profile(profile_name(character), models)
+    except ProfileError as error:
+        raise ProfileError(f"{character.folder / FILE_NAME}: {error}") from error
     preset = _preset(profile, character)
     sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
     changed = profile.model_copy(update=sections)
     _check_effects(changed, character)
-    _check_place(changed, character)
+    _check_regularisation(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
@@ -278,12 +282,12 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
     stated = character.settings.training
     if stated.get("preset") != "kohya_import":
         return None
-    name, source = stated.get("kohya_json"), f"{character.folder / 'character.yaml'}: training"
+    name, source = stated.get("kohya_json"), f"{character.folder / FILE_NAME}: training"
     if not name:
         raise ProfileError(f"{source}: 'preset: kohya_import' needs 'kohya_json', the file that kohya_ss has saved.")
     if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
         raise ProfileError(
-            f"{source}: 'kohya_json' = {name!r}: it must be the path of a file in the character's folder."
+            f"{source}: 'kohya_json' = {quoted(name)}: it must be the path of a file in the character's folder."
         )
     epochs = stated.get("epochs")
     target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
@@ -295,7 +299,7 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
 
 def _overridden(profile: Profile, section: str, character: Character, preset: dict[str, Any]) -> Strict:
     model, stated = OVERRIDABLE[section], getattr(character.settings, section)
-    source = f"{character.folder / 'character.yaml'}: {section}"
+    source = f"{character.folder / FILE_NAME}: {section}"
     try:
         return model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
     except ValidationError as error:
@@ -307,21 +311,26 @@ def _check_effects(profile: Profile, character: Character) -> None:
     stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
     idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:
-        path = character.folder / "character.yaml"
+        path = character.folder / FILE_NAME
         raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
 
 
-def _check_place(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for regularisation pictures that lie where the character's folder may not lead."""
-    name = profile.training.regularisation
+def _check_regularisation(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, of which every file
+    would be read, or that lies where the character's folder may not lead."""
+    name, path = profile.training.regularisation, character.folder / FILE_NAME
     try:
-        if name:
-            real_path(character.folder / name, character.roots)
+        folder = real_path(character.folder / name, character.roots) if name else None
     except OutsideError as error:
         raise ProfileError(
-            f"{character.folder / 'character.yaml'}: training.regularisation leads out of the character's folder, to "
-            f"{error.filename2}: {may_lead(character)}"
+            f"{path}: training.regularisation leads out of the character's folder, to "
+            f"{shortened(str(error.filename2))}: {may_lead(character)}"
         ) from error
+    if folder and character.folder.resolve().is_relative_to(folder):
+        raise ProfileError(
+            f"{path}: training: 'regularisation' = {quoted(str(name))}: it must be a folder of pictures of no "
+            "character, beside the groups or elsewhere."
+        )
 
 
 MODEL_FILES = {

@@ -12,7 +12,7 @@ MOST_SEED = 2**64 - 1  # that torch.Generator.manual_seed takes
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MediaSettings(Strict):

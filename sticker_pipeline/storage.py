@@ -23,6 +23,7 @@ import pandas as pd
 from sticker_pipeline.claims import claimed, is_claimed, silent
 from sticker_pipeline.durable import sync_file, sync_folder, sync_tree
 from sticker_pipeline.space import Say, writing
+from sticker_pipeline.texts import UserError
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
@@ -59,7 +60,7 @@ _SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as pattern
 Read = TypeVar("Read")
 
 
-class StorageError(ValueError):
+class StorageError(UserError):
     """An artifact that is missing, damaged, or was made by something else than this project."""
 
 

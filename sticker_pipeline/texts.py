@@ -22,9 +22,24 @@ BEGINNING = 4096
 
 _LOOSE_JOINER = re.compile("(?:^|(?<=[\\s,]))[\u200c\u200d]+|(?<![\u200c\u200d])[\u200c\u200d]++(?=[\\s,]|$)")
 _ESCAPED_BRACKET = re.compile(r"\\([()\[\]])")
+# A joiner between two letters that are joined, and the flags of Scotland, Wales and others.
+_SHOWN = re.compile(
+    "((?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"
+    "|(?<=\U0001f3f4)[\U000e0030-\U000e007a]{2,8}\U000e007f)"
+)
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters and marks without a shape
+MOST_QUOTED = 120  # letters of what is not ours, in a message
 
 
-class TextError(ValueError):
+class UserError(ValueError):
+    """An error that a person can mend; hidden letters in its message are escapes."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(visible(str(message)))
+
+
+class TextError(UserError):
     """Bytes that are no text that can be read; the message says why and what to do, without the file's name."""
 
 
@@ -60,6 +75,61 @@ def _decoded(data: bytes, *, whole: bool) -> str:
     if control is not None:
         raise TextError(f"it holds the control character U+{ord(control):04X}: remove it, or {REMEDY}")
     return text
+
+
+def visible(text: str) -> str:
+    """Return `text` with hidden letters as escapes, such as `\\x1b` and `\\u202e`.
+
+    Hidden are control characters, marks of direction, zero-width letters and lone surrogates. Line breaks, tabs and
+    joiners inside words and emoji stay.
+    """
+    return _escaped(text, "\n\t")
+
+
+def hidden_letters(text: str) -> str:
+    """Return the letters of `text` that nobody sees, each once, as escapes; a line break is one."""
+    return " ".join(dict.fromkeys(_escape(one) for part in _SHOWN.split(text)[::2] for one in part if _is_hidden(one)))
+
+
+def without_hidden(text: str) -> str:
+    """Return `text` as it is. Raises ValueError, naming the letters, where it holds hidden ones."""
+    if found := hidden_letters(text):
+        raise ValueError(f"it holds letters that nobody sees ({shortened(found, 40)}): remove them")
+    return text
+
+
+def shortened(text: str, most: int = MOST_QUOTED) -> str:
+    """Return the first `most` letters of `text` in one visible line, with the number of those left out."""
+    shown = _escaped(text[: most + 1], "")
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    kept = text[:most]
+    while len(_escaped(kept, "")) > most:
+        kept = kept[:-1]
+    return f"{_escaped(kept, '')}… ({len(text) - len(kept):,} more letters)"
+
+
+def quoted(value: object, most: int = MOST_QUOTED) -> str:
+    """Return what Python writes for `value`, shortened."""
+    return shortened(repr(value), most)
+
+
+def _escaped(text: str, kept: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    parts = _SHOWN.split(text)
+    parts[::2] = [
+        "".join(_escape(one) if _is_hidden(one) and one not in kept else one for one in p) for p in parts[::2]
+    ]
+    return "".join(parts)
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in _HIDDEN or letter in _FILLERS
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def tidy(text: str) -> str:

@@ -14,7 +14,6 @@ from typing import Literal
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
-from rich.markup import escape
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
@@ -37,11 +36,13 @@ from sticker_pipeline.defs.style_making import (
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
 from sticker_pipeline.markdown import letters
+from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.stopping import Stopped, Stopping
 from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, style_scope
 
 Outcome = Literal["made", "refused", "failed"]
+BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def update(
             look = partial(_stale_now, work, workspace, job, character.name)
             try:
                 outcome = _make_stale(work, job, character.name, character.name, look)
-            except (CharacterError, ProfileError, StorageError) as error:  # changed, removed or damaged meanwhile
-                console.print(f"[red]left out:[/] {escape(str(error))}")
+            except BAD_INPUT as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
+                tell(("left out:", "red"), f" {error}", console=console)
                 outcome = "failed"
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
@@ -104,7 +105,7 @@ def update(
         try:
             made = _make_stale(work, "leaderboard_table", ALL, None, look) == "made"
         except StorageError as error:
-            console.print(f"[red]left out:[/] {escape(str(error))}")
+            tell(("left out:", "red"), f" {error}", console=console)
             made = False
         if not made:
             failed.append("leaderboard")
@@ -172,7 +173,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     wanted = named_styles(characters)
     styles, problems = ready_styles(workspace, workspace.valid_characters()[0]) if wanted else ([], [])
     for problem in problems:
-        work.console.print(f"[red]left out:[/] {escape(problem)}")
+        tell(("left out:", "red"), f" {problem}", console=work.console)
     failed = []
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
@@ -182,8 +183,8 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
             sections = {name: style_section_value(name, style, store) for name in SECTIONS}
             observe_style(work.instance, style.name, sections)
             made = _make_stale(work, "style_line", style_scope(style.name), style.name, look) == "made"
-        except StorageError as error:
-            work.console.print(f"[red]left out:[/] {escape(str(error))}")
+        except (OSError, *BAD_INPUT) as error:
+            tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
             made = False
         if not made:
             failed.append(style.name)
@@ -197,15 +198,15 @@ def _register(
     console: Console,
 ) -> list[str]:
     """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
-    those with artifacts or releases that are damaged."""
+    those that cannot be read."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     damaged = []
     for character, profile in characters:
         store = workspace.store
         try:
             values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
-        except StorageError as error:
-            console.print(f"[red]left out:[/] {character.name}: {escape(str(error))}")
+        except (OSError, *BAD_INPUT) as error:
+            tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)
             continue
         observe(instance, character.name, values)
@@ -241,16 +242,15 @@ def _stale_now(work: Work, workspace: Workspace, job: str, name: str) -> list[dg
 
 
 def _say(console: Console, title: str, text: str) -> None:
-    console.print(f"{title}: {text}", style="dim", markup=False)
+    tell(f"{title}: {text}", console=console, style="dim")
 
 
 def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: str | None) -> Outcome:
-    name = f"[bold]{partition}[/] {job}" if partition else f"[bold]{job}[/]"
-    console = work.console
+    say = partial(tell, *(((partition, "bold"), f" {job}") if partition else ((job, "bold"),)), console=work.console)
     if not stale:
-        console.print(f"{name}: up to date")
+        say(": up to date")
         return "made"
-    console.print(f"{name}: {', '.join(key.path[-1] for key in stale)}")
+    say(f": {', '.join(key.path[-1] for key in stale)}")
     started, run_id = time.monotonic(), make_new_run_id()
     with _cancellable(work, run_id):
         result = work.definitions.resolve_job_def(job).execute_in_process(
@@ -263,7 +263,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
             tags={UPDATE_TAG: "true", **process_tags()},
         )
     if result.success:
-        console.print(f"{name}: done in {time.monotonic() - started:.0f} s\n")
+        say(f": done in {time.monotonic() - started:.0f} s\n")
         return "made"
     if {event.step_key for event in result.all_node_events if event.is_step_failure} != {
         benchmark_checks.node_def.name
@@ -272,7 +272,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
     for check in result.get_asset_check_evaluations():
         if check.check_name in CHECKS and not check.passed:
             said = letters(check.description or "")
-            console.print(f"{name}: [yellow]not released[/], {check.check_name}: {escape(said)}")
+            say(": ", ("not released", "yellow"), f", {check.check_name}: {said}")
     return "refused"
 
 

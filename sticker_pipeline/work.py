@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
 from sticker_pipeline.guard import GO_ON
-from sticker_pipeline.output import Output, speak_when_quiet, watch_over
+from sticker_pipeline.output import CONSOLE, Output, speak_when_quiet, tell, tell_error, watch_over
 from sticker_pipeline.quiet import quiet
 from sticker_pipeline.space import FULL, SpaceError, refusal
 from sticker_pipeline.stopping import Stopped, Stopping, obey_the_guard
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
     from sticker_pipeline.defs.resources import Workspace
     from sticker_pipeline.storage import ArtifactStore
-
-CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 class BadInput(click.ClickException):
@@ -77,16 +73,16 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
             for problem in problems:
-                CONSOLE.print(f"[red]problem:[/] {escape(problem)}")
+                tell(("problem:", "red"), f" {problem}")
             raise click.ClickException(f"{name!r} is not a valid character of {workspace.characters_folder}.")
     wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
     missing = {character.name: unready(character, profile) for character, profile in wanted}
     chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
     left_out = [*([] if names else problems), *filter(None, missing.values())]
     for problem in left_out:
-        CONSOLE.print(f"[red]left out:[/] {escape(problem)}")
+        tell(("left out:", "red"), f" {problem}")
     for note in [note for character, _ in chosen for note in rights(character)]:
-        CONSOLE.print(f"[yellow]note:[/] {escape(note)}")
+        tell(("note:", "yellow"), f" {note}")
     if not chosen:
         bad_base = any(base_problem(profile) for _, profile in wanted)
         raise (BadInput if bad_base else click.ClickException)(
@@ -96,7 +92,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
         updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=stopping or Stopping())
     _print_outcome(workspace.store)
     if updated.refused:
-        CONSOLE.print(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
+        tell(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
     if updated.failed or left_out:
         raise click.ClickException("Not every character went through; see above.")
 
@@ -160,7 +156,7 @@ def _opened() -> "Iterator[dg.DagsterInstance]":
 
     with open_instance() as instance, capture_interrupts():  # a stop is looked for between runs, and ends a step
         for sentence in end_dead_runs(instance):
-            CONSOLE.print(sentence, markup=False)
+            tell(sentence)
         if isinstance(sys.stdout, Output):
             speak_when_quiet(sys.stdout, lambda: steps_under_way(instance))
         yield instance
@@ -177,12 +173,12 @@ def _print_outcome(store: "ArtifactStore") -> None:
         text = leaderboard_text(artifact.table())
     except StorageError as error:
         raise click.ClickException(str(error)) from error
-    CONSOLE.print(text, markup=False)
-    CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/", markup=False)
-    CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)", markup=False)
-    CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors", markup=False)
-    CONSOLE.print(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/", markup=False)
-    CONSOLE.print("See it all in the Dagster UI:  [bold]make ui[/]  then open http://127.0.0.1:3000")
+    tell(text)
+    tell(f"\nPictures:  {store.root}/<character>/samples/")
+    tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
+    tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
+    tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
+    tell("See it all in the Dagster UI:  ", ("make ui", "bold"), "  then open http://127.0.0.1:3000")
 
 
 def _show_waiting() -> None:
@@ -190,7 +186,7 @@ def _show_waiting() -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            CONSOLE.print(f"      {escape(record.getMessage())}", style="dim")
+            tell(f"      {record.getMessage()}", style="dim")
 
     ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.defs.patience")
     ours.setLevel(logging.INFO)
@@ -207,7 +203,7 @@ def run(arguments: list[str]) -> int:
         _show_waiting()
         main(arguments, standalone_mode=False, obj=stopping)
     except click.ClickException as error:
-        error.show()
+        tell_error(error)
         return error.exit_code
     except Stopped as stopped:
         number = stopped.number
@@ -219,7 +215,7 @@ def run(arguments: list[str]) -> int:
         number = stopping.number  # what else went wrong meanwhile goes wrong again, with nobody who waits
     else:
         return 0
-    CONSOLE.print(f"Stopped. {GO_ON}")
+    tell(f"Stopped. {GO_ON}")
     return 128 + number
 
 

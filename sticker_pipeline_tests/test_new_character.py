@@ -200,11 +200,25 @@ def test_a_picture_called_like_another_with_an_ending_more_has_its_own_caption(t
 
 
 def test_names_that_yaml_does_not_print_are_written_with_escapes(source: Path, tmp_path: Path) -> None:
-    names = ["a\x7fb", "a\ufffeb", "a\u2028b", "a\x85b", "a\U000e0001b", 'a"b', "ガール"]
+    names = ["a\ufffeb", "a\ue000b", 'a"b', "ガール", "👩\u200d🎨"]
     for name in names:
         (source / name).mkdir()
         shutil.copy(source / "hello.png", source / name)
     assert set(names) <= set(load_character(create("luma", source, tmp_path / "characters", "yes").folder).groups)
+
+
+@pytest.mark.parametrize("letter", ["\x7f", "\x1b", "\n", "\u2028", "\x85", "\u202e", "\U000e0001"])
+def test_a_folder_whose_name_holds_hidden_letters_is_named_and_stops_nothing(
+    source: Path, tmp_path: Path, letter: str
+) -> None:
+    bad = source / f"a{letter}b"
+    bad.mkdir()
+    shutil.copy(source / "hello.png", bad)
+    created = create("luma", source, tmp_path / "characters", "yes")
+    shown = letter.encode("unicode_escape").decode()
+    why = f"the name of its folder holds letters that nobody sees ({shown}): rename it"
+    assert f"left out: a{shown}b/hello.png: {why}" in created.notes
+    assert list(load_character(created.folder).groups) == list(created.groups)
 
 
 def test_a_folder_whose_name_is_not_utf_8_is_named_and_stops_nothing(source: Path, tmp_path: Path) -> None:

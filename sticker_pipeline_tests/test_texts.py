@@ -6,7 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sticker_pipeline import texts
-from sticker_pipeline.texts import TextError, decoded, folded, name_finder, tidy, tidy_lines, unescaped
+from sticker_pipeline.texts import (
+    TextError,
+    UserError,
+    decoded,
+    folded,
+    hidden_letters,
+    name_finder,
+    quoted,
+    shortened,
+    tidy,
+    tidy_lines,
+    unescaped,
+    visible,
+    without_hidden,
+)
 
 TEXT = "smile, 笑顔, ガール 👩\u200d🎨"
 
@@ -113,3 +127,65 @@ def test_a_run_of_joiners_is_read_once() -> None:
 @given(st.text())
 def test_folding_twice_changes_nothing(text: str) -> None:
     assert folded(folded(text)) == folded(text)
+
+
+HIDDEN = {
+    "\x00": "\\x00",
+    "\x1b": "\\x1b",
+    "\r": "\\r",
+    "\b": "\\x08",
+    "\x9b": "\\x9b",
+    "\xad": "\\xad",
+    "\u200b": "\\u200b",
+    "\u202e": "\\u202e",
+    "\u2066": "\\u2066",
+    "\u2028": "\\u2028",
+    "\ufeff": "\\ufeff",
+    "\u3164": "\\u3164",
+    "\udc9b": "\\udc9b",
+    "\U000e0041": "\\U000e0041",
+}
+
+
+@pytest.mark.parametrize("letter", HIDDEN)
+def test_a_letter_that_nobody_sees_is_shown_and_refused(letter: str) -> None:
+    assert visible(f"a{letter}b") == f"a{HIDDEN[letter]}b"
+    assert hidden_letters(f"a{letter}b{letter}") == HIDDEN[letter]
+    with pytest.raises(ValueError, match="letters that nobody sees"):
+        without_hidden(f"a{letter}b")
+    assert str(UserError(f"a{letter}b")) == f"a{HIDDEN[letter]}b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["smile, 笑顔", "👩\u200d🎨", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f", "❤\ufe0f\u200d🔥", "[/x]"],
+)
+def test_what_people_write_is_shown_as_it_is(text: str) -> None:
+    assert visible(text) == without_hidden(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["lu\u200cma", "\u200d🎨", "🎨\u200d", "🎨\u200d\u200d🎨", "a\U000e0067\U000e0062\U000e007f"]
+)
+def test_joiners_and_tags_that_join_nothing_are_hidden(text: str) -> None:
+    assert visible(text) != text and hidden_letters(text)
+
+
+def test_line_breaks_and_tabs_stay_in_a_message_and_not_in_what_it_quotes() -> None:
+    assert visible("one\n\ttwo") == "one\n\ttwo"
+    assert shortened("one\n\ttwo") == "one\\n\\ttwo"
+    assert hidden_letters("one\ntwo") == "\\n"
+
+
+def test_what_is_quoted_is_cut() -> None:
+    assert shortened("x" * 120) == "x" * 120
+    assert shortened("x" * 1_120) == "x" * 120 + "… (1,000 more letters)"
+    assert shortened("\x1b" * 100, 40) == "\\x1b" * 10 + "… (90 more letters)"
+    assert quoted(["a"] * 100, 5) == "['a',… (495 more letters)"
+
+
+@given(st.text(), st.integers(1, 50))
+def test_what_is_shown_is_never_hidden(text: str, most: int) -> None:
+    assert not hidden_letters(visible(text).replace("\n", "").replace("\t", ""))
+    assert visible(visible(text)) == visible(text)
+    assert len(shortened(text, most).partition("… (")[0]) <= most

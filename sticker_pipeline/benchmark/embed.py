@@ -20,6 +20,7 @@ from sticker_pipeline.caching import read_cached, sealed
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.models.content import parse_json, read_header, tensors_of, why_not_safetensors
 from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.threads import sharing
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ WHOLE = "Use a CLIP that is whole in its folder."
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
-class EmbedderError(ValueError):
+class EmbedderError(UserError):
     """A CLIP folder that cannot be used; the message names the file."""
 
 

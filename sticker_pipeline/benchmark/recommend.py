@@ -29,6 +29,7 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.generation.cells import Cell
+from sticker_pipeline.texts import UserError
 
 FILE_NAME = "recommended.json"
 TOLERANCE = 0.03
@@ -125,7 +126,7 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
     ]
 
 
-class RecommendError(ValueError):
+class RecommendError(UserError):
     """A recommended.json that cannot be read; the message says what to do."""
 
 

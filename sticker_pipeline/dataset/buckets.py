@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.texts import UserError
 
 Size = tuple[int, int]  # width, height in pixels
 
 
-class BucketError(ValueError):
+class BucketError(UserError):
     """Bucket settings that leave no size to train at."""
 
 

@@ -33,7 +33,7 @@ from sticker_pipeline.dataset.kohya import (
 from sticker_pipeline.inside import OutsideError, SpecialFileError, is_folder, list_folder, read_bytes, status
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import OF_A_SYSTEM, hidden_because, left_behind
+from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because, left_behind
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import (
@@ -61,7 +61,7 @@ from sticker_pipeline.new_character import (
 )
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import folded, is_unicode
+from sticker_pipeline.texts import folded, hidden_letters, is_unicode, shortened
 
 LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes
@@ -165,8 +165,9 @@ def _read_record(source: Path, roots: Sequence[Path]) -> Record | None:
         return None
     except ValidationError as error:
         raise CharacterError("\n".join(describe_problems(str(path), error, Record))) from error
-    except (OSError, ValueError) as error:
-        raise CharacterError(f"{path} cannot be read: {error}. Delete it to import without it.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = shortened(str(error))
+        raise CharacterError(f"{path} cannot be read: {why}. Delete it to import without it.") from error
 
 
 def _folders(
@@ -202,6 +203,8 @@ def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
         return OF_A_SYSTEM
     if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
+    if hidden := hidden_letters(path.name):
+        return NAME_HIDES.format(hidden)
     if path.name == CONFIG:
         return "settings of sd-scripts, such as repeats and keep_tokens, do not count here"
     if not is_folder(path, roots):

@@ -16,7 +16,7 @@ import pandas as pd
 from sticker_pipeline.character import closest
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.texts import name_finder
+from sticker_pipeline.texts import UserError, name_finder
 
 COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
@@ -24,7 +24,7 @@ MIN_CLIPS = 3  # a group with fewer clips gives none away
 MIN_VALIDATED = 8  # one with fewer gives none to validation: it needs them more for training and as references
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """Frames or a holdout of which no training set can be made."""
 
 

@@ -32,6 +32,7 @@ from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedul
 from sticker_pipeline.defs.across import ROSTER, SHARED
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.texts import UserError
 
 VARIABLE = "STICKER_RETRAIN"
 NIGHTLY = "0 3 * * *"
@@ -40,7 +41,7 @@ WARN = dg.AssetCheckSeverity.WARN
 TICKS_LOOKED_AT = 500  # of the schedule, for its longest gap: more than a year of nights
 
 
-class ScheduleError(ValueError):
+class ScheduleError(UserError):
     """STICKER_RETRAIN is no cron schedule."""
 
 

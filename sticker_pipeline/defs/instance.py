@@ -11,15 +11,17 @@ import dagster as dg
 import yaml
 
 from sticker_pipeline.claims import claimed
+from sticker_pipeline.output import tell
 from sticker_pipeline.space import HISTORY_BYTES, enough, writing
 from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.texts import UserError, shortened
 
 SETTINGS = "dagster.yaml"
 STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
 HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """dagster.yaml cannot be read; the message says what to do."""
 
 
@@ -34,7 +36,7 @@ def make_home() -> Path:
     `make ui` looks there too. Settings that are there stay. Raises SpaceError where its disk is full.
     """
     found = home()
-    enough(found, HISTORY_BYTES, "the run history", print)
+    enough(found, HISTORY_BYTES, "the run history", tell)
     settings = found / SETTINGS
     if not settings.exists():
         with atomic_file(settings) as staging:
@@ -51,7 +53,9 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no YAML: {error}. Mend it, or remove it for the default settings.") from error
+        raise SettingsError(
+            f"{path} is no YAML: {shortened(str(error), 300)}. Mend it, or remove it for the default settings."
+        ) from error
     if not isinstance(found, dict):
         raise SettingsError(f"{path} is no mapping of settings. Mend it, or remove it for the default settings.")
     return found
@@ -65,7 +69,7 @@ def _make_history(home: Path) -> None:
     if all((home / name).exists() for name in HISTORY):
         return
     new = home / ".new_history"
-    with claimed(home / ".claims" / "history.lock", "a new run history", print):
+    with claimed(home / ".claims" / "history.lock", "a new run history", tell):
         shutil.rmtree(new, ignore_errors=True)  # what a killed one has left
         new.mkdir()
         (new / SETTINGS).touch()  # Dagster warns where there are none

@@ -25,6 +25,7 @@ from pydantic import Field
 from sticker_pipeline import lifeline
 from sticker_pipeline.pictures import contact_sheet, embedded_markdown
 from sticker_pipeline.signals import STOP_SIGNALS
+from sticker_pipeline.texts import visible
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
@@ -112,14 +113,17 @@ def _follow(
 
 @contextmanager
 def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) -> Iterator[None]:
-    """Copy what a process prints to an output of ours meanwhile, line by line, remembering the last lines."""
+    """Copy what a process prints to an output of ours meanwhile, line by line, with hidden letters as escapes.
+
+    The last lines are remembered."""
     assert source is not None
 
     def forward() -> None:
         for line in source:
-            target.write(line)
+            shown = visible(line)
+            target.write(shown)
             target.flush()
-            last_lines.append(line)
+            last_lines.append(shown)
 
     thread = threading.Thread(target=forward, daemon=True)
     thread.start()

@@ -10,6 +10,7 @@ from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
 from sticker_pipeline.markdown import letters
+from sticker_pipeline.output import CONSOLE, tell
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
 OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins
@@ -19,7 +20,7 @@ SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 @dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
-    logger.addHandler(TerminalHandler(Console(highlight=False, soft_wrap=True, emoji=False)))
+    logger.addHandler(TerminalHandler(CONSOLE))
     return logger
 
 
@@ -42,25 +43,26 @@ class TerminalHandler(logging.Handler):
         if event is None:
             said_by_stage = meta.get("step_key") and not str(meta.get("orig_message")).startswith(DAGSTERS_OWN)
             if said_by_stage and record.levelno >= logging.INFO:
-                self.console.print(f"      {meta.get('orig_message')}", style="dim", markup=False)
+                tell(f"      {meta.get('orig_message')}", console=self.console, style="dim")
             return
         match event.event_type:
             case dg.DagsterEventType.STEP_START:
                 self.started[str(event.step_key)] = time.monotonic()
-                self.console.print(f"    [cyan]{event.step_key}[/]")
+                tell("    ", (str(event.step_key), "cyan"), console=self.console)
             case dg.DagsterEventType.ASSET_MATERIALIZATION:
                 summary = event.materialization.metadata.get(SUMMARY)
                 seconds = time.monotonic() - self.started.get(str(event.step_key), time.monotonic())
-                self.console.print(f"      {summary.value if summary else ''} [dim]({seconds:.1f} s)[/]")
+                what = summary.value if summary else ""
+                tell(f"      {what} ", (f"({seconds:.1f} s)", "dim"), console=self.console)
             case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 evaluation = event.asset_check_evaluation_data
                 if not evaluation.passed:
                     colour = "red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow"
-                    self.console.print(f"      [{colour}]{evaluation.check_name}:[/] ", end="")
-                    self.console.print(letters(evaluation.description or ""), markup=False)
+                    name = (f"{evaluation.check_name}:", colour)
+                    tell("      ", name, f" {letters(evaluation.description or '')}", console=self.console)
             case dg.DagsterEventType.STEP_FAILURE if not _was_said(event):
-                self.console.print(f"    [red]{event.step_key} failed:[/]")
-                self.console.print(f"      {innermost_message(event)}", markup=False)
+                tell("    ", (f"{event.step_key} failed:", "red"), console=self.console)
+                tell(f"      {innermost_message(event)}", console=self.console)
 
 
 def _was_said(event: dg.DagsterEvent) -> bool:

@@ -22,6 +22,7 @@ from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.places import check_places
 from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError, content_hash
+from sticker_pipeline.texts import visible
 
 LOGGER = logging.getLogger(__name__)
 PREVIEW_ROWS = 20
@@ -156,10 +157,20 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
 
 
 def writing(context: dg.AssetExecutionContext, workspace: Workspace, scope: str) -> AbstractContextManager[Path]:
-    """Open the folder in which the asset of `context` is made, after any other run that makes it. Raises SpaceError
-    where the folders of this deployment cannot be worked on."""
+    """Open the folder in which the asset of `context` is made, after any other run that makes it.
+
+    Raises SpaceError where the folders of this deployment cannot be worked on. From here on what the step logs has no
+    hidden letters: Dagster prints it in a terminal too.
+    """
     check_places(workspace.places)
+    context.log.addFilter(without_hidden_letters)
     return workspace.store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
+
+
+def without_hidden_letters(record: logging.LogRecord) -> bool:
+    """Make hidden letters of the record's message escapes; keeps every record."""
+    record.msg, record.args = visible(record.getMessage()), ()
+    return True
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:

@@ -18,6 +18,7 @@ from sticker_pipeline.media import sheets
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import read_captions
 from sticker_pipeline.storage import write_table
+from sticker_pipeline.texts import UserError
 
 SHEETS = "sheets"
 SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36
@@ -26,7 +27,7 @@ CAPTIONS = "captions.parquet"
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class NoMedia(ValueError):
+class NoMedia(UserError):
     """A character without a single picture that can be used."""
 
 

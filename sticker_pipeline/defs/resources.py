@@ -17,7 +17,10 @@ from sticker_pipeline.places import Places
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
+from sticker_pipeline.texts import shortened
 from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
+
+MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 class Workspace(dg.ConfigurableResource):
@@ -62,6 +65,8 @@ class Workspace(dg.ConfigurableResource):
                 valid.append((character, self.profile(character)))
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
+            except (OSError, ValueError, RecursionError) as error:  # whatever it is, the others go on
+                problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
         return valid, problems
 
 
@@ -71,9 +76,10 @@ def unready(character: Character, profile: Profile) -> str | None:
         return f"{character.name}: {wrong}"
     try:
         check_models(profile)
-    except ProfileError as error:
+        problem = prompt_problem(character, profile)
+    except (OSError, ValueError) as error:  # no model files, no tokenizer
         return f"{character.name}: {error}"
-    if problem := prompt_problem(character, profile):
+    if problem:
         return f"{character.name}: {problem}"
     if not media_files(character.folder, character.roots):
         for link, why in refused_links(character.folder, character.roots).items():

@@ -24,6 +24,7 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
 from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash, style_scope
 from sticker_pipeline.tagging.thresholds import resolved
+from sticker_pipeline.texts import UserError
 
 PREFIX = "style"
 MEMBERS = "members"
@@ -36,7 +37,7 @@ DESCRIPTIONS = {
 }
 
 
-class StyleError(ValueError):
+class StyleError(UserError):
     """A style that cannot be made; the message says why, and what to do."""
 
 

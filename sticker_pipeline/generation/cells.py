@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.settings import GenerationSettings, SweepSettings
+from sticker_pipeline.texts import UserError
 
 
-class SweepError(ValueError):
+class SweepError(UserError):
     """A sweep that cannot be begun; the message says which key of `sweep` to change."""
 
 

@@ -19,6 +19,7 @@ from sticker_pipeline.generation.prompts import PromptError, Request, too_long
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.tagging.captions import plain_text
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.threads import sharing
 from sticker_pipeline.training.apply_lora import apply_lora
 from sticker_pipeline.training.base_model import base_noise, check_base, open_base
@@ -52,7 +53,7 @@ class Model:
         return TextModels(self.family, encoders, tuple(getattr(self.pipeline, tokenizer) for _, tokenizer in parts))
 
 
-class DrawingError(ValueError):
+class DrawingError(UserError):
     """A picture that came out as no picture; the message says why and what to do."""
 
 

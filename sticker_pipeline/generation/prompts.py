@@ -13,12 +13,13 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
+from sticker_pipeline.texts import UserError
 
 SHOWN = 160  # letters of a prompt in a message
 SEED_BITS = 31  # within what every user interface accepts as a seed
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt that cannot be made or that the text encoder would cut; the message names it and says what to do."""
 
 

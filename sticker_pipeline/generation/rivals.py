@@ -8,9 +8,12 @@ from sticker_pipeline.inside import OutsideError, real_path
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.length import TokenCounter, token_counter
+from sticker_pipeline.texts import shortened
 from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.training.foreign import read_any_lora
 from sticker_pipeline.training.foreign_scale import CONFIGURATION
+
+MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
@@ -55,7 +58,7 @@ def why_not_drawn(error: Exception) -> str:
     import torch
 
     lines = str(error).splitlines() or [type(error).__name__]
-    words = " ".join(" ".join(lines).split())
+    words = shortened(" ".join(" ".join(lines).split()), MOST_WORDS)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
         return (
             f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
@@ -82,7 +85,9 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
             real_path(path, character.roots)
         read_any_lora(file, profile.family)
     except OutsideError as error:
-        return f"its file leads out of the character's folder, to {error.filename2}: {may_lead(character)}"
+        return (
+            f"its file leads out of the character's folder, to {shortened(str(error.filename2))}: {may_lead(character)}"
+        )
     except (OSError, ValueError, MemoryError) as error:
         return why_not_drawn(error)
     return None

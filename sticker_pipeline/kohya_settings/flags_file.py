@@ -13,8 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.kohya_settings.form import Fault, Form, Line, Target, closest, fault, parse, rows, shown
+from sticker_pipeline.kohya_settings.form import (
+    MOST_KEYS,
+    Fault,
+    Form,
+    Line,
+    Target,
+    closest,
+    fault,
+    parse,
+    rows,
+    shown,
+)
 from sticker_pipeline.kohya_settings.kinds import ALGORITHMS, MODULES
+from sticker_pipeline.texts import shortened
 
 MODULE, ARGUMENTS, LYCORIS = "network_module", "network_args", "lycoris.kohya"
 EMPTY: Mapping[str, Any] = {"whole": 0, "number": 0.0, "numbers": 0.0, "switch": False}
@@ -84,7 +96,9 @@ def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
         elif name in rows():
             unread.append(Line(name, shown(value), "ignored by sd-scripts", _unread(name)))
         else:
-            problem = f"unknown key '{name}'.{closest(name, list(known))} sd-scripts has no such flag; remove it"
+            problem = (
+                f"unknown key '{shortened(name)}'.{closest(name, list(known))} sd-scripts has no such flag; remove it"
+            )
             faults.append(fault(name, value, problem, f"{problem}."))
     return found, unread, faults
 
@@ -124,7 +138,10 @@ def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
     """The entries of network_args by their names, as (key of keys.csv, value), and each that is unknown."""
     known = {each.name: each.key for each in names() if each.place == ARGUMENTS}
     found, faults = {}, []
-    for word in given if isinstance(given, list) else str(given).split():
+    words = given if isinstance(given, list) else str(given).split()
+    if len(words) > MOST_KEYS:
+        return {}, [fault(ARGUMENTS, given, f"it has more than {MOST_KEYS:,} entries")]
+    for word in words:
         name, equals, value = str(word).partition("=")
         if not equals:
             faults.append(fault(ARGUMENTS, word, "it must be name=value"))

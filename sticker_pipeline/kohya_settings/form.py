@@ -9,7 +9,6 @@ import csv
 import difflib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sticker_pipeline.inside import ANYWHERE, read_bytes
+from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_json, parse_toml
+from sticker_pipeline.texts import MOST_QUOTED, UserError, quoted, shortened
 
-LARGEST = 1 << 24  # bytes of a file
 EXTRA = "additional_parameters"
 
+MOST_KEYS = 1_000  # of a file, and words of additional_parameters or network_args
+MOST_SHOWN = 500  # letters of a value in the report
 
-class KohyaSettingsError(ValueError):
+
+class KohyaSettingsError(UserError):
     """A kohya_ss file that is none, or that asks for something unknown or not to be had here: a line for each fault."""
 
 
@@ -149,11 +152,14 @@ class Fault:
 
 def fault(key: str, value: Any, problem: str, sentence: str = "") -> Fault:
     """The fault of a key; the usual sentence is "'key' = value: problem."."""
-    return Fault(Line(key, shown(value), "refused", problem), sentence or f"'{key}' = {value!r}: {problem}.")
+    key = shortened(key)
+    return Fault(
+        Line(key, shown(value), "refused", problem), sentence or f"'{shortened(key)}' = {quoted(value)}: {problem}."
+    )
 
 
 def shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return shortened(value if isinstance(value, str) else json.dumps(value, default=str), MOST_SHOWN)
 
 
 def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
@@ -163,17 +169,19 @@ def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
     """
     toml = path.suffix.lower() == ".toml"
     try:
-        text = read_bytes(path, roots, LARGEST).decode("utf-8-sig")
-        data = tomllib.loads(text) if toml else json.loads(text)
+        text = read_bytes(path, roots, MOST_BYTES).decode("utf-8-sig")
+        data = parse_toml(text) if toml else parse_json(text)
     except OSError as error:
         raise KohyaSettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, LimitedFileError) as error:
         raise KohyaSettingsError(f"{path} is not valid {'TOML' if toml else 'JSON'}: {error}.") from error
     if not isinstance(data, dict):
         raise KohyaSettingsError(
             f"{path} must hold the keys of kohya_ss's LoRA form, as its button 'Save' writes them; it holds a "
             f"{type(data).__name__}."
         )
+    if sum(len(value) if isinstance(value, dict) else 1 for value in data.values()) > MOST_KEYS:
+        raise KohyaSettingsError(f"{path} has more than {MOST_KEYS:,} keys, and kohya_ss's form has {len(rows())}.")
     return data
 
 
@@ -186,7 +194,8 @@ def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault
     faults = []
     for key in data:
         if key not in fields:
-            problem = f"unknown key '{key}'.{closest(key, fields)} It is no field of kohya_ss's LoRA form; remove it"
+            hint = f"unknown key '{shortened(key)}'.{closest(key, fields)}"
+            problem = f"{hint} It is no field of kohya_ss's LoRA form; remove it"
             faults.append(fault(key, data[key], problem, f"{problem}."))
     stated = {key: data[key] for key in fields if data.get(key) is not None}
     read = {}
@@ -208,19 +217,22 @@ def _read_flags(text: str) -> tuple[dict[str, Any], list[Fault]]:
     words = text.replace('"', "").split()  # as kohya_ss does
     flags: dict[str, Any] = {}
     faults = []
+    if len(words) > MOST_KEYS:
+        problem = f"it has more than {MOST_KEYS:,} words"
+        return {}, [fault(EXTRA, text, problem)]
     if words and words[0][:2] != "--":
-        problem = f"'{words[0]}' belongs to no flag; remove it"
+        problem = f"'{shortened(words[0])}' belongs to no flag; remove it"
         faults.append(fault(words[0], "", problem, f"'{EXTRA}': {problem}."))
     for name, value in _split_flags(words):
         if name not in known:
-            problem = f"unknown flag '--{name}'.{closest(name, list(known))} Remove it"
+            problem = f"unknown flag '--{shortened(name)}'.{closest(name, list(known))} Remove it"
             faults.append(fault(f"--{name}", value, problem, f"'{EXTRA}': {problem}."))
             continue
         row = known[name]
         try:
             flags[row.key] = parse(row.kind, "true" if row.kind == "switch" and not value else value)
         except ValueError as error:
-            faults.append(fault(f"--{name}", value, str(error), f"'{EXTRA}': --{name} {value}: {error}."))
+            faults.append(fault(f"--{name}", value, str(error), f"'{EXTRA}': --{name} {shortened(value)}: {error}."))
     return flags, faults
 
 
@@ -237,5 +249,5 @@ def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
 
 def closest(word: str, known: Sequence[str]) -> str:
     """' Did you mean …?' with the word of `known` that `word` is a misspelling of, or nothing."""
-    match = difflib.get_close_matches(word, known, n=1)
+    match = difflib.get_close_matches(word[:MOST_QUOTED], known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

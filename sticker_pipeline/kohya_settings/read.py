@@ -33,9 +33,11 @@ from sticker_pipeline.kohya_settings.form import (
 from sticker_pipeline.kohya_settings.kinds import no_lora
 from sticker_pipeline.kohya_settings.rules import KINDS, answer
 from sticker_pipeline.settings import BucketSettings, TrainingSettings
+from sticker_pipeline.texts import quoted
 
 COLUMNS = ["key", "value", "verdict", "effect"]
 NOT_STATED = "(not in the file)"
+MOST_FAULTS = 20  # of one file, in a message
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYW
     """
     found = examine_kohya_settings(path, target, roots)
     if found.refusals:
-        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in found.refusals))
+        told = found.refusals[:MOST_FAULTS]
+        more = len(found.refusals) - len(told)
+        rest = [f"{more:,} more keys are refused."] if more else []
+        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in [*told, *rest]))
     return found
 
 
@@ -161,7 +166,7 @@ def _out_of_range(values: Mapping[str, Any], model: type[BaseModel]) -> list[str
         model.model_validate(values)
     except ValidationError as error:
         return [
-            f"here it is {each['loc'][0]} = {each['input']!r}, and {each['msg'][:1].lower()}{each['msg'][1:]}"
+            f"here it is {each['loc'][0]} = {quoted(each['input'])}, and {each['msg'][:1].lower()}{each['msg'][1:]}"
             for each in error.errors()
         ]
     return []

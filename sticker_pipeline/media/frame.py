@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sticker_pipeline.texts import UserError
+
 OPAQUE = 255
 
 
-class MediaError(ValueError):
+class MediaError(UserError):
     """A file that is not a readable picture. The message says what is wrong with it, without its name."""
 
 

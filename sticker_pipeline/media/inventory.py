@@ -21,7 +21,7 @@ from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures, caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import TextError, tidy_lines
+from sticker_pipeline.texts import TextError, hidden_letters, tidy_lines
 from sticker_pipeline.verdict import Verdict
 
 COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
@@ -37,6 +37,7 @@ TELEGRAM_PAGES = ("messages.html", "export_results.html")
 TELEGRAM_ICONS = ("images", "icons of Telegram's page: what was sent is in photos, stickers and video_files")
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+NAME_HIDES = "the name of its folder holds letters that nobody sees ({}): rename it"
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,8 @@ def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings,
         return _with(row, status="ignored", reason=found.ignored or hidden_because(name))
     if path != found.relative:
         return _with(row, group="", reason="its name is not UTF-8: rename it")
+    if hidden := hidden_letters(group) if groups is None else "":
+        return _with(row, group="", reason=NAME_HIDES.format(hidden))
     if not group and groups is not None:
         top = found.relative.partition("/")[0]
         reason = f"the folder {top} is not a group" if "/" in found.relative else "not in a group's folder"

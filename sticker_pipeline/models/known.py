@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from sticker_pipeline.texts import UserError
+
 Kind = Literal["tagger", "clip", "base", "base_sdxl"]
 
 _PART = r"[A-Za-z0-9][\w.-]*"  # never `..`, nor hidden
@@ -20,7 +22,7 @@ SAFE_NAME = re.compile(rf"{_PART}(/{_PART})*", re.ASCII)
 _REPOSITORY = re.compile(rf"(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
 
 
-class FetchError(ValueError):
+class FetchError(UserError):
     """A model that cannot be fetched, or is not what the lock file says; the message says what to do."""
 
 

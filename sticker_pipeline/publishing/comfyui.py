@@ -12,6 +12,7 @@ from typing import Any
 from sticker_pipeline.profile import Family
 from sticker_pipeline.publishing.samplers import a1111_names
 from sticker_pipeline.tagging.captions import escaped_prompt
+from sticker_pipeline.texts import UserError
 
 FAMILY_NAMES: dict[Family, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
 MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part reads numbers as JavaScript does
@@ -25,7 +26,7 @@ _MODEL_FILE = re.compile(r"[^\\/:*?\"<>|,\x00-\x1f]+(/[^\\/:*?\"<>|,\x00-\x1f]+)
 _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI fills in what stands between two %
 
 
-class WorkflowError(ValueError):
+class WorkflowError(UserError):
     """A value that ComfyUI would refuse or change; the message names it and says why."""
 
 

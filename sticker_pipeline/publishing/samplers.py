@@ -5,6 +5,7 @@ How our own samplers are made stands in training/sampler.py.
 
 from collections.abc import Iterable
 
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.training.base_model import BaseNoise
 
 # A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
@@ -67,7 +68,7 @@ _LEVELS = {
 }
 
 
-class SamplerError(ValueError):
+class SamplerError(UserError):
     """A sampler or schedule that the other program does not have; the message lists those that it has."""
 
 

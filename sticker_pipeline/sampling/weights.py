@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.texts import UserError
+
 Mode = Literal["inverse_length", "effective_size", "uniform"]
 MODES = ("inverse_length", "effective_size", "uniform")
 COLUMNS = ["frame_id", "group", "clip_id", "probability", "draws_per_epoch"]
@@ -17,7 +19,7 @@ DRAWS_PER_CLIP = 10  # an epoch of the original recipe shows each clip this ofte
 HASH_BITS = 64
 
 
-class SamplingError(ValueError):
+class SamplingError(UserError):
     """Frames, shares or settings from which no probabilities can be made."""
 
 

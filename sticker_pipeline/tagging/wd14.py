@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.storage import content_hash, file_sha256
+from sticker_pipeline.texts import UserError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -41,7 +42,7 @@ KAOMOJI = frozenset({
 # fmt: on
 
 
-class TaggerError(ValueError):
+class TaggerError(UserError):
     """A tagger that cannot be used: a missing or malformed file, another contract than WD14, no such hardware."""
 
 

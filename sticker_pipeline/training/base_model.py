@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.models.content import read_header, tensors_of, why_not_safetensors
 from sticker_pipeline.space import SpaceError, writing
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.training.architectures import CONFIGS, least_tensors, write_config_folder
 from sticker_pipeline.training.base_configs import read_config, why_not_index, why_not_part, why_not_sides
 from sticker_pipeline.training.families import FAMILIES
@@ -43,7 +44,7 @@ NOT_QUANTISED = "such weights are not read here. Use the model in float16, bfloa
 Header = dict[str, Any]
 
 
-class BaseModelError(ValueError):
+class BaseModelError(UserError):
     """A base model that cannot be used; the message names the folder or file and what is wrong with it."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sticker_pipeline.models.content import why_not_safetensors
 from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.keys import path_of
 
@@ -29,7 +30,7 @@ _MATRIX_TYPES = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "
 _ALPHA_TYPES = (*_MATRIX_TYPES, "int8", "uint8", "int16", "int32", "int64")
 
 
-class LoraError(ValueError):
+class LoraError(UserError):
     """A LoRA file that cannot be used; the message names the file, the key, and what is wrong with it."""
 
 

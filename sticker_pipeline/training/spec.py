@@ -15,6 +15,7 @@ from sticker_pipeline.character import describe_problems
 from sticker_pipeline.profile import Family
 from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
 from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.texts import UserError
 from sticker_pipeline.training.base_model import BaseModelError, check_base
 
 FILE_NAME = "spec.json"
@@ -22,7 +23,7 @@ FILE_NAME = "spec.json"
 Spec = TypeVar("Spec", bound=Strict)
 
 
-class SpecError(ValueError):
+class SpecError(UserError):
     """A spec that cannot be trained; the message names the file and the key, and says what to do."""
 
 

@@ -1,0 +1,80 @@
+"""What a run prints and logs: nothing of a stranger's is markup, or moves the cursor."""
+
+import io
+import sys
+from collections import deque
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from sticker_pipeline.defs.launcher import _forwarded
+from sticker_pipeline.defs.loggers import SUMMARY, TerminalHandler
+from sticker_pipeline.defs.making import writing
+from sticker_pipeline.storage import ArtifactStore, StorageError
+
+BAD = "[/x] [bold]\x1b[31mred\u202e\r"
+SHOWN = "[/x] [bold]\\x1b[31mred\\u202e\\r"
+
+
+def logger_of(target: io.StringIO) -> dg.LoggerDefinition:
+    """The terminal's logger, which writes to `target`."""
+    import logging
+
+    @dg.logger(None)
+    def terminal(_: dg.InitLoggerContext) -> logging.Logger:
+        made = logging.Logger("terminal", level=logging.DEBUG)
+        made.addHandler(TerminalHandler(Console(file=target, width=400)))
+        return made
+
+    return terminal
+
+
+def test_a_step_shows_what_nobody_sees(tmp_path: Path) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="made")])
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        with writing(context, ArtifactStore(str(tmp_path)), "luma"):
+            context.log.warning("%s is no picture", BAD)
+            context.log.info(BAD)
+        return dg.MaterializeResult(
+            metadata={SUMMARY: f"a summary {BAD}"},
+            check_results=[dg.AssetCheckResult(passed=False, check_name="fine", description=f"a check {BAD}")],
+        )
+
+    @dg.asset(deps=[made])
+    def failed(context: dg.AssetExecutionContext) -> None:
+        raise StorageError(f"an error {BAD}")
+
+    target = io.StringIO()
+    job = dg.define_asset_job("job", "*")
+    definitions = dg.Definitions([made, failed], jobs=[job], loggers={"terminal": logger_of(target)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("job").execute_in_process(
+            instance=instance, raise_on_error=False, run_config={"loggers": {"terminal": {"config": {}}}}
+        )
+        entries = instance.all_logs(result.run_id)
+    assert {f"{SHOWN} is no picture", SHOWN} <= {entry.user_message for entry in entries}
+    (failure,) = [entry for entry in entries if entry.dagster_event and entry.dagster_event.is_step_failure]
+    assert BAD not in str(failure.dagster_event) and BAD not in failure.message
+    shown = target.getvalue()
+    for line in (f"{SHOWN} is no picture", f"a summary {SHOWN} (", f"fine: a check {SHOWN}\n", f"an error {SHOWN}\n"):
+        assert line in shown
+    assert {letter for letter in shown if not letter.isprintable()} == {"\n"}
+
+
+def test_what_the_trainer_prints_is_passed_on_with_escapes() -> None:
+    target, kept = io.StringIO(), deque[str](maxlen=1)
+    with _forwarded(io.StringIO("one\n\x1b[2J\u202etwo\n"), target, kept):
+        pass
+    assert target.getvalue() == "one\n\\x1b[2J\\u202etwo\n"
+    assert list(kept) == ["\\x1b[2J\\u202etwo\n"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_rival_of_the_system_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sticker_pipeline.defs import observed
+
+    (tmp_path / "other.safetensors").symlink_to("/proc/kmsg")
+    monkeypatch.setattr(observed, "lora_hash", lambda path, sha256: pytest.fail("it was opened"))
+    assert observed._lora_hash(tmp_path / "other.safetensors", (tmp_path,), ArtifactStore(str(tmp_path))) == "missing"
