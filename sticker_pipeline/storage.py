@@ -9,12 +9,12 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -37,6 +37,9 @@ def style_scope(style: str) -> str:
 def profile_scope(profile: str) -> str:
     """The scope of artifacts that belong to a profile's base model."""
     return f"_profiles/{profile}"
+
+
+T = TypeVar("T")
 
 
 class StorageError(ValueError):
@@ -74,6 +77,10 @@ class ArtifactStore:
 
     def folder(self, scope: str, asset: str) -> Path:
         return self.root / scope / asset
+
+    def once(self, what: Hashable, read: Callable[[], T]) -> T:
+        """What `read` gives; a Snapshot reads it once for each `what`."""
+        return read()
 
     def cache(self, kind: str) -> Path:
         """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
@@ -193,6 +200,23 @@ class ArtifactStore:
         final = self.folder(scope, asset)
         _swap_in(staging, final)
         return self.read(scope, asset)
+
+
+class Snapshot(ArtifactStore):
+    """A store as it is at one look: what was read is not read again. For looks at many characters, not for writing."""
+
+    def __init__(self, root: Path | str) -> None:
+        super().__init__(root)
+        self._seen: dict[Hashable, Any] = {}
+
+    def once(self, what: Hashable, read: Callable[[], T]) -> T:
+        if what not in self._seen:
+            self._seen[what] = read()
+        found: T = self._seen[what]
+        return found
+
+    def find(self, scope: str, asset: str) -> Artifact | None:
+        return self.once(("artifact", scope, asset), lambda: super(Snapshot, self).find(scope, asset))
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 
 from sticker_pipeline.definitions import defs as definitions
+from sticker_pipeline.defs.history import remembered_partitions
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
@@ -87,7 +88,8 @@ def look_until_quiet(deployment: Deployment) -> None:
 def automation_look(deployment: Deployment, world: dg.Definitions, cursor: object) -> object:
     """One look of the automation; only what is about all characters may be requested, by a first look."""
     graph = world.resolve_asset_graph()
-    result = dg.evaluate_automation_conditions(world, deployment.instance, cursor=cursor)
+    with remembered_partitions(deployment.instance):
+        result = dg.evaluate_automation_conditions(world, deployment.instance, cursor=cursor)
     requested = {asset for asset in graph.materializable_asset_keys if result.get_num_requested(asset)}
     assert requested <= {dg.AssetKey("leaderboard"), dg.AssetKey("report")}, requested
     return result.cursor
