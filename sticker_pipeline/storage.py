@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -117,6 +117,10 @@ class ArtifactStore:
 
     def folder(self, scope: str, asset: str) -> Path:
         return self.root / scope / asset
+
+    def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
+        """What `read` gives; a Snapshot reads it once for each `what`."""
+        return read()
 
     def cache(self, kind: str) -> Path:
         """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
@@ -295,6 +299,23 @@ def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
     except FileNotFoundError:
         _finish_interrupted_swap(folder)
         return read()
+
+
+class Snapshot(ArtifactStore):
+    """A store as it is at one look: what was read is not read again. For looks at many characters, not for writing."""
+
+    def __init__(self, root: Path | str) -> None:
+        super().__init__(root)
+        self._seen: dict[Hashable, Any] = {}
+
+    def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
+        if what not in self._seen:
+            self._seen[what] = read()
+        found: Read = self._seen[what]
+        return found
+
+    def find(self, scope: str, asset: str) -> Artifact | None:
+        return self.once(("artifact", scope, asset), lambda: super(Snapshot, self).find(scope, asset))
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:

@@ -18,28 +18,20 @@ from rich.console import Console
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
-from sticker_pipeline.defs.across import DESCRIPTIONS as ACROSS
-from sticker_pipeline.defs.across import across_value, observe_across
+from sticker_pipeline.defs.across import across_roots
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
 from sticker_pipeline.defs.dead_runs import UPDATE_TAG, process_tags
+from sticker_pipeline.defs.history import latest_versions
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import DESCRIPTIONS, observe, section_value
+from sticker_pipeline.defs.observed import character_roots, news, observe
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import DESCRIPTIONS as SECTIONS
-from sticker_pipeline.defs.style_making import (
-    Style,
-    current_style_inputs,
-    named_styles,
-    observe_style,
-    ready_styles,
-)
-from sticker_pipeline.defs.style_making import section_value as style_section_value
+from sticker_pipeline.defs.style_making import Style, current_style_inputs, named_styles, ready_styles, style_roots
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.stopping import Stopped, Stopping
-from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, style_scope
+from sticker_pipeline.storage import ALL, ArtifactStore, Snapshot, StorageError, style_scope
 
 Outcome = Literal["made", "refused", "failed"]
 BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
@@ -99,7 +91,7 @@ def update(
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
     valid = workspace.valid_characters()[0]
-    observe_across(instance, {section: across_value(section, valid, workspace.store) for section in ACROSS})
+    observe(instance, None, across_roots(valid, workspace.store))
     if characters_with(workspace, "benchmark"):
         look = partial(stale_assets, definitions, "leaderboard_table", ALL, workspace, None, None)
         try:
@@ -180,8 +172,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
         store = workspace.store
         look = partial(stale_style_assets, work.definitions, style, store)
         try:
-            sections = {name: style_section_value(name, style, store) for name in SECTIONS}
-            observe_style(work.instance, style.name, sections)
+            observe(work.instance, style.name, style_roots(style, store))
             made = _make_stale(work, "style_line", style_scope(style.name), style.name, look) == "made"
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
@@ -200,16 +191,16 @@ def _register(
     """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
     those that cannot be read."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
-    damaged = []
+    damaged, store, known = [], Snapshot(workspace.store.root), latest_versions(instance)
     for character, profile in characters:
-        store = workspace.store
         try:
-            values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
+            roots = character_roots(character, profile, store)
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)
             continue
-        observe(instance, character.name, values)
+        for each in news(roots, character.name, known):
+            instance.report_runless_asset_event(each)
     return damaged
 
 

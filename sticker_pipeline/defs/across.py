@@ -3,17 +3,17 @@
 They are observed as a character's own are (observed.py), but have no partitions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, key, report_if_new
+from sticker_pipeline.defs.observed import key, observed
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
-from sticker_pipeline.storage import ArtifactStore, StorageError, content_hash, profile_scope, style_scope
+from sticker_pipeline.storage import ArtifactStore, StorageError, profile_scope, style_scope
 
 ROSTER, SHARED = "roster", "shared"
 DESCRIPTIONS = {
@@ -37,9 +37,7 @@ def observed_across(context: dg.AssetExecutionContext, workspace: Workspace) -> 
     valid, _ = workspace.valid_characters()
     for section in DESCRIPTIONS:
         if key(section) in context.selected_asset_keys:
-            value = across_value(section, valid, workspace.store)
-            version = dg.DataVersion(content_hash(value))
-            yield dg.ObserveResult(asset_key=key(section), data_version=version, metadata=_metadata(value))
+            yield observed(key(section), across_value(section, valid, workspace.store))
 
 
 def across_value(section: str, valid: Valid, store: ArtifactStore) -> Any:
@@ -67,31 +65,6 @@ def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
     return found.data_version if found else None
 
 
-def across_observations(
-    section: str, valid: Valid, store: ArtifactStore, known: dict[str, str]
-) -> Iterator[dg.AssetObservation]:
-    """An observation of `section` if its version differs from `known` (section -> version), which is brought up to
-    date."""
-    value = across_value(section, valid, store)
-    if known.get(section) != content_hash(value):
-        known[section] = content_hash(value)
-        yield across_observation(section, value)
-
-
-def observe_across(instance: dg.DagsterInstance, values: Mapping[str, Any]) -> list[str]:
-    """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
-    return [
-        section
-        for section, value in values.items()
-        if report_if_new(instance, across_observation(section, value), None)
-    ]
-
-
-def across_observation(section: str, value: Any) -> dg.AssetObservation:
-    """That `section` stands for `value` now."""
-    tags = {DATA_VERSION_TAG: content_hash(value)}
-    return dg.AssetObservation(asset_key=key(section), metadata=_metadata(value), tags=tags)
-
-
-def _metadata(value: Any) -> dict[str, Any]:
-    return {"value": dg.MetadataValue.json(value)}
+def across_roots(valid: Valid, store: ArtifactStore) -> dict[dg.AssetKey, Any]:
+    """Every root of all characters together -> its value."""
+    return {key(section): across_value(section, valid, store) for section in DESCRIPTIONS}

@@ -26,10 +26,12 @@ from dagster._core.definitions.data_version import (
     extract_data_version_from_entry,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
-from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.event_api import EventLogRecord, PartitionKeyFilter
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
 from sticker_pipeline.defs.across import ROSTER, SHARED
+from sticker_pipeline.defs.history import latest_materializations, remembered_partitions
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.texts import UserError
@@ -126,6 +128,7 @@ class _Currency:
         self.queryer = view.get_inner_queryer_for_back_compat()
         self.known: dict[AssetKeyPartitionKey, bool] = {}
         self.known_above: dict[AssetKeyPartitionKey, bool] = {}
+        self.records: dict[dg.AssetKey, dict[str, EventLogRecord]] = {}
 
     def out_of_date(self, target: AssetKeyPartitionKey) -> bool:
         if target not in self.known:
@@ -142,7 +145,7 @@ class _Currency:
         return self.known_above[target]
 
     def _out_of_date(self, target: AssetKeyPartitionKey) -> bool:
-        record = self.queryer.get_latest_materialization_or_observation_record(target)
+        record = self._made(target)
         if record is None:
             return True
         noted = extract_data_provenance_from_entry(record.event_log_entry)
@@ -151,6 +154,14 @@ class _Currency:
         return noted.code_version != self.graph.get(target.asset_key).code_version or any(
             self._changed_since(dep, noted.input_storage_ids.get(dep.asset_key)) for dep in self._deps(target)
         )
+
+    def _made(self, target: AssetKeyPartitionKey) -> EventLogRecord | None:
+        """The record of the target's last materialization."""
+        if target.partition_key is None:
+            return self.queryer.get_latest_materialization_or_observation_record(target)
+        if target.asset_key not in self.records:
+            self.records[target.asset_key] = latest_materializations(self.instance, target.asset_key)
+        return self.records[target.asset_key].get(target.partition_key)
 
     def _deps(self, target: AssetKeyPartitionKey) -> list[AssetKeyPartitionKey]:
         deps = self.graph.get(target.asset_key).parent_keys
@@ -233,7 +244,16 @@ NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
 """Of what is made on each tick: red means that a whole tick of the schedule passed without it, so that nothing was
 retrained either. Does the daemon run, and is the sensor `automation` on?"""
 
-automation = dg.AutomationConditionSensorDefinition(
+
+class _Automation(dg.AutomationConditionSensorDefinition):
+    """The sensor that evaluates the conditions, with each set of partitions read once for a look."""
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        with remembered_partitions(context.instance):
+            return super().evaluate_tick(context)
+
+
+automation = _Automation(
     "automation",
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,

@@ -16,7 +16,7 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.making import Making, check_not_made, making, once, published, writing
-from sticker_pipeline.defs.observed import LORA_FILE, base_hash, key, model_hash, observe_root
+from sticker_pipeline.defs.observed import LORA_FILE, base_hash, key, model_hash, observe, observed
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
@@ -58,11 +58,7 @@ MODULE = "sticker_pipeline.training.consistency"
 )
 def observed_profile(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
     value = decisive(load_profile(context.partition_key, Path(workspace.models)), workspace.store)
-    yield dg.ObserveResult(
-        asset_key=ROOT,
-        data_version=dg.DataVersion(content_hash(value)),
-        metadata={"value": dg.MetadataValue.json(value)},
-    )
+    yield observed(ROOT, value)
 
 
 def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -99,7 +95,7 @@ def lcm_lora(
         profile = load_profile(context.partition_key, Path(workspace.models))
         check_models(profile)
         value = decisive(profile, store)
-        if observe_root(context.instance, ROOT, profile.name, value):
+        if observe(context.instance, profile.name, {ROOT: value}):
             raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
         inputs = {ROOT.to_user_string(): content_hash(value)}
         check_not_made(context, store, scope, inputs)

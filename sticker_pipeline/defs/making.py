@@ -148,7 +148,7 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
                 sections[upstream.path[-1]] = section_value(upstream.path[-1], character, profile, store)
             else:
                 inputs[upstream.path[-1]] = store.read(character.name, upstream.path[-1])
-        if observe(context.instance, character.name, sections):
+        if observe(context.instance, character.name, {key(name): value for name, value in sections.items()}):
             # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would
             # be shown as stale as soon as the sensor has looked.
             raise dg.RetryRequested(max_retries=1)

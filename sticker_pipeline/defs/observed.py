@@ -8,9 +8,11 @@ here. What is about all characters together stands in across.py.
 
 import json
 import stat
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import dagster as dg
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_folders
+from sticker_pipeline.defs.history import Known, latest_version
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.inside import sha256, status
@@ -46,6 +49,7 @@ SWEPT_OTHERWISE = (
     "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
     "then. Materialize it again."
 )
+MOST_OTHERS = 40  # characters that one is told apart from
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
 
 DESCRIPTIONS = {
@@ -93,16 +97,24 @@ def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) 
     for section in DESCRIPTIONS:
         if key(section) in context.selected_asset_keys:
             value = section_value(section, character, profile, workspace.store)
-            yield _observed(key(section), value, _metadata(section, value))
+            yield observed(key(section), value)
 
 
-def _observed(asset: dg.AssetKey, value: object, metadata: Mapping[str, Any]) -> dg.ObserveResult:
-    return dg.ObserveResult(asset_key=asset, data_version=dg.DataVersion(content_hash(value)), metadata=metadata)
+def observed(root: dg.AssetKey, value: Any) -> dg.ObserveResult:
+    """What a step that observes `root` says of it."""
+    return dg.ObserveResult(
+        asset_key=root, data_version=dg.DataVersion(content_hash(value)), metadata=shown(root, value)
+    )
 
 
 def key(section: str) -> dg.AssetKey:
     """The asset key of a section; stages name it in `deps`."""
     return dg.AssetKey([PREFIX, section])
+
+
+def character_roots(character: Character, profile: Profile, store: ArtifactStore) -> dict[dg.AssetKey, dict[str, Any]]:
+    """Every root of the character -> its value."""
+    return {key(section): section_value(section, character, profile, store) for section in DESCRIPTIONS}
 
 
 def section_value(section: str, character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -326,18 +338,29 @@ def _made_for(lcm: Artifact) -> str | None:
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:
-    """The names of the other characters that have a training set, sorted.
+    """The names of at most MOST_OTHERS other characters that have a training set, sorted.
 
-    Who they are is part of the lineage, what their pictures are is not: that every new GIF of one of forty characters
-    should have all forty measured again would help nobody.
+    Of more, those that follow it on a ring of hashes: a new character changes this for MOST_OTHERS others at most. Who
+    they are is part of the lineage, their pictures are not: a new GIF of one has none of the others measured again.
     """
-    names = (folder.name for folder in character_folders(character.folder.parent))
+    ring = store.once("ring", lambda: _ring(character.folder.parent, store))
+    own = bisect(ring, _on_ring(character.name))
+    most = MOST_OTHERS + 1  # with its own place
+    following = dict.fromkeys(name for _, name in ring[own : own + most] + ring[:most] if name != character.name)
+    return sorted(islice(following, MOST_OTHERS))
+
+
+def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
+    """The characters that have a training set, as (hash, name), sorted by hash."""
     made = ("training_set", "frames")
-    return [
-        name
-        for name in names
-        if name != character.name and all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
-    ]
+    names = (folder.name for folder in character_folders(characters))
+    return sorted(
+        _on_ring(name) for name in names if all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
+    )
+
+
+def _on_ring(name: str) -> tuple[str, str]:
+    return content_hash(name), name
 
 
 def _training_value(character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -359,6 +382,10 @@ def regularisation_folder(character: Character, profile: Profile) -> Path | None
 
 def base_hash(base: Path, store: ArtifactStore) -> str:
     """`model_hash` of a base model: with a single file, also over the folder of configurations beside it."""
+    return store.once(("base", base), lambda: _base_hash(base, store))
+
+
+def _base_hash(base: Path, store: ArtifactStore) -> str:
     own, beside = model_hash(base, store), base.with_suffix("")
     if base.is_file() and beside.is_dir():
         return content_hash({"file": own, "configurations": model_hash(beside, store)})
@@ -373,6 +400,10 @@ def file_hash(path: Path, store: ArtifactStore) -> str:
 def model_hash(folder: Path, store: ArtifactStore) -> str:
     """One hash over the names and contents of a model's files, or that of a single file; `missing` where there is
     neither."""
+    return store.once(("model", folder), lambda: _model_hash(folder, store))
+
+
+def _model_hash(folder: Path, store: ArtifactStore) -> str:
     if folder.is_file():
         return file_hash(folder, store)
     if not folder.is_dir():
@@ -380,59 +411,29 @@ def model_hash(folder: Path, store: ArtifactStore) -> str:
     return content_hash(folder_hashes(folder, store.cache("hashes")))
 
 
-def observations(
-    character: Character, profile: Profile, store: ArtifactStore, known: dict[str, str]
-) -> Iterator[dg.AssetObservation]:
-    """An observation for each section whose version differs from `known` (asset key/partition -> version), which is
-    brought up to date."""
-    for section in DESCRIPTIONS:
-        value = section_value(section, character, profile, store)
-        version = content_hash(value)
-        name = f"{section}|{character.name}"
-        if known.get(name) == version:
-            continue
-        known[name] = version
-        yield _observation(section, character.name, value)
+def observation(root: dg.AssetKey, partition: str | None, value: Any) -> dg.AssetObservation:
+    """The observation that `root` stands for `value` (JSON types) now."""
+    version = content_hash(value)
+    return dg.AssetObservation(root, partition=partition, metadata=shown(root, value), tags={DATA_VERSION_TAG: version})
 
 
-def observe(instance: dg.DagsterInstance, partition: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
+def shown(root: dg.AssetKey, value: Any) -> dict[str, Any]:
+    """What the UI shows of a root's value: of media the number of files."""
+    return {"files": len(value["files"])} if root == key("media") else {"value": dg.MetadataValue.json(value)}
+
+
+def news(roots: Mapping[dg.AssetKey, Any], partition: str | None, known: Known) -> list[dg.AssetObservation]:
+    """The observations of those of `roots` (root -> value) that stand for another value than is `known`."""
     return [
-        section
-        for section, value in values.items()
-        if report_if_new(instance, _observation(section, partition, value), partition)
+        observation(root, partition, value)
+        for root, value in roots.items()
+        if known(root, partition) != content_hash(value)
     ]
 
 
-def observe_root(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str, value: dict[str, Any]) -> bool:
-    """Report `value` of a root of another kind, if Dagster has not seen it yet; returns whether it was reported."""
-    observation = dg.AssetObservation(
-        asset_key=root,
-        partition=partition,
-        metadata={"value": dg.MetadataValue.json(value)},
-        tags={DATA_VERSION_TAG: content_hash(value)},
-    )
-    return report_if_new(instance, observation, partition)
-
-
-def report_if_new(instance: dg.DagsterInstance, observation: dg.AssetObservation, partition: str | None) -> bool:
-    """Report `observation` unless it is the latest version that Dagster knows; returns whether it was reported."""
-    record = instance.get_latest_data_version_record(observation.asset_key, partition_key=partition)
-    seen = record.asset_observation if record else None
-    if seen is not None and seen.tags.get(DATA_VERSION_TAG) == observation.tags[DATA_VERSION_TAG]:
-        return False
-    instance.report_runless_asset_event(observation)
-    return True
-
-
-def _observation(section: str, partition: str, value: dict[str, Any]) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        asset_key=key(section),
-        partition=partition,
-        metadata=_metadata(section, value),
-        tags={DATA_VERSION_TAG: content_hash(value)},
-    )
-
-
-def _metadata(section: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"files": len(value["files"])} if section == "media" else {"value": dg.MetadataValue.json(value)}
+def observe(instance: dg.DagsterInstance, partition: str | None, roots: Mapping[dg.AssetKey, Any]) -> bool:
+    """Report those of `roots` (root -> value) whose value Dagster has not seen yet; returns whether there are any."""
+    found = news(roots, partition, partial(latest_version, instance))
+    for each in found:
+        instance.report_runless_asset_event(each)
+    return bool(found)

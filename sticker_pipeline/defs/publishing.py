@@ -11,11 +11,11 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.base import EventLogStorage
 
-from sticker_pipeline.defs.across import SHARED, across_value, observe_across
+from sticker_pipeline.defs.across import SHARED, across_value
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, made_across, reported, writing
-from sticker_pipeline.defs.observed import PREFIX, key
+from sticker_pipeline.defs.observed import PREFIX, key, observe
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.markdown import letters
@@ -46,7 +46,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
     with writing(context, workspace, ALL) as staging:
         valid, problems = workspace.valid_characters()
         versions = across_value(SHARED, valid, store)
-        if observe_across(context.instance, {SHARED: versions}):
+        if observe(context.instance, None, {key(SHARED): versions}):
             raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
         page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))

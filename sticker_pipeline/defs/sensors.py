@@ -2,21 +2,51 @@
 that characters name is observed too, once two of them have a dataset."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.character import FILE_NAME, Character
-from sticker_pipeline.defs.across import DESCRIPTIONS, across_observations
-from sticker_pipeline.defs.observed import observations
+from sticker_pipeline.defs.across import DESCRIPTIONS, across_value
+from sticker_pipeline.defs.history import Known, latest_versions
+from sticker_pipeline.defs.observed import character_roots, key, news
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_observations
+from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_roots
 from sticker_pipeline.places import places_problem
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import StorageError
+from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
+
+EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
+SECONDS_A_LOOK = 15.0  # for files that were not read before
+
+Roots = Mapping[dg.AssetKey, Any]  # root -> what it stands for, as JSON types
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One whose roots are observed together: a character, a style, or (with no partition) all characters."""
+
+    name: str
+    partition: str | None
+    roots: Callable[[], Roots]
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What the sensor remembers: of each scope one hash of all that it stood for, and where a look broke off."""
+
+    seen: dict[str, str] = field(default_factory=dict)
+    go_on: str = ""
+
+    def without(self, gone: Collection[str]) -> "Cursor":
+        """Forget the scopes of these names: they are compared with Dagster's history when they come back."""
+        return Cursor({name: version for name, version in self.seen.items() if name not in gone}, self.go_on)
 
 
 @dg.sensor(
@@ -32,35 +62,28 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         context.log.error(problem)
         return dg.SkipReason(problem)
     valid, problems = workspace.valid_characters()
-    known = versions_in(context.cursor)
+    before = _cursor(context.cursor)
     partitions = set(context.instance.get_dynamic_partitions(str(CHARACTERS.name)))
-    names = sorted(character.name for character, _ in valid)
-    new, removed = sorted(set(names) - partitions), gone(root, partitions)
+    names = {character.name for character, _ in valid}
+    removed = gone(root, partitions)
     styles, in_the_way = ready_styles(workspace, valid)
     known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
-    new_styles = sorted({style.name for style in styles} - known_styles)
     # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
-    unread = partitions - set(names) - set(removed)
+    unread = partitions - names - set(removed)
     removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
-    problems += in_the_way
-    # What is forgotten here is observed again when the character or style comes back. Artifacts and history stay.
-    forgotten = {*removed, *removed_styles}
-    seen = {name: version for name, version in known.items() if name.partition("|")[2] not in forgotten}
-    events: list[dg.AssetObservation] = []
-    for who, look in _roots(workspace, valid, styles):
-        versions = dict(seen)
-        try:
-            changes = list(look(versions))
-        except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
-            problems.append(f"{who}: {error}")
-        else:
-            seen = versions
-            events += changes
+    scopes = _scopes(Snapshot(workspace.store.root), valid, styles)
+    look = _look(scopes, before, latest_versions(context.instance))
+    problems += [*in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
-    if not new and not removed and not new_styles and not removed_styles and seen == known:
+    new = sorted(names - partitions - look.left)
+    new_styles = sorted({style.name for style in styles if _of_style(style.name) not in look.left} - known_styles)
+    after = look.cursor.without({*removed, *map(_of_style, removed_styles)})
+    if not new and not removed and not new_styles and not removed_styles and after == before:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
-    told = [f"{len(new)} new characters, {len(removed)} removed, {len(events)} changes observed."]
+    told = [f"{len(new)} new characters, {len(removed)} removed, {len(look.events)} changes observed."]
+    if look.left:
+        told.append(f"{len(look.left)} more are looked at next time.")
     if new_styles or removed_styles:
         told.append(f"{len(new_styles)} new styles, {len(removed_styles)} removed.")
     return dg.SensorResult(
@@ -71,18 +94,9 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
             *([STYLES.build_add_request(new_styles)] if new_styles else []),
             *([STYLES.build_delete_request(removed_styles)] if removed_styles else []),
         ],
-        asset_events=events,
-        cursor=json.dumps(seen, sort_keys=True),
+        asset_events=look.events,
+        cursor=json.dumps(vars(after), sort_keys=True),
     )
-
-
-def versions_in(cursor: str | None) -> dict[str, str]:
-    """The versions that were observed until now; none where the cursor is damaged: all are observed again."""
-    try:
-        known = json.loads(cursor or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def unreadable(root: Path) -> str | None:
@@ -111,14 +125,70 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _roots(
-    workspace: Workspace, valid: Sequence[tuple[Character, Profile]], styles: Sequence[Style]
-) -> Iterator[tuple[str, Callable[[dict[str, str]], Iterator[dg.AssetObservation]]]]:
-    """Whose roots there are, and what observes them, given the versions that are `known`."""
-    store = workspace.store
+def _cursor(text: str | None) -> Cursor:
+    """The sensor's memory. One that is damaged, or of an earlier version, is none: Dagster's history says the rest."""
+    try:
+        found = json.loads(text or "{}")
+        return Cursor(dict(found["seen"]), str(found["go_on"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Cursor()
+
+
+def _scopes(
+    store: ArtifactStore, valid: Sequence[tuple[Character, Profile]], styles: Sequence[Style]
+) -> Iterator[Scope]:
+    """All whose roots are observed, characters first."""
     for character, profile in valid:
-        yield character.name, partial(observations, character, profile, store)
+        yield Scope(character.name, character.name, partial(character_roots, character, profile, store))
     for style in styles:
-        yield f"style {style.name}", partial(style_observations, style, store)
+        yield Scope(_of_style(style.name), style.name, partial(style_roots, style, store))
     for section in DESCRIPTIONS:
-        yield f"character/{section}", partial(across_observations, section, valid, store)
+        root = key(section)
+        yield Scope(root.to_user_string(), None, partial(_across, root, valid, store))
+
+
+def _of_style(name: str) -> str:
+    """The name of a style's scope, which no character has."""
+    return f"style {name}"
+
+
+def _across(root: dg.AssetKey, valid: Sequence[tuple[Character, Profile]], store: ArtifactStore) -> Roots:
+    return {root: across_value(root.path[-1], valid, store)}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look found. `left`: the scopes that it did not come to, by name."""
+
+    events: list[dg.AssetObservation]
+    problems: list[str]
+    left: set[str]
+    cursor: Cursor
+
+
+def _look(scopes: Iterable[Scope], before: Cursor, known: Known) -> _Look:
+    """Look at the scopes, from where the last look broke off, until EVENTS_A_LOOK or SECONDS_A_LOOK are reached."""
+    events: list[dg.AssetObservation] = []
+    problems, seen, left = [], dict(before.seen), list[Scope]()
+    end = time.monotonic() + SECONDS_A_LOOK
+    for scope in _from(before.go_on, list(scopes)):
+        if len(events) >= EVENTS_A_LOOK or time.monotonic() > end:
+            left.append(scope)
+            continue
+        try:
+            roots = scope.roots()
+        except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
+            problems.append(f"{scope.name}: {error}")
+            continue
+        version = content_hash([[root.path, content_hash(value)] for root, value in roots.items()])
+        if seen.get(scope.name) != version:
+            events += news(roots, scope.partition, known)
+            seen[scope.name] = version
+    go_on = left[0].name if left else ""
+    return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
+
+
+def _from(name: str, scopes: list[Scope]) -> list[Scope]:
+    """`scopes`, beginning with the one of that name, those before it at the end."""
+    first = next((index for index, scope in enumerate(scopes) if scope.name == name), 0)
+    return scopes[first:] + scopes[:first]

@@ -17,7 +17,7 @@ import dagster as dg
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.defs.making import check_not_made, published, writing
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, base_hash, model_hash, observe_root
+from sticker_pipeline.defs.observed import base_hash, model_hash, observe, observed
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -89,7 +89,7 @@ def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Ite
                 sections[name] = section_value(name, style, store)
             else:
                 inputs[name] = store.read(scope, name)
-        if observe_style(context.instance, style.name, sections):
+        if observe(context.instance, style.name, {key(name): value for name, value in sections.items()}):
             raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
         check_not_made(context, store, scope, _input_versions(inputs, sections))
         yield StyleMaking(context, store, style, staging, inputs, sections)
@@ -114,12 +114,7 @@ def observed_style(context: dg.AssetExecutionContext, workspace: Workspace) -> I
     style = style_of(workspace, context.partition_key)
     for section in DESCRIPTIONS:
         if key(section) in context.selected_asset_keys:
-            value = section_value(section, style, workspace.store)
-            yield dg.ObserveResult(
-                asset_key=key(section),
-                data_version=dg.DataVersion(content_hash(value)),
-                metadata={"value": dg.MetadataValue.json(value)},
-            )
+            yield observed(key(section), section_value(section, style, workspace.store))
 
 
 def key(section: str) -> dg.AssetKey:
@@ -237,25 +232,9 @@ def current_style_inputs(spec: dg.AssetSpec, style: Style, store: ArtifactStore)
     return versions
 
 
-def style_observations(style: Style, store: ArtifactStore, known: dict[str, str]) -> Iterator[dg.AssetObservation]:
-    """An observation for each section whose version differs from `known` (section of the style/partition -> version),
-    which is brought up to date."""
-    for section in DESCRIPTIONS:
-        value = section_value(section, style, store)
-        name = f"{PREFIX}/{section}|{style.name}"
-        if known.get(name) != content_hash(value):
-            known[name] = content_hash(value)
-            yield dg.AssetObservation(
-                asset_key=key(section),
-                partition=style.name,
-                metadata={"value": dg.MetadataValue.json(value)},
-                tags={DATA_VERSION_TAG: content_hash(value)},
-            )
-
-
-def observe_style(instance: dg.DagsterInstance, style: str, values: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Report those of `values` (section -> value) that Dagster has not seen yet, and return their sections."""
-    return [section for section, value in values.items() if observe_root(instance, key(section), style, value)]
+def style_roots(style: Style, store: ArtifactStore) -> dict[dg.AssetKey, dict[str, Any]]:
+    """Every root of the style -> its value."""
+    return {key(section): section_value(section, style, store) for section in DESCRIPTIONS}
 
 
 def _input_versions(inputs: Mapping[str, Artifact], sections: Mapping[str, dict[str, Any]]) -> dict[str, str]:

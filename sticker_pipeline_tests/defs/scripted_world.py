@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from unittest.mock import patch
 
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.defs.across import ROSTER, across_observation
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, key
+from sticker_pipeline.defs.across import ROSTER
+from sticker_pipeline.defs.history import remembered_partitions
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, key, observation
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.storage import content_hash
 
@@ -72,11 +72,11 @@ class World:
         for name in names:
             for section in DESCRIPTIONS:
                 self.edit(name, section, self.sections.get((name, section), "first"))
-        self.instance.report_runless_asset_event(across_observation(ROSTER, self.characters))
+        self.instance.report_runless_asset_event(observation(key(ROSTER), None, self.characters))
 
     def remove(self, name: str) -> None:
         self.instance.delete_dynamic_partition(str(CHARACTERS.name), name)
-        self.instance.report_runless_asset_event(across_observation(ROSTER, self.characters))
+        self.instance.report_runless_asset_event(observation(key(ROSTER), None, self.characters))
 
     def edit(self, name: str, section: str, content: str) -> None:
         self.sections[name, section] = content
@@ -105,12 +105,7 @@ class World:
     def requested(self) -> Requested:
         """What one evaluation of all conditions requests."""
         self.now += LOOK
-        names = self.characters  # which are asked for thousands of times
-        with patch.object(
-            self.instance,
-            "get_dynamic_partitions",
-            lambda partitions_def_name: names if partitions_def_name == CHARACTERS.name else [],
-        ):
+        with remembered_partitions(self.instance):
             result = dg.evaluate_automation_conditions(
                 self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
             )

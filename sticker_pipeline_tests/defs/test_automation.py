@@ -8,8 +8,9 @@ import pytest
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.across import SHARED, across_observation
+from sticker_pipeline.defs.across import SHARED
 from sticker_pipeline.defs.automation import NIGHTLY, RETRAIN_AT, ScheduleError, automation, longest_gap, schedule
+from sticker_pipeline.defs.observed import key, observation
 from sticker_pipeline_tests.defs.scripted_world import Requested, World
 
 FIRST = datetime(2031, 3, 1, tzinfo=UTC)
@@ -206,7 +207,7 @@ def test_what_is_in_progress_is_not_requested_again(world: World) -> None:
 
 def test_an_lcm_lora_is_put_on_the_page_once_there_are_characters_on_it(world: World) -> None:
     def distilled(version: str) -> None:
-        world.instance.report_runless_asset_event(across_observation(SHARED, {"embedded/lcm_lora": version}))
+        world.instance.report_runless_asset_event(observation(key(SHARED), None, {"embedded/lcm_lora": version}))
 
     month = Month(world)
     distilled("one")

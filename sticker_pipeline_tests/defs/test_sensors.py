@@ -12,12 +12,12 @@ from PIL import Image
 
 from sticker_pipeline.defs import sensors
 from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS
+from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, MOST_OTHERS, other_characters
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
 from sticker_pipeline.defs.style_making import MADE_OF
-from sticker_pipeline.storage import content_hash
+from sticker_pipeline.storage import Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 ALL_SECTIONS = sorted(DESCRIPTIONS)
@@ -99,10 +99,10 @@ def test_new_changed_removed_and_back(folders: Folders) -> None:
     assert folders.look() == {None: [ROSTER]}
     assert folders.partitions == ["ada"]
     assert folders.look() == {}
-    assert not [name for name in json.loads(folders.cursor or "") if name.endswith("|bo")]
+    assert json.loads(folders.cursor or "")["seen"].keys() == {"ada", "character/roster", "character/shared"}
 
     shutil.move(folders.root.parent / "aside", folders.root / "bo")
-    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER]}
+    assert folders.look() == {None: [ROSTER]}  # Dagster's history has the rest
     assert folders.partitions == ["ada", "bo"]
 
 
@@ -143,15 +143,6 @@ def test_a_damaged_artifact_stops_nobody_else(folders: Folders) -> None:
     assert f"ada: {manifest} is damaged: " in folders.told and "materialize that again" in folders.told
     shutil.rmtree(manifest.parent)
     assert folders.look() == {"ada": ALL_SECTIONS}
-
-
-@pytest.mark.parametrize("cursor", ["{", "", "[1]", "\x00"])
-def test_after_a_damaged_cursor_all_is_observed_again(folders: Folders, cursor: str) -> None:
-    folders.add("ada")
-    folders.look()
-    folders.cursor = cursor
-    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER, SHARED]}
-    assert folders.look() == {}
 
 
 def test_folders_that_cannot_be_worked_on_are_one_sentence(folders: Folders) -> None:
@@ -217,18 +208,71 @@ def test_a_folder_without_its_settings_is_no_character(folders: Folders) -> None
 def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     folders.add("ada")
     folders.add("bo")
-    real = sensors.observations
+    real = sensors.character_roots
 
     def broken(character, *rest):  # type: ignore[no-untyped-def]
         if character.name == "ada":
             raise OSError("Input/output error: 'one.png'")
         return real(character, *rest)
 
-    monkeypatch.setattr(sensors, "observations", broken)
+    monkeypatch.setattr(sensors, "character_roots", broken)
     assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
     assert "ada: Input/output error: 'one.png'" in folders.told
-    monkeypatch.setattr(sensors, "observations", real)
+    monkeypatch.setattr(sensors, "character_roots", real)
     assert folders.look() == {"ada": ALL_SECTIONS}
+
+
+def test_a_first_look_at_many_is_spread_over_several(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "EVENTS_A_LOOK", 2 * len(DESCRIPTIONS))
+    names = [f"c{number}" for number in range(5)]
+    for name in names:
+        folders.add(name)
+    assert folders.look().keys() == {"c0", "c1"}
+    changes = 2 * len(ALL_SECTIONS)
+    assert folders.told.splitlines() == [
+        f"2 new characters, 0 removed, {changes} changes observed.",
+        "5 more are looked at next time.",
+    ]
+    assert folders.partitions == ["c0", "c1"]
+    assert folders.look().keys() == {"c2", "c3"}
+    Image.new("RGB", (8, 8), "blue").save(folders.root / "c0" / "art" / "two.png")
+    assert folders.look() == {"c4": ALL_SECTIONS, None: [ROSTER, SHARED], "c0": ["media"]}
+    assert folders.look() == {}
+    assert folders.partitions == names
+    assert len(folders.cursor or "") < 120 * (len(names) + 2)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "{", "[]", "\x00", "[" * 100_000, '{"media|ada": "0"}', '{"seen": 1, "go_on": ""}']
+)
+def test_without_a_cursor_nothing_is_observed_twice(folders: Folders, cursor: str) -> None:
+    folders.add("ada")
+    folders.look()
+    known, folders.cursor = folders.cursor, cursor
+    assert folders.look() == {}
+    assert folders.cursor == known
+
+
+def test_a_new_character_changes_what_few_others_are_told_apart_from(folders: Folders) -> None:
+    names = [f"c{number:03}" for number in range(3 * MOST_OTHERS)]
+    for name in names:
+        (folders.root / name / "art").mkdir(parents=True)
+        (folders.root / name / "character.yaml").write_text(f"trigger: skv_{name}\n")
+        for asset in ("training_set", "frames"):
+            folder = folders.workspace.store.folder(name, asset)
+            folder.mkdir(parents=True)
+            (folder / "artifact.json").touch()
+
+    def others() -> dict[str, list[str]]:
+        store = Snapshot(folders.workspace.store.root)
+        return {name: other_characters(folders.workspace.character(name), store) for name in names}
+
+    before = others()
+    assert all(len(set(found)) == MOST_OTHERS and name not in found for name, found in before.items())
+    (folders.workspace.store.folder(names[0], "frames") / "artifact.json").unlink()
+    changed = {name for name, found in others().items() if found != before[name]}
+    assert changed == {name for name, found in before.items() if names[0] in found}
+    assert len(changed) == MOST_OTHERS
 
 
 def publish_dataset(folders: Folders, name: str, content: str = "first") -> None:
@@ -284,10 +328,12 @@ def test_a_style_that_nobody_names_is_removed_but_not_by_a_mistake(folders: Fold
     folders.look()
     assert folders.styles == []
     assert folders.told.endswith("\n0 new styles, 1 removed.")
-    assert not [name for name in json.loads(folders.cursor or "") if name.endswith("|chibi")]
+    assert "style chibi" not in json.loads(folders.cursor or "")["seen"]
     for name in ("ada", "bo"):
         (folders.root / name / "character.yaml").write_text(styled.format(name=name))
-    assert folders.look()["chibi"] == sorted(STYLE_SECTIONS)
+    folders.look()
+    assert folders.styles == ["chibi"]
+    assert "style chibi" in json.loads(folders.cursor or "")["seen"]
 
 
 def test_a_style_needs_one_profile(folders: Folders) -> None:

@@ -1,0 +1,63 @@
+"""Dagster's history, read for all partitions of an asset at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.event_api import EventLogRecord
+from dagster._core.events import DagsterEventType
+
+Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> the data version that was observed last
+
+AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
+
+
+def latest_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, EventLogRecord]:
+    """Partition -> the record of its last materialization, of a partitioned asset."""
+    ids = list(instance.get_latest_storage_id_by_partition(asset, DagsterEventType.ASSET_MATERIALIZATION).values())
+    found = {}
+    for first in range(0, len(ids), AT_A_TIME):
+        some = ids[first : first + AT_A_TIME]
+        for record in instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset, storage_ids=some), len(some)
+        ).records:
+            assert record.partition_key is not None
+            found[record.partition_key] = record
+    return found
+
+
+def latest_version(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str | None) -> str | None:
+    """The data version of `root` that was observed last."""
+    record = instance.get_latest_data_version_record(root, is_source=True, partition_key=partition)
+    seen = record.asset_observation if record else None
+    return seen.tags.get(DATA_VERSION_TAG) if seen else None
+
+
+def latest_versions(instance: dg.DagsterInstance) -> Known:
+    """`latest_version` for looks at many partitions: each root is read once, for all of them."""
+
+    @cache
+    def of_all(root: dg.AssetKey) -> Mapping[str, Mapping[str, str]]:
+        return instance.event_log_storage.get_latest_tags_by_partition(
+            root, DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
+        )
+
+    def known(root: dg.AssetKey, partition: str | None) -> str | None:
+        if partition is None:
+            return latest_version(instance, root, None)
+        return of_all(root).get(partition, {}).get(DATA_VERSION_TAG)
+
+    return known
+
+
+@contextmanager
+def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Read each set of dynamic partitions once in the block: Dagster asks for them thousands of times in a look."""
+    read = cache(instance.get_dynamic_partitions)
+    instance.get_dynamic_partitions = lambda partitions_def_name: read(partitions_def_name)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del instance.get_dynamic_partitions

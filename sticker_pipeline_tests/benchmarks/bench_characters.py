@@ -1,0 +1,105 @@
+"""What automation costs as characters grow: the folder sensor, a look of the automation, and `update`, nothing to do.
+
+Run: python -m sticker_pipeline_tests.benchmarks.bench_characters [COUNT…]   (default: 10, 100 and 1,000 characters)
+
+Each character has one picture, and every asset and check of it is made: scripted, in files and in Dagster's history as
+the steps leave them. CPU seconds; the last column is the cost of one character at the largest count over that at the
+smallest.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+import pandas as pd
+from rich.console import Console
+
+from sticker_pipeline.definitions import defs as definitions
+from sticker_pipeline.defs.history import remembered_partitions
+from sticker_pipeline.defs.sensors import character_folders
+from sticker_pipeline.update import update
+from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
+
+COUNTS = (10, 100, 1_000)
+T = TypeVar("T")
+
+
+def main() -> None:
+    counts = [int(argument) for argument in sys.argv[1:]] or list(COUNTS)
+    columns = {}
+    for count in counts:
+        with tempfile.TemporaryDirectory() as temporary:
+            columns[count] = costs(Path(temporary), count)
+    table = pd.DataFrame(columns)
+    table["each, last/first"] = table[counts[-1]] / counts[-1] / (table[counts[0]] / counts[0])
+    print(table.round(3).to_string())
+
+
+def costs(root: Path, count: int) -> dict[str, float]:
+    """What is done -> CPU seconds, with `count` characters."""
+    found: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], T]) -> T:
+        start = time.process_time()
+        result = work()
+        found[name] = time.process_time() - start
+        print(f"{count:6} {name:40} {found[name]:8.2f} s", flush=True)
+        return result
+
+    world = definitions()
+    deployment = timed("(scripting the files)", lambda: scripted_deployment(root, world, count))
+    timed("sensor, first looks", lambda: look_until_quiet(deployment))
+    timed("(scripting the history)", lambda: script_history(deployment, world))
+    look_until_quiet(deployment)
+    timed("sensor, nothing changed", lambda: look(deployment))
+    first = timed("automation, first look", lambda: automation_look(deployment, world, None))
+    timed("automation, nothing changed", lambda: automation_look(deployment, world, first))
+    deployment.add_picture("c0000")
+    timed("sensor, one new picture", lambda: look(deployment))
+    timed("update, nothing to do", lambda: update_all(deployment, world))
+    return found
+
+
+def look(deployment: Deployment) -> int:
+    """One look of the folder sensor, its events stored; returns their number."""
+    context = dg.build_sensor_context(deployment.instance, cursor=deployment.cursor)
+    result = character_folders(context, workspace=deployment.workspace)
+    if isinstance(result, dg.SkipReason):
+        return 0
+    assert isinstance(result, dg.SensorResult)
+    deployment.cursor = result.cursor
+    for request in result.dynamic_partitions_requests or []:
+        assert isinstance(request, dg.AddDynamicPartitionsRequest), request
+        deployment.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    for event in result.asset_events or []:
+        deployment.instance.report_runless_asset_event(event)
+    return len(result.asset_events or [])
+
+
+def look_until_quiet(deployment: Deployment) -> None:
+    while look(deployment):
+        pass
+
+
+def automation_look(deployment: Deployment, world: dg.Definitions, cursor: object) -> object:
+    """One look of the automation; only what is about all characters may be requested, by a first look."""
+    graph = world.resolve_asset_graph()
+    with remembered_partitions(deployment.instance):
+        result = dg.evaluate_automation_conditions(world, deployment.instance, cursor=cursor)
+    requested = {asset for asset in graph.materializable_asset_keys if result.get_num_requested(asset)}
+    assert requested <= {dg.AssetKey("leaderboard"), dg.AssetKey("report")}, requested
+    return result.cursor
+
+
+def update_all(deployment: Deployment, world: dg.Definitions) -> None:
+    chosen, problems = deployment.workspace.valid_characters()
+    assert not problems, problems[:3]
+    update(world, deployment.instance, deployment.workspace, chosen[1:], Console(quiet=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""A deployment whose characters have one picture each and everything made of it: scripted, without any work.
+
+Artifacts hold a few bytes; manifests, and the events in Dagster's history, are as the steps would leave them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    INPUT_DATA_VERSION_TAG_PREFIX,
+    INPUT_EVENT_POINTER_TAG_PREFIX,
+)
+from dagster._core.events import DagsterEventType
+from PIL import Image
+
+from sticker_pipeline.defs.making import current_inputs
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.storage import ALL, MANIFEST, content_hash
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+LORA = b"scripted"
+
+
+@dataclass
+class Deployment:
+    """Characters on a disk, what was made of them, and Dagster's history of it; `cursor` is the folder sensor's."""
+
+    instance: dg.DagsterInstance
+    workspace: Workspace
+    cursor: str | None = None
+
+    def add_picture(self, name: str) -> None:
+        _picture(self.workspace.characters_folder / name / "stickers" / "new.png", 9)
+
+
+def scripted_deployment(root: Path, world: dg.Definitions, count: int) -> Deployment:
+    """A deployment of `count` characters, c0000 and so on, that has files, artifacts and partitions, and no history."""
+    models = str(REPOSITORY / "data" / "models")
+    workspace = Workspace(characters=str(root / "characters"), artifacts=str(root / "artifacts"), models=models)
+    names = [f"c{number:04}" for number in range(count)]
+    for number, name in enumerate(names):
+        folder = workspace.characters_folder / name
+        _picture(folder / "stickers" / "one.png", number)
+        (folder / "character.yaml").write_text(f"trigger: {name}_x\ngroups: {{stickers: {{}}}}\n", encoding="utf-8")
+    for asset in _made(world, "character_line"):
+        for name in names:
+            _artifact(workspace.store.folder(name, asset.path[-1]), asset, world)
+    for asset in _made(world, "leaderboard_table"):
+        _artifact(workspace.store.folder(ALL, asset.path[-1]), asset, world)
+    (root / "dagster").mkdir()
+    instance = dg.DagsterInstance.local_temp(str(root / "dagster"))
+    return Deployment(instance, workspace)
+
+
+def script_history(deployment: Deployment, world: dg.Definitions) -> None:
+    """Note in every manifest, and in Dagster's history, that all was made from what there is now.
+
+    The roots have to be observed before.
+    """
+    instance, workspace = deployment.instance, deployment.workspace
+    valid, _ = workspace.valid_characters()
+    for asset in _made(world, "character_line"):
+        spec = world.resolve_assets_def(asset).get_asset_spec(asset)
+        pointers = _pointers(instance, spec)
+        for character, profile in valid:
+            inputs = current_inputs(spec, character.name, workspace, character, profile)
+            _note(deployment, spec, character.name, inputs, {dep: pointers[dep][character.name] for dep in pointers})
+        _pass_checks(deployment, world, asset)
+    for asset in _made(world, "leaderboard_table"):
+        spec = world.resolve_assets_def(asset).get_asset_spec(asset)
+        _note(deployment, spec, None, current_inputs(spec, ALL, workspace, None, None), {})
+
+
+def _made(world: dg.Definitions, job: str) -> list[dg.AssetKey]:
+    graph = world.resolve_job_def(job).asset_layer.asset_graph
+    return [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+
+
+def _picture(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16), (number % 256, number // 256, 7)).save(path)
+
+
+def _artifact(folder: Path, asset: dg.AssetKey, world: dg.Definitions) -> None:
+    """An artifact with the files that roots ask for."""
+    folder.mkdir(parents=True)
+    name = f"{folder.parent.name}.safetensors" if asset.path[-1] == "released_lora" else "lora.safetensors"
+    (folder / name).write_bytes(LORA)
+    entry = {"bytes": len(LORA), "sha256": hashlib.sha256(LORA).hexdigest()}
+    version = world.resolve_assets_def(asset).get_asset_spec(asset).code_version
+    manifest = {
+        "asset": asset.path[-1],
+        "code_version": version,
+        "data_version": content_hash([asset.path[-1], folder.parent.name]),
+        "inputs": {},
+        "settings": {},
+        "files": {name: entry},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _pointers(instance: dg.DagsterInstance, spec: dg.AssetSpec) -> dict[dg.AssetKey, Mapping[str, int]]:
+    """Of each dep that is there: partition -> the event that made or observed it last."""
+    found: dict[dg.AssetKey, dict[str, int]] = {}
+    for dep in spec.deps:
+        for kind in (DagsterEventType.ASSET_OBSERVATION, DagsterEventType.ASSET_MATERIALIZATION):
+            latest = instance.event_log_storage.get_latest_storage_id_by_partition(dep.asset_key, kind)
+            if latest:
+                found[dep.asset_key] = dict(latest)
+    return found
+
+
+def _note(
+    deployment: Deployment,
+    spec: dg.AssetSpec,
+    name: str | None,
+    inputs: Mapping[str, str | None],
+    pointers: Mapping[dg.AssetKey, int],
+) -> None:
+    """Write `inputs` into the artifact's manifest, and its materialization into the history."""
+    path = deployment.workspace.store.folder(name or ALL, spec.key.path[-1]) / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(manifest | {"inputs": inputs}), encoding="utf-8")
+    tags = {
+        DATA_VERSION_TAG: manifest["data_version"],
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        CODE_VERSION_TAG: spec.code_version or "",
+    }
+    for dep, pointer in pointers.items():
+        known = dep.path[-1] if dep.path[-1] in inputs else dep.to_user_string()
+        tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{dep.to_user_string()}"] = str(inputs[known])
+        tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep.to_user_string()}"] = str(pointer)
+    deployment.instance.report_runless_asset_event(dg.AssetMaterialization(spec.key, partition=name, tags=tags))
+
+
+def _pass_checks(deployment: Deployment, world: dg.Definitions, asset: dg.AssetKey) -> None:
+    """Note that the blocking checks of `asset` have passed, of every character."""
+    graph = world.resolve_asset_graph()
+    instance = deployment.instance
+    made = instance.event_log_storage.get_latest_storage_id_by_partition(asset, DagsterEventType.ASSET_MATERIALIZATION)
+    for check in graph.get_check_keys_for_assets({asset}):
+        if not graph.get(check).blocking:
+            continue
+        for name, event in made.items():
+            target = AssetCheckEvaluationTargetMaterializationData(storage_id=event, run_id="", timestamp=0.0)
+            instance.report_runless_asset_event(
+                AssetCheckEvaluation(
+                    asset, check.name, True, target_materialization_data=target, blocking=True, partition=name
+                )
+            )
