@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from sticker_pipeline import guard
-from sticker_pipeline.work import CONSOLE, BadInput, Commands, check_artifacts, no_character
+from sticker_pipeline.work import CONSOLE, BadInput, Commands, check_artifacts, check_folders, no_character
 
 if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
     import dagster as dg
@@ -304,6 +304,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
     """
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.publishing.release import ReleaseError, roll_back
+    from sticker_pipeline.storage import MANIFEST
 
     folder = _releases(name)
     try:
@@ -312,7 +313,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
         raise click.ClickException(str(error)) from error
     CONSOLE.print(f"Release {number} of {name} is the current one: {release.lora}", markup=False)
     CONSOLE.print(f"Its prompt begins with {release.record.trigger}", markup=False)
-    if workspace_from_environment().store.find(name, "released_lora") is not None:
+    if (workspace_from_environment().store.folder(name, "released_lora") / MANIFEST).is_file():
         _work("release", name, str(number))
 
 
@@ -383,10 +384,11 @@ def fetch_models(
     from sticker_pipeline.models.known import FetchError, Source, known_models, source_of
     from sticker_pipeline.models.lock import locked_origin
     from sticker_pipeline.models.single import fetch_single, is_single
+    from sticker_pipeline.places import check_writable
     from sticker_pipeline.profile import PROFILES, ProfileError, profile_models
 
     workspace = workspace_from_environment()
-    check_artifacts(workspace.artifacts)
+    check_folders(workspace)
     models = Path(workspace.models).absolute()
     places = [PROFILES[name]["base"] for name in PROFILES if PROFILES[name]["base"] in known_models()]
     if place and place not in places:
@@ -405,6 +407,7 @@ def fetch_models(
         else:
             _list_models(models)
         return
+    check_writable("STICKER_MODELS", models)
     failed, memos = False, workspace.store.cache("hashes")
     for source in sources:  # one that fails does not stop the others
         try:
@@ -479,14 +482,14 @@ def doctor(mend: bool, gone: str | None) -> None:
     if gone and not mend:
         raise click.UsageError("--gone says whose runs --mend ends: give both.")
     workspace = workspace_from_environment()
-    check_artifacts(workspace.artifacts)
+    check_folders(workspace)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
         CONSOLE.print(f"{label:12} {Path(path).absolute()}", markup=False)
     with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
         CONSOLE.print(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)", markup=False)
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
-    problems += of_characters
+    problems += [*of_characters, *workspace.store.damaged()]
     problems += model_problems(Path(workspace.models).absolute(), workspace.store.cache("hashes"))
     for character, profile in valid:
         problem = unready(character, profile)
@@ -557,9 +560,14 @@ def _print_created(created: "Created") -> None:
 
 
 def _workspace_characters() -> Path:
+    """Where characters lie, once something can be written there."""
     from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.places import check_writable
 
-    return Path(workspace_from_environment().characters).absolute()
+    workspace = workspace_from_environment()
+    check_folders(workspace)
+    check_writable("STICKER_CHARACTERS", workspace.characters_folder)
+    return workspace.characters_folder
 
 
 def run() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,9 @@ _REFUSALS = {
 }
 if hasattr(errno, "EDQUOT"):  # where the system has quotas
     _REFUSALS[errno.EDQUOT] = ("the quota of its disk is used up", f"{_FREE_SOME}, or have the quota raised")
+
+
+FULL = {number for number in (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", None)) if number}
 
 
 _SQLITE = {"database or disk is full": errno.ENOSPC, "attempt to write a readonly database": errno.EROFS}
@@ -237,11 +241,26 @@ def refusal(path: Path, error: Exception) -> str | None:
     number = _error_number(error)
     if isinstance(error, SpaceError) or number not in _REFUSALS:
         return None
+    if number in FULL:
+        path = _full_place(path, error)
     folders = (_existing(path), _existing(path.parent))
     if number in (errno.EACCES, errno.EPERM) and all(os.access(folder, os.W_OK) for folder in folders):
         return None  # what it may not do is read
     why, remedy = _REFUSALS[number]
     return f"{path} cannot be written: {why}. What was written before is whole. {remedy}, and run this again."
+
+
+def _full_place(path: Path, error: Exception) -> Path:
+    """What lies on the disk that is full: the file that the system names, or `path`, or the folder of temporary files
+    where `path` has room and that has none."""
+    name = getattr(error, "filename", None)
+    if isinstance(name, str):
+        return Path(name).absolute()
+    try:
+        temporary = Path(tempfile.gettempdir())
+        return temporary if free_bytes(temporary) < MIB <= free_bytes(path) else path
+    except OSError:  # there is no folder of temporary files
+        return path
 
 
 def _error_number(error: Exception) -> int | None:

@@ -5,22 +5,24 @@ What is inside an artifact is the business of the stage that makes it.
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from sticker_pipeline.claims import claimed, is_claimed, silent
-from sticker_pipeline.space import Say, SpaceError, writing
+from sticker_pipeline.durable import sync_file, sync_folder, sync_tree
+from sticker_pipeline.space import Say, writing
 
 MANIFEST = "artifact.json"
 INDEX = "index.parquet"
@@ -53,8 +55,12 @@ def profile_scope(profile: str) -> str:
     return f"_profiles/{profile}"
 
 
+_SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as patterns
+Read = TypeVar("Read")
+
+
 class StorageError(ValueError):
-    """An artifact that is missing or was made by something else than this project."""
+    """An artifact that is missing, damaged, or was made by something else than this project."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,34 @@ class Artifact:
     files: dict[str, dict[str, Any]]
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
-        """Raises StorageError for a table that an earlier version of the asset did not have yet."""
+        """A table as it was published. Raises StorageError as `content` does."""
+        return pd.read_parquet(io.BytesIO(self.content(name)))
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file as they were published.
+
+        Raises StorageError, saying what to do, for a file that is damaged, or that an earlier version did not have.
+        """
+        return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
+
+    def file(self, name: str) -> Path:
+        """The path of a file, after looking whether it is as it was published. Raises StorageError like `content`."""
+        self._published(name, file_sha256, lambda sha256: sha256)
+        return self.folder / name
+
+    def _published(self, name: str, read: Callable[[Path], Read], sha256: Callable[[Read], str]) -> Read:
         if name not in self.files:
             raise StorageError(
                 f"{self.folder} has no {name}: it is of an earlier version, materialize '{self.asset}' again."
             )
-        return pd.read_parquet(self.folder / name)
+        path = self.folder / name
+        try:
+            found = _while_exchanged(self.folder, lambda: read(path))
+        except OSError as error:
+            raise _damaged(path, self.folder, error.strerror or str(error)) from error
+        if sha256(found) not in (self.files[name]["sha256"], _sha256_now(self.folder, name)):
+            raise _damaged(path, self.folder, f"it is not what {MANIFEST} says")
+        return found
 
 
 class ArtifactStore:
@@ -105,18 +133,18 @@ class ArtifactStore:
         return folder
 
     def find(self, scope: str, asset: str) -> Artifact | None:
-        """The published artifact, or None where there is none yet."""
+        """The published artifact, or None where there is none yet. Raises StorageError for a damaged one."""
         folder = self.folder(scope, asset)
         _finish_interrupted_swap(folder)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            return _artifact(folder, (folder / MANIFEST).read_bytes())
         except FileNotFoundError:
             # it is being exchanged, or was a moment ago
             if _previous(folder).exists() or (folder / MANIFEST).is_file():
                 return self.find(scope, asset)
             return None
-        names = ("asset", "code_version", "data_version", "inputs", "settings", "files")
-        return Artifact(folder=folder, **{name: manifest[name] for name in names})
+        except OSError as error:
+            raise _damaged(folder / MANIFEST, folder, error.strerror or str(error)) from error
 
     def read(self, scope: str, asset: str) -> Artifact:
         """The published artifact. Raises StorageError, saying what to materialize, where there is none."""
@@ -153,11 +181,21 @@ class ArtifactStore:
         """When the artifact was published, in seconds since 1970."""
         return (artifact.folder / MANIFEST).stat().st_mtime
 
+    def damaged(self) -> list[str]:
+        """A sentence about each artifact with a damaged manifest, which says what to do."""
+        found = []
+        for place in _SCOPES:
+            for folder in sorted(path for path in self.root.glob(f"{place}/[a-z]*") if path.is_dir()):
+                try:
+                    self.find(folder.parent.relative_to(self.root).as_posix(), folder.name)
+                except StorageError as error:
+                    found.append(str(error))
+        return found
+
     def abandoned(self) -> list[Path]:
         """The folders that killed runs left behind, and that nobody works on; the next one to write there removes
         them."""
-        scopes = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))
-        found = [path for scope in scopes for path in self.root.glob(f"{scope}/.*.????????")]
+        found = [path for scope in _SCOPES for path in self.root.glob(f"{scope}/.*.????????")]
         return [
             path
             for path in sorted(found)
@@ -184,7 +222,7 @@ class ArtifactStore:
         settings: Mapping[str, Any],
         content: Callable[[str], bool] = lambda name: True,
     ) -> Artifact:
-        """Write the manifest into `staging` and move it to the artifact's place in one rename.
+        """Write the manifest into `staging` and move it to the artifact's place in one rename, once it is on the disk.
 
         `content` says which files (posix paths in the folder) make the data version: logs with timings do not.
         """
@@ -204,9 +242,58 @@ class ArtifactStore:
             "software": {name: version(name) for name in SOFTWARE},
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        sync_tree(staging)
         final = self.folder(scope, asset)
         _swap_in(staging, final)
+        sync_folder(final.parent)
         return self.read(scope, asset)
+
+
+def _artifact(folder: Path, data: bytes) -> Artifact:
+    """The artifact in `folder`, of which `data` is the manifest. Raises StorageError for what is none."""
+    types = {"asset": str, "code_version": str, "data_version": str, "inputs": dict, "settings": dict, "files": dict}
+    try:
+        manifest = json.loads(data.decode("utf-8"))
+        values = {name: manifest[name] for name in types}
+        wrong = [name for name, value in values.items() if not isinstance(value, types[name])]
+        wrong += [name for name, entry in values["files"].items() if not isinstance(entry["sha256"], str)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(folder / MANIFEST, folder, _said(error)) from error
+    if wrong:
+        raise _damaged(folder / MANIFEST, folder, f"{wrong[0]} is of a wrong type")
+    return Artifact(folder=folder, **values)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return str(error) if isinstance(error, ValueError) else "it is no manifest"
+
+
+def _damaged(path: Path, folder: Path, why: str) -> StorageError:
+    """The error that says that `path`, of the artifact in `folder`, is damaged, and what to do."""
+    asset, owner = folder.name, folder.parent.name
+    return StorageError(
+        f"{path} is damaged: {why}. It belongs to '{asset}' of '{owner}': materialize that again, or delete the folder "
+        f"{folder} and run `sticker-pipeline update`."
+    )
+
+
+def _sha256_now(folder: Path, name: str) -> str | None:
+    """The hash of the file by the manifest that is there now: the artifact may have been exchanged since."""
+    try:
+        return str(_artifact(folder, (folder / MANIFEST).read_bytes()).files[name]["sha256"])
+    except (OSError, StorageError, KeyError):
+        return None
+
+
+def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
+    """What `read` gives of the artifact in `folder`, also while that is being exchanged."""
+    try:
+        return read()
+    except FileNotFoundError:
+        _finish_interrupted_swap(folder)
+        return read()
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:
@@ -299,6 +386,26 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def durable_file(path: Path) -> Iterator[Path]:
+    """`atomic_file` whose bytes are on the disk before its name is: for what cannot be made again."""
+    with writing(path):
+        with atomic_file(path) as staging:
+            yield staging
+            sync_file(staging)
+        sync_folder(path.parent)
+
+
+@contextmanager
+def durable_folder(target: Path) -> Iterator[Path]:
+    """`new_folder` whose files are on the disk before its name is: for what cannot be made again."""
+    with writing(target):
+        with new_folder(target) as staging:
+            yield staging
+            sync_tree(staging)
+        sync_folder(target.parent)
+
+
+@contextmanager
 def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """`atomic_file` for each of `paths`, renamed one right after the other: what was computed as one batch, whose
     other members a later batch would round otherwise, is kept as one."""
@@ -334,36 +441,3 @@ def content_hash(value: Any) -> str:
     even one that is no valid UTF-8, has a hash)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def file_hashes(paths: Iterable[Path], memo: Path) -> dict[Path, str]:
-    """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
-
-    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
-    written is not: it only saves work the next time.
-    """
-    try:
-        known = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        known = {}
-    fresh: dict[str, list[Any]] = {}
-    for path in paths:
-        try:
-            status = path.stat()
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-            entry = known.get(str(path))
-            fresh[str(path)] = entry if entry and entry[:3] == stamp else [*stamp, file_sha256(path)]
-        except OSError:
-            continue
-    if fresh != known:
-        with suppress(SpaceError), atomic_file(memo) as staging:
-            staging.write_text(json.dumps(fresh), encoding="utf-8")
-    return {Path(path): entry[3] for path, entry in fresh.items()}
-
-
-def folder_hashes(folder: Path, memos: Path) -> dict[str, str]:
-    """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
-    `file_hashes`)."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json")
-    return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

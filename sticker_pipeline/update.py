@@ -37,9 +37,8 @@ from sticker_pipeline.defs.style_making import (
 )
 from sticker_pipeline.defs.style_making import section_value as style_section_value
 from sticker_pipeline.profile import Profile, ProfileError
-from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.stopping import Stopped, Stopping
-from sticker_pipeline.storage import ALL, ArtifactStore, style_scope
+from sticker_pipeline.storage import ALL, ArtifactStore, StorageError, style_scope
 
 Outcome = Literal["made", "refused", "failed"]
 
@@ -92,7 +91,7 @@ def update(
             look = partial(_stale_now, work, workspace, job, character.name)
             try:
                 outcome = _make_stale(work, job, character.name, character.name, look)
-            except (CharacterError, ProfileError) as error:  # it was changed, or removed, meanwhile
+            except (CharacterError, ProfileError, StorageError) as error:  # changed, removed or damaged meanwhile
                 console.print(f"[red]left out:[/] {escape(str(error))}")
                 outcome = "failed"
             if outcome != "made":
@@ -101,7 +100,12 @@ def update(
     observe_across(instance, {section: across_value(section, valid, workspace.store) for section in ACROSS})
     if characters_with(workspace, "benchmark"):
         look = partial(stale_assets, definitions, "leaderboard_table", ALL, workspace, None, None)
-        if _make_stale(work, "leaderboard_table", ALL, None, look) != "made":
+        try:
+            made = _make_stale(work, "leaderboard_table", ALL, None, look) == "made"
+        except StorageError as error:
+            console.print(f"[red]left out:[/] {escape(str(error))}")
+            made = False
+        if not made:
             failed.append("leaderboard")
     return Updated(failed, refused)
 
@@ -172,9 +176,15 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
         store = workspace.store
-        observe_style(work.instance, style.name, {name: style_section_value(name, style, store) for name in SECTIONS})
         look = partial(stale_style_assets, work.definitions, style, store)
-        if _make_stale(work, "style_line", style_scope(style.name), style.name, look) != "made":
+        try:
+            sections = {name: style_section_value(name, style, store) for name in SECTIONS}
+            observe_style(work.instance, style.name, sections)
+            made = _make_stale(work, "style_line", style_scope(style.name), style.name, look) == "made"
+        except StorageError as error:
+            work.console.print(f"[red]left out:[/] {escape(str(error))}")
+            made = False
+        if not made:
             failed.append(style.name)
     return failed
 
@@ -186,14 +196,14 @@ def _register(
     console: Console,
 ) -> list[str]:
     """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
-    those whose releases are damaged."""
+    those with artifacts or releases that are damaged."""
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     damaged = []
     for character, profile in characters:
         store = workspace.store
         try:
             values = {section: section_value(section, character, profile, store) for section in DESCRIPTIONS}
-        except ReleaseError as error:
+        except StorageError as error:
             console.print(f"[red]left out:[/] {character.name}: {escape(str(error))}")
             damaged.append(character.name)
             continue

@@ -15,12 +15,13 @@ from rich.markup import escape
 from sticker_pipeline.guard import GO_ON
 from sticker_pipeline.output import Output, speak_when_quiet, watch_over
 from sticker_pipeline.quiet import quiet
-from sticker_pipeline.space import SpaceError, refusal
+from sticker_pipeline.space import FULL, SpaceError, refusal
 from sticker_pipeline.stopping import Stopped, Stopping, obey_the_guard
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from sticker_pipeline.defs.resources import Workspace
     from sticker_pipeline.storage import ArtifactStore
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -45,7 +46,8 @@ class Commands(click.Group):
         except Exception as error:
             from sticker_pipeline.defs.instance import SettingsError, home
 
-            sentence = None if isinstance(error, OSError) else refusal(home(), error)
+            is_ours = not isinstance(error, OSError) or error.errno in FULL
+            sentence = refusal(home(), error) if is_ours else None
             if isinstance(error, SettingsError):
                 sentence = str(error)
             if sentence is None:
@@ -68,8 +70,8 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     from sticker_pipeline.update import update
 
     workspace = workspace_from_environment()
+    check_folders(workspace)
     valid, problems = workspace.valid_characters()
-    check_artifacts(workspace.artifacts)
     known = {character.name for character, _ in valid}
     for name in names:
         if name not in known:
@@ -129,6 +131,17 @@ def check_artifacts(artifacts: str) -> None:
         raise click.ClickException(str(error)) from error
 
 
+def check_folders(workspace: "Workspace") -> None:
+    """Raises ClickException, in one sentence, where the folders of this deployment cannot be worked on."""
+    from sticker_pipeline.places import check_places
+
+    check_artifacts(workspace.artifacts)
+    try:
+        check_places(workspace.places)
+    except SpaceError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def no_character(folder: str) -> str:
     """Say that there is no character yet, and what to do."""
     return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
@@ -152,12 +165,16 @@ def _opened() -> "Iterator[dg.DagsterInstance]":
 
 def _print_outcome(store: "ArtifactStore") -> None:
     from sticker_pipeline.benchmark.tables import leaderboard_text
-    from sticker_pipeline.storage import ALL
+    from sticker_pipeline.storage import ALL, StorageError
 
-    artifact = store.find(ALL, "leaderboard")
-    if artifact is None:
-        return
-    CONSOLE.print(leaderboard_text(artifact.table()), markup=False)
+    try:
+        artifact = store.find(ALL, "leaderboard")
+        if artifact is None:
+            return
+        text = leaderboard_text(artifact.table())
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+    CONSOLE.print(text, markup=False)
     CONSOLE.print(f"\nPictures:  {store.root}/<character>/samples/", markup=False)
     CONSOLE.print(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)", markup=False)
     CONSOLE.print(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors", markup=False)

@@ -1,5 +1,6 @@
 """What the commands say when something is missing or wrong; what they do when all is well is test_line's business."""
 
+import errno
 import json
 import shutil
 import signal
@@ -50,6 +51,32 @@ def test_doctor_names_every_problem(characters: Path) -> None:
     assert result.exit_code == 0
     assert "Did you mean 'blacklist'" in result.output
     assert f"good: Profile 'embedded' needs {characters.parent / 'models'}" in result.output
+
+
+def test_doctor_names_a_damaged_artifact(characters: Path, tmp_path: Path) -> None:
+    for scope in ("good", "_all", "_styles/chibi", "_profiles/sd15"):
+        (tmp_path / "artifacts" / scope / "frames").mkdir(parents=True)
+        (tmp_path / "artifacts" / scope / "frames" / "artifact.json").write_bytes(b"{")
+    output = run("doctor").output.replace("\n", " ")
+    for scope in ("good", "_all", "_styles/chibi", "_profiles/sd15"):
+        assert f"problem      {tmp_path}/artifacts/{scope}/frames/artifact.json is damaged: " in output
+
+
+@pytest.mark.parametrize("command", ["doctor", "releases", "update"])
+def test_a_full_disk_is_one_sentence_whoever_meets_it(
+    characters: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody thought of it: `load_character` writes nothing."""
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sticker_pipeline.defs.resources.load_character", full)
+    monkeypatch.setattr("sticker_pipeline.character.check_name", full)
+    result = run(command, *(["good"] if command == "releases" else []))
+    assert result.exit_code == 1
+    assert "dagster cannot be written: its disk is full. What was written before is whole." in result.output
+    assert "Traceback" not in result.output and isinstance(result.exception, SystemExit)
 
 
 def test_doctor_mentions_a_folder_of_pictures_without_settings(characters: Path) -> None:
@@ -422,7 +449,10 @@ def test_a_full_disk_is_said_before_and_in_the_middle(
             result = run("doctor")
         assert result.exit_code == 1
         assert f"Error: {disk / 'home'}: the run history needs up to 16.8 MB, and its disk has " in result.output
+        with with_free(disk, 2**15):
+            assert f"Error: DAGSTER_HOME={disk / 'home'}: its disk is full, 32.8 kB are free." in run("doctor").output
         monkeypatch.setattr("sticker_pipeline.defs.instance.enough", lambda *_: None)
+        monkeypatch.setattr("sticker_pipeline.places.LEAST", 0)
         with with_free(disk, 2**15):
             result = run("doctor")
         assert result.exit_code == 1

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.caching import file_hashes
 from sticker_pipeline.generation.drawn import drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import decode_all
@@ -23,7 +24,7 @@ from sticker_pipeline.new_character import create
 from sticker_pipeline.publishing.release import all_releases, current, publish, roll_back
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import ArtifactStore, atomic_file, file_hashes, new_folder, write_table
+from sticker_pipeline.storage import ArtifactStore, atomic_file, new_folder, write_table
 from sticker_pipeline.tagging import scoring
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.full_disk import (

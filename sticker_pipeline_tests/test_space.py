@@ -128,6 +128,21 @@ def test_the_innermost_name_is_said(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_the_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system names a file that it cannot open, and none that it cannot write more of."""
+    opened = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "other" / "file"))
+    assert (refusal(tmp_path / "artifact", opened) or "").startswith(f"{tmp_path}/other/file cannot be written: ")
+    written = OSError(errno.ENOSPC, "No space left on device")
+    assert (refusal(tmp_path / "artifact", written) or "").startswith(f"{tmp_path}/artifact cannot be written: ")
+    temporary = tmp_path / "temporary"
+    monkeypatch.setattr(space.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(space, "free_bytes", lambda path: 0 if path == temporary else 10**9)
+    assert refusal(tmp_path / "artifact", written) == (
+        f"{temporary} cannot be written: its disk is full. What was written before is whole. Make room there, and run "
+        "this again."
+    )
+
+
 def test_estimates_by_hand() -> None:
     assert frame_bytes("GIF", 100, 50, 10) == 32 * 1024 + 10 * (7000 + 12 * 1024)
     assert frame_bytes("JPEG", 100, 50, 1) == 32 * 1024 + 15000 + 12 * 1024

@@ -12,15 +12,7 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline import storage
-from sticker_pipeline.storage import (
-    Artifact,
-    ArtifactStore,
-    StorageError,
-    file_hashes,
-    file_sha256,
-    write_csv,
-    write_table,
-)
+from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_sha256, write_csv, write_table
 
 
 @pytest.fixture
@@ -141,35 +133,6 @@ def test_what_is_missing_is_said_with_what_to_do(store: ArtifactStore) -> None:
         store.read("luma", "frames")
     with pytest.raises(StorageError, match="only folders on this machine"):
         ArtifactStore("s3://bucket/x")
-
-
-def test_file_hashes_read_a_file_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [tmp_path / name for name in ("a", "b")]
-    for file in files:
-        file.write_text(file.name)
-    memo = tmp_path / "memo.json"
-    expected = {file: file_sha256(file) for file in files}
-    assert file_hashes([*files, tmp_path / "gone"], memo) == expected
-    read: list[Path] = []
-    monkeypatch.setattr(storage, "file_sha256", lambda path: read.append(path) or file_sha256(path))
-    assert file_hashes(files, memo) == expected
-    assert read == []
-    files[1].write_text("B")  # the same size: time tells
-    os.utime(files[1], ns=(1, 1))
-    assert file_hashes(files, memo)[files[1]] != expected[files[1]]
-    assert read == [files[1]]
-    memo.write_text("not JSON")
-    assert file_hashes(files[:1], memo) == {files[0]: expected[files[0]]}
-
-
-def test_the_hashes_of_a_folder_go_by_the_path_inside_it(tmp_path: Path) -> None:
-    (tmp_path / "model" / "unet").mkdir(parents=True)
-    (tmp_path / "model" / "unet" / "config.json").write_text("{}")
-    (tmp_path / "model" / "a").write_text("a")
-    expected = {"a": file_sha256(tmp_path / "model" / "a")}
-    expected["unet/config.json"] = file_sha256(tmp_path / "model" / "unet" / "config.json")
-    assert storage.folder_hashes(tmp_path / "model", tmp_path / "memos") == expected
-    assert len(list((tmp_path / "memos").iterdir())) == 1
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://a","b")', "＝1", "=_="]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from sticker_pipeline.caching import read_cached, sealed
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.models.content import parse_json, read_header, tensors_of, why_not_safetensors
 from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
@@ -150,7 +151,8 @@ def _entry(embedder: Embedder, name: str) -> Path | None:
 
 def _read(embedder: Embedder, name: str) -> np.ndarray | None:
     path = _entry(embedder, name)
-    return np.load(path) if path and path.is_file() else None
+    content = read_cached(path) if path else None
+    return None if content is None else np.load(io.BytesIO(content))
 
 
 def _write(embedder: Embedder, rows: Mapping[str, np.ndarray]) -> None:
@@ -159,5 +161,5 @@ def _write(embedder: Embedder, rows: Mapping[str, np.ndarray]) -> None:
     with atomic_files(list(entries)) as stagings:
         for staging, row in zip(stagings, entries.values(), strict=True):
             buffer = io.BytesIO()
-            np.save(buffer, row)  # to a file, it would not say why that cannot be written
-            staging.write_bytes(buffer.getbuffer())
+            np.save(buffer, row)
+            staging.write_bytes(sealed(buffer.getvalue()))

@@ -13,7 +13,7 @@ from sticker_pipeline.defs.observed import DATA_VERSION_TAG, key, report_if_new
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
-from sticker_pipeline.storage import ArtifactStore, content_hash, profile_scope, style_scope
+from sticker_pipeline.storage import ArtifactStore, StorageError, content_hash, profile_scope, style_scope
 
 ROSTER, SHARED = "roster", "shared"
 DESCRIPTIONS = {
@@ -52,10 +52,19 @@ def across_value(section: str, valid: Valid, store: ArtifactStore) -> Any:
             assets = (STYLE_SET, SELECTED_STYLE_LORA)
             places = [(name, style_scope(name), asset) for name in styles_of(valid) for asset in assets]
             places += [(name, profile_scope(name), LCM_LORA) for name in profiles_of(valid)]
-            found = {f"{name}/{asset}": store.find(scope, asset) for name, scope, asset in places}
-            return {name: artifact.data_version for name, artifact in found.items() if artifact}
+            found = {f"{name}/{asset}": _version(store, scope, asset) for name, scope, asset in places}
+            return {name: version for name, version in found.items() if version}
         case _:
             raise KeyError(section)
+
+
+def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
+    """The data version of an artifact; None where there is none, or a damaged one, which whoever reads it will say."""
+    try:
+        found = store.find(scope, asset)
+    except StorageError:
+        return None
+    return found.data_version if found else None
 
 
 def across_observations(

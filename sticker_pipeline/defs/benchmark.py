@@ -35,7 +35,7 @@ from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import (
     Making,
-    characters_with,
+    artifacts_across,
     code_version,
     described,
     making,
@@ -84,7 +84,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
             _yardstick(work, embedder, sampled, others, [label.name for label in tagger.labels]),
             samples=work.profile.benchmark.bootstrap_samples,
         )
-        of_samples = json.loads((work.inputs["samples"].folder / LEFT_OUT).read_text(encoding="utf-8"))
+        of_samples = json.loads(work.inputs["samples"].content(LEFT_OUT))
         left_out = [*result.left_out, *of_samples, *problems]
         for sentence in left_out:
             context.log.warning(sentence)
@@ -121,9 +121,16 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     store = workspace.store
-    with writing(context, store, ALL) as staging:
-        inputs = {name: store.read(name, "benchmark") for name in characters_with(workspace, "benchmark")}
-        rows = tables.leaderboard({name: artifact.table() for name, artifact in inputs.items()})
+    with writing(context, workspace, ALL) as staging:
+        inputs, measured = {}, {}
+        for name, found in artifacts_across(workspace, "benchmark").items():
+            try:
+                measured[name] = found.table()
+            except StorageError as error:
+                context.log.warning(f"{name} is left out: {error}")
+            else:
+                inputs[name] = found
+        rows = tables.leaderboard(measured)
         write_table(rows, staging)
         (staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
         artifact = store.publish(

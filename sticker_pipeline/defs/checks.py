@@ -2,6 +2,7 @@
 their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which bounds, stands
 in the stages."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,14 @@ from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.sampling import balance
-from sticker_pipeline.storage import Artifact
+from sticker_pipeline.storage import Artifact, StorageError
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import load_labels
 from sticker_pipeline.training.base_model import config_folder
 from sticker_pipeline.verdict import Verdict
 
+LOGGER = logging.getLogger(__name__)
 STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
 
 
@@ -176,11 +178,16 @@ def _universal_tags(workspace: Workspace, profile: str) -> Verdict:
     clips: dict[str, pd.Series] = {}
     taught: dict[str, set[str]] = {}
     for character, own in workspace.valid_characters()[0]:
-        name, artifact = character.name, workspace.store.find(character.name, "curated_tags")
-        if artifact is None or own.name != profile:
+        name = character.name
+        try:
+            artifact = workspace.store.find(name, "curated_tags")
+            if artifact is None or own.name != profile:
+                continue
+            found = artifact.table(), workspace.store.read(name, "frames").table()
+        except StorageError as error:
+            LOGGER.warning("%s is left out: %s", name, error)
             continue
-        captions[name] = artifact.table()
-        clips[name] = workspace.store.read(name, "frames").table().set_index("frame_id")["clip_id"]
+        captions[name], clips[name] = found[0], found[1].set_index("frame_id")["clip_id"]
         taught[name] = {character.trigger, *(tag for group in character.groups.values() for tag in group.learned)}
     return universal_tags(captions, clips, taught)
 

@@ -24,7 +24,7 @@ from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, checkpoints_of, described, making, once, picture, table
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.pools import GPU
@@ -57,10 +57,7 @@ SELECTION_PROMPTS = (
 def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with making(context, workspace) as work:
         embedder = clip_of(work.profile, work.store)
-        checkpoints = {
-            int(path.stem.removeprefix("epoch_")): path
-            for path in sorted((work.inputs["lora"].folder / "checkpoints").glob("epoch_*.safetensors"))
-        }
+        checkpoints = checkpoints_of(work.inputs["lora"])
         generated = _of_each_epoch(work, embedder, checkpoints)
         settings = work.character.settings.benchmark
         losses = validation_losses(work.inputs["lora"].table("held_out.parquet"))

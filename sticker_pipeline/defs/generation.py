@@ -121,7 +121,7 @@ def _ours(work: Making) -> list[Drawer]:
 
 
 def _new_lora(work: Making) -> Path:
-    return work.inputs["selected_lora"].folder / "lora.safetensors"
+    return work.inputs["selected_lora"].file("lora.safetensors")
 
 
 def _released(work: Making) -> tuple[list[Drawer], list[str]]:

@@ -95,7 +95,7 @@ def lcm_lora(
 ) -> dg.MaterializeResult:
     end_with_run()
     store, scope = workspace.store, profile_scope(context.partition_key)
-    with writing(context, store, scope) as staging:
+    with writing(context, workspace, scope) as staging:
         profile = load_profile(context.partition_key, Path(workspace.models))
         check_models(profile)
         value = decisive(profile, store)
@@ -139,7 +139,7 @@ def character_lcm_lora(
                 f"There is no lcm_lora of the profile {work.profile.name!r} to go on from: materialize its partition "
                 f"{work.profile.name!r} first."
             )
-        lora = work.inputs["selected_lora"].folder / LORA_FILE
+        lora = work.inputs["selected_lora"].file(LORA_FILE)
         spec = _tuning_spec(work, start, lora)
         folder = work.store.work(work.character.name, "character_lcm_lora-spec")
         _distil(context, launcher, spec, folder, work.staging, character_lora=file_sha256(lora))
@@ -199,7 +199,7 @@ def _tuning_spec(work: Making, start: Artifact, lora: Path) -> ConsistencySpec:
         settings=profile.lcm.model_copy(update=tuning.model_dump()),
         generation=profile.generation,
         tuning=Tuning(
-            start=start.folder / LORA_FILE,
+            start=start.file(LORA_FILE),
             start_sha=file_sha256(start.folder / LORA_FILE),
             lora=lora,
             lora_sha=file_sha256(lora),

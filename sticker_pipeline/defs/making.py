@@ -1,5 +1,6 @@
 """What every asset step does around its stage: find the inputs, publish the artifact, report it to Dagster."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from sticker_pipeline.defs.observed import PREFIX, key, observe, section_value
 from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import embedded_markdown
+from sticker_pipeline.places import check_places
 from sticker_pipeline.profile import Profile, check_models
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError, content_hash
 
+LOGGER = logging.getLogger(__name__)
 PREVIEW_ROWS = 20
 NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
 
@@ -77,7 +80,11 @@ def check_not_made(
 ) -> None:
     """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
     time, if this run was not requested by a person; since this one was, if it was."""
-    artifact = store.find(scope, context.asset_key.to_user_string())
+    try:
+        artifact = store.find(scope, context.asset_key.to_user_string())
+    except StorageError as error:
+        context.log.warning(f"{error} It is made again now.")
+        return
     if artifact is None or artifact.code_version != code_version(context) or artifact.inputs != dict(inputs):
         return
     record = context.instance.get_run_record_by_id(context.run_id)
@@ -130,7 +137,7 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
     """
     end_with_run()
     store = workspace.store
-    with writing(context, store, context.partition_key) as staging:
+    with writing(context, workspace, context.partition_key) as staging:
         character = workspace.character(context.partition_key)  # as it is after a wait
         profile = workspace.profile(character)
         check_models(profile)
@@ -148,9 +155,11 @@ def making(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[
         yield Making(context, store, character, profile, Path(workspace.models), staging, inputs, sections)
 
 
-def writing(context: dg.AssetExecutionContext, store: ArtifactStore, scope: str) -> AbstractContextManager[Path]:
-    """Open the folder in which the asset of `context` is made, after any other run that makes it."""
-    return store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
+def writing(context: dg.AssetExecutionContext, workspace: Workspace, scope: str) -> AbstractContextManager[Path]:
+    """Open the folder in which the asset of `context` is made, after any other run that makes it. Raises SpaceError
+    where the folders of this deployment cannot be worked on."""
+    check_places(workspace.places)
+    return workspace.store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:
@@ -194,16 +203,33 @@ def current_inputs(
 
 def characters_with(workspace: Workspace, asset: str) -> list[str]:
     """The characters that have the artifact `asset`, sorted; artifacts of characters that were removed do not count."""
-    names = (folder.name for folder in character_folders(Path(workspace.characters)))
-    return [name for name in names if workspace.store.find(name, asset)]
+    return list(artifacts_across(workspace, asset))
+
+
+def artifacts_across(workspace: Workspace, asset: str) -> dict[str, Artifact]:
+    """The artifact `asset` of each character that has it, by name. One that is damaged is left out, with a warning."""
+    found = {}
+    for folder in character_folders(Path(workspace.characters)):
+        try:
+            artifact = workspace.store.find(folder.name, asset)
+        except StorageError as error:
+            LOGGER.warning("%s is left out: %s", folder.name, error)
+            continue
+        if artifact:
+            found[folder.name] = artifact
+    return found
 
 
 def made_across(workspace: Workspace, asset: str) -> dict[str, str]:
     """The data version of each character's `asset`, by `character/asset`: what stands among the inputs of an asset
     across characters."""
-    return {
-        f"{who}/{asset}": workspace.store.read(who, asset).data_version for who in characters_with(workspace, asset)
-    }
+    return {f"{who}/{asset}": found.data_version for who, found in artifacts_across(workspace, asset).items()}
+
+
+def checkpoints_of(training: Artifact) -> dict[int, Path]:
+    """The checkpoint of each epoch of a training. Raises StorageError for one that is damaged."""
+    names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
+    return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
 
 
 def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Mapping[str, str | None]) -> bool:

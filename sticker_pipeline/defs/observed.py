@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
+from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_folders
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -28,8 +29,6 @@ from sticker_pipeline.storage import (
     Artifact,
     ArtifactStore,
     content_hash,
-    file_hashes,
-    folder_hashes,
     profile_scope,
     style_scope,
 )

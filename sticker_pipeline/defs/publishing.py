@@ -42,7 +42,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
     store = workspace.store
-    with writing(context, store, ALL) as staging:
+    with writing(context, workspace, ALL) as staging:
         valid, problems = workspace.valid_characters()
         versions = across_value(SHARED, valid, store)
         if observe_across(context.instance, {SHARED: versions}):

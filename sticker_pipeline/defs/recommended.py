@@ -34,9 +34,9 @@ def recommended(work: Making, section: str, lora: Path, strength: float) -> list
         cell = Cell(**value["cell"])
         loras = loras_of(
             cell,
-            style=style.folder / LORA_FILE if style else None,
+            style=style.file(LORA_FILE) if style else None,
             character=lora,
-            lcm=lcm.folder / LORA_FILE if lcm else None,
+            lcm=lcm.file(LORA_FILE) if lcm else None,
         )
         settings = drawn_with(cell, generation).model_copy(update={"scheduler": value["scheduler"]})
         if (loras, settings) != ([(lora, strength)], generation):

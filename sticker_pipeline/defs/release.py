@@ -136,7 +136,7 @@ OUTCOMES = {
 def _candidate(work: Making, checks: list[Check]) -> Candidate:
     character, profile = work.character, work.profile
     chosen = work.inputs["selected_lora"].table().query("chosen").iloc[0]
-    spec = load_spec(work.inputs["lora"].folder / FILE_NAME)
+    spec = load_spec(work.inputs["lora"].file(FILE_NAME))
     generation = profile.generation
     return Candidate(
         character=character.name,
@@ -166,7 +166,7 @@ def _candidate(work: Making, checks: list[Check]) -> Candidate:
 
 
 def _lora_of(work: Making) -> Path:
-    return work.inputs["selected_lora"].folder / "lora.safetensors"
+    return work.inputs["selected_lora"].file("lora.safetensors")
 
 
 def _data(work: Making) -> Data:
@@ -268,8 +268,8 @@ class _Way:
 def _to_publish(work: Making) -> tuple[Record, list[_Way]]:
     """The release, and the ways to draw with it: as it was released first."""
     artifact = work.inputs["released_lora"]
-    record = Record.model_validate_json((artifact.folder / RECORD).read_text(encoding="utf-8"))
-    lora, strength = artifact.folder / record.file, record.drawing.strength
+    record = Record.model_validate_json(artifact.content(RECORD))
+    lora, strength = artifact.file(record.file), record.drawing.strength
     others = [
         _Way(at_most(each.budget), each.loras, each.settings)
         for each in recommended(work, "recommended_release", lora, strength)

@@ -7,10 +7,12 @@ import dagster as dg
 from pydantic import Field
 
 from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
+from sticker_pipeline.defs.instance import home
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.patience import wait_in_peace
 from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.places import Places
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
@@ -27,6 +29,11 @@ class Workspace(dg.ConfigurableResource):
     @property
     def store(self) -> ArtifactStore:
         return ArtifactStore(self.artifacts)
+
+    @property
+    def places(self) -> Places:
+        """The folders of this deployment, to be judged by places.py."""
+        return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
     def characters_folder(self) -> Path:

@@ -14,8 +14,8 @@ from sticker_pipeline.defs.observed import observations
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_observations
+from sticker_pipeline.places import places_problem
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.publishing.release import ReleaseError
 from sticker_pipeline.storage import StorageError
 
 
@@ -27,12 +27,12 @@ from sticker_pipeline.storage import StorageError
     "settings, so that exactly what they change is shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
-    root = Path(workspace.characters).absolute()
-    if problem := unreadable(root):
+    root = workspace.characters_folder
+    if problem := unreadable(root) or places_problem(workspace.places):
         context.log.error(problem)
         return dg.SkipReason(problem)
     valid, problems = workspace.valid_characters()
-    known: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    known = versions_in(context.cursor)
     partitions = set(context.instance.get_dynamic_partitions(str(CHARACTERS.name)))
     names = sorted(character.name for character, _ in valid)
     new, removed = sorted(set(names) - partitions), gone(root, partitions)
@@ -51,7 +51,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         versions = dict(seen)
         try:
             changes = list(look(versions))
-        except (OSError, ReleaseError, StorageError) as error:  # of one's files: all others are observed all the same
+        except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
             problems.append(f"{who}: {error}")
         else:
             seen = versions
@@ -74,6 +74,15 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         asset_events=events,
         cursor=json.dumps(seen, sort_keys=True),
     )
+
+
+def versions_in(cursor: str | None) -> dict[str, str]:
+    """The versions that were observed until now; none where the cursor is damaged: all are observed again."""
+    try:
+        known = json.loads(cursor or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def unreadable(root: Path) -> str | None:

@@ -26,7 +26,7 @@ from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
 from sticker_pipeline.defs.launcher import TrainerLauncher
 from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, once, picture, table
+from sticker_pipeline.defs.making import checkpoints_of, described, once, picture, table
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
@@ -134,10 +134,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         embedder = clip_of(profile, work.store)
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         opened = cache(lambda: open_pipeline(profile))
-        checkpoints: dict[int, Path | None] = {BASE_EPOCH: None} | {
-            int(path.stem.removeprefix("epoch_")): path
-            for path in sorted((work.inputs["style_lora"].folder / "checkpoints").glob("epoch_*.safetensors"))
-        }
+        checkpoints: dict[int, Path | None] = {BASE_EPOCH: None, **checkpoints_of(work.inputs["style_lora"])}
         asked = _prompts(work, CHOICE_CHARACTERS)
         requests = requests_for(asked, 1, "style selection")
         pictures = {epoch: _draw(work, _folder(epoch), requests, opened, path) for epoch, path in checkpoints.items()}

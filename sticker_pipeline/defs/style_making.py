@@ -78,7 +78,7 @@ def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Ite
     StyleError, ProfileError or StorageError, each saying what to mend, before any work is done."""
     end_with_run()
     store, scope = workspace.store, style_scope(context.partition_key)
-    with writing(context, store, scope) as staging:
+    with writing(context, workspace, scope) as staging:
         style = style_of(workspace, context.partition_key)  # as it is after a wait
         check_models(style.profile)
         inputs, sections = {}, {}

@@ -162,13 +162,11 @@ def _adapters(work: Making) -> Adapters:
         name, path, record = f"release {release.record.number}", release.lora, release.record
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
     else:
-        name, path = "the selected LoRA", work.inputs["selected_lora"].folder / LORA_FILE
+        name, path = "the selected LoRA", work.inputs["selected_lora"].file(LORA_FILE)
         prompts = benchmark_prompts(work.character, work.profile)
     style = style_lora(work.character, work.store)
     lcm = lcm_for(file_sha256(path), work.character, work.profile, work.store)
-    return Adapters(
-        name, path, style.folder / LORA_FILE if style else None, lcm.folder / LORA_FILE if lcm else None, prompts
-    )
+    return Adapters(name, path, style.file(LORA_FILE) if style else None, lcm.file(LORA_FILE) if lcm else None, prompts)
 
 
 def _draw(work: Making, plan: Plan, number: int, opened: Callable[[str], Any], folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from sticker_pipeline.caching import read_entry, read_png
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import atomic_files, content_hash
@@ -60,15 +61,17 @@ def drawn(
     time, which are kept together as soon as they are drawn: an interrupted run goes on with the same batches.
     """
     paths = [_entry(cache, decided, request) for request in requests]
-    missing = {path: request for path, request in zip(paths, requests, strict=True) if not path.is_file()}
+    found = {path: _read(path) for path in paths}
+    missing = {path: request for path, request in zip(paths, requests, strict=True) if found[path] is None}
     if missing:
         images, names = draw(list(missing.values())), list(missing)
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
             with atomic_files(batch) as stagings:
-                for staging, image in zip(stagings, islice(images, len(batch)), strict=True):
-                    image.save(staging, "PNG")
-    return [_read(path) for path in paths]
+                for path, staging, picture in zip(batch, stagings, islice(images, len(batch)), strict=True):
+                    picture.save(staging, "PNG")
+                    found[path] = picture.convert("RGB")
+    return [image for path in paths if (image := found[path]) is not None]
 
 
 def _entry(cache: Path, decided: Mapping[str, Any], request: Request) -> Path:
@@ -81,6 +84,6 @@ def _grammar(prompt: str) -> dict[str, int]:
     return {"grammar": GRAMMAR} if is_weighted(prompt) else {}
 
 
-def _read(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+def _read(path: Path) -> Image.Image | None:
+    """The picture that is cached there; None for none, or a damaged one."""
+    return read_entry(path, lambda entry: read_png(entry).convert("RGB"))

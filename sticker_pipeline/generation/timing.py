@@ -5,17 +5,17 @@ sampler; weights of LoRAs are added to the model's, and cost nothing while it dr
 for each combination of these, and the time is kept beside them.
 """
 
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sticker_pipeline.caching import read_memo, write_memo
 from sticker_pipeline.generation.generate import Model, generate
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.storage import atomic_file, content_hash
+from sticker_pipeline.storage import content_hash
 
 BATCHES = 3
 
@@ -61,9 +61,9 @@ def kept_seconds(
         "resolution": resolution,
     }
     path = cache / f"{content_hash(decided)}.json"
-    if path.is_file():
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    known = read_memo(path)
+    if known is not None:
+        return float(known["seconds"])
     seconds = measure()
-    with atomic_file(path) as staging:
-        staging.write_text(json.dumps({**decided, "seconds": seconds}, indent=1), encoding="utf-8")
+    write_memo(path, {**decided, "seconds": seconds})
     return seconds

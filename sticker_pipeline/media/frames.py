@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.caching import intact_folder, remove, seal_folder
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import (
@@ -115,11 +116,13 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
     """The frames of one file with the columns DECODED_COLUMNS, decoded unless the cache has them.
 
     The cache entry is a folder with the table and one PNG, `<pixel_sha256>.png`, for each distinct useful frame. It
-    appears whole or not at all. A file that breaks off in the middle keeps its whole frames; its fault is one more row,
+    appears whole or not at all, and is checked when it is found: one that is damaged is decoded again.
+
+    A file that breaks off in the middle keeps its whole frames; its fault is one more row,
     with an empty pixel_sha256 and the cause as `problem`. `problem` of other rows says why a frame is useless.
     """
     entry = cache_entry(cache, file_sha256, limits)
-    if (entry / TABLE).is_file():
+    if intact_folder(entry):
         return pd.read_parquet(entry / TABLE)
     staging = cache / f".decoding.{uuid.uuid4().hex}"
     with writing(entry):
@@ -129,6 +132,7 @@ def decode_to_cache(path: Path, file_sha256: str, cache: Path, limits: MediaSett
             table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
             if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
                 table.to_parquet(staging / TABLE, index=False)
+                seal_folder(staging)
                 _publish(staging, entry)
             return table
         finally:
@@ -291,9 +295,10 @@ def _publish(staging: Path, entry: Path) -> None:
     try:
         staging.rename(entry)
     except OSError:
-        # Another process was faster and wrote the same; only a folder without its table is in the way.
-        if not (entry / TABLE).is_file():
-            shutil.rmtree(entry)
+        # Another process was faster and wrote the same, or what is there is no entry: it is exchanged, and what is
+        # linked to its files elsewhere stays as it is.
+        if not intact_folder(entry):
+            remove(entry)
             staging.rename(entry)
 
 

@@ -51,7 +51,7 @@ def fetch(
     Args:
         source: from `known.source_of`.
         models: STICKER_MODELS.
-        memos: folder of remembered hashes (see `storage.folder_hashes`).
+        memos: folder of remembered hashes (see `caching.folder_hashes`).
         update: go to the newest revision (or the source's own) and lock that.
         endpoint: of the hub; None: HF_ENDPOINT, else the public one.
         say: told what happens, a sentence at a time.

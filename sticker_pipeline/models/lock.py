@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sticker_pipeline.caching import folder_hashes
 from sticker_pipeline.models.content import parse_json
 from sticker_pipeline.models.known import REVISION, SAFE_NAME, FetchError, known_models
-from sticker_pipeline.storage import atomic_file, folder_hashes
+from sticker_pipeline.storage import durable_file
 
 LOCK_FILE = "models.lock.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,7 +42,7 @@ def read_lock(models: Path) -> dict[str, Locked]:
         return {name: checked_entry(name, entry) for name, entry in entries.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IsADirectoryError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise FetchError(
             f"{path} is not a lock file ({error}). Take it from version control or another machine, or delete it: "
             "the next download of each model then writes it anew."
@@ -87,7 +88,7 @@ def locked_origin(models: Path, name: str) -> str:
 def write_entry(models: Path, name: str, locked: Locked) -> None:
     """Put the entry of one model into the lock file, leaving all others as they are."""
     entries = {**{key: entry_of(value) for key, value in read_lock(models).items()}, name: entry_of(locked)}
-    with atomic_file(models / LOCK_FILE) as staging:
+    with durable_file(models / LOCK_FILE) as staging:
         staging.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

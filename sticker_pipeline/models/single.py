@@ -76,7 +76,7 @@ def fetch_single(
     Args:
         text: see `is_single`; of what the lock file has, its `repo`.
         models: STICKER_MODELS.
-        memos: folder of remembered hashes (see `storage.folder_hashes`).
+        memos: folder of remembered hashes (see `caching.folder_hashes`).
         say: told what happens, a sentence at a time.
         place: None: the one that has the file in the lock file, else what Civitai says that the model is for.
         sha256: of the file; an address and a path need it, unless the lock file has it.

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from sticker_pipeline.publishing.report import (
 )
 from sticker_pipeline.publishing.thumbnails import reduced, sheet, thumbnails
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
-from sticker_pipeline.storage import Artifact, ArtifactStore, profile_scope, style_scope
+from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.tagging import summary
 
 DROPPED = "dropped.parquet"
@@ -70,6 +71,9 @@ LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves 
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 
 
+Found = TypeVar("Found")
+
+
 def gather(
     store: ArtifactStore,
     characters: Sequence[tuple[Character, Profile]],
@@ -90,13 +94,27 @@ def gather(
         _character(store, character, profile, (checks or {}).get(character.name, ()), most_bytes)
         for character, profile in ordered
     ]
+    more: list[str] = []
+    styles = [_or_problem(style_report, store, name, more) for name in styles_of(characters)]
+    quick = [_or_problem(few_steps, store, name, more) for name in profiles_of(characters)]
     return Report(
         characters=tuple(character for character, _ in found),
         ui=ui,
-        problems=(*problems, *(sentence for _, own in found for sentence in own)),
-        styles=tuple(style for name in styles_of(characters) if (style := style_report(store, name))),
-        few_steps=tuple(few for name in profiles_of(characters) if (few := few_steps(store, name))),
+        problems=(*problems, *(sentence for _, own in found for sentence in own), *more),
+        styles=tuple(style for style in styles if style),
+        few_steps=tuple(few for few in quick if few),
     )
+
+
+def _or_problem(
+    read: Callable[[ArtifactStore, str], Found | None], store: ArtifactStore, name: str, problems: list[str]
+) -> Found | None:
+    """What `read` finds; None where `problems` is told that it is damaged."""
+    try:
+        return read(store, name)
+    except StorageError as error:
+        problems.append(str(error))
+        return None
 
 
 def styles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
@@ -119,7 +137,7 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
     differences = goal[gains].assign(metric=goal["metric"].str.removeprefix(GAINS))
     made_of = store.find(style_scope(name), STYLE_SET)
     current = made_of is not None and chosen.inputs.get(STYLE_SET) == made_of.data_version
-    with Image.open(chosen.folder / "goal.png") as image:
+    with Image.open(chosen.file("goal.png")) as image:
         data, width, height = sheet(image, STYLE_BYTES)
     alt = f"{name}: invented characters by base model and style LoRA"
     return StyleReport(
@@ -151,7 +169,7 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
     made = store.find(profile_scope(profile), LCM_LORA)
     if made is None:
         return None
-    facts = json.loads((made.folder / LCM_FACTS).read_text(encoding="utf-8"))
+    facts = json.loads(made.content(LCM_FACTS))
     return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(style="")))
 
 
@@ -159,9 +177,10 @@ def _character(
     store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check], most_bytes: int
 ) -> tuple[CharacterReport, list[str]]:
     """What is known of a character, and a sentence about each of its releases that cannot be read."""
-    found = {asset: artifact for asset in LINE if (artifact := store.find(character.name, asset)) is not None}
+    problems: list[str] = []
+    found = {asset: artifact for asset in LINE if (artifact := _sound(store, character.name, asset, problems))}
     chosen = choice(_table(found, "selected_lora"))
-    released, problems = release_history(releases_folder(store, character.name))
+    released, of_releases = release_history(releases_folder(store, character.name))
     candidate = _candidate(found, chosen, checks, released)
     report = CharacterReport(
         name=character.name,
@@ -178,7 +197,20 @@ def _character(
         lineage=lineage(found, kept=(RELEASED_LORA,) if candidate else ()),
         releases=(candidate, *released) if candidate else released,
     )
-    return report, [f"{character.name}: {problem}" for problem in problems]
+    return report, [f"{character.name}: {problem}" for problem in (*problems, *of_releases)]
+
+
+def _sound(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> Artifact | None:
+    """The artifact with whole tables; None where there is none, or where `problems` is told that it is damaged."""
+    try:
+        artifact = store.find(name, asset)
+        for table in artifact.files if artifact else ():
+            if artifact and table.endswith(".parquet"):
+                artifact.content(table)
+    except StorageError as error:
+        problems.append(str(error))
+        return None
+    return artifact
 
 
 def _candidate(

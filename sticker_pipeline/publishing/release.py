@@ -32,11 +32,12 @@ from sticker_pipeline.space import SpaceError, writing
 from sticker_pipeline.storage import (
     Artifact,
     ArtifactStore,
-    atomic_file,
+    StorageError,
     discard,
+    durable_file,
+    durable_folder,
     file_sha256,
     link_or_copy,
-    new_folder,
 )
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
@@ -44,7 +45,7 @@ NUMBER = re.compile(r"\d{4,}")
 WAIT_SECONDS = 60.0  # for another publish or roll-back of the same character; each takes as long as copying one file
 
 
-class ReleaseError(ValueError):
+class ReleaseError(StorageError):
     """A release that is not there, is damaged, or may not be made; the message says what to do."""
 
 
@@ -146,7 +147,11 @@ class Release:
 
     def spec(self) -> dict[str, Any]:
         """Every effective setting of the training, as the trainer was given it."""
-        spec: dict[str, Any] = json.loads((self.folder / SPEC).read_text(encoding="utf-8"))
+        path = self.folder / SPEC
+        try:
+            spec: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise _damaged(path, error) from error
         return spec
 
 
@@ -224,8 +229,8 @@ def read(folder: Path, number: int) -> Release:
     except FileNotFoundError as error:
         known = ", ".join(str(one) for one in _numbers(folder)) or "none yet"
         raise ReleaseError(f"There is no release {number} in {folder}. Releases: {known}.") from error
-    except ValidationError as error:
-        raise ReleaseError(f"{place / RECORD} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(place / RECORD, error) from error
 
 
 def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
@@ -275,7 +280,9 @@ def roll_back(folder: Path, number: int, reason: str, time: datetime) -> Release
 
 
 def place(release: Release, folder: Path) -> None:
-    """Put the release's files into `folder`, by hard links where the file system has them."""
+    """Put the release's files into `folder`, by hard links where the file system has them. Raises ReleaseError where
+    its LoRA is not the one that was released."""
+    _check_whole(release)
     for path in sorted(release.folder.iterdir()):
         link_or_copy(path, folder / path.name)
 
@@ -328,7 +335,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
             for check in candidate.checks
         ],
     )
-    with new_folder(_place(folder, number)) as staging:
+    with durable_folder(_place(folder, number)) as staging:
         shutil.copyfile(candidate.lora, staging / record.file)
         (staging / SPEC).write_text(json.dumps(candidate.spec, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (staging / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -351,7 +358,7 @@ def _move(
 ) -> None:
     event = Event(action=action, number=number, before=pointer.number, time=time, reason=reason)
     moved = _Pointer(number=number, log=[*pointer.log, event])
-    with atomic_file(folder / POINTER) as staging:
+    with durable_file(folder / POINTER) as staging:
         staging.write_text(moved.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
@@ -368,7 +375,10 @@ def _withdrawn(log: Sequence[Event]) -> set[int]:
 
 def _check_whole(release: Release) -> None:
     if not release.lora.is_file() or file_sha256(release.lora) != release.record.sha256:
-        raise ReleaseError(f"{release.lora} is not the file that was released: it was changed, or is damaged.")
+        raise ReleaseError(
+            f"{release.lora} is not the file that was released: it was changed, or is damaged. Bring it back from a "
+            f"backup, or `sticker-pipeline roll-back {release.record.character} NUMBER` makes another release count."
+        )
 
 
 def _pointer(folder: Path) -> _Pointer:
@@ -376,8 +386,32 @@ def _pointer(folder: Path) -> _Pointer:
         return _Pointer.model_validate_json((folder / POINTER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return _Pointer()
-    except ValidationError as error:
-        raise ReleaseError(f"{folder / POINTER} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ReleaseError(
+            f"{folder / POINTER} is damaged: {_why(error)}. Move it away, and choose the release of "
+            f"{folder.parent.name} that counts with `sticker-pipeline roll-back {folder.parent.name} NUMBER`; the "
+            "releases themselves are not changed by that."
+        ) from error
+
+
+def _damaged(path: Path, error: Exception) -> ReleaseError:
+    """The error that says that a file of a release is damaged, and what to do."""
+    place = path.parent
+    return ReleaseError(
+        f"{path} is damaged: {_why(error)}. Bring that release of {place.parent.parent.name} back from a backup, or "
+        f"move {place} out of {place.parent}: it counts as removed then, and the others stay."
+    )
+
+
+def _why(error: Exception) -> str:
+    """The first line of what is wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
 
 
 def _place(folder: Path, number: int) -> Path:

@@ -3,23 +3,24 @@
 One picture and one model belong to `wd14`, from which score on a tag counts to `thresholds`. Nothing here knows
 characters: the cache is shared by all of them.
 
-The cache holds, for each (model, preprocessing), shards `<hash of content>.npy`: rows (pixel_sha256, float32 [T]).
-Shards are only ever added, each in one rename, so that runs of several characters may share the folder; a frame that
-two of them scored at once is there twice, and the first in file order is read.
+The cache holds, for each (model, preprocessing), shards `<hash of content>.rows`: rows (pixel_sha256, checksum, float32
+[T]), and nothing else. Shards are only ever added, each in one rename, or removed for being damaged, so that runs of
+several characters may share the folder; a frame that two of them scored at once is there twice, and the first in file
+order is read.
 """
 
 import hashlib
-import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from sticker_pipeline.caching import checksum, read_entry, read_png
 from sticker_pipeline.space import writing
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.tagging import wd14
@@ -64,8 +65,8 @@ def score_frames(
         progress: called with (computed so far, to compute) after each batch.
         planned: called with how many are to be computed, before the first; it may raise.
 
-    Raises TaggerError naming the file when a frame cannot be read, a shard is damaged, or the model breaks its
-    contract. What was scored before an error is in the cache.
+    Raises TaggerError naming the file when a frame cannot be read, or the model breaks its contract. What was scored
+    before an error is in the cache. A shard that is damaged is removed: its frames are scored again.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
@@ -85,7 +86,7 @@ def score_frames(
 
 
 def _shard_dtype(labels: int) -> np.dtype:
-    return np.dtype([("pixel_sha256", "S64"), ("scores", "<f4", (labels,))])
+    return np.dtype([("pixel_sha256", "S64"), ("checksum", "<u4"), ("scores", "<f4", (labels,))])
 
 
 def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> list[str]:
@@ -94,35 +95,38 @@ def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> 
     Shards are memory-mapped: of other characters' frames only the names are read.
     """
     found = np.zeros(len(row_of), dtype=bool)
-    for path in sorted(folder.glob("*.npy")):
-        shard = _open_shard(path, table.shape[1])
-        rows = np.array([row_of.get(name.decode(), -1) for name in shard["pixel_sha256"].tolist()], dtype=np.int64)
-        wanted = np.flatnonzero(rows >= 0)
-        wanted = wanted[~found[rows[wanted]]]
-        table[rows[wanted]] = shard["scores"][wanted]
-        found[rows[wanted]] = True
+    for path in sorted(folder.glob("*.rows")):
+        wanted = read_entry(path, partial(_wanted_rows, row_of=row_of, found=found, labels=table.shape[1]))
+        for row, scores in wanted or ():
+            table[row], found[row] = scores, True
     return [pixels for pixels, row in row_of.items() if not found[row]]
 
 
-def _open_shard(path: Path, labels: int) -> np.ndarray:
-    try:
-        shard = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise wd14.TaggerError(f"{path} is damaged ({error}). It is only a cache: delete it and run again.") from error
-    if shard.dtype != _shard_dtype(labels):
-        raise wd14.TaggerError(f"{path} does not fit a model of {labels} labels. It is only a cache: delete it.")
-    return shard
+def _wanted_rows(path: Path, row_of: Mapping[str, int], found: np.ndarray, labels: int) -> list[tuple[int, np.ndarray]]:
+    """Row of the table and scores, of those rows of a shard that are wanted and not `found` yet. Raises ValueError
+    where the shard, or one of these rows, is damaged."""
+    shard = np.memmap(path, _shard_dtype(labels), mode="r")
+    rows = [row_of.get(name.decode("latin-1"), -1) for name in shard["pixel_sha256"].tolist()]
+    wanted = [(place, row) for place, row in enumerate(rows) if row >= 0 and not found[row]]
+    names, checksums, scores = (shard[name] for name in ("pixel_sha256", "checksum", "scores"))
+    for place, _ in wanted:
+        if checksums[place] != _row_checksum(names[place], scores[place]):
+            raise ValueError(f"the checksum of row {place} does not fit")
+    return [(row, scores[place]) for place, row in wanted]
+
+
+def _row_checksum(name: bytes, scores: np.ndarray) -> int:
+    return checksum(scores.tobytes(), checksum(name))
 
 
 def _write_shard(folder: Path, pixels: Sequence[str], scores: np.ndarray) -> None:
     shard = np.empty(len(pixels), dtype=_shard_dtype(scores.shape[1]))
     shard["pixel_sha256"] = np.array(pixels, dtype="S64")
     shard["scores"] = scores
-    name = hashlib.sha256(shard.tobytes()).hexdigest()[:32]
-    buffer = io.BytesIO()
-    np.save(buffer, shard)  # to a file, it would not say why that cannot be written
-    with atomic_file(folder / f"{name}.npy") as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    shard["checksum"] = [_row_checksum(row["pixel_sha256"], row["scores"]) for row in shard]
+    data = shard.tobytes()
+    with atomic_file(folder / f"{hashlib.sha256(data).hexdigest()[:32]}.rows") as temporary:
+        temporary.write_bytes(data)
 
 
 def _compute(
@@ -188,9 +192,8 @@ def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.n
 def _read(path: Path, size: int, row: np.ndarray) -> None:
     """Decode the picture into `row` (float32 [size, size, 3])."""
     try:
-        with Image.open(path) as image:
-            rgba = np.asarray(image.convert("RGBA"))
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
+        rgba = np.asarray(read_png(path).convert("RGBA"))
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
         raise wd14.TaggerError(f"the frame {path} cannot be read ({error}): materialize 'frames' again.") from error
     row[:] = wd14.square(rgba, size)
 

@@ -66,7 +66,10 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
     path = _index(spec)
     if not path.is_file():
         raise SpecError(f"training_set: {path} is missing.")
-    table = pd.read_parquet(path)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"training_set: {path} is damaged ({error}): materialize 'training_set' again.") from error
     for column in COLUMNS:
         if column not in table.columns:
             raise SpecError(f"training_set: {path} has no column '{column}'. It needs {', '.join(COLUMNS)}.")

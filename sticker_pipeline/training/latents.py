@@ -18,15 +18,16 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
+from sticker_pipeline.caching import file_hashes, read_cached, unsealed, write_cached
 from sticker_pipeline.dataset import pixels
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.storage import atomic_file, content_hash, file_hashes, file_sha256
+from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.base_model import VAE_PREFIX
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
@@ -164,15 +165,15 @@ class Latents:
     def _read(self) -> Callable[[Path], LatentEntry]:
         """`read_entry` with a memory for as many of the largest entries as fit."""
         largest = max(self._views, key=lambda path: self._views[path].width * self._views[path].height)
-        return lru_cache(maxsize=max(1, self.memory // largest.stat().st_size))(read_entry)
+        return lru_cache(maxsize=max(1, self.memory // max(1, largest.stat().st_size)))(read_entry)
 
     def variants(self, row: int) -> int:
         """How many views row number `row` has."""
         return len(self._paths[row])
 
     def missing(self) -> dict[Path, View]:
-        """The views without a whole cache entry, by the path of the entry; damaged entries count as missing."""
-        return {path: view for path, view in self._views.items() if not _is_whole(path)}
+        """The views without a cache entry, by its path; a damaged entry counts as none, and is removed."""
+        return {path: view for path, view in self._views.items() if read_cached(path) is None}
 
     def entry(self, row: int, variant: int) -> LatentEntry:
         """The entry of view number `variant` of row number `row`. Raises OSError, saying what to do, where it is gone
@@ -180,7 +181,7 @@ class Latents:
         path = self._paths[row][variant]
         try:
             return self._read(path)
-        except (FileNotFoundError, SafetensorError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise OSError(
                 errno.ENOENT, "the cached latents of a picture are gone or damaged: train again, which makes them", path
             ) from error
@@ -212,8 +213,7 @@ class Latents:
         tensors = {"mean": entry.mean, "std": entry.std, "mask": entry.mask}
         tensors["geometry"] = torch.tensor([*entry.size, *entry.crop])
         data = to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
-        with atomic_file(path) as staging:
-            staging.write_bytes(data)
+        write_cached(path, data)
 
 
 def prepare(view: View) -> pixels.Prepared:
@@ -269,8 +269,9 @@ def encode(vae: Any, picture: np.ndarray) -> Posterior:
 
 
 def read_entry(path: Path) -> LatentEntry:
-    """The cache entry at `path`. Raises FileNotFoundError, SafetensorError or KeyError for none, or a damaged one."""
-    tensors = from_bytes(path.read_bytes())  # load_file only maps the file: one map each, and SIGBUS if it is cut off
+    """The cache entry at `path`. Raises FileNotFoundError for none, ValueError for a damaged one."""
+    # load_file only maps the file: one map each, and SIGBUS if it is cut off
+    tensors = from_bytes(unsealed(path.read_bytes()))
     height, width, top, left = tensors["geometry"].tolist()
     return LatentEntry(tensors["mean"], tensors["std"], tensors["mask"], (height, width), (top, left))
 
@@ -283,12 +284,3 @@ def redraw(entries: Sequence[LatentEntry], scale: float, shift: float, generator
     mean = torch.stack([entry.mean for entry in entries])
     std = torch.stack([entry.std for entry in entries])
     return (mean + std * torch.randn(mean.shape, generator=generator) - shift) * scale
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether there is an entry whose length is that which its header states."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {"mean", "std", "mask", "geometry"} <= set(file.keys())
-    except (FileNotFoundError, SafetensorError):
-        return False

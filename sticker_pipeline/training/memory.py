@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from sticker_pipeline.caching import read_memo, write_memo
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import atomic_file, content_hash
 from sticker_pipeline.training.architectures import build
@@ -204,9 +205,7 @@ Count = Callable[..., Any]
 
 def counting(work: Workload, kept: Path | None) -> Count:
     """Counts by a dry run, which is made only when the file `kept` lacks something."""
-    known: dict[str, Any] = {}
-    if kept and kept.is_file():
-        known = json.loads(kept.read_text(encoding="utf-8"))
+    known: dict[str, Any] = (read_memo(kept) if kept else None) or {}
     made = cache(lambda: dry_run(work))
 
     def count(phase: str, *arguments: int) -> Any:
@@ -214,8 +213,7 @@ def counting(work: Workload, kept: Path | None) -> Count:
         if name not in known:
             known[name] = getattr(made(), phase)(*arguments)
             if kept:
-                with atomic_file(kept) as staging:
-                    staging.write_text(json.dumps(known), encoding="utf-8")
+                write_memo(kept, known)
         return known[name]
 
     return count

@@ -4,7 +4,6 @@ They are read as they lie in a person's folder and become rows like those of the
 is decided in data.py, what their loss weighs in the step.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.caching import file_hashes, read_memo, write_memo
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.kohya import CaptionFile, read_caption_file
 from sticker_pipeline.dataset.manifest import TRAIN
@@ -27,7 +27,7 @@ from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
 from sticker_pipeline.settings import BucketSettings, MediaSettings
-from sticker_pipeline.storage import atomic_file, content_hash, file_hashes
+from sticker_pipeline.storage import content_hash
 from sticker_pipeline.texts import is_unicode
 from sticker_pipeline.training.spec import SpecError
 
@@ -103,7 +103,7 @@ def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path
     name = content_hash(os.fspath(folder.absolute()))[:16]
     hashes = file_hashes(files, memos / f"hashes-{name}.json")
     memo = memos / f"sizes-{name}-{DECODER_VERSION}.json"
-    known = _remembered(memo)
+    known: dict[str, list[int]] = read_memo(memo) or {}
 
     def look(path: Path) -> _Found:
         size = known.get(hashes.get(path, ""))
@@ -121,17 +121,8 @@ def _usable(folder: Path, cache: Path, note: Callable[[str], None]) -> dict[Path
     sizes = {path: one.size for path, one in found.items() if one.size}
     fresh = {hashes[path]: list(size) for path, size in sizes.items() if path in hashes}
     if fresh != known:
-        with atomic_file(memo) as staging:
-            staging.write_text(json.dumps(fresh), encoding="utf-8")
+        write_memo(memo, fresh)
     return sizes
-
-
-def _remembered(memo: Path) -> dict[str, list[int]]:
-    try:
-        known: dict[str, list[int]] = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return known
 
 
 def _judge(path: Path) -> _Found:

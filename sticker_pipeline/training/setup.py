@@ -101,7 +101,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
         uncached += texts_to_cache(captions, variants_to_encode(settings), spec, how, models) if how else 0
         check_disk(spec, layers, uncached, accelerator.num_processes, progress.note)
     mark = fingerprint(spec, [table, *unseen.values()], [row[0].sha256 for row in views], accelerator.num_processes)
-    found = find_state(spec, mark, progress.note)
+    found = find_state(spec, mark)
     if found:
         take_threads(found)
     if accelerator.is_main_process:

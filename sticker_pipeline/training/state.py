@@ -5,7 +5,7 @@ moving average and the log. Files a person uses are written in train.py.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,17 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.space import writing
-from sticker_pipeline.storage import content_hash, discard, new_folder
+from sticker_pipeline.caching import file_checksum, intact_folder, remove_damaged, seal_folder
+from sticker_pipeline.storage import content_hash, discard, durable_folder
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.log import LogRow, log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
-from sticker_pipeline.training.sealed import damage, seal
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run
 
 FOLDER = "state"
-EPOCHS = "checkpoints/epoch_*.safetensors"  # in the output folder: what a training that goes on does not write again
 VERSION = 2  # of the training as a function of its spec and pictures; raise it when equal input trains differently
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
@@ -51,40 +49,48 @@ def keep_state(run: Run) -> Path:
         "fingerprint": run.fingerprint,
         "epochs_done": run.history.epochs_done,
         "held_out": run.history.held_out,
+        "epochs": _epochs(run.spec.output),
         "threads": torch.get_num_threads(),
         "optimizer": rest,
         "scaler": scaler.state_dict() if scaler else None,
     }
-    with new_folder(final) as staging:
+    with durable_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         if run.average:
             save_file(ema.average_tensors(run.average), staging / "average.safetensors")
         raw_table(run.history.log).to_parquet(staging / "log.parquet", index=False)
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
-        seal(staging, sorted(run.spec.output.glob(EPOCHS)))
+        seal_folder(staging)
     for other in folder.iterdir():
         if other != final:
             discard(other)
     return final
 
 
-def find_state(spec: TrainingSpec, wanted: str, note: Callable[[str], None]) -> Path | None:
+def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
     """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
-    found = last_whole(spec.output / FOLDER, note)
-    return found if found and _description(found)["fingerprint"] == wanted else None
+    folder = last_intact(spec.output / FOLDER)
+    if folder is None or (found := _description(folder))["fingerprint"] != wanted:
+        return None
+    if found["epochs"] != {name: value for name, value in _epochs(spec.output).items() if name in found["epochs"]}:
+        remove_damaged(folder, "a checkpoint of an epoch before it is not what was written")
+        return None
+    return folder
 
 
-def last_whole(states: Path, note: Callable[[str], None]) -> Path | None:
-    """The newest of the `states` that is as it was written; the damaged ones are noted and removed."""
-    for folder in sorted(states.glob("step_*"), reverse=True):
-        why = damage(folder)
-        if why is None:
-            return folder
-        note(why)
-        with writing(folder):
-            discard(folder)
-    return None
+def _epochs(output: Path) -> dict[str, int]:
+    """The checksums of the checkpoints of epochs, which a training that goes on does not write again."""
+    paths = [path for path in sorted(output.glob("checkpoints/epoch_*.safetensors")) if path.is_file()]
+    return {path.name: file_checksum(path) for path in paths}
+
+
+def last_intact(states: Path) -> Path | None:
+    """The last state in the folder whose files have the checksums that were written with them.
+
+    Those after it are damaged: they count as none, are named in the log, and are removed.
+    """
+    return next((folder for folder in sorted(states.glob("step_*"), reverse=True) if intact_folder(folder)), None)
 
 
 def take_threads(folder: Path) -> None:

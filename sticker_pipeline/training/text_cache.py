@@ -8,17 +8,20 @@ SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in float32: 500 cap
 0.9 or 2.5 GB, 30,000 captions 57 or 153 GB. Variants that are equal are stored once.
 """
 
+import errno
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
+from sticker_pipeline import caching
 from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.training.text import LENGTH, Encoded, TextModels, encode, tokenize
 
@@ -104,13 +107,26 @@ def encode_captions(
 
 def _cached(path: Path) -> tuple[int, ...] | None:
     """The `starts` of the entry at `path`; None where there is none or a damaged one, which is made again."""
+    return caching.read_entry(path, _starts)
+
+
+def _starts(path: Path) -> tuple[int, ...]:
+    """The `starts` of an entry, all of which is looked at. Raises ValueError for a damaged one."""
     try:
-        with safe_open(path, "pt") as file:
-            chunks = file.get_tensor("chunks").tolist()
-            whole = file.get_slice("hidden").get_shape()[0] == sum(chunks)
-    except (FileNotFoundError, SafetensorError):
-        return None
-    return tuple(accumulate(chunks, initial=0)) if whole else None
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    hidden, chunks = tensors["hidden"], tensors["chunks"].tolist()
+    if min(chunks) < 1 or sum(chunks) != len(hidden):
+        raise ValueError("it has not as many chunks as it says")
+    pooled = tensors.get("pooled")
+    starts = tuple(accumulate(chunks, initial=0))
+    for text, expected in enumerate(tensors["checksums"].tolist()):
+        if _checksum(_text_of(hidden, pooled, starts, text)) != expected:
+            raise ValueError(f"the checksum of text {text} does not fit")
+    if len(tensors["checksums"]) != len(chunks):
+        raise ValueError("it has not as many texts as it says")
+    return starts
 
 
 def _checked(models: TextModels, reading: Reading) -> TextModels:
@@ -122,8 +138,8 @@ def _checked(models: TextModels, reading: Reading) -> TextModels:
 
 @torch.no_grad()
 def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str]) -> None:
-    """Write the entry of `texts`: `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], and `pooled`
-    [texts, width] where the family has it."""
+    """Write the entry of `texts`: `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], `pooled`
+    [texts, width] where the family has it, and `checksums` int64[texts]: each text is read, and checked, by itself."""
     tokens = tokenize(models.tokenizers, texts, reading.max_tokens)
     hidden, pooled = [], []
     for start in range(0, len(texts), BATCH):
@@ -135,6 +151,9 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
     tensors = {"hidden": torch.cat(hidden), "chunks": tokens.chunks}
     if pooled:
         tensors["pooled"] = torch.cat(pooled)
+    starts = tuple(accumulate(tokens.chunks.tolist(), initial=0))
+    sums = [_checksum(_text_of(tensors["hidden"], tensors.get("pooled"), starts, text)) for text in range(len(texts))]
+    tensors["checksums"] = torch.tensor(sums, dtype=torch.int64)
     with atomic_file(path) as staging:
         save_file(tensors, staging)
 
@@ -157,7 +176,7 @@ class Encodings:
         draw serves all, however many variants each has.
 
         The length is that of the longest; shorter ones are filled up with empty chunks, as text.Tokens are. Raises
-        KeyError for a caption that was not encoded, FileNotFoundError where the cache was deleted meanwhile.
+        KeyError for a caption that was not encoded, OSError where the cache was deleted or damaged meanwhile.
         """
         pairs = zip(captions, numbers, strict=True)
         found = [self._text(caption, number % self.variants(caption)) for caption, number in pairs]
@@ -178,11 +197,37 @@ class Encodings:
 
 
 def _read(entry: _Entry, text: int) -> Encoded:
-    """One text of an entry without a batch dimension: hidden [length, width], pooled [width]."""
-    with safe_open(entry.path, "pt") as file:
-        hidden = file.get_slice("hidden")[entry.starts[text] : entry.starts[text + 1]].flatten(0, 1)
-        pooled = file.get_slice("pooled")[text] if "pooled" in file.keys() else None  # noqa: SIM118 - it is no dict
-    return Encoded(hidden, pooled)
+    """One text of an entry without a batch dimension: hidden [length, width], pooled [width]. Raises OSError, saying
+    what to do, where the entry is gone or damaged."""
+    try:
+        with safe_open(entry.path, "pt") as file:
+            names = file.keys()
+            pooled = file.get_slice("pooled") if "pooled" in names else None
+            found = _text_of(file.get_slice("hidden"), pooled, entry.starts, text)
+            expected = int(file.get_slice("checksums")[text])
+        if _checksum(found) != expected:
+            raise ValueError("its checksum does not fit")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise OSError(
+            errno.ENOENT,
+            "the cached encodings of a caption are gone or damaged: train again, which makes them",
+            str(entry.path),
+        ) from error
+    return found
+
+
+def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
+    """One text out of tensors, or slices of a file, of all of them."""
+    return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
+
+
+def _checksum(encoded: Encoded) -> int:
+    """The checksum of a text's encodings, with their types."""
+    value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
+    for tensor in (encoded.hidden, encoded.pooled):
+        if tensor is not None:
+            value = caching.checksum(tensor.contiguous().view(torch.uint8).numpy().data, value)
+    return value
 
 
 class _Recent:

@@ -28,6 +28,7 @@ from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.training.trained_for import TrainedFor
 from sticker_pipeline.update import follow_roll_back
+from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.small_character import DEMO
 
@@ -151,6 +152,26 @@ def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> Non
         assert image.info["parameters"].startswith(f"{rows['prompt'][5]} <lora:moth:1>")
     card = (bench.store.read(NAME, "released_lora").folder / "README.md").read_text()
     assert "instance_prompt: skv_moth" in card and str(bench.store.root) not in card
+
+
+def test_a_damaged_lora_is_not_released(bench: Bench, trained: Path) -> None:
+    """One flipped bit between choosing it and releasing it."""
+    lora = bench.store.folder(NAME, "selected_lora") / "lora.safetensors"
+    retrain(bench, trained, trained / "checkpoints" / "epoch_02.safetensors")
+    before = [one.record.number for one in all_releases(releases_folder(bench.store, NAME))]
+    line = bench.definitions.resolve_job_def("character_line")
+    flip(lora, 8 * (lora.stat().st_size - 100))
+    result = line.execute_in_process(
+        instance=bench.instance,
+        partition_key=NAME,
+        asset_selection=[dg.AssetKey("released_lora")],
+        raise_on_error=False,
+    )
+    (failure,) = (event for event in result.all_node_events if event.is_step_failure)
+    assert f"{lora} is damaged: it is not what artifact.json says. It belongs to 'selected_lora' of '{NAME}'" in str(
+        failure.event_specific_data
+    )
+    assert [one.record.number for one in all_releases(releases_folder(bench.store, NAME))] == before
 
 
 def retrain(bench: Bench, trained: Path, checkpoint: Path) -> None:

@@ -132,6 +132,38 @@ def test_what_characters_share_is_observed_once_it_is_there(folders: Folders) ->
     assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(versions)
 
 
+def test_a_damaged_artifact_stops_nobody_else(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    manifest = folders.workspace.store.folder("ada", "selected_lora") / "artifact.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(b"")
+    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    assert folders.partitions == ["ada", "bo"]
+    assert f"ada: {manifest} is damaged: " in folders.told and "materialize that again" in folders.told
+    shutil.rmtree(manifest.parent)
+    assert folders.look() == {"ada": ALL_SECTIONS}
+
+
+@pytest.mark.parametrize("cursor", ["{", "", "[1]", "\x00"])
+def test_after_a_damaged_cursor_all_is_observed_again(folders: Folders, cursor: str) -> None:
+    folders.add("ada")
+    folders.look()
+    folders.cursor = cursor
+    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    assert folders.look() == {}
+
+
+def test_folders_that_cannot_be_worked_on_are_one_sentence(folders: Folders) -> None:
+    folders.add("ada")
+    folders.workspace = Workspace(
+        characters=str(folders.root), artifacts=str(folders.root / "ada" / "out"), models=folders.workspace.models
+    )
+    assert folders.look() == {}
+    assert folders.told.startswith(f"STICKER_ARTIFACTS={folders.root}/ada/out: it is inside STICKER_CHARACTERS=")
+    assert not (folders.root / "ada" / "out").exists()
+
+
 def test_a_mistake_in_the_settings_removes_nobody(folders: Folders) -> None:
     folders.add("ada")
     folders.add("bo")

@@ -247,7 +247,7 @@ def test_a_half_written_entry_is_not_used(folder, tmp_path, monkeypatch):
     table = decode_to_cache(path, digest, cache, LIMITS)
     assert table["problem"].tolist() == [""]
     files = {file.name for file in cache_entry(cache, digest, LIMITS).iterdir()}
-    assert files == {"frames.parquet", table["pixel_sha256"][0] + ".png"}
+    assert files == {"frames.parquet", "checksums.json", table["pixel_sha256"][0] + ".png"}
 
 
 def test_an_interrupted_decoding_leaves_nothing_behind(folder, tmp_path, monkeypatch):

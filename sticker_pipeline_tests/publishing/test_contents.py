@@ -26,7 +26,7 @@ from sticker_pipeline.publishing.contents import (
     weights,
 )
 from sticker_pipeline.publishing.report import CharacterReport, Check, Release, Report, TagCount, report_page
-from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline.storage import MANIFEST, ArtifactStore, write_table
 from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, fill_few_steps, fill_style
 
 
@@ -119,13 +119,25 @@ def test_references_are_held_out_one_for_each_clip(example_report: Report, examp
         assert len(clips) == len(grid.references)
 
 
+def with_table(store: ArtifactStore, asset: str, table: pd.DataFrame) -> None:
+    """Publish the artifact of bram_thistle anew, with another table."""
+    before = store.read("bram_thistle", asset)
+    with store.writing("bram_thistle", asset) as staging:
+        shutil.copytree(before.folder, staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        write_table(table, staging)
+        store.publish(
+            staging, "bram_thistle", asset,
+            code_version=before.code_version, inputs=before.inputs, settings=before.settings,
+        )  # fmt: skip
+
+
 def test_a_model_that_was_not_drawn_for_a_prompt_leaves_a_gap(example_store: ArtifactStore, tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "artifacts")
     shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
     folder = store.folder("bram_thistle", "samples")
     table = pd.read_parquet(folder / "index.parquet")
     first = table.index[(table["model"] == "tensorart") & (table["style"] == "art")][0]
-    write_table(table.drop(index=first), folder)
+    with_table(store, "samples", table.drop(index=first))
     grid = gather(store, [demo_character("bram_thistle")]).characters[0].grids[0]
     assert [picture is None for picture in grid.rows[-1].pictures] == [True, *[False] * (len(grid.prompts) - 1)]
 
@@ -137,7 +149,7 @@ def test_samples_of_an_earlier_version_are_paired_by_their_prompts(
     shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
     folder = store.folder("bram_thistle", "samples")
     table = pd.read_parquet(folder / "index.parquet").query("model != 'tensorart'")
-    write_table(table.drop(columns="attributes"), folder)
+    with_table(store, "samples", table.drop(columns="attributes"))
     for grid in gather(store, [demo_character("bram_thistle")]).characters[0].grids:
         assert len(grid.prompts) == 8
         assert all(picture for row in grid.rows for picture in row.pictures)

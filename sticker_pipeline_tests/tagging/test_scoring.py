@@ -11,6 +11,7 @@ from PIL import Image
 from sticker_pipeline.tagging import scoring, wd14
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
 from sticker_pipeline.tagging.wd14 import Label, Tagger, TaggerError
+from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.tagging.tiny_tagger import write_tagger
 
 Files = dict[str, tuple[Path, str]]
@@ -116,8 +117,8 @@ def test_an_interrupted_run_keeps_what_it_scored(tmp_path: Path, tagger: Tagger)
 def test_shards_are_written_on_the_way(tmp_path: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "SHARD_FRAMES", 4)
     score_frames(make_files(tmp_path / "frames", range(11)), tagger, tmp_path / "cache", 2)
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".npy"]
+    assert len(list((tmp_path / "cache").rglob("*.rows"))) == 3
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".rows"]
 
 
 def test_concurrent_runs_share_a_cache(tmp_path: Path, tagger: Tagger) -> None:
@@ -130,13 +131,20 @@ def test_concurrent_runs_share_a_cache(tmp_path: Path, tagger: Tagger) -> None:
     assert score_frames(files, tagger, tmp_path / "cache", 4).cached == 40
 
 
-def test_a_damaged_shard_is_named(tmp_path: Path, tagger: Tagger) -> None:
-    files = make_files(tmp_path / "frames", range(2))
-    score_frames(files, tagger, tmp_path / "cache", 4)
-    shard = next((tmp_path / "cache").rglob("*.npy"))
-    shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(TaggerError, match=f"{shard.name}.*delete"):
-        score_frames(files, tagger, tmp_path / "cache", 4)
+def test_of_a_damaged_shard_all_rows_are_scored_again(
+    tmp_path: Path, tagger: Tagger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that nobody asks for is not looked at, and goes with one that is damaged."""
+    files = make_files(tmp_path / "frames", range(3))
+    scores = score_frames(files, tagger, tmp_path / "cache", 4).scores
+    (shard,) = (tmp_path / "cache").rglob("*.rows")
+    flip(shard, 8 * shard.stat().st_size - 1)  # of the last row
+    assert score_frames({"f0": files["f0"]}, tagger, tmp_path / "cache", 4).cached == 1
+    result = score_frames(files, tagger, tmp_path / "cache", 4)
+    assert (result.computed, result.scores.tolist()) == (3, scores.tolist())
+    assert caplog.messages == [
+        f"{shard} is damaged (the checksum of row 2 does not fit): it counts as none, and is made again."
+    ]
 
 
 def test_nothing_to_do(tmp_path: Path, tagger: Tagger) -> None:

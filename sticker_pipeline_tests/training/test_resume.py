@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from sticker_pipeline.threads import processors, waiting_asleep
 from sticker_pipeline.training.log import COLUMNS
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
-from sticker_pipeline.training.state import keep_state
+from sticker_pipeline.training.state import keep_state, last_intact
 from sticker_pipeline.training.train import train
+from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
@@ -308,3 +310,47 @@ def test_the_state_before_an_epochs_end_stays_until_the_one_after_it_is_whole(
     assert list(before.parent.iterdir()) == [before] and (before / "state.json").is_file()
     after = keep_state(run)
     assert list(after.parent.iterdir()) == [after] and after != before
+
+
+@pytest.mark.parametrize("file", ["state.json", "optimizer.safetensors"])
+def test_after_a_damaged_state_the_training_begins_again(
+    file: str,
+    make_spec: SpecMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = make_spec(settings={**SETTINGS, "epochs": 1}, state_seconds=0)
+    whole = spec.model_copy(update={"output": tmp_path / "whole"})
+    train(whole, QUIET)
+    killed_at(spec, 2, monkeypatch)
+    (state,) = (spec.output / "state").glob("step_*")
+    flip(state / file, 8 * (state / file).stat().st_size - 9)
+    lines: list[str] = []
+    train(spec, Progress(lines.append))
+    assert not any(line.startswith("goes on after step") for line in lines)
+    assert caplog.messages == [
+        f"{state} is damaged (the checksum of {file} does not fit): it counts as none, and is made again."
+    ]
+    assert_same(spec.output, whole.output)
+
+
+def test_of_two_states_the_last_intact_one_counts(make_spec: SpecMaker, tmp_path: Path) -> None:
+    """A crash between writing one and removing the one before leaves both."""
+    from sticker_pipeline.training.setup import set_up
+
+    run = set_up(make_spec(), QUIET, lambda: None).run
+    states = tmp_path / "states"
+    shutil.copytree(keep_state(run), states / "step_0000001_epoch_0000")
+    shutil.copytree(keep_state(run), states / "step_0000002_epoch_0000")
+    assert last_intact(states) == states / "step_0000002_epoch_0000"
+    found = set()
+    newer = {path: path.read_bytes() for path in (states / "step_0000002_epoch_0000").iterdir()}
+    for damage in damaged_files(states / "step_0000002_epoch_0000", flips=10):
+        assert last_intact(states) == states / "step_0000001_epoch_0000", damage
+        found.add(damage.partition(":")[0])
+    assert found == {path.name for path in newer} >= {"state.json", "lora.safetensors", "log.parquet"}
+    for _ in damaged_files(states / "step_0000001_epoch_0000", flips=3):
+        shutil.rmtree(states / "step_0000002_epoch_0000", ignore_errors=True)
+        assert last_intact(states) is None
+    assert last_intact(tmp_path / "none") is None

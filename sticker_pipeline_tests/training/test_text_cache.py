@@ -11,6 +11,7 @@ from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training import text_cache
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 from sticker_pipeline.training.text_cache import Encodings, Reading, encode_captions, entry_path, text_hash
+from sticker_pipeline_tests.damage import damaged_files
 from sticker_pipeline_tests.training.tiny_text import sd15_text, sdxl_text
 
 LONG = "smile, " + ", ".join(["cat"] * 60)  # 121 tokens
@@ -177,6 +178,31 @@ def test_a_damaged_entry_is_made_again(sdxl: TextModels, tmp_path: Path, damage:
         path.write_bytes({"empty": b"", "half": path.read_bytes()[:-99], "text": b"no safetensors at all"}[damage])
     assert_same(encoded(sdxl, tmp_path).batch([LONG], [0]), whole)
     assert contents(tmp_path) == before
+
+
+def _same_or_ended(running: Encodings, asked: list[tuple[str, int]], before: list[Encoded]) -> None:
+    for expected, (caption, number) in zip(before, asked, strict=True):
+        try:
+            assert_same(running.batch([caption], [number]), expected)
+        except OSError as error:
+            assert "gone or damaged: train again" in str(error)
+
+
+def test_each_damage_of_an_entry_is_found(models: TextModels, tmp_path: Path) -> None:
+    """Before the training it is made again; in it, it ends the training with what to do."""
+    clean = encoded(models, tmp_path)
+    asked = [(caption, number) for caption, drawn in VARIANTS.items() for number in range(len(drawn))]
+    before = [clean.batch([caption], [number]) for caption, number in asked]
+    for _ in damaged_files(tmp_path, flips=40):
+        try:
+            running = Encodings(clean._entries, memory=0)
+        except OSError as error:  # the empty text is read at once
+            assert "gone or damaged: train again" in str(error)
+        else:
+            _same_or_ended(running, asked, before)
+        again = encoded(models, tmp_path)
+        for expected, (caption, number) in zip(before, asked, strict=True):
+            assert_same(again.batch([caption], [number]), expected)
 
 
 def test_progress_may_stop_it_and_what_is_done_stays(sdxl: TextModels, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
         "spec.json",
         *(
             f"state/step_0000006_epoch_0002/{name}"
-            for name in ("log.parquet", "lora.safetensors", "optimizer.safetensors")
+            for name in ("checksums.json", "log.parquet", "lora.safetensors", "optimizer.safetensors")
         ),
         "state/step_0000006_epoch_0002/state.json",
         *(f"tensorboard/{path.name}" for path in (spec.output / "tensorboard").iterdir()),

@@ -6,13 +6,13 @@ character are its training pictures.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
-from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
+from sticker_pipeline.caching import read_cached, write_cached
+from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.consistency.spec import ConsistencySpec, Tuning
 from sticker_pipeline.training.drawing import Prompts, latents_of
 from sticker_pipeline.training.latents import View, encode, prepare
@@ -41,10 +41,12 @@ def drawn_latents(
     for start in range(0, total, size):
         count(start, total)
         path = folder / f"{start:06d}.safetensors"
-        if not path.is_file():
+        kept = read_cached(path)
+        if kept is None:
             batch = _drawn(pipeline, models, spec, texts, range(start, min(start + size, total)))
-            _keep(path, batch)
-        parts.append(load_file(path)["latents"])
+            kept = save({"latents": batch})
+            write_cached(path, kept)
+        parts.append(load(kept)["latents"])
     count(total, total)
     return torch.cat(parts)
 
@@ -69,11 +71,6 @@ def encoded_pictures(
     config = models.vae.config
     means = torch.stack([known[name] for name in tuning.files])
     return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
-
-
-def _keep(path: Path, latents: torch.Tensor) -> None:
-    with atomic_file(path) as staging:
-        save_file({"latents": latents}, staging)
 
 
 @torch.no_grad()

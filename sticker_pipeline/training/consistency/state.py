@@ -4,7 +4,6 @@ What is drawn at a step is a function of (seed, step), so there is nothing else.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.storage import content_hash, discard, new_folder
+from sticker_pipeline.caching import seal_folder
+from sticker_pipeline.storage import content_hash, discard, durable_folder
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
 from sticker_pipeline.training.consistency.step import Distillation
 from sticker_pipeline.training.log import log_rows, raw_table
 from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
-from sticker_pipeline.training.sealed import seal
-from sticker_pipeline.training.state import FOLDER, last_whole
+from sticker_pipeline.training.state import FOLDER, last_intact
 
 VERSION = 1  # of the distillation as a function of its spec; raise it when equal specs learn differently
 
@@ -41,23 +40,23 @@ def keep_state(run: Distillation) -> Path:
     if final.is_dir():
         return final  # nothing lies between two states of the same step
     tensors, rest = optimizer_state(run.optimizer)
-    with new_folder(final) as staging:
+    with durable_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
         save_file(tensors, staging / "optimizer.safetensors")
         raw_table(run.log).to_parquet(staging / "log.parquet", index=False)
         description = {"fingerprint": run.fingerprint, "optimizer": rest, "threads": torch.get_num_threads()}
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
-        seal(staging)
+        seal_folder(staging)
     for other in folder.iterdir():
         if other != final:
             discard(other)
     return final
 
 
-def find_state(spec: ConsistencySpec, note: Callable[[str], None]) -> Path | None:
-    """The last whole state in the output folder, if it is one of the same distillation."""
-    found = last_whole(spec.output / FOLDER, note)
-    return found if found and _description(found)["fingerprint"] == fingerprint(spec) else None
+def find_state(spec: ConsistencySpec) -> Path | None:
+    """The last state in the output folder, if it is one of the same distillation."""
+    folder = last_intact(spec.output / FOLDER)
+    return folder if folder and _description(folder)["fingerprint"] == fingerprint(spec) else None
 
 
 def restore_state(run: Distillation, folder: Path) -> None:

@@ -50,7 +50,7 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
     Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is no number; SpaceError
     when something cannot be written; Interrupted, with a state saved, when `stop` asks to end.
     """
-    found, total = find_state(spec, progress.note), spec.settings.steps
+    found, total = find_state(spec), spec.settings.steps
     if found:
         take_threads(found)
     run = set_up(spec, progress, stop)

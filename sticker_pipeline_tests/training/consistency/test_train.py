@@ -23,9 +23,9 @@ from sticker_pipeline.training.models import load_models
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.stopping import Interrupted
+from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
 from sticker_pipeline_tests.training.consistency.conftest import ConsistencySpecMaker
-from sticker_pipeline_tests.training.test_sealed import flip
 
 QUIET = Progress(lambda line: None)
 
@@ -112,10 +112,9 @@ def test_a_distillation_with_a_flipped_bit_in_its_state_begins_anew(
     whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
     killed_at(spec, 3, monkeypatch)
     (state,) = (spec.output / "state").iterdir()
-    flip(state / "optimizer.safetensors")
+    flip(state / "optimizer.safetensors", 5000)
     lines: list[str] = []
     path = distil(spec, Progress(lines.append))
-    assert sum("optimizer.safetensors is not what was written" in line for line in lines) == 1
     assert not any(line.startswith("goes on") for line in lines)
     assert path.read_bytes() == whole.read_bytes()
 
