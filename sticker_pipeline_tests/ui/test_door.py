@@ -314,10 +314,10 @@ def test_what_slips_through_asks_nobody_by_our_policy(
     """The control: with the policy off, markdown that nobody escaped is heard, so the tests above would hear it."""
     with dg.DagsterInstance.from_config(str(ui.home)) as instance:
         raw = {"raw": dg.MetadataValue.md(attack(listener.url, "control"))}
-        instance.report_runless_asset_event(dg.AssetMaterialization("report", metadata=raw))
+        instance.report_runless_asset_event(dg.AssetMaterialization("control", metadata=raw))
     listener.heard.clear()
     with watched(chromium, ui, policy=policy) as person:
-        person.asset("report")
+        person.asset("control")
         person.entry("raw").wait_for()
         open_everything(person)
         person.page.wait_for_timeout(2000)
