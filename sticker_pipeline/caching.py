@@ -107,15 +107,9 @@ def remove(path: Path) -> None:
 # --- folders of files -------------------------------------------------------------------------------------------------
 
 
-def seal_folder(folder: Path, final: Path | None = None, beside: Iterable[Path] = ()) -> None:
-    """Write the checksums of all files in `folder` into a file there: the last of them to be written.
-
-    `beside`: files elsewhere that are needed with it. They are found again by their path from `final`, which is the
-    place that `folder` is moved to.
-    """
-    sums = {name: file_checksum(folder / name) for name in _names(folder)}
-    sums |= {os.path.relpath(path, final or folder): file_checksum(path) for path in beside}
-    write_memo(folder / SEALS, sums)
+def seal_folder(folder: Path) -> None:
+    """Write the checksums of all files in `folder` into a file there: the last of them to be written."""
+    write_memo(folder / SEALS, {name: file_checksum(folder / name) for name in _names(folder)})
 
 
 def check_folder(folder: Path) -> None:
@@ -123,7 +117,7 @@ def check_folder(folder: Path) -> None:
     if folder.is_dir() and not (folder / SEALS).exists():
         raise ValueError("it has no checksums")
     seals = json.loads(unsealed((folder / SEALS).read_bytes()))
-    if {name for name in seals if os.sep not in name} != set(_names(folder)):
+    if set(seals) != set(_names(folder)):
         raise ValueError("files are missing, or there are others")
     for name, expected in seals.items():
         if file_checksum(folder / name) != expected:

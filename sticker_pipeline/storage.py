@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from sticker_pipeline.space import Say, writing
 from sticker_pipeline.texts import UserError
 
 MANIFEST = "artifact.json"
+BEGUN = ".begun"  # in a folder that is written; gone where that was removed meanwhile, and something made again
 INDEX = "index.parquet"
 _FORMULA = (
     "=",
@@ -174,7 +175,12 @@ class ArtifactStore:
             staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
             try:
                 staging.mkdir(parents=True)
+                (staging / BEGUN).touch()
                 yield staging
+            except FileNotFoundError as error:
+                if staging.is_dir() or not _is_inside(error, staging):
+                    raise
+                raise _removed(staging) from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
 
@@ -213,7 +219,7 @@ class ArtifactStore:
         """Remove the folders that killed runs left behind; returns them."""
         found = self.abandoned()
         for folder in found:
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget(folder)
         return found
 
     def publish(
@@ -231,6 +237,10 @@ class ArtifactStore:
 
         `content` says which files (posix paths in the folder) make the data version: logs with timings do not.
         """
+        try:
+            (staging / BEGUN).unlink()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _removed(staging) from error
         files = {
             path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(staging.rglob("*"))
@@ -252,6 +262,20 @@ class ArtifactStore:
         _swap_in(staging, final)
         sync_folder(final.parent)
         return self.read(scope, asset)
+
+
+def _removed(staging: Path) -> StorageError:
+    """The error that says that the folder of an artifact went away while the artifact was made."""
+    return StorageError(
+        f"{staging} was removed, or a folder around it, while it was written: nothing was published. Leave the folder "
+        "of the artifacts alone while something is made, and run this again."
+    )
+
+
+def _is_inside(error: OSError, folder: Path) -> bool:
+    """Tell whether `error` is about a file in `folder`, or does not say which file."""
+    names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return not names or any(name.is_relative_to(folder) for name in names)
 
 
 def _artifact(folder: Path, data: bytes) -> Artifact:
@@ -322,7 +346,13 @@ def _remove_abandoned(scope: Path, asset: str) -> None:
     """Remove what killed runs left of `asset`. Only for whoever has the claim on it."""
     for path in scope.glob(f".{asset}.????????"):
         if ABANDONED.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            _forget(path)
+
+
+def _forget(path: Path) -> None:
+    """`discard` what nobody needs, where that is allowed."""
+    with suppress(OSError):
+        discard(path)
 
 
 def _previous(final: Path) -> Path:
@@ -336,9 +366,10 @@ def _swap_in(staging: Path, final: Path) -> None:
         _mend(final)
         previous = _previous(final)
         if final.exists():
+            _forget(previous)
             final.rename(previous)
         staging.rename(final)
-        shutil.rmtree(previous, ignore_errors=True)
+        _forget(previous)
 
 
 def _finish_interrupted_swap(final: Path) -> None:
@@ -350,7 +381,7 @@ def _finish_interrupted_swap(final: Path) -> None:
 def _mend(final: Path) -> None:
     previous = _previous(final)
     if final.exists():
-        shutil.rmtree(previous, ignore_errors=True)
+        _forget(previous)
     elif previous.exists():
         previous.rename(final)
 

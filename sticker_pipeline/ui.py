@@ -30,7 +30,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__ as webserver_version
 
 from sticker_pipeline import guard
-from sticker_pipeline.defs.dead_runs import end_dead_runs
+from sticker_pipeline.defs.dead_runs import UNDER_WAY, end_dead_runs, own_process
 from sticker_pipeline.defs.instance import open_instance
 from sticker_pipeline.door import guarded, own_hosts
 from sticker_pipeline.output import watch_over
@@ -97,6 +97,8 @@ def serve(
             try:
                 _follow(*_start(parts, instance, listening, hosts, workspace, read_only), hosts, say)
             finally:  # before the parts are closed, and also where not all of them have begun
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _cancel_runs(instance)
                 _interrupt_group()
 
 
@@ -206,9 +208,18 @@ def _daemon(workspace: str) -> "Iterator[subprocess.Popen[bytes]]":
             daemon.kill()
 
 
+def _cancel_runs(instance: dg.DagsterInstance) -> None:
+    """Note of the runs that this process has started that they are to be cancelled, and have not failed."""
+    mark = os.environ.get(guard.MARK)
+    ours = {process.pid for process in _others(mark)} if mark else set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
+        process = own_process(run)
+        if process is not None and process.pid in ours:
+            instance.report_run_canceling(run, "The UI that started this run was asked to stop.")
+
+
 def _interrupt_group() -> None:
     """Interrupt what this process has started, as Ctrl-C in a terminal does; not this process again."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.environ.get(guard.MARK) and hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGINT)
 

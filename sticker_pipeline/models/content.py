@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 _ONNX_START = b"\x08"  # an ONNX file begins with field 1, ir_version (onnx.proto), as every serialiser writes it
-_MOST_HEADER = 100_000_000  # bytes: more, safetensors itself refuses (safetensors/src/tensor.rs, MAX_HEADER_SIZE)
+# Of a header. SDXL has 2,500 tensors, a LoRA of it at most 8,000; thumbnails and counts of tags take a few megabytes.
+_MOST_HEADER, _MOST_TENSORS, _MOST_SIDES, _LONGEST_NAME = 32_000_000, 20_000, 8, 500
 _AGAIN = "Download it again."
 
 # What is found in the place of a model: how it begins, and what to say of it. torch.save writes a zip archive of
@@ -47,12 +48,17 @@ def why_not_safetensors(path: Path) -> str | None:
         if length > size - 8:
             return f"is a safetensors file that was cut off: {size} bytes do not hold its header. {_AGAIN}"
         if length > _MOST_HEADER:
-            return "is not a safetensors file."
+            return f"has a header of {length} bytes, more than any model has. It is not read."
         file.seek(8)
         text = file.read(length)
     try:
         header = parse_json(text)
-        stated = 8 + length + max(map(_end, tensors_of(header).values()), default=0)
+        tensors = tensors_of(header)
+        if len(tensors) > _MOST_TENSORS:
+            return f"has {len(tensors)} tensors, more than any model has. It is not read."
+        if any(len(name) > _LONGEST_NAME for name in tensors):
+            raise ValueError("a name is too long")
+        stated = 8 + length + max(map(_end, tensors.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return f"is a safetensors file whose header is damaged. {_AGAIN}"
     if size < stated:
@@ -76,12 +82,17 @@ def tensors_of(header: Header) -> Header:
 
 def _end(tensor: Header) -> int:
     """Where the bytes of a tensor end; raises for an entry that lacks something."""
-    if not isinstance(tensor["dtype"], str) or not all(isinstance(side, int) for side in tensor["shape"]):
+    if not isinstance(tensor["dtype"], str) or not _is_shape(tensor["shape"]):
         raise TypeError("dtype is no text, or shape no list of numbers")
     start, end = tensor["data_offsets"]
     if not 0 <= start <= end:
         raise ValueError("data_offsets are no range")
     return int(end)
+
+
+def _is_shape(value: Any) -> bool:
+    sides = isinstance(value, list) and len(value) <= _MOST_SIDES
+    return sides and all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in value)
 
 
 def why_refused(path: Path, name: str) -> str | None:

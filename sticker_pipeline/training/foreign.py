@@ -37,6 +37,7 @@ from sticker_pipeline.training.lora_file import (
     joined,
     read_metadata,
     read_tensors,
+    refuse_scales,
 )
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
     if not stated and not held:
         _refuse_lost_alpha(adapters, metadata, path)
     scaled = {key: _scaled(key, adapter, stated, family, path, key in held) for key, adapter in adapters.items()}
+    refuse_scales(scaled, path)
     return LoraFile(scaled, metadata)
 
 
@@ -285,6 +287,6 @@ def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, s
         return
     if {adapter.rank for adapter in adapters.values()} != {alpha}:
         raise LoraError(
-            f"{path}: the header's 'ss_network_alpha' is {text}, and none of {len(adapters)} modules has an alpha: "
-            "whether it is part of the matrices already, nothing says. Name the file that its trainer wrote."
+            f"{path}: the header's 'ss_network_alpha' is {text[:60]}, and none of {len(adapters)} modules has an "
+            "alpha: whether it is part of the matrices already, nothing says. Name the file that its trainer wrote."
         )

@@ -183,8 +183,8 @@ def _refuse_others(values: Mapping[str, Any], where: str) -> None:
     begun = values.get("init_lora_weights")
     if isinstance(begun, str) and begun.lower().startswith(_CHANGED_BASES):
         raise LoraError(
-            f"{where} says init_lora_weights: {begun}, which changes the base model as well. Save it again with peft's "
-            "`path_initial_model_for_weight_conversion`, which makes a plain LoRA of it, or name another file."
+            f"{where} says init_lora_weights: {begun[:60]}, which changes the base model as well. Save it again with "
+            "peft's `path_initial_model_for_weight_conversion`, which makes a plain LoRA of it, or name another file."
         )
 
 

@@ -30,6 +30,9 @@ _MATRIX_TYPES = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "
 _ALPHA_TYPES = (*_MATRIX_TYPES, "int8", "uint8", "int16", "int32", "int64")
 
 
+SCALES = (1e-6, 1e6)  # of alpha / rank, beyond which a number is no alpha
+
+
 class LoraError(UserError):
     """A LoRA file that cannot be used; the message names the file, the key, and what is wrong with it."""
 
@@ -206,7 +209,19 @@ def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> di
         raise LoraError(f"{path} holds no LoRA at all.")
     _refuse_incomplete(parts, path)
     _refuse_values(tensors, path)
-    return {module: _adapter(found, module, path) for module, found in parts.items()}
+    adapters = {module: _adapter(found, module, path) for module, found in parts.items()}
+    refuse_scales(adapters, path)
+    return adapters
+
+
+def refuse_scales(adapters: Mapping[str, Adapter], path: Path) -> None:
+    """Raise LoraError for an alpha beyond reason: its scale, alpha / rank, is out of SCALES."""
+    for module, adapter in adapters.items():
+        if not SCALES[0] <= abs(adapter.alpha) / adapter.rank <= SCALES[1]:
+            raise LoraError(
+                f"{path}: alpha of {module!r} is {adapter.alpha:g} at rank {adapter.rank}: no LoRA is applied so "
+                "strongly, or so weakly. Name another file."
+            )
 
 
 def _refuse_incomplete(parts: "Mapping[str, Mapping[str, torch.Tensor]]", path: Path) -> None:
@@ -255,7 +270,7 @@ def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
 def _adapter(parts: "Mapping[str, torch.Tensor]", module: str, path: Path) -> Adapter:
     down, up, magnitude = parts[DOWN], parts[UP], parts.get(MAGNITUDE)
     ones = [1] * (down.ndim - 2)
-    if down.ndim not in (2, 4) or not down.shape[0] or list(up.shape[1:]) != [down.shape[0], *ones]:
+    if down.ndim not in (2, 4) or 0 in down.shape or 0 in up.shape or list(up.shape[1:]) != [down.shape[0], *ones]:
         raise LoraError(f"{path}: {module}: up {list(up.shape)} and down {list(down.shape)} do not fit together.")
     if magnitude is not None and list(magnitude.shape) not in ([up.shape[0], 1, *ones], [1, down.shape[1], *ones]):
         raise LoraError(f"{path}: {module}: {MAGNITUDE} {list(magnitude.shape)} fits neither outputs nor inputs.")

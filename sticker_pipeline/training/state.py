@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.caching import intact_folder, seal_folder
+from sticker_pipeline.caching import file_checksum, intact_folder, remove_damaged, seal_folder
 from sticker_pipeline.storage import content_hash, discard, durable_folder
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
@@ -24,7 +24,6 @@ from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run
 
 FOLDER = "state"
-EPOCHS = "checkpoints/epoch_*.safetensors"  # in the output folder: what a training that goes on does not write again
 VERSION = 2  # of the training as a function of its spec and pictures; raise it when equal input trains differently
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
@@ -50,6 +49,7 @@ def keep_state(run: Run) -> Path:
         "fingerprint": run.fingerprint,
         "epochs_done": run.history.epochs_done,
         "held_out": run.history.held_out,
+        "epochs": _epochs(run.spec.output),
         "threads": torch.get_num_threads(),
         "optimizer": rest,
         "scaler": scaler.state_dict() if scaler else None,
@@ -61,7 +61,7 @@ def keep_state(run: Run) -> Path:
             save_file(ema.average_tensors(run.average), staging / "average.safetensors")
         raw_table(run.history.log).to_parquet(staging / "log.parquet", index=False)
         (staging / "state.json").write_text(json.dumps(description), encoding="utf-8")
-        seal_folder(staging, final, sorted(run.spec.output.glob(EPOCHS)))
+        seal_folder(staging)
     for other in folder.iterdir():
         if other != final:
             discard(other)
@@ -71,7 +71,18 @@ def keep_state(run: Run) -> Path:
 def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
     """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
     folder = last_intact(spec.output / FOLDER)
-    return folder if folder and _description(folder)["fingerprint"] == wanted else None
+    if folder is None or (found := _description(folder))["fingerprint"] != wanted:
+        return None
+    if found["epochs"] != {name: value for name, value in _epochs(spec.output).items() if name in found["epochs"]}:
+        remove_damaged(folder, "a checkpoint of an epoch before it is not what was written")
+        return None
+    return folder
+
+
+def _epochs(output: Path) -> dict[str, int]:
+    """The checksums of the checkpoints of epochs, which a training that goes on does not write again."""
+    paths = [path for path in sorted(output.glob("checkpoints/epoch_*.safetensors")) if path.is_file()]
+    return {path.name: file_checksum(path) for path in paths}
 
 
 def last_intact(states: Path) -> Path | None:

@@ -12,6 +12,7 @@ import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.defs.across import ROSTER
+from sticker_pipeline.defs.fixed import NO_VALUES
 from sticker_pipeline.defs.history import remembered_partitions
 from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, key, observation
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -58,6 +59,7 @@ class World:
                 self._checks("training_set", lambda name: name not in self.few | self.warned),
                 self._checks("benchmark", lambda name: name not in self.bad),
             ],
+            resources={"io_manager": NO_VALUES},
         )
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
         self.cursor = None

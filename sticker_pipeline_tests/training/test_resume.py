@@ -236,7 +236,7 @@ def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "raw_table", dying)
-        patched.setattr(module.shutil, "rmtree", lambda *_, **__: None)  # nobody cleans up behind a SIGKILL
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # nobody cleans up behind a SIGKILL
         with pytest.raises(Killed):
             train(spec, QUIET)
     assert len(list((spec.output / "state").iterdir())) == 2

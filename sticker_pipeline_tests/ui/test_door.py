@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline_tests.defs.conftest import SETTINGS
 from sticker_pipeline_tests.small_character import add_small_character
@@ -262,6 +263,21 @@ def open_everything(person: Person) -> int:
     return int(buttons.count())
 
 
+@contextmanager
+def shown(person: Person, key: str) -> Iterator[Any]:
+    """The rendered markdown of the entry `key`: in a dialog, or where it is short, on the page."""
+    row = person.entry(key)
+    button = row.get_by_text("[Show Markdown]")
+    if not button.count():
+        yield row.locator(".dagster-markdown")
+        return
+    button.click()
+    text = person.page.get_by_role("dialog").locator(".dagster-markdown")
+    text.wait_for()
+    yield text
+    person.close_dialog()
+
+
 @pytest.mark.parametrize("policy", [True, False])
 def test_no_text_of_somebody_else_asks_anybody_for_anything(
     ui: Deployment, chromium: Any, made: str, listener: Listener, policy: bool
@@ -272,31 +288,22 @@ def test_no_text_of_somebody_else_asks_anybody_for_anything(
         for asset in SHOWN:
             person.partition(asset, NAME)
             opened[asset] = open_everything(person)
-            person.asset(asset, "Checks")
-            for check in person.page.locator('a[href*="checkDetail"]').all():
-                check.click()
-                person.page.wait_for_load_state("networkidle")
+        for check in sorted(defs().resolve_asset_graph().asset_check_keys):
+            person.go_to(f"/assets/{check.asset_key.to_user_string()}?view=checks&checkDetail={check.name}")
+            person.page.get_by_text("evidence", exact=True).first.wait_for()
+            open_everything(person)
         for asset in ACROSS:
             person.asset(asset)
             opened[asset] = open_everything(person)
-        for page in (made, "/runs", f"/partitions/{CHARACTERS.name}", "/automation", "/deployment/locations"):
+        for page in (made, "/runs", "/automation", "/deployment/locations"):
             person.go_to(page)
             person.page.wait_for_load_state("networkidle")
-        person.page.wait_for_timeout(1000)
-        person.partition("samples", NAME)
-        person.entry("left_out").get_by_text("[Show Markdown]").click()
-        said = person.page.get_by_role("dialog").locator(".dagster-markdown")
-        said.wait_for()
-        assert attack(listener.url, "tensor") in said.inner_text()
-        assert said.locator("img, a").count() == 0
-        person.close_dialog()
-        person.partition("released_lora", NAME)
-        person.entry("model_card").get_by_text("[Show Markdown]").click()
-        card = person.page.get_by_role("dialog").locator(".dagster-markdown")
-        card.wait_for()
-        assert attack(listener.url, "prompt") in card.inner_text()
-        assert card.locator("img, a").count() == 0
-    assert opened["samples"] >= 2 and opened["released_lora"] >= 2 and opened["benchmark"] >= 3, opened
+        for asset, key, name in (("samples", "left_out", "tensor"), ("released_lora", "model_card", "prompt")):
+            person.partition(asset, NAME)
+            with shown(person, key) as text:
+                assert attack(listener.url, name) in text.inner_text()
+                assert text.locator("img, a").count() == 0
+    assert opened["released_lora"] and opened["samples"] and opened["benchmark"], opened
     assert listener.heard == []
 
 
@@ -307,10 +314,10 @@ def test_what_slips_through_asks_nobody_by_our_policy(
     """The control: with the policy off, markdown that nobody escaped is heard, so the tests above would hear it."""
     with dg.DagsterInstance.from_config(str(ui.home)) as instance:
         raw = {"raw": dg.MetadataValue.md(attack(listener.url, "control"))}
-        instance.report_runless_asset_event(dg.AssetMaterialization("report", metadata=raw))
+        instance.report_runless_asset_event(dg.AssetMaterialization("control", metadata=raw))
     listener.heard.clear()
     with watched(chromium, ui, policy=policy) as person:
-        person.asset("report")
+        person.asset("control")
         person.entry("raw").wait_for()
         open_everything(person)
         person.page.wait_for_timeout(2000)

