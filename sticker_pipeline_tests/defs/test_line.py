@@ -28,6 +28,7 @@ from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
+from sticker_pipeline.markdown import letters
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -426,7 +427,7 @@ def test_a_rival_is_measured_and_bad_ones_are_left_out(line: Bench, monkeypatch:
     assert "one" in set(table["model"])
     compared = line.store.read("small", "benchmark").table(COMPARED_FILE)
     assert set(compared["other"]) == {"one", *models} - {"lora"}
-    left_out = str(line.metadata("benchmark", "small")["left_out"]).splitlines()
+    left_out = letters(str(line.metadata("benchmark", "small")["left_out"])).splitlines()
     for name, reason in WHY_LEFT_OUT.items():
         assert [line for line in left_out if re.search(f"Rival '{name}' is left out: .*{reason}", line)], left_out
     assert not {path.name for path in line.store.read("small", "samples").folder.iterdir()} & set(WHY_LEFT_OUT)

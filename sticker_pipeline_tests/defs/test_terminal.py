@@ -12,6 +12,7 @@ from rich.console import Console
 from sticker_pipeline.defs.launcher import _forwarded
 from sticker_pipeline.defs.loggers import SUMMARY, TerminalHandler
 from sticker_pipeline.defs.making import writing
+from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.storage import ArtifactStore, StorageError
 
 BAD = "[/x] [bold]\x1b[31mred\u202e\r"
@@ -32,9 +33,14 @@ def logger_of(target: io.StringIO) -> dg.LoggerDefinition:
 
 
 def test_a_step_shows_what_nobody_sees(tmp_path: Path) -> None:
+    for name in ("characters", "models"):
+        (tmp_path / name).mkdir()
+    places = {name: str(tmp_path / name) for name in ("characters", "artifacts", "models")}
+    workspace = Workspace(**places)
+
     @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="made")])
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        with writing(context, ArtifactStore(str(tmp_path)), "luma"):
+        with writing(context, workspace, "luma"):
             context.log.warning("%s is no picture", BAD)
             context.log.info(BAD)
         return dg.MaterializeResult(
