@@ -380,7 +380,7 @@ def rights(character: Character) -> list[str]:
 def may_lead(character: Character) -> str:
     """What to do about a path of the character that leads out of its folder."""
     own, common = links_file(character.folder).name, ALL_LINKS
-    return f"write that folder into the file {own} beside {character.folder}, or for all characters into {common}."
+    return f"copy it into the folder, or write its folder into {own} beside {character.folder}, for all into {common}."
 
 
 def is_system_folder(name: str) -> bool:

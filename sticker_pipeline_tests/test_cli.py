@@ -105,7 +105,9 @@ def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: py
     result = run("doctor")
     assert "ok           good (profile embedded)" in result.output
     folder = characters / "good"
-    assert "good: Rival 'root' is left out: its file leads out of the character's folder, to /: write" in result.output
+    assert (
+        "good: Rival 'root' is left out: its file leads out of the character's folder, to /: copy it" in result.output
+    )
     words = f"good: Rival 'folder' is left out: {folder / 'stickers'} is a folder: name the .safetensors file in it."
     assert words in result.output
     assert "good: Rival 'long' is left out: with its trigger a prompt has" in result.output

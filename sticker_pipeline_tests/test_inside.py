@@ -507,7 +507,7 @@ def test_regularisation_pictures_lie_where_a_person_allows_it(character: Path, f
         character_profile(load_character(character), character)
     assert str(caught.value) == (
         f"{character / 'character.yaml'}: training.regularisation leads out of the character's folder, to "
-        f"{private(folder)}: write that folder into the file luma.links beside {character}, or for all characters "
+        f"{private(folder)}: copy it into the folder, or write its folder into luma.links beside {character}, for all "
         "into _all.links."
     )
     (character.parent / "_all.links").write_text(str(private(folder)))
@@ -547,7 +547,7 @@ def test_a_rival_elsewhere_is_left_out(character: Path, folder: Path, embedded_m
     usable, left_out = usable_rivals(luma, character_profile(luma, embedded_models.parent))
     assert not usable and left_out == [
         f"Rival 'other' is left out: its file leads out of the character's folder, to {private(folder) / 'me.png'}: "
-        f"write that folder into the file luma.links beside {character}, or for all characters into _all.links."
+        f"copy it into the folder, or write its folder into luma.links beside {character}, for all into _all.links."
     ]
 
 

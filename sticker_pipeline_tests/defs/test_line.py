@@ -347,7 +347,7 @@ def test_a_new_gif_costs_one_gif_and_one_character(line: Bench) -> None:
 WHY_LEFT_OUT = {
     "pickle": r"pickle\.safetensors is a pickle checkpoint",
     "nowhere": r"nowhere\.safetensors: there is no such file",
-    "root": r"/ is a folder: name the \.safetensors file in it",
+    "root": "its file leads out of the character's folder, to /: copy it into the folder, or write",
     "folder": r"rivals is a folder",
     "endless": "its file cannot be read .*too long.* Make it readable, or name another one",
     "long": "with its trigger a prompt has .* tokens, and 225 are read: shorten the trigger",
