@@ -79,12 +79,17 @@ def update(
         if job == "style_line":
             failed += _update_styles(work, workspace, characters)
             continue
+        # No character's artifacts are changed by the same job of another: one snapshot serves them all.
+        snapshot = Snapshot(workspace.store.root)
         for character, _ in characters:
             if character.name in failed:
                 continue
             look = partial(_stale_now, work, workspace, job, character.name)
             try:
-                outcome = _make_stale(work, job, character.name, character.name, look)
+                if look(snapshot):
+                    outcome = _make_stale(work, job, character.name, character.name, look)
+                else:
+                    outcome = _materialize(work, job, [], character.name)
             except BAD_INPUT as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
                 tell(("left out:", "red"), f" {error}", console=console)
                 outcome = "failed"
@@ -126,15 +131,15 @@ def stale_assets(
     workspace: Workspace,
     character: Character | None,
     profile: Profile | None,
+    store: ArtifactStore | None = None,
 ) -> list[dg.AssetKey]:
     """The assets of `job` that are missing, or made from other inputs or other code, and all that follow from them;
-    in the order in which they are made."""
+    in the order in which they are made. `store`: a snapshot of the workspace's, for a look at many scopes."""
+    read = store or workspace.store
     return _stale(
         definitions,
         job,
-        lambda spec: is_current(
-            spec, scope, workspace.store, current_inputs(spec, scope, workspace, character, profile)
-        ),
+        lambda spec: is_current(spec, scope, read, current_inputs(spec, scope, workspace, read, character, profile)),
     )
 
 
@@ -219,14 +224,16 @@ def _make_stale(
         return _materialize(work, job, look(), partition)
 
 
-def _stale_now(work: Work, workspace: Workspace, job: str, name: str) -> list[dg.AssetKey]:
+def _stale_now(
+    work: Work, workspace: Workspace, job: str, name: str, store: ArtifactStore | None = None
+) -> list[dg.AssetKey]:
     """The assets of the character that are stale by its settings as they are now, or of which a killed run has left a
     check unmade, in the order of the job. Raises CharacterError or ProfileError."""
     character = workspace.character(name)
     profile = workspace.profile(character)
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
     chosen = {
-        *stale_assets(work.definitions, job, name, workspace, character, profile),
+        *stale_assets(work.definitions, job, name, workspace, character, profile, store),
         *cut_off(work.instance, list(graph.asset_check_keys), name),
     }
     return [key for key in graph.toposorted_asset_keys if key in chosen]

@@ -188,10 +188,17 @@ def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeR
 
 
 def current_inputs(
-    spec: dg.AssetSpec, scope: str, workspace: Workspace, character: Character | None, profile: Profile | None
+    spec: dg.AssetSpec,
+    scope: str,
+    workspace: Workspace,
+    store: ArtifactStore,
+    character: Character | None,
+    profile: Profile | None,
 ) -> dict[str, str | None]:
-    """The data versions that the asset would be made from now; None for an artifact that is not there."""
-    store = workspace.store
+    """The data versions that the asset would be made from now; None for an artifact that is not there.
+
+    `store`: the workspace's, or a snapshot of it.
+    """
     versions: dict[str, str | None] = {}
     for dep in spec.deps:
         name = dep.asset_key.path[-1]

@@ -26,7 +26,7 @@ from PIL import Image
 
 from sticker_pipeline.defs.making import current_inputs
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.storage import ALL, MANIFEST, content_hash
+from sticker_pipeline.storage import ALL, MANIFEST, Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 LORA = b"scripted"
@@ -70,16 +70,17 @@ def script_history(deployment: Deployment, world: dg.Definitions) -> None:
     """
     instance, workspace = deployment.instance, deployment.workspace
     valid, _ = workspace.valid_characters()
+    store = Snapshot(workspace.store.root)
     for asset in _made(world, "character_line"):
         spec = world.resolve_assets_def(asset).get_asset_spec(asset)
         pointers = _pointers(instance, spec)
         for character, profile in valid:
-            inputs = current_inputs(spec, character.name, workspace, character, profile)
+            inputs = current_inputs(spec, character.name, workspace, store, character, profile)
             _note(deployment, spec, character.name, inputs, {dep: pointers[dep][character.name] for dep in pointers})
         _pass_checks(deployment, world, asset)
     for asset in _made(world, "leaderboard_table"):
         spec = world.resolve_assets_def(asset).get_asset_spec(asset)
-        _note(deployment, spec, None, current_inputs(spec, ALL, workspace, None, None), {})
+        _note(deployment, spec, None, current_inputs(spec, ALL, workspace, workspace.store, None, None), {})
 
 
 def _made(world: dg.Definitions, job: str) -> list[dg.AssetKey]:

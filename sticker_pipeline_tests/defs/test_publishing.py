@@ -102,7 +102,7 @@ def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Be
     spec = definition.get_asset_spec(dg.AssetKey("report"))
 
     def up_to_date() -> bool:
-        return is_current(spec, ALL, bench.store, current_inputs(spec, ALL, bench.workspace, None, None))
+        return is_current(spec, ALL, bench.store, current_inputs(spec, ALL, bench.workspace, bench.store, None, None))
 
     def page() -> str:
         assert dg.materialize([definition], instance=bench.instance).success
