@@ -232,18 +232,19 @@ def test_a_damaged_artifact_of_one_character_stops_no_update(tmp_path: Path, mon
         models=str(REPOSITORY / "data" / "models"),
     )
     made: list[str] = []
-    real = update.section_value
+    real = update.character_roots
 
-    def value(section, character, profile, store):  # type: ignore[no-untyped-def]
-        if character.name == "bad" and section == "release":
+    def roots(character, profile, store):  # type: ignore[no-untyped-def]
+        if character.name == "bad":
             raise StorageError("artifact.json is \x1b[31mcut off.")
-        return real(section, character, profile, store)
+        return real(character, profile, store)
 
     def make(work, job, scope, partition, look):  # type: ignore[no-untyped-def]
         made.append(scope)
         return "made"
 
-    monkeypatch.setattr(update, "section_value", value)
+    monkeypatch.setattr(update, "character_roots", roots)
+    monkeypatch.setattr(update, "_stale_now", lambda *_: [dg.AssetKey("frames")])
     monkeypatch.setattr(update, "_make_stale", make)
     from sticker_pipeline.output import CONSOLE
 

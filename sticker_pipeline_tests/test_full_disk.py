@@ -216,7 +216,7 @@ def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
             SpaceError, match=r"luma/\.claims/frames\.lock cannot be written: its file system is read-only\."
         ):
             made(ArtifactStore(disk), 2)
-        with pytest.raises(SpaceError, match=r"_cache/media cannot be written: its file system is read-only\."):
+        with pytest.raises(SpaceError, match=r"_cache(/media)? cannot be written: its file system is read-only\."):
             ArtifactStore(disk).cache("media")
         assert files_below(disk) == kept
         assert ArtifactStore(disk).read("luma", "frames").table().shape == (2000, 1)

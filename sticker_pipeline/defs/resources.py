@@ -15,6 +15,7 @@ from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files, refused_links
 from sticker_pipeline.places import Places
 from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
+from sticker_pipeline.space import FULL
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import shortened
@@ -66,6 +67,8 @@ class Workspace(dg.ConfigurableResource):
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
             except (OSError, ValueError, RecursionError) as error:  # whatever it is, the others go on
+                if isinstance(error, OSError) and error.errno in FULL:  # but for a disk, which is everybody's
+                    raise
                 problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
         return valid, problems
 

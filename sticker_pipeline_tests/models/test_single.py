@@ -388,7 +388,7 @@ def test_a_profile_leaves_a_file_of_the_users_own_alone(tmp_path: Path, monkeypa
     from sticker_pipeline import cli
 
     said: list[str] = []
-    monkeypatch.setattr(cli, "_say", said.append)
+    monkeypatch.setattr(cli, "tell", said.append)
     (tmp_path / "sdxl").mkdir()
     (tmp_path / "sdxl" / "base.safetensors").write_bytes(b"")
     assert cli._still_wanted(tmp_path, ["sdxl/base", "wd-vit-tagger-v3"]) == ["wd-vit-tagger-v3"]
