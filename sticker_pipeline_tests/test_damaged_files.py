@@ -15,7 +15,6 @@ from rich.console import Console
 from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
 from sticker_pipeline.defs.benchmark import leaderboard
 from sticker_pipeline.defs.making import characters_with, made_across
-from sticker_pipeline.defs.sensors import versions_in
 from sticker_pipeline.publishing.contents import gather
 from sticker_pipeline.publishing.release import (
     POINTER,
@@ -233,11 +232,6 @@ def test_an_update_leaves_out_who_is_damaged(three: Bench) -> None:
     assert updated.failed == ["worse"]
     manifest = three.store.folder("worse", "selected_lora") / MANIFEST
     assert f"left out: worse: {manifest} is damaged: " in console.export_text()
-
-
-@pytest.mark.parametrize("cursor", [None, "", "{", "\x00", "[]", "3", "null", '"x"', "[" * 100_000])
-def test_a_damaged_cursor_is_none(cursor: str | None) -> None:
-    assert versions_in(cursor) == {}
 
 
 def test_a_damaged_artifact_is_no_reason_not_to_make_it(three: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -243,7 +243,7 @@ def test_a_first_look_at_many_is_spread_over_several(folders: Folders, monkeypat
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "{", "[]", "\x00", "[" * 100_000, '{"media|ada": "0"}', '{"seen": 1, "go_on": ""}']
+    "cursor", ["", "{", "[]", "\x00", "[" * 100_000, "3", "null", '{"media|ada": "0"}', '{"seen": 1, "go_on": ""}']
 )
 def test_without_a_cursor_nothing_is_observed_twice(folders: Folders, cursor: str) -> None:
     folders.add("ada")

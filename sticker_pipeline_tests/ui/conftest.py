@@ -49,6 +49,7 @@ def clumsy(ui: Deployment) -> str:
 def luma(ui: Deployment, clumsy: str, chromium: Any) -> str:
     """The small character, materialized from the UI: everything about it is there."""
     with visit(chromium, ui.url) as somebody:
+        somebody.wait_for_partition("luma")
         somebody.job("character_line")
         run = somebody.launch("luma")
         assert somebody.follow(run) == "SUCCESS"

@@ -343,4 +343,4 @@ def test_ctrl_c_saves_a_training_and_leaves_no_process(ui: Deployment, chromium:
         ended = instance.get_run_by_id(run.rpartition("/")[2])
         assert ended is not None and ended.status == dg.DagsterRunStatus.CANCELED
     (saved,) = (ui.store.work(NAME, "lora") / "state").glob("step_*")
-    assert int(saved.name.removeprefix("step_")) > 0
+    assert int(saved.name.split("_")[1]) > 0
