@@ -397,6 +397,11 @@ def check_name(name: str) -> None:
         )
 
 
+def character_names(root: Path) -> list[str]:
+    """The names of the folders under `root` with a character.yaml that can be a character's, sorted."""
+    return sorted(folder.name for folder in character_folders(root) if NAME_PATTERN.fullmatch(folder.name))
+
+
 def character_folders(root: Path) -> Iterator[Path]:
     """Yield every folder under `root` that has a character.yaml, or does not let it be looked for, sorted by name."""
     try:

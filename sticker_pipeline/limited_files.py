@@ -37,6 +37,9 @@ def parse_yaml(text: str) -> Any:
         return loader.get_single_data()
     except yaml.YAMLError as error:
         raise LimitedFileError(_sentence(error)) from error
+    except (ValueError, ArithmeticError) as error:  # of PyYAML's scanner: an escape of a letter that is none
+        where = f"line {loader.line + 1}: " if loader else ""
+        raise LimitedFileError(f"{where}it holds a number or an escape that is none") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -88,12 +91,14 @@ def _no_number(text: str) -> Any:
 
 
 def _check_size(data: Any) -> None:
-    """Raise LimitedFileError for too many values, or too deep a nesting, in lists and dictionaries."""
+    """Raise LimitedFileError for too many values, too deep a nesting, and numbers of too many digits."""
     level, count = [data], 0
     for _ in range(MOST_DEPTH + 1):
         count += len(level)
         if count > MOST_VALUES:
             raise LimitedFileError(f"there are more than {MOST_VALUES:,} values")
+        if any(isinstance(value, int) and abs(value) >= 10**MOST_DIGITS for value in level):
+            raise LimitedFileError(f"there is a number of more than {MOST_DIGITS} digits")
         level = [part for value in level for part in _parts(value)]
         if not level:
             return

@@ -86,8 +86,9 @@ def _no_folder(variable: str, folder: Path) -> str | None:
     if not is_unicode(os.fspath(folder)):
         shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
         return f"{variable}={shown}: its name is not UTF-8. {_OTHER}"
-    real = os.path.realpath(folder)
-    inside = next((top for top in _SYSTEM if _is_inside(real, top) and not _is_inside(real, _MEMORY)), None)
+    real, named = os.path.realpath(folder), os.path.normpath(folder)  # /proc/self/cwd is elsewhere for each process
+    both = [path for path in (named, real) if not _is_inside(path, _MEMORY)]
+    inside = next((top for top in _SYSTEM if any(_is_inside(path, top) for path in both)), None)
     if sys.platform != "win32" and inside:
         return f"{said}: it is in {inside}, which the system makes up. {_OTHER}"
     try:

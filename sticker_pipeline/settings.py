@@ -115,8 +115,10 @@ class TrainingSettings(Strict):
     dora: bool = Field(False, description="weights decomposed into magnitude and direction (DoRA); slower")
 
     # pictures
-    epochs: int = Field(8, ge=1)
-    draws_per_epoch: int | None = Field(None, ge=1, description="pictures per epoch; None: 10 for each clip")
+    epochs: int = Field(8, ge=1, le=10_000)
+    draws_per_epoch: int | None = Field(
+        None, ge=1, le=1_000_000, description="pictures per epoch; None: 10 for each clip"
+    )
     batch_size: int = Field(1, ge=1)
     gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")
     flip: bool = Field(

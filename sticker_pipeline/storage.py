@@ -4,6 +4,7 @@ What is inside an artifact is the business of the stage that makes it.
 """
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -22,8 +23,9 @@ import pandas as pd
 
 from sticker_pipeline.claims import claimed, is_claimed, silent
 from sticker_pipeline.durable import sync_file, sync_folder, sync_tree
+from sticker_pipeline.inside import read_bytes
 from sticker_pipeline.space import Say, writing
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.texts import UserError, shortened
 
 MANIFEST = "artifact.json"
 BEGUN = ".begun"  # in a folder that is written; gone where that was removed meanwhile, and something made again
@@ -57,6 +59,7 @@ def profile_scope(profile: str) -> str:
     return f"_profiles/{profile}"
 
 
+_SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # the name of a scope
 _SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as patterns
 Read = TypeVar("Read")
 
@@ -117,7 +120,13 @@ class ArtifactStore:
         self.root = Path(root).absolute()
 
     def folder(self, scope: str, asset: str) -> Path:
-        return self.root / scope / asset
+        """Where an artifact lies. Raises StorageError for a scope that is no name, and so leads elsewhere."""
+        return self._place(scope) / asset
+
+    def _place(self, scope: str) -> Path:
+        if not _SCOPE.fullmatch(scope):
+            raise StorageError(f"{shortened(scope)!r} is the name of no character, style or profile.")
+        return self.root / scope
 
     def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
         """What `read` gives; a Snapshot reads it once for each `what`."""
@@ -126,24 +135,18 @@ class ArtifactStore:
     def cache(self, kind: str) -> Path:
         """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
         them, so they are never stale; the folder may be deleted at any time."""
-        folder = self.root / "_cache" / kind
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return _folder(self.root / "_cache" / kind)
 
     def work(self, scope: str, name: str) -> Path:
         """A folder for work that outlives an interrupted run, such as a training's checkpoints; made if needed."""
-        folder = self.root / scope / ".work" / name
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return _folder(self._place(scope) / ".work" / name)
 
     def find(self, scope: str, asset: str) -> Artifact | None:
         """The published artifact, or None where there is none yet. Raises StorageError for a damaged one."""
         folder = self.folder(scope, asset)
         _finish_interrupted_swap(folder)
         try:
-            return _artifact(folder, (folder / MANIFEST).read_bytes())
+            return _artifact(folder, read_bytes(folder / MANIFEST))
         except FileNotFoundError:
             # it is being exchanged, or was a moment ago
             if _previous(folder).exists() or (folder / MANIFEST).is_file():
@@ -171,8 +174,8 @@ class ArtifactStore:
             writing(self.folder(scope, asset)),
             claimed(self.claim(scope, asset), f"{asset} of {scope}", say, run=run),
         ):
-            _remove_abandoned(self.root / scope, asset)
-            staging = self.root / scope / f".{asset}.{uuid.uuid4().hex[:8]}"
+            _remove_abandoned(self._place(scope), asset)
+            staging = self._place(scope) / f".{asset}.{uuid.uuid4().hex[:8]}"
             try:
                 staging.mkdir(parents=True)
                 (staging / BEGUN).touch()
@@ -186,7 +189,7 @@ class ArtifactStore:
 
     def claim(self, scope: str, work: str) -> Path:
         """The claim of whoever does `work` for the scope, such as making an asset (see claims.py)."""
-        return self.root / scope / CLAIMS / f"{work}.lock"
+        return self._place(scope) / CLAIMS / f"{work}.lock"
 
     def published_at(self, artifact: Artifact) -> float:
         """When the artifact was published, in seconds since 1970."""
@@ -197,8 +200,11 @@ class ArtifactStore:
         found = []
         for place in _SCOPES:
             for folder in sorted(path for path in self.root.glob(f"{place}/[a-z]*") if path.is_dir()):
+                scope = folder.parent.relative_to(self.root).as_posix()
+                if not _SCOPE.fullmatch(scope):
+                    continue
                 try:
-                    self.find(folder.parent.relative_to(self.root).as_posix(), folder.name)
+                    self.find(scope, folder.name)
                 except StorageError as error:
                     found.append(str(error))
         return found
@@ -264,6 +270,16 @@ class ArtifactStore:
         return self.read(scope, asset)
 
 
+def _folder(path: Path) -> Path:
+    """Make the folder, if needed. Raises SpaceError where that cannot be, also where a file is in its place."""
+    with writing(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    return path
+
+
 def _removed(staging: Path) -> StorageError:
     """The error that says that the folder of an artifact went away while the artifact was made."""
     return StorageError(
@@ -311,7 +327,7 @@ def _damaged(path: Path, folder: Path, why: str) -> StorageError:
 def _sha256_now(folder: Path, name: str) -> str | None:
     """The hash of the file by the manifest that is there now: the artifact may have been exchanged since."""
     try:
-        return str(_artifact(folder, (folder / MANIFEST).read_bytes()).files[name]["sha256"])
+        return str(_artifact(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
     except (OSError, StorageError, KeyError):
         return None
 

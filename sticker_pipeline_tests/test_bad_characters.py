@@ -257,3 +257,12 @@ def test_a_damaged_artifact_of_one_character_stops_no_update(tmp_path: Path, mon
 
 def test_a_character_error_shows_what_nobody_sees() -> None:
     assert str(CharacterError("a\x1b[31mb\u202ec\nd")) == "a\\x1b[31mb\\u202ec\nd"
+
+
+@pytest.mark.parametrize("name", ["../good", "good/../good", "/etc", ".", "..", ""])
+def test_no_name_of_a_partition_leads_elsewhere(tmp_path: Path, name: str) -> None:
+    """Whoever may launch a run can name any partition."""
+    add_character(tmp_path / "characters" / "good", T)
+    places = {part: str(tmp_path / part) for part in ("characters", "artifacts", "models")}
+    with pytest.raises(CharacterError, match="cannot be a character's name"):
+        Workspace(**places).character(name)

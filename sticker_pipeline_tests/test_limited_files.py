@@ -42,6 +42,8 @@ def test_json_beyond_the_limits_is_a_sentence(text: str, words: str) -> None:
         ("[a" + ".a" * 100_000 + "]", "more than 200 dots"),
         ("a = [" + "1," * 30_000 + "]", "more than 20,000 values"),
         ("a = " + "9" * 5_000, "digits"),
+        ("a = 0x" + "f" * 5_000, "more than 100 digits"),
+        ("a = [-1" + "0" * 100 + "]", "more than 100 digits"),
         ("a = 1e999", "1e999 is no finite number"),
         ("a = nan", "nan is no finite number"),
         ("a = 2024-31-12", "line 1"),

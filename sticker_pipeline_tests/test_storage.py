@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline import storage
+from sticker_pipeline.space import SpaceError
 from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_sha256, write_csv, write_table
 
 
@@ -70,6 +71,32 @@ def test_what_a_killed_run_left_goes_with_the_next_one(store: ArtifactStore) -> 
         assert store.abandoned() == [style, others] and at_work.exists()
         assert store.remove_abandoned() == [style, others] and at_work.exists()
     assert store.abandoned() == [] and not others.exists()
+
+
+@pytest.mark.parametrize("scope", ["../x", "a/../../x", "/x", "", ".", "..", "_styles/../x", "_cache/", "a\nb"])
+def test_no_scope_leads_out_of_the_folder(store: ArtifactStore, scope: str) -> None:
+    """A partition's key is what anybody who may launch a run says."""
+    for act in (store.find, store.folder, store.claim, store.work):
+        with pytest.raises(StorageError, match="is the name of no character"):
+            act(scope, "frames")
+    with pytest.raises(StorageError, match="is the name of no character"), store.writing(scope, "frames"):
+        pass
+
+
+def test_a_file_in_the_place_of_the_caches_is_one_sentence(store: ArtifactStore) -> None:
+    (store.root / "_cache").mkdir(parents=True)
+    (store.root / "_cache" / "hashes").write_bytes(b"")
+    with pytest.raises(SpaceError, match="hashes cannot be written: there is a file where a folder has to be"):
+        store.cache("hashes")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes")
+def test_a_pipe_in_the_place_of_a_manifest_is_never_waited_for(store: ArtifactStore) -> None:
+    store.folder("luma", "frames").mkdir(parents=True)
+    os.mkfifo(store.folder("luma", "frames") / "artifact.json")
+    with pytest.raises(StorageError, match=r"artifact\.json is damaged: a named pipe"):
+        store.find("luma", "frames")
+    assert len(store.damaged()) == 1
 
 
 def test_one_at_a_time_writes_an_artifact(store: ArtifactStore) -> None:

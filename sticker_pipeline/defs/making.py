@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.character import Character, character_folders
+from sticker_pipeline.character import Character, character_names
 from sticker_pipeline.defs.across import ROSTER, SHARED, across_value
 from sticker_pipeline.defs.dead_runs import UPDATE_TAG
 from sticker_pipeline.defs.observed import PREFIX, key, observe, section_value
@@ -227,14 +227,14 @@ def characters_with(workspace: Workspace, asset: str) -> list[str]:
 def artifacts_across(workspace: Workspace, asset: str) -> dict[str, Artifact]:
     """The artifact `asset` of each character that has it, by name. One that is damaged is left out, with a warning."""
     found = {}
-    for folder in character_folders(Path(workspace.characters)):
+    for name in character_names(Path(workspace.characters)):
         try:
-            artifact = workspace.store.find(folder.name, asset)
+            artifact = workspace.store.find(name, asset)
         except StorageError as error:
-            LOGGER.warning("%s is left out: %s", folder.name, error)
+            LOGGER.warning("%s is left out: %s", name, error)
             continue
         if artifact:
-            found[folder.name] = artifact
+            found[name] = artifact
     return found
 
 

@@ -20,7 +20,7 @@ import dagster as dg
 
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.caching import file_hashes, folder_hashes
-from sticker_pipeline.character import Character, character_folders
+from sticker_pipeline.character import Character, character_names
 from sticker_pipeline.defs.history import Known, latest_version
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -353,9 +353,10 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
 def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
     """The characters that have a training set, as (hash, name), sorted by hash."""
     made = ("training_set", "frames")
-    names = (folder.name for folder in character_folders(characters))
     return sorted(
-        _on_ring(name) for name in names if all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
+        _on_ring(name)
+        for name in character_names(characters)
+        if all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
     )
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.character import FILE_NAME, Character, CharacterError, character_folders, load_character
+from sticker_pipeline.character import (
+    FILE_NAME,
+    Character,
+    CharacterError,
+    character_folders,
+    check_name,
+    load_character,
+)
 from sticker_pipeline.defs.fixed import NO_VALUES, fixed, fixed_executor
 from sticker_pipeline.defs.instance import home
 from sticker_pipeline.defs.launcher import TrainerLauncher
@@ -45,7 +52,8 @@ class Workspace(dg.ConfigurableResource):
         return Path(self.characters).absolute()
 
     def character(self, name: str) -> Character:
-        """Raises CharacterError, saying what to mend."""
+        """Raises CharacterError, saying what to mend; for a name that leads elsewhere, too."""
+        check_name(name)
         return load_character(Path(self.characters).absolute() / name)
 
     def profile(self, character: Character) -> Profile:
@@ -66,7 +74,7 @@ class Workspace(dg.ConfigurableResource):
                 valid.append((character, self.profile(character)))
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
-            except (OSError, ValueError, RecursionError) as error:  # whatever it is, the others go on
+            except Exception as error:
                 if isinstance(error, OSError) and error.errno in FULL:  # but for a disk, which is everybody's
                     raise
                 problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
@@ -103,9 +111,9 @@ def base_problem(profile: Profile) -> str | None:
 
 def workspace_from_environment() -> Workspace:
     return Workspace(
-        characters=os.environ.get("STICKER_CHARACTERS", "data/characters"),
-        artifacts=os.environ.get("STICKER_ARTIFACTS", "artifacts"),
-        models=os.environ.get("STICKER_MODELS", "data/models"),
+        characters=os.environ.get("STICKER_CHARACTERS") or "data/characters",
+        artifacts=os.environ.get("STICKER_ARTIFACTS") or "artifacts",
+        models=os.environ.get("STICKER_MODELS") or "data/models",
     )
 
 

@@ -103,7 +103,7 @@ def parse(kind: str, value: Any) -> Any:
 def _number(kind: str, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError("it must be a number")

@@ -104,6 +104,10 @@ def ui(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Iterator
     root = tmp_path_factory.mktemp("door")
     add_attacker(root / "characters" / NAME, listener.url)
     with deployment(root) as there:
+        deadline = time.monotonic() + 120
+        while NAME not in state(there)[0]:  # or a test would take what the folder sensor adds for an attack
+            assert time.monotonic() < deadline, "the folder sensor has not added the character"
+            time.sleep(1)
         yield there
 
 
