@@ -143,6 +143,7 @@ def test_a_cancelled_training_leaves_a_state_and_no_process(ui: Deployment, luma
     person.go_to(run)
     page = person.page
     page.get_by_text("ASSET_OBSERVATION").first.wait_for(timeout=5 * MINUTE)
+    person.go_to(run)  # a page keeps the tags that it was loaded with
     page.get_by_role("button", name="View tags and config").click()
     page.get_by_role("dialog").get_by_text("progress:").wait_for()
     assert "/2500" in page.get_by_role("dialog").inner_text()
@@ -151,7 +152,7 @@ def test_a_cancelled_training_leaves_a_state_and_no_process(ui: Deployment, luma
     assert person.terminate(run) == "CANCELED"
     assert ui.processes(TRAINER) == []
     (state,) = (ui.store.work(luma, "lora") / "state").glob("step_*")
-    assert int(state.name.removeprefix("step_")) > 0
+    assert int(state.name.split("_")[1]) > 0
     assert {path.name for path in state.iterdir()} >= {"lora.safetensors", "optimizer.safetensors", "state.json"}
     assert ui.store.read(luma, "lora").data_version == before, "what was published stays"
     person.partition("lora", luma)
