@@ -5,10 +5,10 @@ by the stages.
 """
 
 import difflib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.inside import OutsideError, folders_in, read_bytes
+from sticker_pipeline.inside import DEEPEST, OutsideError, folders_in, list_folder, read_bytes
 from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
 from sticker_pipeline.texts import (
     MOST_QUOTED,
@@ -423,7 +423,22 @@ def folders_of_nobody(root: Path) -> list[Path]:
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
     without = [folder for folder in folders if not _may_exist(folder / FILE_NAME)]
-    return [folder for folder in without if any(files for _, _, files in os.walk(folder))]
+    return [folder for folder in without if _holds_files(folder)]
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether a file, or a link, lies in `folder` or in a folder at most DEEPEST below it."""
+    level = [folder]
+    for _ in range(DEEPEST + 1):
+        inner: list[Path] = []
+        for each in level:
+            with suppress(OSError):
+                entries = list_folder(each, [folder])[1]
+                if not all(entry.is_folder for entry in entries):
+                    return True
+                inner += [each / entry.name for entry in entries]
+        level = inner
+    return False
 
 
 def read_settings(path: Path, roots: Sequence[Path]) -> Settings:

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -309,9 +310,19 @@ def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
     """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
     names = [name for name in folders_in(source, roots) if not is_system_folder(name)]
     return sorted(
-        (source / name for name in names if _holds_kohyas(source / name, roots)),
+        (path for path in _each_once([source / name for name in names], roots) if _holds_kohyas(path, roots)),
         key=lambda path: (_is_regularisation(path), path),
     )
+
+
+def _each_once(folders: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
+    """`folders` without those that are another one by another name, through links."""
+    found: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        with suppress(OSError):  # the inventory says that it cannot be read
+            about = status(folder, roots)
+            found.setdefault((about.st_dev, about.st_ino), folder)
+    return list(found.values())
 
 
 def _check_no_project(source: Path, roots: Sequence[Path]) -> None:
