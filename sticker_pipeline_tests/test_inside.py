@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from sticker_pipeline import character as character_module
 from sticker_pipeline import inside
 from sticker_pipeline.caching import file_hashes
 from sticker_pipeline.character import CharacterError, folders_of_nobody, load_character, rights
@@ -718,3 +719,96 @@ def test_deep_folders_of_nobody_are_looked_for_files(tmp_path: Path) -> None:
     (tmp_path / "files" / "inner" / "a.png").touch()
     with deep(tmp_path / "empty", 1_900):
         assert folders_of_nobody(tmp_path) == [tmp_path / "files"]
+
+
+# --- what the files of links say
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pics\n/etc", "pics\x1b/etc", "pics\udcff/etc", "etc ", "etc\t", "etc\r", "etc\n"],
+)
+def test_a_name_that_reads_as_another_folder_is_not_written(tmp_path: Path, name: str) -> None:
+    """`pics⏎/etc`, in two lines, would let links lead into /etc."""
+    picture(tmp_path / name / "gifs" / "a.png", "green")
+    characters = tmp_path / "characters"
+    with pytest.raises(CharacterError) as caught:
+        create("nl", tmp_path / name, characters, "luma_x", link=True)
+    assert "cannot stand in nl.links, one a line" in str(caught.value)
+    assert str(caught.value).endswith("rename the folder, or copy instead of --link.")
+    assert not characters.exists()
+    assert create("nl", tmp_path / name, characters, "luma_x").files == 1
+
+
+@pytest.mark.parametrize("name", ["pics\x85/etc", "pics\u2028/etc", "pics\x1c/etc", "pics /etc", "pics\t/etc", "#/~"])
+def test_a_name_that_reads_as_itself_is_written(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / name / "gifs" / "a.png", "green")
+    created = create("nl", tmp_path / name, tmp_path / "characters", "luma_x", link=True)
+    assert load_character(created.folder).links == (tmp_path / name,)
+
+
+def test_folders_elsewhere_are_written_once_and_not_too_many(folder: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        picture(private(folder) / "more" / str(number) / "a.png", "green")
+        (folder / "stickers" / f"{number}.png").symlink_to(private(folder) / "more" / str(number) / "a.png")
+    created = create("three", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    more = private(folder) / "more"
+    assert load_character(created.folder).links == (folder, more / "0", more / "1", more / "2")
+    (folder / "stickers" / "me.png").symlink_to(private(folder) / "me.png")
+    created = create("one", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    assert load_character(created.folder).links == (folder, private(folder))
+
+
+def test_too_many_folders_elsewhere_are_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "stickers" / "me.png").symlink_to(private(folder) / "me.png")
+    monkeypatch.setattr(character_module, "MOST_PLACES", 2)
+    with pytest.raises(CharacterError, match="^the files lie in 2 folders elsewhere, too many for luma"):
+        create("luma", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    assert not (tmp_path / "characters").exists()
+
+
+def test_lines_of_links_end_at_line_feeds_alone(character: Path) -> None:
+    place = character.parent / "luma.links"
+    place.write_bytes("/pics\x85/etc\n/one\x1c/two\u2028/three\r\n \t/four five \n".encode())
+    assert [str(path) for path in load_character(character).links] == [
+        "/pics\x85/etc",
+        "/one\x1c/two\u2028/three",
+        "/four five",
+    ]
+
+
+def test_many_and_long_places_are_told_in_short(character: Path) -> None:
+    place = character.parent / "luma.links"
+    place.write_text("".join(f"/{number}/{'x' * 5_000}\n" for number in range(40)))
+    (note,) = rights(load_character(character))
+    assert note.startswith("luma: links may lead into /0/xxx") and note.endswith(" and 32 more.")
+    assert len(note) < 5_000
+    place.write_text("/a\n" * 1_001)
+    with pytest.raises(CharacterError) as caught:
+        load_character(character)
+    assert str(caught.value) == (
+        f"{place} cannot be read: it has more than 1,000 lines: name a folder that holds the others."
+    )
+
+
+@pytest.mark.parametrize("groups", ["groups: {stickers: {}}\n", "groups: {Stickers: {}}\n", ""])
+def test_a_group_that_is_a_link_out_says_so_with_the_remedy(character: Path, folder: Path, groups: str) -> None:
+    swap(character / "stickers", private(folder))
+    path = character / "character.yaml"
+    path.write_text(f"trigger: luma_x\n{groups}")
+    with pytest.raises(CharacterError) as caught:
+        load_character(character)
+    name = groups[9:17]
+    beginning = (
+        f"{path}: groups.{name}: {character / 'stickers'}"
+        if groups
+        else (f"{character}: no media folder that can be used: stickers")
+    )
+    assert str(caught.value) == (
+        f"{beginning} is a link that leaves the folder, to {private(folder)}: copy it into the folder, or write its "
+        f"folder into luma.links beside {character}, for all into _all.links."
+    )
+    (character.parent / "luma.links").write_text(str(private(folder)))
+    assert list(load_character(character).groups) == ["stickers"]
