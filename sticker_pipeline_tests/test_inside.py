@@ -812,3 +812,17 @@ def test_a_group_that_is_a_link_out_says_so_with_the_remedy(character: Path, fol
     )
     (character.parent / "luma.links").write_text(str(private(folder)))
     assert list(load_character(character).groups) == ["stickers"]
+
+
+def test_links_and_deep_folders_cost_little_in_an_import(folder: Path, tmp_path: Path) -> None:
+    kohya = folder / "3_fox"
+    picture(kohya / "a.png", "green")
+    with deep(kohya, 1_900):
+        for number in range(300):
+            (kohya / f"{number}.png").symlink_to("d/" * 1_900 + "x.png" if number % 2 else private(folder) / "me.png")
+            (folder / f"1_{number}").symlink_to("3_fox/" + "d/" * 1_900)
+        begun = time.process_time()
+        created = import_kohya("fox", folder, tmp_path / "characters", "fox_x")
+        assert time.process_time() - begun < 3
+    assert created.groups == {"3_fox": 1}
+    assert any("3_fox/d: sd-scripts does not look into folders" in note for note in created.notes)
