@@ -5,10 +5,10 @@ by the stages.
 """
 
 import difflib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from sticker_pipeline.inside import OutsideError, folders_in, read_bytes
+from sticker_pipeline.inside import DEEPEST, OutsideError, folders_in, list_folder, read_bytes, status
 from sticker_pipeline.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
 from sticker_pipeline.texts import (
     MOST_QUOTED,
@@ -33,6 +33,7 @@ from sticker_pipeline.texts import (
     decoded,
     hidden_letters,
     is_unicode,
+    listed,
     name_finder,
     quoted,
     shortened,
@@ -57,6 +58,8 @@ _FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
 HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
 
+MOST_PLACES = 1_000  # lines of a file of links
+MOST_LED = 500  # letters about a link, in a message
 MOST_FAULTS = 10  # of one file, in a message
 
 Plain = Annotated[str, AfterValidator(without_hidden)]
@@ -302,7 +305,7 @@ def load_character(folder: Path) -> Character:
     roots = (folder, *links)
     settings = read_settings(path, roots)
     subfolders = _media_folders(folder, roots)
-    folders = _folders_of(settings.groups, subfolders, path)
+    folders = _folders_of(settings.groups, subfolders, path, roots)
     count = Counter(folders.values())
     if twice := sorted(name for name, one in folders.items() if count[one] > 1):
         same = shortened(", ".join(twice))
@@ -310,6 +313,11 @@ def load_character(folder: Path) -> Character:
     stated = {folders[name]: group for name, group in settings.groups.items()}
     groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
     if not groups:
+        for name, why in _links_out(folder, roots).items():
+            raise CharacterError(
+                f"{folder}: no media folder that can be used: {shortened(name)} is {shortened(why, MOST_LED)}: "
+                f"{may_lead(folder)}"
+            )
         raise CharacterError(
             f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
             f"and {folder / 'stickers'}."
@@ -317,18 +325,38 @@ def load_character(folder: Path) -> Character:
     return Character(folder.name, folder, settings, groups, links)
 
 
-def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path) -> dict[str, str]:
+def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots: Sequence[Path]) -> dict[str, str]:
     """The subfolder that each of `groups` of the character.yaml at `path` names. Raises CharacterError for none."""
     find, folders = name_finder(subfolders), {}
     for group in groups:
         found = find(group)
         if found is None:
+            leaving = _links_out(path.parent, roots)
+            if link := name_finder(leaving)(group):
+                raise CharacterError(
+                    f"{path}: groups.{shortened(group)}: {path.parent / shortened(link)} is "
+                    f"{shortened(leaving[link], MOST_LED)}: {may_lead(path.parent)}"
+                )
             hint = closest(group, subfolders)
             raise CharacterError(
                 f"{path}: groups.{shortened(group)}: there is no folder {path.parent / shortened(group)}.{hint}"
             )
         folders[group] = found
     return folders
+
+
+def _links_out(folder: Path, roots: Sequence[Path]) -> dict[str, str]:
+    """The links in `folder` that could be groups and leave `roots`: name -> what they are, and where they lead."""
+    found = {}
+    for entry in list_folder(folder, roots)[1]:
+        if entry.is_link and not is_system_folder(entry.name) and entry.name not in (RIVALS, REGULARISATION):
+            try:
+                status(folder / entry.name, roots)
+            except OutsideError as error:
+                found[entry.name] = str(error.strerror)
+            except OSError:  # a link to nothing
+                continue
+    return found
 
 
 def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
@@ -354,14 +382,12 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
     """The folders that links and paths of a character's `folder` may lead to, beside itself.
 
     They stand, one a line, in the files links_file(folder) and ALL_LINKS. These lie beside the folder: nothing in a
-    folder gives it rights. Raises CharacterError for a file that cannot be read.
+    folder gives it rights. Raises CharacterError for a file that cannot be read, or of more than MOST_PLACES lines.
     """
     found: list[Path] = []
     for path in (links_file(folder), folder.with_name(ALL_LINKS)):
         try:
-            lines = decoded(read_bytes(path, most=MOST_BYTES)).splitlines()
-            stated = [line.strip() for line in lines]
-            found += [folder.parent / Path(line).expanduser() for line in stated if line and not line.startswith("#")]
+            found += [folder.parent / Path(line).expanduser() for line in places_in(read_bytes(path, most=MOST_BYTES))]
         except FileNotFoundError:
             continue
         except (OSError, TextError, RuntimeError) as error:  # the last for the home of nobody
@@ -369,18 +395,30 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def places_in(data: bytes) -> list[str]:
+    """The lines of a file of links that name folders. Raises TextError for what is no text, and for too many lines.
+
+    A name may hold everything but a line feed, and spaces and tabs around it.
+    """
+    lines = decoded(data).split("\n")
+    if len(lines) > MOST_PLACES:
+        raise TextError(f"it has more than {MOST_PLACES:,} lines: name a folder that holds the others")
+    stated = [line.strip(" \t\r") for line in lines]
+    return [line for line in stated if line and not line.startswith("#")]
+
+
 def rights(character: Character) -> list[str]:
     """Sentences on what the character is allowed beyond the usual: limits of the gate, and links out of its folder."""
     path = character.folder / FILE_NAME
     laxer = [f"{path}: {sentence}" for sentence in laxer_than_default(character.settings.benchmark.gate)]
-    places = ", ".join(map(str, character.links))
+    places = listed([str(link) for link in character.links])
     return [*laxer, f"{character.name}: links may lead into {places}."] if places else laxer
 
 
-def may_lead(character: Character) -> str:
-    """What to do about a path of the character that leads out of its folder."""
-    own, common = links_file(character.folder).name, ALL_LINKS
-    return f"copy it into the folder, or write its folder into {own} beside {character.folder}, for all into {common}."
+def may_lead(folder: Path) -> str:
+    """What to do about a path that leads out of a character's `folder`."""
+    own = links_file(folder).name
+    return f"copy it into the folder, or write its folder into {own} beside {folder}, for all into {ALL_LINKS}."
 
 
 def is_system_folder(name: str) -> bool:
@@ -428,7 +466,23 @@ def folders_of_nobody(root: Path) -> list[Path]:
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
     without = [folder for folder in folders if not _may_exist(folder / FILE_NAME)]
-    return [folder for folder in without if any(files for _, _, files in os.walk(folder))]
+    return [folder for folder in without if _holds_files(folder)]
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether a file, or a link to one, lies in `folder` or in a folder at most DEEPEST below it."""
+    level = [folder]
+    for _ in range(DEEPEST + 1):
+        inner: list[Path] = []
+        for each in level:
+            with suppress(OSError):
+                entries = list_folder(each, [folder])[1]
+                others = [entry for entry in entries if not entry.is_folder]
+                if not all(entry.is_link and (each / entry.name).is_dir() for entry in others):
+                    return True
+                inner += [each / entry.name for entry in entries if entry.is_folder]
+        level = inner
+    return False
 
 
 def read_settings(path: Path, roots: Sequence[Path]) -> Settings:

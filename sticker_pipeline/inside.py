@@ -25,6 +25,8 @@ SPECIAL_FILES = {
     stat.S_IFDIR: "a folder",
 }
 CHUNK = 1 << 20  # bytes
+DEEPEST = 32  # folders in each other below a given one that are looked into
+MOST_PARTS = 256  # names that lead from a root to a path
 # Windows has neither of these: a path is resolved and compared there, and then opened by its name.
 _BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -146,10 +148,38 @@ def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
 
 
 def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
-    """Resolve `path`, which need not exist. Raises OutsideError where it leads out of `roots`."""
-    real = Path(os.path.realpath(path))
+    """Resolve `path`, which need not exist. Raises OutsideError where it leads out of `roots`, or in a circle."""
+    try:
+        real = _resolved(path)
+    except RecursionError as error:
+        raise OutsideError(
+            errno.ELOOP, "a link that leads through too many links", str(path), None, str(path)
+        ) from error
     _root_of(path, real, roots)
     return real
+
+
+def _resolved(path: Path) -> Path:
+    """`path` without links; what of it does not exist stays as it is named."""
+    try:
+        return _followed(path)
+    except OSError:
+        return Path(os.path.realpath(path))
+
+
+def _followed(path: Path) -> Path:
+    """`path`, which exists, without links: one look of the system's where that can be had, else one at each part."""
+    if not hasattr(os, "O_PATH"):
+        path.stat()  # a chain of links has an end here, which is no recursion in Python
+        return Path(os.path.realpath(path, strict=True))
+    descriptor = os.open(path, os.O_PATH)
+    try:
+        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (a Path would resolve nothing more)
+    except OSError:
+        real = ""
+    finally:
+        os.close(descriptor)
+    return Path(real if real.startswith(os.sep) else os.path.realpath(path, strict=True))
 
 
 def _reach(path: Path, roots: Sequence[Path], act: Callable[[int | None, str], T]) -> T:
@@ -162,7 +192,7 @@ def _reach(path: Path, roots: Sequence[Path], act: Callable[[int | None, str], T
         except OSError as error:
             if error.errno not in _OF_LINKS or isinstance(error, OutsideError | SpecialFileError):
                 raise
-    real = Path(os.path.realpath(path, strict=True))
+    real = _followed(path)
     root = _root_of(path, real, roots)
     if not _BY_DESCRIPTOR:
         return act(None, str(real))
@@ -180,7 +210,7 @@ def _parts_below(first: Path, path: Path) -> list[str] | None:
 def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
     """Which root, resolved, the resolved path `real` of `path` lies below. Raises OutsideError for none."""
     for root in roots or [path.parent]:
-        resolved = Path(os.path.realpath(root))
+        resolved = _resolved(root)
         if real.is_relative_to(resolved):
             return resolved
     shown = str(real).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -189,6 +219,8 @@ def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
 
 def _act_below(root: Path, parts: Sequence[str], act: Callable[[int | None, str], T]) -> T:
     """`act` in the folder root/parts[:-1] for the name parts[-1]. Raises OSError (see _OF_LINKS) at any link."""
+    if len(parts) > MOST_PARTS:
+        raise OSError(errno.ENAMETOOLONG, f"folders lie more than {MOST_PARTS} deep in each other", str(root))
     current = os.open(root, _PASSED)
     try:
         for part in parts[:-1]:

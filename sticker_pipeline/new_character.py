@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from sticker_pipeline.character import (
     laxer_than_default,
     links_file,
     load_character,
+    places_in,
     read_settings,
 )
 from sticker_pipeline.inside import (
@@ -34,17 +36,16 @@ from sticker_pipeline.inside import (
     real_path,
     status,
 )
+from sticker_pipeline.limited_files import MOST_BYTES
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import atomic_file, new_folder
-from sticker_pipeline.texts import folded, shortened
+from sticker_pipeline.texts import MOST_LETTERS, TextError, folded, listed, shortened
 
 LIMITS = MediaSettings()
 GIFS, STICKERS = "gifs", "stickers"
-MOST_NAMED = 8  # files in one note
-MOST_LETTERS = 500  # of a name in a note
 # In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
 KOHYA_PICTURES = "img"
 KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
@@ -155,11 +156,14 @@ def write_character(
 
     Originals lie below `roots` (see inside.py), of which the first is the given folder. With `link`, they are linked to
     instead of copied, and the folders that they lie in are written into the file links_file(target). The folder appears
-    whole or not at all. Raises CharacterError, leaving nothing behind, when `settings` are not valid, or an original is
-    another by now, SpaceError where the copies would not fit; `say` is told where they just fit.
+    whole or not at all. Raises CharacterError, leaving nothing behind, when `settings` are not valid, an original is
+    another by now, or a folder cannot be named in that file; SpaceError where the copies would not fit; `say` is told
+    where they just fit.
     """
+    originals = [content for content in files.values() if isinstance(content, Path)] if link else []
+    real = {original: _real(original, roots) for original in originals}
+    places = _links_text(target, roots[0].resolve(), real.values()) if link else b""
     enough(target.parent, _bytes(files.values(), roots, link=link), f"the new character {target.name}", say)
-    linked: list[Path] = []
     with new_folder(target) as staging:
         for relative, content in files.items():
             path = staging / relative
@@ -167,16 +171,16 @@ def write_character(
             if isinstance(content, str):
                 path.write_text(content, encoding="utf-8")
             elif link:
-                linked.append(_link(content, path, roots))
+                path.symlink_to(real[content])
             else:
                 _copy(content, path, roots)
         (staging / FILE_NAME).write_text(settings, encoding="utf-8")
-    if link:
-        with atomic_file(links_file(target)) as places:
-            places.write_text(_links_text(target.name, roots[0].resolve(), linked), encoding="utf-8")
     try:
+        if link:
+            with atomic_file(links_file(target)) as path:
+                path.write_bytes(places)
         load_character(target)
-    except CharacterError:
+    except (CharacterError, OSError):
         shutil.rmtree(target)
         links_file(target).unlink(missing_ok=True)
         raise
@@ -192,12 +196,40 @@ def fits(path: Path, longest: int) -> bool:
     return all(len(os.fsencode(name)) <= longest for name in path.parts)
 
 
-def _links_text(name: str, source: Path, originals: Iterable[Path]) -> str:
-    """The file that lets links of the character `name` lead to `source` and to `originals` elsewhere."""
+def _links_text(target: Path, source: Path, originals: Iterable[Path]) -> bytes:
+    """The file that lets links of the character `target` lead to `source` and to `originals` elsewhere.
+
+    Raises CharacterError for a folder that would be read as another one, or as none.
+    """
     elsewhere = sorted({path.parent for path in originals if not path.is_relative_to(source)})
-    outermost = [path for path in elsewhere if not any(path != one and path.is_relative_to(one) for one in elsewhere)]
-    says = f"# Links in the folder {name} may lead into these folders, one a line, and nowhere else."
-    return "\n".join([says, str(source), *map(str, outermost), ""])
+    outermost: list[Path] = []
+    for path in elsewhere:  # what lies in a folder comes right behind it
+        if not outermost or not path.is_relative_to(outermost[-1]):
+            outermost.append(path)
+    places = [str(source), *map(str, outermost)]
+    file = links_file(target).name
+    for place in places:
+        if not _reads_as([place], os.fsencode(place)):
+            raise CharacterError(
+                f"the name of the folder {shortened(place, MOST_LETTERS)} cannot stand in {file}, one a line (it holds "
+                "a line break or another control character, ends in a space, or is not UTF-8): rename the folder, or "
+                "copy instead of --link."
+            )
+    says = f"# Links in the folder {target.name} may lead into these folders, one a line, and nowhere else."
+    text = os.fsencode("\n".join([says, *places, ""]))
+    if len(text) > MOST_BYTES or not _reads_as(places, text):
+        raise CharacterError(
+            f"the files lie in {len(places):,} folders elsewhere, too many for {file}: copy instead of --link."
+        )
+    return text
+
+
+def _reads_as(places: list[str], text: bytes) -> bool:
+    """Tell whether `text` is read as a file of links to `places`."""
+    try:
+        return places_in(text) == places
+    except TextError:
+        return False
 
 
 def _bytes(contents: Iterable[Path | str], roots: Sequence[Path], *, link: bool) -> int:
@@ -287,7 +319,7 @@ def _free(target: Path, taken: set[str], stems: set[str], numbers: dict[str, int
 
 
 def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
-    """One note for each reason, with the first MOST_NAMED of its names."""
+    """One note for each reason, with the first of its names."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in zip(names, reasons, strict=True):
         by_reason.setdefault(reason, []).append(name)
@@ -299,19 +331,23 @@ def left_out_note(names: Sequence[str], reason: str) -> str:
     return f"left out: {listed(names)}: {reason}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first MOST_NAMED of `names`, with hidden letters as escapes, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(shortened(name, MOST_LETTERS) for name in names[:MOST_NAMED]) + more
-
-
 def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
     """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
     names = [name for name in folders_in(source, roots) if not is_system_folder(name)]
     return sorted(
-        (source / name for name in names if _holds_kohyas(source / name, roots)),
+        (path for path in _each_once([source / name for name in names], roots) if _holds_kohyas(path, roots)),
         key=lambda path: (_is_regularisation(path), path),
     )
+
+
+def _each_once(folders: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
+    """`folders` without those that are another one by another name, through links."""
+    found: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        with suppress(OSError):  # the inventory says that it cannot be read
+            about = status(folder, roots)
+            found.setdefault((about.st_dev, about.st_ino), folder)
+    return list(found.values())
 
 
 def _check_no_project(source: Path, roots: Sequence[Path]) -> None:
@@ -354,14 +390,12 @@ def _is_kohya(folder: Path, roots: Sequence[Path]) -> bool:
     return bool(KOHYA_FOLDER.match(folder.name)) and is_folder(folder, roots)
 
 
-def _link(original: Path, target: Path, roots: Sequence[Path]) -> Path:
-    """Make `target` a link to the real place of `original`, and return that."""
+def _real(original: Path, roots: Sequence[Path]) -> Path:
+    """The real place of `original`."""
     try:
-        real = real_path(original, roots)
+        return real_path(original, roots)
     except OutsideError as error:
         raise _changed(original, error) from error
-    target.symlink_to(real)
-    return real
 
 
 def _copy(original: Path, target: Path, roots: Sequence[Path]) -> None:

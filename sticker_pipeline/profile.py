@@ -324,7 +324,7 @@ def _check_regularisation(profile: Profile, character: Character) -> None:
     except OutsideError as error:
         raise ProfileError(
             f"{path}: training.regularisation leads out of the character's folder, to "
-            f"{shortened(str(error.filename2))}: {may_lead(character)}"
+            f"{shortened(str(error.filename2))}: {may_lead(character.folder)}"
         ) from error
     if folder and character.folder.resolve().is_relative_to(folder):
         raise ProfileError(

@@ -3,7 +3,7 @@
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 # UTF-32's mark begins with UTF-16's.
 MARKS = (
@@ -22,14 +22,14 @@ BEGINNING = 4096
 
 _LOOSE_JOINER = re.compile("(?:^|(?<=[\\s,]))[\u200c\u200d]+|(?<![\u200c\u200d])[\u200c\u200d]++(?=[\\s,]|$)")
 _ESCAPED_BRACKET = re.compile(r"\\([()\[\]])")
-# A joiner between two letters that are joined, and the flags of Scotland, Wales and others.
-_SHOWN = re.compile(
-    "((?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])"
-    "|(?<=\U0001f3f4)[\U000e0030-\U000e007a]{2,8}\U000e007f)"
-)
+# A joiner, and the flags of Scotland, Wales and others.
+_JOINING = re.compile("[\u200c\u200d]|(?<=\U0001f3f4)[\U000e0030-\U000e007a]{2,8}\U000e007f")
+VIRAMA = 9  # the combining class of the sign that takes a consonant's vowel: a joiner behind it gives it another shape
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters and marks without a shape
 MOST_QUOTED = 120  # letters of what is not ours, in a message
+MOST_NAMED = 8  # names in a message
+MOST_LETTERS = 500  # of one of them
 
 
 class UserError(ValueError):
@@ -88,7 +88,7 @@ def visible(text: str) -> str:
 
 def hidden_letters(text: str) -> str:
     """Return the letters of `text` that nobody sees, each once, as escapes; a line break is one."""
-    return " ".join(dict.fromkeys(_escape(one) for part in _SHOWN.split(text)[::2] for one in part if _is_hidden(one)))
+    return " ".join(dict.fromkeys(_escape(one) for part in _by_joining(text)[::2] for one in part if _is_hidden(one)))
 
 
 def without_hidden(text: str) -> str:
@@ -114,14 +114,58 @@ def quoted(value: object, most: int = MOST_QUOTED) -> str:
     return shortened(repr(value), most)
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first MOST_NAMED of `names`, with hidden letters as escapes, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(shortened(name, MOST_LETTERS) for name in names[:MOST_NAMED]) + more
+
+
 def _escaped(text: str, kept: str) -> str:
     if text.isascii() and text.isprintable():
         return text
-    parts = _SHOWN.split(text)
+    parts = _by_joining(text)
     parts[::2] = [
         "".join(_escape(one) if _is_hidden(one) and one not in kept else one for one in p) for p in parts[::2]
     ]
     return "".join(parts)
+
+
+def _by_joining(text: str) -> list[str]:
+    """`text` in parts, of which every second one joins what is around it."""
+    parts, end = [], 0
+    for found in _JOINING.finditer(text):
+        if found[0] not in JOINERS or _joins(*_beside(text, found)):
+            parts += [text[end : found.start()], found[0]]
+            end = found.end()
+    return [*parts, text[end:]]
+
+
+def _beside(text: str, found: re.Match[str]) -> tuple[str, str]:
+    """The letters before and behind what was found in `text`, "" for none."""
+    return text[max(found.start() - 1, 0) : found.start()], text[found.end() : found.end() + 1]
+
+
+def _joins(before: str, after: str) -> bool:
+    """Tell whether a joiner between two letters ("": none) changes what is seen.
+
+    It does behind a virama, between parts of an emoji, and between letters, digits and marks that are not all ASCII.
+    """
+    if _is_virama(before):
+        return True
+    if not before or not after or (before.isascii() and after.isascii()):
+        return False
+    kinds = "LMN" if before.isascii() or after.isascii() else "LMNS"
+    return all(_kind(one) in kinds and not _is_hidden(one) for one in (before, after))
+
+
+def _kind(letter: str) -> str:
+    """The first letter of a letter's category; "S" for what this Python does not know yet, such as new emoji."""
+    category = unicodedata.category(letter)
+    return "S" if category in ("Cn", "Co") else category[0]
+
+
+def _is_virama(letter: str) -> bool:
+    return bool(letter) and unicodedata.combining(letter) == VIRAMA
 
 
 def _is_hidden(letter: str) -> bool:
@@ -134,12 +178,13 @@ def _escape(letter: str) -> str:
 
 def tidy(text: str) -> str:
     """`text` in one line, composed (NFC): every run of white space is one space, and nothing is invisible but joiners
-    between two letters.
+    between two letters, and one behind a virama.
 
     A no-break and an ideographic space are spaces too.
     """
     seen = "".join(one for one in text if not _is_invisible(one))
-    joined = _LOOSE_JOINER.sub("", " ".join(seen.replace("\x1a", " ").split()))
+    composed = unicodedata.normalize("NFC", " ".join(seen.replace("\x1a", " ").split()))
+    joined = _LOOSE_JOINER.sub(lambda found: found[0][: _is_virama(_beside(composed, found)[0])], composed)
     return unicodedata.normalize("NFC", " ".join(joined.split()))
 
 

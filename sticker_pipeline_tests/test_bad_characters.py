@@ -148,7 +148,15 @@ def test_aliases_and_merges_of_a_usual_size_are_read(tmp_path: Path) -> None:
 
 
 def test_joiners_inside_words_and_emoji_are_no_hidden_letters(tmp_path: Path) -> None:
-    tags = ["می\u200cخواهم", "👩\u200d🎨", "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"]
+    tags = [
+        "GIF\u200cها",
+        "20\u200cساله",
+        "T\u200cشرت",
+        "അവന\u0d4d\u200d",
+        "می\u200cخواهم",
+        "👩\u200d🎨",
+        "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+    ]
     text = T + "curation:\n  blacklist:\n" + "".join(f"  - {tag}\n" for tag in tags)
     assert load_character(add_character(tmp_path / "luma", text)).settings.curation.blacklist == tags
 

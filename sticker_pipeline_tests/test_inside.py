@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +14,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from sticker_pipeline import character as character_module
 from sticker_pipeline import inside
 from sticker_pipeline.caching import file_hashes
-from sticker_pipeline.character import CharacterError, load_character, rights
+from sticker_pipeline.character import CharacterError, folders_of_nobody, load_character, rights
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.rivals import usable_rivals
 from sticker_pipeline.inside import (
     ANYWHERE,
+    DEEPEST,
     OutsideError,
     SpecialFileError,
     TooLargeError,
@@ -26,7 +30,9 @@ from sticker_pipeline.inside import (
     list_folder,
     opened,
     read_bytes,
+    real_path,
 )
+from sticker_pipeline.media import inventory
 from sticker_pipeline.media.frames import decode_all, frame_table
 from sticker_pipeline.media.inventory import media_files, refused_links, scan
 from sticker_pipeline.media.sidecars import captions_of, read_captions
@@ -247,15 +253,15 @@ def test_a_link_made_while_a_file_is_opened_is_refused(
 def test_a_link_made_after_a_link_was_resolved_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a link leads to is inside when it is resolved, and a link out of it when it is opened."""
     (folder / "near.png").symlink_to("stickers/cheer.png")
-    realpath = os.path.realpath
+    followed = inside._followed
 
-    def late(path: Path, *, strict: bool = False) -> str:
-        found = realpath(path, strict=strict)
-        if found.endswith("cheer.png") and not (folder / "stickers" / "cheer.png").is_symlink():
+    def late(path: Path) -> Path:
+        found = followed(path)
+        if found.name == "cheer.png" and not (folder / "stickers" / "cheer.png").is_symlink():
             swap(folder / "stickers" / "cheer.png", private(folder) / "me.png")
         return found
 
-    monkeypatch.setattr(os.path, "realpath", late)
+    monkeypatch.setattr(inside, "_followed", late)
     with pytest.raises(OSError, match="Too many levels"):
         read_bytes(folder / "near.png", [folder])
 
@@ -597,3 +603,226 @@ def test_a_loosened_gate_of_a_character_is_said(character: Path) -> None:
     copies, unmeasured = rights(load_character(character))
     assert copies.startswith(f"{character / 'character.yaml'}: benchmark.gate.copies is 1.0, laxer than the default")
     assert UNMEASURED in unmeasured
+
+
+# --- folders that would take for ever
+
+
+@contextmanager
+def deep(folder: Path, levels: int) -> Iterator[None]:
+    """Folders called d in each other, more than a program that removes them by recursion could remove."""
+    here = Path.cwd()
+    os.chdir(folder)
+    for _ in range(levels):
+        Path("d").mkdir()
+        os.chdir("d")
+    os.chdir(here)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        for _ in range(levels):
+            os.chdir("d")
+        for _ in range(levels):
+            os.chdir(os.pardir)
+            Path("d").rmdir()
+        os.chdir(here)
+
+
+def test_folders_are_looked_into_to_a_depth(folder: Path, tmp_path: Path) -> None:
+    picture(folder.joinpath("stickers", *["d"] * (DEEPEST - 1), "in.png"), "blue")
+    picture(folder.joinpath("stickers", *["d"] * (DEEPEST + 1), "out.png"), "red")
+    assert [path.name for path in media_files(folder)] == ["cheer.png", "in.png"]
+    table = scan(folder, ["stickers"], LIMITS).set_index("path")
+    below = "stickers" + "/d" * DEEPEST
+    assert table.loc[below, "status"] == "rejected"
+    assert table.loc[below, "reason"] == "folders lie more than 32 deep in each other: move it up"
+    assert len(table) == 3
+    created = create("deep", folder, tmp_path / "characters", "luma_x")
+    assert created.groups == {"stickers": 2}
+    assert created.notes == [f"left out: {below}: folders lie more than 32 deep in each other: move it up"]
+    buckets = load_profile("embedded", tmp_path).buckets
+    notes: list[str] = []
+    read_regularisation(folder, tmp_path / "cache", 64, buckets, share=0.5, note=notes.append)
+    assert f"regularisation: left out {below}: folders lie more than 32 deep in each other: move it up" in notes
+
+
+def test_folders_without_an_end_cost_nothing(folder: Path) -> None:
+    """1,900 of them and 100 links took half a minute at each look, which the sensor has every half minute."""
+    for number in range(500):
+        (folder / "stickers" / f"{number}.png").symlink_to("d/" * 1_900 + "x.png" if number % 2 else "d/" * 1_900)
+    with deep(folder / "stickers", 1_900):
+        begun = time.process_time()
+        assert [path.name for path in media_files(folder)] == ["cheer.png"]
+        assert len(refused_links(folder)) == 0
+        assert time.process_time() - begun < 2
+
+
+def test_a_thousand_links_cost_little(folder: Path) -> None:
+    end = folder.joinpath("stickers", *["d"] * (DEEPEST - 1))
+    end.mkdir(parents=True)
+    for number in range(1_000):
+        (end / f"{number}.png").symlink_to(private(folder) / "me.png")
+    begun = time.process_time()
+    assert len(refused_links(folder)) == 1_000
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_chain_of_links_has_an_end(folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    """Python's own look along 2,000 links is a recursion too deep."""
+    if not at_once:
+        monkeypatch.delattr(os, "O_PATH", raising=False)
+    for number in range(2_000):
+        (folder / "stickers" / f"{number}.png").symlink_to(f"{number + 1}.png")
+    (folder / "stickers" / "2000.png").symlink_to("cheer.png")
+    assert folder / "stickers" / "0.png" not in media_files(folder)
+    table = scan(folder, ["stickers"], LIMITS).set_index("path")
+    assert table.loc["stickers/0.png", "reason"] == "cannot be read: Too many levels of symbolic links"
+    with pytest.raises(OSError, match="too many links"):
+        real_path(folder / "stickers" / "0.png", [folder])
+
+
+def test_many_links_to_one_folder_read_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 0
+
+    def counted(path: Path, roots: list[Path]) -> object:
+        nonlocal count
+        count += 1
+        return list_folder(path, roots)
+
+    monkeypatch.setattr(inventory, "list_folder", counted)
+    for number in range(100):
+        (folder / f"again_{number}").symlink_to("stickers")
+    assert [path.name for path in media_files(folder)] == ["cheer.png"]
+    assert count == 2
+
+
+def test_links_to_everything_are_one_sentence(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "MOST_BEHIND_LINKS", 50)
+    for number in range(60):
+        (private(folder) / f"{number}.txt").write_text("")
+    (folder / "stickers" / "all").symlink_to(private(folder))
+    why = "links to folders lead to more than 100,000 files: copy those that are meant"
+    with pytest.raises(CharacterError) as caught:
+        create("luma", folder, tmp_path / "characters", "luma_x", links=ANYWHERE)
+    assert str(caught.value) == f"{folder}: {why}."
+    assert not (tmp_path / "characters" / "luma").exists()
+    # A character's own files go on.
+    table = scan(folder, ["stickers"], LIMITS, [folder, private(folder)]).set_index("path")
+    assert table["reason"].to_dict() == {"stickers/cheer.png": "", "stickers/all": why}
+
+
+def test_deep_folders_of_nobody_are_looked_for_files(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "files" / "inner").mkdir(parents=True)
+    (tmp_path / "files" / "inner" / "a.png").touch()
+    with deep(tmp_path / "empty", 1_900):
+        assert folders_of_nobody(tmp_path) == [tmp_path / "files"]
+
+
+# --- what the files of links say
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pics\n/etc", "pics\x1b/etc", "pics\udcff/etc", "etc ", "etc\t", "etc\r", "etc\n"],
+)
+def test_a_name_that_reads_as_another_folder_is_not_written(tmp_path: Path, name: str) -> None:
+    """`pics⏎/etc`, in two lines, would let links lead into /etc."""
+    picture(tmp_path / name / "gifs" / "a.png", "green")
+    characters = tmp_path / "characters"
+    with pytest.raises(CharacterError) as caught:
+        create("nl", tmp_path / name, characters, "luma_x", link=True)
+    assert "cannot stand in nl.links, one a line" in str(caught.value)
+    assert str(caught.value).endswith("rename the folder, or copy instead of --link.")
+    assert not characters.exists()
+    assert create("nl", tmp_path / name, characters, "luma_x").files == 1
+
+
+@pytest.mark.parametrize("name", ["pics\x85/etc", "pics\u2028/etc", "pics\x1c/etc", "pics /etc", "pics\t/etc", "#/~"])
+def test_a_name_that_reads_as_itself_is_written(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / name / "gifs" / "a.png", "green")
+    created = create("nl", tmp_path / name, tmp_path / "characters", "luma_x", link=True)
+    assert load_character(created.folder).links == (tmp_path / name,)
+
+
+def test_folders_elsewhere_are_written_once_and_not_too_many(folder: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        picture(private(folder) / "more" / str(number) / "a.png", "green")
+        (folder / "stickers" / f"{number}.png").symlink_to(private(folder) / "more" / str(number) / "a.png")
+    created = create("three", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    more = private(folder) / "more"
+    assert load_character(created.folder).links == (folder, more / "0", more / "1", more / "2")
+    (folder / "stickers" / "me.png").symlink_to(private(folder) / "me.png")
+    created = create("one", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    assert load_character(created.folder).links == (folder, private(folder))
+
+
+def test_too_many_folders_elsewhere_are_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "stickers" / "me.png").symlink_to(private(folder) / "me.png")
+    monkeypatch.setattr(character_module, "MOST_PLACES", 2)
+    with pytest.raises(CharacterError, match="the files lie in 2 folders elsewhere, too many for luma"):
+        create("luma", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
+    assert not (tmp_path / "characters").exists()
+
+
+def test_lines_of_links_end_at_line_feeds_alone(character: Path) -> None:
+    place = character.parent / "luma.links"
+    place.write_bytes("/pics\x85/etc\n/one\x1c/two\u2028/three\r\n \t/four five \n".encode())
+    assert [str(path) for path in load_character(character).links] == [
+        "/pics\x85/etc",
+        "/one\x1c/two\u2028/three",
+        "/four five",
+    ]
+
+
+def test_many_and_long_places_are_told_in_short(character: Path) -> None:
+    place = character.parent / "luma.links"
+    place.write_text("".join(f"/{number}/{'x' * 5_000}\n" for number in range(40)))
+    (note,) = rights(load_character(character))
+    assert note.startswith("luma: links may lead into /0/xxx") and note.endswith(" and 32 more.")
+    assert len(note) < 5_000
+    place.write_text("/a\n" * 1_001)
+    with pytest.raises(CharacterError) as caught:
+        load_character(character)
+    assert str(caught.value) == (
+        f"{place} cannot be read: it has more than 1,000 lines: name a folder that holds the others."
+    )
+
+
+@pytest.mark.parametrize("groups", ["groups: {stickers: {}}\n", "groups: {Stickers: {}}\n", ""])
+def test_a_group_that_is_a_link_out_says_so_with_the_remedy(character: Path, folder: Path, groups: str) -> None:
+    swap(character / "stickers", private(folder))
+    path = character / "character.yaml"
+    path.write_text(f"trigger: luma_x\n{groups}")
+    with pytest.raises(CharacterError) as caught:
+        load_character(character)
+    name = groups[9:17]
+    beginning = (
+        f"{path}: groups.{name}: {character / 'stickers'}"
+        if groups
+        else (f"{character}: no media folder that can be used: stickers")
+    )
+    assert str(caught.value) == (
+        f"{beginning} is a link that leaves the folder, to {private(folder)}: copy it into the folder, or write its "
+        f"folder into luma.links beside {character}, for all into _all.links."
+    )
+    (character.parent / "luma.links").write_text(str(private(folder)))
+    assert list(load_character(character).groups) == ["stickers"]
+
+
+def test_links_and_deep_folders_cost_little_in_an_import(folder: Path, tmp_path: Path) -> None:
+    kohya = folder / "3_fox"
+    picture(kohya / "a.png", "green")
+    with deep(kohya, 1_900):
+        for number in range(300):
+            (kohya / f"{number}.png").symlink_to("d/" * 1_900 + "x.png" if number % 2 else private(folder) / "me.png")
+            (folder / f"1_{number}").symlink_to("3_fox/" + "d/" * 1_900)
+        begun = time.process_time()
+        created = import_kohya("fox", folder, tmp_path / "characters", "fox_x")
+        assert time.process_time() - begun < 3
+    assert created.groups == {"3_fox": 1}
+    assert any("3_fox/d: sd-scripts does not look into folders" in note for note in created.notes)

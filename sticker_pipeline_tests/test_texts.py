@@ -71,7 +71,16 @@ def test_lines_without_a_word_are_none() -> None:
     assert tidy_lines("smile,\r\n\r\n ,\u3000\n red  hair\u2028end") == ["smile,", "red hair", "end"]
 
 
-@given(st.text())
+def test_a_joiner_behind_a_virama_stays_at_the_end_of_a_word() -> None:
+    assert tidy("അവന\u0d4d\u200d, smile, അവന\u0d4d\u200d") == "അവന\u0d4d\u200d, smile, അവന\u0d4d\u200d"
+    assert tidy("ന\u0d4d\u200d\u200c\u200d") == "ന\u0d4d\u200d"
+    assert tidy("GIF\u200cها 20\u200cساله می\u200c") == "GIF\u200cها 20\u200cساله می"
+
+
+JOINED = st.text(st.sampled_from("a 0,é\u0301\u093c\u094d\u0d4dनന\u200c\u200d\u200b\n🎨\u3164می\x1b\u0338<"))
+
+
+@given(st.text() | JOINED)
 def test_tidying_twice_changes_nothing(text: str) -> None:
     assert tidy(tidy(text)) == tidy(text)
 
@@ -158,14 +167,25 @@ def test_a_letter_that_nobody_sees_is_shown_and_refused(letter: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["smile, 笑顔", "👩\u200d🎨", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f", "❤\ufe0f\u200d🔥", "[/x]"],
+    [
+        *("GIF\u200cها", "20\u200cساله", "T\u200cشرت", "ها\u200cGIF", "é\u200ca", "e\u0301\u200cها"),
+        *("ന\u0d4d\u200d", "ന\u0d4d\u200d, smile", "अवन\u0d4d\u200d 2", "क\u094d\u200cष", "க\u0bcd\u200c"),
+        *("🙂\u200d↔\ufe0f", "👩🏽\u200d🎨", "\U0001face\u200d🔥"),
+        *("smile, 笑顔", "👩\u200d🎨", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f", "❤\ufe0f\u200d🔥", "[/x]"),
+    ],
 )
 def test_what_people_write_is_shown_as_it_is(text: str) -> None:
     assert visible(text) == without_hidden(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["lu\u200cma", "\u200d🎨", "🎨\u200d", "🎨\u200d\u200d🎨", "a\U000e0067\U000e0062\U000e007f"]
+    "text",
+    [
+        *("lu\u200cma", "\u200d🎨", "🎨\u200d", "🎨\u200d\u200d🎨", "a\U000e0067\U000e0062\U000e007f"),
+        *("lu\u200dma", "2\u200c0", "می\u200c", "می\u200c خواهم", "\u200cها", "GIF\u200c، ها", ".\u200cها"),
+        *("a\u200d🎨", "🎨\u200da", "\u3000\u200d\u3000", "、\u200dガ", "ガ\u200c\u3164", "\u200b\u200cها"),
+        *("ന\u0d4d\u200d\u200d", "\u200d\u0d4d"),
+    ],
 )
 def test_joiners_and_tags_that_join_nothing_are_hidden(text: str) -> None:
     assert visible(text) != text and hidden_letters(text)
@@ -184,7 +204,7 @@ def test_what_is_quoted_is_cut() -> None:
     assert quoted(["a"] * 100, 5) == "['a',… (495 more letters)"
 
 
-@given(st.text(), st.integers(1, 50))
+@given(st.text() | JOINED, st.integers(1, 50))
 def test_what_is_shown_is_never_hidden(text: str, most: int) -> None:
     assert not hidden_letters(visible(text).replace("\n", "").replace("\t", ""))
     assert visible(visible(text)) == visible(text)

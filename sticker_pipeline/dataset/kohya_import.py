@@ -52,7 +52,6 @@ from sticker_pipeline.new_character import (
     kohya_parents,
     left_out_note,
     left_out_notes,
-    listed,
     longest_name,
     settings_notes,
     settings_text,
@@ -61,7 +60,7 @@ from sticker_pipeline.new_character import (
 )
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import folded, hidden_letters, is_unicode, shortened
+from sticker_pipeline.texts import folded, hidden_letters, is_unicode, listed, shortened
 
 LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes

@@ -85,9 +85,8 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
             real_path(path, character.roots)
         read_any_lora(file, profile.family)
     except OutsideError as error:
-        return (
-            f"its file leads out of the character's folder, to {shortened(str(error.filename2))}: {may_lead(character)}"
-        )
+        target = shortened(str(error.filename2))
+        return f"its file leads out of the character's folder, to {target}: {may_lead(character.folder)}"
     except (OSError, ValueError, MemoryError) as error:
         return why_not_drawn(error)
     return None

@@ -6,6 +6,7 @@ Files are judged by their content; nothing is decoded here and nothing is writte
 import hashlib
 import os
 import stat
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sticker_pipeline.character import FILE_NAME, REGULARISATION, RIVALS, is_system_folder, links_file
-from sticker_pipeline.inside import Entry, OutsideError, list_folder, status
+from sticker_pipeline.character import (
+    FILE_NAME,
+    REGULARISATION,
+    RIVALS,
+    CharacterError,
+    is_system_folder,
+    links_file,
+)
+from sticker_pipeline.inside import DEEPEST, Entry, OutsideError, list_folder, status
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
@@ -36,7 +44,11 @@ OF_ANY_FOLDER = {
 TELEGRAM_PAGES = ("messages.html", "export_results.html")
 TELEGRAM_ICONS = ("images", "icons of Telegram's page: what was sent is in photos, stickers and video_files")
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
+READ_ALREADY = "a link to a folder that is read already"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+TOO_DEEP = f"folders lie more than {DEEPEST} deep in each other: move it up"
+MOST_BEHIND_LINKS = 100_000  # files and folders that links to folders lead to
+TOO_MANY = f"links to folders lead to more than {MOST_BEHIND_LINKS:,} files: copy those that are meant"
 NAME_HIDES = "the name of its folder holds letters that nobody sees ({}): rename it"
 
 
@@ -68,12 +80,15 @@ def scan(
     picture, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
     `n_frames` is the number of frames that decoding gives. Links are followed below `roots` (see inside.py), which
     default to `folder`, and refused where they leave them; each folder is read once.
-    Raises MediaError, naming the folder, when there is no folder.
+    Raises MediaError, naming the folder, when there is no folder, and CharacterError when `groups` is None and links to
+    folders lead to more than MOST_BEHIND_LINKS files.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder")
     roots = roots or [folder]
-    found = _walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER, roots)
+    found = list(_walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER, roots))
+    if groups is None and any(one.rejected == TOO_MANY for one in found):
+        raise CharacterError(f"{folder}: {TOO_MANY}.")
     rows = sorted((_judge(one, groups, limits, roots) for one in found), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
     numbers = ["bytes", "width", "height", "n_frames"]
@@ -121,9 +136,13 @@ def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
     return sorted(found.path for found in _looked_at(folder, roots) if found.is_file)
 
 
-def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
-    """What lies among `media_files` and is none: links to nothing, or out of `roots`, pipes, devices."""
-    return sorted(found.path for found in _looked_at(folder, roots) if not found.is_file)
+def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> dict[Path, str]:
+    """What lies among `media_files` and is none: links to nothing, or out of `roots`, pipes, devices, and folders.
+
+    Each folder has the reason why it is not looked into, all else has "".
+    """
+    found = sorted(found for found in _looked_at(folder, roots) if not found.is_file)
+    return {one.path: "" if one.leaves else one.rejected for one in found}
 
 
 def refused_links(folder: Path, roots: Sequence[Path] = ()) -> dict[str, str]:
@@ -140,21 +159,34 @@ def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iter
     """Files below `folder`. `aside`: names at its top that are not looked at -> why, "" for without a word.
 
     Real folders come before links to folders, so that a folder goes by its own name; one that was read already (a loop,
-    or a second link) is passed over with a reason.
+    or a second link) is passed over with a reason. Folders deeper than DEEPEST are refused, and so is the rest of the
+    links once they lead to more than MOST_BEHIND_LINKS files.
     """
     seen: set[tuple[int, int]] = set()
-    real, links = [(folder, "")], list[tuple[Path, str]]()
+    real, links = [(folder, "")], deque[tuple[Path, str]]()
+    behind_links, is_behind = 0, False
     while real or links:
-        current, within = real.pop() if real else links.pop(0)
+        is_behind = is_behind or not real
+        current, within = real.pop() if real else links.popleft()
+        if within.count("/") >= DEEPEST:
+            yield _Found(current, within, rejected=TOO_DEEP)
+            continue
         try:
+            if is_behind and _identity(current, roots) in seen:
+                yield _Found(current, within, ignored=READ_ALREADY)
+                continue
             identity, entries = list_folder(current, roots)
         except OSError as error:
             yield _Found(current, within or os.curdir, rejected=f"cannot be read: {error.strerror}")
             continue
         if identity in seen:
-            yield _Found(current, within, ignored="a link to a folder that is read already")
+            yield _Found(current, within, ignored=READ_ALREADY)
             continue
         seen.add(identity)
+        behind_links += len(entries) if is_behind else 0
+        if behind_links > MOST_BEHIND_LINKS:
+            yield _Found(current, within, rejected=TOO_MANY)
+            return
         is_export = any(entry.name in TELEGRAM_PAGES for entry in entries)
         for entry in entries:
             path, relative = current / entry.name, f"{within}/{entry.name}" if within else entry.name
@@ -172,6 +204,11 @@ def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iter
                 yield _Found(path, relative, ignored=reason)
             else:
                 (links if entry.is_link else real).append((path, relative))
+
+
+def _identity(folder: Path, roots: Sequence[Path]) -> tuple[int, int]:
+    about = status(folder, roots)
+    return about.st_dev, about.st_ino
 
 
 def _look_at(

@@ -116,7 +116,8 @@ def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[st
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
-    found |= {path: _judge(path, roots) for path in unopened_files(folder.absolute(), roots)}
+    unopened = unopened_files(folder.absolute(), roots)
+    found |= {path: _Found(reason=why) if why else _judge(path, roots) for path, why in unopened.items()}
     broken = {path: one.reason for path, one in sorted(found.items()) if one.reason}
     for path in list(broken)[:SHOWN]:
         shown = path.relative_to(folder.absolute()).as_posix().encode("utf-8", "backslashreplace").decode()
