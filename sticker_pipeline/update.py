@@ -12,12 +12,12 @@ from functools import partial
 from typing import Literal
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
+from sticker_pipeline.dagster_kit.compat import new_run_id
 from sticker_pipeline.defs.across import across_roots
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
 from sticker_pipeline.defs.dead_runs import UPDATE_TAG, process_tags
@@ -249,7 +249,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
         say(": up to date")
         return "made"
     say(f": {', '.join(key.path[-1] for key in stale)}")
-    started, run_id = time.monotonic(), make_new_run_id()
+    started, run_id = time.monotonic(), new_run_id()
     with _cancellable(work, run_id):
         result = work.definitions.resolve_job_def(job).execute_in_process(
             instance=work.instance,

@@ -149,12 +149,11 @@ def no_character(folder: str) -> str:
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
     """The Dagster instance, in which no run has lost its process any more."""
-    from dagster._utils.interrupts import capture_interrupts
-
+    from sticker_pipeline.dagster_kit.compat import captured_interrupts
     from sticker_pipeline.defs.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.defs.instance import open_instance
 
-    with open_instance() as instance, capture_interrupts():  # a stop is looked for between runs, and ends a step
+    with open_instance() as instance, captured_interrupts():  # a stop is looked for between runs, and ends a step
         for sentence in end_dead_runs(instance):
             tell(sentence)
         if isinstance(sys.stdout, Output):

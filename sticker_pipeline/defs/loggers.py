@@ -5,10 +5,9 @@ import re
 import time
 
 import dagster as dg
-from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
+from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_interrupt
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import CONSOLE, tell
 
@@ -68,8 +67,7 @@ class TerminalHandler(logging.Handler):
 def _was_said(event: dg.DagsterEvent) -> bool:
     """Return True for a failure that has its words already: the run was stopped, or its checks stand above."""
     failure = event.step_failure_data
-    checked = failure.error is not None and failure.error.cls_name == DagsterAssetCheckFailedError.__name__
-    return checked or failure.error_source == ErrorSource.INTERRUPT
+    return failed_by_checks(failure) or failed_by_interrupt(failure)
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:

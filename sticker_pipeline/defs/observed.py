@@ -21,6 +21,7 @@ import dagster as dg
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_names
+from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.defs.history import Known, latest_version
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -42,7 +43,6 @@ from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.training.foreign import lora_hash
 
 PREFIX = "character"
-DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
 SWEPT_OTHERWISE = (

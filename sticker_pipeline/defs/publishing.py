@@ -5,12 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-# Dagster has no public way to read verdicts by partition; its own UI uses these.
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
-from dagster._core.storage.event_log.base import EventLogStorage
-
+from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
 from sticker_pipeline.defs.across import SHARED, across_value
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.loggers import SUMMARY
@@ -90,25 +85,12 @@ def latest_verdicts(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
 ) -> dict[str, list[Check]]:
     """The last verdict of every check for each character (None: it was never evaluated). One query for a character."""
-    storage, keys = instance.event_log_storage, [spec.key for spec in specs]
     verdicts = {}
     for name in characters:
-        only = PartitionKeyFilter(key=name)
-        latest = storage.get_latest_asset_check_execution_by_key(keys, only)
-        found = {key: _evaluated(storage, record, only) for key, record in latest.items()}
+        latest = latest_checks(instance, [spec.key for spec in specs], name)
+        found = {key: last_evaluation(instance, record, name) for key, record in latest.items()}
         verdicts[name] = [_check(spec, found.get(spec.key)) for spec in specs]
     return verdicts
-
-
-def _evaluated(
-    storage: EventLogStorage, latest: AssetCheckExecutionRecord, only: PartitionKeyFilter
-) -> dg.AssetCheckEvaluation | None:
-    """What the execution `latest` found; where its run is under way, or ended before it, what was found before."""
-    found = [latest]
-    if latest.status == Status.PLANNED:
-        finished = {Status.SUCCEEDED, Status.FAILED}
-        found = [*storage.get_asset_check_execution_history(latest.key, 1, status=finished, partition_filter=only)]
-    return found[0].evaluation if found else None
 
 
 def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Check:

@@ -6,9 +6,9 @@ Run monitoring asks here, marks such a run as failed, and Dagster retries it.
 import signal
 
 import psutil
-from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster import DagsterRun, DefaultRunLauncher
 
+from sticker_pipeline.dagster_kit.compat import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from sticker_pipeline.defs.dead_runs import UPDATE_TAG, lost_processes, own_process, unnamed_process_tags
 
 
