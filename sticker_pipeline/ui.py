@@ -25,8 +25,8 @@ import yaml
 
 from sticker_pipeline import guard
 from sticker_pipeline.dagster_kit import compat
-from sticker_pipeline.defs.dead_runs import UNDER_WAY, end_dead_runs, own_process
-from sticker_pipeline.defs.instance import open_instance
+from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
+from sticker_pipeline.dagster_kit.instance import open_instance
 from sticker_pipeline.door import guarded, own_hosts
 from sticker_pipeline.output import watch_over
 from sticker_pipeline.quiet import quiet

@@ -18,10 +18,10 @@ from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.dagster_kit.compat import new_run_id
+from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
+from sticker_pipeline.dagster_kit.history import latest_versions
 from sticker_pipeline.defs.across import across_roots
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
-from sticker_pipeline.defs.dead_runs import UPDATE_TAG, process_tags
-from sticker_pipeline.defs.history import latest_versions
 from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
 from sticker_pipeline.defs.observed import character_roots, news, observe
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES

@@ -23,8 +23,8 @@ from dagster import AutomationCondition as On
 
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.compat import AssetGraphView, AssetPartition
+from sticker_pipeline.dagster_kit.history import latest_materializations, remembered_partitions
 from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.history import latest_materializations, remembered_partitions
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.texts import UserError

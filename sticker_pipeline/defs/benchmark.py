@@ -29,25 +29,15 @@ from sticker_pipeline.benchmark.side_by_side import (
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.across import ROSTER, across_value
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import (
-    Making,
-    artifacts_across,
-    code_version,
-    described,
-    making,
-    once,
-    picture,
-    reported,
-    table,
-    writing,
-)
+from sticker_pipeline.defs.making import Making, artifacts_across, code_version, making, once, reported, writing
 from sticker_pipeline.defs.observed import PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.markdown import bullets

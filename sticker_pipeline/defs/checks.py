@@ -17,10 +17,10 @@ from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.strangers import looked_at, same_character
 from sticker_pipeline.character import Character
 from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
+from sticker_pipeline.dagster_kit.metadata import picture, table
+from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.making import picture, table
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of
 from sticker_pipeline.markdown import literal

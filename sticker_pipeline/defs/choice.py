@@ -21,13 +21,14 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, checkpoints_of, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, checkpoints_of, making, once
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles

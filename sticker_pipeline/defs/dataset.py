@@ -4,11 +4,12 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, making, once
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace

@@ -12,12 +12,13 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, making, once
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images

@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.orphans import end_with_run
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
-from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.defs.making import Making, check_not_made, making, once, published, writing
 from sticker_pipeline.defs.observed import LORA_FILE, base_hash, key, model_hash, observe, observed
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
-from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_of_words, requests_for
 from sticker_pipeline.profile import Profile, check_models, load_profile

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
-import pandas as pd
-from PIL import Image
 
 from sticker_pipeline.character import Character, character_names
+from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
+from sticker_pipeline.dagster_kit.orphans import end_with_run
 from sticker_pipeline.defs.across import ROSTER, SHARED, across_value
-from sticker_pipeline.defs.dead_runs import UPDATE_TAG
 from sticker_pipeline.defs.observed import PREFIX, key, observe, section_value
-from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.pictures import embedded_markdown
 from sticker_pipeline.places import check_places
 from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError, content_hash
 from sticker_pipeline.texts import visible
 
 LOGGER = logging.getLogger(__name__)
-PREVIEW_ROWS = 20
 NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
 
 
@@ -255,45 +251,3 @@ def is_current(spec: dg.AssetSpec, scope: str, store: ArtifactStore, inputs: Map
     from the artifacts themselves, so that it also holds when they or the run history were deleted."""
     artifact = store.find(scope, spec.key.path[-1])
     return artifact is not None and artifact.code_version == spec.code_version and artifact.inputs == dict(inputs)
-
-
-def picture(image: Image.Image, alt: str) -> dg.MetadataValue:
-    return dg.MetadataValue.md(embedded_markdown(image, alt))
-
-
-def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
-    """The first rows of a table, as the UI shows them; numbers keep four significant digits."""
-    shown = rows.head(most)
-    columns = [dg.TableColumn(str(name), _column_type(shown[name])) for name in shown.columns]
-    records = [
-        dg.TableRecord({str(key): _plain(value) for key, value in record.items()})
-        for record in shown.to_dict(orient="records")
-    ]
-    return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
-
-
-def column_schema(rows: pd.DataFrame) -> dg.TableSchema:
-    return dg.TableSchema(columns=[dg.TableColumn(str(name), _column_type(rows[name])) for name in rows.columns])
-
-
-def described(rows: pd.DataFrame) -> dict[str, Any]:
-    """The standard metadata of a table asset: row count and column types."""
-    return {"dagster/row_count": len(rows), "dagster/column_schema": column_schema(rows)}
-
-
-def _column_type(column: pd.Series) -> str:
-    if pd.api.types.is_bool_dtype(column):
-        return "bool"
-    if pd.api.types.is_integer_dtype(column):
-        return "int"
-    return "float" if pd.api.types.is_float_dtype(column) else "string"
-
-
-def _plain(value: Any) -> str | int | float | bool | None:
-    if value is None or value is pd.NA or value != value:
-        return None
-    if isinstance(value, bool | int | str):
-        return value
-    if hasattr(value, "item"):
-        return _plain(value.item())
-    return float(f"{value:.4g}") if isinstance(value, float) else str(value)

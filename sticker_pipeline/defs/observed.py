@@ -22,7 +22,7 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read
 from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_names
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
-from sticker_pipeline.defs.history import Known, latest_version
+from sticker_pipeline.dagster_kit.history import Known, latest_version
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.inside import sha256, status

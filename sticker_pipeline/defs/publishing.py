@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 
 from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
 from sticker_pipeline.defs.across import SHARED, across_value
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
-from sticker_pipeline.defs.loggers import SUMMARY
 from sticker_pipeline.defs.making import code_version, made_across, reported, writing
 from sticker_pipeline.defs.observed import PREFIX, key, observe
 from sticker_pipeline.defs.partitions import CHARACTERS

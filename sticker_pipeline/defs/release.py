@@ -14,14 +14,15 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, making, once
 from sticker_pipeline.defs.observed import file_hash, key
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images, check_room

@@ -4,9 +4,10 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, making, once, picture, table
+from sticker_pipeline.defs.making import making, once
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace

@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 
 from sticker_pipeline.character import FILE_NAME, Character
+from sticker_pipeline.dagster_kit.history import Known, latest_versions
 from sticker_pipeline.defs.across import DESCRIPTIONS, across_value
-from sticker_pipeline.defs.history import Known, latest_versions
 from sticker_pipeline.defs.observed import character_roots, key, news
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace

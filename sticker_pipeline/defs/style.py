@@ -21,14 +21,15 @@ from sticker_pipeline.benchmark.style_choice import (
     goal,
     style_metrics,
 )
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
-from sticker_pipeline.defs.launcher import TrainerLauncher
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import checkpoints_of, described, once, picture, table
+from sticker_pipeline.defs.making import checkpoints_of, once
 from sticker_pipeline.defs.partitions import STYLES
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
 from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of

@@ -15,10 +15,10 @@ from typing import Any
 import dagster as dg
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.orphans import end_with_run
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.defs.making import check_not_made, published, writing
 from sticker_pipeline.defs.observed import base_hash, model_hash, observe, observed
-from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile

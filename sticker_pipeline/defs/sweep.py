@@ -19,12 +19,13 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_j
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, making, once
 from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures

@@ -8,13 +8,14 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, making, once, picture, table
+from sticker_pipeline.defs.making import making, once
 from sticker_pipeline.defs.media import CAPTIONS
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import scores_checked
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud

@@ -8,13 +8,14 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.defs.automation import RETRAIN
-from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
+from sticker_pipeline.defs.making import Making, making, once
 from sticker_pipeline.defs.observed import key, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.instance import open_instance
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore
@@ -71,14 +70,6 @@ class Bench:
         materialization = records[0].asset_materialization
         assert materialization is not None
         return {key: value.value for key, value in materialization.metadata.items()}
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance with the settings that ship, in a DAGSTER_HOME of its own."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    with open_instance() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import dagster as dg
 
 from sticker_pipeline.claims import now_and_then
 from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, replace_claims, was_interrupted
-from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine, process_tags
-from sticker_pipeline.defs.pools import GPU
+from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
+from sticker_pipeline.dagster_kit.pools import GPU
 
 LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
 SECONDS_BETWEEN_CLAIMS = 1.0

@@ -23,11 +23,6 @@ def terminal(_: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-@dg.definitions
-def defs() -> dg.Definitions:
-    return dg.Definitions(loggers={"terminal": terminal})
-
-
 class TerminalHandler(logging.Handler):
     """Prints steps, their progress and their summaries; everything else stays in Dagster's event log."""
 
