@@ -20,13 +20,14 @@ from sticker_pipeline.claims import claimed
 from sticker_pipeline.dagster_kit.compat import new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
 from sticker_pipeline.dagster_kit.history import latest_versions
-from sticker_pipeline.defs.across import across_roots
+from sticker_pipeline.dagster_kit.scope import news, observe
+from sticker_pipeline.defs.across import artifacts_across, of_all
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
-from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import character_roots, news, observe
+from sticker_pipeline.defs.making import current_inputs, is_current
+from sticker_pipeline.defs.observed import OneCharacter, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import Style, current_style_inputs, named_styles, ready_styles, style_roots
+from sticker_pipeline.defs.style_making import Style, current_style_inputs, named_styles, of_style, ready_styles
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
@@ -95,9 +96,8 @@ def update(
                 outcome = "failed"
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
-    valid = workspace.valid_characters()[0]
-    observe(instance, None, across_roots(valid, workspace.store))
-    if characters_with(workspace, "benchmark"):
+    observe(instance, None, of_all(workspace).values(workspace.store))
+    if artifacts_across(workspace, "benchmark"):
         look = partial(stale_assets, definitions, "leaderboard_table", ALL, workspace, None, None)
         try:
             made = _make_stale(work, "leaderboard_table", ALL, None, look) == "made"
@@ -177,7 +177,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
         store = workspace.store
         look = partial(stale_style_assets, work.definitions, style, store)
         try:
-            observe(work.instance, style.name, style_roots(style, store))
+            observe(work.instance, style.name, of_style(workspace, style.name).loaded(style).values(store))
             made = _make_stale(work, "style_line", style_scope(style.name), style.name, look) == "made"
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
@@ -199,7 +199,7 @@ def _register(
     damaged, store, known = [], Snapshot(workspace.store.root), latest_versions(instance)
     for character, profile in characters:
         try:
-            roots = character_roots(character, profile, store)
+            roots = of_character(workspace, character.name).loaded(OneCharacter(character, profile)).values(store)
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)

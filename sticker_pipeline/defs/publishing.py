@@ -7,16 +7,16 @@ import dagster as dg
 
 from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
 from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.defs.across import SHARED, across_value
+from sticker_pipeline.dagster_kit.step import open_step
+from sticker_pipeline.defs.across import SHARED, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
-from sticker_pipeline.defs.making import code_version, made_across, reported, writing
-from sticker_pipeline.defs.observed import PREFIX, key, observe
+from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
 from sticker_pipeline.publishing.report import Check, report_page
-from sticker_pipeline.storage import ALL, content_hash
+from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
@@ -37,36 +37,19 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
-    store = workspace.store
-    with writing(context, workspace, ALL) as staging:
-        valid, problems = workspace.valid_characters()
-        versions = across_value(SHARED, valid, store)
-        if observe(context.instance, None, {key(SHARED): versions}):
-            raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
+    with open_step(context, workspace, of_all, also_current=True) as work:
+        valid = work.subject.valid
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
-        page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
-        (staging / PAGE).write_text(page, encoding="utf-8")
-        artifact = store.publish(
-            staging,
-            ALL,
-            "report",
-            code_version=code_version(context),
-            inputs={
-                "leaderboard": store.read(ALL, "leaderboard").data_version,
-                **made_across(workspace, RELEASED_LORA),
-                f"{PREFIX}/{SHARED}": content_hash(versions),
-            },
-            settings={},
+        page = report_page(gather(work.store, valid, checks=checks, ui=UI, problems=work.subject.problems))
+        (work.staging / PAGE).write_text(page, encoding="utf-8")
+        return work.publish(
+            {
+                SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
+                "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / PAGE).absolute()),
+                "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
+                "file from here",
+            }
         )
-    path = artifact.folder / PAGE
-    return reported(
-        artifact,
-        {
-            SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
-            "page": dg.MetadataValue.path(path.absolute()),
-            "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no file from here",
-        },
-    )
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
