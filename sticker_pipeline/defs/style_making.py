@@ -185,19 +185,6 @@ def members_of(style: Style, store: ArtifactStore) -> list[Member]:
     return found
 
 
-def current_style_inputs(spec: dg.AssetSpec, style: Style, store: ArtifactStore) -> dict[str, str | None]:
-    """The data versions that the asset of the style would be made from now; None for an artifact that is not there."""
-    versions: dict[str, str | None] = {}
-    for dep in spec.deps:
-        name = dep.asset_key.path[-1]
-        if dep.asset_key.path[0] == PREFIX:
-            versions |= _versions(dep.asset_key, section_value(name, style, store))
-        else:
-            found = store.find(style_scope(style.name), name)
-            versions[name] = found.data_version if found else None
-    return versions
-
-
 def _versions(root: dg.AssetKey, value: dict[str, Any]) -> dict[str, str]:
     """Return what stands among an artifact's inputs for a root.
 

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from sticker_pipeline.dagster_kit.scope import Scope, observe, own_artifact
+from sticker_pipeline.dagster_kit.staleness import current_inputs, is_current, stale_assets
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.places import Places
 from sticker_pipeline.storage import ArtifactStore, StorageError, content_hash
@@ -113,6 +114,29 @@ def test_what_is_current_is_made_again_for_a_person_or_where_it_is_wanted(
     workspace.boxes["red"] = {"size": 4, "colour": 5}
     run(instance, workspace, FIRST, **by_automation)
     assert made == ["first"] * 4
+
+
+def test_stale_is_what_other_inputs_or_other_code_would_make(instance: dg.DagsterInstance, workspace: Folders) -> None:
+    line = dg.define_asset_job("line", selection=["first", "second"])
+    sources = [dg.AssetSpec(root, partitions_def=PARTITIONS) for root in (SIZE, COLOUR)]
+    definitions = dg.Definitions([FIRST, SECOND, *sources], jobs=[line], resources={"workspace": workspace})
+
+    def stale() -> list[str]:
+        found = stale_assets(definitions, "line", of_box(workspace, "red"), workspace.store)
+        return [key.to_user_string() for key in found]
+
+    spec = SECOND.get_asset_spec(SECOND.key)
+    assert stale() == ["first", "second"]
+    assert current_inputs(spec, of_box(workspace, "red"), workspace.store)["first"] is None
+    run(instance, workspace, FIRST, SECOND)
+    assert stale() == []
+    workspace.boxes["red"]["colour"] = 6
+    assert stale() == ["second"]
+    workspace.boxes["red"] = {"size": 4, "colour": 5}
+    assert stale() == ["first", "second"]
+    workspace.boxes["red"]["size"] = 3
+    assert is_current(spec, of_box(workspace, "red"), workspace.store)
+    assert not is_current(spec.replace_attributes(code_version="2"), of_box(workspace, "red"), workspace.store)
 
 
 def test_what_is_in_the_way_is_said_before_any_work(instance: dg.DagsterInstance, workspace: Folders) -> None:
