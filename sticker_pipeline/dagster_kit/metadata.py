@@ -8,6 +8,7 @@ from PIL import Image
 
 from sticker_pipeline.pictures import embedded_markdown
 
+SUMMARY = "summary"  # the entry that says in one line what a step made
 PREVIEW_ROWS = 20
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.dagster_kit.history import Known, latest_version
 from sticker_pipeline.places import Places
-from sticker_pipeline.storage import Artifact, ArtifactStore, content_hash
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 Subject = TypeVar("Subject", covariant=True)
 Roots = Mapping[dg.AssetKey, Any]  # root -> its value, as JSON types
@@ -71,16 +71,44 @@ class Scope(Generic[Subject]):
         return {root: self.value(root.path[-1], subject, store) for root in self.roots}
 
 
-def observed_now(
-    context: dg.AssetExecutionContext, scope: Scope[Any], store: ArtifactStore
-) -> Iterator[dg.ObserveResult]:
-    """Yield the observations of the roots that the step of `context` was asked for."""
-    subject = scope.load()
-    for root in scope.roots:
-        if root in context.selected_asset_keys:
-            value = scope.value(root.path[-1], subject, store)
-            version = dg.DataVersion(content_hash(value))
-            yield dg.ObserveResult(asset_key=root, data_version=version, metadata=shown(root, value))
+# Observable, and not merely external: only of observable assets does an automation condition see observations.
+def observable_roots(
+    name: str,
+    scope_of: Callable[[Any, str], Scope[Any]],
+    descriptions: Mapping[dg.AssetKey, str],
+    *,
+    partitions: dg.PartitionsDefinition | None = None,
+    kinds: Mapping[str, str] | None = None,
+    owner: str = "team:characters",
+) -> dg.AssetsDefinition:
+    """Return the roots of a kind of scope as assets, which "Observe" in the UI observes for one.
+
+    `kinds` has the kind of a root by its last part; `yaml` is that of others.
+    """
+    specs = [
+        dg.AssetSpec(
+            root,
+            description=description,
+            group_name=root.path[0],
+            kinds={(kinds or {}).get(root.path[-1], "yaml")},
+            owners=[owner],
+        )
+        for root, description in descriptions.items()
+    ]
+
+    @dg.multi_observable_source_asset(name=name, specs=specs, partitions_def=partitions, can_subset=True)
+    def observe_roots(
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Any]
+    ) -> Iterator[dg.ObserveResult]:
+        scope = scope_of(workspace, context.partition_key if partitions else ALL)
+        subject = scope.load()
+        for root in scope.roots:
+            if root in context.selected_asset_keys:
+                value = scope.value(root.path[-1], subject, workspace.store)
+                version = dg.DataVersion(content_hash(value))
+                yield dg.ObserveResult(asset_key=root, data_version=version, metadata=shown(root, value))
+
+    return observe_roots
 
 
 def observation(root: dg.AssetKey, partition: str | None, value: Any) -> dg.AssetObservation:

@@ -4,15 +4,13 @@ They are observed as a character's own are (observed.py), but have no partitions
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
 from sticker_pipeline.character import Character, character_names
-from sticker_pipeline.dagster_kit.scope import Scope, observed_now, own_artifact
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
@@ -58,6 +56,14 @@ def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
     )
 
 
+observed_across = observable_roots(
+    "observed_across",
+    of_all,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    kinds=dict.fromkeys(DESCRIPTIONS, "file"),
+)
+
+
 def artifacts_across(workspace: Workspace, asset: str) -> dict[str, Artifact]:
     """Return the artifact `asset` of each character that has it, by name, sorted.
 
@@ -73,19 +79,6 @@ def artifacts_across(workspace: Workspace, asset: str) -> dict[str, Artifact]:
         if artifact:
             found[name] = artifact
     return found
-
-
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            key(section), description=description, group_name="character", kinds={"file"}, owners=["team:characters"]
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    can_subset=True,
-)
-def observed_across(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    yield from observed_now(context, of_all(workspace), workspace.store)
 
 
 def across_value(section: str, valid: Valid, store: ArtifactStore) -> Any:

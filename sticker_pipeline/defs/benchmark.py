@@ -29,14 +29,13 @@ from sticker_pipeline.benchmark.side_by_side import (
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.across import ROSTER, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
-from sticker_pipeline.defs.observed import OneCharacter, key, of_character
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
@@ -149,7 +148,7 @@ def _told_of(without: list[str]) -> str:
 
 
 def _generated(
-    work: Step[OneCharacter], embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
+    work: CharacterStep, embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
 ) -> dict[str, dict[str, Pictures]]:
     """Model -> style -> what it drew, as seen by the CLIP and by the tagger."""
     samples = work.inputs["samples"]
@@ -168,7 +167,7 @@ def _generated(
 
 
 def _yardstick(
-    work: Step[OneCharacter],
+    work: CharacterStep,
     embedder: Embedder,
     sampled: pd.DataFrame,
     others: dict[str, dict[str, References]],
@@ -190,7 +189,7 @@ def _yardstick(
 
 
 def _others(
-    work: Step[OneCharacter], workspace: Workspace, embedder: Embedder
+    work: CharacterStep, workspace: Workspace, embedder: Embedder
 ) -> tuple[dict[str, dict[str, References]], list[str]]:
     """The held-out pictures of every other character by style, and a sentence about each that cannot be read."""
     found, problems, versions = {}, [], {}
@@ -216,7 +215,7 @@ def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
     return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
 
 
-def _shown(work: Step[OneCharacter], sampled: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
+def _shown(work: CharacterStep, sampled: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
     """(style, model) -> some pictures: the same requests of every model, and held-out ones."""
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     held_out = rows[rows["split"] == "holdout"]

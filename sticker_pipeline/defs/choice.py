@@ -21,13 +21,12 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.observed import OneCharacter, key, of_character
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
@@ -87,7 +86,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         )
 
 
-def _selection_requests(work: Step[OneCharacter]) -> list[Request]:
+def _selection_requests(work: CharacterStep) -> list[Request]:
     prompts = benchmark_prompts(work.character, work.profile)
     styles = dict.fromkeys(prompt.style for prompt in prompts)
     chosen = [
@@ -99,7 +98,7 @@ def _selection_requests(work: Step[OneCharacter]) -> list[Request]:
 
 
 def _of_each_epoch(
-    work: Step[OneCharacter], embedder: Embedder, checkpoints: Mapping[int, Path]
+    work: CharacterStep, embedder: Embedder, checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
     """Epoch -> style -> embeddings of what each of the `checkpoints` draws for the same requests."""
     requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
@@ -111,12 +110,12 @@ def _of_each_epoch(
     return generated
 
 
-def _trained_rows(work: Step[OneCharacter]) -> pd.DataFrame:
+def _trained_rows(work: CharacterStep) -> pd.DataFrame:
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     return rows[rows["split"] == "train"]
 
 
-def _validation(work: Step[OneCharacter], embedder: Embedder) -> dict[str, np.ndarray]:
+def _validation(work: CharacterStep, embedder: Embedder) -> dict[str, np.ndarray]:
     rows = _trained_rows(work)
     chosen = validation_frames(rows, styles_of(work.character))
     files = rows.set_index("frame_id")["file"].loc[chosen["frame_id"]].tolist()

@@ -4,13 +4,12 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import OneCharacter, key, of_character
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import contact_sheet
@@ -63,7 +62,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         )
 
 
-def _sheet(work: Step[OneCharacter], rows: pd.DataFrame) -> Image.Image:
+def _sheet(work: CharacterStep, rows: pd.DataFrame) -> Image.Image:
     folder = work.inputs["frames"].folder
     chosen = rows.iloc[:: max(1, -(-len(rows) // SHEET_CELLS))]
     return contact_sheet([Image.open(folder / name) for name in chosen["file"]], cell=84)

@@ -5,7 +5,6 @@ Both are made when a person asks for them.
 """
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.scope import Scope, observed_now, own_artifact
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
-from sticker_pipeline.defs.observed import LORA_FILE, OneCharacter, base_hash, key, model_hash, of_character
+from sticker_pipeline.defs.observed import LORA_FILE, CharacterStep, base_hash, key, model_hash, of_character
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
@@ -43,23 +42,6 @@ ROOT = dg.AssetKey(["profile", "lcm"])
 MODULE = "sticker_pipeline.training.consistency"
 
 
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            ROOT,
-            description="The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and "
-            "`generation`.",
-            group_name="profile",
-            kinds={"file"},
-            owners=["team:training"],
-        )
-    ],
-    partitions_def=PROFILE_NAMES,
-)
-def observed_profile(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    yield from observed_now(context, of_profile(workspace, context.partition_key), workspace.store)
-
-
 def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
     """Return the scope of the profile. Its `load` raises ProfileError."""
     return Scope(
@@ -72,6 +54,16 @@ def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
         artifacts=partial(own_artifact, profile_scope(name)),
         check=check_models,
     )
+
+
+observed_profile = observable_roots(
+    "observed_profile",
+    of_profile,
+    {ROOT: "The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and `generation`."},
+    partitions=PROFILE_NAMES,
+    kinds={"lcm": "file"},
+    owner="team:training",
+)
 
 
 def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -181,7 +173,7 @@ def _distil(
     (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def _tuning_spec(work: Step[OneCharacter], start: Artifact, lora: Path) -> ConsistencySpec:
+def _tuning_spec(work: CharacterStep, start: Artifact, lora: Path) -> ConsistencySpec:
     """Pictures and captions are drawn of the training set by its weights, systematically, once for all."""
     profile, tuning = work.profile, work.profile.lcm.tuning
     rows = work.inputs["training_set"].table()

@@ -6,11 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import OneCharacter, key, of_character
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_frames
@@ -147,14 +146,14 @@ def _write_pages(cells: sheets.Cells, folder: Path, name: str) -> None:
         page.save(folder / f"{name}_{number:03}.webp", quality=85)
 
 
-def _to_decode(work: Step[OneCharacter], inventory: pd.DataFrame, cache: Path) -> list[tuple[str, int, int, int]]:
+def _to_decode(work: CharacterStep, inventory: pd.DataFrame, cache: Path) -> list[tuple[str, int, int, int]]:
     """(format, width, height, frames) of each accepted file that is not in the cache."""
     rows = inventory[inventory["status"] == "accepted"]
     new = rows[[not media_frames.cache_entry(cache, sha, work.profile.media).is_dir() for sha in rows["sha256"]]]
     return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
 
 
-def _decode(work: Step[OneCharacter], inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
+def _decode(work: CharacterStep, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
     """Every accepted file's frames; what was decoded before comes from the cache."""
     total = int((inventory["status"] == "accepted").sum())
     decoded = {}

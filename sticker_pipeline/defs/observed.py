@@ -9,7 +9,7 @@ here. What is about all characters together stands in across.py.
 import json
 import stat
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -21,7 +21,8 @@ import dagster as dg
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_names
-from sticker_pipeline.dagster_kit.scope import Scope, observed_now, own_artifact
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
+from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.inside import sha256, status
@@ -74,26 +75,6 @@ DESCRIPTIONS = {
 }
 
 
-# Observable, and not merely external: only of observable assets does an automation condition see observations.
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, section]),
-            description=description,
-            group_name="character",
-            kinds={"yaml"} if section != "media" else {"file"},
-            owners=["team:characters"],
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    partitions_def=CHARACTERS,
-    can_subset=True,
-)
-def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    """What the folder sensor does for every character, for one, at a click."""
-    yield from observed_now(context, of_character(workspace, context.partition_key), workspace.store)
-
-
 def key(section: str) -> dg.AssetKey:
     """The asset key of a section; stages name it in `deps`."""
     return dg.AssetKey([PREFIX, section])
@@ -105,6 +86,9 @@ class OneCharacter:
 
     character: Character
     profile: Profile
+
+
+CharacterStep = Step[OneCharacter]
 
 
 def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
@@ -124,6 +108,15 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
         artifacts=partial(own_artifact, name),
         check=lambda own: check_models(own.profile),
     )
+
+
+observed_character = observable_roots(
+    "observed_character",
+    of_character,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    partitions=CHARACTERS,
+    kinds={"media": "file"},
+)
 
 
 def section_value(section: str, character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:

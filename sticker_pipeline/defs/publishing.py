@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import open_step
 from sticker_pipeline.defs.across import SHARED, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE

@@ -14,14 +14,13 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.observed import OneCharacter, file_hash, key, of_character
+from sticker_pipeline.defs.observed import CharacterStep, file_hash, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
@@ -116,7 +115,7 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         )
 
 
-def _that_counts(work: Step[OneCharacter], checks: list[Check], models: Path) -> tuple[Release | None, str]:
+def _that_counts(work: CharacterStep, checks: list[Check], models: Path) -> tuple[Release | None, str]:
     """The release that counts from now on, and how it came to that. A refused LoRA changes nothing."""
     folder = releases_folder(work.store, work.character.name)
     if may_be_released(checks):
@@ -134,7 +133,7 @@ OUTCOMES = {
 }
 
 
-def _candidate(work: Step[OneCharacter], checks: list[Check], models: Path) -> Candidate:
+def _candidate(work: CharacterStep, checks: list[Check], models: Path) -> Candidate:
     character, profile = work.character, work.profile
     chosen = work.inputs["selected_lora"].table().query("chosen").iloc[0]
     spec = load_spec(work.inputs["lora"].file(FILE_NAME))
@@ -166,11 +165,11 @@ def _candidate(work: Step[OneCharacter], checks: list[Check], models: Path) -> C
     )
 
 
-def _lora_of(work: Step[OneCharacter]) -> Path:
+def _lora_of(work: CharacterStep) -> Path:
     return work.inputs["selected_lora"].file("lora.safetensors")
 
 
-def _data(work: Step[OneCharacter]) -> Data:
+def _data(work: CharacterStep) -> Data:
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     trained, held_out = (rows[rows["split"] == split] for split in ("train", "holdout"))
     return Data(
@@ -266,7 +265,7 @@ class _Way:
         return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
 
 
-def _to_publish(work: Step[OneCharacter]) -> tuple[Record, list[_Way]]:
+def _to_publish(work: CharacterStep) -> tuple[Record, list[_Way]]:
     """The release, and the ways to draw with it: as it was released first."""
     artifact = work.inputs["released_lora"]
     record = Record.model_validate_json(artifact.content(RECORD))
@@ -279,7 +278,7 @@ def _to_publish(work: Step[OneCharacter]) -> tuple[Record, list[_Way]]:
 
 
 def _write_way(
-    work: Step[OneCharacter], record: Record, way: _Way, requests: list[Request], opened: Callable[[str], Any]
+    work: CharacterStep, record: Record, way: _Way, requests: list[Request], opened: Callable[[str], Any]
 ) -> tuple[list[tuple[str, str, str, str, int, str]], list[str]]:
     """The pictures with their workflow, the workflow of the first, and the LoRAs, as files. Rows of the index, and what
     ComfyUI cannot be told."""
@@ -306,7 +305,7 @@ def _write_way(
     return rows, problems
 
 
-def _workflows(work: Step[OneCharacter], record: Record, way: _Way) -> Callable[..., Workflow]:
+def _workflows(work: CharacterStep, record: Record, way: _Way) -> Callable[..., Workflow]:
     """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
     settings, base = way.settings, work.profile.base
     trained = how_trained(work.profile, way.loras)
@@ -345,7 +344,7 @@ def _lora_hash(path: Path) -> str | None:
     return metadata.get("sshs_model_hash")
 
 
-def _checkpoint_hash(work: Step[OneCharacter]) -> str | None:
+def _checkpoint_hash(work: CharacterStep) -> str | None:
     """By which A1111 finds the base model, where it is one file."""
     return file_hash(work.profile.base, work.store) if work.profile.base.is_file() else None
 
@@ -370,7 +369,7 @@ def _ways_table(record: Record, ways: Sequence[_Way]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "loras", "steps", "cfg", "sampler", "workflow"])
 
 
-def _how_to_open(work: Step[OneCharacter], record: Record) -> str:
+def _how_to_open(work: CharacterStep, record: Record) -> str:
     channels = _latent_channels(work)
     if channels != COMFYUI_LATENTS:
         return (
@@ -384,7 +383,7 @@ def _how_to_open(work: Step[OneCharacter], record: Record) -> str:
     )
 
 
-def _latent_channels(work: Step[OneCharacter]) -> int:
+def _latent_channels(work: CharacterStep) -> int:
     """Of the base model, as its VAE says; single files are ComfyUI's own format."""
     config = work.profile.base / "vae" / "config.json"
     return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

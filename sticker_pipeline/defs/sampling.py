@@ -4,8 +4,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.observed import key, of_character

@@ -22,17 +22,16 @@ from sticker_pipeline.benchmark.style_choice import (
     style_metrics,
 )
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
-from sticker_pipeline.defs.style_making import MEMBERS, Style, StyleError, key, members_of, of_style
+from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleStep, key, members_of, of_style
 from sticker_pipeline.defs.training import (
     SAMPLE_PROMPTS,
     checkpoints_of,
@@ -185,7 +184,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         )
 
 
-def _spec(work: Step[Style]) -> TrainingSpec:
+def _spec(work: StyleStep) -> TrainingSpec:
     training_set, profile = work.inputs["style_training_set"], work.profile
     rows = training_set.table()
     return TrainingSpec(
@@ -207,7 +206,7 @@ def _spec(work: Step[Style]) -> TrainingSpec:
     )
 
 
-def _prompts(work: Step[Style], numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
+def _prompts(work: StyleStep, numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
     """The prompts about the invented characters of these numbers; `each`: only the first ones of each."""
     rows = work.inputs["style_training_set"]
     taken = own_traits(rows.table(TAGS), sorted(set(rows.table()["character"])))
@@ -218,7 +217,7 @@ def _prompts(work: Step[Style], numbers: Sequence[int], each: int | None = None)
 
 
 def _draw(
-    work: Step[Style], folder: str, requests: list[Request], opened: Callable[[], Any], lora: Path | None
+    work: StyleStep, folder: str, requests: list[Request], opened: Callable[[], Any], lora: Path | None
 ) -> list[Image.Image]:
     """The pictures of one model, kept in `folder` of the artifact: from the cache, and what is not there with the
     pipeline that is `opened` for it."""
@@ -240,14 +239,14 @@ def _draw(
     return images
 
 
-def _seen(work: Step[Style], embedder: Embedder, tagger: Tagger, folder: str, images: list[Image.Image]) -> Drawn:
+def _seen(work: StyleStep, embedder: Embedder, tagger: Tagger, folder: str, images: list[Image.Image]) -> Drawn:
     """What CLIP and tagger see on the `images` that are kept in `folder`."""
     files = [f"{folder}/{number:03d}.png" for number in range(len(images))]
     found = tags_found_in(tagger, work.profile, work.store, work.staging, files)
     return Drawn(embed(embedder, images), found)
 
 
-def _yardstick(work: Step[Style], embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
+def _yardstick(work: StyleStep, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
     held_out = _of_each_character(work, embedder, HOLDOUT)
     if not held_out:
         raise StyleError(
@@ -263,7 +262,7 @@ def _yardstick(work: Step[Style], embedder: Embedder, tagger: Tagger, asked: Seq
     )
 
 
-def _of_each_character(work: Step[Style], embedder: Embedder, split: str) -> dict[str, Trained]:
+def _of_each_character(work: StyleStep, embedder: Embedder, split: str) -> dict[str, Trained]:
     training_set = work.inputs["style_training_set"]
     rows = training_set.table()
     return {
@@ -275,7 +274,7 @@ def _of_each_character(work: Step[Style], embedder: Embedder, split: str) -> dic
 
 
 def _goal(
-    work: Step[Style], embedder: Embedder, tagger: Tagger, opened: Callable[[], Any], lora: Path
+    work: StyleStep, embedder: Embedder, tagger: Tagger, opened: Callable[[], Any], lora: Path
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The figures of the goal, and its pictures: other invented characters than the epoch was chosen on."""
     prompts = _prompts(work, GOAL_CHARACTERS)

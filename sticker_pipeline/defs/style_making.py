@@ -6,7 +6,7 @@ artifacts. So the assets of a style have its own partitions alone, and are out o
 characters is another one, and by nothing that other characters do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 import dagster as dg
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.dagster_kit.scope import Scope, observed_now, one_hash, own_artifact
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, one_hash, own_artifact
+from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.defs.observed import base_hash, model_hash
 from sticker_pipeline.defs.partitions import STYLES
@@ -49,23 +50,7 @@ class Style:
     profile: Profile
 
 
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, section]),
-            description=description,
-            group_name="style",
-            kinds={"yaml"} if section != MEMBERS else {"parquet"},
-            owners=["team:characters"],
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    partitions_def=STYLES,
-    can_subset=True,
-)
-def observed_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    """What the folder sensor does for every style, for one, at a click."""
-    yield from observed_now(context, of_style(workspace, context.partition_key), workspace.store)
+StyleStep = Step[Style]
 
 
 def key(section: str) -> dg.AssetKey:
@@ -86,6 +71,15 @@ def of_style(workspace: Workspace, name: str) -> Scope[Style]:
         versions=_versions,
         check=lambda style: check_models(style.profile),
     )
+
+
+observed_style = observable_roots(
+    "observed_style",
+    of_style,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    partitions=STYLES,
+    kinds={MEMBERS: "parquet"},
+)
 
 
 def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:

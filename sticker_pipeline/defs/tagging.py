@@ -8,8 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW

@@ -9,12 +9,11 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.dagster_kit.loggers import SUMMARY
-from sticker_pipeline.dagster_kit.metadata import described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import Step, once, open_step
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import RETRAIN
-from sticker_pipeline.defs.observed import OneCharacter, key, of_character, regularisation_folder
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
@@ -103,7 +102,7 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     }
 
 
-def _spec(work: Step[OneCharacter]) -> TrainingSpec:
+def _spec(work: CharacterStep) -> TrainingSpec:
     rows = work.inputs["training_set"].table()
     clips = rows.loc[rows["split"] == "train", "frame_id"].map(_clips(work)).nunique()
     prompts = [prompt.text for prompt in benchmark_prompts(work.character, work.profile)]
@@ -128,7 +127,7 @@ def _spec(work: Step[OneCharacter]) -> TrainingSpec:
     )
 
 
-def _check_prompts(work: Step[OneCharacter]) -> None:
+def _check_prompts(work: CharacterStep) -> None:
     """Raise PromptError, before the training, for a prompt of the benchmark that could not be drawn after it."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
@@ -143,7 +142,7 @@ def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
     return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
 
 
-def _clips(work: Step[OneCharacter]) -> dict[str, str]:
+def _clips(work: CharacterStep) -> dict[str, str]:
     frames = work.inputs["frames"].table()
     return dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
 

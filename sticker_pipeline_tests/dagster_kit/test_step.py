@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sticker_pipeline.dagster_kit.scope import Scope, observe, own_artifact
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, observe, own_artifact
 from sticker_pipeline.dagster_kit.staleness import current_inputs, is_current, stale_assets
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.places import Places
@@ -99,6 +99,18 @@ def test_roots_that_dagster_has_not_seen_are_observed_first(instance: dg.Dagster
     assert record is not None
     assert not observe(instance, "red", {SIZE: [3]})
     assert observe(instance, "red", {SIZE: [4]})
+
+
+def test_roots_are_observed_at_a_click(instance: dg.DagsterInstance, workspace: Folders) -> None:
+    roots = {SIZE: "How large it is.", COLOUR: "Its colour."}
+    observable = observable_roots("boxes", of_box, roots, partitions=PARTITIONS, kinds={"colour": "file"})
+    kinds = [(observable.get_asset_spec(root).kinds, observable.get_asset_spec(root).group_name) for root in roots]
+    assert kinds == [({"yaml"}, "box"), ({"file"}, "box")]
+    definitions = dg.Definitions([observable], resources={"workspace": workspace})
+    job = definitions.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(partition_key="red", instance=instance, asset_selection=[SIZE]).success
+    assert not observe(instance, "red", {SIZE: [3]})
+    assert observe(instance, "red", {COLOUR: [5]})
 
 
 def test_what_is_current_is_made_again_for_a_person_or_where_it_is_wanted(
