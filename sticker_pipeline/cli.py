@@ -516,7 +516,7 @@ def _list_models(models: Path) -> None:
 def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
     from sticker_pipeline.character import FILE_NAME, folders_of_nobody, rights
-    from sticker_pipeline.defs.instance import open_instance
+    from sticker_pipeline.dagster_kit.instance import open_instance
     from sticker_pipeline.defs.resources import unready, workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
     from sticker_pipeline.media.inventory import refused_links
@@ -569,8 +569,8 @@ def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
     """Print what is under way; returns what killed runs left."""
-    from sticker_pipeline.defs.dead_runs import dead_runs, described, elsewhere, other_machine, unheld_claims
-    from sticker_pipeline.defs.patience import pools_in_use
+    from sticker_pipeline.dagster_kit.dead_runs import dead_runs, described, elsewhere, other_machine, unheld_claims
+    from sticker_pipeline.dagster_kit.patience import pools_in_use
 
     for line in pools_in_use(instance):
         tell(f"{'under way':12} {line}")
@@ -585,7 +585,7 @@ def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list
 
 def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | None) -> list[str]:
     """Mend what killed runs left, and print it; returns what is left to do, as `_left_behind` does."""
-    from sticker_pipeline.defs.dead_runs import end_dead_runs
+    from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs
 
     for line in [
         *end_dead_runs(instance, gone),

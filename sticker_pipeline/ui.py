@@ -1,8 +1,7 @@
 """The Dagster UI behind the door (door.py), its daemon and code server: `python -m sticker_pipeline.ui` under a guard.
 
 What `dagster dev` starts, with our door before the webserver. All of it ends together: when it is asked to stop, when
-the guard is gone, and when the webserver or the daemon has ended. All imports of Dagster's private modules that this
-needs are here; test_ui_command.py fails when one of them changes.
+the guard is gone, and when the webserver or the daemon has ended.
 """
 
 import os
@@ -16,22 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import dagster as dg
 import psutil
 import uvicorn
 import yaml
-from dagster._cli.proxy_server_manager import ProxyServerManager
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster._utils.log import configure_loggers
-from dagster_webserver.app import create_app_from_workspace_process_context
-from dagster_webserver.version import __version__ as webserver_version
 
 from sticker_pipeline import guard
-from sticker_pipeline.defs.dead_runs import UNDER_WAY, end_dead_runs, own_process
-from sticker_pipeline.defs.instance import open_instance
+from sticker_pipeline.dagster_kit import compat
+from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
+from sticker_pipeline.dagster_kit.instance import open_instance
 from sticker_pipeline.door import guarded, own_hosts
 from sticker_pipeline.output import watch_over
 from sticker_pipeline.quiet import quiet
@@ -87,7 +82,7 @@ def serve(
     """
     listening = listen(host, port)
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
-    configure_loggers(formatter="colored", log_level="INFO")
+    compat.colour_logs()
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(f"Others can reach the UI at {host}, and it has no login: docs/ui.md says how to put one before it.")
     with open_instance() as instance:
@@ -111,8 +106,7 @@ def _start(
     read_only: bool,
 ) -> "tuple[threading.Thread, subprocess.Popen[bytes] | None]":
     """Start code server, webserver and daemon, each closed with `parts`."""
-    target = WorkspaceFileTarget([str(Path(workspace).absolute())])
-    code_servers = parts.enter_context(ProxyServerManager(instance, target, code_server_log_level="WARNING"))
+    code_servers = parts.enter_context(compat.code_servers(instance, Path(workspace).absolute()))
     served = parts.enter_context(_workspace_of(code_servers))
     web = parts.enter_context(_webserver(instance, served, listening, hosts, read_only))
     return web, None if read_only else parts.enter_context(_daemon(served))
@@ -156,24 +150,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _workspace_of(code_servers: ProxyServerManager) -> Iterator[str]:
+def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
     """A workspace file that names the code servers: webserver and daemon share them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workspace.yaml"
-        path.write_text(yaml.safe_dump({"load_from": list(code_servers.get_code_server_specs())}), encoding="utf-8")
-        yield str(path)
+        path.write_text(yaml.safe_dump({"load_from": code_servers}), encoding="utf-8")
+        yield path
 
 
 @contextmanager
 def _webserver(
-    instance: dg.DagsterInstance, workspace: str, listening: socket.socket, hosts: Sequence[str], read_only: bool
+    instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
 ) -> Iterator[threading.Thread]:
     """Dagster's webserver behind the door, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
-    with WorkspaceProcessContext(
-        instance, WorkspaceFileTarget([workspace]), version=webserver_version, read_only=read_only
-    ) as context:
-        app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_RATE)
+    with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
         server = uvicorn.Server(
             uvicorn.Config(
                 guarded(app, hosts),
@@ -195,9 +186,9 @@ def _webserver(
 
 
 @contextmanager
-def _daemon(workspace: str) -> "Iterator[subprocess.Popen[bytes]]":
+def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """Dagster's daemon, as a process of its own."""
-    command = [sys.executable, "-m", "dagster._daemon", "run", "--log-level", "info", "--workspace", workspace]
+    command = [sys.executable, "-m", compat.DAEMON, "run", "--log-level", "info", "--workspace", str(workspace)]
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield daemon

@@ -12,26 +12,27 @@ from functools import partial
 from typing import Literal
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
-from sticker_pipeline.defs.across import across_roots
+from sticker_pipeline.dagster_kit.compat import new_run_id
+from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
+from sticker_pipeline.dagster_kit.history import latest_versions
+from sticker_pipeline.dagster_kit.scope import news, observe
+from sticker_pipeline.dagster_kit.staleness import stale_assets
+from sticker_pipeline.defs.across import artifacts_across, of_all
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
-from sticker_pipeline.defs.dead_runs import UPDATE_TAG, process_tags
-from sticker_pipeline.defs.history import latest_versions
-from sticker_pipeline.defs.making import characters_with, current_inputs, is_current
-from sticker_pipeline.defs.observed import character_roots, news, observe
+from sticker_pipeline.defs.observed import OneCharacter, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import Style, current_style_inputs, named_styles, ready_styles, style_roots
+from sticker_pipeline.defs.style_making import named_styles, of_style, ready_styles
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
 from sticker_pipeline.stopping import Stopped, Stopping
-from sticker_pipeline.storage import ALL, ArtifactStore, Snapshot, StorageError, style_scope
+from sticker_pipeline.storage import ALL, ArtifactStore, Snapshot, StorageError
 
 Outcome = Literal["made", "refused", "failed"]
 BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
@@ -95,10 +96,9 @@ def update(
                 outcome = "failed"
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(character.name)
-    valid = workspace.valid_characters()[0]
-    observe(instance, None, across_roots(valid, workspace.store))
-    if characters_with(workspace, "benchmark"):
-        look = partial(stale_assets, definitions, "leaderboard_table", ALL, workspace, None, None)
+    observe(instance, None, of_all(workspace).values(workspace.store))
+    if artifacts_across(workspace, "benchmark"):
+        look = partial(stale_assets, definitions, "leaderboard_table", of_all(workspace), workspace.store)
         try:
             made = _make_stale(work, "leaderboard_table", ALL, None, look) == "made"
         except StorageError as error:
@@ -124,46 +124,6 @@ def follow_roll_back(
     return _make_stale(work, "character_line", name, name, lambda: assets) == "made"
 
 
-def stale_assets(
-    definitions: dg.Definitions,
-    job: str,
-    scope: str,
-    workspace: Workspace,
-    character: Character | None,
-    profile: Profile | None,
-    store: ArtifactStore | None = None,
-) -> list[dg.AssetKey]:
-    """The assets of `job` that are missing, or made from other inputs or other code, and all that follow from them;
-    in the order in which they are made. `store`: a snapshot of the workspace's, for a look at many scopes."""
-    read = store or workspace.store
-    return _stale(
-        definitions,
-        job,
-        lambda spec: is_current(spec, scope, read, current_inputs(spec, scope, workspace, read, character, profile)),
-    )
-
-
-def _stale(definitions: dg.Definitions, job: str, holds: Callable[[dg.AssetSpec], bool]) -> list[dg.AssetKey]:
-    graph = definitions.resolve_job_def(job).asset_layer.asset_graph
-    stale: list[dg.AssetKey] = []
-    for key in graph.toposorted_asset_keys:
-        if key not in graph.materializable_asset_keys:
-            continue
-        spec = definitions.resolve_assets_def(key).get_asset_spec(key)
-        if any(dep.asset_key in stale for dep in spec.deps) or not holds(spec):
-            stale.append(key)
-    return stale
-
-
-def stale_style_assets(definitions: dg.Definitions, style: Style, store: ArtifactStore) -> list[dg.AssetKey]:
-    """The assets of the style that are out of date, as `stale_assets` has them."""
-    return _stale(
-        definitions,
-        "style_line",
-        lambda spec: is_current(spec, style_scope(style.name), store, current_style_inputs(spec, style, store)),
-    )
-
-
 def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
     """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
     the styles that failed."""
@@ -174,11 +134,11 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     failed = []
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
-        store = workspace.store
-        look = partial(stale_style_assets, work.definitions, style, store)
+        scope = of_style(workspace, style.name).loaded(style)
+        look = partial(stale_assets, work.definitions, "style_line", scope, work.store)
         try:
-            observe(work.instance, style.name, style_roots(style, store))
-            made = _make_stale(work, "style_line", style_scope(style.name), style.name, look) == "made"
+            observe(work.instance, style.name, scope.values(work.store))
+            made = _make_stale(work, "style_line", scope.place, style.name, look) == "made"
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
             made = False
@@ -199,7 +159,7 @@ def _register(
     damaged, store, known = [], Snapshot(workspace.store.root), latest_versions(instance)
     for character, profile in characters:
         try:
-            roots = character_roots(character, profile, store)
+            roots = of_character(workspace, character.name).loaded(OneCharacter(character, profile)).values(store)
         except (OSError, *BAD_INPUT) as error:
             tell(("left out:", "red"), f" {character.name}: {error}", console=console)
             damaged.append(character.name)
@@ -229,11 +189,9 @@ def _stale_now(
 ) -> list[dg.AssetKey]:
     """The assets of the character that are stale by its settings as they are now, or of which a killed run has left a
     check unmade, in the order of the job. Raises CharacterError or ProfileError."""
-    character = workspace.character(name)
-    profile = workspace.profile(character)
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
     chosen = {
-        *stale_assets(work.definitions, job, name, workspace, character, profile, store),
+        *stale_assets(work.definitions, job, of_character(workspace, name), store or work.store),
         *cut_off(work.instance, list(graph.asset_check_keys), name),
     }
     return [key for key in graph.toposorted_asset_keys if key in chosen]
@@ -249,7 +207,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
         say(": up to date")
         return "made"
     say(f": {', '.join(key.path[-1] for key in stale)}")
-    started, run_id = time.monotonic(), make_new_run_id()
+    started, run_id = time.monotonic(), new_run_id()
     with _cancellable(work, run_id):
         result = work.definitions.resolve_job_def(job).execute_in_process(
             instance=work.instance,

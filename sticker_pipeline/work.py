@@ -40,7 +40,7 @@ class Commands(click.Group):
         except SpaceError as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
-            from sticker_pipeline.defs.instance import SettingsError, home
+            from sticker_pipeline.dagster_kit.instance import SettingsError, home
 
             is_ours = not isinstance(error, OSError) or error.errno in FULL
             sentence = refusal(home(), error) if is_ours else None
@@ -149,12 +149,11 @@ def no_character(folder: str) -> str:
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
     """The Dagster instance, in which no run has lost its process any more."""
-    from dagster._utils.interrupts import capture_interrupts
+    from sticker_pipeline.dagster_kit.compat import captured_interrupts
+    from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
+    from sticker_pipeline.dagster_kit.instance import open_instance
 
-    from sticker_pipeline.defs.dead_runs import end_dead_runs, steps_under_way
-    from sticker_pipeline.defs.instance import open_instance
-
-    with open_instance() as instance, capture_interrupts():  # a stop is looked for between runs, and ends a step
+    with open_instance() as instance, captured_interrupts():  # a stop is looked for between runs, and ends a step
         for sentence in end_dead_runs(instance):
             tell(sentence)
         if isinstance(sys.stdout, Output):
@@ -188,7 +187,7 @@ def _show_waiting() -> None:
         def emit(self, record: logging.LogRecord) -> None:
             tell(f"      {record.getMessage()}", style="dim")
 
-    ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.defs.patience")
+    ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.dagster_kit.patience")
     ours.setLevel(logging.INFO)
     waiting.addHandler(Handler())
     ours.propagate = waiting.propagate = False  # or frameworks' handlers would print it too

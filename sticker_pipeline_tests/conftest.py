@@ -4,8 +4,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -28,6 +32,16 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")
     return folder
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[dg.DagsterInstance]":
+    """A Dagster instance with the settings that ship, in a DAGSTER_HOME of its own."""
+    from sticker_pipeline.dagster_kit.instance import open_instance
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with open_instance() as instance:
+        yield instance
 
 
 @contextmanager

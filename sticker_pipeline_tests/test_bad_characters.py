@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from sticker_pipeline import limited_files, update, work
 from sticker_pipeline.character import CharacterError, character_folders, folders_of_nobody, load_character
 from sticker_pipeline.cli import main
+from sticker_pipeline.defs import observed
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
 from sticker_pipeline.defs.sensors import character_folders as folder_sensor
@@ -240,18 +241,18 @@ def test_a_damaged_artifact_of_one_character_stops_no_update(tmp_path: Path, mon
         models=str(REPOSITORY / "data" / "models"),
     )
     made: list[str] = []
-    real = update.character_roots
+    real = observed.section_value
 
-    def roots(character, profile, store):  # type: ignore[no-untyped-def]
-        if character.name == "bad":
+    def value(section, character, *rest):  # type: ignore[no-untyped-def]
+        if character.name == "bad" and section == "release":
             raise StorageError("artifact.json is \x1b[31mcut off.")
-        return real(character, profile, store)
+        return real(section, character, *rest)
 
     def make(work, job, scope, partition, look):  # type: ignore[no-untyped-def]
         made.append(scope)
         return "made"
 
-    monkeypatch.setattr(update, "character_roots", roots)
+    monkeypatch.setattr(observed, "section_value", value)
     monkeypatch.setattr(update, "_stale_now", lambda *_: [dg.AssetKey("frames")])
     monkeypatch.setattr(update, "_make_stale", make)
     from sticker_pipeline.output import CONSOLE

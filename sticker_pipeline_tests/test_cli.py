@@ -488,7 +488,7 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
 
 def test_doctor_lists_what_killed_runs_left_and_mends_it(characters: Path) -> None:
     run("doctor")  # makes the history
-    command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
+    command = [sys.executable, "-m", "sticker_pipeline_tests.dagster_kit.killed_step"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     left = characters.parent / "artifacts" / "good" / ".lora.73c8f605"
     left.mkdir(parents=True)
@@ -516,7 +516,7 @@ def test_a_full_disk_is_said_before_and_in_the_middle(
         assert f"Error: {disk / 'home'}: the run history needs up to 16.8 MB, and its disk has " in result.output
         with with_free(disk, 2**15):
             assert f"Error: DAGSTER_HOME={disk / 'home'}: its disk is full, 32.8 kB are free." in run("doctor").output
-        monkeypatch.setattr("sticker_pipeline.defs.instance.enough", lambda *_: None)
+        monkeypatch.setattr("sticker_pipeline.dagster_kit.instance.enough", lambda *_: None)
         monkeypatch.setattr("sticker_pipeline.places.LEAST", 0)
         with with_free(disk, 2**15):
             result = run("doctor")

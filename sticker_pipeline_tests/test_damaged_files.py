@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
+from sticker_pipeline.defs.across import artifacts_across
 from sticker_pipeline.defs.benchmark import leaderboard
-from sticker_pipeline.defs.making import characters_with, made_across
 from sticker_pipeline.publishing.contents import gather
 from sticker_pipeline.publishing.release import (
     POINTER,
@@ -202,9 +202,8 @@ def three(bench: Bench) -> Bench:  # noqa: F811
 
 
 def test_the_leaderboard_leaves_out_who_is_damaged(three: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    assert characters_with(three.workspace, "benchmark") == ["bad", "good"]
+    assert list(artifacts_across(three.workspace, "benchmark")) == ["bad", "good"]
     assert "worse is left out: " in caplog.text
-    assert made_across(three.workspace, "benchmark").keys() == {"bad/benchmark", "good/benchmark"}
     result = dg.materialize([leaderboard], instance=three.instance, resources={"workspace": three.workspace})
     assert result.success
     artifact = three.store.read(ALL, "leaderboard")

@@ -3,41 +3,82 @@
 They are observed as a character's own are (observed.py), but have no partitions.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
-from sticker_pipeline.character import Character
-from sticker_pipeline.defs.observed import key, observed
+from sticker_pipeline.character import Character, character_names
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
+from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.contents import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
-from sticker_pipeline.storage import ArtifactStore, StorageError, profile_scope, style_scope
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 
+LOGGER = logging.getLogger(__name__)
 ROSTER, SHARED = "roster", "shared"
 DESCRIPTIONS = {
     ROSTER: "Which characters there are: the folders with a valid character.yaml.",
     SHARED: "What characters have together: LoRAs of their styles, and LCM-LoRAs of their profiles.",
 }
 
+OF_ALL = ("leaderboard", "report")  # the assets of all characters together
+
 Valid = Sequence[tuple[Character, Profile]]
 
 
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            key(section), description=description, group_name="character", kinds={"file"}, owners=["team:characters"]
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    can_subset=True,
+@dataclass(frozen=True)
+class AllCharacters:
+    """Every character that can be worked on, and what is wrong with each of the others."""
+
+    valid: Valid
+    problems: list[str]
+
+
+def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
+    """Return the scope of all characters together."""
+
+    def artifacts(asset: str, store: ArtifactStore) -> Mapping[str, Artifact | None]:
+        if asset in OF_ALL:
+            return own_artifact(place, asset, store)
+        return {f"{who}/{asset}": found for who, found in artifacts_across(workspace, asset).items()}
+
+    return Scope(
+        name="all characters",
+        partition=None,
+        place=place,
+        load=lambda: AllCharacters(*workspace.valid_characters()),
+        roots=[key(section) for section in DESCRIPTIONS],
+        value=lambda section, characters, store: across_value(section, characters.valid, store),
+        artifacts=artifacts,
+    )
+
+
+observed_across = observable_roots(
+    "observed_across",
+    of_all,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    kinds=dict.fromkeys(DESCRIPTIONS, "file"),
 )
-def observed_across(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    valid, _ = workspace.valid_characters()
-    for section in DESCRIPTIONS:
-        if key(section) in context.selected_asset_keys:
-            yield observed(key(section), across_value(section, valid, workspace.store))
+
+
+def artifacts_across(workspace: Workspace, asset: str) -> dict[str, Artifact]:
+    """Return the artifact `asset` of each character that has it, by name, sorted.
+
+    One that is damaged is left out, with a warning. Artifacts of characters that were removed do not count.
+    """
+    found = {}
+    for name in character_names(Path(workspace.characters)):
+        try:
+            artifact = workspace.store.find(name, asset)
+        except StorageError as error:
+            LOGGER.warning("%s is left out: %s", name, error)
+            continue
+        if artifact:
+            found[name] = artifact
+    return found
 
 
 def across_value(section: str, valid: Valid, store: ArtifactStore) -> Any:
@@ -63,8 +104,3 @@ def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
     except StorageError:
         return None
     return found.data_version if found else None
-
-
-def across_roots(valid: Valid, store: ArtifactStore) -> dict[dg.AssetKey, Any]:
-    """Every root of all characters together -> its value."""
-    return {key(section): across_value(section, valid, store) for section in DESCRIPTIONS}

@@ -20,18 +20,11 @@ from itertools import islice, pairwise
 
 import dagster as dg
 from dagster import AutomationCondition as On
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.definitions.data_version import (
-    extract_data_provenance_from_entry,
-    extract_data_version_from_entry,
-)
-from dagster._core.definitions.events import AssetKeyPartitionKey
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.event_api import EventLogRecord, PartitionKeyFilter
-from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
+from sticker_pipeline.dagster_kit import compat
+from sticker_pipeline.dagster_kit.compat import AssetGraphView, AssetPartition
+from sticker_pipeline.dagster_kit.history import latest_materializations, remembered_partitions
 from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.history import latest_materializations, remembered_partitions
 from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.texts import UserError
@@ -50,7 +43,7 @@ class ScheduleError(UserError):
 def schedule(environment: Mapping[str, str]) -> str:
     """When LoRAs are trained: the cron schedule in STICKER_RETRAIN (UTC), nightly by default. Raises ScheduleError."""
     value = environment.get(VARIABLE, NIGHTLY)
-    if not is_valid_cron_schedule(value):
+    if not compat.is_cron(value):
         raise ScheduleError(
             f"{VARIABLE} is {value!r}, which is no cron schedule. Write minute, hour, day, month and weekday, such as "
             f"{NIGHTLY!r} for every night at three (UTC)."
@@ -60,7 +53,7 @@ def schedule(environment: Mapping[str, str]) -> str:
 
 def longest_gap(cron: str) -> timedelta:
     """The longest time between two ticks of the schedule that follow each other."""
-    ticks = islice(cron_string_iterator(datetime(2025, 1, 1, tzinfo=UTC).timestamp(), cron, "UTC"), TICKS_LOOKED_AT)
+    ticks = islice(compat.cron_ticks(cron, datetime(2025, 1, 1, tzinfo=UTC)), TICKS_LOOKED_AT)
     return max(after - before for before, after in pairwise(ticks))
 
 
@@ -103,19 +96,13 @@ class OnlyWarned(dg.AutomationCondition):
         return "only_warned"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        view, candidates = context.asset_graph_view, context.candidate_subset
-        warned = {
-            name
-            for name in candidates.expensively_compute_partition_keys()
-            if _severity(view, context.key, name) == WARN
-        }
-        return dg.AutomationResult(context, view.get_subset_from_partition_keys(context.key, CHARACTERS, warned))
+        instance, check = context.asset_graph_view.instance, context.key
+        warned = {name for name in compat.candidate_names(context) if _severity(instance, check, name) == WARN}
+        return compat.true_of_names(context, CHARACTERS, warned)
 
 
-def _severity(view: AssetGraphView, check: dg.AssetCheckKey, partition: str) -> dg.AssetCheckSeverity | None:
-    latest = view.instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [check], partition_filter=PartitionKeyFilter(key=partition)
-    ).get(check)
+def _severity(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str) -> dg.AssetCheckSeverity | None:
+    latest = compat.latest_checks(instance, [check], partition).get(check)
     return latest.evaluation.severity if latest and latest.evaluation else None
 
 
@@ -125,17 +112,17 @@ class _Currency:
 
     def __init__(self, view: AssetGraphView) -> None:
         self.instance, self.graph = view.instance, view.asset_graph
-        self.queryer = view.get_inner_queryer_for_back_compat()
-        self.known: dict[AssetKeyPartitionKey, bool] = {}
-        self.known_above: dict[AssetKeyPartitionKey, bool] = {}
-        self.records: dict[dg.AssetKey, dict[str, EventLogRecord]] = {}
+        self.queryer = compat.queryer(view)
+        self.known: dict[AssetPartition, bool] = {}
+        self.known_above: dict[AssetPartition, bool] = {}
+        self.records: dict[dg.AssetKey, dict[str, dg.EventLogRecord]] = {}
 
-    def out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+    def out_of_date(self, target: AssetPartition) -> bool:
         if target not in self.known:
             self.known[target] = self._out_of_date(target)
         return self.known[target]
 
-    def above_out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+    def above_out_of_date(self, target: AssetPartition) -> bool:
         if target not in self.known_above:
             self.known_above[target] = any(
                 (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
@@ -144,18 +131,18 @@ class _Currency:
             )
         return self.known_above[target]
 
-    def _out_of_date(self, target: AssetKeyPartitionKey) -> bool:
+    def _out_of_date(self, target: AssetPartition) -> bool:
         record = self._made(target)
         if record is None:
             return True
-        noted = extract_data_provenance_from_entry(record.event_log_entry)
+        noted = compat.provenance(record)
         if noted is None:  # reported by a person
             return any(self._changed_since(dep, record.storage_id) for dep in self._deps(target))
         return noted.code_version != self.graph.get(target.asset_key).code_version or any(
             self._changed_since(dep, noted.input_storage_ids.get(dep.asset_key)) for dep in self._deps(target)
         )
 
-    def _made(self, target: AssetKeyPartitionKey) -> EventLogRecord | None:
+    def _made(self, target: AssetPartition) -> dg.EventLogRecord | None:
         """The record of the target's last materialization."""
         if target.partition_key is None:
             return self.queryer.get_latest_materialization_or_observation_record(target)
@@ -163,14 +150,13 @@ class _Currency:
             self.records[target.asset_key] = latest_materializations(self.instance, target.asset_key)
         return self.records[target.asset_key].get(target.partition_key)
 
-    def _deps(self, target: AssetKeyPartitionKey) -> list[AssetKeyPartitionKey]:
+    def _deps(self, target: AssetPartition) -> list[AssetPartition]:
         deps = self.graph.get(target.asset_key).parent_keys
         return [
-            AssetKeyPartitionKey(dep, target.partition_key if self.graph.get(dep).is_partitioned else None)
-            for dep in deps
+            AssetPartition(dep, target.partition_key if self.graph.get(dep).is_partitioned else None) for dep in deps
         ]
 
-    def _changed_since(self, dep: AssetKeyPartitionKey, event: int | None) -> bool:
+    def _changed_since(self, dep: AssetPartition, event: int | None) -> bool:
         """Whether the content of `dep` is another than it was at the `event`, after which the target was made; None:
         there was nothing."""
         latest = self.queryer.get_latest_materialization_or_observation_storage_id(dep)
@@ -178,12 +164,12 @@ class _Currency:
             return False
         return event is None or self._version(dep, event) != self._version(dep, latest)
 
-    def _version(self, dep: AssetKeyPartitionKey, event: int) -> dg.DataVersion | None:
+    def _version(self, dep: AssetPartition, event: int) -> dg.DataVersion | None:
         is_source = self.graph.get(dep.asset_key).is_external
         record = self.instance.get_latest_data_version_record(
             dep.asset_key, is_source, dep.partition_key, before_cursor=event + 1
         )
-        return extract_data_version_from_entry(record.event_log_entry) if record else None
+        return compat.version(record) if record else None
 
 
 @lru_cache(maxsize=1)
@@ -192,11 +178,9 @@ def _currency(view: AssetGraphView) -> _Currency:
     return _Currency(view)
 
 
-def _where(context: dg.AutomationContext, true_of: Callable[[AssetKeyPartitionKey], bool]) -> dg.AutomationResult:
+def _where(context: dg.AutomationContext, true_of: Callable[[AssetPartition], bool]) -> dg.AutomationResult:
     """The candidates of which it is true."""
-    view, candidates = context.asset_graph_view, context.candidate_subset
-    chosen = {target for target in candidates.expensively_compute_asset_partitions() if true_of(target)}
-    return dg.AutomationResult(context, view.get_asset_subset_from_asset_partitions(context.key, chosen))
+    return compat.true_of(context, {target for target in compat.candidates(context) if true_of(target)})
 
 
 RETRAIN_AT = schedule(os.environ)
@@ -248,7 +232,7 @@ retrained either. Does the daemon run, and is the sensor `automation` on?"""
 class _Automation(dg.AutomationConditionSensorDefinition):
     """The sensor that evaluates the conditions, with each set of partitions read once for a look."""
 
-    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> compat.SensorExecutionData:
         with remembered_partitions(context.instance):
             return super().evaluate_tick(context)
 

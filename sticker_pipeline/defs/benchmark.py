@@ -29,30 +29,19 @@ from sticker_pipeline.benchmark.side_by_side import (
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
-from sticker_pipeline.defs.across import ROSTER, across_value
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.defs.across import ROSTER, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
 from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import (
-    Making,
-    artifacts_across,
-    code_version,
-    described,
-    making,
-    once,
-    picture,
-    reported,
-    table,
-    writing,
-)
-from sticker_pipeline.defs.observed import PREFIX, key
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
-from sticker_pipeline.storage import ALL, StorageError, content_hash, write_table
+from sticker_pipeline.storage import StorageError, write_table
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 
 OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets
@@ -75,7 +64,7 @@ SHOWN_PICTURES = 4  # of each model in each style
 )
 @once
 def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         embedder = clip_of(work.profile, work.store)
         tagger = open_tagger(work.profile.tagger, work.profile.tagging.provider)
         sampled = work.inputs["samples"].table()
@@ -121,48 +110,35 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     description="The benchmark tables of all characters that have one, side by side.",
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    store = workspace.store
-    with writing(context, workspace, ALL) as staging:
-        inputs, measured = {}, {}
-        for name, found in artifacts_across(workspace, "benchmark").items():
+    with open_step(context, workspace, of_all, also_current=True) as work:
+        measured = {}
+        for entry, found in list(work.inputs.items()):
+            name = entry.partition("/")[0]
             try:
                 measured[name] = found.table()
             except StorageError as error:
                 context.log.warning(f"{name} is left out: {error}")
-            else:
-                inputs[name] = found
+                del work.inputs[entry]
         rows = tables.leaderboard(measured)
-        write_table(rows, staging)
-        (staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
-        artifact = store.publish(
-            staging,
-            ALL,
-            "leaderboard",
-            code_version=code_version(context),
-            inputs={
-                f"{PREFIX}/{ROSTER}": content_hash(across_value(ROSTER, workspace.valid_characters()[0], store)),
-                **{f"{name}/benchmark": entry.data_version for name, entry in inputs.items()},
-            },
-            settings={},
-        )
-    without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - inputs.keys())
-    return reported(
-        artifact,
-        {
-            SUMMARY: f"{len(inputs)} characters" + (f", {len(without)} not measured yet" if without else ""),
-            "similarity": picture(
-                grouped_intervals(
-                    by_character(rows),
-                    title="CLIP similarity to held-out pictures, over all styles, 95 % intervals",
-                    unit="mean cosine",
+        write_table(rows, work.staging)
+        (work.staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
+        without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - measured.keys())
+        return work.publish(
+            {
+                SUMMARY: f"{len(measured)} characters" + (f", {len(without)} not measured yet" if without else ""),
+                "similarity": picture(
+                    grouped_intervals(
+                        by_character(rows),
+                        title="CLIP similarity to held-out pictures, over all styles, 95 % intervals",
+                        unit="mean cosine",
+                    ),
+                    "similarity of all characters",
                 ),
-                "similarity of all characters",
-            ),
-            "not_measured_yet": _told_of(without),
-            "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
-            **described(rows),
-        },
-    )
+                "not_measured_yet": _told_of(without),
+                "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
+                **described(rows),
+            }
+        )
 
 
 def _told_of(without: list[str]) -> str:
@@ -172,7 +148,7 @@ def _told_of(without: list[str]) -> str:
 
 
 def _generated(
-    work: Making, embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
+    work: CharacterStep, embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
 ) -> dict[str, dict[str, Pictures]]:
     """Model -> style -> what it drew, as seen by the CLIP and by the tagger."""
     samples = work.inputs["samples"]
@@ -191,7 +167,7 @@ def _generated(
 
 
 def _yardstick(
-    work: Making,
+    work: CharacterStep,
     embedder: Embedder,
     sampled: pd.DataFrame,
     others: dict[str, dict[str, References]],
@@ -213,11 +189,11 @@ def _yardstick(
 
 
 def _others(
-    work: Making, workspace: Workspace, embedder: Embedder
+    work: CharacterStep, workspace: Workspace, embedder: Embedder
 ) -> tuple[dict[str, dict[str, References]], list[str]]:
     """The held-out pictures of every other character by style, and a sentence about each that cannot be read."""
     found, problems, versions = {}, [], {}
-    for name in work.sections["others"]["characters"]:
+    for name in work.roots["others"]["characters"]:
         try:
             other = workspace.character(name)
             training_set, frames = (work.store.read(name, asset) for asset in ("training_set", "frames"))
@@ -239,7 +215,7 @@ def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
     return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
 
 
-def _shown(work: Making, sampled: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
+def _shown(work: CharacterStep, sampled: pd.DataFrame) -> dict[tuple[str, str], list[Image.Image]]:
     """(style, model) -> some pictures: the same requests of every model, and held-out ones."""
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     held_out = rows[rows["split"] == "holdout"]

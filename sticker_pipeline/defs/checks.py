@@ -10,20 +10,17 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-
-# Dagster has no public way to read verdicts by partition; its own UI uses these.
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.strangers import looked_at, same_character
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
+from sticker_pipeline.dagster_kit.metadata import picture, table
+from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.making import picture, table
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of
 from sticker_pipeline.markdown import literal
@@ -47,9 +44,8 @@ def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], pa
 
     Nothing else would make it again: the asset itself is not out of date.
     """
-    storage, only = instance.event_log_storage, PartitionKeyFilter(key=partition)
-    latest = storage.get_latest_asset_check_execution_by_key(list(checks), only)
-    planned = {key: record.run_id for key, record in latest.items() if record.status == Status.PLANNED}
+    latest = latest_checks(instance, checks, partition)
+    planned = {key: record.run_id for key, record in latest.items() if is_planned(record)}
     runs = {run_id: instance.get_run_by_id(run_id) for run_id in set(planned.values())}
     ended = {run_id for run_id, run in runs.items() if run is None or run.is_finished}
     return {key.asset_key for key, run_id in planned.items() if run_id in ended}

@@ -21,16 +21,17 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, checkpoints_of, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
+from sticker_pipeline.defs.training import checkpoints_of
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import line_chart
@@ -55,7 +56,7 @@ SELECTION_PROMPTS = (
 )
 @once
 def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         embedder = clip_of(work.profile, work.store)
         checkpoints = checkpoints_of(work.inputs["lora"])
         generated = _of_each_epoch(work, embedder, checkpoints)
@@ -85,7 +86,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         )
 
 
-def _selection_requests(work: Making) -> list[Request]:
+def _selection_requests(work: CharacterStep) -> list[Request]:
     prompts = benchmark_prompts(work.character, work.profile)
     styles = dict.fromkeys(prompt.style for prompt in prompts)
     chosen = [
@@ -97,7 +98,7 @@ def _selection_requests(work: Making) -> list[Request]:
 
 
 def _of_each_epoch(
-    work: Making, embedder: Embedder, checkpoints: Mapping[int, Path]
+    work: CharacterStep, embedder: Embedder, checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
     """Epoch -> style -> embeddings of what each of the `checkpoints` draws for the same requests."""
     requests, opened = _selection_requests(work), cache(lambda: open_pipeline(work.profile))
@@ -109,12 +110,12 @@ def _of_each_epoch(
     return generated
 
 
-def _trained_rows(work: Making) -> pd.DataFrame:
+def _trained_rows(work: CharacterStep) -> pd.DataFrame:
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     return rows[rows["split"] == "train"]
 
 
-def _validation(work: Making, embedder: Embedder) -> dict[str, np.ndarray]:
+def _validation(work: CharacterStep, embedder: Embedder) -> dict[str, np.ndarray]:
     rows = _trained_rows(work)
     chosen = validation_frames(rows, styles_of(work.character))
     files = rows.set_index("frame_id")["file"].loc[chosen["frame_id"]].tolist()

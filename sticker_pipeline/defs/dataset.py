@@ -4,12 +4,12 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.pictures import contact_sheet
@@ -31,7 +31,7 @@ SHEET_CELLS = 20
 )
 @once
 def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         frames = work.inputs["frames"].table()
         rows = make_training_set(
             frames,
@@ -62,7 +62,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         )
 
 
-def _sheet(work: Making, rows: pd.DataFrame) -> Image.Image:
+def _sheet(work: CharacterStep, rows: pd.DataFrame) -> Image.Image:
     folder = work.inputs["frames"].folder
     chosen = rows.iloc[:: max(1, -(-len(rows) // SHEET_CELLS))]
     return contact_sheet([Image.open(folder / name) for name in chosen["file"]], cell=84)

@@ -12,12 +12,12 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
@@ -69,11 +69,11 @@ class Drawer:
 )
 @once
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         opened = pipelines(work.profile)
         rivals, left_out = _rivals(work)
         released, another_base = _released(work)
-        left_out += [*another_base, *work.sections["recommended"]["left_out"]]
+        left_out += [*another_base, *work.roots["recommended"]["left_out"]]
         drawn: list[pd.DataFrame] = []
         plain: list[pd.DataFrame] = []
         shown: dict[str, pd.DataFrame] = {}
@@ -112,7 +112,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         )
 
 
-def _ours(work: Making) -> list[Drawer]:
+def _ours(work: CharacterStep) -> list[Drawer]:
     prompts, lora = benchmark_prompts(work.character, work.profile), _new_lora(work)
     settings = [
         Drawer(recommended_model(each.budget), prompts, each.loras, each.settings)
@@ -121,11 +121,11 @@ def _ours(work: Making) -> list[Drawer]:
     return [Drawer(BASE, prompts), Drawer(LORA, prompts, [(lora, 1.0)]), *settings]
 
 
-def _new_lora(work: Making) -> Path:
+def _new_lora(work: CharacterStep) -> Path:
     return work.inputs["selected_lora"].file("lora.safetensors")
 
 
-def _released(work: Making) -> tuple[list[Drawer], list[str]]:
+def _released(work: CharacterStep) -> tuple[list[Drawer], list[str]]:
     """The release that the new LoRA may replace, called by the words that it was taught, where there is one; and a
     sentence where it cannot draw on this base model."""
     release = incumbent(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
@@ -138,7 +138,7 @@ def _released(work: Making) -> tuple[list[Drawer], list[str]]:
     return [Drawer(RELEASED, prompts, [(release.lora, record.drawing.strength)])], []
 
 
-def _rivals(work: Making) -> tuple[list[Drawer], list[str]]:
+def _rivals(work: CharacterStep) -> tuple[list[Drawer], list[str]]:
     """The rivals that can be drawn, and a sentence about each other: a bad one never stops the rest."""
     character, profile = work.character, work.profile
     usable, left_out = usable_rivals(character, profile)
@@ -153,7 +153,7 @@ def _is_called(drawer: Drawer) -> bool:
     return bool(drawer.loras) and drawer.settings is None
 
 
-def _images(work: Making, drawer: Drawer) -> int:
+def _images(work: CharacterStep, drawer: Drawer) -> int:
     """How many pictures the model draws: with its trigger, and where it has one of its own, without it."""
     with_trigger = len(drawer.prompts) * work.profile.benchmark.seeds_per_prompt
     return 2 * with_trigger if _is_called(drawer) else with_trigger
@@ -164,13 +164,13 @@ def _folder(drawer: Drawer) -> str:
     return f"{LORA}/{drawer.model.replace(' ', '_')}" if drawer.settings else drawer.model
 
 
-def _without_trigger(work: Making, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
+def _without_trigger(work: CharacterStep, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
     """The same requests without the words that the LoRA was taught."""
     plain = replace(drawer, prompts=prompts_beginning(work.character, work.profile, {}))
     return _saved(work, f"{drawer.model}/without_trigger", plain, opened)
 
 
-def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
+def _saved(work: CharacterStep, folder: str, drawer: Drawer, opened: Callable[[str], Any]) -> pd.DataFrame:
     """Draw and save below `folder`; rows of the index. `attributes` is the free part of a prompt, which is the same for
     all models."""
     seeds = work.profile.benchmark.seeds_per_prompt
@@ -188,7 +188,7 @@ def _saved(work: Making, folder: str, drawer: Drawer, opened: Callable[[str], An
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]) -> Image.Image:
+def _grid(work: CharacterStep, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]) -> Image.Image:
     """The first seed of every prompt."""
     seeds = work.profile.benchmark.seeds_per_prompt
     rows = {name: [Image.open(work.staging / file) for file in part["file"][::seeds]] for name, part in shown.items()}
@@ -197,7 +197,7 @@ def _grid(work: Making, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]
 
 
 def draw(
-    work: Making,
+    work: CharacterStep,
     who: str,
     requests: list[Request],
     opened: Callable[[], Any],
@@ -218,5 +218,5 @@ def draw(
 
     hashed = [(lora_hash(path, file_sha256), strength) for path, strength in loras]
     trained = how_trained(work.profile, loras)
-    decided = decisive(work.sections["generation"]["base"], hashed, settings, resolution, trained)
+    decided = decisive(work.roots["generation"]["base"], hashed, settings, resolution, trained)
     return drawn(requests, decided, work.store.cache("pictures"), generated, settings.batch_size)

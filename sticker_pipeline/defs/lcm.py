@@ -5,22 +5,22 @@ Both are made when a person asks for them.
 """
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
-from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.defs.making import Making, check_not_made, making, once, published, writing
-from sticker_pipeline.defs.observed import LORA_FILE, base_hash, key, model_hash, observe, observed
+from sticker_pipeline.defs.observed import LORA_FILE, CharacterStep, base_hash, key, model_hash, of_character
 from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
-from sticker_pipeline.defs.orphans import end_with_run
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_of_words, requests_for
 from sticker_pipeline.profile import Profile, check_models, load_profile
@@ -29,7 +29,6 @@ from sticker_pipeline.sampling.draws import systematic_draws
 from sticker_pipeline.storage import (
     Artifact,
     ArtifactStore,
-    content_hash,
     discard,
     file_sha256,
     link_or_copy,
@@ -43,22 +42,28 @@ ROOT = dg.AssetKey(["profile", "lcm"])
 MODULE = "sticker_pipeline.training.consistency"
 
 
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            ROOT,
-            description="The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and "
-            "`generation`.",
-            group_name="profile",
-            kinds={"file"},
-            owners=["team:training"],
-        )
-    ],
-    partitions_def=PROFILE_NAMES,
+def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
+    """Return the scope of the profile. Its `load` raises ProfileError."""
+    return Scope(
+        name=f"profile {name}",
+        partition=name,
+        place=profile_scope(name),
+        load=lambda: load_profile(name, Path(workspace.models)),
+        roots=[ROOT],
+        value=lambda _, profile, store: decisive(profile, store),
+        artifacts=partial(own_artifact, profile_scope(name)),
+        check=check_models,
+    )
+
+
+observed_profile = observable_roots(
+    "observed_profile",
+    of_profile,
+    {ROOT: "The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and `generation`."},
+    partitions=PROFILE_NAMES,
+    kinds={"lcm": "file"},
+    owner="team:training",
 )
-def observed_profile(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    value = decisive(load_profile(context.partition_key, Path(workspace.models)), workspace.store)
-    yield observed(ROOT, value)
 
 
 def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -89,25 +94,16 @@ def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
 def lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
-    end_with_run()
-    store, scope = workspace.store, profile_scope(context.partition_key)
-    with writing(context, workspace, scope) as staging:
-        profile = load_profile(context.partition_key, Path(workspace.models))
-        check_models(profile)
-        value = decisive(profile, store)
-        if observe(context.instance, profile.name, {ROOT: value}):
-            raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
-        inputs = {ROOT.to_user_string(): content_hash(value)}
-        check_not_made(context, store, scope, inputs)
+    with open_step(context, workspace, of_profile) as work:
+        profile, store, staging = work.subject, work.store, work.staging
         measured, learned = _prompts(profile)
-        spec = _spec(profile, store, value["base"], learned)
-        _distil(context, launcher, spec, store.work(scope, "lcm_lora-spec"), staging)
+        spec = _spec(profile, store, work.roots["lcm"]["base"], learned)
+        _distil(context, launcher, spec, store.work(work.scope.place, "lcm_lora-spec"), staging)
         ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": staging / LORA_FILE})
         measuring = Measuring(profile, store, staging, _requests(profile, measured), profile.lcm.measured_seeds, ways)
         index = measuring.table(context)
         write_table(index, staging)
-        metadata = measuring.metadata(index, spec)
-        result = published(context, store, scope, staging, inputs, {"lcm": value}, metadata, _is_content)
+        result = work.publish(measuring.metadata(index, spec), content=_is_content)
         discard(spec.output)
     return result
 
@@ -128,7 +124,7 @@ def lcm_lora(
 def character_lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         start = found_lcm_lora(work.profile, work.store)
         if start is None:
             raise dg.Failure(
@@ -177,7 +173,7 @@ def _distil(
     (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def _tuning_spec(work: Making, start: Artifact, lora: Path) -> ConsistencySpec:
+def _tuning_spec(work: CharacterStep, start: Artifact, lora: Path) -> ConsistencySpec:
     """Pictures and captions are drawn of the training set by its weights, systematically, once for all."""
     profile, tuning = work.profile, work.profile.lcm.tuning
     rows = work.inputs["training_set"].table()
@@ -188,7 +184,7 @@ def _tuning_spec(work: Making, start: Artifact, lora: Path) -> ConsistencySpec:
         name=f"lcm-{work.character.name}",
         family=profile.family,
         base=profile.base,
-        base_sha=work.sections["lcm"]["base"],
+        base_sha=work.roots["lcm"]["base"],
         output=work.store.work(work.character.name, "character_lcm_lora"),
         resolution=profile.resolution,
         prompts=drawn["caption"].tolist(),

@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_frames
@@ -43,7 +43,7 @@ class NoMedia(UserError):
 )
 @once
 def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         inventory = scan(work.character.folder, work.character.groups.keys(), work.profile.media, work.character.roots)
         counts = inventory["status"].value_counts()
         accepted = int(counts.get("accepted", 0))
@@ -88,7 +88,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 @once
 def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         inventory = work.inputs["raw_media"].table()
         cache = work.store.cache("media")
         check_frames(work, _to_decode(work, inventory, cache))
@@ -146,14 +146,14 @@ def _write_pages(cells: sheets.Cells, folder: Path, name: str) -> None:
         page.save(folder / f"{name}_{number:03}.webp", quality=85)
 
 
-def _to_decode(work: Making, inventory: pd.DataFrame, cache: Path) -> list[tuple[str, int, int, int]]:
+def _to_decode(work: CharacterStep, inventory: pd.DataFrame, cache: Path) -> list[tuple[str, int, int, int]]:
     """(format, width, height, frames) of each accepted file that is not in the cache."""
     rows = inventory[inventory["status"] == "accepted"]
     new = rows[[not media_frames.cache_entry(cache, sha, work.profile.media).is_dir() for sha in rows["sha256"]]]
     return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
 
 
-def _decode(work: Making, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
+def _decode(work: CharacterStep, inventory: pd.DataFrame, cache: Path) -> dict[str, pd.DataFrame]:
     """Every accepted file's frames; what was decoded before comes from the cache."""
     total = int((inventory["status"] == "accepted").sum())
     decoded = {}

@@ -9,8 +9,8 @@ here. What is about all characters together stands in across.py.
 import json
 import stat
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,13 +21,14 @@ import dagster as dg
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.caching import file_hashes, folder_hashes
 from sticker_pipeline.character import Character, character_names
-from sticker_pipeline.defs.history import Known, latest_version
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
+from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.inside import sha256, status
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.profile import Profile, check_models
 from sticker_pipeline.publishing.contents import LCM_FACTS
 from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
 from sticker_pipeline.storage import (
@@ -42,7 +43,6 @@ from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.training.foreign import lora_hash
 
 PREFIX = "character"
-DATA_VERSION_TAG = "dagster/data_version"
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
 SWEPT_OTHERWISE = (
@@ -75,46 +75,48 @@ DESCRIPTIONS = {
 }
 
 
-# Observable, and not merely external: only of observable assets does an automation condition see observations.
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, section]),
-            description=description,
-            group_name="character",
-            kinds={"yaml"} if section != "media" else {"file"},
-            owners=["team:characters"],
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    partitions_def=CHARACTERS,
-    can_subset=True,
-)
-def observed_character(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    """What the folder sensor does for every character, for one, at a click."""
-    character = workspace.character(context.partition_key)
-    profile = workspace.profile(character)
-    for section in DESCRIPTIONS:
-        if key(section) in context.selected_asset_keys:
-            value = section_value(section, character, profile, workspace.store)
-            yield observed(key(section), value)
-
-
-def observed(root: dg.AssetKey, value: Any) -> dg.ObserveResult:
-    """What a step that observes `root` says of it."""
-    return dg.ObserveResult(
-        asset_key=root, data_version=dg.DataVersion(content_hash(value)), metadata=shown(root, value)
-    )
-
-
 def key(section: str) -> dg.AssetKey:
     """The asset key of a section; stages name it in `deps`."""
     return dg.AssetKey([PREFIX, section])
 
 
-def character_roots(character: Character, profile: Profile, store: ArtifactStore) -> dict[dg.AssetKey, dict[str, Any]]:
-    """Every root of the character -> its value."""
-    return {key(section): section_value(section, character, profile, store) for section in DESCRIPTIONS}
+@dataclass(frozen=True)
+class OneCharacter:
+    """A character and its profile."""
+
+    character: Character
+    profile: Profile
+
+
+CharacterStep = Step[OneCharacter]
+
+
+def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
+    """Return the scope of the character with the name. Its `load` raises CharacterError or ProfileError."""
+
+    def load() -> OneCharacter:
+        character = workspace.character(name)
+        return OneCharacter(character, workspace.profile(character))
+
+    return Scope(
+        name=name,
+        partition=name,
+        place=name,
+        load=load,
+        roots=[key(section) for section in DESCRIPTIONS],
+        value=lambda section, own, store: section_value(section, own.character, own.profile, store),
+        artifacts=partial(own_artifact, name),
+        check=lambda own: check_models(own.profile),
+    )
+
+
+observed_character = observable_roots(
+    "observed_character",
+    of_character,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    partitions=CHARACTERS,
+    kinds={"media": "file"},
+)
 
 
 def section_value(section: str, character: Character, profile: Profile, store: ArtifactStore) -> dict[str, Any]:
@@ -410,31 +412,3 @@ def _model_hash(folder: Path, store: ArtifactStore) -> str:
     if not folder.is_dir():
         return "missing"
     return content_hash(folder_hashes(folder, store.cache("hashes")))
-
-
-def observation(root: dg.AssetKey, partition: str | None, value: Any) -> dg.AssetObservation:
-    """The observation that `root` stands for `value` (JSON types) now."""
-    version = content_hash(value)
-    return dg.AssetObservation(root, partition=partition, metadata=shown(root, value), tags={DATA_VERSION_TAG: version})
-
-
-def shown(root: dg.AssetKey, value: Any) -> dict[str, Any]:
-    """What the UI shows of a root's value: of media the number of files."""
-    return {"files": len(value["files"])} if root == key("media") else {"value": dg.MetadataValue.json(value)}
-
-
-def news(roots: Mapping[dg.AssetKey, Any], partition: str | None, known: Known) -> list[dg.AssetObservation]:
-    """The observations of those of `roots` (root -> value) that stand for another value than is `known`."""
-    return [
-        observation(root, partition, value)
-        for root, value in roots.items()
-        if known(root, partition) != content_hash(value)
-    ]
-
-
-def observe(instance: dg.DagsterInstance, partition: str | None, roots: Mapping[dg.AssetKey, Any]) -> bool:
-    """Report those of `roots` (root -> value) whose value Dagster has not seen yet; returns whether there are any."""
-    found = news(roots, partition, partial(latest_version, instance))
-    for each in found:
-        instance.report_runless_asset_event(each)
-    return bool(found)

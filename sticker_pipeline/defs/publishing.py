@@ -5,23 +5,18 @@ from pathlib import Path
 
 import dagster as dg
 
-# Dagster has no public way to read verdicts by partition; its own UI uses these.
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
-from dagster._core.storage.event_log.base import EventLogStorage
-
-from sticker_pipeline.defs.across import SHARED, across_value
+from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.step import open_step
+from sticker_pipeline.defs.across import SHARED, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import code_version, made_across, reported, writing
-from sticker_pipeline.defs.observed import PREFIX, key, observe
+from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
 from sticker_pipeline.publishing.report import Check, report_page
-from sticker_pipeline.storage import ALL, content_hash
+from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
@@ -42,36 +37,19 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
     where they alone change, the page is not stale, and is as it was until it is made again."""
-    store = workspace.store
-    with writing(context, workspace, ALL) as staging:
-        valid, problems = workspace.valid_characters()
-        versions = across_value(SHARED, valid, store)
-        if observe(context.instance, None, {key(SHARED): versions}):
-            raise dg.RetryRequested(max_retries=1)  # as in making.py: versions were noted when the step began
+    with open_step(context, workspace, of_all, also_current=True) as work:
+        valid = work.subject.valid
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
-        page = report_page(gather(store, valid, checks=checks, ui=UI, problems=problems))
-        (staging / PAGE).write_text(page, encoding="utf-8")
-        artifact = store.publish(
-            staging,
-            ALL,
-            "report",
-            code_version=code_version(context),
-            inputs={
-                "leaderboard": store.read(ALL, "leaderboard").data_version,
-                **made_across(workspace, RELEASED_LORA),
-                f"{PREFIX}/{SHARED}": content_hash(versions),
-            },
-            settings={},
+        page = report_page(gather(work.store, valid, checks=checks, ui=UI, problems=work.subject.problems))
+        (work.staging / PAGE).write_text(page, encoding="utf-8")
+        return work.publish(
+            {
+                SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
+                "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / PAGE).absolute()),
+                "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
+                "file from here",
+            }
         )
-    path = artifact.folder / PAGE
-    return reported(
-        artifact,
-        {
-            SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
-            "page": dg.MetadataValue.path(path.absolute()),
-            "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no file from here",
-        },
-    )
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
@@ -90,25 +68,12 @@ def latest_verdicts(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
 ) -> dict[str, list[Check]]:
     """The last verdict of every check for each character (None: it was never evaluated). One query for a character."""
-    storage, keys = instance.event_log_storage, [spec.key for spec in specs]
     verdicts = {}
     for name in characters:
-        only = PartitionKeyFilter(key=name)
-        latest = storage.get_latest_asset_check_execution_by_key(keys, only)
-        found = {key: _evaluated(storage, record, only) for key, record in latest.items()}
+        latest = latest_checks(instance, [spec.key for spec in specs], name)
+        found = {key: last_evaluation(instance, record, name) for key, record in latest.items()}
         verdicts[name] = [_check(spec, found.get(spec.key)) for spec in specs]
     return verdicts
-
-
-def _evaluated(
-    storage: EventLogStorage, latest: AssetCheckExecutionRecord, only: PartitionKeyFilter
-) -> dg.AssetCheckEvaluation | None:
-    """What the execution `latest` found; where its run is under way, or ended before it, what was found before."""
-    found = [latest]
-    if latest.status == Status.PLANNED:
-        finished = {Status.SUCCEEDED, Status.FAILED}
-        found = [*storage.get_asset_check_execution_history(latest.key, 1, status=finished, partition_filter=only)]
-    return found[0].evaluation if found else None
 
 
 def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Check:

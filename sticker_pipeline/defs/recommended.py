@@ -6,8 +6,7 @@ Which settings count, and why others do not, belongs to benchmark/recommend.py; 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sticker_pipeline.defs.making import Making
-from sticker_pipeline.defs.observed import LORA_FILE, lcm_for, style_lora
+from sticker_pipeline.defs.observed import LORA_FILE, CharacterStep, lcm_for, style_lora
 from sticker_pipeline.generation.cells import Cell, drawn_with, loras_of
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256
@@ -23,14 +22,14 @@ class Recommended:
     settings: GenerationSettings
 
 
-def recommended(work: Making, section: str, lora: Path, strength: float) -> list[Recommended]:
+def recommended(work: CharacterStep, section: str, lora: Path, strength: float) -> list[Recommended]:
     """What `section` of the character recommends for the LoRA at `lora`, the fewest steps first, but for what comes to
     drawing as the profile draws, with this LoRA alone at `strength`: that is drawn anyway."""
     generation = work.profile.generation
     style = style_lora(work.character, work.store)
     lcm = lcm_for(file_sha256(lora), work.character, work.profile, work.store)
     found = []
-    for value in work.sections[section]["settings"]:
+    for value in work.roots[section]["settings"]:
         cell = Cell(**value["cell"])
         loras = loras_of(
             cell,

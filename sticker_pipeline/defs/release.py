@@ -14,14 +14,14 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.measure import at_most
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
 from sticker_pipeline.defs.generation import draw
 from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import file_hash, key
+from sticker_pipeline.defs.observed import CharacterStep, file_hash, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images, check_room
@@ -91,10 +91,10 @@ def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> It
 @once
 def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
     """The release that counts from now on, published; None where there is none yet."""
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         checks = judged(work.inputs["benchmark"], work.character)
         check_room(work, _lora_of(work).stat().st_size + BESIDE_LORA)
-        release, outcome = _that_counts(work, checks)
+        release, outcome = _that_counts(work, checks, Path(workspace.models))
         if not may_be_released(checks):
             context.log.warning(outcome)
         if release is None:
@@ -115,11 +115,11 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         )
 
 
-def _that_counts(work: Making, checks: list[Check]) -> tuple[Release | None, str]:
+def _that_counts(work: CharacterStep, checks: list[Check], models: Path) -> tuple[Release | None, str]:
     """The release that counts from now on, and how it came to that. A refused LoRA changes nothing."""
     folder = releases_folder(work.store, work.character.name)
     if may_be_released(checks):
-        published = publish(folder, _candidate(work, checks), datetime.now(UTC))
+        published = publish(folder, _candidate(work, checks, models), datetime.now(UTC))
         return published.release, OUTCOMES[published.outcome]
     stays = current(folder)
     return stays, f"{'it stays' if stays else 'nothing is released yet'}: the new LoRA is {decision(checks)}"
@@ -133,7 +133,7 @@ OUTCOMES = {
 }
 
 
-def _candidate(work: Making, checks: list[Check]) -> Candidate:
+def _candidate(work: CharacterStep, checks: list[Check], models: Path) -> Candidate:
     character, profile = work.character, work.profile
     chosen = work.inputs["selected_lora"].table().query("chosen").iloc[0]
     spec = load_spec(work.inputs["lora"].file(FILE_NAME))
@@ -143,7 +143,7 @@ def _candidate(work: Making, checks: list[Check]) -> Candidate:
         trigger=character.trigger,
         beginnings=beginnings(character),
         lora=_lora_of(work),
-        base_model=profile.base.relative_to(work.models.absolute()).as_posix(),
+        base_model=profile.base.relative_to(models.absolute()).as_posix(),
         family=profile.family,
         profile=profile.name,
         epoch=int(chosen["epoch"]),
@@ -165,11 +165,11 @@ def _candidate(work: Making, checks: list[Check]) -> Candidate:
     )
 
 
-def _lora_of(work: Making) -> Path:
+def _lora_of(work: CharacterStep) -> Path:
     return work.inputs["selected_lora"].file("lora.safetensors")
 
 
-def _data(work: Making) -> Data:
+def _data(work: CharacterStep) -> Data:
     rows = with_styles(work.character, work.inputs["training_set"], work.inputs["frames"])
     trained, held_out = (rows[rows["split"] == split] for split in ("train", "holdout"))
     return Data(
@@ -215,7 +215,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
 )
 @once
 def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         record, ways = _to_publish(work)
         prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
         requests, opened = requests_for(prompts, seeds_per_prompt=1), pipelines(work.profile)
@@ -229,7 +229,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
             raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *dict.fromkeys(problems)]))
         for problem in dict.fromkeys(problems):
             context.log.warning(f"No picture with {problem}")
-        left_out = work.sections["recommended_release"]["left_out"]
+        left_out = work.roots["recommended_release"]["left_out"]
         for sentence in left_out:
             context.log.warning(sentence)
         index = pd.DataFrame(rows, columns=["image", "setting", "style", "prompt", "seed", "file"])
@@ -265,7 +265,7 @@ class _Way:
         return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
 
 
-def _to_publish(work: Making) -> tuple[Record, list[_Way]]:
+def _to_publish(work: CharacterStep) -> tuple[Record, list[_Way]]:
     """The release, and the ways to draw with it: as it was released first."""
     artifact = work.inputs["released_lora"]
     record = Record.model_validate_json(artifact.content(RECORD))
@@ -278,7 +278,7 @@ def _to_publish(work: Making) -> tuple[Record, list[_Way]]:
 
 
 def _write_way(
-    work: Making, record: Record, way: _Way, requests: list[Request], opened: Callable[[str], Any]
+    work: CharacterStep, record: Record, way: _Way, requests: list[Request], opened: Callable[[str], Any]
 ) -> tuple[list[tuple[str, str, str, str, int, str]], list[str]]:
     """The pictures with their workflow, the workflow of the first, and the LoRAs, as files. Rows of the index, and what
     ComfyUI cannot be told."""
@@ -305,7 +305,7 @@ def _write_way(
     return rows, problems
 
 
-def _workflows(work: Making, record: Record, way: _Way) -> Callable[..., Workflow]:
+def _workflows(work: CharacterStep, record: Record, way: _Way) -> Callable[..., Workflow]:
     """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
     settings, base = way.settings, work.profile.base
     trained = how_trained(work.profile, way.loras)
@@ -344,7 +344,7 @@ def _lora_hash(path: Path) -> str | None:
     return metadata.get("sshs_model_hash")
 
 
-def _checkpoint_hash(work: Making) -> str | None:
+def _checkpoint_hash(work: CharacterStep) -> str | None:
     """By which A1111 finds the base model, where it is one file."""
     return file_hash(work.profile.base, work.store) if work.profile.base.is_file() else None
 
@@ -369,7 +369,7 @@ def _ways_table(record: Record, ways: Sequence[_Way]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "loras", "steps", "cfg", "sampler", "workflow"])
 
 
-def _how_to_open(work: Making, record: Record) -> str:
+def _how_to_open(work: CharacterStep, record: Record) -> str:
     channels = _latent_channels(work)
     if channels != COMFYUI_LATENTS:
         return (
@@ -383,7 +383,7 @@ def _how_to_open(work: Making, record: Record) -> str:
     )
 
 
-def _latent_channels(work: Making) -> int:
+def _latent_channels(work: CharacterStep) -> int:
     """Of the base model, as its VAE says; single files are ComfyUI's own format."""
     config = work.profile.base / "vae" / "config.json"
     return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

@@ -14,10 +14,11 @@ from sticker_pipeline.character import (
     check_name,
     load_character,
 )
-from sticker_pipeline.defs.fixed import NO_VALUES, fixed, fixed_executor
-from sticker_pipeline.defs.instance import home
-from sticker_pipeline.defs.launcher import TrainerLauncher
-from sticker_pipeline.defs.patience import wait_in_peace
+from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed, fixed_executor
+from sticker_pipeline.dagster_kit.instance import home
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.loggers import terminal
+from sticker_pipeline.dagster_kit.patience import wait_in_peace
 from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files, refused_links
 from sticker_pipeline.places import Places
@@ -121,6 +122,7 @@ def workspace_from_environment() -> Workspace:
 def defs() -> dg.Definitions:
     wait_in_peace()
     return dg.Definitions(
+        loggers={"terminal": terminal},
         resources={
             "workspace": fixed(workspace_from_environment(), "The folders of this deployment: STICKER_* variables."),
             "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),

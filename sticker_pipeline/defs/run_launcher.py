@@ -1,48 +1,5 @@
-"""The run launcher of `dagster.yaml`: Dagster's own, which can also tell that a run has lost its process.
+"""The run launcher by the name that `dagster.yaml` of earlier versions gives it."""
 
-Run monitoring asks here, marks such a run as failed, and Dagster retries it.
-"""
+from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 
-import signal
-
-import psutil
-from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
-
-from sticker_pipeline.defs.dead_runs import UPDATE_TAG, lost_processes, own_process, unnamed_process_tags
-
-
-class LocalRunLauncher(DefaultRunLauncher):
-    """For runs on this machine, those of the command line included."""
-
-    def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, and note on which machine; it names its process itself (patience.py)."""
-        not_an_update = {UPDATE_TAG: ""} if UPDATE_TAG in context.dagster_run.tags else {}
-        self._instance.add_run_tags(context.dagster_run.run_id, {**unnamed_process_tags(), **not_an_update})
-        super().launch_run(context)
-
-    def terminate(self, run_id: str) -> bool:
-        """Ask a run to stop, be it one of the command line."""
-        run = self._instance.get_run_by_id(run_id)
-        process = own_process(run) if run else None
-        if run is None or process is None:
-            return bool(super().terminate(run_id))
-        self._instance.report_run_canceling(run)
-        try:
-            process.send_signal(signal.SIGINT)
-        except (psutil.NoSuchProcess, ValueError):  # it has just ended; or it is Windows, which has no such signal
-            return False
-        return True
-
-    @property
-    def supports_check_run_worker_health(self) -> bool:
-        return True
-
-    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether a process that the run has named is there, be it of a step. A run that names none has only just
-        begun. What a lost run held of a pool is free at once."""
-        lost = lost_processes(self._instance, run)
-        if not lost:
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
-        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its processes are gone: {', '.join(map(str, lost))}")
+__all__ = ["LocalRunLauncher"]

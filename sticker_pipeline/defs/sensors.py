@@ -3,38 +3,26 @@ that characters name is observed too, once two of them have a dataset."""
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.character import FILE_NAME, Character
-from sticker_pipeline.defs.across import DESCRIPTIONS, across_value
-from sticker_pipeline.defs.history import Known, latest_versions
-from sticker_pipeline.defs.observed import character_roots, key, news
+from sticker_pipeline.character import FILE_NAME
+from sticker_pipeline.dagster_kit.history import Known, latest_versions
+from sticker_pipeline.dagster_kit.scope import Scope, news
+from sticker_pipeline.defs.across import AllCharacters, of_all
+from sticker_pipeline.defs.observed import OneCharacter, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import Style, named_styles, ready_styles, style_roots
+from sticker_pipeline.defs.style_making import named_styles, of_style, ready_styles
 from sticker_pipeline.places import places_problem
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
 
 EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
 SECONDS_A_LOOK = 15.0  # for files that were not read before
-
-Roots = Mapping[dg.AssetKey, Any]  # root -> what it stands for, as JSON types
-
-
-@dataclass(frozen=True)
-class Scope:
-    """One whose roots are observed together: a character, a style, or (with no partition) all characters."""
-
-    name: str
-    partition: str | None
-    roots: Callable[[], Roots]
 
 
 @dataclass(frozen=True)
@@ -71,14 +59,20 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
     unread = partitions - names - set(removed)
     removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
-    scopes = _scopes(Snapshot(workspace.store.root), valid, styles)
-    look = _look(scopes, before, latest_versions(context.instance))
+    across = of_all(workspace).loaded(AllCharacters(valid, problems))
+    scopes = [
+        *(of_character(workspace, each[0].name).loaded(OneCharacter(*each)) for each in valid),
+        *(of_style(workspace, style.name).loaded(style) for style in styles),
+        *(replace(across, name=root.to_user_string(), roots=[root]) for root in across.roots),
+    ]
+    look = _look(scopes, Snapshot(workspace.store.root), before, latest_versions(context.instance))
     problems += [*in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
     new = sorted(names - partitions - look.left)
-    new_styles = sorted({style.name for style in styles if _of_style(style.name) not in look.left} - known_styles)
-    after = look.cursor.without({*removed, *map(_of_style, removed_styles)})
+    looked_at = {style.name for style in styles if of_style(workspace, style.name).name not in look.left}
+    new_styles = sorted(looked_at - known_styles)
+    after = look.cursor.without({*removed, *(of_style(workspace, style).name for style in removed_styles)})
     if not new and not removed and not new_styles and not removed_styles and after == before:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
     told = [f"{len(new)} new characters, {len(removed)} removed, {len(look.events)} changes observed."]
@@ -126,34 +120,12 @@ def _is_missing(path: Path) -> bool:
 
 
 def _cursor(text: str | None) -> Cursor:
-    """The sensor's memory. One that is damaged, or of an earlier version, is none: Dagster's history says the rest."""
+    """Return the sensor's memory; one that is damaged, or of an earlier version, is none: the history says the rest."""
     try:
         found = json.loads(text or "{}")
         return Cursor(dict(found["seen"]), str(found["go_on"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return Cursor()
-
-
-def _scopes(
-    store: ArtifactStore, valid: Sequence[tuple[Character, Profile]], styles: Sequence[Style]
-) -> Iterator[Scope]:
-    """All whose roots are observed, characters first."""
-    for character, profile in valid:
-        yield Scope(character.name, character.name, partial(character_roots, character, profile, store))
-    for style in styles:
-        yield Scope(_of_style(style.name), style.name, partial(style_roots, style, store))
-    for section in DESCRIPTIONS:
-        root = key(section)
-        yield Scope(root.to_user_string(), None, partial(_across, root, valid, store))
-
-
-def _of_style(name: str) -> str:
-    """The name of a style's scope, which no character has."""
-    return f"style {name}"
-
-
-def _across(root: dg.AssetKey, valid: Sequence[tuple[Character, Profile]], store: ArtifactStore) -> Roots:
-    return {root: across_value(root.path[-1], valid, store)}
 
 
 @dataclass(frozen=True)
@@ -166,17 +138,17 @@ class _Look:
     cursor: Cursor
 
 
-def _look(scopes: Iterable[Scope], before: Cursor, known: Known) -> _Look:
+def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, known: Known) -> _Look:
     """Look at the scopes, from where the last look broke off, until EVENTS_A_LOOK or SECONDS_A_LOOK are reached."""
     events: list[dg.AssetObservation] = []
-    problems, seen, left = [], dict(before.seen), list[Scope]()
+    problems, seen, left = [], dict(before.seen), list[Scope[Any]]()
     end = time.monotonic() + SECONDS_A_LOOK
-    for scope in _from(before.go_on, list(scopes)):
+    for scope in _from(before.go_on, scopes):
         if len(events) >= EVENTS_A_LOOK or time.monotonic() > end:
             left.append(scope)
             continue
         try:
-            roots = scope.roots()
+            roots = scope.values(store)
         except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
             problems.append(f"{scope.name}: {error}")
             continue
@@ -188,7 +160,7 @@ def _look(scopes: Iterable[Scope], before: Cursor, known: Known) -> _Look:
     return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
 
 
-def _from(name: str, scopes: list[Scope]) -> list[Scope]:
+def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:
     """`scopes`, beginning with the one of that name, those before it at the end."""
     first = next((index for index, scope in enumerate(scopes) if scope.name == name), 0)
-    return scopes[first:] + scopes[:first]
+    return [*scopes[first:], *scopes[:first]]

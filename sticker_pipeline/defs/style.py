@@ -21,18 +21,25 @@ from sticker_pipeline.benchmark.style_choice import (
     goal,
     style_metrics,
 )
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
-from sticker_pipeline.defs.launcher import TrainerLauncher
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import checkpoints_of, described, once, picture, table
 from sticker_pipeline.defs.partitions import STYLES
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
-from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleMaking, key, making_style, members_of
-from sticker_pipeline.defs.training import SAMPLE_PROMPTS, is_checkpoint, train, training_metadata, with_draws
+from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleStep, key, members_of, of_style
+from sticker_pipeline.defs.training import (
+    SAMPLE_PROMPTS,
+    checkpoints_of,
+    is_checkpoint,
+    train,
+    training_metadata,
+    with_draws,
+)
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, how_trained, open_pipeline, with_loras
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
@@ -63,9 +70,9 @@ SHEET_CELLS = 24
 )
 @once
 def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making_style(context, workspace) as work:
-        profile = work.style.profile
-        made = style_set(members_of(work.style, work.store), profile.style.tags, profile.resolution, profile.buckets)
+    with open_step(context, workspace, of_style) as work:
+        profile = work.profile
+        made = style_set(members_of(work.subject, work.store), profile.style.tags, profile.resolution, profile.buckets)
         for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
             who, _, file = name.partition("/")
             link_or_copy(work.store.folder(who, "frames") / file, work.staging / PICTURES / name)
@@ -77,8 +84,8 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
         splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
         return work.publish(
             {
-                SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of {len(work.style.members)} "
-                f"characters, {per_picture.mean():.1f} tags per caption",
+                SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of "
+                f"{len(work.subject.members)} characters, {per_picture.mean():.1f} tags per caption",
                 "trained_on": picture(_sheet(work.staging / PICTURES, trained), "training pictures"),
                 "tags_per_caption": float(per_picture.mean()),
                 "clips": table(splits),
@@ -106,9 +113,9 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
 def style_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
-    with making_style(context, workspace) as work:
+    with open_step(context, workspace, of_style) as work:
         spec = _spec(work)
-        train(context, launcher, spec, work.store.work(work.scope, "lora-spec"), work.staging)
+        train(context, launcher, spec, work.store.work(work.scope.place, "lora-spec"), work.staging)
         result = work.publish(training_metadata(work.staging, spec), content=is_checkpoint)
         discard(spec.output)
         return result
@@ -129,8 +136,8 @@ def style_lora(
 )
 @once
 def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making_style(context, workspace) as work:
-        profile = work.style.profile
+    with open_step(context, workspace, of_style) as work:
+        profile = work.profile
         embedder = clip_of(profile, work.store)
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         opened = cache(lambda: open_pipeline(profile))
@@ -177,18 +184,18 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         )
 
 
-def _spec(work: StyleMaking) -> TrainingSpec:
-    training_set, profile = work.inputs["style_training_set"], work.style.profile
+def _spec(work: StyleStep) -> TrainingSpec:
+    training_set, profile = work.inputs["style_training_set"], work.profile
     rows = training_set.table()
     return TrainingSpec(
-        name=work.style.name,
+        name=work.subject.name,
         trigger=None,
         family=profile.family,
         base=profile.base,
-        base_sha=work.sections["training"]["base"],
+        base_sha=work.roots["training"]["base"],
         training_set=training_set.folder,
         frames=training_set.folder / PICTURES,
-        output=work.store.work(work.scope, "style_lora"),
+        output=work.store.work(work.scope.place, "style_lora"),
         cache=work.store.cache("training"),
         resolution=profile.resolution,
         background=profile.background,
@@ -199,26 +206,26 @@ def _spec(work: StyleMaking) -> TrainingSpec:
     )
 
 
-def _prompts(work: StyleMaking, numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
+def _prompts(work: StyleStep, numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
     """The prompts about the invented characters of these numbers; `each`: only the first ones of each."""
     rows = work.inputs["style_training_set"]
     taken = own_traits(rows.table(TAGS), sorted(set(rows.table()["character"])))
-    settings = work.style.profile.style
+    settings = work.profile.style
     if each:
         settings = settings.model_copy(update={"attributes": settings.attributes[:each]})
     return unseen_prompts(settings, taken, numbers)
 
 
 def _draw(
-    work: StyleMaking, folder: str, requests: list[Request], opened: Callable[[], Any], lora: Path | None
+    work: StyleStep, folder: str, requests: list[Request], opened: Callable[[], Any], lora: Path | None
 ) -> list[Image.Image]:
     """The pictures of one model, kept in `folder` of the artifact: from the cache, and what is not there with the
     pipeline that is `opened` for it."""
-    profile = work.style.profile
+    profile = work.profile
     adapters = [(lora, 1.0)] if lora else []
     hashes = [(file_sha256(path), strength) for path, strength in adapters]
     trained = how_trained(profile, adapters)
-    decided = decisive(work.sections["choice"]["base"], hashes, profile.generation, profile.resolution, trained)
+    decided = decisive(work.roots["choice"]["base"], hashes, profile.generation, profile.resolution, trained)
 
     def generated(missing: Sequence[Request]) -> Iterator[Image.Image]:
         work.context.log.info(f"{folder}: {len(missing)} pictures")
@@ -232,30 +239,30 @@ def _draw(
     return images
 
 
-def _seen(work: StyleMaking, embedder: Embedder, tagger: Tagger, folder: str, images: list[Image.Image]) -> Drawn:
+def _seen(work: StyleStep, embedder: Embedder, tagger: Tagger, folder: str, images: list[Image.Image]) -> Drawn:
     """What CLIP and tagger see on the `images` that are kept in `folder`."""
     files = [f"{folder}/{number:03d}.png" for number in range(len(images))]
-    found = tags_found_in(tagger, work.style.profile, work.store, work.staging, files)
+    found = tags_found_in(tagger, work.profile, work.store, work.staging, files)
     return Drawn(embed(embedder, images), found)
 
 
-def _yardstick(work: StyleMaking, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
+def _yardstick(work: StyleStep, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
     held_out = _of_each_character(work, embedder, HOLDOUT)
     if not held_out:
         raise StyleError(
-            f"Style '{work.style.name}': none of its characters has a held-out picture to compare with. Add pictures, "
-            "or name files in benchmark.holdout of a character.yaml."
+            f"Style '{work.subject.name}': none of its characters has a held-out picture to compare with. Add "
+            "pictures, or name files in benchmark.holdout of a character.yaml."
         )
     return StyleYardstick(
         held_out=held_out,
         trained=_of_each_character(work, embedder, TRAIN),
         asked=asked,
         tag_names=[label.name for label in tagger.labels],
-        samples=work.style.profile.benchmark.bootstrap_samples,
+        samples=work.profile.benchmark.bootstrap_samples,
     )
 
 
-def _of_each_character(work: StyleMaking, embedder: Embedder, split: str) -> dict[str, Trained]:
+def _of_each_character(work: StyleStep, embedder: Embedder, split: str) -> dict[str, Trained]:
     training_set = work.inputs["style_training_set"]
     rows = training_set.table()
     return {
@@ -267,7 +274,7 @@ def _of_each_character(work: StyleMaking, embedder: Embedder, split: str) -> dic
 
 
 def _goal(
-    work: StyleMaking, embedder: Embedder, tagger: Tagger, opened: Callable[[], Any], lora: Path
+    work: StyleStep, embedder: Embedder, tagger: Tagger, opened: Callable[[], Any], lora: Path
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The figures of the goal, and its pictures: other invented characters than the epoch was chosen on."""
     prompts = _prompts(work, GOAL_CHARACTERS)

@@ -1,4 +1,4 @@
-"""What the assets of a style share: which styles there are, what each is made of, and how a step of one is opened.
+"""What the assets of a style share: which styles there are, what each is made of, and the scope of one.
 
 A style is made of all characters whose character.yaml names it and that have a training set, once there are two. What
 it is made of is observed, as that of a character is (observed.py): `style/members` has the versions of the characters'
@@ -6,23 +6,23 @@ artifacts. So the assets of a style have its own partitions alone, and are out o
 characters is another one, and by nothing that other characters do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, one_hash, own_artifact
+from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
-from sticker_pipeline.defs.making import check_not_made, published, writing
-from sticker_pipeline.defs.observed import base_hash, model_hash, observe, observed
-from sticker_pipeline.defs.orphans import end_with_run
+from sticker_pipeline.defs.observed import base_hash, model_hash
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
-from sticker_pipeline.storage import MANIFEST, Artifact, ArtifactStore, content_hash, style_scope
+from sticker_pipeline.storage import MANIFEST, ArtifactStore, style_scope
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import UserError
 
@@ -50,76 +50,36 @@ class Style:
     profile: Profile
 
 
-@dataclass(frozen=True)
-class StyleMaking:
-    """One asset of one style in the making: write files into `staging`, then `publish` once."""
-
-    context: dg.AssetExecutionContext
-    store: ArtifactStore
-    style: Style
-    staging: Path
-    inputs: dict[str, Artifact]
-    sections: dict[str, dict[str, Any]]
-
-    @property
-    def scope(self) -> str:
-        return style_scope(self.style.name)
-
-    def publish(
-        self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
-    ) -> dg.MaterializeResult:
-        """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
-        versions = _input_versions(self.inputs, self.sections)
-        return published(self.context, self.store, self.scope, self.staging, versions, self.sections, metadata, content)
-
-
-@contextmanager
-def making_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[StyleMaking]:
-    """Open what the asset of `context` needs, as its `deps` name it: artifacts of the same style, and sections. Raises
-    StyleError, ProfileError or StorageError, each saying what to mend, before any work is done."""
-    end_with_run()
-    store, scope = workspace.store, style_scope(context.partition_key)
-    with writing(context, workspace, scope) as staging:
-        style = style_of(workspace, context.partition_key)  # as it is after a wait
-        check_models(style.profile)
-        inputs, sections = {}, {}
-        for upstream in context.assets_def.asset_deps[context.asset_key]:
-            name = upstream.path[-1]
-            if upstream.path[0] == PREFIX:
-                sections[name] = section_value(name, style, store)
-            else:
-                inputs[name] = store.read(scope, name)
-        if observe(context.instance, style.name, {key(name): value for name, value in sections.items()}):
-            raise dg.RetryRequested(max_retries=1)  # for the reason that `making` has
-        check_not_made(context, store, scope, _input_versions(inputs, sections))
-        yield StyleMaking(context, store, style, staging, inputs, sections)
-
-
-@dg.multi_observable_source_asset(
-    specs=[
-        dg.AssetSpec(
-            dg.AssetKey([PREFIX, section]),
-            description=description,
-            group_name="style",
-            kinds={"yaml"} if section != MEMBERS else {"parquet"},
-            owners=["team:characters"],
-        )
-        for section, description in DESCRIPTIONS.items()
-    ],
-    partitions_def=STYLES,
-    can_subset=True,
-)
-def observed_style(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.ObserveResult]:
-    """What the folder sensor does for every style, for one, at a click."""
-    style = style_of(workspace, context.partition_key)
-    for section in DESCRIPTIONS:
-        if key(section) in context.selected_asset_keys:
-            yield observed(key(section), section_value(section, style, workspace.store))
+StyleStep = Step[Style]
 
 
 def key(section: str) -> dg.AssetKey:
     """The asset key of a section of a style; its assets name it in `deps`."""
     return dg.AssetKey([PREFIX, section])
+
+
+def of_style(workspace: Workspace, name: str) -> Scope[Style]:
+    """Return the scope of the style. Its `load` raises StyleError or ProfileError."""
+    return Scope(
+        name=f"style {name}",
+        partition=name,
+        place=style_scope(name),
+        load=lambda: style_of(workspace, name),
+        roots=[key(section) for section in DESCRIPTIONS],
+        value=section_value,
+        artifacts=partial(own_artifact, style_scope(name)),
+        versions=_versions,
+        check=lambda style: check_models(style.profile),
+    )
+
+
+observed_style = observable_roots(
+    "observed_style",
+    of_style,
+    {key(section): description for section, description in DESCRIPTIONS.items()},
+    partitions=STYLES,
+    kinds={MEMBERS: "parquet"},
+)
 
 
 def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:
@@ -219,35 +179,11 @@ def members_of(style: Style, store: ArtifactStore) -> list[Member]:
     return found
 
 
-def current_style_inputs(spec: dg.AssetSpec, style: Style, store: ArtifactStore) -> dict[str, str | None]:
-    """The data versions that the asset of the style would be made from now; None for an artifact that is not there."""
-    versions: dict[str, str | None] = {}
-    for dep in spec.deps:
-        name = dep.asset_key.path[-1]
-        if dep.asset_key.path[0] == PREFIX:
-            versions |= _versions(name, section_value(name, style, store))
-        else:
-            found = store.find(style_scope(style.name), name)
-            versions[name] = found.data_version if found else None
-    return versions
+def _versions(root: dg.AssetKey, value: dict[str, Any]) -> dict[str, str]:
+    """Return what stands among an artifact's inputs for a root.
 
-
-def style_roots(style: Style, store: ArtifactStore) -> dict[dg.AssetKey, dict[str, Any]]:
-    """Every root of the style -> its value."""
-    return {key(section): section_value(section, style, store) for section in DESCRIPTIONS}
-
-
-def _input_versions(inputs: Mapping[str, Artifact], sections: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """What stands among the inputs of an artifact of a style."""
-    versions = {name: artifact.data_version for name, artifact in inputs.items()}
-    for section, value in sections.items():
-        versions |= _versions(section, value)
-    return versions
-
-
-def _versions(section: str, value: dict[str, Any]) -> dict[str, str]:
-    """What stands among an artifact's inputs for a section: each artifact of each character by itself, so that the
-    lineage of a style can be followed, else one hash."""
-    if section == MEMBERS:
+    Of the members it is each artifact of each character, so that the lineage of a style can be followed.
+    """
+    if root == key(MEMBERS):
         return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}
-    return {f"{PREFIX}/{section}": content_hash(value)}
+    return one_hash(root, value)

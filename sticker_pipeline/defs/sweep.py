@@ -19,12 +19,20 @@ from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_j
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import LORA_FILE, key, lcm_for, style_lora, swept_release
+from sticker_pipeline.defs.observed import (
+    LORA_FILE,
+    CharacterStep,
+    key,
+    lcm_for,
+    of_character,
+    style_lora,
+    swept_release,
+)
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
@@ -89,7 +97,7 @@ class Plan:
 )
 @once
 def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         embedder = clip_of(work.profile, work.store)
         references = held_out_references(embedder, work.character, work.inputs["training_set"], work.inputs["frames"])
         plan = _plan(work, sorted(references))
@@ -134,7 +142,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         )
 
 
-def _plan(work: Making, styles: Sequence[str]) -> Plan:
+def _plan(work: CharacterStep, styles: Sequence[str]) -> Plan:
     """Raises SweepError, before any work, for a grid that is too large; Failure where there is nothing to compare
     with."""
     if not styles:
@@ -157,7 +165,7 @@ def _plan(work: Making, styles: Sequence[str]) -> Plan:
     return Plan(adapters, cells, every, requests, attributes)
 
 
-def _adapters(work: Making) -> Adapters:
+def _adapters(work: CharacterStep) -> Adapters:
     release = swept_release(work.character, work.profile, work.store)
     if release:
         name, path, record = f"release {release.record.number}", release.lora, release.record
@@ -170,7 +178,7 @@ def _adapters(work: Making) -> Adapters:
     return Adapters(name, path, style.file(LORA_FILE) if style else None, lcm.file(LORA_FILE) if lcm else None, prompts)
 
 
-def _draw(work: Making, plan: Plan, number: int, opened: Callable[[str], Any], folder: Path) -> list[Path]:
+def _draw(work: CharacterStep, plan: Plan, number: int, opened: Callable[[str], Any], folder: Path) -> list[Path]:
     """The pictures of the cell of that number, as files in `folder`."""
     cell = plan.cells[number]
     settings = drawn_with(cell, work.profile.generation)
@@ -182,11 +190,11 @@ def _draw(work: Making, plan: Plan, number: int, opened: Callable[[str], Any], f
     return paths
 
 
-def _timed(work: Making, plan: Plan, cell: Cell, opened: Callable[[str], Any]) -> Timed:
+def _timed(work: CharacterStep, plan: Plan, cell: Cell, opened: Callable[[str], Any]) -> Timed:
     settings, resolution = drawn_with(cell, work.profile.generation), work.profile.resolution
 
     seconds = kept_seconds(
-        work.sections["generation"]["base"],
+        work.roots["generation"]["base"],
         settings,
         resolution,
         work.store.cache("seconds"),
@@ -196,7 +204,7 @@ def _timed(work: Making, plan: Plan, cell: Cell, opened: Callable[[str], Any]) -
 
 
 def _seen(
-    work: Making, plan: Plan, folder: Path, files: Mapping[Cell, Sequence[Path]], embedder: Embedder
+    work: CharacterStep, plan: Plan, folder: Path, files: Mapping[Cell, Sequence[Path]], embedder: Embedder
 ) -> tuple[dict[Cell, dict[str, Seen]], list[str]]:
     """What each cell drew, as `files` in `folder`: by style, as the CLIP and the tagger see it, and its tones; and the
     names of the tagger's tags."""
@@ -225,7 +233,7 @@ def _requests(plan: Plan, numbers: np.ndarray) -> Requests:
     )
 
 
-def _grids(work: Making, plan: Plan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
+def _grids(work: CharacterStep, plan: Plan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
     """One picture for each style of the prompts and weight of the style's LoRA, by name, saved in the artifact: the
     first request in every setting; guidance and steps downwards, LCM and the character's weight across."""
     styles = [request.style for request in plan.requests]
@@ -287,7 +295,7 @@ def _advice_table(advice: Sequence[Recommendation]) -> pd.DataFrame:
     return pd.DataFrame([{"steps_at_most": each.budget, "setting": _in_words(each), **each.figures} for each in advice])
 
 
-def _write_recommended(work: Making, plan: Plan, advice: Sequence[Recommendation]) -> None:
+def _write_recommended(work: CharacterStep, plan: Plan, advice: Sequence[Recommendation]) -> None:
     content = {
         "profile": work.profile.name,
         "character": plan.adapters.name,

@@ -8,13 +8,13 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import described, making, once, picture, table
 from sticker_pipeline.defs.media import CAPTIONS
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.observed import key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import BRIEF
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import scores_checked
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
@@ -43,7 +43,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
 )
 @once
 def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         frames = work.inputs["frames"].table()
         frames = frames[frames["kept"]]
         folder = work.inputs["frames"].folder
@@ -89,7 +89,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 )
 @once
 def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         every = work.inputs["frames"].table()
         frames = every[every["kept"]]
         tags = work.inputs["wd14_tags"].table()

@@ -8,13 +8,13 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import RETRAIN
-from sticker_pipeline.defs.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.defs.loggers import SUMMARY
-from sticker_pipeline.defs.making import Making, described, making, once, picture, table
-from sticker_pipeline.defs.observed import key, regularisation_folder
+from sticker_pipeline.defs.observed import CharacterStep, key, of_character, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.pools import GPU
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
@@ -23,7 +23,7 @@ from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import discard, link_or_copy
+from sticker_pipeline.storage import Artifact, discard, link_or_copy
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 
@@ -46,11 +46,11 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
 )
 @once
 def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
-    with making(context, workspace) as work:
+    with open_step(context, workspace, of_character) as work:
         spec = _spec(work)
         _check_prompts(work)
         train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
-        imported = character_kohya_import(work.character, work.models)
+        imported = character_kohya_import(work.character, Path(workspace.models))
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
         result = work.publish({**training_metadata(work.staging, spec), **report}, content=is_checkpoint)
         discard(spec.output)
@@ -66,6 +66,12 @@ def train(
     context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
     launcher.train(context, [str(path)], progress_observer(context))
     _collect(spec.output, staging)
+
+
+def checkpoints_of(training: Artifact) -> dict[int, Path]:
+    """The checkpoint of each epoch of a training. Raises StorageError for one that is damaged."""
+    names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
+    return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
 
 
 def is_checkpoint(name: str) -> bool:
@@ -96,7 +102,7 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     }
 
 
-def _spec(work: Making) -> TrainingSpec:
+def _spec(work: CharacterStep) -> TrainingSpec:
     rows = work.inputs["training_set"].table()
     clips = rows.loc[rows["split"] == "train", "frame_id"].map(_clips(work)).nunique()
     prompts = [prompt.text for prompt in benchmark_prompts(work.character, work.profile)]
@@ -105,7 +111,7 @@ def _spec(work: Making) -> TrainingSpec:
         trigger=work.character.trigger,
         family=work.profile.family,
         base=work.profile.base,
-        base_sha=work.sections["training"]["base"],
+        base_sha=work.roots["training"]["base"],
         training_set=work.inputs["training_set"].folder,
         frames=work.inputs["frames"].folder,
         output=work.store.work(work.character.name, "lora"),
@@ -121,7 +127,7 @@ def _spec(work: Making) -> TrainingSpec:
     )
 
 
-def _check_prompts(work: Making) -> None:
+def _check_prompts(work: CharacterStep) -> None:
     """Raise PromptError, before the training, for a prompt of the benchmark that could not be drawn after it."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
@@ -136,7 +142,7 @@ def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
     return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
 
 
-def _clips(work: Making) -> dict[str, str]:
+def _clips(work: CharacterStep) -> dict[str, str]:
     frames = work.inputs["frames"].table()
     return dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from sticker_pipeline.defs.dead_runs import dead_runs, unheld_claims
-from sticker_pipeline.defs.patience import pools_in_use
+from sticker_pipeline.dagster_kit.dead_runs import dead_runs, unheld_claims
+from sticker_pipeline.dagster_kit.patience import pools_in_use
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.conftest import heed_signals
 

@@ -24,7 +24,9 @@ from dagster._core.definitions.data_version import (
 from dagster._core.events import DagsterEventType
 from PIL import Image
 
-from sticker_pipeline.defs.making import current_inputs
+from sticker_pipeline.dagster_kit.staleness import current_inputs
+from sticker_pipeline.defs.across import of_all
+from sticker_pipeline.defs.observed import OneCharacter, of_character
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.storage import ALL, MANIFEST, Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
@@ -75,12 +77,13 @@ def script_history(deployment: Deployment, world: dg.Definitions) -> None:
         spec = world.resolve_assets_def(asset).get_asset_spec(asset)
         pointers = _pointers(instance, spec)
         for character, profile in valid:
-            inputs = current_inputs(spec, character.name, workspace, store, character, profile)
+            scope = of_character(workspace, character.name).loaded(OneCharacter(character, profile))
+            inputs = current_inputs(spec, scope, store)
             _note(deployment, spec, character.name, inputs, {dep: pointers[dep][character.name] for dep in pointers})
         _pass_checks(deployment, world, asset)
     for asset in _made(world, "leaderboard_table"):
         spec = world.resolve_assets_def(asset).get_asset_spec(asset)
-        _note(deployment, spec, None, current_inputs(spec, ALL, workspace, workspace.store, None, None), {})
+        _note(deployment, spec, None, current_inputs(spec, of_all(workspace), workspace.store), {})
 
 
 def _made(world: dg.Definitions, job: str) -> list[dg.AssetKey]:

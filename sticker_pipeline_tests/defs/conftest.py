@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.staleness import stale_assets
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.instance import open_instance
+from sticker_pipeline.defs.observed import of_character
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore
-from sticker_pipeline.update import stale_assets, update
+from sticker_pipeline.update import update
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import add_small_character
 
@@ -54,8 +55,7 @@ class Bench:
         return character, self.workspace.profile(character)
 
     def stale(self, name: str) -> list[str]:
-        character, profile = self.character(name)
-        keys = stale_assets(self.definitions, "character_line", name, self.workspace, character, profile)
+        keys = stale_assets(self.definitions, "character_line", of_character(self.workspace, name), self.store)
         return [key.path[-1] for key in keys]
 
     def update(self, *names: str) -> bool:
@@ -71,14 +71,6 @@ class Bench:
         materialization = records[0].asset_materialization
         assert materialization is not None
         return {key: value.value for key, value in materialization.metadata.items()}
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance with the settings that ship, in a DAGSTER_HOME of its own."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    with open_instance() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
+from sticker_pipeline.dagster_kit.fixed import NO_VALUES
+from sticker_pipeline.dagster_kit.history import remembered_partitions
+from sticker_pipeline.dagster_kit.scope import observation
 from sticker_pipeline.defs.across import ROSTER
-from sticker_pipeline.defs.fixed import NO_VALUES
-from sticker_pipeline.defs.history import remembered_partitions
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, PREFIX, key, observation
+from sticker_pipeline.defs.observed import DESCRIPTIONS, PREFIX, key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.storage import content_hash
 

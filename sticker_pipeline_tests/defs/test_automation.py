@@ -7,10 +7,11 @@ import dagster as dg
 import pytest
 
 from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.dagster_kit.scope import observation
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.across import SHARED
 from sticker_pipeline.defs.automation import NIGHTLY, RETRAIN_AT, ScheduleError, automation, longest_gap, schedule
-from sticker_pipeline.defs.observed import key, observation
+from sticker_pipeline.defs.observed import key
 from sticker_pipeline_tests.defs.scripted_world import Requested, World
 
 FIRST = datetime(2031, 3, 1, tzinfo=UTC)

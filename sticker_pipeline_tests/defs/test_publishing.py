@@ -7,7 +7,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from sticker_pipeline.defs.making import current_inputs, is_current
+from sticker_pipeline.dagster_kit.staleness import is_current
+from sticker_pipeline.defs.across import of_all
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
 from sticker_pipeline.publishing.report import Check
@@ -102,7 +103,7 @@ def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Be
     spec = definition.get_asset_spec(dg.AssetKey("report"))
 
     def up_to_date() -> bool:
-        return is_current(spec, ALL, bench.store, current_inputs(spec, ALL, bench.workspace, bench.store, None, None))
+        return is_current(spec, of_all(bench.workspace), bench.store)
 
     def page() -> str:
         assert dg.materialize([definition], instance=bench.instance).success

@@ -10,9 +10,10 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from sticker_pipeline.defs import sensors
+from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
+from sticker_pipeline.defs import observed, sensors
 from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.observed import DATA_VERSION_TAG, DESCRIPTIONS, MOST_OTHERS, other_characters
+from sticker_pipeline.defs.observed import DESCRIPTIONS, MOST_OTHERS, other_characters
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
@@ -208,17 +209,17 @@ def test_a_folder_without_its_settings_is_no_character(folders: Folders) -> None
 def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     folders.add("ada")
     folders.add("bo")
-    real = sensors.character_roots
+    real = observed.section_value
 
-    def broken(character, *rest):  # type: ignore[no-untyped-def]
+    def broken(section, character, *rest):  # type: ignore[no-untyped-def]
         if character.name == "ada":
             raise OSError("Input/output error: 'one.png'")
-        return real(character, *rest)
+        return real(section, character, *rest)
 
-    monkeypatch.setattr(sensors, "character_roots", broken)
+    monkeypatch.setattr(observed, "section_value", broken)
     assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
     assert "ada: Input/output error: 'one.png'" in folders.told
-    monkeypatch.setattr(sensors, "character_roots", real)
+    monkeypatch.setattr(observed, "section_value", real)
     assert folders.look() == {"ada": ALL_SECTIONS}
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.defs.style_making import current_style_inputs, ready_styles, style_of
+from sticker_pipeline.dagster_kit.staleness import current_inputs, stale_assets
+from sticker_pipeline.defs.style_making import of_style, ready_styles
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.contents import style_report
 from sticker_pipeline.publishing.report import STYLE_METRICS
 from sticker_pipeline.training.lora_file import read_tensors
-from sticker_pipeline.update import stale_style_assets
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import STYLE_LINE
 
@@ -42,7 +42,7 @@ def styled(bench: Bench) -> Bench:
 
 
 def stale(bench: Bench) -> list[str]:
-    keys = stale_style_assets(bench.definitions, style_of(bench.workspace, "chibi"), bench.store)
+    keys = stale_assets(bench.definitions, "style_line", of_style(bench.workspace, "chibi"), bench.store)
     return [key.path[-1] for key in keys]
 
 
@@ -142,7 +142,7 @@ def test_update_makes_what_is_out_of_date_of_the_styles_that_it_is_asked_for(
     styled: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Character lines are left aside: they have tests of their own."""
-    monkeypatch.setattr("sticker_pipeline.update.stale_assets", lambda *_: [])
+    monkeypatch.setattr("sticker_pipeline.update._stale_now", lambda *_: [])
     runs = styled.instance.get_runs_count()
     assert styled.update("pip") and styled.update("bram")
     assert styled.instance.get_runs_count() == runs
@@ -166,7 +166,7 @@ def test_the_automation_makes_a_new_style_step_by_step(styled: Bench) -> None:
     assert requested == {"style_training_set": {"chibi"}, "style_lora": set(), "selected_style_lora": set()}
     lora = dg.AssetKey("style_lora")
     spec = styled.definitions.resolve_assets_def(lora).get_asset_spec(lora)
-    assert set(current_style_inputs(spec, style, styled.store)) == {
+    assert set(current_inputs(spec, of_style(styled.workspace, style.name), styled.store)) == {
         "style_training_set",
         "style/training",
     }

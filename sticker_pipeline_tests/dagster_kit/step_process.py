@@ -1,13 +1,13 @@
 """A Dagster step that trains, as a process of its own: what the launcher's tests cancel and kill.
 
-python -m sticker_pipeline_tests.defs.step_process TRAINER_MODULE GRACE_SECONDS [ARG ...]
+python -m sticker_pipeline_tests.dagster_kit.step_process TRAINER_MODULE GRACE_SECONDS [ARG ...]
 """
 
 import sys
 
 import dagster as dg
 
-from sticker_pipeline.defs.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 
 
 @dg.asset

@@ -10,14 +10,11 @@ import time
 from datetime import datetime
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._core.executor import in_process, multiprocess
-from dagster._utils.interrupts import check_captured_interrupt
 
 from sticker_pipeline.claims import now_and_then
-from sticker_pipeline.defs.dead_runs import end_dead_runs, other_machine, process_tags
-from sticker_pipeline.defs.pools import GPU
+from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, replace_claims, was_interrupted
+from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
+from sticker_pipeline.dagster_kit.pools import GPU
 
 LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
@@ -25,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which would never give their place
 NAP_SECONDS = 0.05  # between two questions; a run's other steps, whose events wait meanwhile, go on nearly undisturbed
 
 
-class PatientClaims(InstanceConcurrencyContext):
+class PatientClaims(ConcurrencyContext):
     """Claims places in pools as Dagster does, with a pause and a reason after each refusal."""
 
     def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
@@ -64,14 +61,13 @@ class InterruptibleClaims(PatientClaims):
     def pause(self) -> None:
         """Sleep a little. Raises DagsterExecutionInterruptedError when the run is to stop."""
         super().pause()
-        if check_captured_interrupt():
-            raise DagsterExecutionInterruptedError("stopped while it waited")
+        if was_interrupted():
+            raise dg.DagsterExecutionInterruptedError("stopped while it waited")
 
 
 def wait_in_peace() -> None:
     """Make Dagster's executors of this process wait as this module has it."""
-    in_process.InstanceConcurrencyContext = InterruptibleClaims  # type: ignore[attr-defined]
-    multiprocess.InstanceConcurrencyContext = PatientClaims  # type: ignore[attr-defined]
+    replace_claims(in_own_process=InterruptibleClaims, in_processes=PatientClaims)
 
 
 def holders(instance: dg.DagsterInstance, pool: str) -> str:

@@ -6,12 +6,12 @@ import sys
 
 import psutil
 
-from sticker_pipeline.defs.orphans import end_with_run
+from sticker_pipeline.dagster_kit.orphans import end_with_run
 
 
 def test_a_step_whose_run_is_killed_ends() -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "sticker_pipeline_tests.defs.forked_step"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sticker_pipeline_tests.dagster_kit.forked_step"], stdout=subprocess.PIPE, text=True
     )
     assert run.stdout is not None
     step = psutil.Process(int(run.stdout.readline()))

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 
-from sticker_pipeline.defs.orphans import end_with_run
+from sticker_pipeline.dagster_kit.orphans import end_with_run
 
 
 def step() -> None:

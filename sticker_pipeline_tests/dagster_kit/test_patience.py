@@ -12,10 +12,10 @@ import dagster as dg
 import psutil
 import pytest
 
-from sticker_pipeline.defs.dead_runs import process_tags
-from sticker_pipeline.defs.patience import holders, pools_in_use
+from sticker_pipeline.dagster_kit.dead_runs import process_tags
+from sticker_pipeline.dagster_kit.patience import holders, pools_in_use
 
-STEP = "sticker_pipeline_tests.defs.waiting_step"
+STEP = "sticker_pipeline_tests.dagster_kit.waiting_step"
 EXECUTORS = ["in_process", "multiprocess"]
 
 

@@ -5,16 +5,15 @@ import re
 import time
 
 import dagster as dg
-from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.execution.plan.objects import ErrorSource
 from rich.console import Console
 
+from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_interrupt
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import CONSOLE, tell
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
 OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins
-SUMMARY = "summary"  # the metadata entry that says in one line what a step made
 
 
 @dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
@@ -22,11 +21,6 @@ def terminal(_: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
     logger.addHandler(TerminalHandler(CONSOLE))
     return logger
-
-
-@dg.definitions
-def defs() -> dg.Definitions:
-    return dg.Definitions(loggers={"terminal": terminal})
 
 
 class TerminalHandler(logging.Handler):
@@ -68,8 +62,7 @@ class TerminalHandler(logging.Handler):
 def _was_said(event: dg.DagsterEvent) -> bool:
     """Return True for a failure that has its words already: the run was stopped, or its checks stand above."""
     failure = event.step_failure_data
-    checked = failure.error is not None and failure.error.cls_name == DagsterAssetCheckFailedError.__name__
-    return checked or failure.error_source == ErrorSource.INTERRUPT
+    return failed_by_checks(failure) or failed_by_interrupt(failure)
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:

@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from sticker_pipeline.defs.launcher import _forwarded
-from sticker_pipeline.defs.loggers import SUMMARY, TerminalHandler
-from sticker_pipeline.defs.making import writing
+from sticker_pipeline.dagster_kit.launcher import _forwarded
+from sticker_pipeline.dagster_kit.loggers import TerminalHandler
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.step import writing
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.storage import ArtifactStore, StorageError
 

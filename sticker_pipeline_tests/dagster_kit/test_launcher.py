@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sticker_pipeline.defs.launcher import _ending
+from sticker_pipeline.dagster_kit.launcher import _ending
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
@@ -20,9 +20,9 @@ from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
 from sticker_pipeline_tests.training.conftest import write_training_set
 
-STEP = "sticker_pipeline_tests.defs.step_process"
+STEP = "sticker_pipeline_tests.dagster_kit.step_process"
 SUPERVISOR = "sticker_pipeline.training.supervisor"
-STUBBORN = "sticker_pipeline_tests.defs.stubborn_trainer"
+STUBBORN = "sticker_pipeline_tests.dagster_kit.stubborn_trainer"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from dagster._core.utils import make_new_run_id
 
-from sticker_pipeline.defs.dead_runs import (
+from sticker_pipeline.dagster_kit.dead_runs import (
     HOST_TAG,
     PROCESS_TAG,
     dead_runs,
@@ -27,11 +27,11 @@ from sticker_pipeline.defs.dead_runs import (
     unheld_claims,
     unnamed_process_tags,
 )
-from sticker_pipeline.defs.run_launcher import LocalRunLauncher
+from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 
 
 def kill_a_run() -> None:
-    command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
+    command = [sys.executable, "-m", "sticker_pipeline_tests.dagster_kit.killed_step"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
 
 

@@ -5,18 +5,17 @@ from contextlib import contextmanager
 from functools import cache
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.event_api import EventLogRecord
-from dagster._core.events import DagsterEventType
+
+from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 
 Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> the data version that was observed last
 
 AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
 
 
-def latest_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, EventLogRecord]:
+def latest_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, dg.EventLogRecord]:
     """Partition -> the record of its last materialization, of a partitioned asset."""
-    ids = list(instance.get_latest_storage_id_by_partition(asset, DagsterEventType.ASSET_MATERIALIZATION).values())
+    ids = list(instance.get_latest_storage_id_by_partition(asset, dg.DagsterEventType.ASSET_MATERIALIZATION).values())
     found = {}
     for first in range(0, len(ids), AT_A_TIME):
         some = ids[first : first + AT_A_TIME]
@@ -41,7 +40,7 @@ def latest_versions(instance: dg.DagsterInstance) -> Known:
     @cache
     def of_all(root: dg.AssetKey) -> Mapping[str, Mapping[str, str]]:
         return instance.event_log_storage.get_latest_tags_by_partition(
-            root, DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
+            root, dg.DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
         )
 
     def known(root: dg.AssetKey, partition: str | None) -> str | None:

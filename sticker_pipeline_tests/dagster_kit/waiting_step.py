@@ -1,14 +1,14 @@
 """A run whose only step waits for the GPU, which somebody else has: test_patience.py stops it and looks on.
 
-python -m sticker_pipeline_tests.defs.waiting_step in_process|multiprocess
+python -m sticker_pipeline_tests.dagster_kit.waiting_step in_process|multiprocess
 """
 
 import sys
 
 import dagster as dg
 
-from sticker_pipeline.defs.dead_runs import process_tags
-from sticker_pipeline.defs.patience import wait_in_peace
+from sticker_pipeline.dagster_kit.dead_runs import process_tags
+from sticker_pipeline.dagster_kit.patience import wait_in_peace
 
 
 @dg.asset(pool="gpu")

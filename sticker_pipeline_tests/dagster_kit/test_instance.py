@@ -13,8 +13,8 @@ from dagster._core.instance.config import PoolGranularity
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import should_retry
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from sticker_pipeline.defs.instance import make_home
-from sticker_pipeline.defs.run_launcher import LocalRunLauncher
+from sticker_pipeline.dagster_kit.instance import make_home, open_instance
+from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 
 
 def test_the_settings_load(instance: dg.DagsterInstance) -> None:
@@ -39,8 +39,17 @@ def test_settings_that_are_there_stay(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
 
 
+def test_settings_of_a_version_before_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    old = "run_launcher: # mine\n  module: sticker_pipeline.defs.run_launcher\n  class: LocalRunLauncher\n"
+    (tmp_path / "dagster.yaml").write_text(old)
+    with open_instance() as instance:
+        assert isinstance(instance.run_launcher, LocalRunLauncher)
+    assert (tmp_path / "dagster.yaml").read_text() == old
+
+
 def test_a_run_that_was_killed_is_retried_and_gives_the_gpu_back_at_once(instance: dg.DagsterInstance) -> None:
-    command = [sys.executable, "-m", "sticker_pipeline_tests.defs.killed_step"]
+    command = [sys.executable, "-m", "sticker_pipeline_tests.dagster_kit.killed_step"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     (run,) = instance.get_runs()
     assert run.status == dg.DagsterRunStatus.STARTED

@@ -5,8 +5,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sticker_pipeline.dagster_kit.fixed import NO_VALUES, NoValues
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.fixed import NO_VALUES, NoValues
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
 ATTACKS: dict[str, dict[str, Any]] = {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.dagster_kit.pools import BRIEF, GPU, has_gpu
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.pools import BRIEF, GPU, has_gpu
 
 LONG = {"lora", "selected_lora", "samples", "benchmark", "comfyui_workflow", "adapter_sweep", "lcm_lora", "style_lora"}
 

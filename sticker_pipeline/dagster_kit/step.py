@@ -1,0 +1,210 @@
+"""A step makes one asset of one scope: it finds the inputs, publishes the artifact, and reports it to Dagster."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import dagster as dg
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
+from sticker_pipeline.dagster_kit.orphans import end_with_run
+from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, observe
+from sticker_pipeline.places import check_places
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError
+from sticker_pipeline.texts import visible
+
+NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
+
+
+class _WithProfile(Protocol):
+    @property
+    def profile(self) -> Profile: ...
+
+
+class _WithCharacter(Protocol):
+    @property
+    def character(self) -> Character: ...
+
+
+@dataclass(frozen=True)
+class Step(Generic[Subject]):
+    """One asset of one scope in the making: write files into `staging`, then `publish` once.
+
+    `subject` is the scope as it was loaded. `inputs` has an artifact for each of the asset's deps that is one, `roots`
+    the value of each that is a root, by its last part.
+    """
+
+    context: dg.AssetExecutionContext
+    store: ArtifactStore
+    scope: Scope[Subject]
+    subject: Subject
+    staging: Path
+    inputs: dict[str, Artifact]
+    roots: dict[str, Any]
+
+    @property
+    def profile(self: "Step[_WithProfile]") -> Profile:
+        """The profile, of a scope that has one."""
+        return self.subject.profile
+
+    @property
+    def character(self: "Step[_WithCharacter]") -> Character:
+        """The character, of the scope of one."""
+        return self.subject.character
+
+    def versions(self) -> dict[str, str]:
+        """Return the data versions of all inputs, roots among them."""
+        found = {name: artifact.data_version for name, artifact in self.inputs.items()}
+        for root in self.scope.roots:
+            if root in self.context.assets_def.asset_deps[self.context.asset_key]:
+                found |= self.scope.versions(root, self.roots[root.path[-1]])
+        return found
+
+    def publish(
+        self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
+    ) -> dg.MaterializeResult:
+        """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        artifact = self.store.publish(
+            self.staging,
+            self.scope.place,
+            self.context.asset_key.to_user_string(),
+            code_version=code_version(self.context),
+            inputs=self.versions(),
+            settings=self.roots,
+            content=content,
+        )
+        return reported(artifact, metadata)
+
+
+Place = TypeVar("Place", bound=Deployment)
+
+
+@contextmanager
+def open_step(
+    context: dg.AssetExecutionContext,
+    workspace: Place,
+    scope_of: Callable[[Place, str], Scope[Subject]],
+    *,
+    also_current: bool = False,
+) -> Iterator[Step[Subject]]:
+    """Open what the asset of `context` needs, as its `deps` name it: artifacts and roots of its scope.
+
+    Raises an error that says what to mend, before any work is done; MadeMeanwhile where there is nothing left to do
+    (see `once`). `also_current` makes again what is current.
+    """
+    end_with_run()
+    scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
+    store = workspace.store
+    with writing(context, workspace, scope.place) as staging:
+        subject = scope.load()  # as it is after a wait
+        scope.check(subject)
+        inputs: dict[str, Artifact] = {}
+        roots: dict[dg.AssetKey, Any] = {}
+        for dep in context.assets_def.asset_deps[context.asset_key]:
+            name = dep.path[-1]
+            if dep in scope.roots:
+                roots[dep] = scope.value(name, subject, store)
+            else:
+                for entry, found in scope.artifacts(name, store).items():
+                    inputs[entry] = found or store.read(scope.place, name)
+        if observe(context.instance, scope.partition, roots):
+            # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would
+            # be shown as stale as soon as the sensor has looked.
+            raise dg.RetryRequested(max_retries=1)
+        values = {root.path[-1]: value for root, value in roots.items()}
+        step = Step(context, store, scope, subject, staging, inputs, values)
+        if not also_current:
+            check_not_made(context, store, scope.place, step.versions())
+        yield step
+
+
+class MadeMeanwhile(Exception):
+    """Another run has made the artifact that this one was asked for."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(str(artifact.folder))
+        self.artifact = artifact
+
+
+Result = TypeVar("Result", dg.MaterializeResult, dg.MaterializeResult | None)
+
+
+def once(make: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate the function of an asset so that it takes what another run has made meanwhile."""
+
+    @wraps(make)
+    def step(context: dg.AssetExecutionContext, *resources: Any, **named: Any) -> Result:
+        try:
+            return make(context, *resources, **named)
+        except MadeMeanwhile as found:
+            context.log.info("another run has made it meanwhile")
+            return reported(found.artifact, _last_metadata(context))
+
+    return step
+
+
+def check_not_made(
+    context: dg.AssetExecutionContext, store: ArtifactStore, scope: str, inputs: Mapping[str, str]
+) -> None:
+    """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
+    time, if this run was not requested by a person; since this one was, if it was."""
+    try:
+        artifact = store.find(scope, context.asset_key.to_user_string())
+    except StorageError as error:
+        context.log.warning(f"{error} It is made again now.")
+        return
+    if artifact is None or artifact.code_version != code_version(context) or artifact.inputs != dict(inputs):
+        return
+    record = context.instance.get_run_record_by_id(context.run_id)
+    assert record is not None
+    by_a_person = not any(record.dagster_run.tags.get(tag) for tag in NOT_BY_A_PERSON)
+    if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():
+        raise MadeMeanwhile(artifact)
+
+
+def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
+    """What the last materialization of the asset showed."""
+    partitions = [context.partition_key] if context.has_partition_key else None
+    records = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions), limit=1
+    ).records
+    found = records[0].asset_materialization if records else None
+    return found.metadata if found else {}
+
+
+def writing(context: dg.AssetExecutionContext, workspace: Deployment, scope: str) -> AbstractContextManager[Path]:
+    """Open the folder in which the asset of `context` is made, after any other run that makes it.
+
+    Raises SpaceError where the folders of this deployment cannot be worked on. From here on what the step logs has no
+    hidden letters: Dagster prints it in a terminal too.
+    """
+    check_places(workspace.places)
+    context.log.addFilter(without_hidden_letters)
+    return workspace.store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
+
+
+def without_hidden_letters(record: logging.LogRecord) -> bool:
+    """Make hidden letters of the record's message escapes; keeps every record."""
+    record.msg, record.args = visible(record.getMessage()), ()
+    return True
+
+
+def code_version(context: dg.AssetExecutionContext) -> str:
+    """Return the code version of the asset of `context`."""
+    version = context.assets_def.code_versions_by_key[context.asset_key]
+    assert version is not None, f"{context.asset_key} has no code_version"
+    return version
+
+
+def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
+    """Return the result of a step that has published the artifact."""
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(artifact.data_version),
+        metadata={**metadata, "dagster/uri": str(artifact.folder)},
+    )
