@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -530,13 +531,15 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
-        return (
-            f"unknown key '{key}'.{closest(str(fault['loc'][-1])[:MOST_QUOTED], known)} Known here: {', '.join(known)}."
-        )
+        meant = closest(str(fault["loc"][-1])[:MOST_QUOTED], known)
+        return f"unknown key '{key}'.{meant or f' Known here: {listed(known)}.'}"
     if fault["type"] == "missing":
         example = " Add a line such as `trigger: my_made_up_word`." if key == "trigger" else ""
         return f"'{key}' is missing.{example}"
-    return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'], 200)}."
+    if fault["type"] == "string_type" and isinstance(fault["input"], date | int | float):
+        kind = "a date" if isinstance(fault["input"], date) else "a number, or yes or no"
+        return f"'{key}': {shortened(str(fault['input']))} is read as {kind}: put it into quotes if it is text."
+    return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'].removeprefix('Value error, '), 200)}."
 
 
 def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

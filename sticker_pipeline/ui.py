@@ -135,6 +135,11 @@ def listen(host: str, port: int) -> socket.socket:
     """Open the port. Raises PortTaken where that cannot be."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise PortTaken(
+            f"--host {host}: this name has no address. Choose 127.0.0.1, or an address of yours."
+        ) from error
+    try:
         listening = socket.socket(family, kind, protocol)
         if os.name == "posix":  # elsewhere it would let two programs listen at once
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,7 +14,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(_LEVELS)
 SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "markup": (T + '"[/x]": 1', "unknown key '[/x]'"),
     "no-date": (T + "benchmark: {prompts: [2024-31-12]}", "line 2, column 23: '2024-31-12' is no date"),
-    "date": (T + "benchmark: {prompts: [2024-12-31]}", "'benchmark.prompts.0' = datetime.date(2024, 12, 31)"),
+    "date": (
+        T + "benchmark: {prompts: [2024-12-31]}",
+        "'benchmark.prompts.0': 2024-12-31 is read as a date: put it into quotes if it is text.",
+    ),
     "no-number": (T + "style: 0x_", "line 2, column 8: '0x_' is no whole number"),
     "tag-of-no-number": (T + "style: !!float ''", "'' is no number"),
     "tag-of-no-bool": (T + "style: !!bool perhaps", "'perhaps' is no yes or no"),

@@ -194,3 +194,17 @@ def test_each_limit_of_the_gate_is_laxer_on_one_side() -> None:
     sentences = laxer_than_default(Gate.model_validate(LAXER))
     assert [sentence.split()[0] for sentence in sentences] == [f"benchmark.gate.{name}" for name in LAXER]
     assert sentences[0].startswith("benchmark.gate.gain is 0.1, laxer than the default 0.2: the LoRA's similarity must")
+
+
+def test_an_unknown_key_is_a_short_sentence(tmp_path: Path) -> None:
+    (tmp_path / "luma" / "gifs").mkdir(parents=True)
+    path = tmp_path / "luma" / "character.yaml"
+    for line, said in (
+        ("benchmark: {holdot: 0.1}", "unknown key 'benchmark.holdot'. Did you mean 'holdout'?"),
+        ("trigger: 1999", "'trigger': 1999 is read as a number, or yes or no: put it into quotes if it is text."),
+        ("style: 2024-01-02", "'style': 2024-01-02 is read as a date: put it into quotes if it is text."),
+    ):
+        path.write_text(line + ("" if line.startswith("trigger") else "\ntrigger: luma_x") + "\n")
+        with pytest.raises(CharacterError) as caught:
+            load_character(tmp_path / "luma")
+        assert str(caught.value) == f"{path}: {said}"

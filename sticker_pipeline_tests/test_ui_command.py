@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sticker_pipeline.ui import PortTaken, listen
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 UP_WITHIN, DOWN_WITHIN = 180.0, 90.0  # seconds, on a machine that is busy with other things
@@ -239,3 +240,12 @@ def test_read_only_shows_and_does_nothing(tmp_path: Path) -> None:
         assert added["data"]["addDynamicPartition"]["__typename"] == "UnauthorizedError"
         command.process.send_signal(signal.SIGINT)
         assert command.ends()[0] == 130
+
+
+def test_a_host_without_an_address_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(PortTaken, match=r"^--host nope\.example: this name has no address\. Choose 127\.0\.0\.1"):
+        listen("nope.example", 3000)
