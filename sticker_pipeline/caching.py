@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import atomic_file, content_hash, file_sha256
+from sticker_pipeline.storage import atomic_file, content_hash, file_sha256, forget
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -92,16 +91,7 @@ def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
 def remove_damaged(path: Path, why: object) -> None:
     """Remove the file or folder of an entry, and say so in the log. A name that cannot be removed stays."""
     LOG.warning("%s is damaged (%s): it counts as none, and is made again.", path, why)
-    remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove the file, link or folder, where there is one and it may be."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    forget(path)
 
 
 # --- folders of files -------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ class ArtifactStore:
         """Remove the folders that killed runs left behind; returns them."""
         found = self.abandoned()
         for folder in found:
-            _forget(folder)
+            forget(folder)
         return found
 
     def publish(
@@ -362,10 +362,10 @@ def _remove_abandoned(scope: Path, asset: str) -> None:
     """Remove what killed runs left of `asset`. Only for whoever has the claim on it."""
     for path in scope.glob(f".{asset}.????????"):
         if ABANDONED.fullmatch(path.name):
-            _forget(path)
+            forget(path)
 
 
-def _forget(path: Path) -> None:
+def forget(path: Path) -> None:
     """`discard` what nobody needs, where that is allowed."""
     with suppress(OSError):
         discard(path)
@@ -382,10 +382,10 @@ def _swap_in(staging: Path, final: Path) -> None:
         _mend(final)
         previous = _previous(final)
         if final.exists():
-            _forget(previous)
+            forget(previous)
             final.rename(previous)
         staging.rename(final)
-        _forget(previous)
+        forget(previous)
 
 
 def _finish_interrupted_swap(final: Path) -> None:
@@ -397,7 +397,7 @@ def _finish_interrupted_swap(final: Path) -> None:
 def _mend(final: Path) -> None:
     previous = _previous(final)
     if final.exists():
-        _forget(previous)
+        forget(previous)
     elif previous.exists():
         previous.rename(final)
 

@@ -69,7 +69,7 @@ def test_each_damage_of_a_memo_is_none(tmp_path: Path) -> None:
 
 
 def test_a_memo_that_may_not_be_read_or_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, *_: object) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     write_memo(tmp_path / "memo.json", {"a": 1})

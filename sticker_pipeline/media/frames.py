@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.caching import SEALS, intact_folder, remove, seal_folder
+from sticker_pipeline.caching import SEALS, intact_folder, seal_folder
 from sticker_pipeline.inside import read_bytes
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
@@ -32,7 +32,7 @@ from sticker_pipeline.media.duplicates import (
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
-from sticker_pipeline.storage import content_hash, link_or_copy
+from sticker_pipeline.storage import content_hash, forget, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4
@@ -311,7 +311,7 @@ def _publish(staging: Path, entry: Path) -> None:
         # Another process was faster and wrote the same, or what is there is no entry: it is exchanged, and what is
         # linked to its files elsewhere stays as it is.
         if not _is_cached(entry):
-            remove(entry)
+            forget(entry)
             staging.rename(entry)
 
 
