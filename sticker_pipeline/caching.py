@@ -72,7 +72,7 @@ def read_memo(path: Path) -> dict[str, Any] | None:
 
 
 def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
-    """What `read` gives for an entry; None where that is absent or damaged.
+    """Read an entry by `read`; None where it is absent or damaged.
 
     A damaged one is removed, and named in the log. Damaged is what `read` raises OSError, ValueError, KeyError or
     SyntaxError for (Pillow's, for broken chunks).
@@ -115,7 +115,7 @@ def check_folder(folder: Path) -> None:
 
 
 def intact_folder(folder: Path) -> bool:
-    """Whether `folder` is as it was sealed; one that is damaged is removed."""
+    """Return True where `folder` is as it was sealed; remove it where it is damaged."""
 
     def intact(entry: Path) -> bool:
         check_folder(entry)

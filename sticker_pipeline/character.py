@@ -417,7 +417,7 @@ def rights(character: Character) -> list[str]:
 
 
 def may_lead(folder: Path) -> str:
-    """What to do about a path that leads out of a character's `folder`."""
+    """Return the remedy for a path that leads out of a character's `folder`."""
     own = links_file(folder).name
     return f"copy it into the folder, or write its folder into {own} beside {folder}, for all into {ALL_LINKS}."
 

@@ -34,7 +34,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not let in: a status of HTTP and a sentence."""
+    """The refusal of a request: a status of HTTP and a sentence."""
 
     status: int
     sentence: str

@@ -208,7 +208,7 @@ def _parts_below(first: Path, path: Path) -> list[str] | None:
 
 
 def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
-    """Which root, resolved, the resolved path `real` of `path` lies below. Raises OutsideError for none."""
+    """Find the root, resolved, that the resolved path `real` of `path` lies below. Raises OutsideError for none."""
     for root in roots or [path.parent]:
         resolved = _resolved(root)
         if real.is_relative_to(resolved):

@@ -1,4 +1,4 @@
-"""What a command prints: the one console, on which nothing that is not ours is markup or a control sequence.
+"""The one console that commands print to: foreign text is neither markup nor a control sequence there.
 
 Output outlives its reader, and is never silent for long.
 """

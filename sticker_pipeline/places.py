@@ -37,7 +37,7 @@ def check_places(places: Places) -> None:
 
 
 def places_problem(places: Places) -> str | None:
-    """Why no work can begin with these folders, in one sentence; None where it can."""
+    """Return the sentence on folders that no work can begin with; None for good ones."""
     return next(_problems(places), None)
 
 
@@ -67,7 +67,7 @@ def _problems(places: Places) -> Iterator[str]:
 
 
 def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
-    """Why two folders that may not overlap do; None where they do not."""
+    """Return the sentence on two folders that overlap; None where they do not."""
     first, second = (Path(os.path.realpath(path)) for path in (folder, beside))
     if first == second:
         how = f"it is {other}, too"
@@ -81,7 +81,7 @@ def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
 
 
 def _no_folder(variable: str, folder: Path) -> str | None:
-    """Why the path can be no folder of ours; None where it can, or where it is one."""
+    """Return the sentence on a path that can be no folder of ours; None for one that can, or is."""
     said = f"{variable}={folder}"
     if not is_unicode(os.fspath(folder)):
         shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
@@ -103,7 +103,7 @@ def _no_folder(variable: str, folder: Path) -> str | None:
 
 
 def unwritable(variable: str, folder: Path) -> str | None:
-    """Why nothing can be written below the folder; None where it can."""
+    """Return the sentence on a folder that cannot be written; None for one that can."""
     if problem := _no_folder(variable, folder):
         return problem
     there = _existing(folder)
@@ -129,7 +129,7 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _has_names(folder: Path) -> bool:
-    """Whether files can be added; file systems without a fixed number of them say that there are none at all."""
+    """Return True where files can be added; some file systems have no fixed number of them, and say 0."""
     if not hasattr(os, "statvfs"):
         return True
     status = os.statvfs(folder)

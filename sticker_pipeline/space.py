@@ -251,7 +251,7 @@ def refusal(path: Path, error: Exception) -> str | None:
 
 
 def _full_place(path: Path, error: Exception) -> Path:
-    """What lies on the disk that is full: the file that the system names, or `path`, or the folder of temporary files
+    """Find the path on the full disk: the file that the system names, or `path`, or the folder of temporary files
     where `path` has room and that has none."""
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy names what it reads first
     if isinstance(name, str):

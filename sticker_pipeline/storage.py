@@ -129,7 +129,7 @@ class ArtifactStore:
         return self.root / scope
 
     def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
-        """What `read` gives; a Snapshot reads it once for each `what`."""
+        """Return the result of `read`; a Snapshot reads once for each `what`."""
         return read()
 
     def cache(self, kind: str) -> Path:
@@ -333,7 +333,7 @@ def _sha256_now(folder: Path, name: str) -> str | None:
 
 
 def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
-    """What `read` gives of the artifact in `folder`, also while that is being exchanged."""
+    """Read the artifact in `folder` by `read`, also while it is being exchanged."""
     try:
         return read()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a launch of a run cannot change: resources, executor and loggers take no configuration.
+"""Resources, executor and loggers without configuration: a launch of a run cannot change them.
 
 Whoever may launch a run in the UI would otherwise say where the workspace lies, from where values are unpickled
 (`base_dir` of Dagster's own io_manager) and which modules a step's process imports first (`preload_modules`).

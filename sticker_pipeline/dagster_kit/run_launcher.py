@@ -39,7 +39,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether a process that the run has named is there, be it of a step. A run that names none has only just
+        """Return True where a process of the run, or of a step of it, is there. A run that names none has only just
         begun. What a lost run held of a pool is free at once."""
         lost = lost_processes(self._instance, run)
         if not lost:

@@ -43,7 +43,7 @@ def own_artifact(place: str, asset: str, store: ArtifactStore) -> dict[str, Arti
 
 @dataclass(frozen=True)
 class Scope(Generic[Subject]):
-    """What a partition stands for.
+    """The subject of a partition: a character, a style, a profile, or all characters.
 
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
     what to mend. `value` gives the value of a root by its last part. `artifacts` gives the artifacts of an upstream

@@ -1,4 +1,4 @@
-"""What is out of date, read from the artifacts themselves, so that it also holds when the run history was deleted."""
+"""Staleness, read from the artifacts themselves: it also holds when the run history was deleted."""
 
 from typing import Any
 

@@ -169,7 +169,7 @@ def check_not_made(
 
 
 def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
-    """What the last materialization of the asset showed."""
+    """Return the metadata of the last materialization of the asset."""
     partitions = [context.partition_key] if context.has_partition_key else None
     records = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions), limit=1

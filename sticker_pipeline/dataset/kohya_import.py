@@ -225,7 +225,7 @@ def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _entries(folder: Path, ours: Collection[str], roots: Sequence[Path]) -> list[Path]:
-    """What lies in `folder` but `ours`, sorted by path."""
+    """List the files in `folder` other than `ours`, sorted by path."""
     return [folder / entry.name for entry in list_folder(folder, roots)[1] if entry.name not in ours]
 
 
@@ -237,7 +237,7 @@ def _is_file(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _link_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Why a link out of `roots` is not taken; "" for anything else."""
+    """Return the reason why a link out of `roots` is not taken; "" for anything else."""
     try:
         status(path, roots)
     except OutsideError as error:

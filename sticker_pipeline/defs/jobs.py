@@ -2,9 +2,10 @@
 
 import dagster as dg
 
+from sticker_pipeline.defs.across import OF_ALL
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 
-ACROSS = dg.AssetSelection.assets("leaderboard", "report")  # of all characters together
+ACROSS = dg.AssetSelection.assets(*OF_ALL)
 SWEEP = dg.AssetSelection.assets("adapter_sweep")
 ON_REQUEST = SWEEP | dg.AssetSelection.assets("character_lcm_lora")  # they take long: only when a person asks for them
 

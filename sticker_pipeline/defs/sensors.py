@@ -3,7 +3,7 @@ that characters name is observed too, once two of them have a dataset."""
 
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SECONDS_A_LOOK = 15.0  # for files that were not read before
 
 @dataclass(frozen=True)
 class Cursor:
-    """What the sensor remembers: of each scope one hash of all that it stood for, and where a look broke off."""
+    """The sensor's memory: one hash of the roots of each scope, and the scope where a look broke off."""
 
     seen: dict[str, str] = field(default_factory=dict)
     go_on: str = ""
@@ -66,7 +66,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         *(replace(across, name=root.to_user_string(), roots=[root]) for root in across.roots),
     ]
     look = _look(scopes, Snapshot(workspace.store.root), before, latest_versions(context.instance))
-    problems += [*in_the_way, *look.problems]
+    problems = [*problems, *in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
     new = sorted(names - partitions - look.left)
@@ -83,14 +83,22 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     return dg.SensorResult(
         skip_reason="\n".join([*told, *problems]),
         dynamic_partitions_requests=[
-            *([CHARACTERS.build_add_request(new)] if new else []),
-            *([CHARACTERS.build_delete_request(removed)] if removed else []),
-            *([STYLES.build_add_request(new_styles)] if new_styles else []),
-            *([STYLES.build_delete_request(removed_styles)] if removed_styles else []),
+            *_requests(CHARACTERS, new, removed),
+            *_requests(STYLES, new_styles, removed_styles),
         ],
         asset_events=look.events,
         cursor=json.dumps(vars(after), sort_keys=True),
     )
+
+
+def _requests(
+    partitions: dg.DynamicPartitionsDefinition, new: Sequence[str], removed: Sequence[str]
+) -> Iterator[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    """Yield the requests that add and remove partitions, where there are any."""
+    if new:
+        yield partitions.build_add_request(new)
+    if removed:
+        yield partitions.build_delete_request(removed)
 
 
 def unreadable(root: Path) -> str | None:
@@ -130,7 +138,7 @@ def _cursor(text: str | None) -> Cursor:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one look found. `left`: the scopes that it did not come to, by name."""
+    """The result of one look. `left` has the names of the scopes that it did not come to."""
 
     events: list[dg.AssetObservation]
     problems: list[str]

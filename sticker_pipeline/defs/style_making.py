@@ -1,4 +1,4 @@
-"""What the assets of a style share: which styles there are, what each is made of, and the scope of one.
+"""Styles: the ones that there are, the characters of each, and the scope of one.
 
 A style is made of all characters whose character.yaml names it and that have a training set, once there are two. What
 it is made of is observed, as that of a character is (observed.py): `style/members` has the versions of the characters'

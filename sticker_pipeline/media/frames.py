@@ -143,7 +143,7 @@ def decode_to_cache(
 
 
 def _is_cached(entry: Path) -> bool:
-    """Whether the entry is there as it was written; one of an earlier version, without checksums, counts as none."""
+    """Return True for an entry that is as it was written. One without checksums, of an earlier version, is none."""
     return (entry / SEALS).exists() and intact_folder(entry)
 
 

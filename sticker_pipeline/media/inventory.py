@@ -137,7 +137,7 @@ def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
 
 
 def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> dict[Path, str]:
-    """What lies among `media_files` and is none: links to nothing, or out of `roots`, pipes, devices, and folders.
+    """List the entries beside `media_files`: links to nothing, or out of `roots`, pipes, devices, and folders.
 
     Each folder has the reason why it is not looked into, all else has "".
     """
@@ -214,7 +214,7 @@ def _identity(folder: Path, roots: Sequence[Path]) -> tuple[int, int]:
 def _look_at(
     path: Path, relative: str, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]
 ) -> _Found | None:
-    """What `entry`, at `path`, is, or leads to as a link; None for a folder."""
+    """Look at `entry`, at `path`, or at the target of a link; None for a folder."""
     if entry.is_folder:
         return None
     if not entry.is_link:
@@ -232,12 +232,12 @@ def _look_at(
 
 
 def left_behind(error: OutsideError) -> str:
-    """Why a link in a folder that becomes a character is not taken, and what to do."""
+    """Return the reason, with the remedy, why a link is left out of a new character."""
     return f"{error.strerror}: copy the files, or give --follow-links"
 
 
 def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
-    """Why a link is refused, and what to do, in a character's `folder` or in one that becomes a character."""
+    """Return the reason why a link is refused, with the remedy for a character's `folder` or a new character."""
     if aside is OF_ANY_FOLDER:
         return left_behind(error)
     place = f"{links_file(folder).name}, beside {folder.name}"

@@ -33,7 +33,7 @@ class WrongRange(Broken):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server sends: the rest of a file, or all of it. `length` is its Content-Length, `encoding` its
+    """An answer of a server: the rest of a file, or all of it. `length` is its Content-Length, `encoding` its
     Content-Encoding, "" where it states none."""
 
     is_rest: bool

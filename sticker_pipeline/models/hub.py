@@ -62,7 +62,7 @@ def look_up(source: Source, endpoint: str | None = None) -> Remote:
 
 
 def _stated(entry: Any) -> RemoteFile:
-    """What the hub says of a file; raises for what it never says."""
+    """Read the hub's statement on a file. Raises for one that the hub never makes."""
     size = entry.lfs.size if entry.lfs else entry.size
     hashes = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
     if not isinstance(size, int) or size < 0 or not isinstance(hashes[0] or hashes[1], str):

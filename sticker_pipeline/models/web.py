@@ -187,5 +187,5 @@ def _unreachable(url: str, error: BaseException) -> FetchError:
 
 
 def _reason(error: BaseException) -> str:
-    """What is wrong by `error`, of which a server may have written a part."""
+    """Return the words of `error`, which a server may have written in part."""
     return ascii(str(getattr(error, "reason", None) or error or type(error).__name__))[1:-1][:200]

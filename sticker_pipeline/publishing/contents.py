@@ -109,7 +109,7 @@ def gather(
 def _or_problem(
     read: Callable[[ArtifactStore, str], Found | None], store: ArtifactStore, name: str, problems: list[str]
 ) -> Found | None:
-    """What `read` finds; None where `problems` is told that it is damaged."""
+    """Return the result of `read`; None where it is damaged, which `problems` is told."""
     try:
         return read(store, name)
     except StorageError as error:

@@ -10,17 +10,17 @@ from sticker_pipeline.definitions import defs
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
 ATTACKS: dict[str, dict[str, Any]] = {
-    "another workspace": {"resources": {"workspace": {"config": {"characters": "/tmp/theirs"}}}},
+    "another workspace": {"resources": {"workspace": {"config": {"characters": "elsewhere/theirs"}}}},
     "a variable of the environment": {"resources": {"workspace": {"config": {"artifacts": {"env": "HOME"}}}}},
     "another launcher": {"resources": {"launcher": {"config": {"stop_grace_seconds": 0.001}}}},
-    "values unpickled from elsewhere": {"resources": {"io_manager": {"config": {"base_dir": "/tmp/theirs"}}}},
+    "values unpickled from elsewhere": {"resources": {"io_manager": {"config": {"base_dir": "elsewhere/theirs"}}}},
     "modules imported into each step": {"execution": {"config": PRELOAD}},
     "modules, as older launches name them": {"execution": {"config": {"multiprocess": PRELOAD}}},
     "steps in one process": {"execution": {"config": {"in_process": {}}}},
     "many steps at a time": {"execution": {"config": {"max_concurrent": 1000}}},
     "another logger": {"loggers": {"console": {"config": {"log_level": "DEBUG", "name": "root"}}}},
     "a logger's settings": {"loggers": {"terminal": {"config": {"log_level": "DEBUG"}}}},
-    "inputs": {"inputs": {"frames": {"pickle": {"path": "/tmp/theirs"}}}},
+    "inputs": {"inputs": {"frames": {"pickle": {"path": "elsewhere/theirs"}}}},
 }
 DEFINITIONS = defs()
 JOBS = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
@@ -43,7 +43,9 @@ def test_no_step_takes_a_configuration_or_an_input(job: str) -> None:
     for node in JOBS[job].graph.nodes:
         assert not getattr(node.definition.config_schema.config_type, "fields", {}), "none that anybody reads"
         with pytest.raises(dg.DagsterInvalidConfigError):
-            dg.validate_run_config(JOBS[job], {"ops": {node.name: {"inputs": {"frames": {"path": "/tmp/theirs"}}}}})
+            dg.validate_run_config(
+                JOBS[job], {"ops": {node.name: {"inputs": {"frames": {"path": "elsewhere/theirs"}}}}}
+            )
 
 
 def test_a_resource_that_nobody_has_fixed_is_found() -> None:

@@ -231,8 +231,8 @@ def test_a_program_that_is_no_browser_is_let_in(ui: Deployment) -> None:
 @pytest.mark.parametrize(
     "configured",
     [
-        {"resources": {"workspace": {"config": {"characters": "/tmp/theirs"}}}},
-        {"resources": {"io_manager": {"config": {"base_dir": "/tmp/theirs"}}}},
+        {"resources": {"workspace": {"config": {"characters": "elsewhere/theirs"}}}},
+        {"resources": {"io_manager": {"config": {"base_dir": "elsewhere/theirs"}}}},
         {"execution": {"config": {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}}},
     ],
 )
