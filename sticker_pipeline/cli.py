@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # commands import what they need: a guard has to be there at 
     from sticker_pipeline.defs.resources import Workspace
     from sticker_pipeline.new_character import Created
     from sticker_pipeline.profile import Profile
-    from sticker_pipeline.publishing.release import Record
+    from sticker_pipeline.releases import Record
 
 MOST_LINKS = 8  # of a character that doctor lists
 
@@ -321,7 +321,7 @@ def _explain_kohya_folder(folder: Path, name: str | None) -> None:
 @click.argument("name")
 def releases_command(name: str) -> None:
     """List the releases of the character NAME, and what was rolled back and why."""
-    from sticker_pipeline.publishing.release import ReleaseError, all_releases, current, events
+    from sticker_pipeline.releases import ReleaseError, all_releases, current, events
 
     folder = _releases(name)
     try:
@@ -354,7 +354,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
     Later releases are kept, and are not published again by themselves; roll-back to their number brings them back.
     """
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.publishing.release import ReleaseError, roll_back
+    from sticker_pipeline.releases import ReleaseError, roll_back
     from sticker_pipeline.storage import MANIFEST
 
     folder = _releases(name)
@@ -372,7 +372,7 @@ def _releases(name: str) -> Path:
     """The folder of the character's releases, which may be there when the character itself is gone."""
     from sticker_pipeline.character import CharacterError, check_name
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.publishing.release import releases_folder
+    from sticker_pipeline.releases import releases_folder
     from sticker_pipeline.storage import StorageError
 
     try:

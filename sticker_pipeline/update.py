@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from rich.console import Console
@@ -19,20 +19,20 @@ from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.dagster_kit.compat import new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
-from sticker_pipeline.dagster_kit.history import latest_versions
-from sticker_pipeline.dagster_kit.scope import news, observe
-from sticker_pipeline.dagster_kit.staleness import stale_assets
-from sticker_pipeline.defs.across import artifacts_across, of_all
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import stale_now
+from sticker_pipeline.dagster_kit.scope import Scope
 from sticker_pipeline.defs.checks import benchmark_checks, cut_off
-from sticker_pipeline.defs.observed import OneCharacter, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import named_styles, of_style, ready_styles
+from sticker_pipeline.defs.scopes import of_all, of_character, of_style
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.output import tell
 from sticker_pipeline.profile import Profile, ProfileError
+from sticker_pipeline.roots.across import artifacts_across
+from sticker_pipeline.roots.style import named_styles, ready_styles
 from sticker_pipeline.stopping import Stopped, Stopping
-from sticker_pipeline.storage import ALL, ArtifactStore, Snapshot, StorageError
+from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError
 
 Outcome = Literal["made", "refused", "failed"]
 BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
@@ -47,6 +47,22 @@ class Work:
     store: ArtifactStore
     console: Console
     stopping: Stopping
+
+    def history(self) -> History:
+        """The run history as it is now."""
+        return History(self.instance, self.definitions.resolve_asset_graph())
+
+    def look(self) -> "Look":
+        """The store and the run history as they are now."""
+        return Look(self.store, self.history())
+
+
+@dataclass(frozen=True)
+class Look:
+    """What staleness is read from: the store, or a snapshot of it, and the run history."""
+
+    store: ArtifactStore
+    history: History
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,8 @@ def update(
     the run under way cancelled and none begun after it, where `stopping` wants that.
     """
     work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
-    failed = _register(instance, workspace, characters, console)
+    instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
+    failed: list[str] = []
     refused: list[str] = []
     # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
     # measured among all others.
@@ -80,31 +97,15 @@ def update(
         if job == "style_line":
             failed += _update_styles(work, workspace, characters)
             continue
-        # No character's artifacts are changed by the same job of another: one snapshot serves them all.
-        snapshot = Snapshot(workspace.store.root)
-        for character, _ in characters:
-            if character.name in failed:
-                continue
-            look = partial(_stale_now, work, workspace, job, character.name)
-            try:
-                if look(snapshot):
-                    outcome = _make_stale(work, job, character.name, character.name, look)
-                else:
-                    outcome = _materialize(work, job, [], character.name)
-            except BAD_INPUT as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
-                tell(("left out:", "red"), f" {error}", console=console)
-                outcome = "failed"
+        # No character's artifacts are changed by the same job of another: one look at the store serves them all.
+        glance = Look(Snapshot(workspace.store.root), work.history())
+        for name in (character.name for character, _ in characters if character.name not in failed):
+            outcome = _brought_up_to_date(work, job, of_character(workspace, name), glance)
             if outcome != "made":
-                (refused if outcome == "refused" else failed).append(character.name)
-    observe(instance, None, of_all(workspace).values(workspace.store))
-    if artifacts_across(workspace, "benchmark"):
-        look = partial(stale_assets, definitions, "leaderboard_table", of_all(workspace), workspace.store)
-        try:
-            made = _make_stale(work, "leaderboard_table", ALL, None, look) == "made"
-        except StorageError as error:
-            tell(("left out:", "red"), f" {error}", console=console)
-            made = False
-        if not made:
+                (refused if outcome == "refused" else failed).append(name)
+    if artifacts_across(workspace.characters_folder, workspace.store, "benchmark"):
+        across = of_all(workspace)
+        if _brought_up_to_date(work, "leaderboard_table", across, work.look()) != "made":
             failed.append("leaderboard")
     return Updated(failed, refused)
 
@@ -128,55 +129,39 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
     """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
     the styles that failed."""
     wanted = named_styles(characters)
-    styles, problems = ready_styles(workspace, workspace.valid_characters()[0]) if wanted else ([], [])
+    valid = workspace.valid_characters()[0] if wanted else []
+    styles, problems = ready_styles(valid, workspace.store, workspace.models_folder)
     for problem in problems:
         tell(("left out:", "red"), f" {problem}", console=work.console)
     failed = []
     for style in (style for style in styles if style.name in wanted):
         work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
-        scope = of_style(workspace, style.name).loaded(style)
-        look = partial(stale_assets, work.definitions, "style_line", scope, work.store)
-        try:
-            observe(work.instance, style.name, scope.values(work.store))
-            made = _make_stale(work, "style_line", scope.place, style.name, look) == "made"
-        except (OSError, *BAD_INPUT) as error:
-            tell(("left out:", "red"), f" {style.name}: {error}", console=work.console)
-            made = False
-        if not made:
+        if _brought_up_to_date(work, "style_line", of_style(workspace, style.name), work.look()) != "made":
             failed.append(style.name)
     return failed
 
 
-def _register(
-    instance: dg.DagsterInstance,
-    workspace: Workspace,
-    characters: Sequence[tuple[Character, Profile]],
-    console: Console,
-) -> list[str]:
-    """Make partitions of the characters and observe their files and settings, as the sensor does. Returns the names of
-    those that cannot be read."""
-    instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
-    damaged, store, known = [], Snapshot(workspace.store.root), latest_versions(instance)
-    for character, profile in characters:
-        try:
-            roots = of_character(workspace, character.name).loaded(OneCharacter(character, profile)).values(store)
-        except (OSError, *BAD_INPUT) as error:
-            tell(("left out:", "red"), f" {character.name}: {error}", console=console)
-            damaged.append(character.name)
-            continue
-        for each in news(roots, character.name, known):
-            instance.report_runless_asset_event(each)
-    return damaged
+def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -> Outcome:
+    """Materialize what of the job is stale in the scope; where by a `glance` nothing is, nothing is waited for."""
+    try:
+        if _stale_now(work, job, scope, glance):
+            return _make_stale(
+                work, job, scope.place, scope.partition, lambda: _stale_now(work, job, scope, work.look())
+            )
+        return _materialize(work, job, [], scope.partition)
+    except (OSError, *BAD_INPUT) as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
+        tell(("left out:", "red"), f" {scope.name}: {error}", console=work.console)
+        return "failed"
 
 
 def _make_stale(
-    work: Work, job: str, scope: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
+    work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
 ) -> Outcome:
-    """Materialize what of the job is stale, as `look` finds it once no other update is at work on the scope."""
+    """Materialize what of the job is stale, as `look` finds it once no other update is at work on the place."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
     with claimed(
-        work.store.claim(scope, "update"),
+        work.store.claim(place, "update"),
         f"another update, {title}",
         partial(_say, work.console, title),
         work.stopping.check,
@@ -184,17 +169,14 @@ def _make_stale(
         return _materialize(work, job, look(), partition)
 
 
-def _stale_now(
-    work: Work, workspace: Workspace, job: str, name: str, store: ArtifactStore | None = None
-) -> list[dg.AssetKey]:
-    """The assets of the character that are stale by its settings as they are now, or of which a killed run has left a
-    check unmade, in the order of the job. Raises CharacterError or ProfileError."""
+def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
+    """Return the assets of the scope that are stale by its settings as they are now, or of which a killed run has left
+    a check unmade, in the order of the job. Raises what loading the scope raises."""
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
-    chosen = {
-        *stale_assets(work.definitions, job, of_character(workspace, name), store or work.store),
-        *cut_off(work.instance, list(graph.asset_check_keys), name),
-    }
-    return [key for key in graph.toposorted_asset_keys if key in chosen]
+    assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+    unmade = cut_off(work.instance, list(graph.asset_check_keys), scope.partition) if scope.partition else set()
+    chosen = {*stale_now(look.history, assets, scope, look.store), *unmade}
+    return [key for key in assets if key in chosen]
 
 
 def _say(console: Console, title: str, text: str) -> None:

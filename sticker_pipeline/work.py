@@ -105,7 +105,7 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
     """Materialize what shows release NUMBER of the character NAME, which was made the current one."""
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.publishing.release import current, releases_folder
+    from sticker_pipeline.releases import current, releases_folder
     from sticker_pipeline.update import follow_roll_back
 
     with _opened() as instance:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from sticker_pipeline import work
 from sticker_pipeline.cli import main
 from sticker_pipeline.models.lock import LOCK_FILE
-from sticker_pipeline.publishing.release import publish, releases_folder
+from sticker_pipeline.releases import publish, releases_folder
 from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
 from sticker_pipeline.update import Updated
 from sticker_pipeline_tests.conftest import REPOSITORY

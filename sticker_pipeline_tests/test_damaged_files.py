@@ -13,10 +13,9 @@ import pytest
 from rich.console import Console
 
 from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
-from sticker_pipeline.defs.across import artifacts_across
-from sticker_pipeline.defs.benchmark import leaderboard
+from sticker_pipeline.defs.benchmark.benchmark import leaderboard
 from sticker_pipeline.publishing.contents import gather
-from sticker_pipeline.publishing.release import (
+from sticker_pipeline.releases import (
     POINTER,
     RECORD,
     SPEC,
@@ -29,6 +28,7 @@ from sticker_pipeline.publishing.release import (
     releases_folder,
     roll_back,
 )
+from sticker_pipeline.roots.across import artifacts_across
 from sticker_pipeline.storage import ALL, MANIFEST, Artifact, ArtifactStore, StorageError, write_table
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.damage import GARBAGE, damaged_files, flip

@@ -21,7 +21,7 @@ from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import decode_all
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.new_character import create
-from sticker_pipeline.publishing.release import all_releases, current, publish, roll_back
+from sticker_pipeline.releases import all_releases, current, publish, roll_back
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import SpaceError
 from sticker_pipeline.storage import ArtifactStore, atomic_file, new_folder, write_table

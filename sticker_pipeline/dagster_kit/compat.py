@@ -12,14 +12,16 @@ from typing import Any
 import dagster as dg
 from dagster._core.asset_graph_view import asset_graph_view
 from dagster._core.definitions import data_version, events, sensor_definition
+from dagster._core.definitions.assets.graph import base_asset_graph
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.plan import instance_concurrency_context, objects
 from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import base as launcher
-from dagster._core.storage import asset_check_execution_record
+from dagster._core.storage import asset_check_execution_record, legacy_storage
 from dagster._core.utils import make_new_run_id
-from dagster._utils import caching_instance_queryer, interrupts, log, schedules
+from dagster._utils import interrupts, log, schedules
+from dagster_shared.record import copy
 
 DAEMON = "dagster._daemon"
 """The module that is started as Dagster's daemon: `python -m dagster._daemon run`."""
@@ -35,8 +37,11 @@ AssetPartition = events.AssetKeyPartitionKey
 AssetGraphView = asset_graph_view.AssetGraphView
 """The state of all assets at one look of the automation."""
 
-Queryer = caching_instance_queryer.CachingInstanceQueryer
-"""Reads the history, and nothing twice."""
+AssetGraph = base_asset_graph.BaseAssetGraph[Any]
+"""All assets, their dependencies and checks."""
+
+AssetNode = base_asset_graph.BaseAssetNode
+"""An asset of the graph."""
 
 SensorExecutionData = sensor_definition.SensorExecutionData
 """The result of a look of a sensor."""
@@ -54,19 +59,58 @@ WorkerStatus = launcher.WorkerStatus
 _Status = asset_check_execution_record.AssetCheckExecutionRecordStatus
 
 
-def provenance(record: dg.EventLogRecord) -> data_version.DataProvenance | None:
-    """Return the versions that a step noted when it began; None for a report of a person."""
-    return data_version.extract_data_provenance_from_entry(record.event_log_entry)
+def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
+    """Return the versions that a step noted when it began, of its tags; None for a report of a person."""
+    return data_version.DataProvenance.from_tags(tags)
 
 
-def version(record: dg.EventLogRecord) -> dg.DataVersion | None:
-    """Return the data version of a materialization or observation."""
-    return data_version.extract_data_version_from_entry(record.event_log_entry)
+def provenance_tags(
+    version: str, code_version: str, inputs: Mapping[dg.AssetKey, tuple[str | None, int]]
+) -> dict[str, str]:
+    """Return the tags of a materialization, as a step has them. `inputs`: data version and number of the event that
+    each was made from."""
+    tags = {
+        DATA_VERSION_TAG: version,
+        data_version.CODE_VERSION_TAG: code_version,
+        data_version.DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    for key, (of, number) in inputs.items():
+        tags[data_version.get_input_data_version_tag(key)] = of or data_version.UNKNOWN_DATA_VERSION.value
+        tags[data_version.get_input_event_pointer_tag(key)] = str(number)
+    return tags
 
 
-def queryer(view: AssetGraphView) -> Queryer:
-    """Return the reader of the history that all conditions of one look share."""
-    return view.get_inner_queryer_for_back_compat()
+def note_inputs(context: dg.AssetExecutionContext) -> None:
+    """Note the versions of the inputs again, as Dagster does when a step begins."""
+    context.op_execution_context.get_step_execution_context().fetch_external_input_asset_version_info()
+
+
+def latest_versions(
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    kind: dg.DagsterEventType,
+    partitions: set[str] | None,
+    before: int | None = None,
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the tag DATA_VERSION_TAG of the last event of each partition, of those before the number `before`."""
+    some = sorted(partitions) if partitions else None
+    return instance.event_log_storage.get_latest_tags_by_partition(
+        asset, kind, [DATA_VERSION_TAG], asset_partitions=some, before_cursor=before
+    )
+
+
+def history_id(instance: dg.DagsterInstance) -> str:
+    """Return what tells the history of `instance` from others: it is made with its database."""
+    storage: Any = instance.run_storage
+    if isinstance(storage, legacy_storage.LegacyRunStorage):  # of one database for all
+        storage = storage._storage.run_storage
+    return str(storage.get_run_storage_id())
+
+
+def asset_specs(graph: AssetGraph, partitions: dg.PartitionsDefinition | None) -> list[dg.AssetSpec]:
+    """Return the assets with these partitions, in the order of making, without those that are only observed."""
+    nodes = [graph.get(key) for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+    return [node.assets_def.get_asset_spec(node.key) for node in nodes if node.partitions_def == partitions]
 
 
 def candidates(context: dg.AutomationContext) -> Iterable[AssetPartition]:
@@ -131,6 +175,17 @@ def last_evaluation(instance: dg.DagsterInstance, check: CheckRecord, partition:
         partition_filter=PartitionKeyFilter(key=partition),
     )
     return before[0].evaluation if before else None
+
+
+def evaluations(
+    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None
+) -> list[dg.AssetCheckEvaluation]:
+    """Return the last evaluations of the asset's checks, without the materialization that they judged."""
+    if partition is None:
+        return []
+    checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
+    found = [check.evaluation for check in latest_checks(instance, checks, partition).values() if not is_planned(check)]
+    return [copy(evaluation, target_materialization_data=None) for evaluation in found if evaluation]
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:

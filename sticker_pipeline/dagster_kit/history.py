@@ -1,54 +1,142 @@
 """Dagster's history, read for all partitions of an asset at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import dagster as dg
 
+from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 
 Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> the data version that was observed last
+Tags = Mapping[str, str]
+Kind = dg.DagsterEventType
 
 AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
 
 
-def latest_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, dg.EventLogRecord]:
-    """Partition -> the record of its last materialization, of a partitioned asset."""
-    ids = list(instance.get_latest_storage_id_by_partition(asset, dg.DagsterEventType.ASSET_MATERIALIZATION).values())
-    found = {}
-    for first in range(0, len(ids), AT_A_TIME):
-        some = ids[first : first + AT_A_TIME]
-        for record in instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset, storage_ids=some), len(some)
-        ).records:
-            assert record.partition_key is not None
-            found[record.partition_key] = record
-    return found
+@dataclass(frozen=True)
+class Event:
+    """The last materialization of an asset, or observation of a root, of one partition."""
+
+    storage_id: int
+    tags: Tags
+
+    @property
+    def version(self) -> str | None:
+        """The data version."""
+        return self.tags.get(DATA_VERSION_TAG)
 
 
-def latest_version(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str | None) -> str | None:
-    """The data version of `root` that was observed last."""
+class History:
+    """The last event of each asset and partition, and versions before it. Nothing is read twice."""
+
+    def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
+        self.instance, self.graph = instance, graph
+        self._latest: dict[dg.AssetKey, dict[str | None, Event]] = {}
+        self._versions_at = cache(self._read_versions_at)
+
+    def latest(self, asset: dg.AssetKey, partition: str | None) -> Event | None:
+        """Return the last event of the asset's partition; of an asset without partitions that of None."""
+        return self.latest_of_all(asset).get(partition)
+
+    def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
+        """Return the last event of each partition of the asset."""
+        if asset not in self._latest:
+            self._latest[asset] = self._read_latest(asset, None)
+        return self._latest[asset]
+
+    def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
+        """Return the data version that the asset's partition had at the event with this number."""
+        return self._versions_at(asset, partition, storage_id).get(partition)
+
+    def versions_at(self, asset: dg.AssetKey, storage_id: int) -> Mapping[str | None, str | None]:
+        """Return the data versions that all partitions of the asset had at the event with this number."""
+        return self._versions_at(asset, None, storage_id)
+
+    def record(self, asset: dg.AssetKey, partition: str | None) -> dg.AssetMaterialization | None:
+        """Return the last materialization of the asset's partition, with its metadata."""
+        some = [partition] if partition else None
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset, asset_partitions=some), limit=1
+        ).records
+        return records[0].asset_materialization if records else None
+
+    def observed(self, root: dg.AssetKey, partition: str | None) -> str | None:
+        """Return the data version of the root that was observed last."""
+        event = self.latest(root, partition)
+        return event.version if event else None
+
+    def report(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
+        """Store an event that belongs to no run."""
+        self.instance.report_runless_asset_event(event)
+        latest = self._latest.get(event.asset_key)
+        if latest is not None:
+            latest |= self._read_latest(event.asset_key, event.partition)
+
+    def _read_latest(self, asset: dg.AssetKey, partition: str | None) -> dict[str | None, Event]:
+        node = self.graph.get(asset)
+        if not node.is_partitioned:
+            event = self._unpartitioned(asset, None)
+            return {None: event} if event else {}
+        wanted = {partition} if partition else None
+        ids = self.instance.get_latest_storage_id_by_partition(asset, _kind(node), wanted)
+        if node.is_external:  # of observations, only the version counts
+            tags = compat.latest_versions(self.instance, asset, _kind(node), wanted)
+        else:
+            tags = _tags_of(self.instance, asset, ids)
+        return {name: Event(number, tags.get(name, {})) for name, number in ids.items()}
+
+    def _read_versions_at(
+        self, asset: dg.AssetKey, partition: str | None, storage_id: int
+    ) -> Mapping[str | None, str | None]:
+        node = self.graph.get(asset)
+        if not node.is_partitioned:
+            event = self._unpartitioned(asset, storage_id + 1)
+            return {None: event.version} if event else {}
+        wanted = {partition} if partition else None
+        found = compat.latest_versions(self.instance, asset, _kind(node), wanted, before=storage_id + 1)
+        return {name: tags.get(DATA_VERSION_TAG) for name, tags in found.items()}
+
+    def _unpartitioned(self, asset: dg.AssetKey, before: int | None) -> Event | None:
+        external = self.graph.get(asset).is_external
+        fetch = self.instance.fetch_observations if external else self.instance.fetch_materializations
+        records = fetch(dg.AssetRecordsFilter(asset, before_storage_id=before), limit=1).records
+        return Event(records[0].storage_id, records[0].event_log_entry.tags or {}) if records else None
+
+
+def _kind(node: compat.AssetNode) -> Kind:
+    return Kind.ASSET_OBSERVATION if node.is_external else Kind.ASSET_MATERIALIZATION
+
+
+def _tags_of(instance: dg.DagsterInstance, asset: dg.AssetKey, ids: Mapping[str, int]) -> Mapping[str, Tags]:
+    """Return the tags of materializations by partition. A record is read once in a process: it never changes, and has
+    the images of its asset."""
+    known = _read_records(compat.history_id(instance))
+    new = [number for number in ids.values() if number not in known]
+    for some in _parts(new):
+        found = instance.fetch_materializations(dg.AssetRecordsFilter(asset, storage_ids=some), len(some)).records
+        known |= {record.storage_id: record.event_log_entry.tags or {} for record in found}
+    return {partition: known.get(number, {}) for partition, number in ids.items()}
+
+
+@lru_cache(maxsize=4)
+def _read_records(history: str) -> dict[int, Tags]:
+    """The tags of the records of one history that this process has read."""
+    return {}
+
+
+def _parts(numbers: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (numbers[first : first + AT_A_TIME] for first in range(0, len(numbers), AT_A_TIME))
+
+
+def latest_observed(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str | None) -> str | None:
+    """Return the data version of `root` that was observed last."""
     record = instance.get_latest_data_version_record(root, is_source=True, partition_key=partition)
     seen = record.asset_observation if record else None
     return seen.tags.get(DATA_VERSION_TAG) if seen else None
-
-
-def latest_versions(instance: dg.DagsterInstance) -> Known:
-    """`latest_version` for looks at many partitions: each root is read once, for all of them."""
-
-    @cache
-    def of_all(root: dg.AssetKey) -> Mapping[str, Mapping[str, str]]:
-        return instance.event_log_storage.get_latest_tags_by_partition(
-            root, dg.DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
-        )
-
-    def known(root: dg.AssetKey, partition: str | None) -> str | None:
-        if partition is None:
-            return latest_version(instance, root, None)
-        return of_all(root).get(partition, {}).get(DATA_VERSION_TAG)
-
-    return known
 
 
 @contextmanager

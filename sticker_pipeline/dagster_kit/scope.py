@@ -1,23 +1,24 @@
 """A scope is what a partition stands for: a character, a style, a profile, or all characters together.
 
 Its roots are the settings and files that its assets are made from. They are observed, so that Dagster knows their
-versions.
+versions. A root has parts, and an asset names those that it uses: an edit of another part leaves the asset as it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
-from sticker_pipeline.dagster_kit.history import Known, latest_version
+from sticker_pipeline.dagster_kit.history import Known
 from sticker_pipeline.places import Places
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 Subject = TypeVar("Subject", covariant=True)
-Roots = Mapping[dg.AssetKey, Any]  # root -> its value, as JSON types
+Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> its value, as JSON types
+USES = "uses"  # the parts of roots that an asset uses, in its metadata
+Dep = str | dg.AssetKey | dg.AssetsDefinition
 MEDIA = dg.AssetKey(["character", "media"])
 
 
@@ -31,9 +32,36 @@ class Deployment(Protocol):
     def places(self) -> Places: ...
 
 
-def one_hash(root: dg.AssetKey, value: Any) -> dict[str, str]:
-    """Return the entry of a root among an artifact's inputs: one hash of its value."""
-    return {root.to_user_string(): content_hash(value)}
+@dataclass(frozen=True)
+class Root:
+    """Settings or files with one version. `parts`: what each is, by its name, which is unique in the scope."""
+
+    key: dg.AssetKey
+    description: str
+    parts: Mapping[str, str]
+    kind: str = "yaml"
+
+
+def made_from(
+    roots: Sequence[Root], *deps: Dep, uses: Sequence[str], metadata: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return `deps` and `metadata` of an asset that is made from other assets and from these parts of `roots`.
+
+    Raises KeyError for a part of no root.
+    """
+    of_part = {part: root.key for root in roots for part in root.parts}
+    used = dict.fromkeys(of_part[part] for part in uses)
+    return {"deps": [*deps, *used], "metadata": {USES: list(uses), **(metadata or {})}}
+
+
+def used_parts(spec: dg.AssetSpec, root: Root) -> list[str]:
+    """Return the parts of the root that the asset uses."""
+    return [part for part in root.parts if part in spec.metadata.get(USES, ())]
+
+
+def one_hash(entry: str, value: Any) -> dict[str, str]:
+    """Return the `entry` of a part among an artifact's inputs: one hash of its value."""
+    return {entry: content_hash(value)}
 
 
 def own_artifact(place: str, asset: str, store: ArtifactStore) -> dict[str, Artifact | None]:
@@ -46,54 +74,65 @@ class Scope(Generic[Subject]):
     """The subject of a partition: a character, a style, a profile, or all characters.
 
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
-    what to mend. `value` gives the value of a root by its last part. `artifacts` gives the artifacts of an upstream
-    asset by their names among the inputs. `versions` gives what stands among the inputs for a root and its value.
-    `check` raises what is in the way of a step.
+    what to mend. `value` gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by
+    their names among the inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises
+    what is in the way of a step.
     """
 
     name: str
+    partitions: dg.PartitionsDefinition | None
     partition: str | None
     place: str
     load: Callable[[], Subject]
-    roots: Sequence[dg.AssetKey]
+    roots: Sequence[Root]
     value: Callable[[str, Any, ArtifactStore], Any]
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
-    versions: Callable[[dg.AssetKey, Any], Mapping[str, str]] = one_hash
+    versions: Callable[[str, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
         """Return the scope with a `subject` that is loaded already."""
         return replace(self, load=lambda: subject)
 
-    def values(self, store: ArtifactStore) -> dict[dg.AssetKey, Any]:
-        """Return every root with its value."""
+    def values(self, store: ArtifactStore, keys: Sequence[dg.AssetKey] | None = None) -> Values:
+        """Return the roots with these `keys` (default: all) with the values of their parts."""
         subject = self.load()
-        return {root: self.value(root.path[-1], subject, store) for root in self.roots}
+        wanted = [root for root in self.roots if keys is None or root.key in keys]
+        return {root.key: {part: self.value(part, subject, store) for part in root.parts} for root in wanted}
+
+    def root(self, key: dg.AssetKey) -> Root | None:
+        """Return the root with the key, if it is one."""
+        return next((root for root in self.roots if root.key == key), None)
+
+    def used(self, spec: dg.AssetSpec, values: Values) -> dict[str, Any]:
+        """Return the parts that the asset uses, of the roots in `values`."""
+        roots = [root for root in self.roots if root.key in values]
+        return {part: values[root.key][part] for root in roots for part in used_parts(spec, root)}
+
+    def part_versions(self, spec: dg.AssetSpec, root: Root, value: Mapping[str, Any]) -> dict[str, str]:
+        """Return what stands among the inputs of the asset's artifact for the parts of the root that it uses."""
+        found: dict[str, str] = {}
+        for part in used_parts(spec, root):
+            found |= self.versions(f"{root.key.path[0]}/{part}", value[part])
+        return found
 
 
 # Observable, and not merely external: only of observable assets does an automation condition see observations.
 def observable_roots(
     name: str,
     scope_of: Callable[[Any, str], Scope[Any]],
-    descriptions: Mapping[dg.AssetKey, str],
-    *,
+    roots: Sequence[Root],
     partitions: dg.PartitionsDefinition | None = None,
-    kinds: Mapping[str, str] | None = None,
-    owner: str = "team:characters",
 ) -> dg.AssetsDefinition:
-    """Return the roots of a kind of scope as assets, which "Observe" in the UI observes for one.
-
-    `kinds` has the kind of a root by its last part; `yaml` is that of others.
-    """
+    """Return the roots of a kind of scope as assets, which "Observe" in the UI observes for one."""
     specs = [
         dg.AssetSpec(
-            root,
-            description=description,
-            group_name=root.path[0],
-            kinds={(kinds or {}).get(root.path[-1], "yaml")},
-            owners=[owner],
+            root.key,
+            description="\n\n".join([root.description, *(f"- {part}: {text}" for part, text in root.parts.items())]),
+            group_name=root.key.path[0],
+            kinds={root.kind},
         )
-        for root, description in descriptions.items()
+        for root in roots
     ]
 
     @dg.multi_observable_source_asset(name=name, specs=specs, partitions_def=partitions, can_subset=True)
@@ -101,39 +140,30 @@ def observable_roots(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Any]
     ) -> Iterator[dg.ObserveResult]:
         scope = scope_of(workspace, context.partition_key if partitions else ALL)
-        subject = scope.load()
-        for root in scope.roots:
-            if root in context.selected_asset_keys:
-                value = scope.value(root.path[-1], subject, workspace.store)
-                version = dg.DataVersion(content_hash(value))
-                yield dg.ObserveResult(asset_key=root, data_version=version, metadata=shown(root, value))
+        for root, value in scope.values(workspace.store, sorted(context.selected_asset_keys)).items():
+            version = dg.DataVersion(content_hash(value))
+            yield dg.ObserveResult(asset_key=root, data_version=version, metadata=shown(root, value))
 
     return observe_roots
 
 
-def observation(root: dg.AssetKey, partition: str | None, value: Any) -> dg.AssetObservation:
-    """Return the observation that `root` has the `value` (JSON types) now."""
+def observation(root: dg.AssetKey, partition: str | None, value: Mapping[str, Any]) -> dg.AssetObservation:
+    """Return the observation that `root` has the `value` now."""
     version = content_hash(value)
     return dg.AssetObservation(root, partition=partition, metadata=shown(root, value), tags={DATA_VERSION_TAG: version})
 
 
-def shown(root: dg.AssetKey, value: Any) -> dict[str, Any]:
-    """Return the metadata of a root: of media the number of files."""
-    return {"files": len(value["files"])} if root == MEDIA else {"value": dg.MetadataValue.json(value)}
+def shown(root: dg.AssetKey, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a root: each part, and of media the number of files."""
+    parts = dict(value)
+    files = {"files": len(parts.pop("media")["files"])} if root == MEDIA else {}
+    return files | {part: dg.MetadataValue.json(content) for part, content in parts.items()}
 
 
-def news(roots: Roots, partition: str | None, known: Known) -> list[dg.AssetObservation]:
-    """Return the observations of those of `roots` that have another value than is `known`."""
+def news(values: Values, partition: str | None, known: Known) -> list[dg.AssetObservation]:
+    """Return the observations of those roots that have another value than is `known`."""
     return [
         observation(root, partition, value)
-        for root, value in roots.items()
+        for root, value in values.items()
         if known(root, partition) != content_hash(value)
     ]
-
-
-def observe(instance: dg.DagsterInstance, partition: str | None, roots: Roots) -> bool:
-    """Report those of `roots` whose value Dagster has not seen yet; returns whether there are any."""
-    found = news(roots, partition, partial(latest_version, instance))
-    for each in found:
-        instance.report_runless_asset_event(each)
-    return bool(found)

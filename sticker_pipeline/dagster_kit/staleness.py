@@ -1,47 +1,96 @@
-"""Staleness, read from the artifacts themselves: it also holds when the run history was deleted."""
+"""Staleness by Dagster's own rule, read for many partitions at once.
 
-from typing import Any
+An asset is out of date if it was never made, or was made from other content or by other code than there is now. Equal
+content is an equal data version. The rule is read from the versions that a step noted when it began, not from events
+since the last look. So a change during a training is not lost, and one that was undone trains nothing. `restored.py`
+keeps the history in accord with the artifacts.
+"""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
-from sticker_pipeline.dagster_kit.scope import Scope
-from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.dagster_kit import compat
+from sticker_pipeline.dagster_kit.compat import AssetPartition
+from sticker_pipeline.dagster_kit.history import Event, History
 
 
-def current_inputs(spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore) -> dict[str, str | None]:
-    """Return the data versions that the asset would be made from now; None for an artifact that is not there."""
-    subject = scope.load()
-    versions: dict[str, str | None] = {}
-    for dep in spec.deps:
-        name = dep.asset_key.path[-1]
-        if dep.asset_key in scope.roots:
-            versions |= scope.versions(dep.asset_key, scope.value(name, subject, store))
-        else:
-            found = scope.artifacts(name, store)
-            versions |= {entry: artifact.data_version if artifact else None for entry, artifact in found.items()}
-    return versions
+class Staleness:
+    """Which assets are out of date, at one look. Nothing is asked twice."""
+
+    def __init__(self, history: History) -> None:
+        self.history, self.graph = history, history.graph
+        self._known: dict[AssetPartition, bool] = {}
+        self._known_above: dict[AssetPartition, bool] = {}
+
+    def out_of_date(self, target: AssetPartition) -> bool:
+        """Return True for what was never made, or was made from other content or by other code than there is now."""
+        if target not in self._known:
+            self._known[target] = is_out_of_date(self.history, target.asset_key, target.partition_key)
+        return self._known[target]
+
+    def above_out_of_date(self, target: AssetPartition) -> bool:
+        """Return True where something that the target is made from, directly or not, is out of date."""
+        if target not in self._known_above:
+            self._known_above[target] = any(
+                (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
+                or self.above_out_of_date(dep)
+                for dep in self._deps(target)
+            )
+        return self._known_above[target]
+
+    def _deps(self, target: AssetPartition) -> list[AssetPartition]:
+        return [
+            AssetPartition(dep, target.partition_key if self.graph.get(dep).is_partitioned else None)
+            for dep in self.graph.get(target.asset_key).parent_keys
+        ]
 
 
-def is_current(spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore) -> bool:
-    """Return True where the artifact was made by this code from what there is now: Dagster's rule for "stale"."""
-    artifact = store.find(scope.place, spec.key.path[-1])
-    if artifact is None or artifact.code_version != spec.code_version:
+def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) -> bool:
+    """Return True for what was never made, or was made from other content or by other code than there is now."""
+    made, node = history.latest(asset, partition), history.graph.get(asset)
+    if made is None:
+        return True
+    noted = compat.provenance(made.tags)
+    if noted is None:  # reported by a person
+        return any(_changed(history, dep, partition, made.storage_id) for dep in node.parent_keys)
+    if noted.code_version != node.code_version or set(noted.input_data_versions) != set(node.parent_keys):
+        return True
+    return any(_changed(history, dep, partition, noted.input_storage_ids.get(dep)) for dep in node.parent_keys)
+
+
+def _changed(history: History, dep: dg.AssetKey, partition: str | None, event: int | None) -> bool:
+    """Return True where the content of `dep` is another than at the `event`; None: there was nothing then."""
+    is_partitioned = history.graph.get(dep).is_partitioned
+    if is_partitioned and partition is None:
+        return _any_changed(history, dep, event)
+    own = partition if is_partitioned else None
+    latest = history.latest(dep, own)
+    if latest is None or latest.storage_id <= (event or 0):
         return False
-    return artifact.inputs == current_inputs(spec, scope, store)
+    return event is None or history.version_at(dep, own, event) != latest.version
 
 
-def stale_assets(definitions: dg.Definitions, job: str, scope: Scope[Any], store: ArtifactStore) -> list[dg.AssetKey]:
-    """Return the assets of the job that are out of date, and all that follow from them, in the order of making.
+def _any_changed(history: History, dep: dg.AssetKey, event: int | None) -> bool:
+    """`_changed` for any partition of `dep`, for an asset of all of them."""
+    since = {name: found for name, found in history.latest_of_all(dep).items() if found.storage_id > (event or 0)}
+    if not since or event is None:
+        return bool(since)
+    before = history.versions_at(dep, event)
+    return any(before.get(name) != found.version for name, found in since.items())
 
-    `store` may be a snapshot, for a look at many scopes.
-    """
-    scope = scope.loaded(scope.load())
-    graph = definitions.resolve_job_def(job).asset_layer.asset_graph
+
+def stale_assets(history: History, assets: Sequence[dg.AssetKey], partition: str | None) -> list[dg.AssetKey]:
+    """Return those of `assets`, in the order of making, that are out of date, and all that follow from them."""
     stale: list[dg.AssetKey] = []
-    for key in graph.toposorted_asset_keys:
-        if key not in graph.materializable_asset_keys:
-            continue
-        spec = definitions.resolve_assets_def(key).get_asset_spec(key)
-        if any(dep.asset_key in stale for dep in spec.deps) or not is_current(spec, scope, store):
+    for key in assets:
+        if any(dep in stale for dep in history.graph.get(key).parent_keys) or is_out_of_date(history, key, partition):
             stale.append(key)
     return stale
+
+
+def pointer(history: History, dep: dg.AssetKey, partition: str | None) -> Event | None:
+    """Return the event of `dep` that an asset of the partition is made from now."""
+    if history.graph.get(dep).is_partitioned and partition is None:
+        return max(history.latest_of_all(dep).values(), key=lambda event: event.storage_id, default=None)
+    return history.latest(dep, partition if history.graph.get(dep).is_partitioned else None)

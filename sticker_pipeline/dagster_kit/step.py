@@ -4,16 +4,18 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit.compat import note_inputs
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
+from sticker_pipeline.dagster_kit.history import latest_observed
 from sticker_pipeline.dagster_kit.orphans import end_with_run
-from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, observe
+from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, Values, news
 from sticker_pipeline.places import check_places
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError
@@ -37,7 +39,7 @@ class Step(Generic[Subject]):
     """One asset of one scope in the making: write files into `staging`, then `publish` once.
 
     `subject` is the scope as it was loaded. `inputs` has an artifact for each of the asset's deps that is one, `roots`
-    the value of each that is a root, by its last part.
+    the value of each part of a root that it uses.
     """
 
     context: dg.AssetExecutionContext
@@ -46,7 +48,12 @@ class Step(Generic[Subject]):
     subject: Subject
     staging: Path
     inputs: dict[str, Artifact]
-    roots: dict[str, Any]
+    values: Values
+
+    @property
+    def roots(self) -> dict[str, Any]:
+        """The parts of roots that the asset uses, by name."""
+        return self.scope.used(_spec(self.context), self.values)
 
     @property
     def profile(self: "Step[_WithProfile]") -> Profile:
@@ -61,9 +68,10 @@ class Step(Generic[Subject]):
     def versions(self) -> dict[str, str]:
         """Return the data versions of all inputs, roots among them."""
         found = {name: artifact.data_version for name, artifact in self.inputs.items()}
+        spec = _spec(self.context)
         for root in self.scope.roots:
-            if root in self.context.assets_def.asset_deps[self.context.asset_key]:
-                found |= self.scope.versions(root, self.roots[root.path[-1]])
+            if root.key in self.values:
+                found |= self.scope.part_versions(spec, root, self.values[root.key])
         return found
 
     def publish(
@@ -102,26 +110,31 @@ def open_step(
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
     store = workspace.store
     with writing(context, workspace, scope.place) as staging:
-        subject = scope.load()  # as it is after a wait
+        scope = scope.loaded(scope.load())  # as it is after a wait
+        subject = scope.load()
         scope.check(subject)
+        deps = [dep.asset_key for dep in _spec(context).deps]
+        values = scope.values(store, deps)
+        observe(context.instance, scope.partition, values)
+        note_inputs(context)
         inputs: dict[str, Artifact] = {}
-        roots: dict[dg.AssetKey, Any] = {}
-        for dep in context.assets_def.asset_deps[context.asset_key]:
-            name = dep.path[-1]
-            if dep in scope.roots:
-                roots[dep] = scope.value(name, subject, store)
-            else:
-                for entry, found in scope.artifacts(name, store).items():
-                    inputs[entry] = found or store.read(scope.place, name)
-        if observe(context.instance, scope.partition, roots):
-            # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would
-            # be shown as stale as soon as the sensor has looked.
-            raise dg.RetryRequested(max_retries=1)
-        values = {root.path[-1]: value for root, value in roots.items()}
+        for name in (dep.path[-1] for dep in deps if dep not in values):
+            for entry, found in scope.artifacts(name, store).items():
+                inputs[entry] = found or store.read(scope.place, name)
         step = Step(context, store, scope, subject, staging, inputs, values)
         if not also_current:
             check_not_made(context, store, scope.place, step.versions())
         yield step
+
+
+def observe(instance: dg.DagsterInstance, partition: str | None, values: Values) -> None:
+    """Report those roots whose value Dagster has not seen yet."""
+    for each in news(values, partition, partial(latest_observed, instance)):
+        instance.report_runless_asset_event(each)
+
+
+def _spec(context: dg.AssetExecutionContext) -> dg.AssetSpec:
+    return context.assets_def.get_asset_spec(context.asset_key)
 
 
 class MadeMeanwhile(Exception):

@@ -1,9 +1,6 @@
 """What is made by itself, and when: the conditions that the assets name, and the sensor that evaluates them.
 
-The rule is the one that `update` has, and that the UI shows as "stale": an asset is out of date if it was never made,
-or was made from other content or by other code than there is now. Equal content is an equal data version, so nothing
-follows from a step that came out as it was. It is read from what each step noted when it began, not from events since
-the last look: a change during a training is not lost, and one that was undone trains nothing.
+What is out of date, `dagster_kit/staleness.py` says, for `update` too; the UI shows it as "stale".
 
 - Each step is requested alone, and only when nothing above it is out of date. So no step mixes new inputs with old
   ones, and a LoRA that waits for its night is not measured on pictures that were held out after it was trained.
@@ -23,10 +20,10 @@ from dagster import AutomationCondition as On
 
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.compat import AssetGraphView, AssetPartition
-from sticker_pipeline.dagster_kit.history import latest_materializations, remembered_partitions
-from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.dagster_kit.history import History, remembered_partitions
+from sticker_pipeline.dagster_kit.staleness import Staleness
 from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.scopes import ALL_ROOTS
 from sticker_pipeline.texts import UserError
 
 VARIABLE = "STICKER_RETRAIN"
@@ -69,7 +66,7 @@ class OutOfDate(dg.AutomationCondition):
         return "Never made, or made from other content or by other code than there is now"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        return _where(context, _currency(context.asset_graph_view).out_of_date)
+        return _where(context, _staleness(context.asset_graph_view).out_of_date)
 
 
 class AboveOutOfDate(dg.AutomationCondition):
@@ -85,7 +82,7 @@ class AboveOutOfDate(dg.AutomationCondition):
         return "Something that it is made from, directly or not, is out of date"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        return _where(context, _currency(context.asset_graph_view).above_out_of_date)
+        return _where(context, _staleness(context.asset_graph_view).above_out_of_date)
 
 
 class OnlyWarned(dg.AutomationCondition):
@@ -106,76 +103,10 @@ def _severity(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: 
     return latest.evaluation.severity if latest and latest.evaluation else None
 
 
-class _Currency:
-    """What is out of date at one look, by Dagster's rule for "stale". It is asked of every asset of every character:
-    what can be is read for all partitions at once, and nothing twice."""
-
-    def __init__(self, view: AssetGraphView) -> None:
-        self.instance, self.graph = view.instance, view.asset_graph
-        self.queryer = compat.queryer(view)
-        self.known: dict[AssetPartition, bool] = {}
-        self.known_above: dict[AssetPartition, bool] = {}
-        self.records: dict[dg.AssetKey, dict[str, dg.EventLogRecord]] = {}
-
-    def out_of_date(self, target: AssetPartition) -> bool:
-        if target not in self.known:
-            self.known[target] = self._out_of_date(target)
-        return self.known[target]
-
-    def above_out_of_date(self, target: AssetPartition) -> bool:
-        if target not in self.known_above:
-            self.known_above[target] = any(
-                (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
-                or self.above_out_of_date(dep)
-                for dep in self._deps(target)
-            )
-        return self.known_above[target]
-
-    def _out_of_date(self, target: AssetPartition) -> bool:
-        record = self._made(target)
-        if record is None:
-            return True
-        noted = compat.provenance(record)
-        if noted is None:  # reported by a person
-            return any(self._changed_since(dep, record.storage_id) for dep in self._deps(target))
-        return noted.code_version != self.graph.get(target.asset_key).code_version or any(
-            self._changed_since(dep, noted.input_storage_ids.get(dep.asset_key)) for dep in self._deps(target)
-        )
-
-    def _made(self, target: AssetPartition) -> dg.EventLogRecord | None:
-        """The record of the target's last materialization."""
-        if target.partition_key is None:
-            return self.queryer.get_latest_materialization_or_observation_record(target)
-        if target.asset_key not in self.records:
-            self.records[target.asset_key] = latest_materializations(self.instance, target.asset_key)
-        return self.records[target.asset_key].get(target.partition_key)
-
-    def _deps(self, target: AssetPartition) -> list[AssetPartition]:
-        deps = self.graph.get(target.asset_key).parent_keys
-        return [
-            AssetPartition(dep, target.partition_key if self.graph.get(dep).is_partitioned else None) for dep in deps
-        ]
-
-    def _changed_since(self, dep: AssetPartition, event: int | None) -> bool:
-        """Whether the content of `dep` is another than it was at the `event`, after which the target was made; None:
-        there was nothing."""
-        latest = self.queryer.get_latest_materialization_or_observation_storage_id(dep)
-        if latest is None or latest <= (event or 0):
-            return False
-        return event is None or self._version(dep, event) != self._version(dep, latest)
-
-    def _version(self, dep: AssetPartition, event: int) -> dg.DataVersion | None:
-        is_source = self.graph.get(dep.asset_key).is_external
-        record = self.instance.get_latest_data_version_record(
-            dep.asset_key, is_source, dep.partition_key, before_cursor=event + 1
-        )
-        return compat.version(record) if record else None
-
-
 @lru_cache(maxsize=1)
-def _currency(view: AssetGraphView) -> _Currency:
+def _staleness(view: AssetGraphView) -> Staleness:
     """All conditions of one look share the view."""
-    return _Currency(view)
+    return Staleness(History(view.instance, view.asset_graph))
 
 
 def _where(context: dg.AutomationContext, true_of: Callable[[AssetPartition], bool]) -> dg.AutomationResult:
@@ -216,7 +147,7 @@ FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_
 )
 """As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
 
-_without_characters = dg.AssetSelection.assets(key(ROSTER), key(SHARED))
+_without_characters = dg.AssetSelection.assets(*(root.key for root in ALL_ROOTS))
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
 ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")

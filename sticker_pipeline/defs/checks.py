@@ -13,16 +13,16 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.features import clip_of
 from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.benchmark.gate_checks import judged
 from sticker_pipeline.benchmark.strangers import looked_at, same_character
 from sticker_pipeline.character import Character
 from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
 from sticker_pipeline.dagster_kit.metadata import picture, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
-from sticker_pipeline.defs.judged import judged
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import clip_of
 from sticker_pipeline.markdown import literal
 from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.pictures import contact_sheet

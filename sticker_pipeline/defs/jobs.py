@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from sticker_pipeline.defs.across import OF_ALL
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
+from sticker_pipeline.defs.scopes import OF_ALL
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
 SWEEP = dg.AssetSelection.assets("adapter_sweep")

@@ -6,8 +6,9 @@ Which settings count, and why others do not, belongs to benchmark/recommend.py; 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sticker_pipeline.defs.observed import LORA_FILE, CharacterStep, lcm_for, style_lora
+from sticker_pipeline.defs.scopes import CharacterStep
 from sticker_pipeline.generation.cells import Cell, drawn_with, loras_of
+from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, style_lora
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256
 

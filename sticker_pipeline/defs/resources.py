@@ -49,6 +49,10 @@ class Workspace(dg.ConfigurableResource):
         return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
+    def models_folder(self) -> Path:
+        return Path(self.models)
+
+    @property
     def characters_folder(self) -> Path:
         return Path(self.characters).absolute()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sticker_pipeline.defs.observed import CharacterStep
+from sticker_pipeline.defs.scopes import CharacterStep
 from sticker_pipeline.space import enough, frame_bytes, image_bytes, score_bytes
 
 TAG_ROW_BYTES = 1024  # of the rows of the table of tags that one frame has: 10 bytes each, at most 100 of them

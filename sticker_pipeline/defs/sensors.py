@@ -4,21 +4,23 @@ that characters name is observed too, once two of them have a dataset."""
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.character import FILE_NAME
-from sticker_pipeline.dagster_kit.history import Known, latest_versions
-from sticker_pipeline.dagster_kit.scope import Scope, news
-from sticker_pipeline.defs.across import AllCharacters, of_all
-from sticker_pipeline.defs.observed import OneCharacter, of_character
+from sticker_pipeline.dagster_kit.compat import asset_specs
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import observe_and_restore
+from sticker_pipeline.dagster_kit.scope import Scope
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.style_making import named_styles, of_style, ready_styles
+from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character, of_style
 from sticker_pipeline.places import places_problem
+from sticker_pipeline.roots.across import AllCharacters
+from sticker_pipeline.roots.style import named_styles, ready_styles
 from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
 
 EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
@@ -54,18 +56,19 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     partitions = set(context.instance.get_dynamic_partitions(str(CHARACTERS.name)))
     names = {character.name for character, _ in valid}
     removed = gone(root, partitions)
-    styles, in_the_way = ready_styles(workspace, valid)
+    styles, in_the_way = ready_styles(valid, workspace.store, workspace.models_folder)
     known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
     # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
     unread = partitions - names - set(removed)
     removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
-    across = of_all(workspace).loaded(AllCharacters(valid, problems))
     scopes = [
         *(of_character(workspace, each[0].name).loaded(OneCharacter(*each)) for each in valid),
         *(of_style(workspace, style.name).loaded(style) for style in styles),
-        *(replace(across, name=root.to_user_string(), roots=[root]) for root in across.roots),
+        of_all(workspace).loaded(AllCharacters(valid, problems)),
     ]
-    look = _look(scopes, Snapshot(workspace.store.root), before, latest_versions(context.instance))
+    assert context.repository_def is not None
+    history = History(context.instance, context.repository_def.asset_graph)
+    look = _look(scopes, Snapshot(workspace.store.root), before, history)
     problems = [*problems, *in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
@@ -75,7 +78,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     after = look.cursor.without({*removed, *(of_style(workspace, style).name for style in removed_styles)})
     if not new and not removed and not new_styles and not removed_styles and after == before:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
-    told = [f"{len(new)} new characters, {len(removed)} removed, {len(look.events)} changes observed."]
+    told = [f"{len(new)} new characters, {len(removed)} removed, {look.events} changes observed."]
     if look.left:
         told.append(f"{len(look.left)} more are looked at next time.")
     if new_styles or removed_styles:
@@ -86,7 +89,6 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
             *_requests(CHARACTERS, new, removed),
             *_requests(STYLES, new_styles, removed_styles),
         ],
-        asset_events=look.events,
         cursor=json.dumps(vars(after), sort_keys=True),
     )
 
@@ -138,32 +140,32 @@ def _cursor(text: str | None) -> Cursor:
 
 @dataclass(frozen=True)
 class _Look:
-    """The result of one look. `left` has the names of the scopes that it did not come to."""
+    """The result of one look. `events` counts those that were reported. `left` has the names of the scopes
+    that it did not come to."""
 
-    events: list[dg.AssetObservation]
+    events: int
     problems: list[str]
     left: set[str]
     cursor: Cursor
 
 
-def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, known: Known) -> _Look:
+def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History) -> _Look:
     """Look at the scopes, from where the last look broke off, until EVENTS_A_LOOK or SECONDS_A_LOOK are reached."""
-    events: list[dg.AssetObservation] = []
-    problems, seen, left = [], dict(before.seen), list[Scope[Any]]()
+    events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
     end = time.monotonic() + SECONDS_A_LOOK
     for scope in _from(before.go_on, scopes):
-        if len(events) >= EVENTS_A_LOOK or time.monotonic() > end:
+        if events >= EVENTS_A_LOOK or time.monotonic() > end:
             left.append(scope)
             continue
         try:
-            roots = scope.values(store)
+            values = scope.values(store)
+            version = content_hash([[root.path, content_hash(value)] for root, value in values.items()])
+            if seen.get(scope.name) != version:
+                specs = asset_specs(history.graph, scope.partitions)
+                events += observe_and_restore(history, specs, scope, store, values)
+                seen[scope.name] = version
         except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
             problems.append(f"{scope.name}: {error}")
-            continue
-        version = content_hash([[root.path, content_hash(value)] for root, value in roots.items()])
-        if seen.get(scope.name) != version:
-            events += news(roots, scope.partition, known)
-            seen[scope.name] = version
     go_on = left[0].name if left else ""
     return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
-from sticker_pipeline.publishing.release import releases_folder
 from sticker_pipeline.publishing.report import (
     STYLE_METRICS,
     CharacterReport,
@@ -40,14 +39,21 @@ from sticker_pipeline.publishing.report import (
     Weights,
 )
 from sticker_pipeline.publishing.thumbnails import reduced, sheet, thumbnails
+from sticker_pipeline.releases import releases_folder
+from sticker_pipeline.roots.across import (
+    LCM_LORA,
+    RELEASED_LORA,
+    SELECTED_STYLE_LORA,
+    STYLE_SET,
+    profiles_of,
+    styles_of,
+)
+from sticker_pipeline.roots.loras import LCM_FACTS
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
 from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.tagging import summary
 
 DROPPED = "dropped.parquet"
-RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA = "released_lora", "selected_style_lora", "lcm_lora"
-STYLE_SET = "style_training_set"
-LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to draw with it, and for which character's LoRA it was made
 GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
@@ -115,16 +121,6 @@ def _or_problem(
     except StorageError as error:
         problems.append(str(error))
         return None
-
-
-def styles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
-    """The styles that `characters` name, sorted."""
-    return sorted({character.settings.style for character, _ in characters if character.settings.style})
-
-
-def profiles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
-    """The profiles of `characters`, sorted."""
-    return sorted({profile.name for _, profile in characters})
 
 
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:

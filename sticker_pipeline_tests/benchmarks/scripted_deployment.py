@@ -5,30 +5,26 @@ Artifacts hold a few bytes; manifests, and the events in Dagster's history, are 
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    INPUT_DATA_VERSION_TAG_PREFIX,
-    INPUT_EVENT_POINTER_TAG_PREFIX,
-)
 from dagster._core.events import DagsterEventType
 from PIL import Image
 
-from sticker_pipeline.dagster_kit.staleness import current_inputs
-from sticker_pipeline.defs.across import of_all
-from sticker_pipeline.defs.observed import OneCharacter, of_character
+from sticker_pipeline.dagster_kit.compat import asset_specs
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import observe_and_restore, versions_now
+from sticker_pipeline.dagster_kit.scope import Scope, Values
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.storage import ALL, MANIFEST, Snapshot, content_hash
+from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character
+from sticker_pipeline.roots.across import AllCharacters
+from sticker_pipeline.storage import ALL, MANIFEST, ArtifactStore, Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 LORA = b"scripted"
@@ -66,24 +62,34 @@ def scripted_deployment(root: Path, world: dg.Definitions, count: int) -> Deploy
 
 
 def script_history(deployment: Deployment, world: dg.Definitions) -> None:
-    """Note in every manifest, and in Dagster's history, that all was made from what there is now.
-
-    The roots have to be observed before.
-    """
-    instance, workspace = deployment.instance, deployment.workspace
-    valid, _ = workspace.valid_characters()
-    store = Snapshot(workspace.store.root)
-    for asset in _made(world, "character_line"):
-        spec = world.resolve_assets_def(asset).get_asset_spec(asset)
-        pointers = _pointers(instance, spec)
-        for character, profile in valid:
-            scope = of_character(workspace, character.name).loaded(OneCharacter(character, profile))
-            inputs = current_inputs(spec, scope, store)
-            _note(deployment, spec, character.name, inputs, {dep: pointers[dep][character.name] for dep in pointers})
+    """Note in every manifest, and in Dagster's history, that all was made from what there is now."""
+    workspace = deployment.workspace
+    valid, problems = workspace.valid_characters()
+    graph = world.resolve_asset_graph()
+    line = {*_made(world, "character_line"), *_made(world, "leaderboard_table")}
+    history = History(deployment.instance, graph)
+    scopes = [
+        *(of_character(workspace, character.name).loaded(OneCharacter(character, own)) for character, own in valid),
+        of_all(workspace).loaded(AllCharacters(valid, problems)),
+    ]
+    for scope in scopes:
+        store = Snapshot(workspace.store.root)
+        specs = [spec for spec in asset_specs(graph, scope.partitions) if spec.key in line]
+        values = scope.values(store)
+        for spec in specs:
+            _note(workspace.store.folder(scope.place, spec.key.path[-1]), spec, scope, store, values)
+        observe_and_restore(history, specs, scope, Snapshot(workspace.store.root), values)
+    for asset in line:
         _pass_checks(deployment, world, asset)
-    for asset in _made(world, "leaderboard_table"):
-        spec = world.resolve_assets_def(asset).get_asset_spec(asset)
-        _note(deployment, spec, None, current_inputs(spec, of_all(workspace), workspace.store), {})
+
+
+def _note(folder: Path, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> None:
+    """Write what the asset would be made from now into its manifest."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    inputs = {
+        name: of for dep in spec.deps for name, of in versions_now(spec, dep.asset_key, scope, store, values).items()
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"inputs": inputs}), encoding="utf-8")
 
 
 def _made(world: dg.Definitions, job: str) -> list[dg.AssetKey]:
@@ -112,40 +118,6 @@ def _artifact(folder: Path, asset: dg.AssetKey, world: dg.Definitions) -> None:
         "files": {name: entry},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def _pointers(instance: dg.DagsterInstance, spec: dg.AssetSpec) -> dict[dg.AssetKey, Mapping[str, int]]:
-    """Of each dep that is there: partition -> the event that made or observed it last."""
-    found: dict[dg.AssetKey, dict[str, int]] = {}
-    for dep in spec.deps:
-        for kind in (DagsterEventType.ASSET_OBSERVATION, DagsterEventType.ASSET_MATERIALIZATION):
-            latest = instance.event_log_storage.get_latest_storage_id_by_partition(dep.asset_key, kind)
-            if latest:
-                found[dep.asset_key] = dict(latest)
-    return found
-
-
-def _note(
-    deployment: Deployment,
-    spec: dg.AssetSpec,
-    name: str | None,
-    inputs: Mapping[str, str | None],
-    pointers: Mapping[dg.AssetKey, int],
-) -> None:
-    """Write `inputs` into the artifact's manifest, and its materialization into the history."""
-    path = deployment.workspace.store.folder(name or ALL, spec.key.path[-1]) / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(manifest | {"inputs": inputs}), encoding="utf-8")
-    tags = {
-        DATA_VERSION_TAG: manifest["data_version"],
-        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        CODE_VERSION_TAG: spec.code_version or "",
-    }
-    for dep, pointer in pointers.items():
-        known = dep.path[-1] if dep.path[-1] in inputs else dep.to_user_string()
-        tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{dep.to_user_string()}"] = str(inputs[known])
-        tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep.to_user_string()}"] = str(pointer)
-    deployment.instance.report_runless_asset_event(dg.AssetMaterialization(spec.key, partition=name, tags=tags))
 
 
 def _pass_checks(deployment: Deployment, world: dg.Definitions, asset: dg.AssetKey) -> None:

@@ -8,14 +8,21 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, observe, own_artifact
-from sticker_pipeline.dagster_kit.staleness import current_inputs, is_current, stale_assets
-from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dagster_kit.history import History, latest_observed
+from sticker_pipeline.dagster_kit.restored import stale_now
+from sticker_pipeline.dagster_kit.scope import Root, Scope, made_from, observable_roots, own_artifact
+from sticker_pipeline.dagster_kit.step import observe, once, open_step
 from sticker_pipeline.places import Places
 from sticker_pipeline.storage import ArtifactStore, StorageError, content_hash
+from sticker_pipeline_tests.dagster_kit.resolver import statuses
 
-SIZE, COLOUR = dg.AssetKey(["box", "size"]), dg.AssetKey(["box", "colour"])
+SHAPE, COLOUR = dg.AssetKey(["box", "shape"]), dg.AssetKey(["box", "colour"])
+ROOTS = (
+    Root(SHAPE, "Its shape.", {"size": "how large it is", "corners": "how many it has"}),
+    Root(COLOUR, "Its colour.", {"colour": "of its lid"}, kind="file"),
+)
 PARTITIONS = dg.StaticPartitionsDefinition(["red", "blue"])
+RED = {"size": 3, "corners": 8, "colour": 5}
 made: list[str] = []
 
 
@@ -32,8 +39,9 @@ def of_box(workspace: Any, name: str) -> Scope[dict[str, int]]:
         partition=name,
         place=f"_styles/{name}",
         load=lambda: workspace.boxes[name],
-        roots=[SIZE, COLOUR],
-        value=lambda section, box, _: [box[section]],
+        partitions=PARTITIONS,
+        roots=ROOTS,
+        value=lambda part, box, _: [box[part]],
         artifacts=partial(own_artifact, f"_styles/{name}"),
         check=lambda box: _check(box),
     )
@@ -44,8 +52,8 @@ def _check(box: dict[str, int]) -> None:
         raise ValueError("a box of no size")
 
 
-def asset(name: str, deps: list[Any], **options: Any) -> dg.AssetsDefinition:
-    @dg.asset(name=name, deps=deps, code_version="1", partitions_def=PARTITIONS)
+def asset(name: str, inputs: dict[str, Any], code: str = "1", **options: Any) -> dg.AssetsDefinition:
+    @dg.asset(name=name, **inputs, code_version=code, partitions_def=PARTITIONS)
     @once
     def step(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Any]) -> dg.MaterializeResult:
         with open_step(context, workspace, of_box, **options) as work:
@@ -60,20 +68,18 @@ def asset(name: str, deps: list[Any], **options: Any) -> dg.AssetsDefinition:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     made.clear()
     monkeypatch.setattr("sticker_pipeline.dagster_kit.step.check_places", lambda *_: None)
-    return Folders(
-        store=ArtifactStore(str(tmp_path / "artifacts")), places=None, boxes={"red": {"size": 3, "colour": 5}}
-    )
+    return Folders(store=ArtifactStore(str(tmp_path / "artifacts")), places=None, boxes={"red": dict(RED)})
 
 
-FIRST = asset("first", [SIZE])
-SECOND = asset("second", ["first", SIZE, COLOUR])
+FIRST = asset("first", made_from(ROOTS, uses=["size"]))
+SECOND = asset("second", made_from(ROOTS, "first", uses=["size", "colour"]))
 
 
 def run(
     instance: dg.DagsterInstance, workspace: Folders, *assets: dg.AssetsDefinition, **tags: str
 ) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        [*assets, *(dg.AssetSpec(root, partitions_def=PARTITIONS) for root in (SIZE, COLOUR))],
+        [*assets, *(dg.AssetSpec(root, partitions_def=PARTITIONS) for root in (SHAPE, COLOUR))],
         selection=[one.key for one in assets],
         resources={"workspace": workspace},
         partition_key="red",
@@ -94,23 +100,43 @@ def test_inputs_are_found_by_deps_and_noted(instance: dg.DagsterInstance, worksp
 
 def test_roots_that_dagster_has_not_seen_are_observed_first(instance: dg.DagsterInstance, workspace: Folders) -> None:
     run(instance, workspace, FIRST)
-    assert made == ["first"]  # after a second beginning
-    record = instance.get_latest_data_version_record(SIZE, is_source=True, partition_key="red")
-    assert record is not None
-    assert not observe(instance, "red", {SIZE: [3]})
-    assert observe(instance, "red", {SIZE: [4]})
+    assert made == ["first"]
+    assert latest_observed(instance, SHAPE, "red") == content_hash({"size": [3], "corners": [8]})
+    assert latest_observed(instance, COLOUR, "red") is None
+
+
+def test_what_was_observed_by_the_step_is_what_it_was_made_from(
+    instance: dg.DagsterInstance, workspace: Folders
+) -> None:
+    """Without a second beginning: Dagster itself does not show it as stale."""
+    run(instance, workspace, FIRST)
+    workspace.boxes["red"]["size"] = 4
+    run(instance, workspace, FIRST, SECOND)
+    assert made == ["first", "first", "second"]
+    assert resolved(instance, workspace) == {"first": "FRESH", "second": "FRESH"}
+
+
+def resolved(instance: dg.DagsterInstance, workspace: Folders) -> dict[str, str]:
+    """The status that the UI shows."""
+    keys = [dg.AssetKey(name) for name in ("first", "second")]
+    return statuses(instance, definitions(workspace).resolve_asset_graph(), keys, "red")
+
+
+def definitions(workspace: Folders) -> dg.Definitions:
+    line = dg.define_asset_job("line", selection=["first", "second"])
+    sources = [dg.AssetSpec(root.key, partitions_def=PARTITIONS) for root in ROOTS]
+    return dg.Definitions([FIRST, SECOND, *sources], jobs=[line], resources={"workspace": workspace})
 
 
 def test_roots_are_observed_at_a_click(instance: dg.DagsterInstance, workspace: Folders) -> None:
-    roots = {SIZE: "How large it is.", COLOUR: "Its colour."}
-    observable = observable_roots("boxes", of_box, roots, partitions=PARTITIONS, kinds={"colour": "file"})
-    kinds = [(observable.get_asset_spec(root).kinds, observable.get_asset_spec(root).group_name) for root in roots]
-    assert kinds == [({"yaml"}, "box"), ({"file"}, "box")]
-    definitions = dg.Definitions([observable], resources={"workspace": workspace})
-    job = definitions.resolve_implicit_global_asset_job_def()
-    assert job.execute_in_process(partition_key="red", instance=instance, asset_selection=[SIZE]).success
-    assert not observe(instance, "red", {SIZE: [3]})
-    assert observe(instance, "red", {COLOUR: [5]})
+    observable = observable_roots("boxes", of_box, ROOTS, PARTITIONS)
+    specs = [observable.get_asset_spec(root.key) for root in ROOTS]
+    assert [(spec.kinds, spec.group_name) for spec in specs] == [({"yaml"}, "box"), ({"file"}, "box")]
+    assert specs[0].description == "Its shape.\n\n- size: how large it is\n\n- corners: how many it has"
+    job = dg.Definitions([observable], resources={"workspace": workspace}).resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(partition_key="red", instance=instance, asset_selection=[SHAPE]).success
+    assert latest_observed(instance, SHAPE, "red") == content_hash({"size": [3], "corners": [8]})
+    assert latest_observed(instance, COLOUR, "red") is None
 
 
 def test_what_is_current_is_made_again_for_a_person_or_where_it_is_wanted(
@@ -121,38 +147,80 @@ def test_what_is_current_is_made_again_for_a_person_or_where_it_is_wanted(
     assert run(instance, workspace, FIRST, **by_automation).success
     assert made == ["first"]
     run(instance, workspace, FIRST)
-    run(instance, workspace, asset("first", [SIZE], also_current=True), **by_automation)
+    run(instance, workspace, asset("first", made_from(ROOTS, uses=["size"]), also_current=True), **by_automation)
     assert made == ["first"] * 3
-    workspace.boxes["red"] = {"size": 4, "colour": 5}
+    workspace.boxes["red"] = RED | {"size": 4}
     run(instance, workspace, FIRST, **by_automation)
     assert made == ["first"] * 4
 
 
-def test_stale_is_what_other_inputs_or_other_code_would_make(instance: dg.DagsterInstance, workspace: Folders) -> None:
-    line = dg.define_asset_job("line", selection=["first", "second"])
-    sources = [dg.AssetSpec(root, partitions_def=PARTITIONS) for root in (SIZE, COLOUR)]
-    definitions = dg.Definitions([FIRST, SECOND, *sources], jobs=[line], resources={"workspace": workspace})
+def stale(instance: dg.DagsterInstance, workspace: Folders) -> list[str]:
+    graph = definitions(workspace).resolve_asset_graph()
+    assets = [dg.AssetKey("first"), dg.AssetKey("second")]
+    found = stale_now(History(instance, graph), assets, of_box(workspace, "red"), workspace.store)
+    shown = {name for name, status in resolved(instance, workspace).items() if status != "FRESH"}
+    assert shown <= {key.path[-1] for key in found}
+    return [key.path[-1] for key in found]
 
-    def stale() -> list[str]:
-        found = stale_assets(definitions, "line", of_box(workspace, "red"), workspace.store)
-        return [key.to_user_string() for key in found]
 
-    spec = SECOND.get_asset_spec(SECOND.key)
-    assert stale() == ["first", "second"]
-    assert current_inputs(spec, of_box(workspace, "red"), workspace.store)["first"] is None
+def test_stale_is_what_other_inputs_or_other_code_would_make(
+    instance: dg.DagsterInstance, workspace: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stale(instance, workspace) == ["first", "second"]
     run(instance, workspace, FIRST, SECOND)
-    assert stale() == []
+    assert stale(instance, workspace) == []
     workspace.boxes["red"]["colour"] = 6
-    assert stale() == ["second"]
-    workspace.boxes["red"] = {"size": 4, "colour": 5}
-    assert stale() == ["first", "second"]
-    workspace.boxes["red"]["size"] = 3
-    assert is_current(spec, of_box(workspace, "red"), workspace.store)
-    assert not is_current(spec.replace_attributes(code_version="2"), of_box(workspace, "red"), workspace.store)
+    assert stale(instance, workspace) == ["second"]
+    workspace.boxes["red"] = RED | {"size": 4}
+    assert stale(instance, workspace) == ["first", "second"]
+    workspace.boxes["red"] = dict(RED)
+    assert stale(instance, workspace) == []
+    monkeypatch.setattr(
+        f"{__name__}.SECOND", asset("second", made_from(ROOTS, "first", uses=["size", "colour"]), code="2")
+    )
+    assert stale(instance, workspace) == ["second"]
+
+
+def test_a_part_that_an_asset_does_not_use_leaves_it_as_it_is(instance: dg.DagsterInstance, workspace: Folders) -> None:
+    run(instance, workspace, FIRST, SECOND)
+    before = instance.get_latest_materialization_event(FIRST.key).asset_materialization
+    workspace.boxes["red"]["corners"] = 6
+    assert stale(instance, workspace) == []
+    after = instance.get_latest_materialization_event(FIRST.key).asset_materialization
+    assert after != before and after.metadata == before.metadata
+    count = len(instance.fetch_materializations(FIRST.key, limit=99).records)
+    assert stale(instance, workspace) == []
+    assert len(instance.fetch_materializations(FIRST.key, limit=99).records) == count, "nothing is reported twice"
+
+
+def test_a_deleted_history_is_restored_from_the_manifests(workspace: Folders, instance: dg.DagsterInstance) -> None:
+    run(instance, workspace, FIRST, SECOND)
+    with dg.DagsterInstance.ephemeral() as new:
+        assert stale(new, workspace) == []
+        assert resolved(new, workspace) == {"first": "FRESH", "second": "FRESH"}
+    workspace.boxes["red"]["colour"] = 6
+    with dg.DagsterInstance.ephemeral() as new:
+        assert stale(new, workspace) == ["second"]
+        assert resolved(new, workspace) == {"first": "FRESH", "second": "STALE"}
+    assert made == ["first", "second"]
+
+
+def test_an_artifact_that_was_deleted_or_exchanged_is_shown_as_it_is(
+    workspace: Folders, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    run(instance, workspace, FIRST, SECOND)
+    folder = workspace.store.folder("_styles/red", "first")
+    folder.rename(tmp_path / "aside")
+    assert stale(instance, workspace) == ["first", "second"]
+    assert resolved(instance, workspace)["first"] == "STALE"
+    (tmp_path / "aside").rename(folder)
+    assert stale(instance, workspace) == []
+    assert resolved(instance, workspace) == {"first": "FRESH", "second": "FRESH"}
 
 
 def test_what_is_in_the_way_is_said_before_any_work(instance: dg.DagsterInstance, workspace: Folders) -> None:
-    observe(instance, "red", {SIZE: [3], COLOUR: [5]})
+    of_red = of_box(workspace, "red")
+    observe(instance, "red", of_red.values(workspace.store))
     assert failure(run(instance, workspace, SECOND)) == StorageError.__name__
     workspace.boxes["red"]["size"] = -1
     assert failure(run(instance, workspace, FIRST)) == "ValueError"

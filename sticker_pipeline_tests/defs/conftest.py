@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.dagster_kit.staleness import stale_assets
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.observed import of_character
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
+from sticker_pipeline.defs.scopes import of_character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.update import update
@@ -55,8 +56,10 @@ class Bench:
         return character, self.workspace.profile(character)
 
     def stale(self, name: str) -> list[str]:
-        keys = stale_assets(self.definitions, "character_line", of_character(self.workspace, name), self.store)
-        return [key.path[-1] for key in keys]
+        graph = self.definitions.resolve_job_def("character_line").asset_layer.asset_graph
+        assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+        history = History(self.instance, self.definitions.resolve_asset_graph())
+        return [key.path[-1] for key in stale_now(history, assets, of_character(self.workspace, name), self.store)]
 
     def update(self, *names: str) -> bool:
         """Whether nothing failed; that the gate refused what was trained for seconds is no failure."""

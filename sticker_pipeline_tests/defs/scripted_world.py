@@ -7,20 +7,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
+from sticker_pipeline.dagster_kit.compat import asset_specs
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES
-from sticker_pipeline.dagster_kit.history import remembered_partitions
-from sticker_pipeline.dagster_kit.scope import observation
-from sticker_pipeline.defs.across import ROSTER
-from sticker_pipeline.defs.observed import DESCRIPTIONS, PREFIX, key
+from sticker_pipeline.dagster_kit.history import History, remembered_partitions
+from sticker_pipeline.dagster_kit.restored import observe_and_restore, versions_now
+from sticker_pipeline.dagster_kit.scope import Scope, observation, own_artifact, used_parts
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.storage import content_hash
+from sticker_pipeline.defs.scopes import ALL_ROOTS, CHARACTER_ROOTS
+from sticker_pipeline.storage import Artifact, content_hash
 
 LOOK = timedelta(seconds=30)  # between two looks of the sensor
+PARTS = [part for root in CHARACTER_ROOTS for part in root.parts]
+ROSTER = ALL_ROOTS[0].key
 GATES = {"training_set": ["enough_images"], "benchmark": list(CHECKS)}
 
 Requested = set[tuple[str, str | None]]  # (asset, character; None: of all)
@@ -39,6 +43,7 @@ class World:
     instance: dg.DagsterInstance
     now: datetime
     sections: dict[tuple[str, str], str] = field(default_factory=dict)
+    artifacts: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     made: dict[tuple[str, str | None], str] = field(default_factory=dict)
     broken: set[tuple[str, str]] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
@@ -74,18 +79,43 @@ class World:
         """Characters whose sections say what they said when they were last seen, or `first`."""
         self.instance.add_dynamic_partitions(str(CHARACTERS.name), list(names))
         for name in names:
-            for section in DESCRIPTIONS:
-                self.edit(name, section, self.sections.get((name, section), "first"))
-        self.instance.report_runless_asset_event(observation(key(ROSTER), None, self.characters))
+            for part in PARTS:
+                self.sections.setdefault((name, part), "first")
+            self.observe(name)
+        self._observe_roster()
 
     def remove(self, name: str) -> None:
         self.instance.delete_dynamic_partition(str(CHARACTERS.name), name)
-        self.instance.report_runless_asset_event(observation(key(ROSTER), None, self.characters))
+        self._observe_roster()
 
-    def edit(self, name: str, section: str, content: str) -> None:
-        self.sections[name, section] = content
-        tags = {DATA_VERSION_TAG: content_hash(content)}
-        self.instance.report_runless_asset_event(dg.AssetObservation(key(section), partition=name, tags=tags))
+    def edit(self, name: str, part: str, content: str) -> None:
+        self.sections[name, part] = content
+        self.observe(name)
+
+    def observe(self, name: str) -> None:
+        """Look at the character as the folder sensor does."""
+        graph, scope = self.definitions.resolve_asset_graph(), self.scope(name)
+        specs = asset_specs(graph, CHARACTERS)
+        observe_and_restore(History(self.instance, graph), specs, scope, self, scope.values(self))  # type: ignore[arg-type]
+
+    def scope(self, name: str) -> Scope[str]:
+        return Scope(
+            name=name,
+            partitions=CHARACTERS,
+            partition=name,
+            place=name,
+            load=lambda: name,
+            roots=CHARACTER_ROOTS,
+            value=lambda part, who, _: {"files": self.sections[who, part]},
+            artifacts=partial(own_artifact, name),
+        )
+
+    def find(self, place: str, asset: str) -> Artifact | None:
+        """Return an artifact, as a store does."""
+        return self.artifacts.get((place, asset))
+
+    def _observe_roster(self) -> None:
+        self.instance.report_runless_asset_event(observation(ROSTER, None, {"roster": self.characters}))
 
     def settle(self, looks: int = 60) -> list[Requested]:
         """Look every 30 seconds, and run what is requested, until nothing is; what was requested at each look."""
@@ -135,33 +165,41 @@ class World:
             if (asset, name) in self.broken:
                 raise RuntimeError(f"{asset} of {name} is broken")
             content = self._content(spec, name)
+            inputs = self._inputs(spec, name) if name else {}
             if happening := self.during.pop((asset, name), None):
                 happening()
             self.made[asset, name] = content
-            return dg.MaterializeResult(data_version=dg.DataVersion(content_hash(content)))
+            version, code = content_hash(content), spec.code_version or ""
+            if name:
+                self.artifacts[name, asset] = Artifact(Path(asset), asset, code, version, inputs, {}, {})
+            return dg.MaterializeResult(data_version=dg.DataVersion(version))
 
         return step
 
     def _content(self, spec: dg.AssetSpec, name: str | None) -> str:
         """A pure function of what the asset is made from. Of media, what comes behind ` + ` changes no frame."""
-        parts = {}
+        used = [part for root in CHARACTER_ROOTS for part in used_parts(spec, root)] if name else []
+        parts = {part: self.sections[str(name), part] for part in used}
         for dep in spec.deps:
             across = name is None and dep.asset_key.path[-1] in {asset for asset, who in self.made if who}
             for who in self.characters if across else [name]:
-                if dep.asset_key.path[0] != PREFIX:
-                    content = self.made.get((dep.asset_key.path[-1], who), "")
-                elif dep.asset_key.path[-1] == ROSTER:
-                    content = ",".join(self.characters)
-                else:
-                    content = self.sections[str(name), dep.asset_key.path[-1]]
-                parts[f"{dep.asset_key.to_user_string()}|{who}"] = content
+                if dep.asset_key == ROSTER:
+                    parts["roster"] = ",".join(self.characters)
+                elif len(dep.asset_key.path) == 1:
+                    parts[f"{dep.asset_key.path[-1]}|{who}"] = self.made.get((dep.asset_key.path[-1], who), "")
         if spec.key.path[-1] == "raw_media":
-            return parts["character/media|" + str(name)]
+            return parts["media"]
         if spec.key.path[-1] == "frames":
-            return json.dumps([parts[f"raw_media|{name}"].partition(" + ")[0], parts[f"character/frames|{name}"]])
+            return json.dumps([parts[f"raw_media|{name}"].partition(" + ")[0], parts["frames"]])
         if spec.key.path[-1] == "curated_tags":
             parts.pop(f"raw_media|{name}")
         return spec.key.path[-1] + content_hash(parts)
+
+    def _inputs(self, spec: dg.AssetSpec, name: str) -> dict[str, str]:
+        scope = self.scope(name)
+        values = scope.values(self)  # type: ignore[arg-type]
+        found = [versions_now(spec, dep.asset_key, scope, self, values) for dep in spec.deps]  # type: ignore[arg-type]
+        return {entry: version for versions in found for entry, version in versions.items() if version}
 
     def _checks(self, asset: str, passed: Callable[[str], bool]) -> dg.AssetChecksDefinition:
         specs = [

@@ -9,12 +9,12 @@ import pytest
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.dagster_kit.scope import observation
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.across import SHARED
 from sticker_pipeline.defs.automation import NIGHTLY, RETRAIN_AT, ScheduleError, automation, longest_gap, schedule
-from sticker_pipeline.defs.observed import key
+from sticker_pipeline.defs.scopes import ALL_ROOTS
 from sticker_pipeline_tests.defs.scripted_world import Requested, World
 
 FIRST = datetime(2031, 3, 1, tzinfo=UTC)
+SHARED = ALL_ROOTS[1].key
 HEARTBEAT = "leaderboard report"
 DATASET = ["raw_media", "frames", "frame_weights wd14_tags", "curated_tags", "training_set"]
 TRAINED = ["lora", "selected_lora", "samples", "benchmark"]
@@ -208,7 +208,7 @@ def test_what_is_in_progress_is_not_requested_again(world: World) -> None:
 
 def test_an_lcm_lora_is_put_on_the_page_once_there_are_characters_on_it(world: World) -> None:
     def distilled(version: str) -> None:
-        world.instance.report_runless_asset_event(observation(key(SHARED), None, {"embedded/lcm_lora": version}))
+        world.instance.report_runless_asset_event(observation(SHARED, None, {"shared": {"embedded/lcm_lora": version}}))
 
     month = Month(world)
     distilled("one")

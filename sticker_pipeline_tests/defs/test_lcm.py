@@ -9,9 +9,10 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from sticker_pipeline.defs import few_steps, lcm
-from sticker_pipeline.defs.observed import section_value
+from sticker_pipeline.defs.few_steps import lcm_lora as lcm
+from sticker_pipeline.defs.few_steps import measuring as few_steps
 from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_lora

@@ -24,11 +24,11 @@ from sticker_pipeline.benchmark.measure import GAIN, METRICS
 from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
-from sticker_pipeline.defs.observed import section_value
 from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
 from sticker_pipeline.markdown import letters
+from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -407,7 +407,7 @@ def test_a_rival_is_measured_and_bad_ones_are_left_out(line: Bench, monkeypatch:
     shutil.copy(early, folder / "rivals" / "one.safetensors")
     rivals = [{"name": "one", "lora": "rivals/one.safetensors", "trigger": "skv_small", "strength": 0.5}]
     rivals += bad_rivals(folder / "rivals", early)
-    monkeypatch.setattr("sticker_pipeline.defs.generation.with_loras", without_memory_for("memory.safetensors"))
+    monkeypatch.setattr("sticker_pipeline.defs.benchmark.samples.with_loras", without_memory_for("memory.safetensors"))
     settings = (folder / "character.yaml").read_text()
     with_rivals = settings.replace("benchmark: {", f"benchmark: {{rivals: {json.dumps(rivals)}, ")
     (folder / "character.yaml").write_text(with_rivals)

@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from sticker_pipeline.defs.observed import base_hash, file_hash
+from sticker_pipeline.roots.hashes import base_hash, file_hash
 from sticker_pipeline.storage import ArtifactStore
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.dagster_kit.staleness import is_current
-from sticker_pipeline.defs.across import of_all
 from sticker_pipeline.defs.partitions import CHARACTERS
-from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
+from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
+from sticker_pipeline.defs.scopes import of_all
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.storage import ALL, write_table
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.observed import section_value
+from sticker_pipeline.benchmark.gate_checks import judged
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import PROFILES
-from sticker_pipeline.publishing.release import place, publish, releases_folder
+from sticker_pipeline.releases import place, publish, releases_folder
+from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.trained_for import TrainedFor
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench

@@ -16,14 +16,14 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
+from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import may_be_released
-from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.observed import section_value
-from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
-from sticker_pipeline.defs.seen import with_styles
+from sticker_pipeline.benchmark.gate_checks import judged
+from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
-from sticker_pipeline.publishing.release import all_releases, current, events, releases_folder, roll_back
+from sticker_pipeline.releases import all_releases, current, events, releases_folder, roll_back
+from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline.training.trained_for import TrainedFor

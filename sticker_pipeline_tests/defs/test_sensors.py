@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -11,17 +12,22 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
-from sticker_pipeline.defs import observed, sensors
-from sticker_pipeline.defs.across import ROSTER, SHARED
-from sticker_pipeline.defs.observed import DESCRIPTIONS, MOST_OTHERS, other_characters
+from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs import sensors
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import CHARACTER_ROOTS, STYLE_ROOTS
 from sticker_pipeline.defs.sensors import character_folders
-from sticker_pipeline.defs.style_making import DESCRIPTIONS as STYLE_SECTIONS
-from sticker_pipeline.defs.style_making import MADE_OF
+from sticker_pipeline.roots.character import VALUES
+from sticker_pipeline.roots.others import MOST_OTHERS, other_characters
+from sticker_pipeline.roots.style import MADE_OF
 from sticker_pipeline.storage import Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
-ALL_SECTIONS = sorted(DESCRIPTIONS)
+ALL_ROOTS = sorted(root.key.path[-1] for root in CHARACTER_ROOTS)
+ROSTER, SHARED = "roster", "shared"
+
+
+REPOSITORY_DEF = cache(lambda: defs().get_repository_def())
 
 
 @dataclass
@@ -53,9 +59,18 @@ class Folders:
     def look(self) -> dict[str | None, list[str]]:
         """One look of the sensor: the sections observed of each character (None: of all characters)."""
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"workspace": self.workspace}
+            instance=self.instance,
+            cursor=self.cursor,
+            resources={"workspace": self.workspace},
+            repository_def=REPOSITORY_DEF(),
         )
-        result = character_folders(context)
+        events: list[dg.AssetObservation] = []
+        with pytest.MonkeyPatch.context() as patch:
+            report = self.instance.report_runless_asset_event
+            patch.setattr(
+                self.instance, "report_runless_asset_event", lambda event: (events.append(event), report(event))
+            )
+            result = character_folders(context)
         self.told = result.skip_message if isinstance(result, dg.SkipReason) else result.skip_reason.skip_message
         observed: dict[str | None, list[str]] = {}
         if isinstance(result, dg.SensorResult):
@@ -66,9 +81,8 @@ class Folders:
                 else:
                     for name in request.partition_keys:
                         self.instance.delete_dynamic_partition(request.partitions_def_name, name)
-            for event in result.asset_events:
-                self.instance.report_runless_asset_event(event)
-                observed.setdefault(event.partition, []).append(event.asset_key.path[-1])
+        for event in events:
+            observed.setdefault(event.partition, []).append(event.asset_key.path[-1])
         return {name: sorted(sections) for name, sections in observed.items()}
 
 
@@ -87,9 +101,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
 def test_new_changed_removed_and_back(folders: Folders) -> None:
     folders.add("ada")
     folders.add("bo")
-    assert folders.look() == {"ada": ALL_SECTIONS, "bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    assert folders.look() == {"ada": ALL_ROOTS, "bo": ALL_ROOTS, None: [ROSTER, SHARED]}
     assert folders.partitions == ["ada", "bo"]
-    assert folders.told == f"2 new characters, 0 removed, {2 * len(ALL_SECTIONS) + 2} changes observed."
+    assert folders.told == f"2 new characters, 0 removed, {2 * len(ALL_ROOTS) + 2} changes observed."
     assert folders.look() == {}
     assert folders.told == "No character changed."
 
@@ -100,7 +114,7 @@ def test_new_changed_removed_and_back(folders: Folders) -> None:
     assert folders.look() == {None: [ROSTER]}
     assert folders.partitions == ["ada"]
     assert folders.look() == {}
-    assert json.loads(folders.cursor or "")["seen"].keys() == {"ada", "character/roster", "character/shared"}
+    assert json.loads(folders.cursor or "")["seen"].keys() == {"ada", "all characters"}
 
     shutil.move(folders.root.parent / "aside", folders.root / "bo")
     assert folders.look() == {None: [ROSTER]}  # Dagster's history has the rest
@@ -110,10 +124,10 @@ def test_new_changed_removed_and_back(folders: Folders) -> None:
 def test_the_roster_is_that_of_the_valid_characters(folders: Folders) -> None:
     folders.add("ada")
     folders.add("bo", "trigger: [\n")
-    assert folders.look() == {"ada": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    assert folders.look() == {"ada": ALL_ROOTS, None: [ROSTER, SHARED]}
     record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", ROSTER]))
     assert record is not None and record.asset_observation is not None
-    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(["ada"])
+    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash({"roster": ["ada"]})
 
 
 def test_what_characters_share_is_observed_once_it_is_there(folders: Folders) -> None:
@@ -130,7 +144,7 @@ def test_what_characters_share_is_observed_once_it_is_there(folders: Folders) ->
     assert None not in folders.look()
     record = folders.instance.get_latest_data_version_record(dg.AssetKey(["character", SHARED]))
     assert record is not None and record.asset_observation is not None
-    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash(versions)
+    assert record.asset_observation.tags[DATA_VERSION_TAG] == content_hash({"shared": versions})
 
 
 def test_a_damaged_artifact_stops_nobody_else(folders: Folders) -> None:
@@ -139,11 +153,11 @@ def test_a_damaged_artifact_stops_nobody_else(folders: Folders) -> None:
     manifest = folders.workspace.store.folder("ada", "selected_lora") / "artifact.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_bytes(b"")
-    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    assert folders.look() == {"bo": ALL_ROOTS, None: [ROSTER, SHARED]}
     assert folders.partitions == ["ada", "bo"]
     assert f"ada: {manifest} is damaged: " in folders.told and "materialize that again" in folders.told
     shutil.rmtree(manifest.parent)
-    assert folders.look() == {"ada": ALL_SECTIONS}
+    assert folders.look() == {"ada": ALL_ROOTS}
 
 
 def test_folders_that_cannot_be_worked_on_are_one_sentence(folders: Folders) -> None:
@@ -209,35 +223,35 @@ def test_a_folder_without_its_settings_is_no_character(folders: Folders) -> None
 def test_a_character_that_cannot_be_observed_holds_no_other(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     folders.add("ada")
     folders.add("bo")
-    real = observed.section_value
+    real = VALUES["media"]
 
-    def broken(section, character, *rest):  # type: ignore[no-untyped-def]
+    def broken(character, *rest):  # type: ignore[no-untyped-def]
         if character.name == "ada":
             raise OSError("Input/output error: 'one.png'")
-        return real(section, character, *rest)
+        return real(character, *rest)
 
-    monkeypatch.setattr(observed, "section_value", broken)
-    assert folders.look() == {"bo": ALL_SECTIONS, None: [ROSTER, SHARED]}
+    monkeypatch.setitem(VALUES, "media", broken)
+    assert folders.look() == {"bo": ALL_ROOTS, None: [ROSTER, SHARED]}
     assert "ada: Input/output error: 'one.png'" in folders.told
-    monkeypatch.setattr(observed, "section_value", real)
-    assert folders.look() == {"ada": ALL_SECTIONS}
+    monkeypatch.setitem(VALUES, "media", real)
+    assert folders.look() == {"ada": ALL_ROOTS}
 
 
 def test_a_first_look_at_many_is_spread_over_several(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "EVENTS_A_LOOK", 2 * len(DESCRIPTIONS))
+    monkeypatch.setattr(sensors, "EVENTS_A_LOOK", 2 * len(CHARACTER_ROOTS))
     names = [f"c{number}" for number in range(5)]
     for name in names:
         folders.add(name)
     assert folders.look().keys() == {"c0", "c1"}
-    changes = 2 * len(ALL_SECTIONS)
+    changes = 2 * len(ALL_ROOTS)
     assert folders.told.splitlines() == [
         f"2 new characters, 0 removed, {changes} changes observed.",
-        "5 more are looked at next time.",
+        "4 more are looked at next time.",
     ]
     assert folders.partitions == ["c0", "c1"]
     assert folders.look().keys() == {"c2", "c3"}
     Image.new("RGB", (8, 8), "blue").save(folders.root / "c0" / "art" / "two.png")
-    assert folders.look() == {"c4": ALL_SECTIONS, None: [ROSTER, SHARED], "c0": ["media"]}
+    assert folders.look() == {"c4": ALL_ROOTS, None: [ROSTER, SHARED], "c0": ["media"]}
     assert folders.look() == {}
     assert folders.partitions == names
     assert len(folders.cursor or "") < 120 * (len(names) + 2)
@@ -295,7 +309,7 @@ def test_a_style_is_one_once_two_characters_have_a_dataset(folders: Folders) -> 
     publish_dataset(folders, "eve")
     assert "chibi" not in folders.look() and folders.styles == []
     publish_dataset(folders, "bo")
-    assert folders.look()["chibi"] == sorted(STYLE_SECTIONS)
+    assert folders.look()["chibi"] == sorted(root.key.path[-1] for root in STYLE_ROOTS)
     assert folders.styles == ["chibi"]
     assert folders.told.endswith("\n1 new styles, 0 removed.")
     assert folders.look() == {}

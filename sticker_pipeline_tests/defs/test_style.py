@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sticker_pipeline.defs.style_making import of_style, ready_styles
 
 from sticker_pipeline.dagster_kit.staleness import current_inputs, stale_assets
-from sticker_pipeline.defs.style_making import of_style, ready_styles
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.contents import style_report
 from sticker_pipeline.publishing.report import STYLE_METRICS

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from sticker_pipeline.benchmark.sweep import ESTIMATED
-from sticker_pipeline.defs import generation
-from sticker_pipeline.defs.observed import section_value
+from sticker_pipeline.defs.benchmark import samples as generation
 from sticker_pipeline.generation import timing
-from sticker_pipeline.publishing.release import publish, releases_folder
+from sticker_pipeline.releases import publish, releases_folder
+from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.storage import ArtifactStore, file_sha256
 from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
 from sticker_pipeline.training.sampler import SCHEDULERS

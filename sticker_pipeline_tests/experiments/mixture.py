@@ -149,10 +149,10 @@ def make_loras(seed: int, folder: Path) -> None:
 def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
     """Draw the same requests with each arm, and keep what is seen on the pictures, and the pictures themselves."""
     from sticker_pipeline.benchmark.embed import embed
+    from sticker_pipeline.benchmark.features import clip_of, tags_found_in
     from sticker_pipeline.benchmark.fidelity import found_shares
     from sticker_pipeline.benchmark.tone import tones
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.defs.seen import clip_of, tags_found_in
     from sticker_pipeline.generation.generate import generate, pipelines, with_loras
     from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
     from sticker_pipeline.tagging.wd14 import open_tagger

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.benchmark.gate import Check
-from sticker_pipeline.publishing.release import Candidate, Data, Drawing
+from sticker_pipeline.releases import Candidate, Data, Drawing
 from sticker_pipeline.verdict import Verdict
 
 METRICS = [

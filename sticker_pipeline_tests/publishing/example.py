@@ -20,8 +20,8 @@ from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
 from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE, gather
-from sticker_pipeline.publishing.release import publish, releases_folder, roll_back
 from sticker_pipeline.publishing.report import Check, report_page
+from sticker_pipeline.releases import publish, releases_folder, roll_back
 from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope, write_table
 from sticker_pipeline_tests.publishing.candidates import candidate
 

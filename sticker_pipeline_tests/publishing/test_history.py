@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sticker_pipeline.publishing.history import refused_candidate, release_history
-from sticker_pipeline.publishing.release import POINTER, RECORD, publish, roll_back
 from sticker_pipeline.publishing.report import Check, Release
+from sticker_pipeline.releases import POINTER, RECORD, publish, roll_back
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.publishing.candidates import candidate
 

@@ -9,7 +9,7 @@ import yaml
 
 from sticker_pipeline.benchmark.gate import Check
 from sticker_pipeline.publishing.model_card import card_text, model_card
-from sticker_pipeline.publishing.release import Data, Release, publish
+from sticker_pipeline.releases import Data, Release, publish
 from sticker_pipeline.verdict import Verdict
 from sticker_pipeline_tests.publishing.candidates import candidate
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.publishing.release import (
+from sticker_pipeline.releases import (
     Published,
     Release,
     ReleaseError,

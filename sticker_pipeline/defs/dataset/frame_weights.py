@@ -7,16 +7,16 @@ from PIL import Image
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.pictures import bar_chart, paired_bars
 from sticker_pipeline.sampling import weights
 from sticker_pipeline.storage import write_table
 
 
 @dg.asset(
-    deps=["frames", key("sampling")],
+    **made_from("frames", uses=["sampling"]),
     partitions_def=CHARACTERS,
     code_version="1",
     automation_condition=FOLLOW,

@@ -11,9 +11,9 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.features import clip_of, tags_found_in
 from sticker_pipeline.benchmark.few_steps import FIDELITY_CHANGE, SECONDS, Seen, few_step_table, side_by_side
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
-from sticker_pipeline.defs.seen import clip_of, tags_found_in
 from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
 from sticker_pipeline.generation.prompts import Request

@@ -9,10 +9,10 @@ import pandas as pd
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_frames
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media import sheets
 from sticker_pipeline.media.inventory import scan
@@ -32,7 +32,7 @@ class NoMedia(UserError):
 
 
 @dg.asset(
-    deps=[key("media")],
+    **made_from(uses=["media"]),
     partitions_def=CHARACTERS,
     code_version="3",
     automation_condition=FOLLOW,
@@ -76,7 +76,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[raw_media, key("frames")],
+    **made_from(raw_media, uses=["frames"]),
     partitions_def=CHARACTERS,
     code_version="4",
     automation_condition=FOLLOW,

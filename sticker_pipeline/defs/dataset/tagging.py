@@ -12,11 +12,11 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, t
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.media import CAPTIONS
-from sticker_pipeline.defs.observed import key, of_character
+from sticker_pipeline.defs.dataset.media import CAPTIONS
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import scores_checked
+from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
 from sticker_pipeline.storage import write_csv, write_table
 from sticker_pipeline.tagging import summary
@@ -31,7 +31,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
 
 
 @dg.asset(
-    deps=["frames", key("tagging")],
+    **made_from("frames", uses=["tagging"]),
     partitions_def=CHARACTERS,
     code_version="1",
     automation_condition=FOLLOW,
@@ -77,7 +77,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[wd14_tags, "frames", "raw_media", key("curation")],
+    **made_from(wd14_tags, "frames", "raw_media", uses=["curation"]),
     partitions_def=CHARACTERS,
     code_version="4",
     automation_condition=FOLLOW,

@@ -1,40 +1,19 @@
-"""Styles: the ones that there are, the characters of each, and the scope of one.
-
-A style is made of all characters whose character.yaml names it and that have a training set, once there are two. What
-it is made of is observed, as that of a character is (observed.py): `style/members` has the versions of the characters'
-artifacts. So the assets of a style have its own partitions alone, and are out of date when a dataset of one of its
-characters is another one, and by nothing that other characters do.
-"""
+"""Styles that characters share: which there are, who belongs to each, and the values of their roots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
 from sticker_pipeline.character import Character
-from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, one_hash, own_artifact
-from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
-from sticker_pipeline.defs.observed import base_hash, model_hash
-from sticker_pipeline.defs.partitions import STYLES
-from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
-from sticker_pipeline.storage import MANIFEST, ArtifactStore, style_scope
+from sticker_pipeline.profile import Profile, ProfileError, profile_name, style_profile
+from sticker_pipeline.roots.hashes import base_hash, model_hash
+from sticker_pipeline.storage import MANIFEST, ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import UserError
 
-PREFIX = "style"
-MEMBERS = "members"
 MADE_OF = ("frames", "curated_tags", "training_set")  # of each character
-DESCRIPTIONS = {
-    MEMBERS: "The frames, captions and splits of the characters that name the style.",
-    "dataset": "How long captions are, and how pictures are cut.",
-    "training": "The base model's files and every training setting.",
-    "choice": "The models and settings that its epochs are drawn, looked at and chosen with.",
-}
 
 
 class StyleError(UserError):
@@ -50,38 +29,6 @@ class Style:
     profile: Profile
 
 
-StyleStep = Step[Style]
-
-
-def key(section: str) -> dg.AssetKey:
-    """The asset key of a section of a style; its assets name it in `deps`."""
-    return dg.AssetKey([PREFIX, section])
-
-
-def of_style(workspace: Workspace, name: str) -> Scope[Style]:
-    """Return the scope of the style. Its `load` raises StyleError or ProfileError."""
-    return Scope(
-        name=f"style {name}",
-        partition=name,
-        place=style_scope(name),
-        load=lambda: style_of(workspace, name),
-        roots=[key(section) for section in DESCRIPTIONS],
-        value=section_value,
-        artifacts=partial(own_artifact, style_scope(name)),
-        versions=_versions,
-        check=lambda style: check_models(style.profile),
-    )
-
-
-observed_style = observable_roots(
-    "observed_style",
-    of_style,
-    {key(section): description for section, description in DESCRIPTIONS.items()},
-    partitions=STYLES,
-    kinds={MEMBERS: "parquet"},
-)
-
-
 def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:
     """Style -> those of the `valid` characters that name it, both sorted."""
     found: dict[str, list[Character]] = {}
@@ -91,13 +38,15 @@ def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[C
     return dict(sorted(found.items()))
 
 
-def ready_styles(workspace: Workspace, valid: Sequence[tuple[Character, Profile]]) -> tuple[list[Style], list[str]]:
+def ready_styles(
+    valid: Sequence[tuple[Character, Profile]], store: ArtifactStore, models: Path
+) -> tuple[list[Style], list[str]]:
     """The styles that can be made, and what is in the way of others. One of which fewer than MIN_MEMBERS characters
     have a dataset is in neither."""
     ready, problems = [], []
     for name, named in named_styles(valid).items():
         try:
-            style = _style(workspace, name, named)
+            style = _style(name, named, store, models)
         except (StyleError, ProfileError) as error:
             problems.append(str(error))
             continue
@@ -106,28 +55,27 @@ def ready_styles(workspace: Workspace, valid: Sequence[tuple[Character, Profile]
     return ready, problems
 
 
-def style_of(workspace: Workspace, name: str) -> Style:
+def style_of(name: str, valid: Sequence[tuple[Character, Profile]], store: ArtifactStore, models: Path) -> Style:
     """The style, with those of its characters that have a training set. Raises StyleError where nobody names it, or
     characters with different profiles do; ProfileError for settings that cannot be."""
-    return _style(workspace, name, named_styles(workspace.valid_characters()[0]).get(name, []))
+    return _style(name, named_styles(valid).get(name, []), store, models)
 
 
-def _style(workspace: Workspace, name: str, named: Sequence[Character]) -> Style:
+def _style(name: str, named: Sequence[Character], store: ArtifactStore, models: Path) -> Style:
     profiles = {profile_name(character): character.name for character in named}
     if not named:
         raise StyleError(f"No character names the style '{name}': write `style: {name}` in its character.yaml.")
     if len(profiles) > 1:
         who = ", ".join(f"{member} has {profile}" for profile, member in profiles.items())
         raise StyleError(f"Style '{name}': its characters need one profile, for one LoRA fits one base model; {who}.")
-    store = workspace.store
     members = [one for one in named if all((store.folder(one.name, asset) / MANIFEST).is_file() for asset in MADE_OF)]
-    return Style(name, members, style_profile(next(iter(profiles)), Path(workspace.models)))
+    return Style(name, members, style_profile(next(iter(profiles)), models))
 
 
-def section_value(section: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
-    """All that `section` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
+    """All that `part` stands for, as JSON types. Equal values mean that nothing has to be made again."""
     profile = style.profile
-    match section:
+    match part:
         case "members":
             return {
                 one.name: {asset: store.read(one.name, asset).data_version for asset in MADE_OF}
@@ -155,7 +103,7 @@ def section_value(section: str, style: Style, store: ArtifactStore) -> dict[str,
                 "style": profile.style.model_dump(mode="json", exclude={"tags", "training"}),
             }
         case _:
-            raise KeyError(section)
+            raise KeyError(part)
 
 
 def members_of(style: Style, store: ArtifactStore) -> list[Member]:
@@ -177,13 +125,3 @@ def members_of(style: Style, store: ArtifactStore) -> list[Member]:
             )
         )
     return found
-
-
-def _versions(root: dg.AssetKey, value: dict[str, Any]) -> dict[str, str]:
-    """Return what stands among an artifact's inputs for a root.
-
-    Of the members it is each artifact of each character, so that the lineage of a style can be followed.
-    """
-    if root == key(MEMBERS):
-        return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}
-    return one_hash(root, value)

@@ -5,26 +5,23 @@ Both are made when a person asks for them.
 """
 
 import json
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.scope import Scope, observable_roots, own_artifact
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.defs.few_steps import LOG, STEPS, Measuring, ways_to_draw
-from sticker_pipeline.defs.observed import LORA_FILE, CharacterStep, base_hash, key, model_hash, of_character
-from sticker_pipeline.defs.observed import lcm_lora as found_lcm_lora
+from sticker_pipeline.defs.few_steps.measuring import LOG, STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character, of_profile, profile_made_from
 from sticker_pipeline.generation.prompts import Prompt, Request, benchmark_prompts, prompts_of_words, requests_for
-from sticker_pipeline.profile import Profile, check_models, load_profile
-from sticker_pipeline.publishing.contents import LCM_FACTS
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.roots.loras import LCM_FACTS, LORA_FILE
+from sticker_pipeline.roots.loras import lcm_lora as found_lcm_lora
 from sticker_pipeline.sampling.draws import systematic_draws
 from sticker_pipeline.storage import (
     Artifact,
@@ -38,48 +35,11 @@ from sticker_pipeline.storage import (
 from sticker_pipeline.training.consistency.spec import ConsistencySpec, Tuning
 from sticker_pipeline.training.spec import FILE_NAME, save_spec
 
-ROOT = dg.AssetKey(["profile", "lcm"])
 MODULE = "sticker_pipeline.training.consistency"
 
 
-def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
-    """Return the scope of the profile. Its `load` raises ProfileError."""
-    return Scope(
-        name=f"profile {name}",
-        partition=name,
-        place=profile_scope(name),
-        load=lambda: load_profile(name, Path(workspace.models)),
-        roots=[ROOT],
-        value=lambda _, profile, store: decisive(profile, store),
-        artifacts=partial(own_artifact, profile_scope(name)),
-        check=check_models,
-    )
-
-
-observed_profile = observable_roots(
-    "observed_profile",
-    of_profile,
-    {ROOT: "The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and `generation`."},
-    partitions=PROFILE_NAMES,
-    kinds={"lcm": "file"},
-    owner="team:training",
-)
-
-
-def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
-    """All that the LoRA and its figures are made from, as JSON types."""
-    return {
-        "base": base_hash(profile.base, store),
-        **{name: model_hash(getattr(profile, name), store) for name in ("clip", "tagger")},
-        "resolution": profile.resolution,
-        "lcm": profile.lcm.model_dump(mode="json", exclude={"tuning"}),
-        "generation": profile.generation.model_dump(mode="json"),
-        "tagging": profile.tagging.model_dump(mode="json", exclude={"batch_size", "provider"}),
-    }
-
-
 @dg.asset(
-    deps=[ROOT],
+    **profile_made_from(uses=["lcm"]),
     partitions_def=PROFILE_NAMES,
     code_version="1",
     group_name="training",
@@ -109,7 +69,7 @@ def lcm_lora(
 
 
 @dg.asset(
-    deps=["selected_lora", "training_set", "frames", *map(key, ("generation", "benchmark", "tagging", "lcm"))],
+    **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "lcm"]),
     partitions_def=CHARACTERS,
     code_version="1",
     group_name="training",

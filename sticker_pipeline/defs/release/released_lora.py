@@ -12,20 +12,20 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.benchmark.gate_checks import judged
 from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
-from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.judged import judged
-from sticker_pipeline.defs.observed import CharacterStep, file_hash, key, of_character
+from sticker_pipeline.defs.benchmark.samples import draw
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images, check_room
-from sticker_pipeline.defs.seen import with_styles
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.generate import how_trained, pipelines
 from sticker_pipeline.generation.prompts import (
     Request,
@@ -39,7 +39,8 @@ from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.publishing import model_card
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
-from sticker_pipeline.publishing.release import (
+from sticker_pipeline.publishing.samplers import our_sampler
+from sticker_pipeline.releases import (
     RECORD,
     Candidate,
     Data,
@@ -53,7 +54,7 @@ from sticker_pipeline.publishing.release import (
     publish,
     releases_folder,
 )
-from sticker_pipeline.publishing.samplers import our_sampler
+from sticker_pipeline.roots.hashes import file_hash
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import link_or_copy, write_table
 from sticker_pipeline.training.base_model import base_noise
@@ -67,10 +68,9 @@ COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model tha
 
 
 @dg.asset(
-    deps=[
-        *("benchmark", "selected_lora", "lora", "training_set", "frames"),
-        *map(key, ("generation", "gate", "roll_backs")),
-    ],
+    **made_from(
+        "benchmark", "selected_lora", "lora", "training_set", "frames", uses=["generation", "gate", "roll_backs"]
+    ),
     partitions_def=CHARACTERS,
     code_version="1",
     automation_condition=RELEASE,
@@ -201,7 +201,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
 
 
 @dg.asset(
-    deps=["released_lora", *map(key, ("generation", "recommended_release"))],
+    **made_from("released_lora", uses=["generation", "recommended_release"]),
     partitions_def=CHARACTERS,
     code_version="2",
     automation_condition=FOLLOW_RELEASE,

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.features import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
 from sticker_pipeline.benchmark.measure import Requests
 from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_json, recommendations
 from sticker_pipeline.benchmark.similarity import clip_means
@@ -22,20 +23,11 @@ from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.observed import (
-    LORA_FILE,
-    CharacterStep,
-    key,
-    lcm_for,
-    of_character,
-    style_lora,
-    swept_release,
-)
+from sticker_pipeline.defs.benchmark.samples import draw
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
-from sticker_pipeline.defs.seen import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
 from sticker_pipeline.generation.generate import pipelines, without_loras
 from sticker_pipeline.generation.prompts import (
@@ -48,6 +40,7 @@ from sticker_pipeline.generation.prompts import (
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
 from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import front_chart, labelled_grid
+from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, style_lora, swept_release
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
 
@@ -84,7 +77,7 @@ class Plan:
 
 @dg.asset(
     # The release is part of the section `sweep`: there may be none, and then it is the selected LoRA that is swept.
-    deps=["selected_lora", "training_set", "frames", *map(key, ("generation", "benchmark", "tagging", "sweep"))],
+    **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sweep"]),
     partitions_def=CHARACTERS,
     code_version="2",
     group_name="benchmark",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.features import clip_of, embedded, tags_found_in
 from sticker_pipeline.benchmark.measure import BASE, LORA
 from sticker_pipeline.benchmark.style_choice import (
     BASE_EPOCH,
@@ -30,9 +31,8 @@ from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import clip_of, embedded, tags_found_in
-from sticker_pipeline.defs.style_making import MEMBERS, StyleError, StyleStep, key, members_of, of_style
-from sticker_pipeline.defs.training import (
+from sticker_pipeline.defs.scopes import StyleStep, of_style, style_made_from
+from sticker_pipeline.defs.training.lora import (
     SAMPLE_PROMPTS,
     checkpoints_of,
     is_checkpoint,
@@ -45,6 +45,7 @@ from sticker_pipeline.generation.generate import generate, how_trained, open_pip
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 from sticker_pipeline.generation.unseen import unseen_prompts
 from sticker_pipeline.pictures import contact_sheet, interval_chart, labelled_grid, line_chart
+from sticker_pipeline.roots.style import StyleError, members_of
 from sticker_pipeline.storage import discard, file_sha256, link_or_copy, write_table
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
@@ -57,7 +58,7 @@ SHEET_CELLS = 24
 
 
 @dg.asset(
-    deps=[key(MEMBERS), key("dataset")],
+    **style_made_from(uses=["members", "dataset"]),
     partitions_def=STYLES,
     code_version="1",
     automation_condition=FOLLOW,
@@ -98,7 +99,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
 
 
 @dg.asset(
-    deps=[style_training_set, key("training")],
+    **style_made_from(style_training_set, uses=["training"]),
     partitions_def=STYLES,
     code_version="1",
     automation_condition=RETRAIN,
@@ -122,7 +123,7 @@ def style_lora(
 
 
 @dg.asset(
-    deps=[style_lora, style_training_set, key("choice")],
+    **style_made_from(style_lora, style_training_set, uses=["choice"]),
     partitions_def=STYLES,
     code_version="1",
     automation_condition=FOLLOW,

@@ -195,7 +195,7 @@ def current(folder: Path) -> Release | None:
     return None if number is None else read(folder, number)
 
 
-def incumbent(folder: Path, sha256: str) -> Release | None:
+def baseline_release(folder: Path, sha256: str) -> Release | None:
     """The release that a LoRA with these bytes has to stand beside: the current one; where it is that one itself, the
     one that it replaced when it was published. None where it is, or was, the first.
 

@@ -16,11 +16,11 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, t
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.recommended import recommended
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.generate import generate, how_trained, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
@@ -33,7 +33,7 @@ from sticker_pipeline.generation.rivals import (
     why_not_drawn,
 )
 from sticker_pipeline.markdown import bullets
-from sticker_pipeline.publishing.release import incumbent, releases_folder
+from sticker_pipeline.releases import baseline_release, releases_folder
 from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.storage import file_sha256, write_table
@@ -55,7 +55,7 @@ class Drawer:
 
 
 @dg.asset(
-    deps=["selected_lora", *map(key, ("generation", "release", "recommended", "rivals"))],
+    **made_from("selected_lora", uses=["generation", "release", "recommended", "rivals"]),
     partitions_def=CHARACTERS,
     code_version="6",
     automation_condition=FOLLOW,
@@ -128,7 +128,7 @@ def _new_lora(work: CharacterStep) -> Path:
 def _released(work: CharacterStep) -> tuple[list[Drawer], list[str]]:
     """The release that the new LoRA may replace, called by the words that it was taught, where there is one; and a
     sentence where it cannot draw on this base model."""
-    release = incumbent(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
+    release = baseline_release(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
     if release is None:
         return [], []
     record = release.record

@@ -21,17 +21,17 @@ from sticker_pipeline.benchmark.choice import (
     validation_losses,
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.features import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.generation import draw
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character
+from sticker_pipeline.defs.benchmark.samples import draw
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
-from sticker_pipeline.defs.seen import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
-from sticker_pipeline.defs.training import checkpoints_of
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
+from sticker_pipeline.defs.training.lora import checkpoints_of
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import line_chart
@@ -43,7 +43,7 @@ SELECTION_PROMPTS = (
 
 
 @dg.asset(
-    deps=["lora", "training_set", "frames", key("generation"), key("benchmark"), key("choice")],
+    **made_from("lora", "training_set", "frames", uses=["generation", "benchmark", "choice"]),
     partitions_def=CHARACTERS,
     code_version="3",
     automation_condition=FOLLOW,

@@ -11,6 +11,14 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.embed import Embedder
+from sticker_pipeline.benchmark.features import (
+    by_style,
+    clip_of,
+    embedded,
+    held_out_references,
+    tags_found,
+    with_styles,
+)
 from sticker_pipeline.benchmark.measure import (
     BASE,
     LORA,
@@ -32,13 +40,11 @@ from sticker_pipeline.character import CharacterError, character_folders
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.across import ROSTER, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
-from sticker_pipeline.defs.generation import LEFT_OUT, PLAIN
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character
+from sticker_pipeline.defs.benchmark.samples import LEFT_OUT, PLAIN
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.seen import by_style, clip_of, embedded, held_out_references, tags_found, with_styles
+from sticker_pipeline.defs.scopes import CharacterStep, all_made_from, made_from, of_all, of_character
 from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
 from sticker_pipeline.storage import StorageError, write_table
@@ -50,7 +56,7 @@ SHOWN_PICTURES = 4  # of each model in each style
 
 @dg.asset(
     # the gate is that of its checks, which Dagster runs only with their asset
-    deps=["samples", "training_set", "frames", *map(key, ("tagging", "benchmark", "others", "gate"))],
+    **made_from("samples", "training_set", "frames", uses=["tagging", "benchmark", "others", "gate"]),
     partitions_def=CHARACTERS,
     code_version="4",
     automation_condition=FOLLOW,
@@ -100,7 +106,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
 
 
 @dg.asset(
-    deps=[benchmark, key(ROSTER)],
+    **all_made_from(benchmark, uses=["roster"]),
     code_version="1",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,

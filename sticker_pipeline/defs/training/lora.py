@@ -13,14 +13,15 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, t
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import RETRAIN
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character, regularisation_folder
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
 from sticker_pipeline.kohya_settings.read import report_table
 from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
+from sticker_pipeline.roots.character import regularisation_folder
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import Artifact, discard, link_or_copy
@@ -32,7 +33,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
 
 
 @dg.asset(
-    deps=["training_set", "frames", key("training")],
+    **made_from("training_set", "frames", uses=["training"]),
     partitions_def=CHARACTERS,
     code_version="2",
     automation_condition=RETRAIN,

@@ -9,9 +9,9 @@ from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.observed import CharacterStep, key, of_character
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.storage import write_table
 
@@ -19,7 +19,7 @@ SHEET_CELLS = 20
 
 
 @dg.asset(
-    deps=["frames", "frame_weights", "curated_tags", key("dataset")],
+    **made_from("frames", "frame_weights", "curated_tags", uses=["dataset"]),
     partitions_def=CHARACTERS,
     code_version="3",
     automation_condition=FOLLOW,

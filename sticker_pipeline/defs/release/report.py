@@ -8,14 +8,14 @@ import dagster as dg
 from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import open_step
-from sticker_pipeline.defs.across import SHARED, of_all
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
-from sticker_pipeline.defs.observed import key
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import all_made_from, of_all
 from sticker_pipeline.markdown import letters
-from sticker_pipeline.publishing.contents import RELEASED_LORA, gather
+from sticker_pipeline.publishing.contents import gather
 from sticker_pipeline.publishing.report import Check, report_page
+from sticker_pipeline.roots.across import RELEASED_LORA
 from sticker_pipeline.storage import ALL
 
 PAGE = "report.html"
@@ -23,7 +23,7 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 
 @dg.asset(
-    deps=["leaderboard", RELEASED_LORA, key(SHARED)],
+    **all_made_from("leaderboard", RELEASED_LORA, uses=["shared"]),
     code_version="4",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,

@@ -1,0 +1,1 @@
+"""Assets that choose, sample, measure and compare."""

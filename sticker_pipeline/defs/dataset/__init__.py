@@ -1,0 +1,1 @@
+"""Assets from a character's files to its training set."""

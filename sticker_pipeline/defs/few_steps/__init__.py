@@ -1,0 +1,1 @@
+"""Assets for sampling in a few steps."""

@@ -1,0 +1,1 @@
+"""Assets that people get: the release, files for ComfyUI, the report."""

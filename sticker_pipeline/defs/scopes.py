@@ -1,0 +1,233 @@
+"""The scopes: a character, a style, a profile, all characters; and their roots, as assets that are observed.
+
+The parts of a root say which settings and files belong to it; their values come from `roots/`. An asset names the parts
+that it uses: `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.dagster_kit import scope
+from sticker_pipeline.dagster_kit.scope import Root, Scope, observable_roots, one_hash, own_artifact
+from sticker_pipeline.dagster_kit.step import Step
+from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES, STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.profile import Profile, check_models, load_profile
+from sticker_pipeline.roots import across, character, profile, style
+from sticker_pipeline.roots.across import AllCharacters, artifacts_across
+from sticker_pipeline.roots.style import Style, style_of
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, profile_scope, style_scope
+
+CHARACTER_ROOTS = (
+    Root(
+        dg.AssetKey(["character", "media"]),
+        "The character's files, and how they are read.",
+        {
+            "media": "the files in the character's folder, their groups, and the limits of files",
+            "frames": "what is cut off frames, and when two count as the same image",
+        },
+        kind="file",
+    ),
+    Root(
+        dg.AssetKey(["character", "captions"]),
+        "How images are tagged, and captions made of the tags.",
+        {
+            "tagging": "the tagger's file and its thresholds",
+            "curation": "trigger, learned tags, and the section `curation` of character.yaml",
+        },
+    ),
+    Root(
+        dg.AssetKey(["character", "training"]),
+        "How images are weighted, split and trained on.",
+        {
+            "sampling": "weighting mode, the share of each group, and the samples of an epoch",
+            "dataset": "what is held out, and how images are prepared and cut",
+            "training": "the base model's files, and every setting of the section `training`",
+        },
+    ),
+    Root(
+        dg.AssetKey(["character", "generation"]),
+        "What is generated, and with what.",
+        {
+            "generation": "the base model's files, prompts, seeds and sampler",
+            "rivals": "the LoRA files of others that are measured beside ours",
+            "recommended": "the settings that a sweep recommends for the selected LoRA",
+        },
+    ),
+    Root(
+        dg.AssetKey(["character", "evaluation"]),
+        "What images are judged by.",
+        {
+            "choice": "what else decides which epoch is used",
+            "benchmark": "the CLIP model's files, and how intervals are computed",
+            "others": "the other characters that images might be taken for",
+            "sweep": "the grid of a sweep, and the LoRAs of the release, the style and LCM that are swept",
+            "lcm": "the profile's LCM-LoRA, and how it goes on learning",
+        },
+    ),
+    Root(
+        dg.AssetKey(["character", "release"]),
+        "What is released, and what it may replace.",
+        {
+            "release": "the release that a new LoRA may replace, and is measured beside",
+            "gate": "the limits that a LoRA must keep to be released",
+            "roll_backs": "the releases that a person went back to",
+            "recommended_release": "the settings that a sweep recommends for the released LoRA",
+        },
+    ),
+)
+STYLE_ROOTS = (
+    Root(
+        dg.AssetKey(["style", "members"]),
+        "The characters that name the style.",
+        {"members": "their frames, captions and splits"},
+        kind="parquet",
+    ),
+    Root(
+        dg.AssetKey(["style", "training"]),
+        "How the style is trained.",
+        {
+            "dataset": "how long captions are, and how images are cut",
+            "training": "the base model's files, and every setting of the training",
+        },
+    ),
+    Root(
+        dg.AssetKey(["style", "evaluation"]),
+        "What its epochs are judged by.",
+        {"choice": "the models and settings that epochs are sampled, measured and chosen with"},
+    ),
+)
+PROFILE_ROOTS = (
+    Root(
+        dg.AssetKey(["profile", "lcm"]),
+        "What an LCM-LoRA is made from.",
+        {"lcm": "the files of the base model, of CLIP and tagger, and the sections `lcm` and `generation`"},
+        kind="file",
+    ),
+)
+ALL_ROOTS = (
+    Root(
+        dg.AssetKey(["character", "roster"]),
+        "Which characters there are.",
+        {"roster": "the folders with a valid character.yaml"},
+        kind="file",
+    ),
+    Root(
+        dg.AssetKey(["character", "shared"]),
+        "What characters have together.",
+        {"shared": "LoRAs of their styles, and LCM-LoRAs of their profiles"},
+        kind="file",
+    ),
+)
+OF_ALL = ("leaderboard", "report")  # the assets of all characters together
+
+made_from = partial(scope.made_from, CHARACTER_ROOTS)
+style_made_from = partial(scope.made_from, STYLE_ROOTS)
+profile_made_from = partial(scope.made_from, PROFILE_ROOTS)
+all_made_from = partial(scope.made_from, ALL_ROOTS)
+
+
+@dataclass(frozen=True)
+class OneCharacter:
+    """A character and its profile."""
+
+    character: Character
+    profile: Profile
+
+
+CharacterStep = Step[OneCharacter]
+StyleStep = Step[Style]
+
+
+def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
+    """Return the scope of the character with the name. Its `load` raises CharacterError or ProfileError."""
+
+    def load() -> OneCharacter:
+        loaded = workspace.character(name)
+        return OneCharacter(loaded, workspace.profile(loaded))
+
+    return Scope(
+        name=name,
+        partitions=CHARACTERS,
+        partition=name,
+        place=name,
+        load=load,
+        roots=CHARACTER_ROOTS,
+        value=lambda part, own, store: character.value(part, own.character, own.profile, store),
+        artifacts=partial(own_artifact, name),
+        check=lambda own: check_models(own.profile),
+    )
+
+
+def of_style(workspace: Workspace, name: str) -> Scope[Style]:
+    """Return the scope of the style. Its `load` raises StyleError or ProfileError."""
+    return Scope(
+        name=f"style {name}",
+        partitions=STYLES,
+        partition=name,
+        place=style_scope(name),
+        load=lambda: style_of(name, workspace.valid_characters()[0], workspace.store, workspace.models_folder),
+        roots=STYLE_ROOTS,
+        value=style.value,
+        artifacts=partial(own_artifact, style_scope(name)),
+        versions=_style_versions,
+        check=lambda own: check_models(own.profile),
+    )
+
+
+def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
+    """Return the scope of the profile. Its `load` raises ProfileError."""
+    return Scope(
+        name=f"profile {name}",
+        partitions=PROFILE_NAMES,
+        partition=name,
+        place=profile_scope(name),
+        load=lambda: load_profile(name, Path(workspace.models)),
+        roots=PROFILE_ROOTS,
+        value=lambda _, own, store: profile.value(own, store),
+        artifacts=partial(own_artifact, profile_scope(name)),
+        check=check_models,
+    )
+
+
+def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
+    """Return the scope of all characters together."""
+
+    def artifacts(asset: str, store: ArtifactStore) -> Mapping[str, Artifact | None]:
+        if asset in OF_ALL:
+            return own_artifact(place, asset, store)
+        found = artifacts_across(workspace.characters_folder, store, asset)
+        return {f"{who}/{asset}": artifact for who, artifact in found.items()}
+
+    return Scope(
+        name="all characters",
+        partitions=None,
+        partition=None,
+        place=place,
+        load=lambda: AllCharacters(*workspace.valid_characters()),
+        roots=ALL_ROOTS,
+        value=lambda part, own, store: across.value(part, own.valid, store),
+        artifacts=artifacts,
+    )
+
+
+def _style_versions(entry: str, value: dict[str, Any]) -> dict[str, str]:
+    """Return what stands among an artifact's inputs for a part.
+
+    Of the members it is each artifact of each character, so that the lineage of a style can be followed.
+    """
+    if entry == "style/members":
+        return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}
+    return one_hash(entry, value)
+
+
+observed_character = observable_roots("observed_character", of_character, CHARACTER_ROOTS, CHARACTERS)
+observed_style = observable_roots("observed_style", of_style, STYLE_ROOTS, STYLES)
+observed_profile = observable_roots("observed_profile", of_profile, PROFILE_ROOTS, PROFILE_NAMES)
+observed_across = observable_roots("observed_across", of_all, ALL_ROOTS)

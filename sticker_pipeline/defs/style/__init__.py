@@ -1,0 +1,1 @@
+"""Assets of a style that several characters share."""

@@ -1,0 +1,235 @@
+"""Values of a character's roots: its media files, and the settings that decide each asset."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
+from sticker_pipeline.caching import file_hashes, folder_hashes
+from sticker_pipeline.character import Character
+from sticker_pipeline.inside import sha256
+from sticker_pipeline.media.heic_jxl import installed
+from sticker_pipeline.media.inventory import media_files
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.releases import baseline_release, events, releases_folder
+from sticker_pipeline.roots.hashes import base_hash, lora_file_hash, model_hash
+from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, lcm_lora, style_lora, swept_release
+from sticker_pipeline.roots.others import other_characters
+from sticker_pipeline.storage import ArtifactStore, content_hash
+from sticker_pipeline.tagging.thresholds import resolved
+
+FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
+SWEPT_OTHERWISE = (
+    "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
+    "then. Materialize it again."
+)
+Value = dict[str, Any]
+
+
+def value(part: str, character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    """Return all that `part` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+    return VALUES[part](character, profile, store)
+
+
+def _media(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    files = media_files(character.folder, character.roots)
+    hash_file = partial(sha256, roots=character.roots)
+    hashes = file_hashes(files, store.cache("hashes") / f"{character.name}.json", hash_file)
+    return {
+        "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
+        "groups": sorted(character.groups),
+        "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
+        "readers": installed(),  # a file that was refused for want of one is looked at again
+    }
+
+
+def _frames(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return profile.media.model_dump(include=FRAME_SETTINGS)
+
+
+def _sampling(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    shares = {name: group.share for name, group in character.groups.items()}
+    draws = profile.training.draws_per_epoch
+    return {"mode": profile.sampling.mode, "shares": shares, "draws_per_epoch": draws}
+
+
+def _tagging(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    thresholds = resolved(profile)
+    return {
+        "tagger": model_hash(profile.tagger, store),
+        "thresholds": {
+            "general_threshold": thresholds.general,
+            "character_threshold": thresholds.character,
+        },
+    }
+
+
+def _curation(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    learned = {name: group.learned for name, group in character.groups.items()}
+    return {
+        "trigger": character.trigger,
+        "learned": learned,
+        "curation": character.settings.curation.model_dump(mode="json"),
+    }
+
+
+def _dataset(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return {
+        "holdout": character.settings.benchmark.holdout,
+        "validation": character.settings.benchmark.validation,
+        "resolution": profile.resolution,
+        "background": profile.background,
+        "buckets": profile.buckets.model_dump(mode="json"),
+    }
+
+
+def _training(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    folder = regularisation_folder(character, profile)
+    hash_file = partial(sha256, roots=character.roots)
+    pictures = folder_hashes(folder, store.cache("hashes"), hash_file) if folder and folder.is_dir() else {}
+    return {
+        "base": base_hash(profile.base, store),
+        "settings": profile.training.model_dump(mode="json"),
+        "regularisation": content_hash(pictures),
+    }
+
+
+def _generation(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return {
+        "base": base_hash(profile.base, store),
+        "resolution": profile.resolution,
+        "styles": {name: group.style for name, group in character.groups.items()},
+        "prompts": character.settings.benchmark.prompts,
+        "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
+        "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
+    }
+
+
+def _rivals(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return {
+        rival.name: {
+            **rival.model_dump(mode="json"),
+            "file": lora_file_hash(character.folder / rival.lora, character.roots, store),
+        }
+        for rival in character.settings.benchmark.rivals
+    }
+
+
+def _choice(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    settings = character.settings.benchmark
+    return {"patience": settings.patience, "copies": settings.gate.copies}
+
+
+def _benchmark(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return {
+        "clip": model_hash(profile.clip, store),
+        "styles": {name: group.style for name, group in character.groups.items()},
+        "background": profile.background,
+        "bootstrap_samples": profile.benchmark.bootstrap_samples,
+    }
+
+
+def _others(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return {"characters": other_characters(character, store)}
+
+
+def _gate(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return character.settings.benchmark.gate.model_dump(mode="json")
+
+
+def _roll_backs(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    found = events(releases_folder(store, character.name))
+    return {"to": [event.number for event in found if event.action == "roll back"]}
+
+
+def _release(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    chosen = store.find(character.name, "selected_lora")
+    sha256 = chosen.files["lora.safetensors"]["sha256"] if chosen else ""
+    release = baseline_release(releases_folder(store, character.name), sha256)
+    return {"sha256": release.record.sha256 if release else None}
+
+
+def _sweep(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
+    swept = release.record.sha256 if release else selected.files[LORA_FILE]["sha256"] if selected else ""
+    adapters = {"style": style_lora(character, store), "lcm": lcm_for(swept, character, profile, store)}
+    return {
+        "settings": profile.sweep.model_dump(mode="json"),
+        "release": release.record.sha256 if release else None,
+        **{name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()},
+    }
+
+
+def _lcm(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    found = lcm_lora(profile, store)
+    return {
+        "base": base_hash(profile.base, store),
+        "settings": profile.lcm.model_dump(mode="json"),
+        "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
+    }
+
+
+def _recommended_for(character: Character, profile: Profile, store: ArtifactStore, asset: str, file: str) -> Value:
+    """For the LoRA `file` of `asset`; where nothing was swept, and where nothing is recommended, nothing of either."""
+    swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
+    if swept is None or lora is None:
+        return {"settings": [], "left_out": []}
+    sha256 = lora.files[file]["sha256"]
+    adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
+    now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
+    try:
+        found = read_recommendations(swept.folder / FILE_NAME)
+    except RecommendError as error:
+        return {"settings": [], "left_out": [str(error)]}
+    settings, left_out = settings_for(found, profile.name, now | {"character": sha256})
+    drawn_as = content_hash(_generation(character, profile, store))
+    if settings and swept.inputs.get("character/generation") != drawn_as:
+        settings, left_out = [], [SWEPT_OTHERWISE]
+    weights = {name: f"{name}_weight" for name in now}
+    return {
+        "settings": [
+            # with the files, so that a sweep of others that comes to the same setting is another value
+            {**asdict(each), "loras": {name: now[name] for name, of in weights.items() if getattr(each.cell, of)}}
+            for each in settings
+        ],
+        "left_out": left_out,
+    }
+
+
+def _recommended(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return _recommended_for(character, profile, store, "selected_lora", LORA_FILE)
+
+
+def _recommended_release(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    return _recommended_for(character, profile, store, "released_lora", f"{character.name}.safetensors")
+
+
+def regularisation_folder(character: Character, profile: Profile) -> Path | None:
+    """The folder that training.regularisation names, beside the character's own where it is relative."""
+    name = profile.training.regularisation
+    return character.folder / name if name else None
+
+
+VALUES: dict[str, Callable[[Character, Profile, ArtifactStore], Value]] = {
+    "media": _media,
+    "frames": _frames,
+    "tagging": _tagging,
+    "curation": _curation,
+    "sampling": _sampling,
+    "dataset": _dataset,
+    "training": _training,
+    "generation": _generation,
+    "rivals": _rivals,
+    "recommended": _recommended,
+    "choice": _choice,
+    "benchmark": _benchmark,
+    "others": _others,
+    "sweep": _sweep,
+    "lcm": _lcm,
+    "release": _release,
+    "gate": _gate,
+    "roll_backs": _roll_backs,
+    "recommended_release": _recommended_release,
+}

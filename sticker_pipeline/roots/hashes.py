@@ -1,0 +1,55 @@
+"""Hashes of files that assets are made from, remembered in the store by path, size and time."""
+
+import stat
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from sticker_pipeline.caching import file_hashes, folder_hashes
+from sticker_pipeline.inside import sha256, status
+from sticker_pipeline.storage import ArtifactStore, content_hash
+from sticker_pipeline.training.foreign import lora_hash
+
+
+def base_hash(base: Path, store: ArtifactStore) -> str:
+    """`model_hash` of a base model: with a single file, also over the folder of configurations beside it."""
+    return store.once(("base", base), lambda: _base_hash(base, store))
+
+
+def _base_hash(base: Path, store: ArtifactStore) -> str:
+    own, beside = model_hash(base, store), base.with_suffix("")
+    if base.is_file() and beside.is_dir():
+        return content_hash({"file": own, "configurations": model_hash(beside, store)})
+    return own
+
+
+def file_hash(path: Path, store: ArtifactStore) -> str:
+    """Hex SHA-256 of a file that is there, remembered in the store."""
+    return file_hashes([path], store.cache("hashes") / f"{path.name}.json")[path]
+
+
+def model_hash(folder: Path, store: ArtifactStore) -> str:
+    """One hash over the names and contents of a model's files, or that of a single file; `missing` where there is
+    neither."""
+    return store.once(("model", folder), lambda: _model_hash(folder, store))
+
+
+def _model_hash(folder: Path, store: ArtifactStore) -> str:
+    if folder.is_file():
+        return file_hash(folder, store)
+    if not folder.is_dir():
+        return "missing"
+    return content_hash(folder_hashes(folder, store.cache("hashes")))
+
+
+def lora_file_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> str:
+    """The hash of a LoRA of others; `missing` where no file below `roots` can be read: a folder is none."""
+
+    def hash_file(file: Path) -> str:
+        memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
+        return file_hashes([file], memo, partial(sha256, roots=roots)).get(file, "missing")
+
+    try:
+        return lora_hash(path, hash_file) if stat.S_ISREG(status(path, roots).st_mode) else "missing"
+    except OSError:  # a name too long, a folder that may not be entered, a place out of the character's folder
+        return "missing"

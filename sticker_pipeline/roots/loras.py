@@ -1,0 +1,45 @@
+"""LoRAs that are used together with a character's own: its style's, and the LCM-LoRA."""
+
+import json
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.releases import Release, current, releases_folder
+from sticker_pipeline.storage import Artifact, ArtifactStore, profile_scope, style_scope
+
+LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
+LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and what it was made for
+
+
+def swept_release(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
+    """The release that counts, which is what people use, if it is for the profile's base model."""
+    release = current(releases_folder(store, character.name))
+    return release if release and release.record.family == profile.family else None
+
+
+def style_lora(character: Character, store: ArtifactStore) -> Artifact | None:
+    """The LoRA of the style that the character names, where there is one."""
+    style = character.settings.style
+    return store.find(style_scope(style), "selected_style_lora") if style else None
+
+
+def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
+    """The LCM-LoRA of the profile's base model, where there is one."""
+    return store.find(profile_scope(profile.name), "lcm_lora")
+
+
+def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
+    """The LCM-LoRA to use with the character's LoRA of that hash, where there is one: the character's own, if it was
+    made for that LoRA, else the profile's."""
+    own = store.find(character.name, "character_lcm_lora")
+    return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
+
+
+def _made_for(lcm: Artifact) -> str | None:
+    """The hash of the character's LoRA that its LCM-LoRA was made for; None where the file that says so is damaged:
+    then it is for none."""
+    try:
+        made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return made_for

@@ -1,0 +1,19 @@
+"""The value of a profile's root: what its LCM-LoRA is made from."""
+
+from typing import Any
+
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.roots.hashes import base_hash, model_hash
+from sticker_pipeline.storage import ArtifactStore
+
+
+def value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
+    """Return all that the LoRA and its metrics are made from, as JSON types."""
+    return {
+        "base": base_hash(profile.base, store),
+        **{name: model_hash(getattr(profile, name), store) for name in ("clip", "tagger")},
+        "resolution": profile.resolution,
+        "lcm": profile.lcm.model_dump(mode="json", exclude={"tuning"}),
+        "generation": profile.generation.model_dump(mode="json"),
+        "tagging": profile.tagging.model_dump(mode="json", exclude={"batch_size", "provider"}),
+    }
