@@ -145,7 +145,7 @@ EDITS = {
     "groups.….share": "groups: {stickers: {share: 2.0}}",
     "groups.….style": "groups: {stickers: {style: art}}",
     "groups.….learned": "groups: {stickers: {learned: [a_b]}}",
-    "tagging.general_threshold": "tagging: {general_threshold: 0.5}",
+    "tagging.general_threshold": "tagging: {general_threshold: 0.6}",
     "curation.min_images": "curation: {min_images: 3}",
     "benchmark.holdout": "benchmark: {holdout: 0.3}",
     "training.epochs": "training: {epochs: 3}",
