@@ -23,6 +23,7 @@ from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, ProfileError, check_models, profile_name, style_profile
 from sticker_pipeline.storage import MANIFEST, ArtifactStore, style_scope
+from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import UserError
 
@@ -172,7 +173,7 @@ def members_of(style: Style, store: ArtifactStore) -> list[Member]:
                 frames.table(),
                 training_set.table(),
                 curated.table(),
-                curated.table("dropped.parquet"),
+                curated.table(DROPPED.file),
                 taught,
             )
         )
