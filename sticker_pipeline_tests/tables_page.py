@@ -19,7 +19,7 @@ before any run.
 
 Each table is a Parquet file in the folder of its artifact, with the types of pandas:
 `pandas.read_parquet("artifacts/bram_thistle/frames/index.parquet")`. A name such as `<character>` stands for any number
-of columns.
+of columns; a number that may be missing is NaN.
 """
 
 STAGES = ["media", "sampling", "tagging", "dataset", "training", "benchmark", "generation", "publishing", "style"]

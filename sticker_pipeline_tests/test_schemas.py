@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.dataset.manifest import TRAINING_SET
@@ -77,6 +77,7 @@ def test_an_empty_table_has_types_too() -> None:
     assert "column 'full' is object" in faults(ROWS.iloc[:0].astype({"full": object}))
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{1,8}_own", fullmatch=True), unique=True, max_size=5))
 def test_an_open_column_stands_for_any_number(characters: list[str]) -> None:
     table = pd.DataFrame({"tag": ["hat"], "share": 0.5, "bits": 1.0, **dict.fromkeys(characters, 0.25), "kept": 3})
@@ -90,6 +91,7 @@ def test_an_open_column_stands_for_any_number(characters: list[str]) -> None:
         assert "the columns are" in faults(moved, STYLE_TAGS)
 
 
+@settings(deadline=None)
 @given(st.integers(-20, 20), st.integers(-20, 20), st.integers(-20, 20))
 def test_a_range_has_both_its_ends(value: int, low: int, high: int) -> None:
     column = Column("x", "int64", "a number", low=low, high=high)

@@ -54,12 +54,12 @@ SWEEP = TableSchema(
         Column("scheduler", "str", "the sampler, as generation.scheduler names it"),
         Column("seconds", "float64", "seconds of the clock for a picture", low=0),
         *(
-            Column(f"{name}{end}", "float64", f"{what}{meaning}", nullable=True)
+            column
             for name, meaning in ESTIMATED.items()
-            for end, what in (
-                ("", ""),
-                ("_low", "lower end of the 95 % interval of: "),
-                ("_high", "upper end of the 95 % interval of: "),
+            for column in (
+                Column(name, "float64", meaning, nullable=True),
+                Column(f"{name}_low", "float64", f"lower end of the 95 % interval of {name}", nullable=True),
+                Column(f"{name}_high", "float64", f"upper end of the 95 % interval of {name}", nullable=True),
             )
         ),
         *(Column(name, "float64", f"mean over pictures: {meaning}") for name, meaning in LEVELS.items()),

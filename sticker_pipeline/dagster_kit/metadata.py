@@ -64,8 +64,15 @@ def _shown(columns: Sequence[Column], schema: TableSchema) -> dg.TableSchema:
             )
             for column in columns
         ],
-        constraints=dg.TableConstraints([f"no two rows have the same {' and '.join(schema.key)}"] * bool(schema.key)),
+        constraints=dg.TableConstraints(_rules(schema)),
     )
+
+
+def _rules(schema: TableSchema) -> list[str]:
+    if not schema.key:
+        return []
+    *others, last = schema.key
+    return [f"no two rows have the same {' and '.join([', '.join(others), last]) if others else last}"]
 
 
 def _column_type(column: pd.Series) -> str:

@@ -26,7 +26,13 @@ TRAINING_SET = TableSchema(
         Column("frame_id", "str", "the frame, as in frames"),
         Column("file", "str", "its PNG file in the artifact frames"),
         Column("caption", "str", "what training says about it: tags, separated by commas"),
-        Column("probability", "float64", "with which a draw of training takes it; 0 outside of `train`", low=0, high=1),
+        Column(
+            "probability",
+            "float64",
+            "with which a draw of training takes it; 0 in other splits",
+            low=0,
+            high=1,
+        ),
         Column("bucket_width", "int64", "pixels to which it is resized and cut, a multiple of 8", low=8),
         Column("bucket_height", "int64", "pixels to which it is resized and cut, a multiple of 8", low=8),
         Column(

@@ -45,7 +45,7 @@ STYLE_TAGS = TableSchema(
     (
         Column("tag", "str", "the tag, with spaces"),
         Column("share", "float64", "the probability that a draw of training has it", low=0, high=1),
-        Column("bits", "float64", "what its presence says: the entropy of `share`", low=0, high=1),
+        Column("bits", "float64", "what its presence says, 0 to 1 bit: the entropy of share"),
         Column("<character>", "float64", "the share of this character's own draws that have it", low=0, is_open=True),
         Column("kept", "int64", "captions that say it", low=0),
     ),

@@ -33,7 +33,11 @@ CAPTIONS = TableSchema(
     "each kept frame",
     (
         Column("frame_id", "str", "the frame, as in frames"),
-        Column("caption", "str", "tags, separated by commas: the trigger first, then learned tags, then the rest"),
+        Column(
+            "caption",
+            "str",
+            "trigger, learned tags and the tags that are left, or what was written for it",
+        ),
         Column("n_tags", "int64", "tags in the caption, the trigger and learned ones among them", low=0),
     ),
     key=("frame_id",),
