@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 
-.PHONY: demo test check ui bench models sweep experiments mixture screenshots
+.PHONY: demo test check ui bench models sweep experiments mixture screenshots tables
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -41,6 +41,9 @@ mixture: $(READY) ## LoRAs of style, character and LCM together, with three trai
 
 screenshots: $(READY) ## the README's pictures of the UI, taken anew by chromium; writes docs/images
 	@$(BIN)/python -m sticker_pipeline_tests.ui.screenshots
+
+tables: $(READY) ## the columns of every table, from their schemas; writes docs/tables.md
+	@$(BIN)/python -m sticker_pipeline_tests.tables_page
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'

@@ -24,12 +24,12 @@ import pandas as pd
 from sticker_pipeline.claims import claimed, is_claimed, silent
 from sticker_pipeline.durable import sync_file, sync_folder, sync_tree
 from sticker_pipeline.inside import read_bytes
+from sticker_pipeline.schemas import INDEX, TableSchema, check
 from sticker_pipeline.space import Say, writing
 from sticker_pipeline.texts import UserError, shortened
 
 MANIFEST = "artifact.json"
 BEGUN = ".begun"  # in a folder that is written; gone where that was removed meanwhile, and something made again
-INDEX = "index.parquet"
 _FORMULA = (
     "=",
     "+",
@@ -409,9 +409,10 @@ def _exchanging(final: Path) -> AbstractContextManager[Any]:
     return FileLock(final.with_name(f".{final.name}.lock"))
 
 
-def write_table(table: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
-    """Write `table` as Parquet; equal tables give equal bytes."""
-    table.to_parquet(folder / name, index=False)
+def write_table(table: pd.DataFrame, folder: Path, schema: TableSchema) -> None:
+    """Write `table` as the Parquet file of `schema`; equal tables give equal bytes. Raises SchemaError."""
+    check(table, schema)
+    table.to_parquet(folder / schema.file, index=False)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -17,12 +17,13 @@ from sticker_pipeline import work
 from sticker_pipeline.cli import main
 from sticker_pipeline.models.lock import LOCK_FILE
 from sticker_pipeline.releases import publish, releases_folder
-from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
+from sticker_pipeline.storage import ArtifactStore, file_sha256
 from sticker_pipeline.update import Updated
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
 from sticker_pipeline_tests.full_disk import small_disk, with_free
 from sticker_pipeline_tests.publishing.candidates import candidate
+from sticker_pipeline_tests.some_table import write_rows
 
 
 @pytest.fixture
@@ -287,7 +288,7 @@ def publish_small_set(characters: Path) -> None:
     store = ArtifactStore(characters.parent / "artifacts")
     for asset, table in (("frames", small.frames), ("training_set", small.rows)):
         with store.writing("luma", asset) as staging:
-            write_table(table, staging)
+            write_rows(table, staging)
             if asset == "frames":
                 shutil.copytree(small.pictures, staging, dirs_exist_ok=True)
             store.publish(staging, "luma", asset, code_version="1", inputs={}, settings={})

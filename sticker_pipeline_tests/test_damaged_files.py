@@ -29,11 +29,12 @@ from sticker_pipeline.releases import (
     roll_back,
 )
 from sticker_pipeline.roots.across import artifacts_across
-from sticker_pipeline.storage import ALL, MANIFEST, Artifact, ArtifactStore, StorageError, write_table
+from sticker_pipeline.storage import ALL, MANIFEST, Artifact, ArtifactStore, StorageError
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.damage import GARBAGE, damaged_files, flip
 from sticker_pipeline_tests.defs.conftest import Bench, bench, models  # noqa: F401 - fixtures
 from sticker_pipeline_tests.publishing.candidates import METRICS, candidate
+from sticker_pipeline_tests.some_table import write_rows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FIGURES = pd.DataFrame(METRICS, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"])
@@ -48,7 +49,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 def made(store: ArtifactStore, name: str, asset: str = "frames", table: pd.DataFrame = FIGURES) -> Artifact:
     with store.writing(name, asset) as staging:
-        write_table(table, staging)
+        write_rows(table, staging)
         (staging / "lora.safetensors").write_bytes(bytes(range(256)))
         return store.publish(staging, name, asset, code_version="1", inputs={}, settings={})
 

@@ -8,7 +8,9 @@ import sys
 import dagster as dg
 import pytest
 
+from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA
 from sticker_pipeline.definitions import defs
+from sticker_pipeline_tests.tables_page import tables_of
 
 LINE = [
     "raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
@@ -16,6 +18,26 @@ LINE = [
 ]  # fmt: skip
 STYLE_LINE = ["style_training_set", "style_lora", "selected_style_lora"]
 ASKED_FOR = ["adapter_sweep", "character_lcm_lora", "lcm_lora"]
+TABLES = {
+    "raw_media": ["index", "captions"],
+    "frames": ["index"],
+    "frame_weights": ["index"],
+    "wd14_tags": ["index"],
+    "curated_tags": ["index", "dropped"],
+    "training_set": ["index"],
+    "lora": ["log", "held_out"],
+    "selected_lora": ["index"],
+    "samples": ["index", "without_trigger"],
+    "benchmark": ["index", "compared"],
+    "comfyui_workflow": ["index"],
+    "leaderboard": ["index"],
+    "adapter_sweep": ["index"],
+    "style_training_set": ["index", "tags", "dropped"],
+    "style_lora": ["log", "held_out"],
+    "selected_style_lora": ["index", "goal"],
+    "lcm_lora": ["index", "log"],
+    "character_lcm_lora": ["index", "log"],
+}  # what the artifacts really have is looked at where they are made: Bench.check_tables
 HEAVY = ["torch", "diffusers", "transformers", "open_clip", "onnxruntime", "peft", "accelerate", "matplotlib", "skia"]
 
 
@@ -54,6 +76,20 @@ def test_every_asset_is_presented(definitions: dg.Definitions) -> None:
             assert spec.code_version, spec.key
         is_across = spec.key.path in (["leaderboard"], ["report"], ["character", "roster"], ["character", "shared"])
         assert (spec.partitions_def is None) == is_across, spec.key
+
+
+def test_the_columns_of_every_table_are_shown_before_any_run(definitions: dg.Definitions) -> None:
+    found = {spec.key.to_user_string(): list(tables_of(spec)) for spec in definitions.resolve_all_asset_specs()}
+    assert {asset: [file for file, _, _ in tables] for asset, tables in found.items() if tables} == {
+        asset: [f"{name}.parquet" for name in names] for asset, names in TABLES.items()
+    }
+    for asset, tables in found.items():
+        for file, rows, schema in tables:
+            assert rows.startswith("one for each "), (asset, file)
+            assert all(column.description and column.type for column in schema.columns), (asset, file)
+    for spec in definitions.resolve_all_asset_specs():
+        tables = found[spec.key.to_user_string()]
+        assert spec.metadata.get(COLUMN_SCHEMA) == (tables[0][2] if tables else None)
 
 
 def test_the_line_makes_nothing_that_has_to_be_asked_for(definitions: dg.Definitions) -> None:

@@ -24,7 +24,7 @@ from sticker_pipeline.new_character import create
 from sticker_pipeline.releases import all_releases, current, publish, roll_back
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import ArtifactStore, atomic_file, new_folder, write_table
+from sticker_pipeline.storage import ArtifactStore, atomic_file, new_folder
 from sticker_pipeline.tagging import scoring
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.full_disk import (
@@ -36,6 +36,7 @@ from sticker_pipeline_tests.full_disk import (
     with_free,
 )
 from sticker_pipeline_tests.publishing.candidates import candidate
+from sticker_pipeline_tests.some_table import write_rows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Squeezed = Callable[[int], AbstractContextManager[None]]
@@ -59,7 +60,7 @@ def noise(*shape: int) -> np.ndarray:
 def made(store: ArtifactStore, seed: int) -> None:
     table = pd.DataFrame({"value": np.random.default_rng(seed).random(2000)})
     with store.writing("luma", "frames") as staging:
-        write_table(table, staging)
+        write_rows(table, staging)
         table.to_csv(staging / "table.csv", index=False)
         Image.fromarray(noise(40, 40, 3)).save(staging / "picture.png")
         store.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})

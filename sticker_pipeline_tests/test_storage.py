@@ -13,7 +13,8 @@ import pytest
 
 from sticker_pipeline import storage
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_sha256, write_csv, write_table
+from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_sha256, write_csv
+from sticker_pipeline_tests.some_table import write_rows
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 def publish(store: ArtifactStore, text: str, log: str = "") -> Artifact:
     with store.writing("luma", "frames") as staging:
-        write_table(pd.DataFrame({"x": [1, 2]}), staging)
+        write_rows(pd.DataFrame({"x": [1, 2]}), staging)
         (staging / "text").write_text(text)
         (staging / "log").write_text(log)
         return store.publish(

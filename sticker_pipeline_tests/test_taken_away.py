@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import ArtifactStore, StorageError, write_table
+from sticker_pipeline.storage import ArtifactStore, StorageError
+from sticker_pipeline_tests.some_table import write_rows
 
 TABLE = pd.DataFrame({"value": [1, 2, 3]})
 
@@ -17,7 +18,7 @@ TABLE = pd.DataFrame({"value": [1, 2, 3]})
 def made(store: ArtifactStore, meanwhile: Callable[[Path], object] = lambda staging: None) -> None:
     """A step that writes a table and, in a folder of its own, another file; `meanwhile` happens between the two."""
     with store.writing("luma", "frames") as staging:
-        write_table(TABLE, staging)
+        write_rows(TABLE, staging)
         meanwhile(staging)
         (staging / "later").mkdir(parents=True, exist_ok=True)
         (staging / "later" / "file").write_text("x")

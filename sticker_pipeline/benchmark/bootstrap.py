@@ -25,7 +25,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from sticker_pipeline.schemas import Column
+
 CONFIDENCE = 0.95
+INTERVAL = (
+    Column("ci_low", "float64", "lower end of the 95 % interval; no number with too few units", nullable=True),
+    Column("ci_high", "float64", "upper end of the 95 % interval; no number with too few units", nullable=True),
+    Column("n", "int64", "pictures in it, or clips", low=0),
+)
 
 
 @dataclass(frozen=True)

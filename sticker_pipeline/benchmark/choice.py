@@ -18,6 +18,7 @@ counts as a copy is found among the training pictures alone.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,20 @@ import pandas as pd
 from sticker_pipeline.benchmark.gate import copies_by_chance
 from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_training
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
 VALIDATION = "validation"  # the split in the training's table of losses on fixed pictures
+CHOICE = TableSchema(
+    "each epoch",
+    (
+        Column("epoch", "int64", "number of the epoch, from 1", low=1),
+        Column("metrics", "str", "the evidence as a JSON object: the name of each figure and its value"),
+        Column("chosen", "bool", "whether it is used: true in one row"),
+        Column("reason", "str", "why it was chosen, or not"),
+    ),
+    key=("epoch",),
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,11 @@ def choose_epoch(
         chosen=[epoch == chosen for epoch in found],
         reason=[reasons[epoch] for epoch in found],
     )
+
+
+def choice_table(choice: pd.DataFrame) -> pd.DataFrame:
+    """The outcome of choose_epoch as it is kept: the table CHOICE."""
+    return typed(choice.assign(metrics=choice["metrics"].map(json.dumps)), CHOICE)
 
 
 def evidence(choice: pd.DataFrame) -> pd.DataFrame:

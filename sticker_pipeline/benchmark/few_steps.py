@@ -9,12 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.bootstrap import Estimate, difference, row_mean
+from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference, row_mean
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
-COLUMNS = ["model", "metric", "mean", "ci_low", "ci_high", "n"]
 SECONDS, CALLS = "seconds", "unet_calls"
 LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
+FEW_STEPS = TableSchema(
+    "each figure of each way to draw",
+    (
+        Column("model", "str", "the way to draw: who draws, with which LoRA, in how many steps"),
+        Column(
+            "metric",
+            "str",
+            "seconds and unet_calls of a picture; likeness to the reference's picture; share of the asked tags found, "
+            "and that less the reference's",
+            values=(SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE),
+        ),
+        Column("mean", "float64", "the figure", nullable=True),
+        *INTERVAL,
+    ),
+    key=("model", "metric"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Seen:
 def few_step_table(
     models: Mapping[str, Seen], reference: str, prompts: Sequence[str], names: Sequence[str], *, samples: int = 2_000
 ) -> pd.DataFrame:
-    """Rows of COLUMNS for each of `models`, which all answer the same `prompts` (of each picture) and seeds; `names`
+    """The table FEW_STEPS of `models`, which all answer the same `prompts` (of each picture) and seeds; `names`
     are the tagger's tags.
 
     seconds: of the clock, for each picture, which says little where others use the machine; unet_calls: what it would
@@ -54,10 +70,8 @@ def few_step_table(
             rows.append((name, FIDELITY_CHANGE, difference(fidelity, of_reference)))
     others = row_mean(_other_seeds(first.embeddings, prompts), samples, 0, prompts)
     rows.append((f"{reference}, another seed", LIKENESS, others))
-    return pd.DataFrame(
-        [(name, metric, found.mean, found.ci_low, found.ci_high, found.n) for name, metric, found in rows],
-        columns=COLUMNS,
-    )
+    records = [(name, metric, found.mean, found.ci_low, found.ci_high, found.n) for name, metric, found in rows]
+    return typed(pd.DataFrame(records, columns=FEW_STEPS.names), FEW_STEPS)
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:

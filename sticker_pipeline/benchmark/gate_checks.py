@@ -4,13 +4,13 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.gate import Check, gate
 from sticker_pipeline.benchmark.measure import BASE, RELEASED
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
+from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.character import Character
 from sticker_pipeline.storage import Artifact
 
 
 def judged(benchmark: Artifact, character: Character) -> list[Check]:
-    compared = benchmark.table(COMPARED_FILE)
+    compared = benchmark.table(COMPARISONS.file)
     over_release = _over(compared, RELEASED)
     return gate(
         benchmark.table(),

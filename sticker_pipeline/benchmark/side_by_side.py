@@ -25,9 +25,18 @@ from sticker_pipeline.benchmark.measure import (
 )
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.pictures import Panel, panels
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
-COMPARED_FILE = "compared.parquet"  # beside the benchmark's table
-COMPARISONS = ["model", "other", *COMPARED]
+COMPARISONS = TableSchema(
+    "each metric in each style of each other model",
+    (
+        Column("model", "str", "the model that is compared: the new LoRA"),
+        Column("other", "str", "the model that it is compared with"),
+        *COMPARED.columns,
+    ),
+    key=("model", "other", *COMPARED.key),
+    file="compared.parquet",
+)
 SIMILARITY = "clip_similarity"
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
@@ -38,7 +47,7 @@ Key = tuple[str, str]  # style, model
 
 
 def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
-    """By how much `model` differs from each other model: columns COMPARISONS, others in the order of the benchmark's
+    """By how much `model` differs from each other model: columns of COMPARISONS, others in the order of the benchmark's
     table (base first), within each as `compare` sorts.
 
     References and chance are no models: they were not drawn for the same requests, so nothing pairs them. Without a row
@@ -46,11 +55,8 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
     """
     models = list(dict.fromkeys(result.table["model"]))
     others = [name for name in models if name not in (model, *NO_MODELS)] if model in models else []
-    parts = [compare(result, model, other).assign(model=model, other=other)[COMPARISONS] for other in others]
-    if parts:
-        return pd.concat(parts, ignore_index=True)
-    numbers = dict.fromkeys(["difference", "ci_low", "ci_high"], "float64") | {"n": "int64"}
-    return pd.DataFrame(columns=COMPARISONS).astype({name: numbers.get(name, "str") for name in COMPARISONS})
+    parts = [compare(result, model, other).assign(model=model, other=other) for other in others]
+    return typed(pd.concat(parts or [pd.DataFrame(columns=COMPARISONS.names)], ignore_index=True), COMPARISONS)
 
 
 def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:

@@ -24,15 +24,51 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, row_mean
+from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, average, difference, row_mean
 from sticker_pipeline.benchmark.choice import Trained, copy_threshold
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.measure import BASE, REFERENCE
 from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_similarity
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
 OUTLIERS = 0.05  # of a character's own pictures: who is nearer to it than these passes for it
-METRICS = ("style_similarity", "fidelity", "leaks", "copies")
+MEANINGS = {
+    "style_similarity": "mean cosine to held-out pictures of the style's characters, each character alike",
+    "fidelity": "share of the asked tags that the tagger finds; no number where it knows none",
+    "leaks": "share of pictures that pass for a character of the style, or are copies",
+    "copies": "share of pictures that are copies of training pictures",
+}
+METRICS = tuple(MEANINGS)
+CHOICE = TableSchema(
+    "each epoch, and the base model",
+    (
+        Column("epoch", "int64", "number of the epoch; 0: the base model", low=0),
+        *(Column(name, "float64", meaning, nullable=True) for name, meaning in MEANINGS.items()),
+        Column(
+            "behind", "float64", "how much less like the style it is than the most similar epoch, paired", nullable=True
+        ),
+        Column("chosen", "bool", "whether it is used: true in one row"),
+        Column("reason", "str", "why it was chosen, or not"),
+    ),
+    key=("epoch",),
+)
+GOAL = TableSchema(
+    "each figure of the base model, of the LoRA, and of held-out pictures",
+    (
+        Column("model", "str", "base, lora, or reference: held-out pictures beside those of other characters"),
+        Column(
+            "metric",
+            "str",
+            "what is measured; with gain: before it, the difference to the base model, paired",
+            values=(*METRICS, *(f"gain:{name}" for name in METRICS)),
+        ),
+        Column("mean", "float64", "the figure", nullable=True),
+        *INTERVAL,
+    ),
+    key=("model", "metric"),
+    file="goal.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +162,7 @@ def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate
 
 
 def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
-    """One row per epoch, BASE_EPOCH first: epoch, each of METRICS, behind (how much less like the style it is than the
-    most similar epoch, paired), chosen, true for one row, and reason, a sentence: why the rule above chose it, or not.
+    """The table CHOICE, BASE_EPOCH first: `reason` is a sentence on why the rule above chose the epoch, or not.
 
     figures: epoch -> `style_metrics` of its pictures, all of the same requests. Raises ValueError without the base
     model or without another epoch.
@@ -162,11 +197,11 @@ def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, mos
         }
         for epoch in sorted(figures)
     ]
-    return pd.DataFrame(rows)
+    return typed(pd.DataFrame(rows), CHOICE)
 
 
 def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
-    """How well a character that nobody has drawn is drawn in the style: model, metric, mean, ci_low, ci_high, n.
+    """How well a character that nobody has drawn is drawn in the style: the table GOAL.
 
     drawn: model -> its pictures for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
     their difference to BASE, paired. The REFERENCE row has held-out pictures of each character beside the others': what
@@ -182,8 +217,8 @@ def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
     ]
     if reference := _reference(yardstick):
         rows.append((REFERENCE, "style_similarity", reference))
-    columns = ["model", "metric", "mean", "ci_low", "ci_high", "n"]
-    return pd.DataFrame([(m, k, one.mean, one.ci_low, one.ci_high, one.n) for m, k, one in rows], columns=columns)
+    records = [(m, k, one.mean, one.ci_low, one.ci_high, one.n) for m, k, one in rows]
+    return typed(pd.DataFrame(records, columns=GOAL.names), GOAL)
 
 
 def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:

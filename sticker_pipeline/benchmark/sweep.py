@@ -7,7 +7,7 @@ take belongs to recommend.py.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,54 @@ from sticker_pipeline.benchmark.recommend import pareto_front
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines
 from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
 from sticker_pipeline.generation.cells import Cell
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
 # Columns with a mean and an interval (…_low, …_high).
-ESTIMATED = (
-    "quality",
-    "quality_change",
-    "similarity",
-    "fidelity",
-    "contrast_shift",
-    "saturation_shift",
-    "sharpness_shift",
-    "veil",
-    "copies",
-    "copies_change",
-)
+ESTIMATED = {
+    "quality": "the root of similarity times fidelity; the similarity alone where the tagger knows no asked tag",
+    "quality_change": "quality less that of the setting that it is held against, paired",
+    "similarity": "mean cosine to held-out pictures",
+    "fidelity": "share of the asked tags that the tagger finds",
+    "contrast_shift": "how much more contrast than the reference, as a share of its contrast",
+    "saturation_shift": "how much more saturation than the reference, as a share of its saturation",
+    "sharpness_shift": "how much sharper than the reference, as a share of its sharpness",
+    "veil": "share of what is left to white by which the darkest parts are lighter than the reference's",
+    "copies": "share of pictures that are copies of training pictures",
+    "copies_change": "copies less those of the setting that it is held against, paired",
+}
 SHIFTS = ("contrast", "saturation", "sharpness")
-LEVELS = ("contrast", "saturation", "sharpness", "haze")  # columns with a mean alone
+# Columns with a mean alone.
+LEVELS = {
+    "contrast": "standard deviation of luma, 0 to 1",
+    "saturation": "largest less smallest colour channel, 0 to 1",
+    "sharpness": "root mean square of the Laplacian of luma, 0 to 4",
+    "haze": "black point: the 5 % quantile of the smallest colour channel, 0 to 1",
+}
+SWEEP = TableSchema(
+    "each setting",
+    (
+        Column("style_weight", "float64", "strength of the style's LoRA; 0: not used"),
+        Column("character_weight", "float64", "strength of the character's LoRA"),
+        Column("lcm_weight", "float64", "strength of the LCM-LoRA; 0: not used"),
+        Column("steps", "int64", "steps of the sampler", low=1),
+        Column("guidance_scale", "float64", "classifier-free guidance (CFG); 1 and less: none", low=0),
+        Column("scheduler", "str", "the sampler, as generation.scheduler names it"),
+        Column("seconds", "float64", "seconds of the clock for a picture", low=0),
+        *(
+            column
+            for name, meaning in ESTIMATED.items()
+            for column in (
+                Column(name, "float64", meaning, nullable=True),
+                Column(f"{name}_low", "float64", f"lower end of the 95 % interval of {name}", nullable=True),
+                Column(f"{name}_high", "float64", f"upper end of the 95 % interval of {name}", nullable=True),
+            )
+        ),
+        *(Column(name, "float64", f"mean over pictures: {meaning}") for name, meaning in LEVELS.items()),
+        Column("n", "int64", "pictures", low=0),
+        Column("pareto", "bool", "whether no setting is as fast and better: the front of quality against seconds"),
+    ),
+    key=tuple(field.name for field in fields(Cell)),
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +113,7 @@ def sweep_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """A row for each setting, in the order of `seen`: the setting, seconds, ESTIMATED with intervals, LEVELS, n
-    (pictures), and whether it is on the Pareto front of quality against seconds.
+    """The table SWEEP, a row for each setting, in the order of `seen`.
 
     seen: setting -> style -> what it drew; all settings have the same styles and requests. references: setting -> the
     one that it is held against, which is in `seen` too. clips: style -> a row for each held-out clip
@@ -111,7 +142,7 @@ def sweep_table(
         )
     table = pd.DataFrame(rows)
     front = pareto_front(table["seconds"].to_numpy(dtype=float), table["quality"].to_numpy(dtype=float))
-    return table.assign(pareto=front)
+    return typed(table.assign(pareto=front), SWEEP)
 
 
 def _measured(

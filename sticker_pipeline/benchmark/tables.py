@@ -6,13 +6,13 @@ Which figures there are is decided in measure.py.
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from sticker_pipeline import markdown
-from sticker_pipeline.benchmark.bootstrap import Estimate, difference
+from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference
 from sticker_pipeline.benchmark.measure import (
     BASE,
     CHANCE,
@@ -28,14 +28,48 @@ from sticker_pipeline.benchmark.measure import (
     overall,
 )
 from sticker_pipeline.markdown import literal
+from sticker_pipeline.schemas import Column, TableSchema, typed
 
-COLUMNS = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
-COMPARED = ["metric", "style", "difference", "ci_low", "ci_high", "n"]
+METRIC = Column("metric", "str", "what is measured", values=METRICS)
+STYLE = Column("style", "str", "the style of the pictures, such as art or sticker; all: the mean over the styles")
+BENCHMARK = TableSchema(
+    "each metric of each model in each style",
+    (
+        Column(
+            "model",
+            "str",
+            "who drew: base, lora, released, a rival; reference and chance are what to hold figures against",
+        ),
+        STYLE,
+        METRIC,
+        Column("mean", "float64", "the figure", nullable=True),
+        *INTERVAL,
+    ),
+    key=("model", "style", "metric"),
+)
+COMPARED = TableSchema(
+    "each metric in each style",
+    (
+        METRIC,
+        STYLE,
+        Column("difference", "float64", "by how much the one is above the other, paired", nullable=True),
+        *INTERVAL,
+    ),
+    key=("metric", "style"),
+)
+LEADERBOARD = TableSchema(
+    "each metric of each model of each character in each style",
+    (
+        Column("character", "str", "whose benchmark it is"),
+        *(replace(each, values=()) for each in BENCHMARK.columns),  # that of an earlier version may have other metrics
+    ),
+    key=("character", *BENCHMARK.key),
+)
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """`table` has COLUMNS; `left_out` says, a sentence each, what has no row or too narrow an interval, and why.
+    """`table`: BENCHMARK. `left_out` says, a sentence each, what has no row or too narrow an interval, and why.
     `estimates` are the rows of single styles with their draws, (model, style, metric) -> estimate, for `compare`."""
 
     table: pd.DataFrame
@@ -63,7 +97,7 @@ def benchmark_table(
 
 
 def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
-    """By how much `model` differs from `other` in each metric: columns COMPARED, sorted by metric (METRICS), `all`
+    """By how much `model` differs from `other` in each metric: columns of COMPARED, sorted by metric (METRICS), `all`
     before the styles.
 
     Pictures of the same requests are paired, and both models were measured with the same resampled pictures and
@@ -85,15 +119,13 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     records = [
         {"metric": metric, "style": style, "difference": value.mean, **_bounds(value)} for metric, style, value in rows
     ]
-    return _typed(pd.DataFrame(records, columns=COMPARED), "difference")
+    return typed(pd.DataFrame(records, columns=COMPARED.names), COMPARED)
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The benchmark tables of all characters in one, `character` first, characters sorted by name."""
     parts = [tables[character].assign(character=character) for character in sorted(tables)]
-    if not parts:
-        return pd.DataFrame(columns=["character", *COLUMNS])
-    return pd.concat(parts, ignore_index=True)[["character", *COLUMNS]]
+    return typed(pd.concat(parts or [pd.DataFrame(columns=LEADERBOARD.names)], ignore_index=True), LEADERBOARD)
 
 
 def leaderboard_text(table: pd.DataFrame) -> str:
@@ -127,17 +159,11 @@ def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
         {"model": model, "style": style, "metric": metric, "mean": value.mean, **_bounds(value)}
         for model, style, metric, value in rows
     ]
-    return _typed(pd.DataFrame(records, columns=COLUMNS), "mean")
+    return typed(pd.DataFrame(records, columns=BENCHMARK.names), BENCHMARK)
 
 
 def _bounds(value: Estimate) -> dict[str, float | int]:
     return {"ci_low": value.ci_low, "ci_high": value.ci_high, "n": value.n}
-
-
-def _typed(table: pd.DataFrame, figure: str) -> pd.DataFrame:
-    """Figures as float64, `n` as int64, the rest as text; also where there are no rows."""
-    figures = dict.fromkeys([figure, "ci_low", "ci_high"], "float64") | {"n": "int64"}
-    return table.astype({name: figures.get(name, "str") for name in table.columns})
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:

@@ -1,5 +1,9 @@
-"""Metadata of assets as the UI shows it: images, tables and their columns."""
+"""Metadata of assets as the UI shows it: images, tables and their columns.
 
+Keys that begin with `dagster/` are Dagster's own; the UI has a place for them.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -7,9 +11,14 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.pictures import embedded_markdown
+from sticker_pipeline.schemas import Column, TableSchema, columns_of, limits
 
 SUMMARY = "summary"  # the entry that says in one line what a step made
 PREVIEW_ROWS = 20
+COLUMN_SCHEMA = "dagster/column_schema"
+ROW_COUNT = "dagster/row_count"  # of an asset without partitions
+PARTITION_ROW_COUNT = "dagster/partition_row_count"
+ROWS_OF, COLUMNS_OF = "rows of ", "columns of "
 
 
 def picture(image: Image.Image, alt: str) -> dg.MetadataValue:
@@ -28,14 +37,42 @@ def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue
     return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
 
 
-def column_schema(rows: pd.DataFrame) -> dg.TableSchema:
-    """Return the names and types of the columns."""
-    return dg.TableSchema(columns=[dg.TableColumn(str(name), _column_type(rows[name])) for name in rows.columns])
+def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
+    """Return the metadata of the definition of an asset that writes these tables; `first` is what the asset is."""
+    return {
+        **{f"{ROWS_OF}{schema.file}": f"one for {schema.rows}" for schema in (first, *others)},
+        COLUMN_SCHEMA: _shown(first.columns, first),
+        **{f"{COLUMNS_OF}{schema.file}": _shown(schema.columns, schema) for schema in others},
+    }
 
 
-def described(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the standard metadata of a table asset: row count and column types."""
-    return {"dagster/row_count": len(rows), "dagster/column_schema": column_schema(rows)}
+def described(rows: pd.DataFrame, schema: TableSchema, count: str = PARTITION_ROW_COUNT) -> dict[str, Any]:
+    """Return the metadata of a table that was made: its columns, and its number of rows under the key `count`."""
+    return {count: len(rows), COLUMN_SCHEMA: _shown(columns_of(list(map(str, rows.columns)), schema), schema)}
+
+
+def _shown(columns: Sequence[Column], schema: TableSchema) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.dtype,
+                column.description,
+                dg.TableColumnConstraints(
+                    nullable=column.nullable, unique=schema.key == (column.name,), other=limits(column)
+                ),
+            )
+            for column in columns
+        ],
+        constraints=dg.TableConstraints(_rules(schema)),
+    )
+
+
+def _rules(schema: TableSchema) -> list[str]:
+    if not schema.key:
+        return []
+    *others, last = schema.key
+    return [f"no two rows have the same {' and '.join([', '.join(others), last]) if others else last}"]
 
 
 def _column_type(column: pd.Series) -> str:

@@ -15,11 +15,35 @@ import pandas as pd
 
 from sticker_pipeline.character import closest
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
+from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.texts import UserError, name_finder
 
-COLUMNS = ["frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split"]
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
+TRAINING_SET = TableSchema(
+    "each kept frame",
+    (
+        Column("frame_id", "str", "the frame, as in frames"),
+        Column("file", "str", "its PNG file in the artifact frames"),
+        Column("caption", "str", "what training says about it: tags, separated by commas"),
+        Column(
+            "probability",
+            "float64",
+            "with which a draw of training takes it; 0 in other splits",
+            low=0,
+            high=1,
+        ),
+        Column("bucket_width", "int64", "pixels to which it is resized and cut, a multiple of 8", low=8),
+        Column("bucket_height", "int64", "pixels to which it is resized and cut, a multiple of 8", low=8),
+        Column(
+            "split",
+            "str",
+            "train: trained on; validation: the epoch is chosen by its loss; holdout: the benchmark's references",
+            values=(TRAIN, VALIDATION, HOLDOUT),
+        ),
+    ),
+    key=("frame_id",),
+)
 MIN_CLIPS = 3  # a group with fewer clips gives none away
 MIN_VALIDATED = 8  # one with fewer gives none to validation: it needs them more for training and as references
 
@@ -38,7 +62,7 @@ def training_set(
     *,
     validation: float = 0.0,
 ) -> pd.DataFrame:
-    """The kept frames with the columns COLUMNS, in the order of `frames`.
+    """The kept frames with the columns of TRAINING_SET, in the order of `frames`.
 
     `holdout` is the share of the clips of each group that is never trained on (see held_out_clips), or the files
     themselves (paths in the character's folder, see named_clips), `validation` the share that goes to the split of that
@@ -71,7 +95,7 @@ def training_set(
         sizes = assign_buckets(kept["width"].to_numpy(), kept["height"].to_numpy(), resolution, buckets)
     except BucketError as error:
         raise DatasetError(str(error)) from error
-    return table.assign(bucket_width=sizes[:, 0], bucket_height=sizes[:, 1])[COLUMNS]
+    return table.assign(bucket_width=sizes[:, 0], bucket_height=sizes[:, 1])[TRAINING_SET.names]
 
 
 def held_out_clips(kept: pd.DataFrame, share: float) -> set[str]:

@@ -7,13 +7,14 @@ LoRA draws in the style whenever it is loaded. What is held out of a character's
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
-from sticker_pipeline.dataset.manifest import COLUMNS, TRAIN, DatasetError
+from sticker_pipeline.dataset.manifest import TRAIN, TRAINING_SET, DatasetError
+from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of, read_rows
@@ -25,6 +26,42 @@ from sticker_pipeline.tagging.words import pattern
 MIN_MEMBERS = 2  # of one character alone nobody can tell what is the style's and what its own
 COMES_BACK = ("inherent", "rare")  # kinds of reasons for which a character's captions leave out what is said here
 STYLE_WORD = "says how it is drawn"
+_OF_STYLE = {
+    "frame_id": "the frame: the character's name, a slash, and its frame_id",
+    "file": "its PNG file in this artifact, below frames/",
+    "caption": "what training says about it: all but the style; empty where nothing is left to say",
+}
+STYLE_ROWS = TableSchema(
+    "each picture of each character of the style",
+    (
+        *(replace(each, description=_OF_STYLE.get(each.name, each.description)) for each in TRAINING_SET.columns),
+        Column("character", "str", "whose picture it is"),
+        Column("clip_id", "str", "its clip: the character's name, a slash, and the clip_id of frames"),
+    ),
+    key=("frame_id",),
+)
+STYLE_TAGS = TableSchema(
+    "each tag that the characters' captions say or leave out as their own or rare",
+    (
+        Column("tag", "str", "the tag, with spaces"),
+        Column("share", "float64", "the probability that a draw of training has it", low=0, high=1),
+        Column("bits", "float64", "what its presence says, 0 to 1 bit: the entropy of share"),
+        Column("<character>", "float64", "the share of this character's own draws that have it", low=0, is_open=True),
+        Column("kept", "int64", "captions that say it", low=0),
+    ),
+    key=("tag",),
+    file="tags.parquet",
+)
+STYLE_DROPPED = TableSchema(
+    "each tag that was left out of a caption",
+    (
+        Column("frame_id", "str", "the frame, as in index.parquet"),
+        Column("tag", "str", "the tag, with spaces"),
+        Column("reason", "str", "why: its kind, and details after a colon"),
+    ),
+    key=("frame_id", "tag"),
+    file="dropped.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +79,7 @@ class Member:
 
 @dataclass(frozen=True)
 class StyleSet:
-    """`rows`: manifest.COLUMNS, character, clip_id; frame_id, file and clip_id begin with the character's name and a
-    slash. `tags`: tag, share, bits, kept (captions that have it), and of each character, by its name, the share of its
-    own draws. `dropped`: frame_id, tag, reason."""
+    """The tables STYLE_ROWS, STYLE_TAGS and STYLE_DROPPED."""
 
     rows: pd.DataFrame
     tags: pd.DataFrame
@@ -92,7 +127,7 @@ def style_set(
     kept = said[said["reason"] == ""]
     counts = kept["tag"].value_counts()
     return StyleSet(
-        rows.assign(caption=_captions(kept, rows["frame_id"]))[[*COLUMNS, "character", "clip_id"]],
+        rows.assign(caption=_captions(kept, rows["frame_id"]))[STYLE_ROWS.names],
         tags.assign(kept=tags["tag"].map(counts).fillna(0).astype(int)),
         said.loc[said["reason"] != "", ["frame_id", "tag", "reason"]].reset_index(drop=True),
     )

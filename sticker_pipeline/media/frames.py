@@ -30,6 +30,7 @@ from sticker_pipeline.media.duplicates import (
     representatives,
 )
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
+from sticker_pipeline.schemas import Column, TableSchema, typed
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.space import writing
 from sticker_pipeline.storage import content_hash, forget, link_or_copy
@@ -37,23 +38,29 @@ from sticker_pipeline.storage import content_hash, forget, link_or_copy
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4
 DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
-COLUMNS = [
-    "frame_id",
-    "path",
-    "group",
-    "clip_id",
-    "frame_index",
-    "start_ms",
-    "duration_ms",
-    "width",
-    "height",
-    "pixel_sha256",
-    "phash",
-    "kept",
-    "reason",
-    "duplicate_of",
-    "file",
-]
+FRAMES = TableSchema(
+    "each frame of each accepted file, and for each fault of a file",
+    (
+        Column(
+            "frame_id", "str", "names the frame in all later tables: a hash of its path, and the number of the frame"
+        ),
+        Column("path", "str", "the file that it comes from, as in raw_media"),
+        Column("group", "str", "the group of that file"),
+        Column("clip_id", "str", "what counts as one picture: all frames of a file have its path here"),
+        Column("frame_index", "int64", "number of the frame in the file, from 0", low=0),
+        Column("start_ms", "int64", "when it is first shown, milliseconds after the beginning"),
+        Column("duration_ms", "int64", "how long it is shown, milliseconds; 0 for a still"),
+        Column("width", "int64", "pixels; 0 where nothing could be decoded", low=0),
+        Column("height", "int64", "pixels; 0 where nothing could be decoded", low=0),
+        Column("pixel_sha256", "str", "the hash of its RGBA pixels, 64 hex digits; empty where there are none"),
+        Column("phash", "str", "its perceptual hash, 64 bits as 16 hex digits: near pictures differ in few bits"),
+        Column("kept", "bool", "whether it is used; else `reason` says why not"),
+        Column("reason", "str", "why it was dropped; of a kept frame, that its caption alone kept it"),
+        Column("duplicate_of", "str", "frame_id of the kept frame that shows the same picture; empty for none"),
+        Column("file", "str", "its PNG file in this artifact; empty for a dropped frame"),
+    ),
+    key=("frame_id",),
+)
 DECODED_COLUMNS = [
     "frame_index",
     "start_ms",
@@ -161,7 +168,7 @@ def frame_table(
     settings: MediaSettings,
     captions: Mapping[str, str],
 ) -> pd.DataFrame:
-    """The frames of all accepted files, with the columns COLUMNS, in the order of path and frame number.
+    """The frames of all accepted files, with the columns of FRAMES, in the order of path and frame number.
 
     `decoded` maps the path of each accepted file to its table, as decode_all made it into `cache`; `captions` the
     paths that have one to it. Of frames that show the same picture, and have no different captions, the one kept is, in
@@ -177,7 +184,7 @@ def frame_table(
         raise MediaError(f"{missing[0]} is accepted in the inventory but was not decoded")
     parts = [_lineage(decoded[row["path"]], row) for _, row in accepted.iterrows()]
     if not parts:
-        return _typed(pd.DataFrame(columns=COLUMNS))
+        return typed(pd.DataFrame(columns=FRAMES.names), FRAMES)
     table = pd.concat(parts, ignore_index=True)
     table["reason"] = table["problem"]
     table["kept"] = table["problem"] == ""
@@ -187,7 +194,7 @@ def frame_table(
         distance = settings.near_duplicate_distance if settings.merge == "near" else -1
         _merge(table, distance, said, _pictures(accepted, cache, settings))
     table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
-    return _typed(table[COLUMNS])
+    return typed(table, FRAMES)
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
@@ -384,9 +391,3 @@ def _merge(
     table.loc[rows, "reason"] = [
         f"{SAME if exact else NEARLY} {place[one]}" for exact, one in zip(same, chosen[merged], strict=True)
     ]
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    numbers = ("frame_index", "start_ms", "duration_ms", "width", "height")
-    types = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(numbers, "int64") | {"kept": "bool"}
-    return table.astype(types)

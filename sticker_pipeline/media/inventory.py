@@ -28,11 +28,36 @@ from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures, caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
+from sticker_pipeline.schemas import Column, TableSchema, typed
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.texts import TextError, hidden_letters, tidy_lines
 from sticker_pipeline.verdict import Verdict
 
-COLUMNS = ["path", "group", "sha256", "bytes", "format", "width", "height", "n_frames", "status", "reason", "remark"]
+INVENTORY = TableSchema(
+    "each file in the character's folder",
+    (
+        Column(
+            "path",
+            "str",
+            "where the file lies in the character's folder, with slashes; other bytes than UTF-8 as escapes",
+        ),
+        Column("group", "str", "the group of pictures that it belongs to; empty outside of all groups"),
+        Column("sha256", "str", "the hash of its bytes, 64 hex digits; empty where they were not read"),
+        Column("bytes", "int64", "its size", low=0),
+        Column("format", "str", "what it is by its content, such as GIF or PNG; empty where it is no picture"),
+        Column("width", "int64", "pixels of a frame as it is shown; 0 where it is no picture", low=0),
+        Column("height", "int64", "pixels of a frame as it is shown; 0 where it is no picture", low=0),
+        Column("n_frames", "int64", "frames that decoding gives; 0 where it is no picture", low=0),
+        Column(
+            "status",
+            "str",
+            "accepted: its frames are used; rejected: meant as a picture, or not readable; ignored: anything else",
+            values=("accepted", "rejected", "ignored"),
+        ),
+        Column("reason", "str", "why it is not accepted; of an accepted file, what of it is missing"),
+        Column("remark", "str", "what is worth knowing of a file that is taken whole, or of a text"),
+    ),
+)
 # At the top of a folder: what is not looked at, and why; what a character has there is not the inventory's business.
 OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
 OF_ANY_FOLDER = {
@@ -73,7 +98,7 @@ class Row:
 def scan(
     folder: Path, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> pd.DataFrame:
-    """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns COLUMNS.
+    """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns of INVENTORY.
 
     `groups` are the names of the subfolders that hold media; None: `folder` is not a character's yet, all of its
     subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as a
@@ -90,11 +115,8 @@ def scan(
     if groups is None and any(one.rejected == TOO_MANY for one in found):
         raise CharacterError(f"{folder}: {TOO_MANY}.")
     rows = sorted((_judge(one, groups, limits, roots) for one in found), key=lambda row: row.path)
-    table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
-    numbers = ["bytes", "width", "height", "n_frames"]
-    return name_captions(
-        _without_thumbnails(table.astype({name: "int64" if name in numbers else "str" for name in COLUMNS}))
-    )
+    table = pd.DataFrame([vars(row) for row in rows], columns=INVENTORY.names)
+    return name_captions(_without_thumbnails(typed(table, INVENTORY)))
 
 
 def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,10 +14,20 @@ import pandas as pd
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import unchanged_bytes
 from sticker_pipeline.media.other_files import caption_text
+from sticker_pipeline.schemas import Column, TableSchema, typed
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.texts import folded, tidy_lines
 
-COLUMNS = ["path", "caption_file", "caption"]
+WRITTEN_CAPTIONS = TableSchema(
+    "each picture that has a caption beside it",
+    (
+        Column("path", "str", "the picture, as in raw_media"),
+        Column("caption_file", "str", "the text that its caption was read from, a path in the character's folder"),
+        Column("caption", "str", "its words, lines without surplus spaces"),
+    ),
+    key=("path",),
+    file="captions.parquet",
+)
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
 NOBODYS = "text that is no picture's caption: no such name, or another is taken"
 THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
@@ -184,7 +194,7 @@ def _wordless(texts: pd.DataFrame) -> set[str]:
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] = ()) -> pd.DataFrame:
-    """The captions of the accepted pictures below `folder`, with the columns COLUMNS, in the order of the inventory.
+    """The table WRITTEN_CAPTIONS of the accepted pictures below `folder`, in the order of the inventory.
     `roots`: as for the inventory.
 
     Lines that hold a word are tidy (see texts.tidy), and joined by line breaks; a file without a word is no caption.
@@ -196,7 +206,7 @@ def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] =
         caption = _read(folder / caption_file, digests[caption_file], roots or [folder])
         if caption:
             rows.append((path, caption_file, caption))
-    return pd.DataFrame(rows, columns=COLUMNS).astype(str)
+    return typed(pd.DataFrame(rows, columns=WRITTEN_CAPTIONS.names), WRITTEN_CAPTIONS)
 
 
 def _read(path: Path, digest: str, roots: Sequence[Path]) -> str:

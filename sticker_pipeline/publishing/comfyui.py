@@ -11,9 +11,22 @@ from typing import Any
 
 from sticker_pipeline.profile import Family
 from sticker_pipeline.publishing.samplers import a1111_names
+from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.tagging.captions import escaped_prompt
 from sticker_pipeline.texts import UserError
 
+WORKFLOWS = TableSchema(
+    "each picture that carries its workflow",
+    (
+        Column("image", "str", "names the picture: its file"),
+        Column("setting", "str", "how it was drawn: as released, or the setting recommended for so many steps"),
+        Column("style", "str", "the style that was asked for, such as art or sticker"),
+        Column("prompt", "str", "the whole prompt"),
+        Column("seed", "int64", "of the noise", low=0),
+        Column("file", "str", "its PNG file in this artifact"),
+    ),
+    key=("file",),
+)
 FAMILY_NAMES: dict[Family, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
 MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part reads numbers as JavaScript does
 _RANGES = {"strength": (-100, 100), "cfg": (0, 100), "steps": (1, 10_000), "batch": (1, 4_096), "clip_skip": (1, 24)}

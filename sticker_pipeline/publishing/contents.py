@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import LORA, by_name
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE
-from sticker_pipeline.benchmark.style_choice import BASE_EPOCH
+from sticker_pipeline.benchmark.side_by_side import COMPARISONS
+from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, GOAL
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.charts import Curve
@@ -52,8 +52,9 @@ from sticker_pipeline.roots.loras import LCM_FACTS
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
 from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.tagging import summary
+from sticker_pipeline.tagging.curation import DROPPED
+from sticker_pipeline.training.tables import HELD_OUT, LOG
 
-DROPPED = "dropped.parquet"
 GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
@@ -128,7 +129,7 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
     chosen = store.find(style_scope(name), SELECTED_STYLE_LORA)
     if chosen is None:
         return None
-    goal = chosen.table("goal.parquet").assign(style=name)
+    goal = chosen.table(GOAL.file).assign(style=name)
     gains = goal["metric"].str.startswith(GAINS)
     differences = goal[gains].assign(metric=goal["metric"].str.removeprefix(GAINS))
     made_of = store.find(style_scope(name), STYLE_SET)
@@ -183,11 +184,13 @@ def _character(
         trigger=character.trigger,
         profile=profile.name,
         figures=figures(_table(found, "benchmark")),
-        differences=differences(_table(found, "benchmark", COMPARED_FILE)),
+        differences=differences(_table(found, "benchmark", COMPARISONS.file)),
         grids=_grids(found, character, most_bytes),
-        training=training(_table(found, "lora", "log.parquet"), _table(found, "lora", "held_out.parquet")),
+        training=training(_table(found, "lora", LOG.file), _table(found, "lora", HELD_OUT.file)),
         choice=chosen,
-        tags=tags(*(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED)))),
+        tags=tags(
+            *(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED.file)))
+        ),
         weights=weights(_table(found, "frame_weights")),
         checks=tuple(checks),
         lineage=lineage(found, kept=(RELEASED_LORA,) if candidate else ()),

@@ -10,6 +10,7 @@ from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.profile import Profile, ProfileError, profile_name, style_profile
 from sticker_pipeline.roots.hashes import base_hash, model_hash
 from sticker_pipeline.storage import MANIFEST, ArtifactStore
+from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import UserError
 
@@ -120,7 +121,7 @@ def members_of(style: Style, store: ArtifactStore) -> list[Member]:
                 frames.table(),
                 training_set.table(),
                 curated.table(),
-                curated.table("dropped.parquet"),
+                curated.table(DROPPED.file),
                 taught,
             )
         )

@@ -10,11 +10,22 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.texts import UserError
 
 Mode = Literal["inverse_length", "effective_size", "uniform"]
 MODES = ("inverse_length", "effective_size", "uniform")
-COLUMNS = ["frame_id", "group", "clip_id", "probability", "draws_per_epoch"]
+FRAME_WEIGHTS = TableSchema(
+    "each kept frame",
+    (
+        Column("frame_id", "str", "the frame, as in frames"),
+        Column("group", "str", "its group"),
+        Column("clip_id", "str", "its clip"),
+        Column("probability", "float64", "with which a draw takes it; all sum to 1", low=0, high=1),
+        Column("draws_per_epoch", "float64", "how often an epoch is expected to draw it", low=0),
+    ),
+    key=("frame_id",),
+)
 DRAWS_PER_CLIP = 10  # an epoch of the original recipe shows each clip this often
 HASH_BITS = 64
 
@@ -30,7 +41,7 @@ def frame_weights(
     draws_per_epoch: int | None,
     similarity: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The probability of each kept frame, with the columns COLUMNS, in the order of `frames`.
+    """The probability of each kept frame, with the columns of FRAME_WEIGHTS, in the order of `frames`.
 
     For source group c with clips g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g:
     π_c = share_c·W_c / Σ_d share_d·W_d and p = π_c·(w_g / W_c) / n_g, which is share_c·w_g / n_g / Σ_d share_d·W_d.

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.character import Curation, Group, closest
+from sticker_pipeline.schemas import Column, TableSchema, typed
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of
 from sticker_pipeline.tagging.implications import implied_by
@@ -28,15 +29,35 @@ CHARACTER = "character tag of the tagger"
 BLACKLISTED = "blacklisted"
 LISTED = "inherent: listed"
 WRITTEN = "written: the picture has a caption of its own"
+CAPTIONS = TableSchema(
+    "each kept frame",
+    (
+        Column("frame_id", "str", "the frame, as in frames"),
+        Column(
+            "caption",
+            "str",
+            "trigger, learned tags and the tags that are left, or what was written for it",
+        ),
+        Column("n_tags", "int64", "tags in the caption, the trigger and learned ones among them", low=0),
+    ),
+    key=("frame_id",),
+)
+DROPPED = TableSchema(
+    "each tag of the tagger that a caption leaves out",
+    (
+        Column("frame_id", "str", "the frame, as in frames"),
+        Column("tag", "str", "the tag, with spaces"),
+        Column("reason", "str", "why: its kind, such as inherent or rare, and details after a colon"),
+    ),
+    key=("frame_id", "tag"),
+    file="dropped.parquet",
+)
 
 
 @dataclass(frozen=True)
 class Curated:
-    """`captions`: frame_id, caption, n_tags (with trigger and learned tags). `dropped`: frame_id, tag, reason. `notes`:
-    path, note: how written captions were read, where a person should know it. `idle`: what the person said in vain.
-
-    A reason begins with its kind; details, where there are any, follow a colon.
-    """
+    """`captions` and `dropped`: the tables CAPTIONS and DROPPED. `notes`: path, note: how written captions were read,
+    where a person should know it. `idle`: what the person said in vain."""
 
     captions: pd.DataFrame
     dropped: pd.DataFrame
@@ -87,7 +108,7 @@ def curate(
     read = _read_written(frames, groups, trigger, written or {})
     captions = _captions(kept, frames, groups, trigger, curation, read)
     dropped = rows.table.loc[rows.reason != "", ["frame_id", "tag"]].assign(reason=rows.reason[rows.reason != ""])
-    dropped = dropped.astype({"reason": str}).reset_index(drop=True)
+    dropped = typed(dropped, DROPPED).reset_index(drop=True)
     return Curated(captions, dropped, _notes(frames, read), idle_settings(rows.names, captions["caption"], curation))
 
 
@@ -243,7 +264,7 @@ def _captions(
         sizes.append(own.n_tags)
         start += count
     table = {"frame_id": frames["frame_id"].to_numpy(), "caption": texts, "n_tags": np.array(sizes, dtype=np.int64)}
-    return pd.DataFrame(table).astype({"frame_id": str, "caption": str})
+    return typed(pd.DataFrame(table), CAPTIONS)
 
 
 def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str]]:

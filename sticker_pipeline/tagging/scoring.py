@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.caching import checksum, read_entry, read_png
+from sticker_pipeline.schemas import Column, TableSchema, typed
 from sticker_pipeline.space import writing
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.tagging import wd14
@@ -35,6 +36,21 @@ BATCHES_AHEAD = 2
 ROWS_AT_A_TIME = 1024
 
 Progress = Callable[[int, int], None]
+WD14_TAGS = TableSchema(
+    "each tag that the tagger gives a kept frame",
+    (
+        Column("frame_id", "str", "the frame, as in frames"),
+        Column("tag", "str", "the tag, with spaces"),
+        Column(
+            "category",
+            "str",
+            "general: what is seen; character: whom the tagger takes it for; rating: the best of its ratings",
+            values=("general", "character", "rating"),
+        ),
+        Column("score", "float32", "the tagger's probability of the tag", low=0, high=1),
+    ),
+    key=("frame_id", "tag"),
+)
 
 
 @dataclass(frozen=True)
@@ -204,7 +220,7 @@ def tag_table(
     labels: Sequence[wd14.Label],
     limits: Mapping[wd14.Category, np.ndarray],
 ) -> pd.DataFrame:
-    """The tags of each frame: columns frame_id, tag, category (general, character, rating), score (float32, 0-1).
+    """The tags of each frame, with the columns of WD14_TAGS.
 
     General and character tags are rows where their score is at least the frame's threshold for their category
     (`limits`, float32 [N], from `thresholds.per_frame`); of the ratings, which are one question with one answer, the
@@ -225,9 +241,9 @@ def tag_table(
         "frame_id": np.array(frame_ids, dtype=object)[frames],
         "tag": names[tags],
         "category": categories[tags],
-        "score": values.astype(np.float32),
+        "score": values,
     }
-    return pd.DataFrame(table).astype({"frame_id": str, "tag": str, "category": str})
+    return typed(pd.DataFrame(table), WD14_TAGS)
 
 
 def _chosen(

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.space import writing
-from sticker_pipeline.training.log import BAND_COLUMNS, LogRow
+from sticker_pipeline.training.log import LogRow
+from sticker_pipeline.training.tables import BAND_COLUMNS
 
 FOLDER = "tensorboard"
 

@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN, VALIDATION
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN, TRAINING_SET, VALIDATION
 from sticker_pipeline.sampling.draws import epoch_order, systematic_draws
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
-
-COLUMNS = ("frame_id", "file", "caption", "probability", "bucket_width", "bucket_height", "split")
 
 Batch = np.ndarray  # int64[b]: row numbers of the train table, all of one bucket
 Step = list[Batch]  # the batches whose gradients make one step of the optimizer
@@ -26,7 +24,7 @@ Step = list[Batch]  # the batches whose gradients make one step of the optimizer
 def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
     """The rows to train on, numbered from 0: the train split and, behind it, the regularisation pictures.
 
-    Beside COLUMNS they have `path` (absolute), `width` and `height` (of the picture, in pixels) and `regularisation`.
+    Beside the columns of TRAINING_SET they have `path` (absolute), `width`, `height` (pixels) and `regularisation`.
     Probabilities sum to 1, of which the regularisation pictures have settings.regularisation_share. `note` is told
     which of those are left out, and why. Raises SpecError for a missing table or column, an empty train split,
     probabilities that do not sum to 1, a size that is no multiple of 8, a picture that is not there, and a
@@ -78,10 +76,10 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise SpecError(f"training_set: {path} is damaged ({error}): materialize 'training_set' again.") from error
-    for column in COLUMNS:
+    for column in TRAINING_SET.names:
         if column not in table.columns:
-            raise SpecError(f"training_set: {path} has no column '{column}'. It needs {', '.join(COLUMNS)}.")
-    rows = table.loc[table["split"] == split, list(COLUMNS)].reset_index(drop=True)
+            raise SpecError(f"training_set: {path} has no column '{column}'. It needs {', '.join(TRAINING_SET.names)}.")
+    rows = table.loc[table["split"] == split, TRAINING_SET.names].reset_index(drop=True)
     sizes = rows[["bucket_width", "bucket_height"]].to_numpy()
     if (sizes % 8 != 0).any() or (sizes <= 0).any():
         raise SpecError(f"training_set: {path}: bucket_width and bucket_height must be multiples of 8.")

@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sticker_pipeline.schemas import check, typed
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training import objective
 from sticker_pipeline.training.backward import predict
 from sticker_pipeline.training.conditions import conditions
 from sticker_pipeline.training.latents import LatentEntry
-from sticker_pipeline.training.log import BAND_COLUMNS, BANDS
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.streams import side_by_side
+from sticker_pipeline.training.tables import BAND_COLUMNS, BANDS, HELD_OUT
 from sticker_pipeline.training.text import Encoded
 
 MOST_PICTURES = 16  # of each split
 TIMESTEPS = [(low + high) // 2 for low, high in BANDS]
-COLUMNS = ["epoch", "step", "split", "pictures", "loss", *BAND_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
 
 
 def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """A row with COLUMNS for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
+    """A row of HELD_OUT for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
     rows = []
     for probe in probes:
         bands = probe_errors(run, probe, at_once).mean(axis=0)
@@ -122,6 +122,8 @@ def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -
 
 
 def write_held_out(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write `rows` as Parquet with COLUMNS, whole or not at all."""
+    """Write `rows` as the table HELD_OUT in Parquet, whole or not at all. Raises SchemaError."""
+    table = typed(pd.DataFrame(list(rows), columns=HELD_OUT.names), HELD_OUT)
+    check(table, HELD_OUT)
     with atomic_file(path) as staging:
-        pd.DataFrame(list(rows), columns=COLUMNS).to_parquet(staging, index=False)
+        table.to_parquet(staging, index=False)

@@ -13,17 +13,11 @@ import pandas as pd
 import psutil
 import torch
 
+from sticker_pipeline.schemas import check, typed
 from sticker_pipeline.storage import atomic_file
 from sticker_pipeline.training.progress import State
+from sticker_pipeline.training.tables import BAND_COLUMNS, BANDS, LOG
 
-BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
-"""Noise levels that are looked at apart: details are learned at low timesteps, shapes and colours at high ones."""
-BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
-COLUMNS = [
-    *("step", "epoch", "loss", *BAND_COLUMNS),
-    *("lr_unet", "lr_text_encoder", "grad_norm", "weights_scaled", "weight_norm"),
-    *("samples_per_s", "seconds", "memory_bytes"),
-]
 STEPS_IN_PACE = 20  # the speed shown is the mean over this many last steps
 WINDOW, EXPLODED = 50, 4.0  # the error has exploded when its mean over WINDOW steps is EXPLODED times its lowest
 
@@ -106,15 +100,17 @@ def log_rows(table: pd.DataFrame) -> list[LogRow]:
 
 
 def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """`log` with COLUMNS."""
+    """`log` as the table LOG."""
     rows = [
         {**asdict(row), **dict(zip(BAND_COLUMNS, row.bands, strict=True)), "samples_per_s": row.samples_per_s}
         for row in log
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return typed(pd.DataFrame(rows, columns=LOG.names), LOG)
 
 
 def write_log(log: Sequence[LogRow], path: Path) -> None:
-    """Write `log` as Parquet with COLUMNS, whole or not at all."""
+    """Write `log` as the table LOG in Parquet, whole or not at all. Raises SchemaError."""
+    table = log_table(log)
+    check(table, LOG)
     with atomic_file(path) as staging:
-        log_table(log).to_parquet(staging, index=False)
+        table.to_parquet(staging, index=False)

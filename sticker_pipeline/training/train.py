@@ -32,8 +32,7 @@ from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.step import Run, check_exploding, training_step
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
-
-LOG_NAME, HELD_OUT_NAME = "log.parquet", "held_out.parquet"
+from sticker_pipeline.training.tables import HELD_OUT, LOG
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
@@ -178,5 +177,5 @@ def keep(run: Run) -> None:
 def keep_logs(run: Run) -> None:
     if run.accelerator.is_main_process:
         with writing(run.spec.output):
-            write_log(run.history.log, run.spec.output / LOG_NAME)
-            write_held_out(run.history.held_out, run.spec.output / HELD_OUT_NAME)
+            write_log(run.history.log, run.spec.output / LOG.file)
+            write_held_out(run.history.held_out, run.spec.output / HELD_OUT.file)

@@ -46,7 +46,7 @@ def four_models() -> BenchmarkResult:
 def test_the_lora_is_compared_with_every_other_model() -> None:
     result = four_models()
     table = comparisons(result)
-    assert list(table.columns) == COMPARISONS
+    assert list(table.columns) == COMPARISONS.names
     assert list(dict.fromkeys(table["other"])) == ["base", "released", "zed"]
     assert set(table["model"]) == {"lora"}
     for other, part in table.groupby("other"):
@@ -90,7 +90,7 @@ COMPARED = pd.DataFrame(
         ("lora", "zed", "clip_similarity", "art", -0.1, -0.2, -0.05, 8),
         ("lora", "zed", "copies", "art", 0.1, 0.05, 0.2, 8),
     ],
-    columns=COMPARISONS,
+    columns=COMPARISONS.names,
 )
 
 

@@ -1,6 +1,7 @@
 """The choice of a style's epoch: the rule, and its evidence on planted embeddings."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from sticker_pipeline.benchmark.bootstrap import Estimate, estimate
 from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.style_choice import (
+    CHOICE,
+    GOAL,
     METRICS,
     Drawn,
     StyleYardstick,
@@ -17,6 +20,7 @@ from sticker_pipeline.benchmark.style_choice import (
     passing_bound,
     style_metrics,
 )
+from sticker_pipeline.schemas import check
 
 
 def figures(similarity: float, fidelity: float, leaks: float, spread: float = 0.0) -> dict[str, Estimate]:
@@ -146,3 +150,14 @@ def test_the_goal_is_paired_with_the_base_model() -> None:
         assert table.loc[("lora", f"gain:{metric}"), "mean"] == pytest.approx(difference)
     assert ("base", "gain:leaks") not in table.index
     assert table.loc[("reference", "style_similarity"), "mean"] == pytest.approx(0.5)  # of (1,0,1) and (0,1,1)
+
+
+def test_both_tables_are_as_their_schemas_say() -> None:
+    """The figures of a tagger that knows none of the asked tags have no fidelity."""
+    pictures = {"base": PLAIN, "lora": LEARNED}
+    check(goal(pictures, yardstick()), GOAL)
+    unknown = replace(yardstick(), tag_names=["x", "y", "z"])
+    check(goal(pictures, unknown), GOAL)
+    seen = {0: style_metrics(PLAIN, unknown), 1: style_metrics(LEARNED, unknown)}
+    assert np.isnan(seen[1]["fidelity"].mean)
+    check(choose_style_epoch(seen, most_leaks=0.1, most_lost=0.1), CHOICE)

@@ -7,8 +7,9 @@ import pytest
 
 from sticker_pipeline.benchmark.measure import Pictures, References, Requests, Training, Yardstick
 from sticker_pipeline.benchmark.tables import (
-    COLUMNS,
+    BENCHMARK,
     COMPARED,
+    LEADERBOARD,
     BenchmarkResult,
     benchmark_table,
     compare,
@@ -77,7 +78,7 @@ def value(table: pd.DataFrame, model: str, metric: str, style: str = "sticker") 
 
 def test_rows_are_sorted_and_columns_are_the_contract() -> None:
     table = result().table
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == BENCHMARK.names
     of_a_model = [
         "clip_similarity", "clip_similarity_gain", "diversity", "nearest_training", "nearest_training_excess",
         "copies", "one_clip_share", "centroid_similarity",
@@ -166,7 +167,7 @@ def test_a_character_without_others_has_no_retrieval_and_that_is_said() -> None:
 def test_compare_is_paired_and_in_the_columns_of_the_contract() -> None:
     outcome = full()
     table = compare(outcome, "lora", "base")
-    assert list(table.columns) == COMPARED
+    assert list(table.columns) == COMPARED.names
     assert list(table["style"].iloc[:3]) == ["all", "art", "sticker"]
     assert "clip_similarity_gain" not in set(table["metric"]) and len(table) == 3 * 11
     for row in table.itertuples():
@@ -278,7 +279,7 @@ def test_enough_held_out_clips_need_no_remark() -> None:
 
 def test_no_references_at_all_give_an_empty_table_of_the_same_shape() -> None:
     outcome = benchmark_table({"base": drawn(art=[X])}, Yardstick({}, TRAINING))
-    assert list(outcome.table.columns) == COLUMNS and outcome.table.empty
+    assert list(outcome.table.columns) == BENCHMARK.names and outcome.table.empty
     assert leaderboard({"a": outcome.table}).empty
 
 
@@ -296,10 +297,10 @@ def test_the_table_is_the_same_whatever_the_order_of_models(tmp_path: Path) -> N
 
 def test_leaderboard_puts_characters_in_order() -> None:
     table = leaderboard({"b": result().table, "a": result().table})
-    assert list(table.columns) == ["character", *COLUMNS]
+    assert list(table.columns) == LEADERBOARD.names
     assert list(dict.fromkeys(table["character"])) == ["a", "b"]
     assert len(table) == 2 * len(result().table)
-    assert list(leaderboard({}).columns) == ["character", *COLUMNS]
+    assert list(leaderboard({}).columns) == LEADERBOARD.names
 
 
 def test_leaderboard_as_text_and_markdown() -> None:
@@ -310,7 +311,7 @@ def test_leaderboard_as_text_and_markdown() -> None:
         ("reference", "clip_similarity", 0.9, float("nan"), float("nan"), 2),
     ]
     table = pd.DataFrame(
-        [("kai", model, "art", metric, *numbers) for model, metric, *numbers in rows], columns=["character", *COLUMNS]
+        [("kai", model, "art", metric, *numbers) for model, metric, *numbers in rows], columns=LEADERBOARD.names
     )
     assert leaderboard_text(table).splitlines() == [
         "character  style  model  similarity            base model            gain                     references  n",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging import wd14
-from sticker_pipeline.tagging.scoring import score_frames, tag_table
+from sticker_pipeline.tagging.scoring import WD14_TAGS, score_frames, tag_table
 from sticker_pipeline.tagging.thresholds import Thresholds, per_frame
 
 BATCH = 16
@@ -23,7 +23,7 @@ def tag_folder(frames: Path, model: Path, out: Path) -> None:
         scored = score_frames(files, tagger, Path(cache), BATCH)
     limits = per_frame(Thresholds(0.35, 0.35), scored.scores, wd14.category_columns(tagger.labels))
     out.mkdir(exist_ok=True)
-    write_table(tag_table(list(files), scored.scores, tagger.labels, limits), out)
+    write_table(tag_table(list(files), scored.scores, tagger.labels, limits), out, WD14_TAGS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.dataset.manifest import COLUMNS, DatasetError, held_out_clips, training_set, validation_clips
+from sticker_pipeline.dataset.manifest import TRAINING_SET, DatasetError, held_out_clips, training_set, validation_clips
 from sticker_pipeline.sampling.weights import frame_weights
 from sticker_pipeline.settings import BucketSettings
 
@@ -68,7 +68,7 @@ def test_every_kept_frame_has_its_row():
     frames = frames_of()
     drop(frames, "gifs/a.gif#2", "blank")
     table = made(frames)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == TRAINING_SET.names
     kept = frames[frames["kept"]]
     assert table["frame_id"].tolist() == kept["frame_id"].tolist()
     assert table["file"].tolist() == kept["file"].tolist()

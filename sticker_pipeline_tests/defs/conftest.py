@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, PARTITION_ROW_COUNT, ROW_COUNT
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
@@ -19,6 +21,7 @@ from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import add_small_character
+from sticker_pipeline_tests.tables_page import tables_of
 
 SETTINGS = """\
 trigger: skv_small
@@ -74,6 +77,38 @@ class Bench:
         materialization = records[0].asset_materialization
         assert materialization is not None
         return {key: value.value for key, value in materialization.metadata.items()}
+
+    def check_tables(self, asset: str, scope: str, partition: str | None) -> None:
+        """Each table of the artifact is declared by the asset, has the declared columns, and was reported so."""
+        artifact = self.store.read(scope, asset)
+        spec = self.definitions.resolve_assets_def(dg.AssetKey(asset)).get_asset_spec(dg.AssetKey(asset))
+        tables = list(tables_of(spec))
+        assert {file for file, _, _ in tables} == {name for name in artifact.files if name.endswith(".parquet")}, asset
+        for file, _, schema in tables:
+            assert types_of(artifact.table(file)) == declared(schema, artifact.table(file)), (asset, file)
+        shown, first = self.metadata(asset, partition), artifact.table(tables[0][0])
+        counted = PARTITION_ROW_COUNT if partition else ROW_COUNT
+        assert {ROW_COUNT, PARTITION_ROW_COUNT} & shown.keys() == {counted} and shown[counted] == len(first), asset
+        reported = shown[COLUMN_SCHEMA]
+        assert isinstance(reported, dg.TableSchema)
+        assert [(column.name, column.type) for column in reported.columns] == types_of(first), asset
+        assert all(column.description for column in reported.columns), asset
+
+
+def types_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """(name, type) of each column."""
+    return [(str(name), str(dtype)) for name, dtype in rows.dtypes.items()]
+
+
+def declared(schema: dg.TableSchema, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """What `types_of(rows)` must be; a name such as `<character>` stands for all columns that have no other."""
+    known = {column.name for column in schema.columns}
+    further = [str(name) for name in rows.columns if name not in known]
+    return [
+        (name, column.type)
+        for column in schema.columns
+        for name in (further if column.name.startswith("<") else [column.name])
+    ]
 
 
 @pytest.fixture(scope="module")

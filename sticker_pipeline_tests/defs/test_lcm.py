@@ -80,6 +80,7 @@ def test_it_is_distilled_and_measured(distilled: Bench) -> None:
         "base, steps: 25, another seed",
     ]
     assert (table.loc[table["metric"] == "seconds", "mean"] > 0).all()
+    bench.check_tables("lcm_lora", "_profiles/embedded", "embedded")
     shown = bench.metadata("lcm_lora", "embedded")
     assert str(shown["pictures"]).startswith("![")
     assert {"figures", "summary", "loss", "settings"} <= shown.keys()
@@ -90,6 +91,7 @@ def test_that_of_a_character_goes_on_from_it_and_is_swept(distilled: Bench, moth
     bench = distilled
     assert make(bench, "character_lcm_lora", "moth").success
     start = bench.store.read("_profiles/embedded", "lcm_lora").folder / "lora.safetensors"
+    bench.check_tables("character_lcm_lora", "moth", "moth")
     artifact = bench.store.read("moth", "character_lcm_lora")
     facts = json.loads((artifact.folder / "lcm.json").read_text())
     assert facts["character_lora"] == file_sha256(moth) and facts["guidance_scale"] == 3.0

@@ -12,10 +12,11 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.defs.scopes import of_all
 from sticker_pipeline.publishing.report import Check
-from sticker_pipeline.storage import ALL, write_table
+from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_checks import CHECKS
 from sticker_pipeline_tests.publishing.example import fill_few_steps, fill_style
+from sticker_pipeline_tests.some_table import write_rows
 
 
 @dg.asset(partitions_def=CHARACTERS)
@@ -97,7 +98,7 @@ def test_every_check_of_the_line_is_on_the_page_in_the_order_of_the_line() -> No
 def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
     bench.add_character("small", "bram_thistle", SETTINGS + "style: chibi\n")
     with bench.store.writing(ALL, "leaderboard") as staging:
-        write_table(pd.DataFrame({"character": []}), staging)
+        write_rows(pd.DataFrame({"character": []}), staging)
         bench.store.publish(staging, ALL, "leaderboard", code_version="1", inputs={}, settings={})
     definition = bench.definitions.resolve_assets_def(dg.AssetKey("report"))
     spec = definition.get_asset_spec(dg.AssetKey("report"))

@@ -71,6 +71,11 @@ def test_its_captions_are_the_other_way_round(styled: Bench) -> None:
     assert (artifact.table("dropped.parquet")["reason"] == "says how it is drawn").any()
 
 
+@pytest.mark.parametrize("asset", STYLE_LINE)
+def test_its_tables_are_as_declared(styled: Bench, asset: str) -> None:
+    styled.check_tables(asset, CHIBI, "chibi")
+
+
 def test_it_is_trained_as_a_character_is_and_bound_to_no_word(styled: Bench) -> None:
     lora = styled.store.read(CHIBI, "style_lora")
     spec = json.loads((lora.folder / "spec.json").read_text())

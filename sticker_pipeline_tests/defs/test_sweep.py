@@ -104,6 +104,10 @@ def test_the_artifact_has_the_grids_and_what_is_recommended(swept: Bench) -> Non
     assert str(metadata["pareto"]).startswith("![") and "grid_art" in metadata and "recommended" in metadata
 
 
+def test_its_table_is_as_declared(swept: Bench) -> None:
+    swept.check_tables("adapter_sweep", NAME, NAME)
+
+
 def test_again_it_draws_and_measures_nothing(swept: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("it was drawn before")

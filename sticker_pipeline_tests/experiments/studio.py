@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
-from sticker_pipeline.dataset.manifest import COLUMNS
+from sticker_pipeline.dataset.manifest import TRAINING_SET
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.drawing import draw
@@ -167,7 +167,7 @@ def write_training_set(work: Path, shown: Sequence[Picture], mode: str) -> None:
     weights = frame_weights(frames, {"pictures": 1.0}, mode, None)
     side = profile().resolution
     table = frames.assign(probability=weights["probability"], bucket_width=side, bucket_height=side, split="train")
-    table[COLUMNS].to_parquet(work / "index.parquet")
+    table[TRAINING_SET.names].to_parquet(work / "index.parquet")
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sticker_pipeline.media import frames as module
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import (
-    COLUMNS,
+    FRAMES,
     cache_entry,
     decode_all,
     decode_to_cache,
@@ -71,7 +71,7 @@ def test_lineage_of_every_frame(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(2), stripes(4)]))
     picture().save(folder / "stickers/b.png")
     table = table_of(folder, tmp_path)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == FRAMES.names
     assert table["path"].tolist() == table["clip_id"].tolist() == ["gifs/a.gif"] * 3 + ["stickers/b.png"]
     assert table["group"].tolist() == ["gifs"] * 3 + ["stickers"]
     assert table["frame_index"].tolist() == [0, 1, 2, 0]
@@ -290,7 +290,7 @@ def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_n
 
 def test_nothing_accepted_gives_an_empty_table_of_the_right_types(folder, tmp_path):
     table = table_of(folder, tmp_path)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == FRAMES.names
     assert table.empty
     assert table["kept"].dtype == bool
     assert table["width"].dtype == np.int64

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from sticker_pipeline.media import limits as limits_module
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.inventory import COLUMNS, media_files, scan
+from sticker_pipeline.media.inventory import INVENTORY, media_files, scan
 from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
@@ -59,7 +59,7 @@ def test_accepted_files_have_their_facts(folder):
     (folder / "gifs/deeper/down/a.png").write_bytes(hidden)
     write_png(folder / "stickers/really a png.gif")
     table = scan(folder, GROUPS, LIMITS)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == INVENTORY.names
     assert table["path"].tolist() == ["gifs/b.gif", "gifs/deeper/down/a.png", "stickers/really a png.gif"]
     assert table["group"].tolist() == ["gifs", "gifs", "stickers"]
     assert table["format"].tolist() == ["GIF", "APNG", "PNG"]
@@ -340,7 +340,7 @@ def test_the_same_table_twice_and_through_parquet(folder, tmp_path):
 
 def test_an_empty_folder_gives_an_empty_table(folder, tmp_path):
     table = scan(folder, GROUPS, LIMITS)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == INVENTORY.names
     assert table.empty
     with pytest.raises(MediaError, match="is not a folder"):
         scan(tmp_path / "nowhere", GROUPS, LIMITS)

@@ -15,15 +15,16 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from sticker_pipeline.benchmark.measure import GAIN
-from sticker_pipeline.benchmark.side_by_side import COMPARED_FILE, COMPARISONS
+from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
 from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE, gather
 from sticker_pipeline.publishing.report import Check, report_page
 from sticker_pipeline.releases import publish, releases_folder, roll_back
-from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope, write_table
+from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope
 from sticker_pipeline_tests.publishing.candidates import candidate
+from sticker_pipeline_tests.some_table import write_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RIVALS = ("tensorart", "civitai_v2")
@@ -65,11 +66,11 @@ def fill_style(store: ArtifactStore, style: str, characters: Sequence[str]) -> N
     """Publish a training set of `characters` for the style, and the choice of its LoRA's epoch."""
     scope = style_scope(style)
     with store.writing(scope, "style_training_set") as staging:
-        write_table(pd.DataFrame({"character": [name for name in characters for _ in range(3)]}), staging)
+        write_rows(pd.DataFrame({"character": [name for name in characters for _ in range(3)]}), staging)
         made_of = store.publish(staging, scope, "style_training_set", code_version="1", inputs={}, settings={})
     with store.writing(scope, "selected_style_lora") as staging:
-        write_table(_style_choice(), staging)
-        write_table(_style_goal(), staging, "goal.parquet")
+        write_rows(_style_choice(), staging)
+        write_rows(_style_goal(), staging, "goal.parquet")
         Image.effect_noise((1140, 216), 60).convert("RGB").save(staging / "goal.png")
         inputs = {"style_training_set": made_of.data_version}
         store.publish(staging, scope, "selected_style_lora", code_version="1", inputs=inputs, settings={})
@@ -131,7 +132,7 @@ def fill_few_steps(store: ArtifactStore, profile: str) -> None:
     ]
     scope = profile_scope(profile)
     with store.writing(scope, "lcm_lora") as staging:
-        write_table(pd.DataFrame(rows, columns=["model", "metric", "mean", "ci_low", "ci_high", "n"]), staging)
+        write_rows(pd.DataFrame(rows, columns=["model", "metric", "mean", "ci_low", "ci_high", "n"]), staging)
         (staging / "lcm.json").write_text(json.dumps({"guidance_scale": 2.0}))
         store.publish(staging, scope, "lcm_lora", code_version="1", inputs={}, settings={})
 
@@ -211,21 +212,21 @@ def _open(character: Character, row: Mapping[str, object]) -> Image.Image:
 
 
 def _write_raw_media(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
-    write_table(pd.DataFrame({"path": frames["path"].unique(), "status": "accepted", "reason": ""}), staging)
+    write_rows(pd.DataFrame({"path": frames["path"].unique(), "status": "accepted", "reason": ""}), staging)
 
 
 def _write_frames(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     (staging / "files").mkdir()
     for row in frames.to_dict("records"):
         _open(character, row).save(staging / row["file"], compress_level=1)
-    write_table(frames, staging)
+    write_rows(frames, staging)
 
 
 def _write_frame_weights(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     size = frames.groupby("clip_id")["frame_id"].transform("size")
     probability = 1 / size / frames["clip_id"].nunique()
     table = frames[["frame_id", "group", "clip_id"]].assign(probability=probability, draws_per_epoch=300 * probability)
-    write_table(table, staging)
+    write_rows(table, staging)
 
 
 TAGS = (
@@ -256,7 +257,7 @@ def _tagged(frames: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _write_wd14_tags(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     table = pd.DataFrame(_tagged(frames), columns=["frame_id", "tag"]).assign(category="general", score=0.8)
-    write_table(table, staging)
+    write_rows(table, staging)
 
 
 def _write_curated_tags(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -265,14 +266,14 @@ def _write_curated_tags(staging, frames, character, profile, models, rng) -> Non
     kept = tags[~gone].groupby("frame_id")["tag"].agg(list)
     captions = [[character.trigger, *kept.get(frame, [])] for frame in frames["frame_id"]]
     table = pd.DataFrame({"frame_id": frames["frame_id"], "caption": [", ".join(words) for words in captions]})
-    write_table(table.assign(n_tags=[len(words) for words in captions]), staging)
+    write_rows(table.assign(n_tags=[len(words) for words in captions]), staging)
     reasons = tags.loc[gone, "tag"].map(lambda tag: "blacklisted" if tag == "solo" else "inherent: listed")
-    write_table(tags[gone].assign(reason=reasons), staging, "dropped.parquet")
+    write_rows(tags[gone].assign(reason=reasons), staging, "dropped.parquet")
 
 
 def _write_training_set(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     split = np.where(frames["clip_number"] % 3 == 1, "holdout", "train")
-    write_table(frames[["frame_id", "file"]].assign(split=split), staging)
+    write_rows(frames[["frame_id", "file"]].assign(split=split), staging)
 
 
 def _write_lora(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -289,7 +290,7 @@ def _write_lora(staging, frames, character, profile, models, rng) -> None:  # ty
             "seconds": 0.2,
         }
     )
-    write_table(log, staging, "log.parquet")
+    write_rows(log, staging, "log.parquet")
     epochs = np.arange(0, 9)
     fixed = [
         pd.DataFrame({"epoch": epochs, "split": "train", "loss": 0.10 + 0.10 * np.exp(-epochs / 3)}),
@@ -298,7 +299,7 @@ def _write_lora(staging, frames, character, profile, models, rng) -> None:  # ty
             {"epoch": epochs, "split": "held_out", "loss": 0.13 + 0.08 * np.exp(-epochs / 2) + 0.002 * epochs}
         ),
     ]
-    write_table(pd.concat(fixed), staging, "held_out.parquet")
+    write_rows(pd.concat(fixed), staging, "held_out.parquet")
 
 
 def _write_selected_lora(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -317,7 +318,7 @@ def _write_selected_lora(staging, frames, character, profile, models, rng) -> No
         if epoch != 6:
             reason = f"not: its similarity {similarity:.3f} is below 0.670, the lower end of the interval of epoch 7."
         rows.append((epoch, json.dumps(metrics), epoch == 6, reason))
-    write_table(pd.DataFrame(rows, columns=["epoch", "metrics", "chosen", "reason"]), staging)
+    write_rows(pd.DataFrame(rows, columns=["epoch", "metrics", "chosen", "reason"]), staging)
     (staging / "lora.safetensors").write_bytes(rng.bytes(64))
 
 
@@ -341,7 +342,7 @@ def _write_samples(staging, frames, character, profile, models, rng) -> None:  #
             told = join_tags([f"{model}_{character.name}", prompt.attributes]) if model in RIVALS else prompt.text
             rows.append((f"{model}-{number}", model, prompt.style, told, prompt.attributes, 1000 + number, name))
     columns = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
-    write_table(pd.DataFrame(rows, columns=columns), staging)
+    write_rows(pd.DataFrame(rows, columns=columns), staging)
 
 
 def _write_benchmark(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -361,8 +362,8 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
         rows.append(("chance", style, "identity", 1 / 3, np.nan, np.nan, 3))
     columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
-    write_table(table, staging)
-    write_table(_compared(table), staging, COMPARED_FILE)
+    write_rows(table, staging)
+    write_rows(_compared(table), staging, COMPARISONS.file)
 
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
@@ -375,7 +376,7 @@ def _compared(table: pd.DataFrame) -> pd.DataFrame:
     found = pairs.assign(
         other=pairs["model"], model="lora", difference=difference, ci_low=difference - 0.04, ci_high=difference + 0.04
     )
-    return found[COMPARISONS]
+    return found[COMPARISONS.names]
 
 
 _WRITERS = {

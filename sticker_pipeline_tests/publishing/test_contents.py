@@ -26,14 +26,15 @@ from sticker_pipeline.publishing.contents import (
     weights,
 )
 from sticker_pipeline.publishing.report import CharacterReport, Check, Release, Report, TagCount, report_page
-from sticker_pipeline.storage import MANIFEST, ArtifactStore, write_table
+from sticker_pipeline.storage import MANIFEST, ArtifactStore
 from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, fill_few_steps, fill_style
+from sticker_pipeline_tests.some_table import write_rows
 
 
 def publish(store: ArtifactStore, asset: str, inputs: dict[str, str], **tables: pd.DataFrame) -> str:
     with store.writing("bram_thistle", asset) as staging:
         for name, table in tables.items():
-            write_table(table, staging, f"{name}.parquet")
+            write_rows(table, staging, f"{name}.parquet")
         return store.publish(
             staging, "bram_thistle", asset, code_version="1", inputs=inputs, settings={}
         ).data_version  # fmt: skip
@@ -124,7 +125,7 @@ def with_table(store: ArtifactStore, asset: str, table: pd.DataFrame) -> None:
     before = store.read("bram_thistle", asset)
     with store.writing("bram_thistle", asset) as staging:
         shutil.copytree(before.folder, staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
-        write_table(table, staging)
+        write_rows(table, staging)
         store.publish(
             staging, "bram_thistle", asset,
             code_version=before.code_version, inputs=before.inputs, settings=before.settings,
@@ -357,7 +358,7 @@ def test_characters_of_a_style_whose_pictures_have_changed_since_are_not_named(t
     assert gather(store, [character]).styles == ()
     fill_style(store, "chibi", ["bram_thistle", "pip_comet"])
     with store.writing("_styles/chibi", "style_training_set") as staging:
-        write_table(pd.DataFrame({"character": ["bram_thistle", "pip_comet", "velvet_moth"]}), staging)
+        write_rows(pd.DataFrame({"character": ["bram_thistle", "pip_comet", "velvet_moth"]}), staging)
         store.publish(staging, "_styles/chibi", "style_training_set", code_version="1", inputs={}, settings={})
     (style,) = gather(store, [character]).styles
     assert style.characters == ()

@@ -30,8 +30,9 @@ from sticker_pipeline.releases import (
     releases_folder,
     roll_back,
 )
-from sticker_pipeline.storage import ArtifactStore, file_sha256, write_table
+from sticker_pipeline.storage import ArtifactStore, file_sha256
 from sticker_pipeline_tests.publishing.candidates import METRICS, candidate, check
+from sticker_pipeline_tests.some_table import write_rows
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
@@ -171,7 +172,7 @@ def test_the_lineage_follows_the_manifests_as_far_as_they_are_known(tmp_path: Pa
     def made(asset: str, content: int, *upstream: str) -> str:
         inputs = {name: store.read("luma", name).data_version for name in upstream}
         with store.writing("luma", asset) as staging:
-            write_table(pd.DataFrame({"x": [content]}), staging)
+            write_rows(pd.DataFrame({"x": [content]}), staging)
             artifact = store.publish(
                 staging, "luma", asset, code_version="1", inputs={**inputs, f"character/{asset}": "s"}, settings={}
             )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.sampling.weights import (
-    COLUMNS,
+    FRAME_WEIGHTS,
     MODES,
     SamplingError,
     clip_shares,
@@ -63,7 +63,7 @@ def test_equals_exact_arithmetic(mode):
     similarity = {"gifs/a.gif": 0.9, "gifs/b.gif": 0.25, "stickers/c.png": 1.0, "art/d.png": 1.0}
     table = frame_weights(frames_of(CLIPS, dropped=2), SHARES, mode, 200, similarity)
     expected = exact(CLIPS, SHARES, mode, similarity)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == FRAME_WEIGHTS.names
     assert table["frame_id"].tolist() == list(expected)
     for row in table.itertuples():
         assert abs(Fraction(row.probability) - expected[row.frame_id]) < Fraction(1, 10**15)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.training import curves
-from sticker_pipeline.training.log import BAND_COLUMNS, COLUMNS
+from sticker_pipeline.training.tables import BAND_COLUMNS, LOG
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[np.ndarray, np.ndar
 
 
 def log(steps: int) -> pd.DataFrame:
-    table = pd.DataFrame(1.0, index=range(steps), columns=COLUMNS)
+    table = pd.DataFrame(1.0, index=range(steps), columns=LOG.names)
     table["step"] = np.arange(1, steps + 1)
     table["loss"] = np.arange(steps, dtype=float)
     table[BAND_COLUMNS[0]] = [2.0 if step % 2 else np.nan for step in range(steps)]

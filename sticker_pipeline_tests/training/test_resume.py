@@ -20,10 +20,10 @@ import torch
 from sticker_pipeline.space import SpaceError
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.threads import processors, waiting_asleep
-from sticker_pipeline.training.log import COLUMNS
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
 from sticker_pipeline.training.state import keep_state, last_intact
+from sticker_pipeline.training.tables import LOG
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.training.conftest import SpecMaker
@@ -53,7 +53,7 @@ def results(output: Path) -> dict[str, str]:
 
 
 def logs(output: Path) -> list[pd.DataFrame]:
-    steady = [name for name in COLUMNS if name not in ("samples_per_s", "seconds", "memory_bytes")]
+    steady = [name for name in LOG.names if name not in ("samples_per_s", "seconds", "memory_bytes")]
     return [pd.read_parquet(output / "log.parquet")[steady], pd.read_parquet(output / "held_out.parquet")]
 
 

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.backward import Inputs, predict
 from sticker_pipeline.training.base_model import BaseModelError
-from sticker_pipeline.training.log import BAND_COLUMNS, COLUMNS
 from sticker_pipeline.training.lora_file import LoraError, read_lora
 from sticker_pipeline.training.objective import picture_losses
 from sticker_pipeline.training.progress import Progress
@@ -20,6 +19,7 @@ from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
 from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step, whole_inputs
 from sticker_pipeline.training.stopping import Interrupted
+from sticker_pipeline.training.tables import BAND_COLUMNS, LOG
 from sticker_pipeline.training.train import stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
@@ -50,7 +50,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     ]
     assert load_spec(spec.output / "spec.json") == spec
     log = pd.read_parquet(spec.output / "log.parquet")
-    assert list(log.columns) == COLUMNS
+    assert list(log.columns) == LOG.names
     assert log["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert log["epoch"].tolist() == [1, 1, 1, 2, 2, 2]
     assert log["lr_unet"].tolist() == pytest.approx([1e-3 * recipe(6)(step) for step in range(6)])

@@ -18,9 +18,9 @@ from sticker_pipeline.benchmark.features import by_style, clip_of, held_out_refe
 from sticker_pipeline.benchmark.measure import Requests
 from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_json, recommendations
 from sticker_pipeline.benchmark.similarity import clip_means
-from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
+from sticker_pipeline.benchmark.sweep import SWEEP, Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.benchmark.samples import draw
@@ -82,6 +82,7 @@ class Plan:
     code_version="2",
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
+    metadata=columns(SWEEP),
     owners=["team:training"],
     pool=GPU,
     description="Which weights of the character's LoRA, of its style's and of the LCM-LoRA, how many steps and how "
@@ -116,7 +117,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             trained_pictures(embedder, work.character, work.inputs["training_set"], work.inputs["frames"]),
             samples=work.profile.benchmark.bootstrap_samples,
         )
-        write_table(rows, work.staging)
+        write_table(rows, work.staging, SWEEP)
         advice = recommendations(rows, sorted(set(rows["steps"].tolist())))
         _write_recommended(work, plan, advice)
         chart = _front(rows)
@@ -130,7 +131,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 "front": table(rows[rows["pareto"]].sort_values("seconds"), most=len(rows)),
                 **{name: picture(image, name) for name, image in list(grids.items())[:SHOWN_GRIDS]},
                 "table": table(rows, most=len(rows)),
-                **described(rows),
+                **described(rows, SWEEP),
             }
         )
 

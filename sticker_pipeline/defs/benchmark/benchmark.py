@@ -30,21 +30,22 @@ from sticker_pipeline.benchmark.measure import (
     Yardstick,
 )
 from sticker_pipeline.benchmark.side_by_side import (
-    COMPARED_FILE,
+    COMPARISONS,
     by_character,
     comparisons,
     side_by_side,
     side_by_side_table,
 )
 from sticker_pipeline.character import CharacterError, character_folders
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, FOLLOW, NIGHT_IS_DONE
-from sticker_pipeline.defs.benchmark.samples import LEFT_OUT, PLAIN
+from sticker_pipeline.defs.benchmark.samples import LEFT_OUT
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, all_made_from, made_from, of_all, of_character
+from sticker_pipeline.generation.samples import WITHOUT_TRIGGER
 from sticker_pipeline.markdown import bullets
 from sticker_pipeline.pictures import grouped_intervals, interval_chart
 from sticker_pipeline.storage import StorageError, write_table
@@ -62,6 +63,7 @@ SHOWN_PICTURES = 4  # of each model in each style
     automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
+    metadata=columns(tables.BENCHMARK, COMPARISONS),
     owners=["team:training"],
     pool=GPU,
     description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
@@ -84,10 +86,10 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         left_out = [*result.left_out, *of_samples, *problems]
         for sentence in left_out:
             context.log.warning(sentence)
-        write_table(result.table, work.staging)
+        write_table(result.table, work.staging, tables.BENCHMARK)
         compared = comparisons(result)
         differences = side_by_side_table(result.table, compared)
-        write_table(compared, work.staging, COMPARED_FILE)
+        write_table(compared, work.staging, COMPARISONS)
         return work.publish(
             {
                 SUMMARY: _headline(result.table),
@@ -99,7 +101,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),
                 **_plotted(result.table),
-                **described(result.table),
+                **described(result.table, tables.BENCHMARK),
             },
             content=lambda name: name != OTHERS,  # what came of them is in the table
         )
@@ -112,6 +114,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     freshness_policy=NIGHT_IS_DONE,
     group_name="benchmark",
     kinds={"parquet"},
+    metadata=columns(tables.LEADERBOARD),
     owners=["team:training"],
     description="The benchmark tables of all characters that have one, side by side.",
 )
@@ -126,7 +129,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
                 context.log.warning(f"{name} is left out: {error}")
                 del work.inputs[entry]
         rows = tables.leaderboard(measured)
-        write_table(rows, work.staging)
+        write_table(rows, work.staging, tables.LEADERBOARD)
         (work.staging / "leaderboard.md").write_text(tables.leaderboard_markdown(rows) + "\n", encoding="utf-8")
         without = sorted({folder.name for folder in character_folders(Path(workspace.characters))} - measured.keys())
         return work.publish(
@@ -142,7 +145,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
                 ),
                 "not_measured_yet": _told_of(without),
                 "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
-                **described(rows),
+                **described(rows, tables.LEADERBOARD, ROW_COUNT),
             }
         )
 
@@ -158,7 +161,7 @@ def _generated(
 ) -> dict[str, dict[str, Pictures]]:
     """Model -> style -> what it drew, as seen by the CLIP and by the tagger."""
     samples = work.inputs["samples"]
-    plain = samples.table(PLAIN)
+    plain = samples.table(WITHOUT_TRIGGER.file)
     found = tags_found(tagger, work.profile, work.store, samples, sampled["file"].tolist())
     generated = {}
     for model, rows in sampled.assign(row=range(len(sampled))).groupby("model", sort=False):

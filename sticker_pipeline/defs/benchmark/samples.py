@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
@@ -32,6 +32,7 @@ from sticker_pipeline.generation.rivals import (
     usable_rivals,
     why_not_drawn,
 )
+from sticker_pipeline.generation.samples import SAMPLES, WITHOUT_TRIGGER
 from sticker_pipeline.markdown import bullets
 from sticker_pipeline.releases import baseline_release, releases_folder
 from sticker_pipeline.settings import GenerationSettings
@@ -39,8 +40,7 @@ from sticker_pipeline.space import SpaceError, refusal
 from sticker_pipeline.storage import file_sha256, write_table
 from sticker_pipeline.training.foreign import lora_hash
 
-LEFT_OUT, PLAIN = "left_out.json", "without_trigger.parquet"
-COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
+LEFT_OUT = "left_out.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Drawer:
     automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
+    metadata=columns(SAMPLES, WITHOUT_TRIGGER),
     owners=["team:training"],
     pool=GPU,
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
@@ -97,8 +98,8 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         for sentence in left_out:
             context.log.warning(sentence)
         index = pd.concat(drawn)
-        write_table(index, work.staging)
-        write_table(pd.concat(plain), work.staging, PLAIN)
+        write_table(index, work.staging, SAMPLES)
+        write_table(pd.concat(plain), work.staging, WITHOUT_TRIGGER)
         (work.staging / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
         prompts = benchmark_prompts(work.character, work.profile)
         return work.publish(
@@ -107,7 +108,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
                 "same_noise": picture(_grid(work, prompts, shown), "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),
-                **described(index),
+                **described(index, SAMPLES),
             }
         )
 
@@ -185,7 +186,7 @@ def _saved(work: CharacterStep, folder: str, drawer: Drawer, opened: Callable[[s
         image.save(work.staging / name)
         image_id = f"{folder.replace('/', '-')}-{number:03d}"
         rows.append((image_id, drawer.model, request.style, request.prompt, attributes, request.seed, name))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=SAMPLES.names)
 
 
 def _grid(work: CharacterStep, prompts: list[Prompt], shown: Mapping[str, pd.DataFrame]) -> Image.Image:

@@ -1,6 +1,5 @@
 """The chosen epoch of a training, an asset of the stage `benchmark`."""
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,8 +10,10 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.choice import (
+    CHOICE,
     SELECTION_PURPOSE,
     checkpoint_metrics,
+    choice_table,
     choose_epoch,
     copies_allowed,
     evidence,
@@ -22,7 +23,7 @@ from sticker_pipeline.benchmark.choice import (
 )
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.features import by_style, clip_of, embedded, styles_of, trained_pictures, with_styles
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
@@ -36,6 +37,7 @@ from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, requests_for
 from sticker_pipeline.pictures import line_chart
 from sticker_pipeline.storage import link_or_copy, write_table
+from sticker_pipeline.training.tables import HELD_OUT
 
 SELECTION_PROMPTS = (
     4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
@@ -49,6 +51,7 @@ SELECTION_PROMPTS = (
     automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
+    metadata=columns(CHOICE),
     owners=["team:training"],
     pool=GPU,
     description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
@@ -61,7 +64,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         checkpoints = checkpoints_of(work.inputs["lora"])
         generated = _of_each_epoch(work, embedder, checkpoints)
         settings = work.character.settings.benchmark
-        losses = validation_losses(work.inputs["lora"].table("held_out.parquet"))
+        losses = validation_losses(work.inputs["lora"].table(HELD_OUT.file))
         trained = trained_pictures(embedder, work.character, work.inputs["training_set"], work.inputs["frames"])
         choice = choose_epoch(
             checkpoint_metrics(generated, _validation(work, embedder), trained),
@@ -71,7 +74,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         )
         epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
         link_or_copy(checkpoints[epoch], work.staging / "lora.safetensors")
-        write_table(choice.assign(metrics=choice["metrics"].map(lambda entry: json.dumps(entry))), work.staging)
+        write_table(choice_table(choice), work.staging, CHOICE)
         shown = evidence(choice)
         return work.publish(
             {
@@ -81,7 +84,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 "by_epoch": picture(_epoch_chart(shown), "similarity by epoch"),
                 "evidence": table(shown),
                 "file": dg.MetadataValue.path(work.store.folder(work.character.name, "selected_lora")),
-                **described(choice),
+                **described(choice, CHOICE),
             }
         )
 

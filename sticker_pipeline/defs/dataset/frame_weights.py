@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -22,6 +22,7 @@ from sticker_pipeline.storage import write_table
     automation_condition=FOLLOW,
     group_name="sampling",
     kinds={"pandas", "parquet"},
+    metadata=columns(weights.FRAME_WEIGHTS),
     owners=["team:dataset"],
     description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
     "long it is: its frames are nearly the same picture.",
@@ -36,7 +37,7 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             work.profile.sampling.mode,
             work.profile.training.draws_per_epoch,
         )
-        write_table(rows, work.staging)
+        write_table(rows, work.staging, weights.FRAME_WEIGHTS)
         groups, clips = weights.group_shares(rows), weights.clip_shares(rows)
         by_clip = clips.sort_values("share", ascending=False, kind="stable")
         effective = weights.effective_images(rows["probability"].to_numpy())
@@ -49,7 +50,7 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 "group_shares": picture(_group_bars(groups), "group shares"),
                 "shares": picture(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
                 "clips": table(by_clip),
-                **described(rows),
+                **described(rows, weights.FRAME_WEIGHTS),
             }
         )
 

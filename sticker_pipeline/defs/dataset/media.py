@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -15,15 +15,14 @@ from sticker_pipeline.defs.room import check_frames
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media import sheets
-from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.media.sidecars import read_captions
+from sticker_pipeline.media.inventory import INVENTORY, scan
+from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
 from sticker_pipeline.storage import write_table
 from sticker_pipeline.texts import UserError
 
 SHEETS = "sheets"
 SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36
 LINES = 4  # of text below a dropped frame
-CAPTIONS = "captions.parquet"
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -38,6 +37,7 @@ class NoMedia(UserError):
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"file", "parquet"},
+    metadata=columns(INVENTORY, WRITTEN_CAPTIONS),
     owners=["team:dataset"],
     description="Every file in the character's folder: taken, refused or passed over, and why.",
 )
@@ -59,8 +59,8 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         for row in remarks.itertuples():
             context.log.info(f"{row.path}: {row.remark}")
         captions = read_captions(work.character.folder, inventory, work.character.roots)
-        write_table(inventory, work.staging)
-        write_table(captions, work.staging, CAPTIONS)
+        write_table(inventory, work.staging, INVENTORY)
+        write_table(captions, work.staging, WRITTEN_CAPTIONS)
         return work.publish(
             {
                 SUMMARY: f"{accepted} files taken, {len(rejected)} refused, {counts.get('ignored', 0)} passed over",
@@ -70,7 +70,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "files": table(inventory[["path", "format", "width", "height", "n_frames", "status", "reason"]]),
                 "refused": table(rejected[["path", "reason"]]),
                 "remarks": table(remarks[["path", "remark"]]),
-                **described(inventory),
+                **described(inventory, INVENTORY),
             }
         )
 
@@ -82,6 +82,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},
+    metadata=columns(media_frames.FRAMES),
     owners=["team:dataset"],
     description="Every file decoded into full-canvas RGBA frames; equal and nearly equal ones merged, useless ones "
     "dropped with a reason.",
@@ -93,7 +94,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         cache = work.store.cache("media")
         check_frames(work, _to_decode(work, inventory, cache))
         decoded = _decode(work, inventory, cache)
-        said = work.inputs["raw_media"].table(CAPTIONS)
+        said = work.inputs["raw_media"].table(WRITTEN_CAPTIONS.file)
         captions = dict(zip(said["path"], said["caption"], strict=True))
         rows = media_frames.frame_table(inventory, decoded, cache, work.profile.media, captions)
         kept = rows[rows["kept"]]
@@ -102,7 +103,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         if kept.empty:
             raise NoMedia(f"{work.character.folder}: not one frame can be used; the table of dropped frames says why.")
         media_frames.write_frame_files(rows, inventory, cache, work.profile.media, work.staging)
-        write_table(rows, work.staging)
+        write_table(rows, work.staging, media_frames.FRAMES)
         previews = sheets.previews_of(decoded)
         cells = {
             "kept": sheets.kept_cells(rows, previews),
@@ -122,7 +123,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
                 **_dropped_pictures(cells["dropped"], cells["near_duplicates"]),
                 "dropped_table": table(dropped[["path", "frame_index", "reason"]]),
                 "sheets": dg.MetadataValue.path(work.store.folder(work.character.name, "frames") / SHEETS),
-                **described(rows),
+                **described(rows, media_frames.FRAMES),
             },
             content=lambda name: not name.startswith(SHEETS),
         )

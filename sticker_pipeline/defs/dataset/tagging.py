@@ -8,20 +8,20 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.character import Character
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
-from sticker_pipeline.defs.dataset.media import CAPTIONS
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import scores_checked
 from sticker_pipeline.defs.scopes import made_from, of_character
+from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS
 from sticker_pipeline.pictures import bar_chart, count_histogram, paired_bars, word_cloud
 from sticker_pipeline.storage import write_csv, write_table
 from sticker_pipeline.tagging import summary
-from sticker_pipeline.tagging.curation import curate
-from sticker_pipeline.tagging.scoring import score_frames, tag_table
+from sticker_pipeline.tagging.curation import CAPTIONS, DROPPED, curate
+from sticker_pipeline.tagging.scoring import WD14_TAGS, score_frames, tag_table
 from sticker_pipeline.tagging.thresholds import described as thresholds_described
 from sticker_pipeline.tagging.thresholds import per_frame, resolved
 from sticker_pipeline.tagging.wd14 import category_columns, open_tagger
@@ -37,6 +37,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"onnx", "parquet"},
+    metadata=columns(WD14_TAGS),
     owners=["team:dataset"],
     pool=BRIEF,
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
@@ -58,7 +59,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         thresholds = resolved(work.profile)
         limits = per_frame(thresholds, scored.scores, category_columns(tagger.labels))
         tags = tag_table(list(files), scored.scores, tagger.labels, limits)
-        write_table(tags, work.staging)
+        write_table(tags, work.staging, WD14_TAGS)
         return work.publish(
             {
                 SUMMARY: f"{len(files)} frames: {scored.computed} newly tagged, {scored.cached} from the cache",
@@ -71,7 +72,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                     bar_chart(summary.tag_counts(tags), title="what the tagger found", unit="frames"), "tags"
                 ),
                 "tags": table(tags),
-                **described(tags),
+                **described(tags, WD14_TAGS),
             }
         )
 
@@ -83,6 +84,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"pandas", "parquet"},
+    metadata=columns(CAPTIONS, DROPPED),
     owners=["team:dataset"],
     description="Captions with as few tags as possible, so that what is inherent in the character binds to its "
     "trigger. Each dropped tag keeps its reason.",
@@ -95,13 +97,13 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         tags = work.inputs["wd14_tags"].table()
         character = work.character
         settings = character.settings.curation
-        beside = work.inputs["raw_media"].table(CAPTIONS)
+        beside = work.inputs["raw_media"].table(WRITTEN_CAPTIONS.file)
         written = written_captions(every, beside) if settings.written == "keep" else {}
         curated = curate(tags, frames, character.groups, character.trigger, settings, written)
         for line in (*curated.idle, *(f"the caption of {row.path}: {row.note}" for row in curated.notes.itertuples())):
             context.log.warning(line)
-        write_table(curated.captions, work.staging)
-        write_table(curated.dropped, work.staging, "dropped.parquet")
+        write_table(curated.captions, work.staging, CAPTIONS)
+        write_table(curated.dropped, work.staging, DROPPED)
         dropped = summary.dropped_tags(curated.dropped)
         write_csv(dropped, work.staging / "dropped_tags.csv")
         who = summary.character_tags(tags, curated.captions, curated.dropped, _taught(character))
@@ -123,7 +125,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "dropped_tags": table(dropped),
                 "who_it_is": table(who, most=40),
                 **{name: picture(image, name.replace("_", " ")) for name, image in pictures.items()},
-                **described(curated.captions),
+                **described(curated.captions, CAPTIONS),
             },
             content=lambda name: name.endswith(".parquet"),
         )

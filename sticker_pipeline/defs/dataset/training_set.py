@@ -4,9 +4,10 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
+from sticker_pipeline.dataset.manifest import TRAINING_SET
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -25,6 +26,7 @@ SHEET_CELLS = 20
     automation_condition=FOLLOW,
     group_name="dataset",
     kinds={"pandas", "parquet"},
+    metadata=columns(TRAINING_SET),
     owners=["team:dataset"],
     description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
     "cut; whole clips are held out as references that are never trained on.",
@@ -42,7 +44,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
             work.profile.buckets,
             validation=work.character.settings.benchmark.validation,
         )
-        write_table(rows, work.staging)
+        write_table(rows, work.staging, TRAINING_SET)
         clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
         trained, held_out = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
         buckets = bucket_table(trained)
@@ -57,7 +59,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "holdout_frames": len(held_out),
                 "buckets": table(buckets),
                 "most_drawn": table(trained.sort_values("probability", ascending=False, kind="stable")),
-                **described(rows),
+                **described(rows, TRAINING_SET),
             }
         )
 

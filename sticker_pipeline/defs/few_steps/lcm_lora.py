@@ -10,11 +10,13 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 
+from sticker_pipeline.benchmark.few_steps import FEW_STEPS
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.defs.few_steps.measuring import LOG, STEPS, Measuring, ways_to_draw
+from sticker_pipeline.defs.few_steps.measuring import STEPS, Measuring, ways_to_draw
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character, of_profile, profile_made_from
@@ -34,6 +36,7 @@ from sticker_pipeline.storage import (
 )
 from sticker_pipeline.training.consistency.spec import ConsistencySpec, Tuning
 from sticker_pipeline.training.spec import FILE_NAME, save_spec
+from sticker_pipeline.training.tables import LOG
 
 MODULE = "sticker_pipeline.training.consistency"
 
@@ -44,6 +47,7 @@ MODULE = "sticker_pipeline.training.consistency"
     code_version="1",
     group_name="training",
     kinds={"pytorch", "diffusers"},
+    metadata=columns(FEW_STEPS, LOG),
     owners=["team:training"],
     pool=GPU,
     description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
@@ -62,7 +66,7 @@ def lcm_lora(
         ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": staging / LORA_FILE})
         measuring = Measuring(profile, store, staging, _requests(profile, measured), profile.lcm.measured_seeds, ways)
         index = measuring.table(context)
-        write_table(index, staging)
+        write_table(index, staging, FEW_STEPS)
         result = work.publish(measuring.metadata(index, spec), content=_is_content)
         discard(spec.output)
     return result
@@ -74,6 +78,7 @@ def lcm_lora(
     code_version="1",
     group_name="training",
     kinds={"pytorch", "diffusers"},
+    metadata=columns(FEW_STEPS, LOG),
     owners=["team:training"],
     pool=GPU,
     description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
@@ -105,7 +110,7 @@ def character_lcm_lora(
         requests = requests_for(benchmark_prompts(work.character, work.profile), seeds, purpose="lcm")
         measuring = Measuring(work.profile, work.store, work.staging, requests, seeds, ways)
         index = measuring.table(context)
-        write_table(index, work.staging)
+        write_table(index, work.staging, FEW_STEPS)
         result = work.publish(measuring.metadata(index, spec), content=_is_content)
         discard(spec.output)
     return result
@@ -127,7 +132,7 @@ def _distil(
     `more` that is known of it, go to `staging`."""
     save_spec(spec, folder / FILE_NAME)
     launcher.train(context, [str(folder / FILE_NAME)], progress_observer(context), module=MODULE)
-    for name in (LORA_FILE, LOG):
+    for name in (LORA_FILE, LOG.file):
         link_or_copy(spec.output / name, staging / name)
     facts = {"guidance_scale": spec.settings.guidance_scale, "steps": list(STEPS), "scheduler": "lcm", **more}
     (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")

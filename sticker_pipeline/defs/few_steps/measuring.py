@@ -12,7 +12,14 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.features import clip_of, tags_found_in
-from sticker_pipeline.benchmark.few_steps import FIDELITY_CHANGE, SECONDS, Seen, few_step_table, side_by_side
+from sticker_pipeline.benchmark.few_steps import (
+    FEW_STEPS,
+    FIDELITY_CHANGE,
+    SECONDS,
+    Seen,
+    few_step_table,
+    side_by_side,
+)
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
 from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import sample_grid
@@ -23,8 +30,8 @@ from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.wd14 import open_tagger
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.consistency.spec import ConsistencySpec
+from sticker_pipeline.training.tables import LOG
 
-LOG = "log.parquet"
 STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
 MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of
 
@@ -89,7 +96,7 @@ class Measuring:
         return [f"pictures/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
     def table(self, context: dg.AssetExecutionContext) -> pd.DataFrame:
-        """Draw and keep all pictures, and measure them: rows of few_steps.COLUMNS."""
+        """Draw and keep all pictures, and measure them: the table FEW_STEPS."""
         (self.staging / "pictures").mkdir()
         opened, seconds = pipelines(self.profile), {}
         for name, way in self.ways.items():
@@ -126,7 +133,7 @@ class Measuring:
 
     def metadata(self, index: pd.DataFrame, spec: ConsistencySpec) -> dict[str, Any]:
         """What a person judges the LoRA by, pictures and figures first. `index`: from `table`."""
-        log = pd.read_parquet(self.staging / LOG)
+        log = pd.read_parquet(self.staging / LOG.file)
         return {
             SUMMARY: self._summary(index),
             "pictures": picture(self._grid(), "the same prompts and seeds in every way"),
@@ -139,7 +146,7 @@ class Measuring:
             "training_seconds": float(log["seconds"].sum()),
             "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
             "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
-            **described(index),
+            **described(index, FEW_STEPS),
         }
 
     def _summary(self, index: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.gate_checks import judged
 from sticker_pipeline.benchmark.measure import at_most
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW_RELEASE, RELEASE
@@ -37,7 +37,7 @@ from sticker_pipeline.generation.prompts import (
 from sticker_pipeline.markdown import bullets, code
 from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.publishing import model_card
-from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.comfyui import WORKFLOWS, Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import our_sampler
 from sticker_pipeline.releases import (
@@ -207,6 +207,7 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
     automation_condition=FOLLOW_RELEASE,
     group_name="publishing",
     kinds={"json", "png"},
+    metadata=columns(WORKFLOWS),
     owners=["team:training"],
     pool=GPU,
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
@@ -232,8 +233,8 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         left_out = work.roots["recommended_release"]["left_out"]
         for sentence in left_out:
             context.log.warning(sentence)
-        index = pd.DataFrame(rows, columns=["image", "setting", "style", "prompt", "seed", "file"])
-        write_table(index, work.staging)
+        index = pd.DataFrame(rows, columns=WORKFLOWS.names)
+        write_table(index, work.staging, WORKFLOWS)
         shown = [Image.open(work.staging / name) for name in index["file"]]
         labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
         return work.publish(
@@ -246,7 +247,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
                 "workflow": dg.MetadataValue.path(
                     work.store.folder(work.character.name, "comfyui_workflow") / "workflow.json"
                 ),
-                **described(index),
+                **described(index, WORKFLOWS),
             }
         )
 

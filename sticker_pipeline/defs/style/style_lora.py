@@ -15,6 +15,8 @@ from sticker_pipeline.benchmark.features import clip_of, embedded, tags_found_in
 from sticker_pipeline.benchmark.measure import BASE, LORA
 from sticker_pipeline.benchmark.style_choice import (
     BASE_EPOCH,
+    CHOICE,
+    GOAL,
     METRICS,
     Drawn,
     StyleYardstick,
@@ -23,11 +25,11 @@ from sticker_pipeline.benchmark.style_choice import (
     style_metrics,
 )
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
-from sticker_pipeline.dataset.style_set import kind_of, own_traits, style_set
+from sticker_pipeline.dataset.style_set import STYLE_DROPPED, STYLE_ROWS, STYLE_TAGS, kind_of, own_traits, style_set
 from sticker_pipeline.defs.automation import FOLLOW, RETRAIN
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -50,8 +52,9 @@ from sticker_pipeline.storage import discard, file_sha256, link_or_copy, write_t
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Tagger, open_tagger
 from sticker_pipeline.training.spec import TrainingSpec
+from sticker_pipeline.training.tables import HELD_OUT, LOG
 
-TAGS, DROPPED, GOAL, PICTURES = "tags.parquet", "dropped.parquet", "goal.parquet", "frames"
+PICTURES = "frames"  # the folder of the training set's pictures
 CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of invented characters: never the same ones
 GOAL_SEEDS = 2
 SHEET_CELLS = 24
@@ -64,6 +67,7 @@ SHEET_CELLS = 24
     automation_condition=FOLLOW,
     group_name="style",
     kinds={"pandas", "parquet"},
+    metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),
     owners=["team:dataset"],
     description="The pictures of all characters that name the style, each character counting alike, with captions the "
     "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
@@ -77,9 +81,9 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
         for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
             who, _, file = name.partition("/")
             link_or_copy(work.store.folder(who, "frames") / file, work.staging / PICTURES / name)
-        write_table(made.rows, work.staging)
-        write_table(made.tags, work.staging, TAGS)
-        write_table(made.dropped, work.staging, DROPPED)
+        write_table(made.rows, work.staging, STYLE_ROWS)
+        write_table(made.tags, work.staging, STYLE_TAGS)
+        write_table(made.dropped, work.staging, STYLE_DROPPED)
         trained = made.rows[made.rows["split"] == TRAIN]
         per_picture = trained["caption"].map(lambda caption: len(parse_caption(caption)))
         splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
@@ -93,7 +97,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
                 "what_is_said": table(made.tags, most=40),
                 "why_dropped": table(_reasons(made.dropped)),
                 "captions": table(trained[["frame_id", "caption"]].iloc[:: max(1, len(trained) // 20)]),
-                **described(made.rows),
+                **described(made.rows, STYLE_ROWS),
             }
         )
 
@@ -105,6 +109,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     automation_condition=RETRAIN,
     group_name="style",
     kinds={"pytorch", "diffusers"},
+    metadata=columns(LOG, HELD_OUT),
     owners=["team:training"],
     pool=GPU,
     description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
@@ -129,6 +134,7 @@ def style_lora(
     automation_condition=FOLLOW,
     group_name="style",
     kinds={"open-clip", "onnx", "parquet"},
+    metadata=columns(CHOICE, GOAL),
     owners=["team:training"],
     pool=GPU,
     description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
@@ -157,7 +163,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         chosen = checkpoints[epoch]
         assert chosen is not None
         link_or_copy(chosen, work.staging / "lora.safetensors")
-        write_table(choice, work.staging)
+        write_table(choice, work.staging, CHOICE)
         reached, shown = _goal(work, embedder, tagger, opened, chosen)
         write_table(reached, work.staging, GOAL)
         by_epoch = labelled_grid(
@@ -179,7 +185,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
                 "goal": table(reached, most=len(reached)),
                 "goal_figures": picture(_goal_chart(reached), "the goal, with intervals"),
                 "goal_pictures": picture(shown, "other invented characters, base model and LoRA"),
-                **described(choice),
+                **described(choice, CHOICE),
             },
             content=lambda name: not name.endswith(".png"),
         )
@@ -210,7 +216,7 @@ def _spec(work: StyleStep) -> TrainingSpec:
 def _prompts(work: StyleStep, numbers: Sequence[int], each: int | None = None) -> list[Prompt]:
     """The prompts about the invented characters of these numbers; `each`: only the first ones of each."""
     rows = work.inputs["style_training_set"]
-    taken = own_traits(rows.table(TAGS), sorted(set(rows.table()["character"])))
+    taken = own_traits(rows.table(STYLE_TAGS.file), sorted(set(rows.table()["character"])))
     settings = work.profile.style
     if each:
         settings = settings.model_copy(update={"attributes": settings.attributes[:each]})

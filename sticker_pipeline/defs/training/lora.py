@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import RETRAIN
@@ -27,6 +27,7 @@ from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import Artifact, discard, link_or_copy
 from sticker_pipeline.training import curves
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
+from sticker_pipeline.training.tables import HELD_OUT, LOG
 
 SAMPLE_PROMPTS = 2
 KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.json")
@@ -39,6 +40,7 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
     automation_condition=RETRAIN,
     group_name="training",
     kinds={"pytorch", "diffusers"},
+    metadata=columns(LOG, HELD_OUT),
     owners=["team:training"],
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
@@ -82,7 +84,7 @@ def is_checkpoint(name: str) -> bool:
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     """What a person looks at to judge a training, curves and pictures first."""
-    log, fixed = (pd.read_parquet(folder / name) for name in ("log.parquet", "held_out.parquet"))
+    log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, HELD_OUT))
     epochs = len(list((folder / "checkpoints").iterdir()))
     return {
         SUMMARY: f"{epochs} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
@@ -99,7 +101,7 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
         "memory": dg.MetadataValue.json(json.loads((folder / "memory.json").read_text(encoding="utf-8"))),
         "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
         "log": table(log.iloc[:: max(1, len(log) // 20)]),
-        **described(log),
+        **described(log, LOG),
     }
 
 

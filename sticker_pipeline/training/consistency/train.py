@@ -34,10 +34,11 @@ from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.state import take_threads
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
+from sticker_pipeline.training.tables import LOG
 from sticker_pipeline.training.text import Encoded, TextModels, encode, tokenize
 from sticker_pipeline.training.trained_for import trained_for
 
-LORA_NAME, LOG_NAME = "lora.safetensors", "log.parquet"
+LORA_NAME = "lora.safetensors"
 TEXTS_AT_ONCE = 32
 
 
@@ -170,7 +171,7 @@ def save(run: Distillation) -> Path:
     """Write the LoRA and the log: whole files or none."""
     output = run.spec.output
     with writing(output):
-        write_log(run.log, output / LOG_NAME)
+        write_log(run.log, output / LOG.file)
         write_lora(output / LORA_NAME, LoraFile(adapters_of(run.layers), lora_metadata(run)), "float16")
     return output / LORA_NAME
 

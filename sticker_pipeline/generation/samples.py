@@ -1,0 +1,22 @@
+"""The table of the pictures that models drew for the benchmark's prompts. Which models draw is decided in defs."""
+
+from dataclasses import replace
+
+from sticker_pipeline.schemas import Column, TableSchema
+
+SAMPLES = TableSchema(
+    "each picture",
+    (
+        Column("image", "str", "names the picture: its folder and number"),
+        Column("model", "str", "who drew it: base, lora, lora in a recommended setting, released, or a rival"),
+        Column("style", "str", "the style that was asked for, such as art or sticker"),
+        Column("prompt", "str", "the whole prompt, with the words that the model was taught"),
+        Column("attributes", "str", "the free part of the prompt: the same for all models"),
+        Column("seed", "int64", "of the noise: the same for all models", low=0),
+        Column("file", "str", "its PNG file in this artifact"),
+    ),
+    key=("file",),
+)
+WITHOUT_TRIGGER = replace(
+    SAMPLES, rows="each picture of each LoRA that was asked without its trigger", file="without_trigger.parquet"
+)

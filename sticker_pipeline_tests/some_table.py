@@ -1,0 +1,12 @@
+"""Tables that stand for those of an asset, with only the columns that a test needs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sticker_pipeline.schemas import INDEX
+
+
+def write_rows(rows: pd.DataFrame, folder: Path, name: str = INDEX) -> None:
+    """Write `rows` as Parquet, whatever their columns."""
+    rows.to_parquet(folder / name, index=False)
