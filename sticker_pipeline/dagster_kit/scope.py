@@ -17,7 +17,7 @@ from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
 
 Subject = TypeVar("Subject", covariant=True)
 Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> its value, as JSON types
-USES = "uses"  # the parts of roots that an asset uses, in its metadata
+USES = "uses/"  # how the tag of an asset begins that names a part of a root
 Dep = str | dg.AssetKey | dg.AssetsDefinition
 MEDIA = dg.AssetKey(["character", "media"])
 
@@ -42,21 +42,19 @@ class Root:
     kind: str = "yaml"
 
 
-def made_from(
-    roots: Sequence[Root], *deps: Dep, uses: Sequence[str], metadata: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return `deps` and `metadata` of an asset that is made from other assets and from these parts of `roots`.
+def made_from(roots: Sequence[Root], *deps: Dep, uses: Sequence[str]) -> dict[str, Any]:
+    """Return `deps` and `tags` of an asset that is made from other assets and from these parts of `roots`.
 
     Raises KeyError for a part of no root.
     """
     of_part = {part: root.key for root in roots for part in root.parts}
     used = dict.fromkeys(of_part[part] for part in uses)
-    return {"deps": [*deps, *used], "metadata": {USES: list(uses), **(metadata or {})}}
+    return {"deps": [*deps, *used], "tags": {f"{USES}{part}": "" for part in uses}}
 
 
 def used_parts(spec: dg.AssetSpec, root: Root) -> list[str]:
     """Return the parts of the root that the asset uses."""
-    return [part for part in root.parts if part in spec.metadata.get(USES, ())]
+    return [part for part in root.parts if f"{USES}{part}" in spec.tags]
 
 
 def one_hash(entry: str, value: Any) -> dict[str, str]:

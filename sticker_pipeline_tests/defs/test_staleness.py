@@ -89,7 +89,8 @@ def graph() -> AssetGraph:
 
 def users(graph: AssetGraph, parts: set[str]) -> str:
     """The assets that use one of the parts, in the order of making."""
-    found = [spec for spec in asset_specs(graph, CHARACTERS) if parts & {*spec.metadata[USES]}]
+    tags = {f"{USES}{part}" for part in parts}
+    found = [spec for spec in asset_specs(graph, CHARACTERS) if tags & spec.tags.keys()]
     return ", ".join(f"`{spec.key.path[-1]}`" for spec in found) or "nothing"
 
 
