@@ -23,12 +23,12 @@ from sticker_pipeline.benchmark.measure import (
     is_recommended,
     is_rival,
 )
+from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.pictures import Panel, panels
 
 COMPARED_FILE = "compared.parquet"  # beside the benchmark's table
 COMPARISONS = ["model", "other", *COMPARED]
-SIMILARITY = "clip_similarity"
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL
+from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.publishing.release import POINTER, Event, Record, events, read
-from sticker_pipeline.publishing.report import SIMILARITY, Check, Release
+from sticker_pipeline.publishing.report import Check, Release
 
 GATED = "benchmark"  # the asset whose blocking checks are the gate
 CANDIDATE = "candidate"
