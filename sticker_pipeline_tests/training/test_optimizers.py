@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from sticker_pipeline.optimizer_table import OPTIMIZERS
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.optimizers import (
-    ONE_RATE,
-    OPTIONAL,
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
@@ -19,12 +18,15 @@ from sticker_pipeline.training.optimizers import (
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
 
-EIGHT_BIT = pytest.param(
-    "adamw8bit", marks=pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
-)
-D_ADAPTED = pytest.param(
-    "dadaptadam", marks=pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
-)
+NAMES = [
+    pytest.param(
+        row.name,
+        marks=pytest.mark.skipif(not importlib.util.find_spec(row.package), reason=f"needs {row.package}"),
+    )
+    for row in OPTIMIZERS.values()
+]
+ONE_RATE = [row.name for row in OPTIMIZERS.values() if row.one_rate]
+OPTIONAL = {row.name: (row.package, row.extra) for row in OPTIMIZERS.values() if row.extra}
 
 
 def settings(optimizer: str, **others: Any) -> TrainingSettings:
@@ -60,7 +62,7 @@ def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("saved_at", [0, 1, 6])
 def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None:
     chosen = settings(name, betas=(0.85, 0.98))
@@ -87,7 +89,7 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 def test_values_keep_their_types(name: str) -> None:
     chosen = settings(name)
     before, after = (make_optimizer(chosen, groups(chosen)) for _ in range(2))
@@ -116,7 +118,7 @@ def test_a_value_without_a_form_is_refused() -> None:
         optimizer_state(optimizer)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 def test_groups_keep_their_names_and_peaks(name: str) -> None:
     chosen = settings(name, weight_decay=0.05)
     optimizer = make_optimizer(chosen, groups(chosen))
