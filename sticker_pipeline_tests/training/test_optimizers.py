@@ -3,20 +3,26 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save
 
 from sticker_pipeline.optimizer_table import OPTIMIZERS
 from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.optimizers import (
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
 )
+from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
+from sticker_pipeline.training.train import train
+from sticker_pipeline_tests.training.conftest import SpecMaker
 
 NAMES = [
     pytest.param(
@@ -126,6 +132,24 @@ def test_groups_keep_their_names_and_peaks(name: str) -> None:
     for group in optimizer.param_groups:
         assert group["lr"] == group["peak"] == chosen.learning_rate_unet
         assert group["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_trains_the_tiny_model(name: str, make_spec: SpecMaker) -> None:
+    """Two steps, on the U-Net alone; the first has a rate above 0."""
+    rate = 1.0 if name in ONE_RATE else 1e-2
+    changes = {"schedule": "constant", "warmup_fraction": 0.0, "learning_rate_text_encoder": 0.0}
+    spec = make_spec(
+        settings={"optimizer": name, "epochs": 1, "draws_per_epoch": 4, "learning_rate_unet": rate, **changes}
+    )
+    file = read_lora(train(spec, Progress(lambda line: None)))
+    assert file.metadata["ss_optimizer"].startswith(f"{OPTIMIZERS[name].constructor}(weight_decay=0.01")
+    log = pd.read_parquet(spec.output / "log.parquet")
+    assert np.isfinite(log["loss"]).all() and len(log) == 2
+    weights = load_file(spec.output / "checkpoints" / "epoch_01.safetensors")
+    up = [tensor for key, tensor in weights.items() if key.endswith(".lora_up.weight")]
+    assert up and all(torch.isfinite(tensor).all() for tensor in up)
+    assert any(tensor.any() for tensor in up)  # they begin at 0
 
 
 def test_adamw_is_fused_and_has_the_betas() -> None:
