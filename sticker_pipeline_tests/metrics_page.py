@@ -15,7 +15,8 @@ Every metric has a 95 % interval where there is enough to resample (`benchmark/b
 `similarity.py`, `identity.py`, `fidelity.py` and `memorisation.py` in `benchmark/` say of each what it rewards and how
 it can be fooled. Names stand in the column `metric` of tables, titles in the report, the leaderboard and model cards.
 
-This page is written from the rows in the code, by `python -m sticker_pipeline_tests.metrics_page`."""
+This page is written from the rows in the code, by `python -m sticker_pipeline_tests.metrics_page`.
+[How to add one](contributing.md#add-a-metric)."""
 
 
 def page() -> str:
