@@ -387,11 +387,12 @@ def _releases(name: str) -> Path:
 
 def _similarity(record: "Record") -> str:
     from sticker_pipeline.benchmark.measure import LORA, OVERALL
+    from sticker_pipeline.benchmark.metrics import SIMILARITY
 
     found = [
         figure.mean
         for figure in record.metrics
-        if (figure.model, figure.style, figure.metric) == (LORA, OVERALL, "clip_similarity") and figure.mean is not None
+        if (figure.model, figure.style, figure.metric) == (LORA, OVERALL, SIMILARITY) and figure.mean is not None
     ]
     return f"similarity {found[0]:.3f}" if found else "similarity –"
 

@@ -4,9 +4,11 @@ Which values belong to which base model stands in profile.py; what a character c
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
+
+from sticker_pipeline.optimizer_table import OPTIMIZERS, OWN_SETTINGS, needed_by
 
 MOST_SEED = 2**64 - 1  # that torch.Generator.manual_seed takes
 
@@ -86,7 +88,10 @@ class BucketSettings(Strict):
     )
 
 
-Optimizer = Literal["adamw", "adamw8bit", "prodigy", "dadaptadam", "adafactor"]
+if TYPE_CHECKING:
+    Optimizer = str
+else:
+    Optimizer = Literal[tuple(OPTIMIZERS)]
 Schedule = Literal["restarts", "cosine_restarts", "cosine", "cosine_annealing", "linear", "constant", "relative"]
 
 
@@ -147,7 +152,9 @@ class TrainingSettings(Strict):
     clip_skip: int = Field(1, ge=1, le=12, description="SD1.5: 2 takes the text encoder's layer before the last")
 
     # optimization
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = Field(
+        "adamw", description="; ".join(f"`{row.name}`: {row.note}" for row in OPTIMIZERS.values())
+    )
     learning_rate_unet: float = Field(
         1e-5, gt=0, description="its peak; about 1 for prodigy and dadaptadam, which find their own"
     )
@@ -216,6 +223,11 @@ class TrainingSettings(Strict):
         return value
 
 
+def _not_an_argument(name: str) -> Callable[[TrainingSettings], bool]:
+    """Return whether the optimizer of given settings has no argument for the setting `name`."""
+    return lambda s: name not in OPTIMIZERS[s.optimizer].arguments
+
+
 UNWARMED = ("cosine_annealing", "relative")  # schedules that begin at their peak
 IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
     ("kohya_json", lambda s: s.preset != "kohya_import", "`preset: kohya_import`"),
@@ -231,13 +243,7 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
         lambda s: not (s.shuffle_tags or s.tag_dropout) or s.learning_rate_text_encoder > 0,
         "`shuffle_tags` or `tag_dropout`, and a text encoder that is not trained",
     ),
-    ("betas", lambda s: s.optimizer == "adafactor", "another optimizer than adafactor"),
-    *(
-        (f"prodigy_{name}", lambda s: s.optimizer != "prodigy", "`optimizer: prodigy`")
-        for name in ("d_coef", "d0", "bias_correction", "safeguard_warmup")
-    ),
-    ("dadapt_growth_rate", lambda s: s.optimizer != "dadaptadam", "`optimizer: dadaptadam`"),
-    ("adafactor_scale_parameter", lambda s: s.optimizer != "adafactor", "`optimizer: adafactor`"),
+    *((name, _not_an_argument(name), needed_by(name)) for name in OWN_SETTINGS),
     ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
     ("warmup_fraction", lambda s: s.schedule in UNWARMED, "a schedule with a warm-up"),
     ("annealing_steps", lambda s: s.schedule != "cosine_annealing", "`schedule: cosine_annealing`"),

@@ -21,11 +21,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.gate import copies_by_chance
 from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_training
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
@@ -43,14 +43,6 @@ CHOICE = TableSchema(
     ),
     key=("epoch",),
 )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Every picture that was trained on: unit embeddings float[t, d], and the clip that each row comes from."""
-
-    embeddings: np.ndarray
-    clips: Sequence[str]
 
 
 def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
@@ -77,7 +69,7 @@ def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: 
 def checkpoint_metrics(
     generated: Mapping[int, Mapping[str, np.ndarray]],
     validation: Mapping[str, np.ndarray],
-    trained: Trained | None = None,
+    trained: Embeddings | None = None,
     *,
     samples: int = 2_000,
     seed: int = 0,
@@ -104,26 +96,26 @@ def checkpoint_metrics(
     return pd.DataFrame(rows, columns=["epoch", "metrics"])
 
 
-def copy_threshold(trained: Trained) -> float:
+def copy_threshold(trained: Embeddings) -> float:
     """How near to a training picture a picture is no more by being a new one of the same character: the 95th percentile
     over clips of the cosine between a clip and the nearest picture of another clip. Each clip counts once, by its most
     ordinary picture (the median over its frames). NaN for fewer than two clips."""
     clips = np.asarray(trained.clips, dtype=str)
-    between = cosines(trained.embeddings, trained.embeddings)
+    between = cosines(trained.vectors, trained.vectors)
     between[clips[:, None] == clips[None, :]] = -np.inf
     nearest = between.max(axis=1)
     each = [float(np.median(nearest[clips == clip])) for clip in np.unique(clips)]
     return float(np.quantile(each, COPY_PERCENTILE)) if len(each) > 1 else math.nan
 
 
-def copied(images: np.ndarray, trained: Trained, threshold: float) -> float:
+def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
     """The share of `images` (unit embeddings float[n, d]) nearer to a training picture than `threshold`; NaN where that
     is. It rewards being unlike the training pictures in any way: noise never copies."""
-    nearest = cosines(images, trained.embeddings).max(axis=1)
+    nearest = cosines(images, trained.vectors).max(axis=1)
     return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
 
 
-def copies_allowed(limit: float, trained: Trained) -> float:
+def copies_allowed(limit: float, trained: Embeddings) -> float:
     """What rule 2 allows as `most_copies`: `limit` (gate.copies), but never less than what the luck of few clips can
     do (see gate.copies_by_chance)."""
     return max(limit, copies_by_chance(len(set(trained.clips))))

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
+from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.fidelity import found_tags
-from sticker_pipeline.benchmark.measure import References
 from sticker_pipeline.character import Character
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.media.frames import pixel_sha256
@@ -48,20 +47,20 @@ def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np
 
 def held_out_references(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
-) -> dict[str, References]:
+) -> dict[str, Embeddings]:
     """Style -> the character's held-out pictures."""
     rows = with_styles(character, training_set, frames)
     return {
-        str(style): References(embedded(embedder, frames, part["file"].tolist()), part["clip_id"].tolist())
+        str(style): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["clip_id"].tolist())
         for style, part in rows[rows["split"] == "holdout"].groupby("style")
     }
 
 
-def trained_pictures(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Trained:
+def trained_pictures(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Embeddings:
     """Every picture that the character's LoRA was trained on."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
-    return Trained(embedded(embedder, frames, rows["file"].tolist()), rows["clip_id"].tolist())
+    return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["clip_id"].tolist())
 
 
 def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]:

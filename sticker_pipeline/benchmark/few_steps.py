@@ -11,10 +11,23 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference, row_mean
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
+from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.schemas import Column, TableSchema, typed
 
 SECONDS, CALLS = "seconds", "unet_calls"
 LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
+METRICS: Mapping[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric(SECONDS, "seconds", "of the clock for a picture, which says little of a busy machine", "lower", ".2f"),
+        Metric(CALLS, "U-Net calls", "for a picture", "lower", ".0f"),
+        Metric(LIKENESS, "likeness", "cosine to what the first line draws of the same prompt and seed", ""),
+        Metric(FIDELITY, "does as told", "share of the prompted tags that the tagger finds", "higher", ".0%"),
+        Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
+    )
+}
+"""What ways to draw are measured by, by name, in the order of tables."""
+
 FEW_STEPS = TableSchema(
     "each figure of each way to draw",
     (
@@ -81,7 +94,7 @@ def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     wide = cells.pivot(index="model", columns="metric", values="shown").reindex(table["model"].unique()).fillna("")
     seconds = table[table["metric"] == SECONDS].set_index("model")["mean"]
     speed = (seconds[reference] / seconds).map("{:.1f}×".format).reindex(wide.index).fillna("")
-    order = [name for name in (SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE) if name in wide]
+    order = [name for name in METRICS if name in wide]
     return wide[order].assign(speed=speed).reset_index()
 
 

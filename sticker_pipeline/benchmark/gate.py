@@ -49,6 +49,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.character import Gate
 from sticker_pipeline.verdict import Verdict
 
@@ -167,7 +168,7 @@ def _better_than_base(figures: Figures, row: Row | None, limits: Gate) -> _Line:
 def _way_to_references(figures: Figures) -> float:
     """How much more alike held-out pictures are among themselves than to the base model's, on average over the styles
     in which that is known; 0 where it is in none, or no more."""
-    of = "clip_similarity"
+    of = SIMILARITY
     ways = [
         row["mean"] - figures[BASE, style, of]["mean"]
         for (model, style, metric), row in figures.items()
@@ -211,7 +212,7 @@ def _identity(figures: Figures, limits: Gate) -> _Line:
 
 def _similarity_kept(figures: Figures, row: Row | None, limits: Gate) -> _Line:
     name = "similarity above the present release's"
-    present, base = (figures.get((model, OVERALL, "clip_similarity")) for model in (RELEASED, BASE))
+    present, base = (figures.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
     if row is None or present is None or base is None:
         return _Line(OVERALL, name, missing="no paired comparison with the present release")
     margin = limits.loss_of_gain * max(0.0, present["mean"] - base["mean"])
@@ -295,7 +296,7 @@ def _figures(table: pd.DataFrame) -> Figures:
 
 
 def _overall(comparison: pd.DataFrame) -> Row | None:
-    rows = comparison[(comparison["metric"] == "clip_similarity") & (comparison["style"] == OVERALL)]
+    rows = comparison[(comparison["metric"] == SIMILARITY) & (comparison["style"] == OVERALL)]
     return None if rows.empty else _row(rows.to_dict("records")[0])
 
 

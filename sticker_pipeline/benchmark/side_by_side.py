@@ -23,6 +23,7 @@ from sticker_pipeline.benchmark.measure import (
     is_recommended,
     is_rival,
 )
+from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.pictures import Panel, panels
 from sticker_pipeline.schemas import Column, TableSchema, typed
@@ -37,7 +38,6 @@ COMPARISONS = TableSchema(
     key=("model", "other", *COMPARED.key),
     file="compared.parquet",
 )
-SIMILARITY = "clip_similarity"
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"

@@ -25,26 +25,49 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, average, difference, row_mean
-from sticker_pipeline.benchmark.choice import Trained, copy_threshold
+from sticker_pipeline.benchmark.choice import copy_threshold
+from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.measure import BASE, REFERENCE
+from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_similarity
 from sticker_pipeline.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
 OUTLIERS = 0.05  # of a character's own pictures: who is nearer to it than these passes for it
-MEANINGS = {
-    "style_similarity": "mean cosine to held-out pictures of the style's characters, each character alike",
-    "fidelity": "share of the asked tags that the tagger finds; no number where it knows none",
-    "leaks": "share of pictures that pass for a character of the style, or are copies",
-    "copies": "share of pictures that are copies of training pictures",
+METRICS: Mapping[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric(
+            "style_similarity",
+            "in the style",
+            "mean cosine to held-out pictures of the style's characters",
+            "higher",
+        ),
+        Metric("fidelity", "does as told", "share of the asked tags that the tagger finds", "higher", ".0%"),
+        Metric(
+            "leaks",
+            "leaks",
+            "share that passes for a character of the style, or copies one of its pictures",
+            "lower",
+            ".0%",
+        ),
+        Metric(
+            "copies",
+            "copies",
+            "share nearer to a training picture than 95 % of other clips' pictures are",
+            "lower",
+            ".0%",
+        ),
+    )
 }
-METRICS = tuple(MEANINGS)
+"""What pictures of invented characters are measured by, by name."""
+
 CHOICE = TableSchema(
     "each epoch, and the base model",
     (
         Column("epoch", "int64", "number of the epoch; 0: the base model", low=0),
-        *(Column(name, "float64", meaning, nullable=True) for name, meaning in MEANINGS.items()),
+        *(Column(row.name, "float64", row.meaning, nullable=True) for row in METRICS.values()),
         Column(
             "behind", "float64", "how much less like the style it is than the most similar epoch, paired", nullable=True
         ),
@@ -80,22 +103,22 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class StyleYardstick:
+class StyleEvaluationContext:
     """What pictures are held against. `held_out` and `trained`: character -> its pictures of that split; `asked`: of
     each picture the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
     bootstrap."""
 
-    held_out: Mapping[str, Trained]
-    trained: Mapping[str, Trained]
+    held_out: Mapping[str, Embeddings]
+    trained: Mapping[str, Embeddings]
     asked: Sequence[str]
     tag_names: Sequence[str]
     samples: int = 2_000
 
     @cached_property
-    def everything(self) -> Trained:
+    def everything(self) -> Embeddings:
         """The training pictures of all characters; their clips get the character's name, so that no two are one."""
-        return Trained(
-            np.concatenate([one.embeddings for one in self.trained.values()]),
+        return Embeddings(
+            np.concatenate([one.vectors for one in self.trained.values()]),
             [f"{name}/{clip}" for name, one in self.trained.items() for clip in one.clips],
         )
 
@@ -106,16 +129,16 @@ class StyleYardstick:
     @cached_property
     def references(self) -> dict[str, np.ndarray]:
         """Character -> its held-out clips, rows of similarity.clip_means."""
-        return {name: clip_means(one.embeddings, one.clips) for name, one in self.held_out.items()}
+        return {name: clip_means(one.vectors, one.clips) for name, one in self.held_out.items()}
 
 
 Figures = Mapping[str, Estimate]  # by the names of METRICS
 
 
-def passing_bound(own: Trained) -> float:
+def passing_bound(own: Embeddings) -> float:
     """How near to a character's centroid a picture must be to pass for it: nearer than OUTLIERS of the character's own
     training clips are to the centroid of its other clips. NaN for fewer than two clips: then nothing passes for it."""
-    clips = clip_means(own.embeddings, own.clips)
+    clips = clip_means(own.vectors, own.clips)
     if len(clips) < 2:
         return math.nan
     rest = clips.sum(axis=0) - clips
@@ -123,7 +146,7 @@ def passing_bound(own: Trained) -> float:
     return float(np.quantile(nearness, OUTLIERS))
 
 
-def passes_for(images: np.ndarray, trained: Mapping[str, Trained]) -> np.ndarray:
+def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndarray:
     """For each of `images` (unit rows float[n, d]) the name of the character that it passes for, "" where for none: of
     those whose bound it keeps (see passing_bound), the one to whose centroid it is nearest.
 
@@ -138,7 +161,7 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Trained]) -> np.ndarray
     return np.array([names[place] if ok else "" for place, ok in zip(best, passed, strict=True)])
 
 
-def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate]:
+def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
     """The figures of METRICS. Prompts are resampled whole; figures of two models on the same requests are paired.
 
     `style_similarity`: mean cosine to the held-out clips, each character alike. `fidelity`: share of the asked tags
@@ -146,12 +169,12 @@ def style_metrics(drawn: Drawn, yardstick: StyleYardstick) -> dict[str, Estimate
     copies. `copies`: share nearer to a training picture than choice.copy_threshold. What fools each stands where it is
     worked out; style similarity rises with copies and leaks too.
     """
-    samples, prompts = yardstick.samples, yardstick.asked
-    references = list(yardstick.references.values())
-    copies = cosines(drawn.embeddings, yardstick.everything.embeddings).max(axis=1) > yardstick.copy_bound
-    leaks = copies | (passes_for(drawn.embeddings, yardstick.trained) != "")
+    samples, prompts = evaluation.samples, evaluation.asked
+    references = list(evaluation.references.values())
+    copies = cosines(drawn.embeddings, evaluation.everything.vectors).max(axis=1) > evaluation.copy_bound
+    leaks = copies | (passes_for(drawn.embeddings, evaluation.trained) != "")
     fidelity = prompt_fidelity(
-        drawn.found, yardstick.tag_names, yardstick.asked, samples=samples, prompts=prompts
+        drawn.found, evaluation.tag_names, evaluation.asked, samples=samples, prompts=prompts
     ) or Estimate(math.nan, math.nan, math.nan, 0)
     return {
         "style_similarity": style_similarity(drawn.embeddings, references, samples=samples, prompts=prompts),
@@ -200,14 +223,14 @@ def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, mos
     return typed(pd.DataFrame(rows), CHOICE)
 
 
-def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
+def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.DataFrame:
     """How well a character that nobody has drawn is drawn in the style: the table GOAL.
 
     drawn: model -> its pictures for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
     their difference to BASE, paired. The REFERENCE row has held-out pictures of each character beside the others': what
     pictures of somebody else in the style get.
     """
-    figures = {model: style_metrics(pictures, yardstick) for model, pictures in drawn.items()}
+    figures = {model: style_metrics(pictures, evaluation) for model, pictures in drawn.items()}
     rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]
     rows += [
         (model, f"gain:{metric}", difference(found, figures[BASE][metric]))
@@ -215,7 +238,7 @@ def goal(drawn: Mapping[str, Drawn], yardstick: StyleYardstick) -> pd.DataFrame:
         for metric, found in own.items()
         if model != BASE
     ]
-    if reference := _reference(yardstick):
+    if reference := _reference(evaluation):
         rows.append((REFERENCE, "style_similarity", reference))
     records = [(m, k, one.mean, one.ci_low, one.ci_high, one.n) for m, k, one in rows]
     return typed(pd.DataFrame(records, columns=GOAL.names), GOAL)
@@ -272,19 +295,19 @@ def _why(own: Figures, base: Figures, leaking: float, obedient: float) -> str:
     return f"chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: {figures}."
 
 
-def _reference(yardstick: StyleYardstick) -> Estimate | None:
-    clips = yardstick.references
+def _reference(evaluation: StyleEvaluationContext) -> Estimate | None:
+    clips = evaluation.references
     if len(clips) < 2:
         return None
     return average(
         [
-            style_similarity(own, [clips[other] for other in clips if other != name], samples=yardstick.samples)
+            style_similarity(own, [clips[other] for other in clips if other != name], samples=evaluation.samples)
             for name, own in clips.items()
         ]
     )
 
 
-def _to_centroid(images: np.ndarray, own: Trained) -> np.ndarray:
+def _to_centroid(images: np.ndarray, own: Embeddings) -> np.ndarray:
     """The cosine of each image with the mean of the character's clips."""
-    centroid = clip_means(own.embeddings, own.clips).mean(axis=0)
+    centroid = clip_means(own.vectors, own.clips).mean(axis=0)
     return cosines(images, (centroid / np.linalg.norm(centroid))[None])[:, 0]

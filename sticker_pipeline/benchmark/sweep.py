@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.bootstrap import Estimate, average, difference, estimate, row_mean
-from sticker_pipeline.benchmark.choice import Trained, copy_threshold
+from sticker_pipeline.benchmark.choice import copy_threshold
+from sticker_pipeline.benchmark.evaluation import FEW_PROMPTS, Embeddings, Requests
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
-from sticker_pipeline.benchmark.measure import FEW_PROMPTS, Requests
 from sticker_pipeline.benchmark.recommend import pareto_front
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines
 from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
@@ -84,12 +84,12 @@ class Seen:
 class Copied:
     """What pictures may be copies of, and how near is too near."""
 
-    trained: Trained
+    trained: Embeddings
     threshold: float
 
     def of(self, embeddings: np.ndarray) -> np.ndarray:
         """1.0 for each of the pictures that is a copy, else 0.0; NaN where there is no threshold (one clip)."""
-        nearest = cosines(embeddings, self.trained.embeddings).max(axis=1)
+        nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
         return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)
 
@@ -109,7 +109,7 @@ def sweep_table(
     clips: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
-    trained: Trained,
+    trained: Embeddings,
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:

@@ -1,11 +1,10 @@
 """The benchmark's table, the comparison of two models, the leaderboard over characters, and text for a terminal and for
 the UI.
 
-Which figures there are is decided in measure.py.
+Which metrics there are is decided in metrics.py.
 """
 
-import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,24 +12,22 @@ import pandas as pd
 
 from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference
+from sticker_pipeline.benchmark.evaluation import EvaluationContext, GeneratedImages
 from sticker_pipeline.benchmark.measure import (
     BASE,
     CHANCE,
-    GAIN,
     LORA,
-    METRICS,
     OVERALL,
     REFERENCE,
-    Pictures,
-    Yardstick,
     by_name,
     measure,
     overall,
 )
+from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, described, written
 from sticker_pipeline.markdown import literal
 from sticker_pipeline.schemas import Column, TableSchema, typed
 
-METRIC = Column("metric", "str", "what is measured", values=METRICS)
+METRIC = Column("metric", "str", "what is measured", values=tuple(METRICS))
 STYLE = Column("style", "str", "the style of the pictures, such as art or sticker; all: the mean over the styles")
 BENCHMARK = TableSchema(
     "each metric of each model in each style",
@@ -65,6 +62,7 @@ LEADERBOARD = TableSchema(
     ),
     key=("character", *BENCHMARK.key),
 )
+OVER_CHARACTERS = "Means over the characters, of all styles:"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,11 @@ class BenchmarkResult:
 
 
 def benchmark_table(
-    generated: Mapping[str, Mapping[str, Pictures]], yardstick: Yardstick, *, samples: int = 2_000, seed: int = 0
+    generated: Mapping[str, Mapping[str, GeneratedImages]],
+    context: EvaluationContext,
+    *,
+    samples: int = 2_000,
+    seed: int = 0,
 ) -> BenchmarkResult:
     """Every metric of METRICS for each model and style, with 95 % intervals. What each means, what it rewards and how
     it can be fooled is said where it is worked out (similarity, identity, fidelity, memorisation).
@@ -92,7 +94,7 @@ def benchmark_table(
     Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then style,
     `all` first; then metric.
     """
-    measured = measure(generated, yardstick, samples=samples, seed=seed)
+    measured = measure(generated, context, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
 
 
@@ -101,15 +103,14 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     before the styles.
 
     Pictures of the same requests are paired, and both models were measured with the same resampled pictures and
-    references, so the interval is that of the difference. `all` is over the styles that both have. Whether more is
-    better depends on the metric: of `nearest_training`, `nearest_training_excess`, `copied_share` and `one_clip_share`
-    less is. Raises ValueError for a model that has no rows.
+    references, so the interval is that of the difference. `all` is over the styles that both have. `Metric.better` says
+    whether more is better. Metrics over the base model are left out. Raises ValueError for a model that has no rows.
     """
     models = {model for model, _, _ in result.estimates}
     if missing := sorted({model, other} - models):
         raise ValueError(f"There are no figures of {missing[0]!r}; there are of {', '.join(sorted(models))}.")
     rows = []
-    for metric in [metric for metric in METRICS if metric != GAIN]:
+    for metric in [metric for metric, row in METRICS.items() if not row.over_base]:
         own = {style: value for (name, style, of), value in result.estimates.items() if (name, of) == (model, metric)}
         theirs = {
             style: value for (name, style, of), value in result.estimates.items() if (name, of) == (other, metric)
@@ -129,19 +130,38 @@ def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def leaderboard_text(table: pd.DataFrame) -> str:
-    """CLIP similarity of each model beside the base model's: one aligned line per character, style and model."""
-    header, *lines = _leaderboard_cells(table)
-    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
+    """CLIP similarity of each model beside the base model's: one aligned line per character, style and model.
+
+    Below it, each metric's mean over the characters.
+    """
+    parts = [_aligned(_leaderboard_cells(table))]
+    if len(cells := _metric_cells(table)) > 1:
+        parts += [f"{OVER_CHARACTERS}\n{_aligned(cells)}"]
+    return "\n\n".join(parts)
+
+
+def leaderboard_markdown(table: pd.DataFrame) -> str:
+    """The same lines as markdown tables."""
+    parts = [_markdown(_leaderboard_cells(table), names=3)]
+    if len(cells := _metric_cells(table)) > 1:
+        parts += [OVER_CHARACTERS, _markdown(cells, names=1)]
+    return "\n\n".join(parts)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> str:
+    header, *lines = cells
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     ruled = [header, ["-" * width for width in widths], *lines]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in ruled
     )
 
 
-def leaderboard_markdown(table: pd.DataFrame) -> str:
-    """The same lines as a markdown table."""
-    header, *lines = _leaderboard_cells(table)
-    return markdown.table([header, ["---"] * len(header), *([*map(literal, line[:3]), *line[3:]] for line in lines)])
+def _markdown(cells: Sequence[Sequence[str]], *, names: int) -> str:
+    """The first `names` columns are text that is not ours."""
+    header, *lines = cells
+    ruled = ["---"] * len(header)
+    return markdown.table([header, ruled, *([*map(literal, line[:names]), *line[names:]] for line in lines)])
 
 
 def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
@@ -153,8 +173,9 @@ def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
         for (model, metric), styles in by_style.items()
         for style, value in {**overall(styles), **styles}.items()
     ]
+    places = {metric: place for place, metric in enumerate(METRICS)}
     ranks = {BASE: 0, LORA: 1, REFERENCE: 3, CHANCE: 4}
-    rows.sort(key=lambda row: (ranks.get(row[0], 2), by_name(row[0]), row[1] != OVERALL, row[1], METRICS.index(row[2])))
+    rows.sort(key=lambda row: (ranks.get(row[0], 2), by_name(row[0]), row[1] != OVERALL, row[1], places[row[2]]))
     records = [
         {"model": model, "style": style, "metric": metric, "mean": value.mean, **_bounds(value)}
         for model, style, metric, value in rows
@@ -172,7 +193,7 @@ def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
     cells = {(row["character"], row["style"], row["model"], row["metric"]): row for row in table.to_dict("records")}
     order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, by_name(key[2])))
     for character, style, model, metric in order:
-        if metric != "clip_similarity" or model in (BASE, REFERENCE):
+        if metric != SIMILARITY or model in (BASE, REFERENCE):
             continue
         own = cells[character, style, model, metric]
         lines.append(
@@ -180,20 +201,40 @@ def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
                 character,
                 style,
                 model,
-                _interval(own),
-                _interval(cells.get((character, style, BASE, metric))),
-                _interval(cells.get((character, style, model, GAIN)), signed=True),
-                _interval(cells.get((character, style, REFERENCE, metric))),
+                _interval(own, SIMILARITY),
+                _interval(cells.get((character, style, BASE, metric)), SIMILARITY),
+                _interval(cells.get((character, style, model, GAIN)), GAIN),
+                _interval(cells.get((character, style, REFERENCE, metric)), SIMILARITY),
                 str(own["n"]),
             ]
         )
     return lines
 
 
-def _interval(row: Mapping[Hashable, Any] | None, *, signed: bool = False) -> str:
-    if row is None:
+def _interval(row: Mapping[Hashable, Any] | None, metric: str) -> str:
+    return "–" if row is None else written(row["mean"], row["ci_low"], row["ci_high"], described(metric).form)
+
+
+def _metric_cells(table: pd.DataFrame) -> list[list[str]]:
+    """Header and lines of the means over characters, one line per metric that our LoRA has; over all styles."""
+    rows = table[(table["style"] == OVERALL) & table["mean"].notna()]
+    means = rows.groupby(["model", "metric"])["mean"].agg(["mean", "size"])
+    known = {metric for model, metric in means.index if model == LORA}
+    return [
+        ["metric", "better", "LoRA", "base model", "references", "characters"],
+        *(
+            [
+                described(metric).title,
+                described(metric).better or "–",
+                *(_mean(means, model, metric) for model in (LORA, BASE, REFERENCE)),
+                str(means["size"][LORA, metric]),
+            ]
+            for metric in [*(name for name in METRICS if name in known), *sorted(known - METRICS.keys())]
+        ),
+    ]
+
+
+def _mean(means: pd.DataFrame, model: str, metric: str) -> str:
+    if (model, metric) not in means.index:
         return "–"
-    form = "+.3f" if signed else ".3f"
-    if math.isnan(row["ci_low"]):
-        return f"{row['mean']:{form}}"
-    return f"{row['mean']:{form}} [{row['ci_low']:{form}}, {row['ci_high']:{form}}]"
+    return format(float(means["mean"][model, metric]), described(metric).form)

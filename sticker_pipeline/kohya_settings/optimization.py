@@ -4,13 +4,12 @@ The other keys have theirs in rules.py, which also says where all of this was re
 """
 
 import ast
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sticker_pipeline.kohya_settings.answers import Answer, Rule, differs, ignored, refused, same, taken
 from sticker_pipeline.kohya_settings.form import EXTRA, Form, closest
+from sticker_pipeline.optimizer_table import BY_KOHYA_NAME, OPTIMIZERS, Optimizer
 
 
 def rates(form: Form) -> tuple[float, float]:
@@ -50,7 +49,8 @@ def _unet_rate(form: Form) -> Answer:
 
 def _text_rate(form: Form) -> Answer:
     unet, text = rates(form)
-    if form["optimizer"].lower() in ONE_RATE and text and unet and text != unet:
+    row = _row(form)
+    if row and row.one_rate and text and unet and text != unet:
         return refused(
             f"sd-scripts stops: {form['optimizer']} has one rate, and unet_lr is {unet}. Set both to the same, or this "
             "to 0"
@@ -69,92 +69,20 @@ def _unet_only(form: Form) -> Answer:
     return taken(learning_rate_text_encoder=0.0) if form["--network_train_unet_only"] else same("off")
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """An optimizer of sd-scripts: ours of the same kind, its arguments that are settings here, as (setting, its own
-    default), and the others that are fixed here, as (its default, ours)."""
-
-    ours: str
-    settings: Mapping[str, tuple[str, Any]]
-    fixed: Mapping[str, tuple[Any, Any]]
-
-
-_BETAS = {"betas": ("betas", (0.9, 0.999))}
-_ADAMW = Optimizer(
-    "adamw", {"weight_decay": ("weight_decay", 0.01), **_BETAS}, {"eps": (1e-8, 1e-8), "amsgrad": (False, False)}
-)
-_ADAMW8BIT = Optimizer("adamw8bit", _ADAMW.settings, _ADAMW.fixed)
-
-ONE_RATE = ("prodigy", "dadaptadam")
-
-# By lower-case name, with the defaults of torch, bitsandbytes, prodigyopt, dadaptation and transformers (sd-scripts
-# itself turns Adafactor's relative_step on). The paged ones compute the same; their state may lie in other memory.
-OPTIMIZERS: dict[str, Optimizer] = {
-    "adamw": _ADAMW,
-    "pagedadamw": _ADAMW,
-    "pagedadamw32bit": _ADAMW,
-    "adamw8bit": _ADAMW8BIT,
-    "pagedadamw8bit": _ADAMW8BIT,
-    "prodigy": Optimizer(
-        "prodigy",
-        {
-            "weight_decay": ("weight_decay", 0.0),
-            **_BETAS,
-            "d_coef": ("prodigy_d_coef", 1.0),
-            "d0": ("prodigy_d0", 1e-6),
-            "use_bias_correction": ("prodigy_bias_correction", False),
-            "safeguard_warmup": ("prodigy_safeguard_warmup", False),
-        },
-        {
-            "decouple": (True, True),
-            "eps": (1e-8, 1e-8),
-            "beta3": (None, None),
-            "growth_rate": (math.inf, math.inf),
-            "slice_p": (1, 1),
-        },
-    ),
-    "dadaptadam": Optimizer(
-        "dadaptadam",
-        {
-            "weight_decay": ("weight_decay", 0.0),
-            **_BETAS,
-            "growth_rate": ("dadapt_growth_rate", None),
-        },
-        {
-            "decouple": (False, True),
-            "d0": (1e-6, 1e-6),
-            "eps": (1e-8, 1e-8),
-            "use_bias_correction": (False, False),
-        },
-    ),
-    "adafactor": Optimizer(
-        "adafactor",
-        {"weight_decay": ("weight_decay", 0.0), "scale_parameter": ("adafactor_scale_parameter", True)},
-        {
-            "warmup_init": (False, False),
-            "clip_threshold": (1.0, 1.0),
-            "decay_rate": (-0.8, -0.8),
-            "beta1": (None, None),
-            "eps": ((1e-30, 1e-3), (1e-30, 1e-3)),
-        },
-    ),
-}
-SCHEDULED = ("relative_step",)
-"""Arguments that are a schedule here."""
 OWN_RATE = "Adafactor's relative step has a rate of its own"
 
 
-NEEDED = {
-    "adamw8bit": "it needs the package bitsandbytes: pip install 'sticker_pipeline[gpu]'",
-    "dadaptadam": "it needs the package dadaptation: pip install 'sticker_pipeline[dadaptation]'",
-}
-
-
 def _optimizer(form: Form) -> Answer:
-    kind = OPTIMIZERS.get(form["optimizer"].lower())
-    if not kind:
-        return refused("it is not trained with here. Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor")
-    return taken(NEEDED.get(kind.ours, ""), optimizer=kind.ours)
+    row = _row(form)
+    if not row:
+        *names, last = (known.kohya[0] for known in OPTIMIZERS.values())
+        return refused(f"it is not trained with here. Choose {', '.join(names)} or {last}")
+    needed = f"it needs the package {row.package}: pip install 'sticker_pipeline[{row.extra}]'" if row.extra else ""
+    return taken(needed, optimizer=row.name)
+
+
+def _row(form: Form) -> Optimizer | None:
+    return BY_KOHYA_NAME.get(form["optimizer"].lower())
 
 
 def _use_8bit_adam(form: Form) -> Answer:
@@ -166,17 +94,17 @@ def _use_8bit_adam(form: Form) -> Answer:
 
 
 def _optimizer_args(form: Form) -> Answer:
-    kind = OPTIMIZERS.get(form["optimizer"].lower())
-    if not kind:
+    row = _row(form)
+    if not row:
         return same("of an optimizer that is not trained with here")
     try:
         given = _arguments(form)
     except ValueError as error:
         return refused(str(error))
-    faults = _unknown_arguments(kind, given) + _fixed_arguments(kind, given)
+    faults = _unknown_arguments(row, given) + _fixed_arguments(row, given)
     if faults:
         return refused("; ".join(faults))
-    return taken(**{setting: given.get(name, own) for name, (setting, own) in kind.settings.items()})
+    return taken(**{setting: given.get(own.name, own.default) for setting, own in row.arguments.items()})
 
 
 def _relative(form: Form) -> bool:
@@ -192,15 +120,15 @@ def _arguments(form: Form) -> dict[str, Any]:
     return dict(_argument(word) for word in form["optimizer_args"].replace('"', "").split())
 
 
-def _unknown_arguments(kind: Optimizer, given: Mapping[str, Any]) -> list[str]:
-    known = [*kind.settings, *kind.fixed, *(SCHEDULED if kind.ours == "adafactor" else ())]
+def _unknown_arguments(row: Optimizer, given: Mapping[str, Any]) -> list[str]:
+    known = [*(own.name for own in row.arguments.values()), *row.fixed, *row.scheduled]
     return [f"{name} is not known here.{closest(name, known)} Remove it" for name in given if name not in known]
 
 
-def _fixed_arguments(kind: Optimizer, given: Mapping[str, Any]) -> list[str]:
+def _fixed_arguments(row: Optimizer, given: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} is {given.get(name, own)} in sd-scripts, and {ours} here. Write {name}={ours}"
-        for name, (own, ours) in kind.fixed.items()
+        for name, (own, ours) in row.fixed.items()
         if given.get(name, own) != ours
     ]
 

@@ -11,14 +11,15 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import LORA, by_name
+from sticker_pipeline.benchmark.metrics import COPIES, METRICS, SIMILARITY
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, GOAL
+from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
 from sticker_pipeline.publishing.report import (
-    STYLE_METRICS,
     CharacterReport,
     Check,
     Choice,
@@ -68,12 +69,7 @@ STYLE_BYTES = 120_000  # of one style's picture
 CHARACTER_BYTES = 1_500_000  # of one character's pictures, however few characters there are
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
-BY_EPOCH = {
-    "clip_similarity": "similarity",
-    "nearest_training": "nearest training picture",
-    "diversity": "diversity",
-    "copies": "copies",
-}
+BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
 LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that are no model's
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 

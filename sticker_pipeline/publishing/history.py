@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL
-from sticker_pipeline.publishing.report import SIMILARITY, Check, Release
+from sticker_pipeline.benchmark.metrics import SIMILARITY
+from sticker_pipeline.publishing.report import Check, Release
 from sticker_pipeline.releases import POINTER, Event, Record, events, read
 
 GATED = "benchmark"  # the asset whose blocking checks are the gate

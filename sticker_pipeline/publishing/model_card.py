@@ -3,10 +3,13 @@
 It says what was measured and what was not. No licence is stated: that is for whoever publishes the file to say.
 """
 
+import math
+
 import yaml
 
 from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.metrics import METRICS, described, written
 from sticker_pipeline.markdown import code, code_block, literal
 from sticker_pipeline.releases import Drawing, Figure, Record, Release
 
@@ -14,23 +17,9 @@ FILE_NAME = "README.md"
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
 FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out pictures"}
-METRIC_NAMES = {
-    "clip_similarity": "similarity to held-out pictures",
-    "centroid_similarity": "similarity to their centre",
-    "identity": "nearest to the right character",
-    "prompt_fidelity": "prompted tags found",
-    "copies": "copies of training pictures",
-    "one_clip_share": "nearest to one and the same clip",
-    "diversity": "diversity",
-    "trigger_effect": "effect of the trigger",
-    "style_similarity": "similarity of style",
-    "nearest_training": "similarity to the nearest training picture",
-}
 READING = """\
-Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Similarities are cosines of CLIP
-embeddings to pictures that were never trained on; a copy is nearer to a training picture than 95 % of those are;
-diversity is the mean cosine distance between pictures. The column of the held-out pictures says what they have among
-themselves."""
+Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Cosines are those of CLIP
+embeddings. The column of the held-out pictures says what they have among themselves."""
 
 
 def model_card(release: Release) -> str:
@@ -45,7 +34,7 @@ def card_text(release: Release) -> str:
         f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
         f"release {record.number}, {record.published:%Y-%m-%d}.",
         f"## How to use it\n\n{_usage(record)}",
-        f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}",
+        f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}\n\n{_meanings(record.metrics)}",
         f"## What was checked\n\n{_checks(record)}",
         f"## Limits\n\n{_limits(record)}",
         f"## How it was made\n\n{_making(release)}",
@@ -110,7 +99,7 @@ def _table(metrics: list[Figure]) -> str:
     header = ["", "style", *(MODEL_NAMES.get(name) or literal(name) for name in models)]
     lines = [
         [
-            METRIC_NAMES.get(metric) or literal(metric),
+            literal(described(metric).title),
             literal(style),
             *(_cell(cells.get((metric, style, model))) for model in models),
         ]
@@ -120,20 +109,26 @@ def _table(metrics: list[Figure]) -> str:
     return markdown.table(ruled)
 
 
-def _metric(name: str) -> str:
-    return METRIC_NAMES.get(name) or literal(name)
+def _meanings(metrics: list[Figure]) -> str:
+    """A line for each metric: what it means, and which way is better."""
+    present = {figure.metric for figure in metrics}
+    return "\n".join(
+        f"- {row.title}: {row.meaning}" + (f" ({row.better} is better)" if row.better else "")
+        for row in METRICS.values()
+        if row.name in present
+    )
 
 
 def _rank(metric: str) -> tuple[int, str]:
-    names = list(METRIC_NAMES)
-    return (names.index(metric), "") if metric in METRIC_NAMES else (len(names), metric)
+    names = list(METRICS)
+    return (names.index(metric), "") if metric in METRICS else (len(names), metric)
 
 
 def _cell(figure: Figure | None) -> str:
     if figure is None or figure.mean is None:
         return "–"
-    interval = figure.ci_low is not None and figure.ci_high is not None
-    return f"{figure.mean:.3f}" + (f" [{figure.ci_low:.3f}, {figure.ci_high:.3f}]" if interval else "")
+    low, high = (math.nan if bound is None else bound for bound in (figure.ci_low, figure.ci_high))
+    return written(figure.mean, low, high, described(figure.metric).form)
 
 
 def _checks(record: Record) -> str:

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 import jinja2
 from markupsafe import Markup
 
+from sticker_pipeline.benchmark.few_steps import METRICS as FEW_STEPS_METRICS
 from sticker_pipeline.benchmark.measure import (
     BASE,
     CHANCE,
-    GAIN,
     LORA,
     NO_MODELS,
     OVERALL,
@@ -30,67 +29,14 @@ from sticker_pipeline.benchmark.measure import (
     is_recommended,
     is_rival,
 )
+from sticker_pipeline.benchmark.metrics import COPIES, GAIN, METRICS, SIMILARITY, Metric, described, signed
 from sticker_pipeline.benchmark.side_by_side import verdict
+from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
-SIMILARITY, COPIES = "clip_similarity", "copies"
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in recommended settings, in its colour
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a figure of the benchmark is called and written on the page, and which way is better ("": neither is)."""
-
-    title: str
-    better: Literal["higher", "lower", ""]
-    meaning: str
-    form: str = ".3f"
-
-
-METRICS: Mapping[str, Metric] = {
-    SIMILARITY: Metric("similarity", "higher", "mean CLIP cosine to held-out pictures, which were never trained on"),
-    GAIN: Metric("gain over base", "higher", "similarity less the base model's, same prompts and seeds", "+.3f"),
-    "identity": Metric(
-        "right character", "higher", "share of pictures that are nearer to this character than to any other", ".0%"
-    ),
-    COPIES: Metric(
-        "copies", "lower", "share nearer to a training picture than 95 % of the held-out pictures are", ".0%"
-    ),
-    "one_clip_share": Metric(
-        "in one clip", "lower", "largest share whose nearest training picture is in one clip", ".0%"
-    ),
-    "nearest_training": Metric(
-        "nearest training picture", "", "cosine to it; well above the held-out pictures' own figure, the LoRA copies"
-    ),
-    "nearest_training_excess": Metric(
-        "nearer than held-out", "lower", "how much nearer to training pictures than held-out pictures are", "+.3f"
-    ),
-    "diversity": Metric("diversity", "", "mean distance between pictures; near 0 all are the same"),
-    "prompt_fidelity": Metric("does as told", "higher", "share of the prompted tags that the tagger finds", ".0%"),
-    "trigger_effect": Metric("trigger effect", "higher", "similarity with the trigger less that without it", "+.3f"),
-    "centroid_similarity": Metric("to the mean picture", "higher", "cosine to the mean of the held-out pictures"),
-    "style_similarity": Metric("style", "", "cosine to other characters in the same style: the manner of drawing"),
-}
-
-STYLE_METRICS: Mapping[str, Metric] = {
-    "style_similarity": Metric("in the style", "higher", "mean cosine to held-out pictures of the style's characters"),
-    "fidelity": Metric("does as told", "higher", "share of the asked tags that the tagger finds", ".0%"),
-    "leaks": Metric(
-        "leaks", "lower", "share that passes for a character of the style, or copies one of its pictures", ".0%"
-    ),
-    "copies": Metric(
-        "copies", "lower", "share nearer to a training picture than 95 % of other clips' pictures are", ".0%"
-    ),
-}
-FEW_STEPS_METRICS: Mapping[str, Metric] = {
-    "seconds": Metric("seconds", "lower", "of the clock for a picture, which says little of a busy machine", ".2f"),
-    "unet_calls": Metric("U-Net calls", "lower", "for a picture", ".0f"),
-    "likeness": Metric("likeness", "", "cosine to what the first line draws of the same prompt and seed"),
-    "fidelity": Metric("does as told", "higher", "share of the prompted tags that the tagger finds", ".0%"),
-    "fidelity_change": Metric("less the first line's", "higher", "paired", "+.0%"),
-}
 
 
 @dataclass(frozen=True)
@@ -452,6 +398,7 @@ class _Helpers:
 
     number = staticmethod(number)
     judgement = staticmethod(judgement)
+    signed = staticmethod(signed)
     styles = staticmethod(styles_of)
     figures = staticmethod(figures_by_model)
     by_model = staticmethod(by_model)
@@ -479,9 +426,8 @@ class _Helpers:
     def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
         """The metrics that have a figure in this style: known ones first, in their order, then others by name."""
         present = {figure.metric for figure in character.figures if figure.style == style}
-        others = sorted(present - set(METRICS))
-        known = [(name, METRICS[name]) for name in METRICS if name in present]
-        return known + [(name, Metric(name.replace("_", " "), "", "")) for name in others]
+        names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
+        return [(name, described(name)) for name in names]
 
     def best(self, character: CharacterReport, style: str, name: str, metric: Metric) -> str:
         """The LoRA with the best figure; "" where that is no single one of two or more."""

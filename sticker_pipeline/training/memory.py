@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sticker_pipeline.caching import read_memo, write_memo
+from sticker_pipeline.optimizer_table import LEAN, OPTIMIZERS
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.storage import atomic_file, content_hash
 from sticker_pipeline.training.architectures import build
@@ -193,8 +194,8 @@ def what_to_lower(work: Workload, phase: str) -> str:
         f"the resolution ({work.width} × {work.height})": True,
         f"rank ({settings.rank})": phase != "encode" and settings.rank > 1,
         "learning_rate_text_encoder, to 0": phase != "encode" and settings.learning_rate_text_encoder > 0,
-        "what the optimizer keeps (`optimizer: adamw8bit` or `adafactor`)": phase != "encode"
-        and settings.optimizer in ("adamw", "prodigy", "dadaptadam"),
+        f"what the optimizer keeps (`optimizer: {'` or `'.join(LEAN)}`)": phase != "encode"
+        and settings.optimizer not in LEAN,
     }
     return "; or ".join(name for name, helps in choices.items() if helps)
 
@@ -497,14 +498,7 @@ def tensors_of(model: Any) -> list[Tensor]:
 
 def state_bytes(optimizer: str, parameter: Tensor) -> int:
     """What `optimizer` keeps for a float32 `parameter`: see test_memory.py, which compares it with what they keep."""
-    entries = parameter.numel()
-    if optimizer == "adamw8bit" and entries >= 4096:  # two moments, and the size of each of their blocks of 256
-        return 2 * entries + 2 * 4 * math.ceil(entries / 256)
-    if optimizer == "adafactor" and parameter.dim() >= 2:  # a sum for each row and each column
-        return 4 * (entries // parameter.shape[-1] + entries // parameter.shape[-2])
-    if optimizer == "adafactor":
-        return 4 * entries
-    return 4 * entries * {"prodigy": 4, "dadaptadam": 3}.get(optimizer, 2)
+    return OPTIMIZERS[optimizer].state_bytes(tuple(parameter.shape))
 
 
 def _with_reserve(weights: int, beyond: int) -> int:

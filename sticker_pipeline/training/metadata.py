@@ -6,11 +6,11 @@ Values only; the file format stands in lora_file.py. No times and no paths: equa
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from sticker_pipeline.optimizer_table import OPTIMIZERS, Optimizer
 from sticker_pipeline.settings import UNWARMED, TrainingSettings
 from sticker_pipeline.training.families import FAMILIES
 from sticker_pipeline.training.spec import TrainingSpec
@@ -26,21 +26,6 @@ SCHEDULER_NAMES = {
     "constant": "constant_with_warmup",
     "relative": "adafactor",
 }
-OPTIMIZER_NAMES = {
-    "adamw": "torch.optim.adamw.AdamW",
-    "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
-    "prodigy": "prodigyopt.prodigy.Prodigy",
-    "dadaptadam": "dadaptation.dadapt_adam.DAdaptAdam",
-    "adafactor": "transformers.optimization.Adafactor",
-}
-# Settings by the optimizers' own names, told where they are not the usual ones.
-PRODIGY_ARGUMENTS = {
-    "prodigy_d0": "d0",
-    "prodigy_bias_correction": "use_bias_correction",
-    "prodigy_safeguard_warmup": "safeguard_warmup",
-}
-DADAPT_ARGUMENTS = {"dadapt_growth_rate": "growth_rate"}
-ADAFACTOR_ARGUMENTS = {"adafactor_scale_parameter": "scale_parameter"}
 # Whose names the keys of the U-Net follow (sd-scripts, library/sai_model_spec.py).
 IMPLEMENTATIONS = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
 
@@ -124,7 +109,7 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
         else scheduler,
         "ss_lr_scheduler_args": json.dumps(schedule),
         "ss_lr_warmup_steps": 0 if settings.schedule in UNWARMED else round(settings.warmup_fraction * warmed_up),
-        "ss_optimizer": f"{OPTIMIZER_NAMES[settings.optimizer]}({_optimizer_arguments(settings)})",
+        "ss_optimizer": _written(OPTIMIZERS[settings.optimizer], settings),
         "ss_max_grad_norm": settings.max_grad_norm or 0.0,  # sd-scripts: 0 does not clip
         "ss_scale_weight_norms": settings.max_weight_norm,
         "ss_gradient_accumulation_steps": settings.gradient_accumulation,
@@ -133,25 +118,21 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
     }
 
 
-def _optimizer_arguments(settings: TrainingSettings) -> str:
-    arguments: dict[str, Any] = {"weight_decay": settings.weight_decay}
-    if settings.optimizer != "adafactor":
-        arguments["betas"] = settings.betas
-    if settings.optimizer == "prodigy":
-        arguments["d_coef"] = settings.prodigy_d_coef
-        arguments |= _changed(settings, PRODIGY_ARGUMENTS)
-    if settings.optimizer == "dadaptadam":
-        arguments |= {"decouple": True, **_changed(settings, DADAPT_ARGUMENTS)}
-    if settings.optimizer == "adafactor":
-        arguments |= _changed(settings, ADAFACTOR_ARGUMENTS)
-    return ",".join(f"{key}={value}" for key, value in arguments.items())
-
-
-def _changed(settings: TrainingSettings, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """`arguments` (setting -> name) that are not as they are unless a person changes them."""
-    fields = TrainingSettings.model_fields
-    found = {name: (getattr(settings, setting), fields[setting].default) for setting, name in arguments.items()}
-    return {name: value for name, (value, usual) in found.items() if value != usual}
+def _written(optimizer: Optimizer, settings: TrainingSettings) -> str:
+    """The optimizer as a call: arguments that always stand there, those fixed here, and others that were changed."""
+    usual = {setting: TrainingSettings.model_fields[setting].default for setting in optimizer.arguments}
+    given = {setting: getattr(settings, setting) for setting in optimizer.arguments}
+    rows = optimizer.arguments.items()
+    written = {
+        **{argument.name: given[setting] for setting, argument in rows if argument.always_written},
+        **{name: ours for name, (default, ours) in optimizer.fixed.items() if ours != default},
+        **{
+            argument.name: given[setting]
+            for setting, argument in rows
+            if not argument.always_written and given[setting] != usual[setting]
+        },
+    }
+    return f"{optimizer.constructor}({','.join(f'{name}={value}' for name, value in written.items())})"
 
 
 def _loss(settings: TrainingSettings) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""The optimizers that settings name, and their state as plain tensors and JSON, lossless and without pickle.
+"""The optimizer that settings name, and its state as plain tensors and JSON, lossless and without pickle.
 
-How the learning rate moves stands in schedule.py; where the state is kept, in train.py.
+Which ones there are stands in optimizer_table.py, how the learning rate moves in schedule.py, where the state is kept
+in train.py.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import math
@@ -13,26 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sticker_pipeline.optimizer_table import OPTIMIZERS, Optimizer
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
-
-# Optimizers of packages that need not be there: the package, and the extra that installs it.
-OPTIONAL = {"adamw8bit": ("bitsandbytes", "gpu"), "dadaptadam": ("dadaptation", "dadaptation")}
-ONE_RATE = ("prodigy", "dadaptadam")
 
 
 def check_optimizer(settings: TrainingSettings) -> None:
     """Raise SpecError where `make_optimizer` could not make what `settings` name: cheap, before models are loaded."""
-    package, extra = OPTIONAL.get(settings.optimizer, ("", ""))
-    if package and importlib.util.find_spec(package) is None:
+    row = OPTIMIZERS[settings.optimizer]
+    if row.extra and importlib.util.find_spec(row.package) is None:
         raise SpecError(
-            f"settings.optimizer: {settings.optimizer} needs the package {package}, which is not installed. "
-            f"Run `pip install 'sticker_pipeline[{extra}]'`, or choose adamw."
+            f"settings.optimizer: {row.name} needs the package {row.package}, which is not installed. "
+            f"Run `pip install 'sticker_pipeline[{row.extra}]'`, or choose adamw."
         )
     rates = {settings.learning_rate_unet, settings.learning_rate_text_encoder} - {0.0}
-    if settings.optimizer in ONE_RATE and len(rates) > 1:
+    if row.one_rate and len(rates) > 1:
         raise SpecError(
-            f"settings.learning_rate_text_encoder: {settings.optimizer} finds one step size for all weights. Set it to "
+            f"settings.learning_rate_text_encoder: {row.name} finds one step size for all weights. Set it to "
             "the value of learning_rate_unet, or to 0, which leaves the text encoder as it is."
         )
 
@@ -41,51 +40,24 @@ def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any
     """settings.optimizer over `groups`, each {"name": …, "params": [float32 tensors], "peak": its peak learning rate}.
 
     `name` and `peak` stay keys of the optimizer's groups; a group's "lr" begins at its peak, and whoever steps sets it
-    to peak · schedule(step) before each step. Weights decay apart from the gradient, by lr · weight_decay.
-    Raises SpecError as check_optimizer does.
-
-    adamw: torch's, fused. adamw8bit: that of bitsandbytes, on a CPU as well, where it is slow. adafactor: that of
-    transformers with the external rate, and scaling by the size of a parameter only where adafactor_scale_parameter
-    asks for it (torch's own always scales, and LoRA's up matrices, which begin at 0, would hardly move); its relative
-    step is the schedule `relative`. prodigy: its authors' package, with the bias correction and the safeguard for
-    warm-ups that they advise for diffusion models, unless the settings say otherwise; a step at rate 0 is none.
-    dadaptadam: Adam by D-Adaptation (Defazio and Mishchenko 2023), its authors' package as well.
+    to peak · schedule(step) before each step. Weights decay apart from the gradient, by lr · weight_decay. A step at
+    rate 0 is none. Adafactor's relative step is the schedule `relative`. Raises SpecError as check_optimizer does.
     """
     check_optimizer(settings)
-    chosen = [{**group, "lr": group["peak"], "weight_decay": settings.weight_decay} for group in groups]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(chosen, betas=settings.betas, fused=True)
-    if settings.optimizer == "adamw8bit":
-        import bitsandbytes
-
-        return bitsandbytes.optim.AdamW8bit(chosen, betas=settings.betas)
-    if settings.optimizer == "adafactor":
-        from transformers import Adafactor
-
-        return Adafactor(
-            chosen,
-            lr=settings.learning_rate_unet,
-            scale_parameter=settings.adafactor_scale_parameter,
-            relative_step=False,
+    row = OPTIMIZERS[settings.optimizer]
+    module, _, name = row.constructor.rpartition(".")
+    constructor = getattr(importlib.import_module(module), name)
+    with contextlib.redirect_stdout(io.StringIO()):  # some print what they were told
+        made: torch.optim.Optimizer = constructor(
+            [{**group, "lr": group["peak"]} for group in groups], **_arguments(row, settings)
         )
-    if settings.optimizer == "dadaptadam":
-        from dadaptation import DAdaptAdam
+    return made
 
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it was told
-            return DAdaptAdam(
-                chosen, betas=settings.betas, decouple=True, growth_rate=settings.dadapt_growth_rate or math.inf
-            )
-    from prodigyopt import Prodigy
 
-    return Prodigy(
-        chosen,
-        betas=settings.betas,
-        d0=settings.prodigy_d0,
-        d_coef=settings.prodigy_d_coef,
-        decouple=True,
-        use_bias_correction=settings.prodigy_bias_correction,
-        safeguard_warmup=settings.prodigy_safeguard_warmup,
-    )
+def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
+    given = {argument.name: getattr(settings, setting) for setting, argument in row.arguments.items()}
+    fixed = {name: ours for name, (default, ours) in row.fixed.items() if ours != default}
+    return {name: value for name, value in given.items() if value is not None} | fixed | dict(row.passed)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.benchmark.choice import (
-    Trained,
     checkpoint_metrics,
     choose_epoch,
     copied,
@@ -19,6 +18,7 @@ from sticker_pipeline.benchmark.choice import (
     validation_frames,
     validation_losses,
 )
+from sticker_pipeline.benchmark.evaluation import Embeddings
 
 X, Y, Z = np.eye(3)
 
@@ -134,15 +134,15 @@ def test_the_loss_on_the_references_has_no_say() -> None:
 def test_a_copy_is_nearer_than_training_clips_are_to_each_other() -> None:
     """Cosines by hand: X–Y .6, X–Z .8, Y–Z 0; each clip's nearest other: X .8, Y .6, Z .8."""
     x, y, z = np.array([1.0, 0, 0]), np.array([0.6, 0.8, 0]), np.array([0.8, -0.6, 0])
-    trained = Trained(np.array([x, y, z]), ["x", "y", "z"])
+    trained = Embeddings(np.array([x, y, z]), ["x", "y", "z"])
     assert copy_threshold(trained) == pytest.approx(0.8)
-    frames = Trained(np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"])  # frames of a clip copy nobody
+    frames = Embeddings(np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"])  # frames of a clip copy nobody
     assert copy_threshold(frames) == pytest.approx(0.8)
     near, far = np.array([0.9, math.sqrt(1 - 0.81), 0]), np.array([0, 0, 1.0])
     assert copied(np.array([x, near, far, far]), trained, 0.8) == 0.5
-    assert math.isnan(copied(np.array([x]), trained, copy_threshold(Trained(np.array([x, x]), ["x", "x"]))))
+    assert math.isnan(copied(np.array([x]), trained, copy_threshold(Embeddings(np.array([x, x]), ["x", "x"]))))
     assert copies_allowed(0.2, trained) == pytest.approx(1 - 0.05 ** (1 / 3))
-    assert copies_allowed(0.2, Trained(np.zeros((40, 3)), [str(number) for number in range(40)])) == 0.2
+    assert copies_allowed(0.2, Embeddings(np.zeros((40, 3)), [str(number) for number in range(40)])) == 0.2
     table = checkpoint_metrics({1: {"art": np.array([x, far])}}, {"art": np.array([x])}, trained, samples=100)
     assert table["metrics"][0]["copies"] == 0.5
 

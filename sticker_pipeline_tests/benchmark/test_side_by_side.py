@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import Pictures, References, Training, Yardstick
+from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages
 from sticker_pipeline.benchmark.side_by_side import (
     COMPARISONS,
     _best,
@@ -19,18 +19,19 @@ from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, 
 from sticker_pipeline.pictures import MAX_EMBEDDED_BYTES, embedded_markdown
 
 X, Y, Z = np.eye(3)
-TRAINING = Training(np.array([Y, Z]), ["gif", "still"], ["sticker", "sticker"])
+TRAINING = Embeddings(np.array([Y, Z]), ["gif", "still"], ["sticker", "sticker"])
 REFERENCES = {
-    "sticker": References(np.array([X, 0.6 * X + 0.8 * Y, Y]), ["a", "b", "c"]),
-    "art": References(np.array([X, 0.8 * X + 0.6 * Z]), ["d", "e"]),
+    "sticker": Embeddings(np.array([X, 0.6 * X + 0.8 * Y, Y]), ["a", "b", "c"]),
+    "art": Embeddings(np.array([X, 0.8 * X + 0.6 * Z]), ["d", "e"]),
 }
 
 
 def measured(**models: dict[str, list[np.ndarray]]) -> BenchmarkResult:
     generated = {
-        model: {style: Pictures(np.array(rows)) for style, rows in styles.items()} for model, styles in models.items()
+        model: {style: GeneratedImages(np.array(rows)) for style, rows in styles.items()}
+        for model, styles in models.items()
     }
-    return benchmark_table(generated, Yardstick(REFERENCES, TRAINING), samples=200)
+    return benchmark_table(generated, EvaluationContext(REFERENCES, TRAINING), samples=200)
 
 
 def four_models() -> BenchmarkResult:

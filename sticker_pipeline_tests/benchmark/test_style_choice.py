@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from sticker_pipeline.benchmark.bootstrap import Estimate, estimate
-from sticker_pipeline.benchmark.choice import Trained
+from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.style_choice import (
     CHOICE,
     GOAL,
     METRICS,
     Drawn,
-    StyleYardstick,
+    StyleEvaluationContext,
     choose_style_epoch,
     goal,
     passes_for,
@@ -93,49 +93,49 @@ def unit(*rows: tuple[float, ...]) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-ADA = Trained(unit((1, 0.1, 0), (1, -0.1, 0), (1, 0, 0.1), (1, 0, -0.1)), ["a", "b", "c", "d"])
-BO = Trained(unit((0, 1, 0.1), (0, 1, -0.1), (0.1, 1, 0)), ["a", "b", "b"])
+ADA = Embeddings(unit((1, 0.1, 0), (1, -0.1, 0), (1, 0, 0.1), (1, 0, -0.1)), ["a", "b", "c", "d"])
+BO = Embeddings(unit((0, 1, 0.1), (0, 1, -0.1), (0.1, 1, 0)), ["a", "b", "b"])
 
 
 def test_the_bound_is_that_of_the_characters_own_clips() -> None:
-    own = ADA.embeddings
+    own = ADA.vectors
     nearness = [
         float(own[row] @ rest / np.linalg.norm(rest)) for row in range(4) for rest in [np.delete(own, row, 0).sum(0)]
     ]
     assert passing_bound(ADA) == pytest.approx(np.quantile(nearness, 0.05), abs=1e-12)
-    assert math.isnan(passing_bound(Trained(ADA.embeddings, ["one"] * 4)))
+    assert math.isnan(passing_bound(Embeddings(ADA.vectors, ["one"] * 4)))
 
 
 def test_who_a_picture_passes_for() -> None:
     images = unit((1, 0, 0), (0, 1, 0), (1, 1, 1), (-1, 0, 0))
     assert passes_for(images, {"bo": BO, "ada": ADA}).tolist() == ["ada", "bo", "", ""]
-    one_clip = Trained(BO.embeddings, ["one"] * 3)
+    one_clip = Embeddings(BO.vectors, ["one"] * 3)
     assert passes_for(images, {"bo": one_clip, "ada": ADA}).tolist() == ["ada", "", "", ""]
 
 
-def yardstick() -> StyleYardstick:
-    held_out = {"ada": Trained(unit((1, 0, 1)), ["h"]), "bo": Trained(unit((0, 1, 1)), ["h"])}
+def evaluation() -> StyleEvaluationContext:
+    held_out = {"ada": Embeddings(unit((1, 0, 1)), ["h"]), "bo": Embeddings(unit((0, 1, 1)), ["h"])}
     asked = ["smile, hat", "smile, hat", "angry, hat", "angry, hat"]
-    return StyleYardstick(held_out, {"ada": ADA, "bo": BO}, asked, ["smile", "angry", "hat"], samples=200)
+    return StyleEvaluationContext(held_out, {"ada": ADA, "bo": BO}, asked, ["smile", "angry", "hat"], samples=200)
 
 
 # a copy of a training picture, one that passes for bo, and two that are somebody else in the style
 LEARNED = Drawn(
-    np.concatenate([ADA.embeddings[:1], unit((0.02, 1, 0.02), (0, 0, 1), (0.1, 0.1, 1))]),
+    np.concatenate([ADA.vectors[:1], unit((0.02, 1, 0.02), (0, 0, 1), (0.1, 0.1, 1))]),
     np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=bool),
 )
 PLAIN = Drawn(unit((-1, 0, 0), (-1, 0, 0.1), (-1, 0.1, 0), (-1, 0, 0)), np.ones((4, 3), dtype=bool))
 
 
 def test_the_figures_are_what_they_say() -> None:
-    found = style_metrics(LEARNED, yardstick())
-    references = np.concatenate([one.embeddings for one in yardstick().held_out.values()])
+    found = style_metrics(LEARNED, evaluation())
+    references = np.concatenate([one.vectors for one in evaluation().held_out.values()])
     assert found["style_similarity"].mean == pytest.approx(float((LEARNED.embeddings @ references.T).mean()))
     assert found["fidelity"].mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert found["leaks"].mean == 0.5
     assert found["copies"].mean == 0.5  # the one that passes for bo lies between two pictures of bo's
     assert {
-        name: one.mean for name, one in style_metrics(PLAIN, yardstick()).items() if name != "style_similarity"
+        name: one.mean for name, one in style_metrics(PLAIN, evaluation()).items() if name != "style_similarity"
     } == {
         "fidelity": 1.0,
         "leaks": 0.0,
@@ -144,7 +144,7 @@ def test_the_figures_are_what_they_say() -> None:
 
 
 def test_the_goal_is_paired_with_the_base_model() -> None:
-    table = goal({"base": PLAIN, "lora": LEARNED}, yardstick()).set_index(["model", "metric"])
+    table = goal({"base": PLAIN, "lora": LEARNED}, evaluation()).set_index(["model", "metric"])
     for metric in METRICS:
         difference = table.loc[("lora", metric), "mean"] - table.loc[("base", metric), "mean"]
         assert table.loc[("lora", f"gain:{metric}"), "mean"] == pytest.approx(difference)
@@ -155,8 +155,8 @@ def test_the_goal_is_paired_with_the_base_model() -> None:
 def test_both_tables_are_as_their_schemas_say() -> None:
     """The figures of a tagger that knows none of the asked tags have no fidelity."""
     pictures = {"base": PLAIN, "lora": LEARNED}
-    check(goal(pictures, yardstick()), GOAL)
-    unknown = replace(yardstick(), tag_names=["x", "y", "z"])
+    check(goal(pictures, evaluation()), GOAL)
+    unknown = replace(evaluation(), tag_names=["x", "y", "z"])
     check(goal(pictures, unknown), GOAL)
     seen = {0: style_metrics(PLAIN, unknown), 1: style_metrics(LEARNED, unknown)}
     assert np.isnan(seen[1]["fidelity"].mean)

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.benchmark.bootstrap import Estimate
-from sticker_pipeline.benchmark.choice import Trained
-from sticker_pipeline.benchmark.measure import Requests
+from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
 from sticker_pipeline.benchmark.recommend import faults
 from sticker_pipeline.benchmark.sweep import ESTIMATED, Seen, Timed, quality, sweep_table
 from sticker_pipeline.benchmark.tone import Tones
@@ -17,7 +16,7 @@ TAGS = ["smile", "angry"]
 PROMPTS = ["x, smile", "x, angry", "x, smile, angry"]
 APART = np.arccos(0.98)  # the angle between the pictures of two clips: what is nearer to either is a copy
 BEFORE = np.arccos(0.8) - APART
-TRAINED = Trained(np.array([[0.8, 0.6], [np.cos(BEFORE), np.sin(BEFORE)]]), ["one", "other"])
+TRAINED = Embeddings(np.array([[0.8, 0.6], [np.cos(BEFORE), np.sin(BEFORE)]]), ["one", "other"])
 
 
 def seen(cosine: float, found: list[list[bool]], contrast: float, haze: float) -> Seen:
@@ -92,7 +91,7 @@ def test_quality_is_the_root_of_the_product_draw_by_draw() -> None:
 
 
 def test_of_one_clip_nothing_is_known_to_be_a_copy() -> None:
-    alone = Trained(TRAINED.embeddings[:1], ["one"])
+    alone = Embeddings(TRAINED.vectors[:1], ["one"])
     table = sweep_table(
         {REFERENCE: {"art": seen(0.8, [[True, True]] * 3, 0.5, 0.1)}},
         {REFERENCE: REFERENCE},

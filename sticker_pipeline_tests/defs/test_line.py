@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.benchmark.gate import CHECKS
-from sticker_pipeline.benchmark.measure import GAIN, METRICS
+from sticker_pipeline.benchmark.metrics import GAIN, METRICS
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya

@@ -130,7 +130,7 @@ CASES: list[Case] = [
     ("optimizer", {"optimizer": "PagedAdamW8bit"}, TAKEN, {"optimizer": "adamw8bit"}),
     ("optimizer", {"optimizer": "Prodigy"}, TAKEN, {"optimizer": "prodigy"}),
     ("optimizer", {"optimizer": "Adafactor", "optimizer_args": ADAFACTOR}, TAKEN, {"optimizer": "adafactor"}),
-    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam or Adafactor"),
+    ("optimizer", {"optimizer": "Lion"}, REFUSED, "Choose AdamW, AdamW8bit, Prodigy, DAdaptAdam"),
     ("optimizer", D_ADAPTED, TAKEN, {"optimizer": "dadaptadam"}),
     ("optimizer_args", D_ADAPTED, TAKEN, {"weight_decay": 0.2, "betas": (0.9, 0.99), "dadapt_growth_rate": 1.02}),
     ("optimizer_args", {**D_ADAPTED, "optimizer_args": "decouple=True"}, TAKEN, {"dadapt_growth_rate": None}),

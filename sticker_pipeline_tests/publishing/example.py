@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
-from sticker_pipeline.benchmark.measure import GAIN
+from sticker_pipeline.benchmark.metrics import GAIN
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags

@@ -418,8 +418,8 @@ def test_a_difference_is_drawn_on_its_side_of_zero_and_fewer_copies_are_better()
     (others,) = (table for table in page.with_class("numbers") if "new LoRA less" in table.text)
     rows = [row.text for row in next(others.all("tbody")).all("tr")]
     assert [(row.split("↓")[0].split("↑")[0].strip(), row.split()[-1]) for row in rows] == [
-        ("right character", "worse"),
         ("copies", "better"),
+        ("right character", "worse"),
     ], "of diversity neither more nor less is better"
 
 

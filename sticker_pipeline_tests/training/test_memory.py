@@ -8,6 +8,7 @@ import torch
 from torch._C._profiler import _EventType
 from torch.profiler import profile
 
+from sticker_pipeline.optimizer_table import OPTIMIZERS
 from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline.training import memory
 from sticker_pipeline.training.memory import (
@@ -26,7 +27,7 @@ from sticker_pipeline.training.memory import (
     tile_vae,
     true_parts,
 )
-from sticker_pipeline.training.optimizers import OPTIONAL, make_optimizer, optimizer_state
+from sticker_pipeline.training.optimizers import make_optimizer, optimizer_state
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline_tests.training.plain_adapters import plain_adapters
 
@@ -109,10 +110,9 @@ def test_averages_are_there(tiny_base: Path) -> None:
     assert averaged.sample(1) - plain.sample(1) == 2 * adapters  # and the weights that the average replaces
 
 
-@pytest.mark.parametrize("name", ["adamw", "prodigy", "adafactor", *OPTIONAL])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_optimizers_keep(name: Any) -> None:
-    if name in OPTIONAL:
-        pytest.importorskip(OPTIONAL[name][0])
+    pytest.importorskip(OPTIMIZERS[name].package)
     settings = TrainingSettings(optimizer=name, learning_rate_unet=1.0, learning_rate_text_encoder=0.0)
     for shape in ((16, 320), (320, 16, 1, 1), (70,)):
         weight = torch.nn.Parameter(torch.ones(shape))

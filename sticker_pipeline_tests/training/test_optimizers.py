@@ -3,28 +3,36 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save
 
+from sticker_pipeline.optimizer_table import OPTIMIZERS
 from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.optimizers import (
-    ONE_RATE,
-    OPTIONAL,
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
 )
+from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
+from sticker_pipeline.training.train import train
+from sticker_pipeline_tests.training.conftest import SpecMaker
 
-EIGHT_BIT = pytest.param(
-    "adamw8bit", marks=pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
-)
-D_ADAPTED = pytest.param(
-    "dadaptadam", marks=pytest.mark.skipif(not importlib.util.find_spec("dadaptation"), reason="needs dadaptation")
-)
+NAMES = [
+    pytest.param(
+        row.name,
+        marks=pytest.mark.skipif(not importlib.util.find_spec(row.package), reason=f"needs {row.package}"),
+    )
+    for row in OPTIMIZERS.values()
+]
+ONE_RATE = [row.name for row in OPTIMIZERS.values() if row.one_rate]
+OPTIONAL = {row.name: (row.package, row.extra) for row in OPTIMIZERS.values() if row.extra}
 
 
 def settings(optimizer: str, **others: Any) -> TrainingSettings:
@@ -60,7 +68,7 @@ def take_steps(optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("saved_at", [0, 1, 6])
 def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None:
     chosen = settings(name, betas=(0.85, 0.98))
@@ -87,7 +95,7 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(name: str, saved_at: int) -> None
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 def test_values_keep_their_types(name: str) -> None:
     chosen = settings(name)
     before, after = (make_optimizer(chosen, groups(chosen)) for _ in range(2))
@@ -116,7 +124,7 @@ def test_a_value_without_a_form_is_refused() -> None:
         optimizer_state(optimizer)
 
 
-@pytest.mark.parametrize("name", ["adamw", EIGHT_BIT, "prodigy", D_ADAPTED, "adafactor"])
+@pytest.mark.parametrize("name", NAMES)
 def test_groups_keep_their_names_and_peaks(name: str) -> None:
     chosen = settings(name, weight_decay=0.05)
     optimizer = make_optimizer(chosen, groups(chosen))
@@ -124,6 +132,24 @@ def test_groups_keep_their_names_and_peaks(name: str) -> None:
     for group in optimizer.param_groups:
         assert group["lr"] == group["peak"] == chosen.learning_rate_unet
         assert group["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_trains_the_tiny_model(name: str, make_spec: SpecMaker) -> None:
+    """Two steps, on the U-Net alone; the first has a rate above 0."""
+    rate = 1.0 if name in ONE_RATE else 1e-2
+    changes = {"schedule": "constant", "warmup_fraction": 0.0, "learning_rate_text_encoder": 0.0}
+    spec = make_spec(
+        settings={"optimizer": name, "epochs": 1, "draws_per_epoch": 4, "learning_rate_unet": rate, **changes}
+    )
+    file = read_lora(train(spec, Progress(lambda line: None)))
+    assert file.metadata["ss_optimizer"].startswith(f"{OPTIMIZERS[name].constructor}(weight_decay=0.01")
+    log = pd.read_parquet(spec.output / "log.parquet")
+    assert np.isfinite(log["loss"]).all() and len(log) == 2
+    weights = load_file(spec.output / "checkpoints" / "epoch_01.safetensors")
+    up = [tensor for key, tensor in weights.items() if key.endswith(".lora_up.weight")]
+    assert up and all(torch.isfinite(tensor).all() for tensor in up)
+    assert any(tensor.any() for tensor in up)  # they begin at 0
 
 
 def test_adamw_is_fused_and_has_the_betas() -> None:

@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.evaluation import Requests
 from sticker_pipeline.benchmark.features import by_style, clip_of, held_out_references, tags_found_in, trained_pictures
-from sticker_pipeline.benchmark.measure import Requests
 from sticker_pipeline.benchmark.recommend import FILE_NAME, Recommendation, as_json, recommendations
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import SWEEP, Seen, Timed, sweep_table
@@ -111,7 +111,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             seen,
             {cell: reference_of(cell, work.profile.generation) for cell in plan.cells},
             {cell: _timed(work, plan, cell, opened) for cell in plan.cells},
-            {style: clip_means(found.embeddings, found.clips) for style, found in references.items()},
+            {style: clip_means(found.vectors, found.clips) for style, found in references.items()},
             {style: _requests(plan, numbers) for style, numbers in asked.items()},
             tag_names,
             trained_pictures(embedder, work.character, work.inputs["training_set"], work.inputs["frames"]),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.embed import Embedder
+from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
 from sticker_pipeline.benchmark.features import (
     by_style,
     clip_of,
@@ -23,12 +24,8 @@ from sticker_pipeline.benchmark.measure import (
     BASE,
     LORA,
     REFERENCE,
-    Pictures,
-    References,
-    Requests,
-    Training,
-    Yardstick,
 )
+from sticker_pipeline.benchmark.metrics import SIMILARITY, VERSION
 from sticker_pipeline.benchmark.side_by_side import (
     COMPARISONS,
     by_character,
@@ -59,7 +56,7 @@ SHOWN_PICTURES = 4  # of each model in each style
     # the gate is that of its checks, which Dagster runs only with their asset
     **made_from("samples", "training_set", "frames", uses=["tagging", "benchmark", "others", "gate"]),
     partitions_def=CHARACTERS,
-    code_version="4",
+    code_version=VERSION,
     automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
@@ -79,7 +76,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         others, problems = _others(work, workspace, embedder)
         result = tables.benchmark_table(
             _generated(work, embedder, tagger, sampled),
-            _yardstick(work, embedder, sampled, others, [label.name for label in tagger.labels]),
+            _evaluation_context(work, embedder, sampled, others, [label.name for label in tagger.labels]),
             samples=work.profile.benchmark.bootstrap_samples,
         )
         of_samples = json.loads(work.inputs["samples"].content(LEFT_OUT))
@@ -144,7 +141,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
                     "similarity of all characters",
                 ),
                 "not_measured_yet": _told_of(without),
-                "leaderboard": table(rows[rows["metric"] == "clip_similarity"], most=len(rows)),
+                "leaderboard": table(rows[rows["metric"] == SIMILARITY], most=len(rows)),
                 **described(rows, tables.LEADERBOARD, ROW_COUNT),
             }
         )
@@ -158,7 +155,7 @@ def _told_of(without: list[str]) -> str:
 
 def _generated(
     work: CharacterStep, embedder: Embedder, tagger: Tagger, sampled: pd.DataFrame
-) -> dict[str, dict[str, Pictures]]:
+) -> dict[str, dict[str, GeneratedImages]]:
     """Model -> style -> what it drew, as seen by the CLIP and by the tagger."""
     samples = work.inputs["samples"]
     plain = samples.table(WITHOUT_TRIGGER.file)
@@ -170,25 +167,25 @@ def _generated(
         without = plain[plain["model"] == model]
         bare = by_style(embedded(embedder, samples, without["file"].tolist()), without["style"].tolist())
         generated[str(model)] = {
-            style: Pictures(images, bare.get(style), tags[style]) for style, images in embeddings.items()
+            style: GeneratedImages(images, bare.get(style), tags[style]) for style, images in embeddings.items()
         }
     return generated
 
 
-def _yardstick(
+def _evaluation_context(
     work: CharacterStep,
     embedder: Embedder,
     sampled: pd.DataFrame,
-    others: dict[str, dict[str, References]],
+    others: dict[str, dict[str, Embeddings]],
     tag_names: list[str],
-) -> Yardstick:
+) -> EvaluationContext:
     training_set, frames = work.inputs["training_set"], work.inputs["frames"]
     rows = with_styles(work.character, training_set, frames)
     trained = rows[rows["split"] == "train"]
     asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
-    return Yardstick(
+    return EvaluationContext(
         references=held_out_references(embedder, work.character, training_set, frames),
-        training=Training(
+        training=Embeddings(
             embedded(embedder, frames, trained["file"].tolist()), trained["clip_id"].tolist(), trained["style"].tolist()
         ),
         others=others,
@@ -199,7 +196,7 @@ def _yardstick(
 
 def _others(
     work: CharacterStep, workspace: Workspace, embedder: Embedder
-) -> tuple[dict[str, dict[str, References]], list[str]]:
+) -> tuple[dict[str, dict[str, Embeddings]], list[str]]:
     """The held-out pictures of every other character by style, and a sentence about each that cannot be read."""
     found, problems, versions = {}, [], {}
     for name in work.roots["others"]["characters"]:
@@ -216,7 +213,7 @@ def _others(
 
 
 def _similarity_chart(rows: pd.DataFrame) -> Image.Image:
-    chosen = rows[rows["metric"] == "clip_similarity"].to_dict("records")
+    chosen = rows[rows["metric"] == SIMILARITY].to_dict("records")
     intervals = {
         f"{row['style']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
         for row in chosen
@@ -246,7 +243,7 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def _headline(rows: pd.DataFrame) -> str:
-    chosen = rows[rows["metric"] == "clip_similarity"].set_index(["style", "model"])["mean"]
+    chosen = rows[rows["metric"] == SIMILARITY].set_index(["style", "model"])["mean"]
     parts = [
         f"{style}: base {chosen[style, BASE]:.3f}, LoRA {chosen[style, LORA]:.3f}"
         for style in dict.fromkeys(chosen.index.get_level_values("style"))
@@ -257,5 +254,5 @@ def _headline(rows: pd.DataFrame) -> str:
 
 def _plotted(rows: pd.DataFrame) -> Mapping[str, float]:
     """Numbers that the UI plots over time, higher is better: the LoRA's similarity in each style."""
-    chosen = rows[(rows["metric"] == "clip_similarity") & (rows["model"] == LORA)]
+    chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
     return {f"similarity_{row['style']}": float(row["mean"]) for row in chosen.to_dict("records")}

@@ -9,8 +9,8 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.choice import Trained
 from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.features import clip_of, embedded, tags_found_in
 from sticker_pipeline.benchmark.measure import BASE, LORA
 from sticker_pipeline.benchmark.style_choice import (
@@ -19,7 +19,7 @@ from sticker_pipeline.benchmark.style_choice import (
     GOAL,
     METRICS,
     Drawn,
-    StyleYardstick,
+    StyleEvaluationContext,
     choose_style_epoch,
     goal,
     style_metrics,
@@ -152,9 +152,9 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         asked = _prompts(work, CHOICE_CHARACTERS)
         requests = requests_for(asked, 1, "style selection")
         pictures = {epoch: _draw(work, _folder(epoch), requests, opened, path) for epoch, path in checkpoints.items()}
-        yardstick = _yardstick(work, embedder, tagger, [prompt.attributes for prompt in asked])
+        evaluation = _evaluation_context(work, embedder, tagger, [prompt.attributes for prompt in asked])
         figures = {
-            epoch: style_metrics(_seen(work, embedder, tagger, _folder(epoch), images), yardstick)
+            epoch: style_metrics(_seen(work, embedder, tagger, _folder(epoch), images), evaluation)
             for epoch, images in pictures.items()
         }
         limits = profile.style
@@ -253,14 +253,16 @@ def _seen(work: StyleStep, embedder: Embedder, tagger: Tagger, folder: str, imag
     return Drawn(embed(embedder, images), found)
 
 
-def _yardstick(work: StyleStep, embedder: Embedder, tagger: Tagger, asked: Sequence[str]) -> StyleYardstick:
+def _evaluation_context(
+    work: StyleStep, embedder: Embedder, tagger: Tagger, asked: Sequence[str]
+) -> StyleEvaluationContext:
     held_out = _of_each_character(work, embedder, HOLDOUT)
     if not held_out:
         raise StyleError(
             f"Style '{work.subject.name}': none of its characters has a held-out picture to compare with. Add "
             "pictures, or name files in benchmark.holdout of a character.yaml."
         )
-    return StyleYardstick(
+    return StyleEvaluationContext(
         held_out=held_out,
         trained=_of_each_character(work, embedder, TRAIN),
         asked=asked,
@@ -269,11 +271,11 @@ def _yardstick(work: StyleStep, embedder: Embedder, tagger: Tagger, asked: Seque
     )
 
 
-def _of_each_character(work: StyleStep, embedder: Embedder, split: str) -> dict[str, Trained]:
+def _of_each_character(work: StyleStep, embedder: Embedder, split: str) -> dict[str, Embeddings]:
     training_set = work.inputs["style_training_set"]
     rows = training_set.table()
     return {
-        str(who): Trained(
+        str(who): Embeddings(
             embedded(embedder, training_set, [f"{PICTURES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
         )
         for who, part in rows[rows["split"] == split].groupby("character")
@@ -292,7 +294,7 @@ def _goal(
     }
     reached = goal(
         {model: _seen(work, embedder, tagger, f"goal/{model}", images) for model, images in pictures.items()},
-        _yardstick(work, embedder, tagger, asked),
+        _evaluation_context(work, embedder, tagger, asked),
     )
     shown = [images[::GOAL_SEEDS] for images in pictures.values()]
     return reached, labelled_grid(list(pictures), [prompt.attributes for prompt in prompts], shown, cell=84)

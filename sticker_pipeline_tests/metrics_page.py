@@ -1,0 +1,39 @@
+"""docs/metrics.md, from the rows of the metrics: `python -m sticker_pipeline_tests.metrics_page` writes it anew."""
+
+from collections.abc import Iterable
+
+from sticker_pipeline.benchmark import few_steps, metrics, style_choice
+from sticker_pipeline.benchmark.metrics import Metric
+from sticker_pipeline.markdown import table
+from sticker_pipeline_tests.conftest import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "metrics.md"
+INTRODUCTION = """\
+# Metrics
+
+Every metric has a 95 % interval where there is enough to resample (`benchmark/bootstrap.py`). None is believed alone:
+`similarity.py`, `identity.py`, `fidelity.py` and `memorisation.py` in `benchmark/` say of each what it rewards and how
+it can be fooled. Names stand in the column `metric` of tables, titles in the report, the leaderboard and model cards.
+
+This page is written from the rows in the code, by `python -m sticker_pipeline_tests.metrics_page`.
+[How to add one](contributing.md#add-a-metric)."""
+
+
+def page() -> str:
+    """Return the text of docs/metrics.md."""
+    sections = [
+        INTRODUCTION,
+        f"## The benchmark of a character\n\n{_table(metrics.METRICS.values())}",
+        f"## The LoRA of a style\n\n{_table(style_choice.METRICS.values())}",
+        f"## Few steps\n\n{_table(few_steps.METRICS.values())}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(rows: Iterable[Metric]) -> str:
+    cells = ((row.title, f"`{row.name}`", row.meaning, row.better or "–") for row in rows)
+    return table([("title", "name", "meaning", "better"), ("---",) * 4, *cells])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
