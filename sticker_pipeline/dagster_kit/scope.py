@@ -48,7 +48,8 @@ class Scope(Generic[Subject]):
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
     what to mend. `value` gives the value of a root by its last part. `artifacts` gives the artifacts of an upstream
     asset by their names among the inputs. `versions` gives what stands among the inputs for a root and its value.
-    `check` raises what is in the way of a step.
+    `check` raises what is in the way of a step. `change` gives the subject with other values of a section of its
+    settings, as if they stood there, or raises what is wrong with them; None where no step takes any.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Scope(Generic[Subject]):
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
     versions: Callable[[dg.AssetKey, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
+    change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
         """Return the scope with a `subject` that is loaded already."""

@@ -12,6 +12,8 @@ import dagster as dg
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.one_off import ONE_OFF, OneOff, in_words
 from sticker_pipeline.dagster_kit.orphans import end_with_run
 from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, observe
 from sticker_pipeline.places import check_places
@@ -19,7 +21,8 @@ from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError
 from sticker_pipeline.texts import visible
 
-NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
+BY_ITSELF = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name"}
+NOT_BY_A_PERSON = {*BY_ITSELF, "dagster/retry_number"}
 
 
 class _WithProfile(Protocol):
@@ -37,7 +40,9 @@ class Step(Generic[Subject]):
     """One asset of one scope in the making: write files into `staging`, then `publish` once.
 
     `subject` is the scope as it was loaded. `inputs` has an artifact for each of the asset's deps that is one, `roots`
-    the value of each that is a root, by its last part.
+    the value of each that is a root, by its last part. `versions` has the data versions of both, by their names among
+    the artifact's inputs. `one_off` has the values that the launch gave: `subject` and `roots` are with them, and
+    `versions` without, so that the artifact is out of date when the settings change, and not before.
     """
 
     context: dg.AssetExecutionContext
@@ -47,6 +52,8 @@ class Step(Generic[Subject]):
     staging: Path
     inputs: dict[str, Artifact]
     roots: dict[str, Any]
+    versions: dict[str, str]
+    one_off: dict[str, Any]
 
     @property
     def profile(self: "Step[_WithProfile]") -> Profile:
@@ -58,28 +65,24 @@ class Step(Generic[Subject]):
         """The character, of the scope of one."""
         return self.subject.character
 
-    def versions(self) -> dict[str, str]:
-        """Return the data versions of all inputs, roots among them."""
-        found = {name: artifact.data_version for name, artifact in self.inputs.items()}
-        for root in self.scope.roots:
-            if root in self.context.assets_def.asset_deps[self.context.asset_key]:
-                found |= self.scope.versions(root, self.roots[root.path[-1]])
-        return found
-
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:
         """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        settings, shown = dict(self.roots), dict(metadata)
+        if self.one_off:
+            settings[ONE_OFF] = self.one_off
+            shown[SUMMARY] = f"{shown[SUMMARY]}; {in_words(self.one_off)}"
         artifact = self.store.publish(
             self.staging,
             self.scope.place,
             self.context.asset_key.to_user_string(),
             code_version=code_version(self.context),
-            inputs=self.versions(),
-            settings=self.roots,
+            inputs=self.versions,
+            settings=settings,
             content=content,
         )
-        return reported(artifact, metadata)
+        return reported(artifact, shown)
 
 
 Place = TypeVar("Place", bound=Deployment)
@@ -92,11 +95,12 @@ def open_step(
     scope_of: Callable[[Place, str], Scope[Subject]],
     *,
     also_current: bool = False,
+    config: OneOff | None = None,
 ) -> Iterator[Step[Subject]]:
     """Open what the asset of `context` needs, as its `deps` name it: artifacts and roots of its scope.
 
     Raises an error that says what to mend, before any work is done; MadeMeanwhile where there is nothing left to do
-    (see `once`). `also_current` makes again what is current.
+    (see `once`). `also_current` makes again what is current. `config` has what the launch gives for this run.
     """
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
@@ -104,6 +108,8 @@ def open_step(
     with writing(context, workspace, scope.place) as staging:
         subject = scope.load()  # as it is after a wait
         scope.check(subject)
+        given = config.given(context) if config else {}
+        changed = _changed(scope, subject, config, given)
         inputs: dict[str, Artifact] = {}
         roots: dict[dg.AssetKey, Any] = {}
         for dep in context.assets_def.asset_deps[context.asset_key]:
@@ -117,11 +123,23 @@ def open_step(
             # Dagster noted the inputs' versions when the step began; without a second beginning, what is made now would
             # be shown as stale as soon as the sensor has looked.
             raise dg.RetryRequested(max_retries=1)
-        values = {root.path[-1]: value for root, value in roots.items()}
-        step = Step(context, store, scope, subject, staging, inputs, values)
+        versions = {name: artifact.data_version for name, artifact in inputs.items()}
+        for root, value in roots.items():
+            versions |= scope.versions(root, value)
         if not also_current:
-            check_not_made(context, store, scope.place, step.versions())
-        yield step
+            check_not_made(context, store, scope.place, versions, given)
+        if given:
+            roots = {root: scope.value(root.path[-1], changed, store) for root in roots}
+        values = {root.path[-1]: value for root, value in roots.items()}
+        yield Step(context, store, scope, changed, staging, inputs, values, versions, given)
+
+
+def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: Mapping[str, Any]) -> Any:
+    """Return the subject with the `given` values of the section of `config`."""
+    if config is None or not given:
+        return subject
+    assert scope.change is not None, f"{scope.name} takes no values of a launch"
+    return scope.change(subject, config.section, given)
 
 
 class MadeMeanwhile(Exception):
@@ -150,10 +168,17 @@ def once(make: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def check_not_made(
-    context: dg.AssetExecutionContext, store: ArtifactStore, scope: str, inputs: Mapping[str, str]
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    scope: str,
+    inputs: Mapping[str, str],
+    given: Mapping[str, Any],
 ) -> None:
     """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
-    time, if this run was not requested by a person; since this one was, if it was."""
+    time, if this run was not requested by a person; since this one was, if it was.
+
+    A person, and a retry of what a person launched, take only what was made with the same `given` values.
+    """
     try:
         artifact = store.find(scope, context.asset_key.to_user_string())
     except StorageError as error:
@@ -163,7 +188,10 @@ def check_not_made(
         return
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
-    by_a_person = not any(record.dagster_run.tags.get(tag) for tag in NOT_BY_A_PERSON)
+    tags = {tag for tag, value in record.dagster_run.tags.items() if value}
+    if not tags & BY_ITSELF and artifact.settings.get(ONE_OFF, {}) != dict(given):
+        return
+    by_a_person = not tags & NOT_BY_A_PERSON
     if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():
         raise MadeMeanwhile(artifact)
 

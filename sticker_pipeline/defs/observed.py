@@ -9,7 +9,7 @@ here. What is about all characters together stands in across.py.
 import json
 import stat
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -28,7 +28,7 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.inside import sha256, status
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
-from sticker_pipeline.profile import Profile, check_models
+from sticker_pipeline.profile import Profile, check_models, with_values
 from sticker_pipeline.publishing.contents import LCM_FACTS
 from sticker_pipeline.publishing.release import Release, current, events, incumbent, releases_folder
 from sticker_pipeline.storage import (
@@ -107,7 +107,14 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
         value=lambda section, own, store: section_value(section, own.character, own.profile, store),
         artifacts=partial(own_artifact, name),
         check=lambda own: check_models(own.profile),
+        change=partial(_with_values, workspace),
     )
+
+
+def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: Mapping[str, Any]) -> OneCharacter:
+    """Return the character as if `values` of the section stood in its character.yaml. Raises ProfileError."""
+    changed = with_values(own.character, own.profile, section, values)
+    return OneCharacter(changed, workspace.profile(changed))
 
 
 observed_character = observable_roots(
