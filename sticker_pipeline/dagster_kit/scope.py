@@ -81,7 +81,6 @@ def observable_roots(
     *,
     partitions: dg.PartitionsDefinition | None = None,
     kinds: Mapping[str, str] | None = None,
-    owner: str = "team:characters",
 ) -> dg.AssetsDefinition:
     """Return the roots of a kind of scope as assets, which "Observe" in the UI observes for one.
 
@@ -93,7 +92,6 @@ def observable_roots(
             description=description,
             group_name=root.path[0],
             kinds={(kinds or {}).get(root.path[-1], "yaml")},
-            owners=[owner],
         )
         for root, description in descriptions.items()
     ]

@@ -56,7 +56,6 @@ SHOWN_PICTURES = 4  # of each model in each style
     automation_condition=FOLLOW,
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
-    owners=["team:training"],
     pool=GPU,
     description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
     "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
@@ -106,7 +105,6 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     freshness_policy=NIGHT_IS_DONE,
     group_name="benchmark",
     kinds={"parquet"},
-    owners=["team:training"],
     description="The benchmark tables of all characters that have one, side by side.",
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

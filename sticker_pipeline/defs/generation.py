@@ -61,7 +61,6 @@ class Drawer:
     automation_condition=FOLLOW,
     group_name="generation",
     kinds={"diffusers", "parquet"},
-    owners=["team:training"],
     pool=GPU,
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
     "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "

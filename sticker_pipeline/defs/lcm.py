@@ -62,7 +62,6 @@ observed_profile = observable_roots(
     {ROOT: "The files of the base model, of CLIP and tagger, and the profile's sections `lcm` and `generation`."},
     partitions=PROFILE_NAMES,
     kinds={"lcm": "file"},
-    owner="team:training",
 )
 
 
@@ -84,7 +83,6 @@ def decisive(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
     code_version="1",
     group_name="training",
     kinds={"pytorch", "diffusers"},
-    owners=["team:training"],
     pool=GPU,
     description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
     "distilled from pictures that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
@@ -114,7 +112,6 @@ def lcm_lora(
     code_version="1",
     group_name="training",
     kinds={"pytorch", "diffusers"},
-    owners=["team:training"],
     pool=GPU,
     description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
     "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "

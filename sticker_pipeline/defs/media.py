@@ -38,7 +38,6 @@ class NoMedia(UserError):
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"file", "parquet"},
-    owners=["team:dataset"],
     description="Every file in the character's folder: taken, refused or passed over, and why.",
 )
 @once
@@ -82,7 +81,6 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     automation_condition=FOLLOW,
     group_name="media",
     kinds={"pillow", "parquet"},
-    owners=["team:dataset"],
     description="Every file decoded into full-canvas RGBA frames; equal and nearly equal ones merged, useless ones "
     "dropped with a reason.",
 )

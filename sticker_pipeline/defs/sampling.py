@@ -22,7 +22,6 @@ from sticker_pipeline.storage import write_table
     automation_condition=FOLLOW,
     group_name="sampling",
     kinds={"pandas", "parquet"},
-    owners=["team:dataset"],
     description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
     "long it is: its frames are nearly the same picture.",
 )

@@ -103,7 +103,6 @@ class SweepConfig(OneOff):
     code_version="2",
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
-    owners=["team:training"],
     pool=GPU,
     description="Which weights of the character's LoRA, of its style's and of the LCM-LoRA, how many steps and how "
     "much guidance: a grid of all (`sweep:` in character.yaml), drawn, measured and timed; the Pareto front of quality "

@@ -37,7 +37,6 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"onnx", "parquet"},
-    owners=["team:dataset"],
     pool=BRIEF,
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
 )
@@ -83,7 +82,6 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     automation_condition=FOLLOW,
     group_name="tagging",
     kinds={"pandas", "parquet"},
-    owners=["team:dataset"],
     description="Captions with as few tags as possible, so that what is inherent in the character binds to its "
     "trigger. Each dropped tag keeps its reason.",
 )

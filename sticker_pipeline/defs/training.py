@@ -54,7 +54,6 @@ class LoraConfig(OneOff):
     automation_condition=RETRAIN,
     group_name="training",
     kinds={"pytorch", "diffusers"},
-    owners=["team:training"],
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
