@@ -1,5 +1,6 @@
 """Dagster's history, read for all partitions of an asset at once."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> the data version that was observed last
 
 AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
+MEMBERS_SECONDS = 1.0  # a page asks every two
 
 
 def latest_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, dg.EventLogRecord]:
@@ -60,3 +62,21 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
         yield
     finally:
         del instance.get_dynamic_partitions
+
+
+def remember_members(instance: dg.DagsterInstance) -> None:
+    """Find a dynamic partition in the whole set of them, which is read at most once in MEMBERS_SECONDS.
+
+    The UI asks for each partition of each check, with a query each. A partition that is not in the set is looked up,
+    so a new one is there at once; one that was removed may stay so long.
+    """
+    ask, read = instance.has_dynamic_partition, instance.get_dynamic_partitions
+    known: dict[str, tuple[float, frozenset[str]]] = {}
+
+    def has(partitions_def_name: str, partition_key: str) -> bool:
+        now = time.monotonic()
+        if partitions_def_name not in known or now - known[partitions_def_name][0] > MEMBERS_SECONDS:
+            known[partitions_def_name] = (now, frozenset(read(partitions_def_name)))
+        return partition_key in known[partitions_def_name][1] or ask(partitions_def_name, partition_key)
+
+    instance.has_dynamic_partition = has  # type: ignore[method-assign]
