@@ -5,23 +5,28 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
+export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check ui bench models sweep experiments mixture screenshots tables
+.PHONY: demo test check ui dev bench models sweep experiments mixture screenshots tables
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
 test: $(READY) ## all tests, as many files at a time as there are cores; no GPU, no network
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-check: $(READY) ## lint, format, types, layers
+check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, definitions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/dg check defs
 
 ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
 	@$(BIN)/sticker-pipeline doctor --mend
 	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/sticker-pipeline ui --port $(or $(PORT),3000)
+
+dev: $(READY) $(DAGSTER_HOME)/dagster.yaml ## the same without its guard, and definitions that are reloaded: for developers
+	@$(BIN)/dg dev --port $(or $(PORT),3000)
 
 bench: $(READY) ## speed, beside a peer on the same work
 	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \
@@ -44,6 +49,10 @@ screenshots: $(READY) ## the README's pictures of the UI, taken anew by chromium
 
 tables: $(READY) ## the columns of every table, from their schemas; writes docs/tables.md
 	@$(BIN)/python -m sticker_pipeline_tests.tables_page
+
+$(DAGSTER_HOME)/dagster.yaml: # where there is none: it turns telemetry off
+	@mkdir -p $(DAGSTER_HOME)
+	@cp sticker_pipeline/dagster.yaml $(DAGSTER_HOME)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'

@@ -1,13 +1,15 @@
 """The Dagster entry point. Everything is found in `defs/`, one module per stage."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
 
+from sticker_pipeline.dagster_kit.owners import owned, owners
 from sticker_pipeline.quiet import quiet
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     quiet()  # before the modules of the folder are loaded, in every process that runs a step
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    return owned(dg.load_from_defs_folder(path_within_project=Path(__file__).parent), owners(os.environ))

@@ -5,6 +5,8 @@ overrides stands in its character.yaml.
 """
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,6 +243,21 @@ def character_profile(character: Character, models: Path) -> Profile:
     _check_regularisation(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
+
+
+def with_values(character: Character, profile: Profile, section: str, values: Mapping[str, Any]) -> Character:
+    """Return the character as if `values` stood in the `section` of its character.yaml, for one run.
+
+    Raises ProfileError with the key, as `character_profile` does, for a value that is out of range.
+    """
+    model = OVERRIDABLE[section]
+    try:
+        model.model_validate({**getattr(profile, section).model_dump(), **values})
+    except ValidationError as error:
+        source = f"The launch's configuration: {section}"
+        raise ProfileError("\n".join(describe_problems(source, error, model))) from error
+    stated = {**getattr(character.settings, section), **values}
+    return replace(character, settings=character.settings.model_copy(update={section: stated}))
 
 
 def style_profile(name: str, models: Path) -> Profile:

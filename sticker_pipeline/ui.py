@@ -26,6 +26,7 @@ import yaml
 from sticker_pipeline import guard
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
+from sticker_pipeline.dagster_kit.history import remember_members
 from sticker_pipeline.dagster_kit.instance import open_instance
 from sticker_pipeline.door import guarded, own_hosts
 from sticker_pipeline.output import watch_over
@@ -169,6 +170,7 @@ def _webserver(
 ) -> Iterator[threading.Thread]:
     """Dagster's webserver behind the door, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
+    remember_members(instance)
     with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
         server = uvicorn.Server(
             uvicorn.Config(

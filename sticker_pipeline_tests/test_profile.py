@@ -16,6 +16,7 @@ from sticker_pipeline.profile import (
     load_profile,
     profile_name,
     style_profile,
+    with_values,
 )
 
 
@@ -71,6 +72,18 @@ def test_training_overrides_are_checked(tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=sentence) as error:
             character_profile(character_with(tmp_path, f"trigger: a\ntraining: {text}\n"), tmp_path)
         assert "character.yaml: training" in str(error.value)
+
+
+def test_values_for_one_run_are_taken_as_if_they_stood_in_the_file(tmp_path: Path) -> None:
+    character = character_with(tmp_path, "trigger: a\ntraining: {rank: 3, epochs: 4}\n")
+    profile = character_profile(character, tmp_path)
+    once = character_profile(with_values(character, profile, "training", {"epochs": 9, "seed": 2}), tmp_path)
+    assert once == profile.model_copy(update={"training": profile.training.model_copy(update={"epochs": 9, "seed": 2})})
+    assert character_profile(character, tmp_path) == profile
+    said = "The launch's configuration: training: 'seed' = -1: Input should be greater than or equal to 0."
+    with pytest.raises(ProfileError) as error:
+        with_values(character, profile, "training", {"seed": -1})
+    assert str(error.value) == said
 
 
 def test_media_sampling_and_tagging_may_be_overridden_too(tmp_path: Path) -> None:

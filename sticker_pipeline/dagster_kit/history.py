@@ -1,5 +1,6 @@
 """Dagster's history, read for all partitions of an asset at once."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ Tags = Mapping[str, str]
 Kind = dg.DagsterEventType
 
 AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
+MEMBERS_SECONDS = 1.0  # a page asks every two
 
 
 @dataclass(frozen=True)
@@ -148,3 +150,21 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
         yield
     finally:
         del instance.get_dynamic_partitions
+
+
+def remember_members(instance: dg.DagsterInstance) -> None:
+    """Find a dynamic partition in the whole set of them, which is read at most once in MEMBERS_SECONDS.
+
+    The UI asks for each partition of each check, with a query each. A partition that is not in the set is looked up,
+    so a new one is there at once; one that was removed may stay so long.
+    """
+    ask, read = instance.has_dynamic_partition, instance.get_dynamic_partitions
+    known: dict[str, tuple[float, frozenset[str]]] = {}
+
+    def has(partitions_def_name: str, partition_key: str) -> bool:
+        now = time.monotonic()
+        if partitions_def_name not in known or now - known[partitions_def_name][0] > MEMBERS_SECONDS:
+            known[partitions_def_name] = (now, frozenset(read(partitions_def_name)))
+        return partition_key in known[partitions_def_name][1] or ask(partitions_def_name, partition_key)
+
+    instance.has_dynamic_partition = has  # type: ignore[method-assign]

@@ -88,8 +88,8 @@ def versions_now(
     spec: dg.AssetSpec, dep: dg.AssetKey, scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> dict[str, str | None]:
     """Return what of `dep` the asset would be made from now, by entry; None for an artifact that is not there."""
-    if root := scope.root(dep):
-        return dict(scope.part_versions(spec, root, values[dep]))
+    if dep in values:
+        return dict(scope.part_versions(spec, {dep: values[dep]}))
     found = scope.artifacts(dep.path[-1], store)
     return {entry: artifact.data_version if artifact else None for entry, artifact in found.items()}
 

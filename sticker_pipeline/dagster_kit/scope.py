@@ -74,7 +74,8 @@ class Scope(Generic[Subject]):
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
     what to mend. `value` gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by
     their names among the inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises
-    what is in the way of a step.
+    what is in the way of a step. `change` gives the subject with other values of a section of its settings, as if they
+    stood there, or raises what is wrong with them; None where no step takes any.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Scope(Generic[Subject]):
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
     versions: Callable[[str, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
+    change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
         """Return the scope with a `subject` that is loaded already."""
@@ -98,20 +100,17 @@ class Scope(Generic[Subject]):
         wanted = [root for root in self.roots if keys is None or root.key in keys]
         return {root.key: {part: self.value(part, subject, store) for part in root.parts} for root in wanted}
 
-    def root(self, key: dg.AssetKey) -> Root | None:
-        """Return the root with the key, if it is one."""
-        return next((root for root in self.roots if root.key == key), None)
-
     def used(self, spec: dg.AssetSpec, values: Values) -> dict[str, Any]:
         """Return the parts that the asset uses, of the roots in `values`."""
         roots = [root for root in self.roots if root.key in values]
         return {part: values[root.key][part] for root in roots for part in used_parts(spec, root)}
 
-    def part_versions(self, spec: dg.AssetSpec, root: Root, value: Mapping[str, Any]) -> dict[str, str]:
-        """Return what stands among the inputs of the asset's artifact for the parts of the root that it uses."""
+    def part_versions(self, spec: dg.AssetSpec, values: Values) -> dict[str, str]:
+        """Return what stands among the inputs of the asset's artifact for the parts of roots that it uses."""
         found: dict[str, str] = {}
-        for part in used_parts(spec, root):
-            found |= self.versions(f"{root.key.path[0]}/{part}", value[part])
+        for root in self.roots:
+            for part in used_parts(spec, root) if root.key in values else ():
+                found |= self.versions(f"{root.key.path[0]}/{part}", values[root.key][part])
         return found
 
 

@@ -14,6 +14,8 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.dagster_kit.compat import note_inputs
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
 from sticker_pipeline.dagster_kit.history import latest_observed
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.one_off import ONE_OFF, OneOff, in_words
 from sticker_pipeline.dagster_kit.orphans import end_with_run
 from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, Values, news
 from sticker_pipeline.places import check_places
@@ -21,7 +23,8 @@ from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError
 from sticker_pipeline.texts import visible
 
-NOT_BY_A_PERSON = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name", "dagster/retry_number"}
+BY_ITSELF = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name"}
+NOT_BY_A_PERSON = {*BY_ITSELF, "dagster/retry_number"}
 
 
 class _WithProfile(Protocol):
@@ -39,7 +42,9 @@ class Step(Generic[Subject]):
     """One asset of one scope in the making: write files into `staging`, then `publish` once.
 
     `subject` is the scope as it was loaded. `inputs` has an artifact for each of the asset's deps that is one, `roots`
-    the value of each part of a root that it uses.
+    the value of each part of a root that it uses. `versions` has the data versions of both, by their names among the
+    artifact's inputs. `one_off` has the values that the launch gave: `subject` and `roots` are with them, and
+    `versions` without, so that the artifact is out of date when the settings change, and not before.
     """
 
     context: dg.AssetExecutionContext
@@ -48,12 +53,9 @@ class Step(Generic[Subject]):
     subject: Subject
     staging: Path
     inputs: dict[str, Artifact]
-    values: Values
-
-    @property
-    def roots(self) -> dict[str, Any]:
-        """The parts of roots that the asset uses, by name."""
-        return self.scope.used(_spec(self.context), self.values)
+    roots: dict[str, Any]
+    versions: dict[str, str]
+    one_off: dict[str, Any]
 
     @property
     def profile(self: "Step[_WithProfile]") -> Profile:
@@ -65,29 +67,24 @@ class Step(Generic[Subject]):
         """The character, of the scope of one."""
         return self.subject.character
 
-    def versions(self) -> dict[str, str]:
-        """Return the data versions of all inputs, roots among them."""
-        found = {name: artifact.data_version for name, artifact in self.inputs.items()}
-        spec = _spec(self.context)
-        for root in self.scope.roots:
-            if root.key in self.values:
-                found |= self.scope.part_versions(spec, root, self.values[root.key])
-        return found
-
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:
         """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        settings, shown = dict(self.roots), dict(metadata)
+        if self.one_off:
+            settings[ONE_OFF] = self.one_off
+            shown[SUMMARY] = f"{shown[SUMMARY]}; {in_words(self.one_off)}"
         artifact = self.store.publish(
             self.staging,
             self.scope.place,
             self.context.asset_key.to_user_string(),
             code_version=code_version(self.context),
-            inputs=self.versions(),
-            settings=self.roots,
+            inputs=self.versions,
+            settings=settings,
             content=content,
         )
-        return reported(artifact, metadata)
+        return reported(artifact, shown)
 
 
 Place = TypeVar("Place", bound=Deployment)
@@ -100,11 +97,12 @@ def open_step(
     scope_of: Callable[[Place, str], Scope[Subject]],
     *,
     also_current: bool = False,
+    config: OneOff | None = None,
 ) -> Iterator[Step[Subject]]:
     """Open what the asset of `context` needs, as its `deps` name it: artifacts and roots of its scope.
 
     Raises an error that says what to mend, before any work is done; MadeMeanwhile where there is nothing left to do
-    (see `once`). `also_current` makes again what is current.
+    (see `once`). `also_current` makes again what is current. `config` has what the launch gives for this run.
     """
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
@@ -113,7 +111,10 @@ def open_step(
         scope = scope.loaded(scope.load())  # as it is after a wait
         subject = scope.load()
         scope.check(subject)
-        deps = [dep.asset_key for dep in _spec(context).deps]
+        given = config.given(context) if config else {}
+        changed = _changed(scope, subject, config, given)
+        spec = context.assets_def.get_asset_spec(context.asset_key)
+        deps = [dep.asset_key for dep in spec.deps]
         values = scope.values(store, deps)
         observe(context.instance, scope.partition, values)
         note_inputs(context)
@@ -121,10 +122,14 @@ def open_step(
         for name in (dep.path[-1] for dep in deps if dep not in values):
             for entry, found in scope.artifacts(name, store).items():
                 inputs[entry] = found or store.read(scope.place, name)
-        step = Step(context, store, scope, subject, staging, inputs, values)
+        versions = {entry: artifact.data_version for entry, artifact in inputs.items()} | scope.part_versions(
+            spec, values
+        )
         if not also_current:
-            check_not_made(context, store, scope.place, step.versions())
-        yield step
+            check_not_made(context, store, scope.place, versions, given)
+        if given:
+            values = scope.loaded(changed).values(store, deps)
+        yield Step(context, store, scope, changed, staging, inputs, scope.used(spec, values), versions, given)
 
 
 def observe(instance: dg.DagsterInstance, partition: str | None, values: Values) -> None:
@@ -133,8 +138,12 @@ def observe(instance: dg.DagsterInstance, partition: str | None, values: Values)
         instance.report_runless_asset_event(each)
 
 
-def _spec(context: dg.AssetExecutionContext) -> dg.AssetSpec:
-    return context.assets_def.get_asset_spec(context.asset_key)
+def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: Mapping[str, Any]) -> Any:
+    """Return the subject with the `given` values of the section of `config`."""
+    if config is None or not given:
+        return subject
+    assert scope.change is not None, f"{scope.name} takes no values of a launch"
+    return scope.change(subject, config.section, given)
 
 
 class MadeMeanwhile(Exception):
@@ -163,10 +172,17 @@ def once(make: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def check_not_made(
-    context: dg.AssetExecutionContext, store: ArtifactStore, scope: str, inputs: Mapping[str, str]
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    scope: str,
+    inputs: Mapping[str, str],
+    given: Mapping[str, Any],
 ) -> None:
     """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
-    time, if this run was not requested by a person; since this one was, if it was."""
+    time, if this run was not requested by a person; since this one was, if it was.
+
+    A person, and a retry of what a person launched, take only what was made with the same `given` values.
+    """
     try:
         artifact = store.find(scope, context.asset_key.to_user_string())
     except StorageError as error:
@@ -176,7 +192,10 @@ def check_not_made(
         return
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
-    by_a_person = not any(record.dagster_run.tags.get(tag) for tag in NOT_BY_A_PERSON)
+    tags = {tag for tag, value in record.dagster_run.tags.items() if value}
+    if not tags & BY_ITSELF and artifact.settings.get(ONE_OFF, {}) != dict(given):
+        return
+    by_a_person = not tags & NOT_BY_A_PERSON
     if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():
         raise MadeMeanwhile(artifact)
 

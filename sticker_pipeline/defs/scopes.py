@@ -18,7 +18,7 @@ from sticker_pipeline.dagster_kit.scope import Root, Scope, observable_roots, on
 from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.profile import Profile, check_models, load_profile
+from sticker_pipeline.profile import Profile, check_models, load_profile, with_values
 from sticker_pipeline.roots import across, character, profile, style
 from sticker_pipeline.roots.across import AllCharacters, artifacts_across
 from sticker_pipeline.roots.style import Style, style_of
@@ -162,7 +162,14 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
         value=lambda part, own, store: character.value(part, own.character, own.profile, store),
         artifacts=partial(own_artifact, name),
         check=lambda own: check_models(own.profile),
+        change=partial(_with_values, workspace),
     )
+
+
+def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: Mapping[str, Any]) -> OneCharacter:
+    """Return the character as if `values` of the section stood in its character.yaml. Raises ProfileError."""
+    changed = with_values(own.character, own.profile, section, values)
+    return OneCharacter(changed, workspace.profile(changed))
 
 
 def of_style(workspace: Workspace, name: str) -> Scope[Style]:

@@ -3,6 +3,7 @@
 How good a cell is belongs to benchmark, how fast it draws to timing.py.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,14 +31,22 @@ class Cell:
 def grid(settings: SweepSettings, *, style: bool, lcm: bool) -> list[Cell]:
     """Every combination of the axes in `settings`, the last axis changing fastest. Where there is no LoRA of the style,
     or no LCM-LoRA, its axis is the weight 0 alone."""
-    axes: tuple[tuple[Any, ...], ...] = (
+    return [Cell(*values) for values in product(*_axes(settings, style=style, lcm=lcm))]
+
+
+def grid_size(settings: SweepSettings, *, style: bool, lcm: bool) -> int:
+    """Return the number of cells of `grid`, without listing them."""
+    return math.prod(len(axis) for axis in _axes(settings, style=style, lcm=lcm))
+
+
+def _axes(settings: SweepSettings, *, style: bool, lcm: bool) -> tuple[tuple[Any, ...], ...]:
+    return (
         settings.style_weights if style else (0.0,),
         settings.character_weights,
         settings.lcm_weights if lcm else (0.0,),
         settings.steps,
         settings.guidance_scales,
     )
-    return [Cell(*values) for values in product(*axes)]
 
 
 def reference_of(cell: Cell, generation: GenerationSettings) -> Cell:

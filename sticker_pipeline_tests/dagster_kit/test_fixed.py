@@ -1,12 +1,16 @@
-"""A launch chooses assets and a partition, and nothing else: whatever it configures is refused."""
+"""A launch chooses assets, a partition, and values for two steps: whatever else it configures is refused."""
 
 from typing import Any
 
 import dagster as dg
 import pytest
+from sticker_pipeline.defs.sweep import SweepConfig
 
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, NoValues
+from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs.training import LoraConfig
+from sticker_pipeline.profile import OVERRIDABLE
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -22,6 +26,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "a logger's settings": {"loggers": {"terminal": {"config": {"log_level": "DEBUG"}}}},
     "inputs": {"inputs": {"frames": {"pickle": {"path": "elsewhere/theirs"}}}},
 }
+ONE_OFF: dict[str, type[OneOff]] = {"lora": LoraConfig, "adapter_sweep": SweepConfig}
 DEFINITIONS = defs()
 JOBS = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
 
@@ -39,13 +44,20 @@ def test_a_launch_that_configures_anything_is_refused(job: str, attack: str) -> 
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_no_step_takes_a_configuration_or_an_input(job: str) -> None:
+def test_no_step_takes_an_input_and_two_take_values_of_the_settings(job: str) -> None:
     for node in JOBS[job].graph.nodes:
-        assert not getattr(node.definition.config_schema.config_type, "fields", {}), "none that anybody reads"
+        fields = getattr(node.definition.config_schema.config_type, "fields", {})
+        assert set(fields) == set(ONE_OFF[node.name].model_fields if node.name in ONE_OFF else ())
         with pytest.raises(dg.DagsterInvalidConfigError):
             dg.validate_run_config(
                 JOBS[job], {"ops": {node.name: {"inputs": {"frames": {"path": "elsewhere/theirs"}}}}}
             )
+
+
+@pytest.mark.parametrize("config", ONE_OFF.values(), ids=ONE_OFF)
+def test_a_launch_names_settings_each_explained_and_none_by_default(config: type[OneOff]) -> None:
+    assert set(config.model_fields) <= set(OVERRIDABLE[config.section].model_fields)
+    assert all(field.default is None and field.description for field in config.model_fields.values())
 
 
 def test_a_resource_that_nobody_has_fixed_is_found() -> None:

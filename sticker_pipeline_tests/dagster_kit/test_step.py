@@ -3,12 +3,14 @@
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import pytest
 
 from sticker_pipeline.dagster_kit.history import History, latest_observed
+from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.dagster_kit.scope import Root, Scope, made_from, observable_roots, own_artifact
 from sticker_pipeline.dagster_kit.step import observe, once, open_step
@@ -44,6 +46,7 @@ def of_box(workspace: Any, name: str) -> Scope[dict[str, int]]:
         value=lambda part, box, _: [box[part]],
         artifacts=partial(own_artifact, f"_styles/{name}"),
         check=lambda box: _check(box),
+        change=lambda box, _, values: {**box, **values},
     )
 
 
@@ -71,12 +74,34 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     return Folders(store=ArtifactStore(str(tmp_path / "artifacts")), places=None, boxes={"red": dict(RED)})
 
 
+class BoxConfig(OneOff):
+    section: ClassVar[str] = "box"
+
+    size: int | None = None
+    sides: list[int] | None = None
+
+
+@dg.asset(**made_from(ROOTS, uses=["size"]), code_version="1", partitions_def=PARTITIONS)
+@once
+def sized(
+    context: dg.AssetExecutionContext, config: BoxConfig, workspace: dg.ResourceParam[Any]
+) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_box, config=config) as work:
+        made.append("sized")
+        (work.staging / "value.txt").write_text(f"{work.subject['size']} {work.roots['size']}")
+        return work.publish({SUMMARY: "a box"})
+
+
 FIRST = asset("first", made_from(ROOTS, uses=["size"]))
 SECOND = asset("second", made_from(ROOTS, "first", uses=["size", "colour"]))
 
 
 def run(
-    instance: dg.DagsterInstance, workspace: Folders, *assets: dg.AssetsDefinition, **tags: str
+    instance: dg.DagsterInstance,
+    workspace: Folders,
+    *assets: dg.AssetsDefinition,
+    config: dict[str, Any] | None = None,
+    **tags: str,
 ) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [*assets, *(dg.AssetSpec(root, partitions_def=PARTITIONS) for root in (SHAPE, COLOUR))],
@@ -86,6 +111,7 @@ def run(
         instance=instance,
         raise_on_error=False,
         tags=tags,
+        run_config={"ops": {assets[0].op.name: {"config": config}}} if config is not None else None,
     )
 
 
@@ -152,6 +178,87 @@ def test_what_is_current_is_made_again_for_a_person_or_where_it_is_wanted(
     workspace.boxes["red"] = RED | {"size": 4}
     run(instance, workspace, FIRST, **by_automation)
     assert made == ["first"] * 4
+
+
+def test_values_of_a_launch_are_used_and_noted_and_count_as_the_settings(
+    instance: dg.DagsterInstance, workspace: Folders
+) -> None:
+    result = run(instance, workspace, sized, config={"size": 9})
+    artifact = workspace.store.read("_styles/red", "sized")
+    assert (artifact.folder / "value.txt").read_text() == "9 [9]"
+    assert artifact.settings == {"size": [9], "one_off": {"size": 9}}
+    assert artifact.inputs == {"box/size": content_hash([3])}
+    (event,) = result.get_asset_materialization_events()
+    said = "a box; made with size = 9 by its launch, not as character.yaml says"
+    assert event.materialization.metadata[SUMMARY].value == said
+    assert sized_is_stale(instance, workspace) == []
+    workspace.boxes["red"]["size"] = 4
+    assert sized_is_stale(instance, workspace) == [sized.key]
+    run(instance, workspace, sized, config={})
+    artifact = workspace.store.read("_styles/red", "sized")
+    assert (artifact.folder / "value.txt").read_text() == "4 [4]"
+    assert artifact.settings == {"size": [4]}
+
+
+def sized_is_stale(instance: dg.DagsterInstance, workspace: Folders) -> list[dg.AssetKey]:
+    sources = [dg.AssetSpec(root.key, partitions_def=PARTITIONS) for root in ROOTS]
+    graph = dg.Definitions([sized, *sources], resources={"workspace": workspace}).resolve_asset_graph()
+    return stale_now(History(instance, graph), [sized.key], of_box(workspace, "red"), workspace.store)
+
+
+PERSON: dict[str, str] = {}
+AUTOMATION = {"dagster/from_automation_condition": "true"}
+RETRY = {"dagster/retry_number": "1"}
+OLDER, NEWER = 0.0, float("inf")
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "tags", "published", "makes"),
+    [
+        ({}, {}, PERSON, NEWER, False),
+        ({}, {}, PERSON, OLDER, True),
+        ({}, {"size": 9}, PERSON, NEWER, True),
+        ({"size": 9}, {}, PERSON, NEWER, True),
+        ({"size": 9}, {"size": 8}, PERSON, NEWER, True),
+        ({"size": 9}, {"size": 9}, PERSON, NEWER, False),
+        ({"size": 9}, {"size": 9}, PERSON, OLDER, True),
+        ({"size": 9}, {}, AUTOMATION, OLDER, False),
+        ({"size": 9}, {}, RETRY, OLDER, True),
+        ({"size": 9}, {"size": 9}, RETRY, OLDER, False),
+        ({}, {"size": 9}, RETRY, OLDER, True),
+        ({"size": 9}, {}, AUTOMATION | RETRY, OLDER, False),
+    ],
+)
+def test_what_another_run_has_made_is_taken_if_it_is_what_this_one_was_asked_for(
+    instance: dg.DagsterInstance,
+    workspace: Folders,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, int],
+    given: dict[str, int],
+    tags: dict[str, str],
+    published: float,
+    makes: bool,
+) -> None:
+    run(instance, workspace, sized, config=before)
+    made.clear()
+    monkeypatch.setattr(ArtifactStore, "published_at", lambda *_: published)
+    assert run(instance, workspace, sized, config=given, **tags).success
+    assert made == (["sized"] if makes else [])
+
+
+@pytest.mark.parametrize("config", [{"size": {"env": "NUMBER"}}, {"sides": [1, {"env": "NUMBER"}]}])
+def test_a_launch_reads_no_variable_of_the_environment(
+    instance: dg.DagsterInstance, workspace: Folders, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("NUMBER", "5")
+    result = run(instance, workspace, sized, config=config)
+    (name,) = config
+    (event,) = (event for event in result.all_node_events if event.is_step_failure)
+    error = event.step_failure_data.error
+    assert error is not None and error.cause is not None
+    said = f"The launch's configuration: '{name}': write the number; a variable is not read."
+    assert said in error.cause.message
+    assert not made
 
 
 def stale(instance: dg.DagsterInstance, workspace: Folders) -> list[str]:

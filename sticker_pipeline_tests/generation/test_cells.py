@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sticker_pipeline.generation.cells import Cell, SweepError, check_size, drawn_with, grid, loras_of, reference_of
+from sticker_pipeline.generation.cells import (
+    Cell,
+    SweepError,
+    check_size,
+    drawn_with,
+    grid,
+    grid_size,
+    loras_of,
+    reference_of,
+)
 from sticker_pipeline.settings import GenerationSettings, SweepSettings
 
 SMALL = SweepSettings(
@@ -84,3 +93,12 @@ def test_axes_that_make_no_sense_are_errors(wrong: dict[str, object]) -> None:
 
 def test_values_are_sorted_so_that_their_order_changes_nothing() -> None:
     assert SMALL.steps == (2, 8) and SMALL.character_weights == (0.6, 1.0)
+
+
+@pytest.mark.parametrize("style", [False, True])
+@pytest.mark.parametrize("lcm", [False, True])
+def test_the_size_of_a_grid_is_known_before_it_is_listed(style: bool, lcm: bool) -> None:
+    settings = SweepSettings(style_weights=(0, 1), lcm_weights=(0, 0.5, 1), steps=(2, 4, 8, 9, 10))
+    assert grid_size(settings, style=style, lcm=lcm) == len(grid(settings, style=style, lcm=lcm))
+    many = SweepSettings(steps=tuple(range(1, 201)), character_weights=tuple(number / 1e4 for number in range(10**4)))
+    assert grid_size(many, style=False, lcm=False) == 200 * 10**4 * 2

@@ -75,8 +75,9 @@ class Deployment:
 
 
 @contextmanager
-def deployment(root: Path) -> Iterator[Deployment]:
+def deployment(root: Path, *options: str) -> Iterator[Deployment]:
     """The UI of `root`/characters, until the block ends; then no process of it is left. Its log is `root`/ui.log.
+    `options` are further ones of `sticker-pipeline ui`.
 
     Raises RuntimeError when the server does not come up, or when something outlives it.
     """
@@ -87,7 +88,7 @@ def deployment(root: Path) -> Iterator[Deployment]:
     there.stop_automation()
     with (root / "ui.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "sticker_pipeline", "ui", "--port", port],  # as the Makefile has it
+            [sys.executable, "-m", "sticker_pipeline", "ui", "--port", port, *options],  # as the Makefile has it
             cwd=REPOSITORY,
             env=there.environment,
             stdin=subprocess.DEVNULL,

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 from PIL import Image
+from pydantic import Field
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Requests
@@ -21,6 +22,7 @@ from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import SWEEP, Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.benchmark.samples import draw
@@ -28,7 +30,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.room import check_images
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
-from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, loras_of, reference_of
+from sticker_pipeline.generation.cells import Cell, check_size, drawn_with, grid, grid_size, loras_of, reference_of
 from sticker_pipeline.generation.generate import pipelines, without_loras
 from sticker_pipeline.generation.prompts import (
     Prompt,
@@ -75,6 +77,18 @@ class Plan:
     attributes: list[str]
 
 
+class SweepConfig(OneOff):
+    """The grid of one sweep, in place of `sweep:` in character.yaml. Leave out what is to be as it says."""
+
+    section: ClassVar[str] = "sweep"
+
+    style_weights: list[float] | None = Field(None, description="of the LoRA of the style")
+    character_weights: list[float] | None = Field(None, description="of the character's LoRA")
+    lcm_weights: list[float] | None = Field(None, description="of the LCM-LoRA; 0: none")
+    steps: list[int] | None = Field(None, description="1 to 200")
+    guidance_scales: list[float] | None = Field(None, description="1 to 50; 1: no guidance")
+
+
 @dg.asset(
     # The release is part of the section `sweep`: there may be none, and then it is the selected LoRA that is swept.
     **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sweep"]),
@@ -83,15 +97,14 @@ class Plan:
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
     metadata=columns(SWEEP),
-    owners=["team:training"],
     pool=GPU,
     description="Which weights of the character's LoRA, of its style's and of the LCM-LoRA, how many steps and how "
     "much guidance: a grid of all (`sweep:` in character.yaml), drawn, measured and timed; the Pareto front of quality "
     "against seconds, and a setting for each number of steps. Only made when a person asks for it.",
 )
 @once
-def adapter_sweep(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    with open_step(context, workspace, of_character) as work:
+def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, workspace: Workspace) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_character, config=config) as work:
         embedder = clip_of(work.profile, work.store)
         references = held_out_references(embedder, work.character, work.inputs["training_set"], work.inputs["frames"])
         plan = _plan(work, sorted(references))
@@ -150,10 +163,12 @@ def _plan(work: CharacterStep, styles: Sequence[str]) -> Plan:
         for style in styles
         for prompt in [prompt for prompt in adapters.prompts if prompt.style == style][: settings.prompts_per_style]
     ]
-    cells = grid(settings, style=adapters.style is not None, lcm=adapters.lcm is not None)
+    requests = requests_for(prompts, settings.seeds_per_prompt, SWEEP_PURPOSE)
+    exist = {"style": adapters.style is not None, "lcm": adapters.lcm is not None}
+    check_size(grid_size(settings, **exist), len(requests), settings)  # before so many are listed
+    cells = grid(settings, **exist)
     against = [reference_of(cell, work.profile.generation) for cell in cells]
     every = list(dict.fromkeys([*cells, *against]))
-    requests = requests_for(prompts, settings.seeds_per_prompt, SWEEP_PURPOSE)
     check_size(len(every), len(requests), settings)
     attributes = [prompt.attributes for prompt in prompts for _ in range(settings.seeds_per_prompt)]
     return Plan(adapters, cells, every, requests, attributes)

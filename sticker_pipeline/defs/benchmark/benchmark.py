@@ -61,7 +61,6 @@ SHOWN_PICTURES = 4  # of each model in each style
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(tables.BENCHMARK, COMPARISONS),
-    owners=["team:training"],
     pool=GPU,
     description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
     "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
@@ -112,7 +111,6 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     group_name="benchmark",
     kinds={"parquet"},
     metadata=columns(tables.LEADERBOARD),
-    owners=["team:training"],
     description="The benchmark tables of all characters that have one, side by side.",
 )
 def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

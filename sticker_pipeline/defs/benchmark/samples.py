@@ -62,7 +62,6 @@ class Drawer:
     group_name="generation",
     kinds={"diffusers", "parquet"},
     metadata=columns(SAMPLES, WITHOUT_TRIGGER),
-    owners=["team:training"],
     pool=GPU,
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
     "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "

@@ -52,7 +52,6 @@ SELECTION_PROMPTS = (
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     metadata=columns(CHOICE),
-    owners=["team:training"],
     pool=GPU,
     description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
     "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",

@@ -23,7 +23,6 @@ from sticker_pipeline.storage import write_table
     group_name="sampling",
     kinds={"pandas", "parquet"},
     metadata=columns(weights.FRAME_WEIGHTS),
-    owners=["team:dataset"],
     description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
     "long it is: its frames are nearly the same picture.",
 )

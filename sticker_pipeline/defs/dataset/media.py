@@ -38,7 +38,6 @@ class NoMedia(UserError):
     group_name="media",
     kinds={"file", "parquet"},
     metadata=columns(INVENTORY, WRITTEN_CAPTIONS),
-    owners=["team:dataset"],
     description="Every file in the character's folder: taken, refused or passed over, and why.",
 )
 @once
@@ -83,7 +82,6 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     group_name="media",
     kinds={"pillow", "parquet"},
     metadata=columns(media_frames.FRAMES),
-    owners=["team:dataset"],
     description="Every file decoded into full-canvas RGBA frames; equal and nearly equal ones merged, useless ones "
     "dropped with a reason.",
 )

@@ -38,7 +38,6 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     group_name="tagging",
     kinds={"onnx", "parquet"},
     metadata=columns(WD14_TAGS),
-    owners=["team:dataset"],
     pool=BRIEF,
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
 )
@@ -85,7 +84,6 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     group_name="tagging",
     kinds={"pandas", "parquet"},
     metadata=columns(CAPTIONS, DROPPED),
-    owners=["team:dataset"],
     description="Captions with as few tags as possible, so that what is inherent in the character binds to its "
     "trigger. Each dropped tag keeps its reason.",
 )

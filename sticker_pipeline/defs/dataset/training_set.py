@@ -27,7 +27,6 @@ SHEET_CELLS = 20
     group_name="dataset",
     kinds={"pandas", "parquet"},
     metadata=columns(TRAINING_SET),
-    owners=["team:dataset"],
     description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
     "cut; whole clips are held out as references that are never trained on.",
 )

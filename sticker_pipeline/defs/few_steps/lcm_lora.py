@@ -48,7 +48,6 @@ MODULE = "sticker_pipeline.training.consistency"
     group_name="training",
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
-    owners=["team:training"],
     pool=GPU,
     description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
     "distilled from pictures that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
@@ -79,7 +78,6 @@ def lcm_lora(
     group_name="training",
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
-    owners=["team:training"],
     pool=GPU,
     description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
     "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "

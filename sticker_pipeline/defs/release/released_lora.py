@@ -76,7 +76,6 @@ COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model tha
     automation_condition=RELEASE,
     group_name="publishing",
     kinds={"safetensors"},
-    owners=["team:training"],
     description="The LoRA that people get: the new one if it passes the gate, else the release before, which stays. "
     "Earlier releases are kept, and `sticker-pipeline roll-back` makes one of them count again. Not made while nothing "
     "has ever passed.",
@@ -208,7 +207,6 @@ def _history(releases: list[Release], number: int) -> pd.DataFrame:
     group_name="publishing",
     kinds={"json", "png"},
     metadata=columns(WORKFLOWS),
-    owners=["team:training"],
     pool=GPU,
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
     "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "

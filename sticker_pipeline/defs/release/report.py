@@ -29,7 +29,6 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
-    owners=["team:training"],
     description="One page about all characters, in a single file that asks the network for nothing: leaderboard, "
     "pictures beside held-out ones, curves, tags, weights, lineage; their styles; drawing in a few steps. What of a "
     "character is not there yet says so.",

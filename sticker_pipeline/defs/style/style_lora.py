@@ -68,7 +68,6 @@ SHEET_CELLS = 24
     group_name="style",
     kinds={"pandas", "parquet"},
     metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),
-    owners=["team:dataset"],
     description="The pictures of all characters that name the style, each character counting alike, with captions the "
     "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
     "character's training is held out here.",
@@ -110,7 +109,6 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     group_name="style",
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, HELD_OUT),
-    owners=["team:training"],
     pool=GPU,
     description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
     "word calls it.",
@@ -135,7 +133,6 @@ def style_lora(
     group_name="style",
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(CHOICE, GOAL),
-    owners=["team:training"],
     pool=GPU,
     description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
     "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import pandas as pd
 from PIL import Image
+from pydantic import Field
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import RETRAIN
@@ -33,6 +35,20 @@ SAMPLE_PROMPTS = 2
 KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.json")
 
 
+class LoraConfig(OneOff):
+    """Settings of one training, in place of `training:` in character.yaml. Leave out what is to be as it says."""
+
+    section: ClassVar[str] = "training"
+
+    epochs: int | None = Field(None, description="passes, each with a checkpoint, 1 to 10,000")
+    draws_per_epoch: int | None = Field(None, description="images per epoch, 1 to 1,000,000")
+    rank: int | None = Field(None, description="of the LoRA, 1 to 320; its strength is alpha / rank")
+    alpha: float | None = Field(None, description="of the LoRA, above 0")
+    learning_rate_unet: float | None = Field(None, description="its peak, above 0")
+    learning_rate_text_encoder: float | None = Field(None, description="0 leaves the text encoder as it is")
+    seed: int | None = Field(None, description="0 or more")
+
+
 @dg.asset(
     **made_from("training_set", "frames", uses=["training"]),
     partitions_def=CHARACTERS,
@@ -41,15 +57,16 @@ KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.jso
     group_name="training",
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, HELD_OUT),
-    owners=["team:training"],
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
     "that was stopped or killed goes on where it was when this is materialized again.",
 )
 @once
-def lora(context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher) -> dg.MaterializeResult:
-    with open_step(context, workspace, of_character) as work:
+def lora(
+    context: dg.AssetExecutionContext, config: LoraConfig, workspace: Workspace, launcher: TrainerLauncher
+) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_character, config=config) as work:
         spec = _spec(work)
         _check_prompts(work)
         train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)

@@ -1,0 +1,37 @@
+"""Values for one run, which a person gives in the launch pad in place of those of character.yaml."""
+
+from typing import Any, ClassVar
+
+import dagster as dg
+
+from sticker_pipeline.texts import UserError
+
+ONE_OFF = "one_off"  # the entry of an artifact's settings that has them
+
+
+class OneOffError(UserError):
+    """A value of a launch that is not taken; the message says what to write."""
+
+
+class OneOff(dg.Config):
+    """Values of a `section` of the settings for one run; None: as character.yaml and the profile say."""
+
+    section: ClassVar[str]
+
+    def given(self, context: dg.AssetExecutionContext) -> dict[str, Any]:
+        """Return the values that are not None, by name.
+
+        Raises OneOffError for one that would be read from an environment variable, which Dagster allows for integers.
+        """
+        ops: Any = context.run.run_config.get("ops", {})
+        stated = ops.get(context.op_def.name, {}).get("config", {})
+        for name, value in stated.items():
+            if any(isinstance(each, dict) for each in (value if isinstance(value, list) else [value])):
+                raise OneOffError(f"The launch's configuration: '{name}': write the number; a variable is not read.")
+        return self.model_dump(exclude_none=True)
+
+
+def in_words(given: dict[str, Any]) -> str:
+    """Say that an artifact was made with the `given` values."""
+    values = ", ".join(f"{name} = {value}" for name, value in given.items())
+    return f"made with {values} by its launch, not as character.yaml says"

@@ -1,0 +1,34 @@
+"""Who owns the assets: people and teams of a deployment, by an environment variable."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from sticker_pipeline.texts import UserError, quoted
+
+VARIABLE = "STICKER_OWNER"
+
+
+class OwnerError(UserError):
+    """STICKER_OWNER names nobody; the message says what to write."""
+
+
+def owners(environment: Mapping[str, str]) -> list[str]:
+    """Return the owners in STICKER_OWNER, which commas separate; none by default. Raises OwnerError."""
+    found = [name for part in environment.get(VARIABLE, "").split(",") if (name := part.strip())]
+    for name in found:
+        try:
+            dg.AssetSpec("any", owners=[name])
+        except dg.DagsterInvalidDefinitionError as error:
+            raise OwnerError(
+                f"{VARIABLE}: {quoted(name)} is no owner. Write an e-mail address, or `team:` and a name; commas "
+                "separate several."
+            ) from error
+    return found
+
+
+def owned(definitions: dg.Definitions, names: Sequence[str]) -> dg.Definitions:
+    """Return the definitions with each asset owned by the people and teams of these names."""
+    if not names:
+        return definitions
+    return definitions.map_resolved_asset_specs(func=lambda spec: spec.replace_attributes(owners=names))
