@@ -94,7 +94,7 @@ def test_every_check_of_the_line_is_on_the_page_in_the_order_of_the_line() -> No
     assert [asset for asset in assets if asset in order] == order
 
 
-def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
+def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
     bench.add_character("small", "bram_thistle", SETTINGS + "style: chibi\n")
     with bench.store.writing(ALL, "leaderboard") as staging:
         write_table(pd.DataFrame({"character": []}), staging)
@@ -105,21 +105,23 @@ def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Be
     def up_to_date() -> bool:
         return is_current(spec, of_all(bench.workspace), bench.store)
 
-    def page() -> str:
+    def pages() -> str:
         assert dg.materialize([definition], instance=bench.instance).success
         assert up_to_date()
-        return (bench.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
+        folder = bench.store.read(ALL, "report").folder
+        assert (folder / "characters" / "small.html").is_file()
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html")))
 
     assert not up_to_date()
-    assert 'id="styles"' not in page()
+    assert 'id="styles"' not in pages()
     fill_style(bench.store, "chibi", ["small", "other"])
     fill_style(bench.store, "nobodys", ["small", "other"])
     assert not up_to_date()
-    assert '<b class="name">other</b>' in page()
+    assert '<b class="name">other</b>' in pages()
     fill_few_steps(bench.store, "sdxl")  # no character has that profile
     assert up_to_date()
     fill_few_steps(bench.store, "embedded")
     assert not up_to_date()
-    assert "LCM-LoRA, steps: 4" in page()
+    assert "LCM-LoRA, steps: 4" in pages()
     inputs = bench.store.read(ALL, "report").inputs
     assert set(inputs) == {"leaderboard", "character/shared"}
