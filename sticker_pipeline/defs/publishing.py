@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
+from sticker_pipeline.dagster_kit.compat import last_evaluations
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import code_version, open_step
 from sticker_pipeline.defs.across import SHARED, of_all
@@ -79,13 +79,12 @@ def check_specs() -> list[dg.AssetCheckSpec]:
 def latest_verdicts(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
 ) -> dict[str, list[Check]]:
-    """The last verdict of every check for each character (None: it was never evaluated). One query for a character."""
-    verdicts = {}
-    for name in characters:
-        latest = latest_checks(instance, [spec.key for spec in specs], name)
-        found = {key: last_evaluation(instance, record, name) for key, record in latest.items()}
-        verdicts[name] = [_check(spec, found.get(spec.key)) for spec in specs]
-    return verdicts
+    """The last verdict of every check for each character (None: it was never evaluated). A few queries for a check."""
+    found = [last_evaluations(instance, spec.key, characters) for spec in specs]
+    return {
+        name: [_check(spec, of_check.get(name)) for spec, of_check in zip(specs, found, strict=True)]
+        for name in characters
+    }
 
 
 def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Check:

@@ -322,7 +322,7 @@ def test_an_observation_with_the_tag_has_the_version(instance: dg.DagsterInstanc
     assert compat.version(record) == dg.DataVersion("one"), changed("an observation's version has another tag", "roots")
 
 
-def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
+def test_verdicts_by_partition(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     partitions = dg.StaticPartitionsDefinition(["moth", "kai"])
 
     @dg.asset(partitions_def=partitions)
@@ -349,9 +349,18 @@ def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
     found = {name: compat.latest_checks(instance, [key], name)[key] for name in ("moth", "kai")}
     planned = {name: compat.is_planned(record) for name, record in found.items()}
     assert planned == {"moth": True, "kai": False}, changed("a check of a run that died is not planned", "checks.py")
-    verdicts = {name: compat.last_evaluation(instance, record, name) for name, record in found.items()}
-    passed = {name: verdict and verdict.passed for name, verdict in verdicts.items()}
-    assert passed == {"moth": True, "kai": False}, changed("verdicts are not kept by partition", "publishing.py")
+
+    def passed() -> dict[str, bool]:
+        verdicts = compat.last_evaluations(instance, key, ["moth", "kai", "nobody"])
+        return {name: verdict.passed for name, verdict in verdicts.items()}
+
+    wrong = changed("verdicts are not kept by partition", "publishing.py")
+    assert passed() == {"moth": True, "kai": False}, wrong
+    monkeypatch.setattr(compat, "AT_A_TIME", 1)
+    assert passed() == {"moth": True, "kai": False}, wrong
+    for _ in range(6):  # so that the last of kai is further back than is read at once
+        run("moth", lambda: False)
+    assert passed() == {"moth": False, "kai": False}, wrong
 
 
 def test_failures_of_steps(instance: dg.DagsterInstance) -> None:

@@ -125,3 +125,30 @@ def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: 
     assert "LCM-LoRA, steps: 4" in pages()
     inputs = bench.store.read(ALL, "report").inputs
     assert set(inputs) == {"leaderboard", "character/shared"}
+
+
+def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> None:
+    """60 are measured, and 70 are not."""
+    for number in range(130):
+        folder = bench.workspace.characters_folder / f"c{number:03}"
+        folder.mkdir(parents=True)
+        (folder / "character.yaml").write_text(f"trigger: {folder.name}_x\n", encoding="utf-8")
+    for number in range(60):
+        rows = [("lora", "all", "clip_similarity", number / 60, 0.0, 1.0, 8)]
+        with bench.store.writing(f"c{number:03}", "benchmark") as staging:
+            write_table(
+                pd.DataFrame(rows, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]), staging
+            )
+            bench.store.publish(staging, f"c{number:03}", "benchmark", code_version="1", inputs={}, settings={})
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("leaderboard"))
+    assert dg.materialize([definition], instance=bench.instance).success
+    artifact = bench.store.read(ALL, "leaderboard")
+    assert artifact.table()["character"].nunique() == 60
+    shown = [f"c{number:03}" for number in (*range(20), *range(40, 60))]
+    metadata = bench.metadata("leaderboard", None)
+    assert [record.data["character"] for record in metadata["leaderboard"].records] == shown  # type: ignore[attr-defined]
+    text = artifact.content("leaderboard.md").decode()
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:42]] == [f"| {name}" for name in shown]
+    assert "worst 40 of 60 characters" in text and "worst 40 of 60 characters" in str(metadata["left_out"])
+    unmeasured = str(metadata["not_measured_yet"])
+    assert "70 without a benchmark: c060, " in unmeasured and "c109 and 20 more. Materialize" in unmeasured
