@@ -131,7 +131,8 @@ def last_evaluations(
     Executions are read newest first, many at a time, as long as that finds many; then one partition at a time.
     """
     storage = instance.event_log_storage
-    missing = {info.partition_key for info in storage.get_asset_check_partition_info([check])} & set(partitions)
+    known = {info.partition_key for info in storage.get_asset_check_partition_info([check])}
+    missing = {name for name in partitions if name in known}
     found: dict[str, dg.AssetCheckEvaluation] = {}
     cursor: int | None = None
     for _ in range(2 + 2 * len(missing) // AT_A_TIME):
