@@ -128,7 +128,7 @@ def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: 
 
 
 def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> None:
-    """60 are measured, and 70 are not."""
+    """60 are measured, and 70 are not, besides those of other tests."""
     for number in range(130):
         folder = bench.workspace.characters_folder / f"c{number:03}"
         folder.mkdir(parents=True)
@@ -150,5 +150,7 @@ def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> 
     text = artifact.content("leaderboard.md").decode()
     assert [line.split(" | ")[0] for line in text.splitlines()[2:42]] == [f"| {name}" for name in shown]
     assert "worst 40 of 60 characters" in text and "worst 40 of 60 characters" in str(metadata["left_out"])
+    others = len(list(bench.workspace.characters_folder.iterdir())) - 130
     unmeasured = str(metadata["not_measured_yet"])
-    assert "70 without a benchmark: c060, " in unmeasured and "c109 and 20 more. Materialize" in unmeasured
+    assert unmeasured.startswith(f"{70 + others} without a benchmark: c060, ")
+    assert f"c109 and {20 + others} more. Materialize" in unmeasured
