@@ -239,14 +239,59 @@ def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str
     return _rendered(figure)
 
 
-def grouped_intervals(
-    rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, unit: str
-) -> Image.Image:
+Intervals = Mapping[str, Mapping[str, tuple[float, float, float]]]  # line -> name -> mean, low, high
+
+
+def grouped_intervals(rows: Intervals, *, title: str, unit: str) -> Image.Image:
     """A line for each of `rows`, and on it a dot with its interval (mean, low, high) for each of its names, one over
     the other; a name has the same colour on all lines."""
-    names = list(dict.fromkeys(name for own in rows.values() for name in own))
+    names = _names(rows)
+    figure, axes = _figure(7.2, 1.2 + _height(rows, names))
+    _draw_groups(axes, rows, names)
+    axes.set_title(_plain(title), fontsize=10)
+    axes.set_xlabel(unit, fontsize=9)
+    if names:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=min(5, len(names)))
+    return _rendered(figure)
+
+
+def spread_over_intervals(
+    spread: Mapping[str, Sequence[float]], rows: Intervals, *, titles: tuple[str, str], unit: str, count: str
+) -> Image.Image:
+    """`grouped_intervals` under a histogram of `spread`, the values of each name in all lines; `rows` are some of them.
+
+    `count` says what the histogram counts. Names of `spread` are those of the rows; colours are the same in both parts.
+    titles: of the histogram, and of the lines.
+    """
+    names = list(spread)
+    figure, above = _figure(7.2, 2.6 + _height(rows, names))
+    figure.delaxes(above)
+    above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.4, _height(rows, names)])
+    edges = np.histogram_bin_edges(np.concatenate([*spread.values()]), bins=40)
+    for number, (name, values) in enumerate(spread.items()):
+        above.hist(values, bins=edges, histtype="step", color=f"C{number % 10}", linewidth=1.6, label=_plain(name))
+    above.set_ylabel(count, fontsize=9)
+    _draw_groups(axes, rows, names)
+    for part, title in zip((above, axes), titles, strict=True):
+        part.set_title(_plain(title), fontsize=10)
+        part.tick_params(labelsize=8, labelbottom=True)
+        part.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(unit, fontsize=9)
+    figure.legend(*above.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=min(5, len(names)))
+    return _rendered(figure)
+
+
+def _names(rows: Intervals) -> list[str]:
+    return list(dict.fromkeys(name for own in rows.values() for name in own))
+
+
+def _height(rows: Intervals, names: Sequence[str]) -> float:
+    """Inches that lines of a chart of intervals take."""
+    return max(1, len(rows)) * max(0.24, 0.09 * len(names))
+
+
+def _draw_groups(axes, rows: Intervals, names: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
     share = 0.8 / max(1, len(names))
-    figure, axes = _figure(7.2, 1.2 + max(1, len(rows)) * max(0.24, 0.09 * len(names)))
     for number, name in enumerate(names):
         shown = [(place, own[name]) for place, own in enumerate(rows.values()) if name in own]
         heights = [place + (number - (len(names) - 1) / 2) * share for place, _ in shown]
@@ -259,11 +304,6 @@ def grouped_intervals(
     )
     axes.set_yticks(range(len(rows)), [_plain(name[:32]) for name in rows])
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
-    axes.set_title(_plain(title), fontsize=10)
-    axes.set_xlabel(unit, fontsize=9)
-    if names:
-        figure.legend(fontsize=8, loc="outside lower center", ncols=min(5, len(names)))
-    return _rendered(figure)
 
 
 def embedded_markdown(image: Image.Image, alt: str) -> str:

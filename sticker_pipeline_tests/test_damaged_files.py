@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
 from sticker_pipeline.defs.benchmark.benchmark import leaderboard
-from sticker_pipeline.publishing.contents import gather
+from sticker_pipeline.publishing.contents import character_report, sources_of
 from sticker_pipeline.releases import (
     POINTER,
     RECORD,
@@ -213,16 +213,14 @@ def test_the_leaderboard_leaves_out_who_is_damaged(three: Bench, caplog: pytest.
 
 
 def test_the_report_shows_the_others_and_says_what_is_damaged(three: Bench) -> None:
-    characters = [three.character(name) for name in ("bad", "good", "worse")]
-    report = gather(three.store, characters)
-    assert [(one.name, bool(one.figures)) for one in report.characters] == [
-        ("bad", False),
-        ("good", True),
-        ("worse", False),
-    ]
+    found = {
+        name: character_report(sources_of(three.store, *three.character(name))) for name in ("bad", "good", "worse")
+    }
+    assert [bool(one.figures) for one in found.values()] == [False, True, False]
+    assert found["good"].problems == ()
     for name, file in (("bad", "index.parquet"), ("worse", MANIFEST)):
         place = three.store.folder(name, "benchmark") / file
-        assert [problem for problem in report.problems if problem.startswith(f"{name}: {place} is damaged: ")]
+        assert [problem for problem in found[name].problems if problem.startswith(f"{place} is damaged: ")]
 
 
 def test_an_update_leaves_out_who_is_damaged(three: Bench) -> None:

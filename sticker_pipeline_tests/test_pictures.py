@@ -20,6 +20,7 @@ from sticker_pipeline.pictures import (
     line_chart,
     paired_bars,
     panels,
+    spread_over_intervals,
     word_cloud,
 )
 
@@ -216,6 +217,15 @@ def test_grouped_intervals_of_one_name_have_one_colour() -> None:
     only = grouped_intervals({"b": both["b"]}, title="t", unit="u")
     assert _pixels(only, orange) == 0 and _pixels(only, blue) > 0
     assert grouped_intervals({}, title="t", unit="u").mode == "RGB"
+
+
+def test_a_spread_has_the_colours_of_its_lines() -> None:
+    """Blue is drawn for both names that are there; the legend names no third one."""
+    blue, orange, green = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)
+    rows = {"a": {"base": (0.2, 0.1, 0.3), "lora": (0.6, 0.5, 0.7)}, "(8 others)": {}, "b": {"base": (0.1, 0.0, 0.2)}}
+    spread = {"base": [0.1, 0.2, 0.2], "lora": [0.6] * 10}
+    image = spread_over_intervals(spread, rows, titles=("t", "u"), unit="u", count="n")
+    assert _pixels(image, orange) > 0 < _pixels(image, blue) and _pixels(image, green) == 0
 
 
 def test_forty_characters_in_one_chart_fit_the_event_log_as_they_are() -> None:

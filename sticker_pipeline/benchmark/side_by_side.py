@@ -25,7 +25,7 @@ from sticker_pipeline.benchmark.measure import (
 )
 from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
-from sticker_pipeline.pictures import Panel, panels
+from sticker_pipeline.pictures import Panel, grouped_intervals, panels, spread_over_intervals
 from sticker_pipeline.schemas import Column, TableSchema, typed
 
 COMPARISONS = TableSchema(
@@ -43,7 +43,10 @@ BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"
 GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
 
+MOST_SHOWN = 40  # characters that a picture or a table has a line for
+
 Key = tuple[str, str]  # style, model
+Interval = tuple[float, float, float]  # mean, low, high
 
 
 def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
@@ -118,17 +121,53 @@ def side_by_side(
     return panels(rows, [_title(model) for model in models], title=CAPTION)
 
 
-def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, tuple[float, float, float]]]:
+def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
     """Character -> who drew -> similarity over all styles with its interval, of our models and of the best rival, which
     is another one for each character. leaderboard: character, model, style, metric, mean, ci_low, ci_high."""
     chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["style"] == OVERALL)]
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    found: dict[str, dict[str, Interval]] = {}
     for character, part in chosen.groupby("character", sort=True):
         figures = {str(row["model"]): (row["mean"], row["ci_low"], row["ci_high"]) for row in part.to_dict("records")}
         rivals = [values for model, values in figures.items() if is_rival(model)]
         ours = {TITLES[model]: figures[model] for model in (BASE, LORA, RELEASED) if model in figures}
         found[str(character)] = ours | ({BEST_RIVAL: max(rivals)} if rivals else {})
     return found
+
+
+def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> list[str]:
+    """Return the characters that a picture or table has room for: all, in their order, or the best and the worst.
+
+    similarity: as `by_character` gives it. Of more than `most`, half of them are the best by the new LoRA and half the
+    worst, best first; those without one are left out.
+    """
+    if len(similarity) <= most:
+        return list(similarity)
+    ours = {name: own[TITLES[LORA]][0] for name, own in similarity.items() if TITLES[LORA] in own}
+    ranked = sorted(ours, key=lambda name: (-ours[name], name))
+    return [*ranked[: most // 2], *ranked[max(most // 2, len(ranked) - most // 2) :]]
+
+
+def similarity_picture(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> Image.Image:
+    """Return the picture of the leaderboard: a line for each of `shown_characters`; with how many have which, of more.
+
+    similarity: as `by_character` gives it.
+    """
+    shown, unit = shown_characters(similarity, most), "mean cosine"
+    if len(similarity) <= most:
+        title = "CLIP similarity to held-out pictures, over all styles, 95 % intervals"
+        return grouped_intervals(similarity, title=title, unit=unit)
+    half = most // 2
+    between = f"({len(similarity) - len(shown):,} others)"
+    rows = {name: similarity[name] for name in shown[:half]} | {between: {}}
+    rows |= {name: similarity[name] for name in shown[half:]}
+    names = [TITLES[BASE], TITLES[LORA], TITLES[RELEASED], BEST_RIVAL]
+    spread = {name: [own[name][0] for own in similarity.values() if name in own] for name in names}
+    titles = (
+        f"CLIP similarity to held-out pictures, over all styles: {len(similarity):,} characters",
+        f"the {half} best and the {len(shown) - half} worst new LoRAs of them, 95 % intervals",
+    )
+    known = {name: values for name, values in spread.items() if values}
+    return spread_over_intervals(known, rows, titles=titles, unit=unit, count="characters")
 
 
 def _best(means: Mapping[str, float]) -> str | None:

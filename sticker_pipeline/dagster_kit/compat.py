@@ -60,6 +60,9 @@ CheckRunHealthResult = launcher.CheckRunHealthResult
 WorkerStatus = launcher.WorkerStatus
 
 _Status = asset_check_execution_record.AssetCheckExecutionRecordStatus
+_EVALUATED = {_Status.SUCCEEDED, _Status.FAILED}
+
+AT_A_TIME = 500  # executions of a check that are read by one query
 
 
 def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
@@ -187,17 +190,37 @@ def is_planned(check: CheckRecord) -> bool:
     return check.status == _Status.PLANNED
 
 
-def last_evaluation(instance: dg.DagsterInstance, check: CheckRecord, partition: str) -> dg.AssetCheckEvaluation | None:
-    """Return what the execution found; where it is only planned, what was found before."""
-    if not is_planned(check):
-        return check.evaluation
-    before = instance.event_log_storage.get_asset_check_execution_history(
-        check.key,
-        1,
-        status={_Status.SUCCEEDED, _Status.FAILED},
-        partition_filter=PartitionKeyFilter(key=partition),
+def last_evaluations(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, partitions: Iterable[str]
+) -> dict[str, dg.AssetCheckEvaluation]:
+    """Return what the check found last of each of `partitions` that it was ever evaluated for.
+
+    Executions are read newest first, many at a time, as long as that finds many; then one partition at a time.
+    """
+    storage = instance.event_log_storage
+    known = {info.partition_key for info in storage.get_asset_check_partition_info([check])}
+    missing = {name for name in partitions if name in known}
+    found: dict[str, dg.AssetCheckEvaluation] = {}
+    cursor: int | None = None
+    for _ in range(2 + 2 * len(missing) // AT_A_TIME):
+        records = storage.get_asset_check_execution_history(check, AT_A_TIME, cursor, _EVALUATED) if missing else ()
+        for record in records:
+            if record.partition in missing and record.evaluation is not None:
+                missing.remove(record.partition)
+                found[record.partition] = record.evaluation
+        if len(records) < AT_A_TIME:
+            return found
+        cursor = records[-1].id
+    return found | {name: one for name in missing if (one := _last_evaluation(instance, check, name))}
+
+
+def _last_evaluation(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str
+) -> dg.AssetCheckEvaluation | None:
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        check, 1, status=_EVALUATED, partition_filter=PartitionKeyFilter(key=partition)
     )
-    return before[0].evaluation if before else None
+    return records[0].evaluation if records else None
 
 
 def keep_verdicts(

@@ -100,6 +100,18 @@ def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Mark
     return _svg(STRIP_WIDTH, STRIP_HEIGHT, label, parts, "strip")
 
 
+def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
+    """The signs of `strip` in fewer bytes: an interval for the "dot" alone, no words. Nothing where there is none."""
+    if not marks:
+        return Markup("")
+    scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (high - low)
+    middle = STRIP_HEIGHT / 2
+    parts = [_interval(mark, STRIP_PAD, low, scale, middle, f" {mark.look}") for mark in marks if mark.shape == "dot"]
+    parts += [marker(mark.shape, STRIP_PAD + (mark.mean - low) * scale, middle, f" {mark.look}") for mark in marks]
+    opening = Markup('<svg class="strip" viewBox="0 0 {0} {1}" aria-hidden="true">').format(STRIP_WIDTH, STRIP_HEIGHT)
+    return opening + Markup("").join(parts) + Markup("</svg>")
+
+
 def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
     """A difference on a line from −`reach` to `reach`, with an upright at 0, for a cell of a table."""
     middle, centre = STRIP_HEIGHT / 2, STRIP_WIDTH / 2
@@ -154,8 +166,9 @@ def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
     )
 
 
-def marker(shape: str, x: float, y: float) -> Markup:
-    """A sign of about 10 units around (x, y). Shapes differ, so that nobody has to tell models apart by colour."""
+def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
+    """A sign of about 10 units around (x, y). Shapes differ, so that nobody has to tell models apart by colour. `look`:
+    further classes, each after a space."""
     paths = {
         "dot": f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
         "ring": f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
@@ -164,7 +177,7 @@ def marker(shape: str, x: float, y: float) -> Markup:
         "triangle": f"M{x:.1f} {y - 6:.1f}l6 10.5h-12Z",
         "bar": f"M{x - 1.5:.1f} {y - 7:.1f}h3v14h-3Z",
     }
-    return Markup('<path class="sign {0}" d="{1}"/>').format(shape, paths[shape])
+    return Markup('<path class="sign {0}{1}" d="{2}"/>').format(shape, look, paths[shape])
 
 
 @dataclass(frozen=True)
@@ -211,12 +224,16 @@ class _Frame:
 
 
 def _mark(mark: Mark, left: float, low: float, scale: float, y: float) -> Markup:
-    interval = Markup("")
-    if math.isfinite(mark.low) and math.isfinite(mark.high):
-        ends = (left + (value - low) * scale for value in (mark.low, mark.high))
-        interval = Markup('<path class="interval" d="M{0:.1f} {2:.1f}H{1:.1f}"/>').format(*ends, y)
+    interval = _interval(mark, left, low, scale, y)
     sign = marker(mark.shape, left + (mark.mean - low) * scale, y)
     return Markup('<g class="{0}">{1}{2}</g>').format(mark.look, interval, sign)
+
+
+def _interval(mark: Mark, left: float, low: float, scale: float, y: float, look: str = "") -> Markup:
+    if not (math.isfinite(mark.low) and math.isfinite(mark.high)):
+        return Markup("")
+    ends = (left + (value - low) * scale for value in (mark.low, mark.high))
+    return Markup('<path class="interval{3}" d="M{0:.1f} {2:.1f}H{1:.1f}"/>').format(*ends, y, look)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

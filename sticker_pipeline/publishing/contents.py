@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,6 @@ from sticker_pipeline.publishing.report import (
     Made,
     Picture,
     Release,
-    Report,
     StyleReport,
     TagCount,
     Tags,
@@ -46,8 +45,6 @@ from sticker_pipeline.roots.across import (
     RELEASED_LORA,
     SELECTED_STYLE_LORA,
     STYLE_SET,
-    profiles_of,
-    styles_of,
 )
 from sticker_pipeline.roots.loras import LCM_FACTS
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
@@ -62,11 +59,8 @@ LINE = (
     *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
 )
 """The assets of a character, in the order in which data moves."""
-# Of all pictures together. In base64 that is 17.3 MB; the rest of 40 characters' sections is 3.3 MB, and some pictures
-# are shown twice: a page of 40 characters stays below 25 MB.
-PICTURE_BYTES = 13_000_000
 STYLE_BYTES = 120_000  # of one style's picture
-CHARACTER_BYTES = 1_500_000  # of one character's pictures, however few characters there are
+CHARACTER_BYTES = 1_500_000  # of one character's pictures, however many characters there are
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
@@ -74,54 +68,8 @@ LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves 
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 
 
-Found = TypeVar("Found")
-
-
-def gather(
-    store: ArtifactStore,
-    characters: Sequence[tuple[Character, Profile]],
-    *,
-    checks: Mapping[str, Sequence[Check]] | None = None,
-    ui: str = "",
-    problems: Sequence[str] = (),
-) -> Report:
-    """The content of the report about `characters`, sorted by name, and about their styles and profiles.
-
-    What artifacts do not hold is given by the caller: the last verdict of each check, by character. `problems` are
-    sentences about characters that cannot be read at all. Pictures are made as small as it takes for PICTURE_BYTES to
-    hold those of all characters.
-    """
-    ordered = sorted(characters, key=lambda pair: pair[0].name)
-    most_bytes = min(CHARACTER_BYTES, PICTURE_BYTES // max(1, len(ordered)))
-    found = [
-        _character(store, character, profile, (checks or {}).get(character.name, ()), most_bytes)
-        for character, profile in ordered
-    ]
-    more: list[str] = []
-    styles = [_or_problem(style_report, store, name, more) for name in styles_of(characters)]
-    quick = [_or_problem(few_steps, store, name, more) for name in profiles_of(characters)]
-    return Report(
-        characters=tuple(character for character, _ in found),
-        ui=ui,
-        problems=(*problems, *(sentence for _, own in found for sentence in own), *more),
-        styles=tuple(style for style in styles if style),
-        few_steps=tuple(few for few in quick if few),
-    )
-
-
-def _or_problem(
-    read: Callable[[ArtifactStore, str], Found | None], store: ArtifactStore, name: str, problems: list[str]
-) -> Found | None:
-    """Return the result of `read`; None where it is damaged, which `problems` is told."""
-    try:
-        return read(store, name)
-    except StorageError as error:
-        problems.append(str(error))
-        return None
-
-
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
-    """What is known of the style's LoRA; None where it is not there yet."""
+    """What is known of the style's LoRA; None where it is not there yet. Raises StorageError for a damaged one."""
     chosen = store.find(style_scope(name), SELECTED_STYLE_LORA)
     if chosen is None:
         return None
@@ -158,7 +106,8 @@ def style_choice(table: pd.DataFrame) -> Choice:
 
 
 def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
-    """What drawing in a few steps costs and saves with the profile; None where nobody asked for its LCM-LoRA yet."""
+    """What drawing in a few steps costs and saves with the profile; None where nobody asked for its LCM-LoRA yet.
+    Raises StorageError for a damaged one."""
     made = store.find(profile_scope(profile), LCM_LORA)
     if made is None:
         return None
@@ -166,46 +115,94 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
     return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(style="")))
 
 
-def _character(
-    store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check], most_bytes: int
-) -> tuple[CharacterReport, list[str]]:
-    """What is known of a character, and a sentence about each of its releases that cannot be read."""
+@dataclass(frozen=True)
+class Sources:
+    """All that a character's page is made of. Of `artifacts` only the manifests were read; `problems` are sentences
+    about what cannot be."""
+
+    character: Character
+    profile: Profile
+    checks: tuple[Check, ...]
+    artifacts: Mapping[str, Artifact]
+    releases: tuple[Release, ...]
+    problems: tuple[str, ...]
+
+
+def sources_of(store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check] = ()) -> Sources:
+    """Return what there is of a character; `checks` has the last verdict of each check."""
     problems: list[str] = []
-    found = {asset: artifact for asset in LINE if (artifact := _sound(store, character.name, asset, problems))}
-    chosen = choice(_table(found, "selected_lora"))
+    found = {asset: artifact for asset in LINE if (artifact := _found(store, character.name, asset, problems))}
     released, of_releases = release_history(releases_folder(store, character.name))
-    candidate = _candidate(found, chosen, checks, released)
-    report = CharacterReport(
+    return Sources(character, profile, tuple(checks), found, released, (*problems, *of_releases))
+
+
+def shown(sources: Sources) -> Any:
+    """Return all that decides what a character's page shows, as JSON types."""
+    character = sources.character
+    return {
+        "character": [character.name, character.trigger, character.settings.style, sources.profile.name],
+        "groups": {name: group.style for name, group in character.groups.items()},
+        "artifacts": {asset: published(artifact) for asset, artifact in sources.artifacts.items()},
+        "checks": [asdict(check) for check in sources.checks],
+        "releases": [asdict(release) for release in sources.releases],
+    }
+
+
+def published(artifact: Artifact | None) -> Any:
+    """Return what an artifact is, as JSON types: its versions, inputs and the hash of each file."""
+    if artifact is None:
+        return None
+    hashes = {name: entry["sha256"] for name, entry in artifact.files.items()}
+    return [artifact.data_version, artifact.code_version, artifact.inputs, hashes]
+
+
+def character_report(sources: Sources) -> CharacterReport:
+    """Return what is known of a character. Artifacts with a damaged table count as none, which `problems` say."""
+    problems = list(sources.problems)
+    found = {asset: artifact for asset, artifact in sources.artifacts.items() if _is_whole(artifact, problems)}
+    character, checks = sources.character, sources.checks
+    chosen = choice(_table(found, "selected_lora"))
+    candidate = _candidate(found, chosen, checks, sources.releases)
+    return CharacterReport(
         name=character.name,
         trigger=character.trigger,
-        profile=profile.name,
+        profile=sources.profile.name,
+        style=character.settings.style or "",
         figures=figures(_table(found, "benchmark")),
         differences=differences(_table(found, "benchmark", COMPARISONS.file)),
-        grids=_grids(found, character, most_bytes),
+        grids=_grids(found, character, CHARACTER_BYTES),
         training=training(_table(found, "lora", LOG.file), _table(found, "lora", HELD_OUT.file)),
         choice=chosen,
         tags=tags(
             *(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED.file)))
         ),
         weights=weights(_table(found, "frame_weights")),
-        checks=tuple(checks),
+        checks=checks,
         lineage=lineage(found, kept=(RELEASED_LORA,) if candidate else ()),
-        releases=(candidate, *released) if candidate else released,
+        releases=(candidate, *sources.releases) if candidate else sources.releases,
+        problems=tuple(problems),
     )
-    return report, [f"{character.name}: {problem}" for problem in (*problems, *of_releases)]
 
 
-def _sound(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> Artifact | None:
-    """The artifact with whole tables; None where there is none, or where `problems` is told that it is damaged."""
+def _found(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> Artifact | None:
+    """The artifact; None where there is none, or where `problems` is told that its manifest is damaged."""
     try:
-        artifact = store.find(name, asset)
-        for table in artifact.files if artifact else ():
-            if artifact and table.endswith(".parquet"):
-                artifact.content(table)
+        return store.find(name, asset)
     except StorageError as error:
         problems.append(str(error))
         return None
-    return artifact
+
+
+def _is_whole(artifact: Artifact, problems: list[str]) -> bool:
+    """Tell whether the tables of the artifact are as published; `problems` is told of the first that is not."""
+    try:
+        for table in artifact.files:
+            if table.endswith(".parquet"):
+                artifact.content(table)
+    except StorageError as error:
+        problems.append(str(error))
+        return False
+    return True
 
 
 def _candidate(

@@ -1,7 +1,8 @@
-"""The report: one self-contained HTML page about all characters, from plain values to text.
+"""The pages of the report: self-contained HTML about a character, a style, a profile, from plain values to text.
 
-Equal values give equal bytes. Nothing is read here (contents.py reads artifacts); the page asks the network for nothing
+Equal values give equal bytes. Nothing is read here (contents.py reads artifacts); a page asks the network for nothing
 (its own Content-Security-Policy forbids it) and is whole without JavaScript, which only searches, sorts and enlarges.
+The index of them is in report_index.py.
 """
 
 import base64
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -29,11 +32,12 @@ from sticker_pipeline.benchmark.measure import (
     is_recommended,
     is_rival,
 )
-from sticker_pipeline.benchmark.metrics import COPIES, GAIN, METRICS, SIMILARITY, Metric, described, signed
+from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, Metric, described, signed
 from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
+from sticker_pipeline.storage import content_hash
 
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in recommended settings, in its colour
@@ -179,11 +183,12 @@ class Release:
 @dataclass(frozen=True)
 class CharacterReport:
     """What is known of one character. None or empty: not there yet. `differences` are paired: the new LoRA less the
-    `model` that each is named for."""
+    `model` that each is named for. `problems`: sentences about what could not be read."""
 
     name: str
     trigger: str
     profile: str
+    style: str = ""
     figures: tuple[Figure, ...] = ()
     differences: tuple[Figure, ...] = ()
     grids: tuple[Grid, ...] = ()
@@ -194,6 +199,7 @@ class CharacterReport:
     checks: tuple[Check, ...] = ()
     lineage: tuple[Made, ...] = ()
     releases: tuple[Release, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,18 +227,6 @@ class FewSteps:
 
 
 @dataclass(frozen=True)
-class Report:
-    """`ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page without links to it.
-    `problems`: sentences about characters that could not be read."""
-
-    characters: tuple[CharacterReport, ...]
-    ui: str = ""
-    problems: tuple[str, ...] = ()
-    styles: tuple[StyleReport, ...] = ()
-    few_steps: tuple[FewSteps, ...] = ()
-
-
-@dataclass(frozen=True)
 class Look:
     """The colour class and the sign of a model; the same all over the page."""
 
@@ -241,39 +235,58 @@ class Look:
     title: str
 
 
-def report_page(report: Report) -> str:
-    """The page as HTML text, to be written as UTF-8 (what UTF-8 cannot say, as in odd file names, is spelled out).
-
-    Names, tags, prompts and everything else that comes from people's files is escaped. Raises ValueError for a `ui`
-    that is no http address and for a picture whose media type is not an image.
-    """
-    if report.ui and not re.match(r"https?://", report.ui):
-        raise ValueError(f"{report.ui!r} is not the address of a UI: it must begin with http:// or https://")
-    looks = model_looks(report.characters)
-    script, style = _text("report.js"), _text("report.css")
-    page = _template().render(
-        report=report,
-        ui=report.ui.rstrip("/"),
-        sections=_with_ids(report.characters),
+def character_page(character: CharacterReport, ui: str = "") -> str:
+    """Return the page about a character. Raises ValueError as `page` does."""
+    looks = model_looks(character)
+    return page(
+        "character.html.jinja",
+        "character.js",
+        ui,
+        character=character,
         looks=looks,
-        board=_board(report.characters, looks),
-        metrics=METRICS,
-        style_metrics=STYLE_METRICS,
-        few_steps_metrics=FEW_STEPS_METRICS,
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         page=_Helpers(looks),
-        LORA=LORA, BASE=BASE, RELEASED=RELEASED, REFERENCE=REFERENCE, NO_MODELS=NO_MODELS,
-        CHANCE=CHANCE, SIMILARITY=SIMILARITY, GAIN=GAIN, COPIES=COPIES, OVERALL=OVERALL,
+        metrics=METRICS,
+        REFERENCE=REFERENCE,
+        OVERALL=OVERALL,
+    )
+
+
+def style_page(style: StyleReport, ui: str = "") -> str:
+    """Return the page about a style. Raises ValueError as `page` does."""
+    values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE}
+    return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_Helpers({}), **values)
+
+
+def few_steps_page(way: FewSteps, ui: str = "") -> str:
+    """Return the page about drawing in a few steps with a profile. Raises ValueError as `page` does."""
+    return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_Helpers({}))
+
+
+def page(template: str, script: str, ui: str, **values: Any) -> str:
+    """Return a page as HTML text, to be written as UTF-8; `script` is empty for a page without one.
+
+    Names, tags, prompts and everything else that comes from people's files is escaped; what UTF-8 cannot say, as in odd
+    file names, is spelled out. `ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page
+    without links to it. Raises ValueError for a `ui` that is no http address, and for a picture whose media type is not
+    an image.
+    """
+    if ui and not re.match(r"https?://", ui):
+        raise ValueError(f"{ui!r} is not the address of a UI: it must begin with http:// or https://")
+    code = template_text(script) if script else ""
+    text = _environment().get_template(template).render(
+        ui=ui.rstrip("/"),
+        css=Markup(template_text("report.css")),
+        script=Markup(code),
+        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        **values,
     )  # fmt: skip
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
+def model_looks(character: CharacterReport) -> dict[str, Look]:
     """The look of every model on the page, in the order of legends; a rival's depends on the rivals' names alone."""
-    named = {figure.model for character in characters for figure in character.figures}
-    named |= {row.model for character in characters for grid in character.grids for row in grid.rows}
+    named = {figure.model for figure in character.figures}
+    named |= {row.model for grid in character.grids for row in grid.rows}
     looks = {
         BASE: Look("m-base", "ring", "base model"),
         LORA: Look("m-lora", "dot", "new LoRA"),
@@ -287,39 +300,6 @@ def model_looks(characters: Iterable[CharacterReport]) -> dict[str, Look]:
     looks[REFERENCE] = Look("m-reference", "bar", "held-out pictures")
     looks[CHANCE] = Look("m-base", "bar", "by chance")
     return {name: look for name, look in looks.items() if name in named}
-
-
-@dataclass(frozen=True)
-class BoardRow:
-    """A line of the leaderboard: a character and style, and each model's similarity."""
-
-    character: CharacterReport
-    style: str
-    marks: tuple[Mark, ...]
-    strip: Markup
-
-
-@dataclass(frozen=True)
-class Board:
-    rows: tuple[BoardRow, ...]
-    low: float
-    high: float
-
-
-def _board(characters: Sequence[CharacterReport], looks: Mapping[str, Look]) -> Board:
-    """Marks of all lines on one scale."""
-    marks = [
-        (character, style, similarity_marks(character, style, looks))
-        for character in characters
-        for style in styles_of(character) or ("",)
-    ]
-    low, high = charts.extent([mark for _, _, part in marks for mark in part])
-    margin = 0.02 * (high - low) or 0.05
-    rows = tuple(
-        BoardRow(character, style, part, charts.strip(part, low - margin, high + margin, label=spoken(part)))
-        for character, style, part in marks
-    )
-    return Board(rows, low, high)
 
 
 def styles_of(character: CharacterReport) -> tuple[str, ...]:
@@ -359,12 +339,45 @@ def _spoken_interval(mark: Mark) -> str:
     return f", 95 % interval {mark.low:.3f} to {mark.high:.3f}" if math.isfinite(mark.low) else ""
 
 
+def sign(look: Look) -> Markup:
+    """Return the sign of a model, for legends."""
+    svg = '<svg class="key {0}" viewBox="0 0 14 14" aria-hidden="true">{1}</svg>'
+    return Markup(svg).format(look.colour, charts.marker(look.shape, 7, 7))
+
+
 def judgement(gain: Figure | None, better: str = "higher") -> str:
     """What an interval of a paired difference says: better, worse, or unclear (also where there is none). `better`:
     whether higher or lower figures are."""
     if gain is None:
         return "unclear"
     return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
+
+
+def gain_of(character: CharacterReport, style: str) -> Figure | None:
+    """Return the paired gain of the new LoRA over the base model in one style."""
+    return figures_by_model(character, style).get(LORA, {}).get(GAIN)
+
+
+def was_checked(character: CharacterReport) -> bool:
+    """Return True where any check has a verdict."""
+    return any(check.verdict is not None for check in character.checks)
+
+
+def failed_checks(character: CharacterReport) -> int:
+    """Return the number of failed checks."""
+    return sum(check.verdict is False for check in character.checks)
+
+
+def current_release(character: CharacterReport) -> Release | None:
+    """Return the release that people get; None where there is none."""
+    return next((release for release in character.releases if release.current), None)
+
+
+def data_uri(picture: Picture) -> str:
+    """Return the picture as an address that holds it. Raises ValueError for a media type that is no image."""
+    if not re.fullmatch(r"image/[a-z+]+", picture.media_type):
+        raise ValueError(f"{picture.media_type!r} is not the type of a picture")
+    return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
 
 
 def speed(figures: Sequence[Figure]) -> dict[str, float]:
@@ -405,9 +418,7 @@ class _Helpers:
     speed = staticmethod(speed)
 
     def sign(self, model: str) -> Markup:
-        look = self.looks[model]
-        svg = '<svg class="key {0}" viewBox="0 0 14 14" aria-hidden="true">{1}</svg>'
-        return Markup(svg).format(look.colour, charts.marker(look.shape, 7, 7))
+        return sign(self.looks[model])
 
     def similarity(self, character: CharacterReport, style: str) -> Markup:
         marks = similarity_marks(character, style, self.looks)
@@ -474,44 +485,17 @@ class _Helpers:
     def compared(self, character: CharacterReport) -> list[str]:
         return [model for model in self.looks if any(model == each.model for each in character.differences)]
 
-    @staticmethod
-    def rivals(models: Iterable[str]) -> list[str]:
-        return [model for model in models if is_rival(model)]
+    gain = staticmethod(gain_of)
 
-    @staticmethod
-    def gain(character: CharacterReport, style: str) -> Figure | None:
-        return figures_by_model(character, style).get(LORA, {}).get(GAIN)
-
-    @staticmethod
-    def main_gain(character: CharacterReport) -> float:
-        """The LoRA's gain over all styles, or the mean of theirs, for sorting; NaN where there is none."""
-        own = (figure for figure in character.figures if (figure.model, figure.metric) == (LORA, GAIN))
-        gains = {figure.style: figure.mean for figure in own}
-        if OVERALL in gains:
-            return gains[OVERALL]
-        return sum(gains.values()) / len(gains) if gains else math.nan
-
-    @staticmethod
-    def was_checked(character: CharacterReport) -> bool:
-        return any(check.verdict is not None for check in character.checks)
+    was_checked = staticmethod(was_checked)
 
     @staticmethod
     def failed_first(character: CharacterReport) -> list[Check]:
         return sorted(character.checks, key=lambda check: check.verdict is not False)
 
-    @staticmethod
-    def failed(character: CharacterReport) -> int:
-        return sum(check.verdict is False for check in character.checks)
-
-    @staticmethod
-    def current(character: CharacterReport) -> Release | None:
-        return next((release for release in character.releases if release.current), None)
-
-    @staticmethod
-    def data_uri(picture: Picture) -> str:
-        if not re.fullmatch(r"image/[a-z+]+", picture.media_type):
-            raise ValueError(f"{picture.media_type!r} is not the type of a picture")
-        return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+    failed = staticmethod(failed_checks)
+    current = staticmethod(current_release)
+    data_uri = staticmethod(data_uri)
 
     @staticmethod
     def cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
@@ -533,28 +517,27 @@ def told(curves: Iterable[Curve], x: str) -> str:
     return "; ".join(parts)
 
 
-def _with_ids(characters: Sequence[CharacterReport]) -> list[tuple[str, CharacterReport]]:
-    """Each character with the id of its section: its name, made fit for an address, and different from the others."""
-    taken: dict[str, int] = {}
-    found = []
-    for character in characters:
-        plain = "c-" + (re.sub(r"[^a-z0-9_]+", "-", character.name.lower()).strip("-") or "x")
-        taken[plain] = taken.get(plain, 0) + 1
-        found.append((plain if taken[plain] == 1 else f"{plain}.{taken[plain]}", character))
-    return found
+def templates_hash() -> str:
+    """Return the hash of the files that pages are made of besides what they show."""
+    names = sorted(entry.name for entry in _templates().iterdir() if entry.is_file())
+    return content_hash({name: template_text(name) for name in names})
+
+
+def template_text(name: str) -> str:
+    """Return the text of a template, script or style sheet."""
+    return (_templates() / name).read_text(encoding="utf-8")
 
 
 @cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_text),
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(template_text),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
 
 
-def _text(name: str) -> str:
-    return (files("sticker_pipeline.publishing") / "templates" / name).read_text(encoding="utf-8")
+def _templates() -> Traversable:
+    return files("sticker_pipeline.publishing") / "templates"

@@ -35,6 +35,12 @@ def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
     return encoded
 
 
+def face(encoded: bytes, side: int, quality: int) -> bytes:
+    """Return the encoded picture as WebP with no side longer than `side`; nothing is enlarged."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return _webp(over_white(image), side, quality)[0]
+
+
 def reduced(image: Image.Image) -> Image.Image:
     """`image` over white, no larger than any thumbnail: many can be held until it is known how small they must be."""
     flat = over_white(image)

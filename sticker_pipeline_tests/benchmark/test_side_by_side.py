@@ -11,8 +11,10 @@ from sticker_pipeline.benchmark.side_by_side import (
     _best,
     by_character,
     comparisons,
+    shown_characters,
     side_by_side,
     side_by_side_table,
+    similarity_picture,
     verdict,
 )
 from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, compare
@@ -177,3 +179,32 @@ def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
         "moth": {"base model": 0.1, "new LoRA": 0.5, "best rival": 0.6},
     }
     assert [*found] == ["comet", "moth"] and found["moth"]["best rival"] == (0.6, 0.0, 1.0)
+
+
+def similarities(count: int) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """c000 has the lowest new LoRA; each tenth character has none."""
+    found = {f"c{number:03}": {"base model": (0.1, 0.0, 0.2)} for number in range(count)}
+    for number, own in enumerate(found.values()):
+        if number % 10 != 9:
+            own["new LoRA"] = (number / count, number / count - 0.05, number / count + 0.05)
+    return found
+
+
+def test_of_many_characters_the_best_and_the_worst_are_shown() -> None:
+    assert shown_characters(similarities(40)) == [*similarities(40)]
+    shown = shown_characters(similarities(200))
+    best = [f"c{number:03}" for number in range(199, 0, -1) if number % 10 != 9][:20]
+    worst = [f"c{number:03}" for number in range(30) if number % 10 != 9][:20]
+    assert shown == [*best, *worst[::-1]]
+    few = {name: own for name, own in similarities(50).items() if name < "c003"} | {
+        f"d{number}": {"base model": (0.1, 0.0, 0.2)} for number in range(60)
+    }
+    assert shown_characters(few) == ["c002", "c001", "c000"], "nobody twice"
+    assert shown_characters({}) == []
+
+
+def test_the_picture_of_many_characters_is_no_larger_than_that_of_a_few() -> None:
+    sizes = {count: similarity_picture(similarities(count)).size for count in (45, 1_000)}
+    assert sizes[45] == sizes[1_000]
+    assert len(embedded_markdown(similarity_picture(similarities(1_000)), "all")) < MAX_EMBEDDED_BYTES + 100
+    assert similarity_picture({}).mode == "RGB"

@@ -404,7 +404,7 @@ def test_a_history_is_told_from_others(tmp_path: Path) -> None:
         assert found[0] == found[1] != found[2] == found[3], changed(f"a history of {kind} has no id", "history.py")
 
 
-def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
+def test_verdicts_by_partition(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     partitions = dg.StaticPartitionsDefinition(["moth", "kai"])
 
     @dg.asset(partitions_def=partitions)
@@ -431,9 +431,18 @@ def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
     found = {name: compat.latest_checks(instance, [key], name)[key] for name in ("moth", "kai")}
     planned = {name: compat.is_planned(record) for name, record in found.items()}
     assert planned == {"moth": True, "kai": False}, changed("a check of a run that died is not planned", "checks.py")
-    verdicts = {name: compat.last_evaluation(instance, record, name) for name, record in found.items()}
-    passed = {name: verdict and verdict.passed for name, verdict in verdicts.items()}
-    assert passed == {"moth": True, "kai": False}, changed("verdicts are not kept by partition", "publishing.py")
+
+    def passed() -> dict[str, bool]:
+        verdicts = compat.last_evaluations(instance, key, ["moth", "kai", "nobody"])
+        return {name: verdict.passed for name, verdict in verdicts.items()}
+
+    wrong = changed("verdicts are not kept by partition", "publishing.py")
+    assert passed() == {"moth": True, "kai": False}, wrong
+    monkeypatch.setattr(compat, "AT_A_TIME", 1)
+    assert passed() == {"moth": True, "kai": False}, wrong
+    for _ in range(6):  # so that the last of kai is further back than is read at once
+        run("moth", lambda: False)
+    assert passed() == {"moth": False, "kai": False}, wrong
 
 
 def test_verdicts_can_be_kept_for_another_materialization(instance: dg.DagsterInstance) -> None:

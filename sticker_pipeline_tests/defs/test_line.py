@@ -100,9 +100,10 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
         lora.files
     )
     assert line.store.read(ALL, "leaderboard").table()["character"].unique().tolist() == ["small"]
-    page = (line.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
-    assert "skv_small" in page and "other" in page  # of which only the dataset is there
-    assert '<span class="verdict passed">' in page
+    report = line.store.read(ALL, "report").folder
+    index = (report / "report.html").read_text(encoding="utf-8")
+    assert "skv_small" in index and "characters/other.html" in index  # of which only the dataset is there
+    assert '<span class="verdict passed">' in (report / "characters" / "small.html").read_text(encoding="utf-8")
     measured = line.metadata("benchmark", "small")
     assert str(measured["side_by_side"]).startswith("![") and "differences" in measured
     assert "1 without a benchmark: other." in str(line.metadata("leaderboard", None)["not_measured_yet"])

@@ -95,7 +95,7 @@ def test_every_check_of_the_line_is_on_the_page_in_the_order_of_the_line() -> No
     assert [asset for asset in assets if asset in order] == order
 
 
-def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
+def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: Bench) -> None:
     bench.add_character("small", "bram_thistle", SETTINGS + "style: chibi\n")
     with bench.store.writing(ALL, "leaderboard") as staging:
         write_rows(pd.DataFrame({"character": []}), staging)
@@ -106,21 +106,52 @@ def test_the_page_follows_the_styles_and_profiles_that_characters_name(bench: Be
     def up_to_date() -> bool:
         return is_current(spec, of_all(bench.workspace), bench.store)
 
-    def page() -> str:
+    def pages() -> str:
         assert dg.materialize([definition], instance=bench.instance).success
         assert up_to_date()
-        return (bench.store.read(ALL, "report").folder / "report.html").read_text(encoding="utf-8")
+        folder = bench.store.read(ALL, "report").folder
+        assert (folder / "characters" / "small.html").is_file()
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html")))
 
     assert not up_to_date()
-    assert 'id="styles"' not in page()
+    assert 'id="styles"' not in pages()
     fill_style(bench.store, "chibi", ["small", "other"])
     fill_style(bench.store, "nobodys", ["small", "other"])
     assert not up_to_date()
-    assert '<b class="name">other</b>' in page()
+    assert '<b class="name">other</b>' in pages()
     fill_few_steps(bench.store, "sdxl")  # no character has that profile
     assert up_to_date()
     fill_few_steps(bench.store, "embedded")
     assert not up_to_date()
-    assert "LCM-LoRA, steps: 4" in page()
+    assert "LCM-LoRA, steps: 4" in pages()
     inputs = bench.store.read(ALL, "report").inputs
     assert set(inputs) == {"leaderboard", "character/shared"}
+
+
+def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> None:
+    """60 are measured, and 70 are not, besides those of other tests."""
+    for number in range(130):
+        folder = bench.workspace.characters_folder / f"c{number:03}"
+        folder.mkdir(parents=True)
+        (folder / "character.yaml").write_text(f"trigger: {folder.name}_x\n", encoding="utf-8")
+    for number in range(60):
+        rows = [("lora", "all", "clip_similarity", number / 60, 0.0, 1.0, 8)]
+        with bench.store.writing(f"c{number:03}", "benchmark") as staging:
+            write_rows(
+                pd.DataFrame(rows, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]), staging
+            )
+            bench.store.publish(staging, f"c{number:03}", "benchmark", code_version="1", inputs={}, settings={})
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("leaderboard"))
+    assert dg.materialize([definition], instance=bench.instance).success
+    artifact = bench.store.read(ALL, "leaderboard")
+    assert artifact.table()["character"].nunique() == 60
+    shown = [f"c{number:03}" for number in (*range(20), *range(40, 60))]
+    metadata = bench.metadata("leaderboard", None)
+    assert [record.data["character"] for record in metadata["leaderboard"].records] == shown  # type: ignore[attr-defined]
+    text = artifact.content("leaderboard.md").decode()
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:42]] == [f"| {name}" for name in shown]
+    assert "worst 40 of 60 characters" in text and "worst 40 of 60 characters" in str(metadata["left_out"])
+    others = len(list(bench.workspace.characters_folder.iterdir())) - 130
+    unmeasured = str(metadata["not_measured_yet"])
+    assert unmeasured.startswith(f"{70 + others} without a benchmark: c060, ")
+    assert f"c109 and {20 + others} more. Materialize" in unmeasured

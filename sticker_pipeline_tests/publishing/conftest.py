@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.publishing.contents import gather
-from sticker_pipeline.publishing.report import Report, report_page
+from sticker_pipeline.publishing.contents import character_report, sources_of
+from sticker_pipeline.publishing.report import CharacterReport
+from sticker_pipeline.publishing.report_folder import INDEX_PAGE, write_report
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline_tests.publishing.example import (
     demo_character,
@@ -17,6 +18,9 @@ from sticker_pipeline_tests.publishing.example import (
 )
 
 UI = "http://127.0.0.1:3000"
+NAMES = ("velvet_moth", "pip_comet", "bram_thistle")
+CHECKS = {"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)[:3]}
+PROBLEM = "data/characters/luma: character.yaml is missing."
 
 
 @pytest.fixture(scope="session")
@@ -33,23 +37,28 @@ def example_store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
 
 
 @pytest.fixture(scope="session")
-def example_report(example_store: ArtifactStore) -> Report:
-    return report_of(example_store)
-
-
-def report_of(store: ArtifactStore) -> Report:
-    characters = [demo_character(name, "chibi") for name in ("velvet_moth", "pip_comet", "bram_thistle")]
-    return gather(
-        store,
-        characters,
-        checks={"bram_thistle": example_checks(), "pip_comet": example_checks(failed=True)[:3]},
-        ui=UI,
-        problems=["data/characters/luma: character.yaml is missing."],
-    )
+def example_characters(example_store: ArtifactStore) -> dict[str, CharacterReport]:
+    return {
+        name: character_report(sources_of(example_store, *demo_character(name, "chibi"), CHECKS.get(name, ())))
+        for name in NAMES
+    }
 
 
 @pytest.fixture(scope="session")
-def example_page(example_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(report_page(example_report), encoding="utf-8")
-    return path
+def example_folder(example_store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report as it is published."""
+    folder = tmp_path_factory.mktemp("report")
+    write_report(
+        example_store,
+        folder,
+        [demo_character(name, "chibi") for name in NAMES],
+        checks=CHECKS,
+        ui=UI,
+        problems=[PROBLEM],
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def example_index(example_folder: Path) -> Path:
+    return example_folder / INDEX_PAGE

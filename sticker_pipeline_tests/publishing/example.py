@@ -1,5 +1,5 @@
 """Artifacts of the demo characters without training anything: their own media, and tables made up in the shape that the
-stages give them. `python -m sticker_pipeline_tests.publishing.example FILE` writes a report of them to look at."""
+stages give them. `python -m sticker_pipeline_tests.publishing.example FOLDER` writes a report of them to look at."""
 
 import json
 import sys
@@ -19,8 +19,9 @@ from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
 from sticker_pipeline.profile import Profile, character_profile
-from sticker_pipeline.publishing.contents import LINE, gather
-from sticker_pipeline.publishing.report import Check, report_page
+from sticker_pipeline.publishing.contents import LINE
+from sticker_pipeline.publishing.report import Check
+from sticker_pipeline.publishing.report_folder import write_report
 from sticker_pipeline.releases import publish, releases_folder, roll_back
 from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope
 from sticker_pipeline_tests.publishing.candidates import candidate
@@ -405,13 +406,14 @@ def main(target: Path) -> None:
         fill_few_steps(store, "embedded")
         release(store, "bram_thistle", 3)
         release(store, "pip_comet", 1)
-        report = gather(
+        target.mkdir(parents=True, exist_ok=True)
+        write_report(
             store,
+            target,
             demo,
             checks={"bram_thistle": example_checks(refused=True), "pip_comet": example_checks(failed=True)},
             ui="http://127.0.0.1:3000",
         )
-        target.write_text(report_page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,54 +1,65 @@
-"""Asset of the stage `publishing`: the page about all characters."""
+"""Asset of the stage `publishing`: the report about all characters."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
-from sticker_pipeline.dagster_kit.compat import last_evaluation, latest_checks
+from sticker_pipeline.dagster_kit.compat import last_evaluations
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
-from sticker_pipeline.dagster_kit.step import open_step
+from sticker_pipeline.dagster_kit.step import code_version, open_step
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import all_made_from, of_all
 from sticker_pipeline.markdown import letters
-from sticker_pipeline.publishing.contents import gather
-from sticker_pipeline.publishing.report import Check, report_page
+from sticker_pipeline.publishing.report import Check
+from sticker_pipeline.publishing.report_folder import INDEX_PAGE, PAGES, Before, report_before, write_report
 from sticker_pipeline.roots.across import RELEASED_LORA
-from sticker_pipeline.storage import ALL
+from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
 
-PAGE = "report.html"
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
 
 
 @dg.asset(
     **all_made_from("leaderboard", RELEASED_LORA, uses=["shared"]),
-    code_version="4",
+    code_version="5",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
-    description="One page about all characters, in a single file that asks the network for nothing: leaderboard, "
-    "pictures beside held-out ones, curves, tags, weights, lineage; their styles; drawing in a few steps. What of a "
-    "character is not there yet says so.",
+    description="An index of all characters and a page for each, in files that ask the network for nothing: "
+    "leaderboard, pictures beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of "
+    "drawing in a few steps. What of a character is not there yet says so.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
-    where they alone change, the page is not stale, and is as it was until it is made again."""
+    where they alone change, the report is not stale, and is as it was until it is made again."""
     with open_step(context, workspace, of_all, also_current=True) as work:
         valid = work.subject.valid
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
-        page = report_page(gather(work.store, valid, checks=checks, ui=UI, problems=work.subject.problems))
-        (work.staging / PAGE).write_text(page, encoding="utf-8")
+        before = _before(work.store, code_version(context))
+        written = write_report(
+            work.store, work.staging, valid, checks=checks, ui=UI, problems=work.subject.problems, before=before
+        )
         return work.publish(
             {
-                SUMMARY: f"{len(valid)} characters, {len(page) / 1e6:.1f} MB",
-                "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / PAGE).absolute()),
+                SUMMARY: f"{len(valid)} characters, index of {written.index_bytes / 1e6:.2f} MB; {written.made} pages "
+                f"made, {written.taken_over} as they were",
+                "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / INDEX_PAGE).absolute()),
                 "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
                 "file from here",
-            }
+            },
+            content=lambda name: name != PAGES,  # all that it says is in the pages
         )
+
+
+def _before(store: ArtifactStore, version: str) -> Before:
+    """The report that is there, of which pages are taken over."""
+    try:
+        return report_before(store.find(ALL, "report"), version)
+    except StorageError:  # its manifest is damaged: it is made anew
+        return Before()
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
@@ -66,13 +77,12 @@ def check_specs() -> list[dg.AssetCheckSpec]:
 def latest_verdicts(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
 ) -> dict[str, list[Check]]:
-    """The last verdict of every check for each character (None: it was never evaluated). One query for a character."""
-    verdicts = {}
-    for name in characters:
-        latest = latest_checks(instance, [spec.key for spec in specs], name)
-        found = {key: last_evaluation(instance, record, name) for key, record in latest.items()}
-        verdicts[name] = [_check(spec, found.get(spec.key)) for spec in specs]
-    return verdicts
+    """The last verdict of every check for each character (None: it was never evaluated). A few queries for a check."""
+    found = [last_evaluations(instance, spec.key, characters) for spec in specs]
+    return {
+        name: [_check(spec, of_check.get(name)) for spec, of_check in zip(specs, found, strict=True)]
+        for name in characters
+    }
 
 
 def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Check:

@@ -1,0 +1,196 @@
+"""The report as a folder: the index, and a page for each character, style and profile.
+
+A page that would show the same as in the report before is taken over from it, as a hard link, and is not made again:
+`pages.json` has the hash of all that each page shows, and its line of the index. One character is read at a time.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sticker_pipeline.character import Character, check_name
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.publishing.contents import (
+    Sources,
+    character_report,
+    few_steps,
+    published,
+    shown,
+    sources_of,
+    style_report,
+)
+from sticker_pipeline.publishing.report import Check, character_page, few_steps_page, style_page, templates_hash
+from sticker_pipeline.publishing.report_index import (
+    CharacterLine,
+    FewStepsLine,
+    StyleLine,
+    character_line,
+    few_steps_line,
+    index_page,
+    page_file,
+    style_line,
+)
+from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
+from sticker_pipeline.storage import (
+    Artifact,
+    ArtifactStore,
+    StorageError,
+    content_hash,
+    link_or_copy,
+    profile_scope,
+    style_scope,
+)
+
+INDEX_PAGE = "report.html"
+PAGES = "pages.json"  # page -> the hash of all that it shows ("": to be made again), and its line of the index
+
+
+@dataclass(frozen=True)
+class Made:
+    """A page, and its line of the index; not `whole` where it says what could not be read."""
+
+    page: str
+    line: CharacterLine | StyleLine | FewStepsLine
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Before:
+    """The report before, of which pages are taken over: its artifact, and its PAGES."""
+
+    artifact: Artifact | None = None
+    pages: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the bytes of the index, and how many pages were made and taken over."""
+
+    index_bytes: int
+    made: int
+    taken_over: int
+
+
+def report_before(artifact: Artifact | None, code_version: str) -> Before:
+    """Return what can be taken over from `artifact`: nothing of a report that other code made, or a damaged one."""
+    if artifact is None or artifact.code_version != code_version or PAGES not in artifact.files:
+        return Before()
+    try:
+        return Before(artifact, json.loads(artifact.content(PAGES)))
+    except StorageError:
+        return Before()
+
+
+def write_report(
+    store: ArtifactStore,
+    folder: Path,
+    characters: Sequence[tuple[Character, Profile]],
+    *,
+    checks: Mapping[str, Sequence[Check]] | None = None,
+    ui: str = "",
+    problems: Sequence[str] = (),
+    before: Before | None = None,
+) -> Written:
+    """Write the report about `characters`, sorted by name, and about their styles and profiles, into `folder`.
+
+    What artifacts do not hold is given by the caller: the last verdict of each check, by character. `problems` are
+    sentences about characters that cannot be read at all. Raises CharacterError for a name that cannot be a file's.
+    """
+    shelf = _Shelf(folder, before or Before(), content_hash([templates_hash(), ui]))
+    lines = [
+        _add_character(shelf, sources_of(store, character, profile, (checks or {}).get(character.name, ())), ui)
+        for character, profile in sorted(characters, key=lambda pair: pair[0].name)
+    ]
+    damaged: list[str] = []
+    styles = [_add_style(shelf, store, name, ui, damaged) for name in styles_of(characters)]
+    profiles = [_add_profile(shelf, store, name, ui, damaged) for name in profiles_of(characters)]
+    index = index_page(lines, list(filter(None, styles)), list(filter(None, profiles)), [*problems, *damaged])
+    data = index.encode("utf-8")
+    (folder / INDEX_PAGE).write_bytes(data)
+    (folder / PAGES).write_text(json.dumps(shelf.pages, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return Written(len(data), len(shelf.pages) - shelf.taken_over, shelf.taken_over)
+
+
+@dataclass
+class _Shelf:
+    """The pages of the report in the making; `common` is the hash of what all pages show."""
+
+    folder: Path
+    before: Before
+    common: str
+    pages: dict[str, Any] = field(default_factory=dict)
+    taken_over: int = 0
+
+    def add(self, file: str, content: Any, make: Callable[[], Made]) -> Any:
+        """Take over or `make` the page that shows `content` (JSON types); returns its line of the index."""
+        key = content_hash([self.common, content])
+        found = self._take_over(file, key)
+        if found is None:
+            found = self._write(file, key, make())
+        self.pages[file] = found
+        return found["line"]
+
+    def _take_over(self, file: str, key: str) -> Any:
+        known, artifact = self.before.pages.get(file), self.before.artifact
+        if known is None or artifact is None or known["shows"] != key:
+            return None
+        try:
+            link_or_copy(artifact.file(file), self.folder / file)
+        except StorageError:  # it is damaged, and made again
+            return None
+        self.taken_over += 1
+        return known
+
+    def _write(self, file: str, key: str, made: Made) -> Any:
+        target = self.folder / file
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(made.page, encoding="utf-8")
+        return {"shows": key if made.whole else "", "line": asdict(made.line)}
+
+
+def _add_character(shelf: _Shelf, sources: Sources, ui: str) -> CharacterLine:
+    def make() -> Made:
+        report = character_report(sources)
+        return Made(character_page(report, ui), character_line(report), whole=not report.problems)
+
+    name = sources.character.name
+    check_name(name)
+    return CharacterLine(**shelf.add(page_file(name), shown(sources), make))
+
+
+def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> StyleLine | None:
+    """Add the page of a style; None where there is nothing of it yet, or it is damaged, which `problems` is told."""
+
+    def make() -> Made:
+        report = style_report(store, name)
+        assert report is not None, "its artifact was found a moment ago"
+        return Made(style_page(report, ui), style_line(report))
+
+    try:
+        chosen, made_of = (store.find(style_scope(name), asset) for asset in (SELECTED_STYLE_LORA, STYLE_SET))
+        if chosen is None:
+            return None
+        return StyleLine(**shelf.add(page_file(name, "styles"), [name, published(chosen), published(made_of)], make))
+    except StorageError as error:
+        problems.append(str(error))
+        return None
+
+
+def _add_profile(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> FewStepsLine | None:
+    """Add the page of a profile; None where there is nothing of it, or it is damaged, which `problems` is told."""
+
+    def make() -> Made:
+        way = few_steps(store, name)
+        assert way is not None, "its artifact was found a moment ago"
+        return Made(few_steps_page(way, ui), few_steps_line(way))
+
+    try:
+        made = store.find(profile_scope(name), LCM_LORA)
+        if made is None:
+            return None
+        return FewStepsLine(**shelf.add(page_file(name, "profiles"), [name, published(made)], make))
+    except StorageError as error:
+        problems.append(str(error))
+        return None

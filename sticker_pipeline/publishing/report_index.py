@@ -1,0 +1,216 @@
+"""The index of the report: a line for each character, style and profile, which leads to its page (report.py).
+
+It is one file that asks the network for nothing, and stays below 2 MB with 1,000 characters. A line is made of JSON
+types: lines are kept beside the pages, so that a page that did not change is not read for the index.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE, RELEASED, is_rival
+from sticker_pipeline.benchmark.metrics import COPIES, SIMILARITY
+from sticker_pipeline.benchmark.side_by_side import verdict
+from sticker_pipeline.publishing import charts
+from sticker_pipeline.publishing.charts import Mark
+from sticker_pipeline.publishing.report import (
+    CharacterReport,
+    FewSteps,
+    Figure,
+    Look,
+    StyleReport,
+    by_model,
+    current_release,
+    data_uri,
+    failed_checks,
+    figures_by_model,
+    gain_of,
+    number,
+    page,
+    sign,
+    speed,
+    spoken,
+    styles_of,
+    was_checked,
+)
+from sticker_pipeline.publishing.thumbnails import face
+
+RIVAL = "rival"  # among the marks of a line: the best one, which is another for each character
+LOOKS = {
+    BASE: Look("m-base", "ring", "base model"),
+    LORA: Look("m-lora", "dot", "new LoRA"),
+    RELEASED: Look("m-released", "square", "release before"),
+    RIVAL: Look("m-rival0", "diamond", "best rival"),
+    REFERENCE: Look("m-reference", "bar", "held-out pictures"),
+}
+WORDS = {"better": "better than base", "worse": "worse than base", "unclear": "no clear difference"}
+FACES = ((72, 30), (36, 35))  # longest side, WebP quality: about 1.0 and 0.4 kB
+FINE = 400  # characters up to which faces are of the finer kind, and all signs of a line have their intervals
+MOST_FACES = 1_100  # characters up to which there are faces at all
+MOST_PROBLEMS = 50  # that are said; each is a sentence of some 200 letters
+
+Interval = Sequence[float]  # mean, low, high
+
+
+@dataclass(frozen=True)
+class CharacterLine:
+    """What the index says of a character. `marks`: the key of LOOKS -> similarity over all styles; `checks`: how many
+    there are, of which none may have been `checked` yet; `faces`: addresses that hold a picture, in the order of FACES;
+    `problems`: sentences about what could not be read."""
+
+    name: str
+    trigger: str
+    style: str
+    profile: str
+    marks: Mapping[str, Interval]
+    gain: Interval | None
+    rival: str
+    copies: float | None
+    release: str
+    refused: bool
+    checked: bool
+    failed: int
+    checks: int
+    faces: Sequence[str]
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StyleLine:
+    """What the index says of a style; `characters` is 0 where its training set is another by now."""
+
+    name: str
+    characters: int
+    epoch: int
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class FewStepsLine:
+    """What the index says of drawing in a few steps with a profile: its fastest way, and how many `times` as fast."""
+
+    name: str
+    fastest: str
+    times: float
+
+
+def character_line(character: CharacterReport) -> CharacterLine:
+    """Return the line of a character."""
+    style = next(iter(styles_of(character)), "")
+    found = figures_by_model(character, style)
+    measured = {model: own[SIMILARITY] for model, own in found.items() if SIMILARITY in own}
+    rival = max(filter(is_rival, measured), key=lambda model: measured[model].mean, default="")
+    marks = {key: measured[model] for key in LOOKS if (model := rival if key == RIVAL else key) in measured}
+    copies, release = found.get(LORA, {}).get(COPIES), current_release(character)
+    return CharacterLine(
+        name=character.name,
+        trigger=character.trigger,
+        style=character.style,
+        profile=character.profile,
+        marks={key: _interval(figure) for key, figure in marks.items()},
+        gain=_interval(gain) if (gain := gain_of(character, style)) else None,
+        rival=rival,
+        copies=copies.mean if copies else None,
+        release=release.name if release else "",
+        refused=any(not release.accepted for release in character.releases),
+        checked=was_checked(character),
+        failed=failed_checks(character),
+        checks=len(character.checks),
+        faces=_faces(character),
+        problems=[f"{character.name}: {problem}" for problem in character.problems],
+    )
+
+
+def style_line(style: StyleReport) -> StyleLine:
+    """Return the line of a style."""
+    gain = by_model(style.differences).get(LORA, {}).get("style_similarity")
+    return StyleLine(style.name, len(style.characters), style.choice.epoch, _interval(gain) if gain else None)
+
+
+def few_steps_line(way: FewSteps) -> FewStepsLine:
+    """Return the line of a profile that draws in a few steps."""
+    times = speed(way.figures)
+    fastest = max(times, key=lambda name: times[name], default="")
+    return FewStepsLine(way.profile, fastest, times.get(fastest, math.nan))
+
+
+def index_page(
+    lines: Sequence[CharacterLine],
+    styles: Sequence[StyleLine] = (),
+    profiles: Sequence[FewStepsLine] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """Return the index as HTML text. `problems`: sentences about characters that cannot be read at all."""
+    said = [*problems, *(problem for line in lines for problem in line.problems)]
+    shown = [key for key in LOOKS if any(key in line.marks for line in lines)]
+    low, high = charts.extent([mark for line in lines for mark in _marks(line)])
+    margin = 0.02 * (high - low) or 0.05
+    return page(
+        "index.html.jinja",
+        "index.js",
+        "",
+        lines=lines,
+        styles=styles,
+        profiles=profiles,
+        problems=said[:MOST_PROBLEMS],
+        unsaid=max(0, len(said) - MOST_PROBLEMS),
+        looks=[LOOKS[key] for key in shown],
+        has_rivals=RIVAL in shown,
+        low=low,
+        high=high,
+        fine=len(lines) <= FINE,
+        strip=lambda line: _strip(line, low - margin, high + margin, fine=len(lines) <= FINE),
+        face=lambda line: _face(line, len(lines)),
+        address=address,
+        says=lambda line: verdict(line.gain[1], line.gain[2]),
+        sign=sign,
+        number=number,
+        words=WORDS,
+        LORA=LORA,
+        RIVAL=RIVAL,
+    )
+
+
+def page_file(name: str, kind: str = "characters") -> str:
+    """Return where the page of a character, style or profile lies in the report."""
+    return f"{kind}/{name}.html"
+
+
+def address(name: str, kind: str = "characters") -> str:
+    """Return the relative address of a page, percent-encoded, for the index."""
+    return f"{kind}/{quote(name, safe='', errors='backslashreplace')}.html"
+
+
+def _interval(figure: Figure) -> list[float]:
+    return [figure.mean, figure.low, figure.high]
+
+
+def _marks(line: CharacterLine) -> list[Mark]:
+    looks = [(LOOKS[key], line.marks[key]) for key in LOOKS if key in line.marks]
+    return [Mark(look.title, look.colour, look.shape, *found) for look, found in looks]
+
+
+def _strip(line: CharacterLine, low: float, high: float, *, fine: bool) -> Markup:
+    marks = _marks(line)
+    return charts.strip(marks, low, high, label=spoken(marks)) if fine else charts.bare_strip(marks, low, high)
+
+
+def _faces(character: CharacterReport) -> list[str]:
+    held_out = next((picture for grid in character.grids for picture in grid.references), None)
+    if held_out is None:
+        return []
+    small = (face(held_out.data, side, quality) for side, quality in FACES)
+    return [data_uri(replace(held_out, data=data, media_type="image/webp")) for data in small]
+
+
+def _face(line: CharacterLine, count: int) -> Markup:
+    """The face of a character, one of `count`: finer where there are few, and none where there are too many."""
+    if count > MOST_FACES:
+        return Markup("")
+    if not line.faces:
+        return Markup('<i class="noface" aria-hidden="true">{0}</i>').format(line.name[:1])
+    kind = '<img src="{0}" width="36" height="36" alt="">'
+    return Markup(kind).format(line.faces[0 if count <= FINE else 1])
