@@ -16,14 +16,15 @@ from click.testing import CliRunner
 from sticker_pipeline import limited_files, update, work
 from sticker_pipeline.character import CharacterError, character_folders, folders_of_nobody, load_character
 from sticker_pipeline.cli import main
-from sticker_pipeline.defs import observed
+from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
-from sticker_pipeline.defs.sensors import character_folders as folder_sensor
 from sticker_pipeline.limited_files import MOST_VALUES, LimitedFileError, parse_yaml
+from sticker_pipeline.roots.character import VALUES
 from sticker_pipeline.storage import StorageError
 from sticker_pipeline_tests.bad_characters import BOMB, RIVALS, SETTINGS, T, add_character, bad_files, with_rival
 from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.defs.sensor_look import look
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
 
@@ -80,12 +81,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         doctor, updated = CliRunner().invoke(main, ["doctor"]), CliRunner().invoke(work.main, ["update"])
         assert doctor.exit_code == 0, doctor.output
         with dg.DagsterInstance.ephemeral() as instance:
-            context = dg.build_sensor_context(instance=instance, resources={"workspace": workspace_from_environment()})
-            result = folder_sensor(context)
+            result, reported = look(instance, workspace_from_environment())
     assert isinstance(result, dg.SensorResult)
     (request,) = result.dynamic_partitions_requests or []
     said = result.skip_reason.skip_message
-    observed = {event.partition for event in result.asset_events}
+    observed = {event.partition for event in reported}
     yield Told(root, words, doctor.output, updated.output, chosen, observed, sorted(request.partition_keys), said or "")
 
 
@@ -241,24 +241,23 @@ def test_a_damaged_artifact_of_one_character_stops_no_update(tmp_path: Path, mon
         models=str(REPOSITORY / "data" / "models"),
     )
     made: list[str] = []
-    real = observed.section_value
+    real = VALUES["release"]
 
-    def value(section, character, *rest):  # type: ignore[no-untyped-def]
-        if character.name == "bad" and section == "release":
+    def value(character, *rest):  # type: ignore[no-untyped-def]
+        if character.name == "bad":
             raise StorageError("artifact.json is \x1b[31mcut off.")
-        return real(section, character, *rest)
+        return real(character, *rest)
 
     def make(work, job, scope, partition, look):  # type: ignore[no-untyped-def]
         made.append(scope)
         return "made"
 
-    monkeypatch.setattr(observed, "section_value", value)
-    monkeypatch.setattr(update, "_stale_now", lambda *_: [dg.AssetKey("frames")])
+    monkeypatch.setitem(VALUES, "release", value)
     monkeypatch.setattr(update, "_make_stale", make)
     from sticker_pipeline.output import CONSOLE
 
     with dg.DagsterInstance.ephemeral() as instance, CONSOLE.capture() as shown:
-        result = update.update(dg.Definitions(), instance, workspace, workspace.valid_characters()[0], CONSOLE)
+        result = update.update(defs(), instance, workspace, workspace.valid_characters()[0], CONSOLE)
         assert set(instance.get_dynamic_partitions(str(CHARACTERS.name))) == {"bad", "good"}
     assert result.failed == ["bad"] and set(made) == {"good"}
     assert "left out: bad: artifact.json is \\x1b[31mcut off." in shown.get()

@@ -203,7 +203,7 @@ def three(bench: Bench) -> Bench:  # noqa: F811
 
 
 def test_the_leaderboard_leaves_out_who_is_damaged(three: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    assert list(artifacts_across(three.workspace, "benchmark")) == ["bad", "good"]
+    assert list(artifacts_across(three.workspace.characters_folder, three.store, "benchmark")) == ["bad", "good"]
     assert "worse is left out: " in caplog.text
     result = dg.materialize([leaderboard], instance=three.instance, resources={"workspace": three.workspace})
     assert result.success
@@ -223,10 +223,11 @@ def test_the_report_shows_the_others_and_says_what_is_damaged(three: Bench) -> N
         assert [problem for problem in found[name].problems if problem.startswith(f"{place} is damaged: ")]
 
 
-def test_an_update_leaves_out_who_is_damaged(three: Bench) -> None:
+def test_an_update_leaves_out_who_is_damaged(three: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sticker_pipeline.update._materialize", lambda *_: "made")
     console = Console(record=True, width=1000)
     characters = [three.character(name) for name in ("good", "worse")]
-    updated = update(three.definitions, three.instance, three.workspace, characters, console, jobs=())
+    updated = update(three.definitions, three.instance, three.workspace, characters, console, jobs=("dataset_line",))
     assert updated.failed == ["worse"]
     manifest = three.store.folder("worse", "selected_lora") / MANIFEST
     assert f"left out: worse: {manifest} is damaged: " in console.export_text()

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from sticker_pipeline.dagster_kit.history import remembered_partitions
 from sticker_pipeline.definitions import defs as definitions
-from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
+from sticker_pipeline_tests.defs import sensor_look
 
 COUNTS = (10, 100, 1_000)
 T = TypeVar("T")
@@ -66,8 +66,7 @@ def costs(root: Path, count: int) -> dict[str, float]:
 
 def look(deployment: Deployment) -> int:
     """One look of the folder sensor, its events stored; returns their number."""
-    context = dg.build_sensor_context(deployment.instance, cursor=deployment.cursor)
-    result = character_folders(context, workspace=deployment.workspace)
+    result, reported = sensor_look.look(deployment.instance, deployment.workspace, deployment.cursor)
     if isinstance(result, dg.SkipReason):
         return 0
     assert isinstance(result, dg.SensorResult)
@@ -75,9 +74,7 @@ def look(deployment: Deployment) -> int:
     for request in result.dynamic_partitions_requests or []:
         assert isinstance(request, dg.AddDynamicPartitionsRequest), request
         deployment.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    for event in result.asset_events or []:
-        deployment.instance.report_runless_asset_event(event)
-    return len(result.asset_events or [])
+    return len(reported)
 
 
 def look_until_quiet(deployment: Deployment) -> None:

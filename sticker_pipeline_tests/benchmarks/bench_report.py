@@ -18,9 +18,9 @@ from typing import TypeVar
 
 import dagster as dg
 import pandas as pd
-from sticker_pipeline.defs.publishing import check_specs, latest_verdicts
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import Written, report_before, write_report

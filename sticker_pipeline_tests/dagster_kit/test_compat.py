@@ -470,8 +470,8 @@ def test_verdicts_can_be_kept_for_another_materialization(instance: dg.DagsterIn
         number = instance.fetch_materializations(key, limit=1).records[0].storage_id
         compat.keep_verdicts(instance, graph, key, "moth", number)
         assert judged(), changed("a verdict that is reported again is not kept", "restored.py")
-    verdict = compat.last_evaluation(instance, compat.latest_checks(instance, [check], "moth")[check], "moth")
-    assert verdict is not None and (verdict.passed, verdict.description) == (False, "it is square")
+    verdict = compat.last_evaluations(instance, check, ["moth"])["moth"]
+    assert (verdict.passed, verdict.description) == (False, "it is square")
 
 
 def test_failures_of_steps(instance: dg.DagsterInstance) -> None:

@@ -80,8 +80,8 @@ def test_what_the_trainer_prints_is_passed_on_with_escapes() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_a_rival_of_the_system_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sticker_pipeline.defs import observed
+    from sticker_pipeline.roots import hashes
 
     (tmp_path / "other.safetensors").symlink_to("/proc/kmsg")
-    monkeypatch.setattr(observed, "lora_hash", lambda path, sha256: pytest.fail("it was opened"))
-    assert observed._lora_hash(tmp_path / "other.safetensors", (tmp_path,), ArtifactStore(str(tmp_path))) == "missing"
+    monkeypatch.setattr(hashes, "lora_hash", lambda path, sha256: pytest.fail("it was opened"))
+    assert hashes.lora_file_hash(tmp_path / "other.safetensors", (tmp_path,), ArtifactStore(str(tmp_path))) == "missing"

@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,14 +22,15 @@ from sticker_pipeline.benchmark.metrics import GAIN, METRICS
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
-from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
 from sticker_pipeline.markdown import letters
 from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.space import Say, enough
 from sticker_pipeline.storage import ALL
+from sticker_pipeline_tests.dagster_kit.resolver import statuses
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
+from sticker_pipeline_tests.defs.sensor_look import look
 from sticker_pipeline_tests.small_character import DEMO
 from sticker_pipeline_tests.test_definitions import LINE
 
@@ -494,19 +493,16 @@ def _materialize_first(bench: Bench, name: str) -> None:
 
 def _run_sensor(bench: Bench) -> None:
     """One tick of the folder sensor, its effects applied as the daemon applies them."""
-    context = dg.build_sensor_context(instance=bench.instance, resources={"workspace": bench.workspace})
-    result = character_folders(context)
+    result, _ = look(bench.instance, bench.workspace)
     assert isinstance(result, dg.SensorResult)
     for request in result.dynamic_partitions_requests or []:
         bench.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    for event in result.asset_events:
-        bench.instance.report_runless_asset_event(event)
 
 
 def _stale_in_dagster(bench: Bench, partition: str) -> set[str]:
     graph = bench.definitions.resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(bench.instance, graph, LoadingContextForTest(bench.instance))
-    return {asset for asset in LINE if resolver.get_status(dg.AssetKey(asset), partition) == StaleStatus.STALE}
+    found = statuses(bench.instance, graph, [dg.AssetKey(asset) for asset in LINE], partition)
+    return {asset for asset, status in found.items() if status == "STALE"}
 
 
 def _decoded_files(bench: Bench) -> int:

@@ -7,7 +7,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from sticker_pipeline.dagster_kit.staleness import is_current
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.defs.scopes import of_all
@@ -101,10 +102,10 @@ def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: 
         write_rows(pd.DataFrame({"character": []}), staging)
         bench.store.publish(staging, ALL, "leaderboard", code_version="1", inputs={}, settings={})
     definition = bench.definitions.resolve_assets_def(dg.AssetKey("report"))
-    spec = definition.get_asset_spec(dg.AssetKey("report"))
 
     def up_to_date() -> bool:
-        return is_current(spec, of_all(bench.workspace), bench.store)
+        history = History(bench.instance, bench.definitions.resolve_asset_graph())
+        return not stale_now(history, [dg.AssetKey("report")], of_all(bench.workspace), bench.store)
 
     def pages() -> str:
         assert dg.materialize([definition], instance=bench.instance).success

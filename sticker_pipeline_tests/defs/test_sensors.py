@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -12,22 +11,18 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
-from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs import sensors
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CHARACTER_ROOTS, STYLE_ROOTS
-from sticker_pipeline.defs.sensors import character_folders
 from sticker_pipeline.roots.character import VALUES
 from sticker_pipeline.roots.others import MOST_OTHERS, other_characters
 from sticker_pipeline.roots.style import MADE_OF
 from sticker_pipeline.storage import Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.defs.sensor_look import look
 
 ALL_ROOTS = sorted(root.key.path[-1] for root in CHARACTER_ROOTS)
 ROSTER, SHARED = "roster", "shared"
-
-
-REPOSITORY_DEF = cache(lambda: defs().get_repository_def())
 
 
 @dataclass
@@ -58,19 +53,7 @@ class Folders:
 
     def look(self) -> dict[str | None, list[str]]:
         """One look of the sensor: the sections observed of each character (None: of all characters)."""
-        context = dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            resources={"workspace": self.workspace},
-            repository_def=REPOSITORY_DEF(),
-        )
-        events: list[dg.AssetObservation] = []
-        with pytest.MonkeyPatch.context() as patch:
-            report = self.instance.report_runless_asset_event
-            patch.setattr(
-                self.instance, "report_runless_asset_event", lambda event: (events.append(event), report(event))
-            )
-            result = character_folders(context)
+        result, events = look(self.instance, self.workspace, self.cursor)
         self.told = result.skip_message if isinstance(result, dg.SkipReason) else result.skip_reason.skip_message
         observed: dict[str | None, list[str]] = {}
         if isinstance(result, dg.SensorResult):

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sticker_pipeline.defs.style_making import of_style, ready_styles
 
-from sticker_pipeline.dagster_kit.staleness import current_inputs, stale_assets
+from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import stale_now, versions_now
+from sticker_pipeline.defs.scopes import of_style
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.contents import style_report
-from sticker_pipeline.publishing.report import STYLE_METRICS
+from sticker_pipeline.roots.style import ready_styles
 from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import STYLE_LINE
@@ -42,8 +44,9 @@ def styled(bench: Bench) -> Bench:
 
 
 def stale(bench: Bench) -> list[str]:
-    keys = stale_assets(bench.definitions, "style_line", of_style(bench.workspace, "chibi"), bench.store)
-    return [key.path[-1] for key in keys]
+    history = History(bench.instance, bench.definitions.resolve_asset_graph())
+    line = [dg.AssetKey(name) for name in STYLE_LINE]
+    return [key.path[-1] for key in stale_now(history, line, of_style(bench.workspace, "chibi"), bench.store)]
 
 
 def test_it_is_made_of_the_characters_that_name_it(styled: Bench) -> None:
@@ -162,7 +165,9 @@ def test_update_makes_what_is_out_of_date_of_the_styles_that_it_is_asked_for(
 
 def test_the_automation_makes_a_new_style_step_by_step(styled: Bench) -> None:
     """In an instance that has seen the style and made nothing of it."""
-    (style,), problems = ready_styles(styled.workspace, styled.workspace.valid_characters()[0])
+    (style,), problems = ready_styles(
+        styled.workspace.valid_characters()[0], styled.store, styled.workspace.models_folder
+    )
     assert not problems
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("styles", ["chibi"])
@@ -171,7 +176,7 @@ def test_the_automation_makes_a_new_style_step_by_step(styled: Bench) -> None:
     assert requested == {"style_training_set": {"chibi"}, "style_lora": set(), "selected_style_lora": set()}
     lora = dg.AssetKey("style_lora")
     spec = styled.definitions.resolve_assets_def(lora).get_asset_spec(lora)
-    assert set(current_inputs(spec, of_style(styled.workspace, style.name), styled.store)) == {
-        "style_training_set",
-        "style/training",
-    }
+    scope = of_style(styled.workspace, style.name)
+    values = scope.values(styled.store)
+    inputs = {name for dep in spec.deps for name in versions_now(spec, dep.asset_key, scope, styled.store, values)}
+    assert inputs == {"style_training_set", "style/training"}

@@ -130,7 +130,7 @@ def _references(seed: int, folder: Path) -> dict[str, np.ndarray]:
     rows = rows[rows["split"] == "holdout"]
     images = [Image.open(shared.folder / "frames" / name) for name in rows["file"]]
     clips = clip_means(embed(embedder, images), (rows["character"] + "/" + rows["clip_id"]).tolist())
-    return {"character": clip_means(own.embeddings, own.clips), "style": clips}
+    return {"character": clip_means(own.vectors, own.clips), "style": clips}
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -23,15 +23,14 @@ from sticker_pipeline.publishing.contents import (
     figures,
     lineage,
     own_tags,
-    profiles_of,
     sources_of,
     style_report,
-    styles_of,
     tags,
     training,
     weights,
 )
 from sticker_pipeline.publishing.report import CharacterReport, Check, Release, TagCount, character_page, style_page
+from sticker_pipeline.roots.across import profiles_of, styles_of
 from sticker_pipeline.storage import MANIFEST, ArtifactStore
 from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, fill_style
 from sticker_pipeline_tests.some_table import write_rows

@@ -5,14 +5,14 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from sticker_pipeline.publishing.release import publish
 
 from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.benchmark.side_by_side import comparisons
 from sticker_pipeline.benchmark.tables import BenchmarkResult, leaderboard, leaderboard_markdown, leaderboard_text
 from sticker_pipeline.publishing.contents import differences, figures
 from sticker_pipeline.publishing.model_card import card_text
-from sticker_pipeline.publishing.report import CharacterReport, Report, report_page
+from sticker_pipeline.publishing.report import CharacterReport, character_page
+from sticker_pipeline.releases import publish
 from sticker_pipeline_tests import metrics_page
 from sticker_pipeline_tests.benchmark.measured import full
 from sticker_pipeline_tests.publishing.candidates import candidate
@@ -40,7 +40,7 @@ def test_a_metric_is_on_the_pages(measured: BenchmarkResult, name: str, tmp_path
         "kai", "t", "p", figures=figures(measured.table), differences=differences(comparisons(measured))
     )
     legend = f"<dt>{escape(row.title)}</dt><dd>{escape(row.meaning, quote=False)}</dd>"
-    assert report_page(Report((character,))).replace("&#39;", "'").count(legend) == 1
+    assert character_page(character).replace("&#39;", "'").count(legend) == 1
 
     made = candidate(tmp_path / "made", b"one", metrics=measured.table)
     card = card_text(publish(tmp_path / "releases", made, datetime(2026, 3, 1, tzinfo=UTC)).release)

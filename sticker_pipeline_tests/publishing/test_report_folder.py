@@ -10,7 +10,6 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from sticker_pipeline.publishing.release import releases_folder, roll_back
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
@@ -28,6 +27,7 @@ from sticker_pipeline.publishing.report_index import (
     character_line,
     index_page,
 )
+from sticker_pipeline.releases import releases_folder, roll_back
 from sticker_pipeline.storage import ALL, ArtifactStore
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.publishing.conftest import CHECKS, NAMES
