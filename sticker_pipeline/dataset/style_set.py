@@ -15,6 +15,7 @@ import pandas as pd
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.manifest import COLUMNS, TRAIN, DatasetError
 from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.storage import Artifact
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of, read_rows
 from sticker_pipeline.tagging.clash import UNIVERSAL_SHARE
@@ -25,6 +26,7 @@ from sticker_pipeline.tagging.words import pattern
 MIN_MEMBERS = 2  # of one character alone nobody can tell what is the style's and what its own
 COMES_BACK = ("inherent", "rare")  # kinds of reasons for which a character's captions leave out what is said here
 STYLE_WORD = "says how it is drawn"
+TAGS, DROPPED, PICTURES = "tags.parquet", "dropped.parquet", "frames"  # beside the table in the artifact
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,17 @@ def own_traits(tags: pd.DataFrame, characters: Sequence[str]) -> set[str]:
     """The tags (of `StyleSet.tags`) that some of `characters` has on INHERENT_SHARE of its draws and more: whoever has
     one of them may be taken for that character."""
     return set(tags.loc[(tags[list(characters)] >= INHERENT_SHARE).any(axis=1), "tag"])
+
+
+def taken_traits(training_set: Artifact) -> set[str]:
+    """`own_traits` of all characters in the training set of a style."""
+    return own_traits(training_set.table(TAGS), sorted(set(training_set.table()["character"])))
+
+
+def reasons_table(dropped: pd.DataFrame) -> pd.DataFrame:
+    """How many tags each kind of reason dropped, and from how many frames: reason, tags, frames."""
+    kinds = dropped.assign(reason=dropped["reason"].map(kind_of))
+    return kinds.groupby("reason").agg(tags=("tag", "nunique"), frames=("frame_id", "nunique")).reset_index()
 
 
 def kind_of(reason: str) -> str:
