@@ -18,7 +18,7 @@ from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.dagster_kit.checks import cut_off
-from sticker_pipeline.dagster_kit.compat import new_run_id
+from sticker_pipeline.dagster_kit.compat import free_places, new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now
@@ -235,7 +235,7 @@ def _cancellable(work: Work, run_id: str) -> Iterator[None]:
         run = work.instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             work.instance.report_run_canceled(run, "The command that did this run was stopped.")
-        work.instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        free_places(work.instance, run_id)
     work.stopping.check()
     if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
         raise Stopped(signal.SIGINT)

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core import events as dagster_events
 from dagster._core.asset_graph_view import asset_graph_view
 from dagster._core.definitions import data_version, events, sensor_definition
+from dagster._core.definitions.asset_checks import asset_check_evaluation
 from dagster._core.definitions.assets.graph import base_asset_graph
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.plan import instance_concurrency_context, objects
 from dagster._core.executor import in_process, multiprocess
+from dagster._core.instance.utils import RUNLESS_JOB_NAME
 from dagster._core.launcher import base as launcher
 from dagster._core.storage import asset_check_execution_record, legacy_storage
 from dagster._core.utils import make_new_run_id
-from dagster._utils import interrupts, log, schedules
+from dagster._utils import concurrency, interrupts, log, schedules
 from dagster_shared.record import copy
 
 DAEMON = "dagster._daemon"
@@ -97,6 +100,26 @@ def latest_versions(
     return instance.event_log_storage.get_latest_tags_by_partition(
         asset, kind, [DATA_VERSION_TAG], asset_partitions=some, before_cursor=before
     )
+
+
+def free_places(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Free the places in pools that the run holds."""
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def runs_with_places(instance: dg.DagsterInstance) -> set[str]:
+    """Return the runs that hold places in pools, or wait for one."""
+    return instance.event_log_storage.get_concurrency_run_ids()
+
+
+def pools(instance: dg.DagsterInstance) -> set[str]:
+    """Return the pools that were ever used."""
+    return instance.event_log_storage.get_concurrency_keys()
+
+
+def places(instance: dg.DagsterInstance, pool: str) -> concurrency.ConcurrencyKeyInfo:
+    """Return who holds the places of the pool, and which steps wait for one."""
+    return instance.event_log_storage.get_concurrency_info(pool)
 
 
 def history_id(instance: dg.DagsterInstance) -> str:
@@ -177,15 +200,26 @@ def last_evaluation(instance: dg.DagsterInstance, check: CheckRecord, partition:
     return before[0].evaluation if before else None
 
 
-def evaluations(
-    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None
-) -> list[dg.AssetCheckEvaluation]:
-    """Return the last evaluations of the asset's checks, without the materialization that they judged."""
-    if partition is None:
-        return []
+def keep_verdicts(
+    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str, storage_id: int
+) -> None:
+    """Make the last verdicts on the asset's partition count for the materialization with this number.
+
+    Each is reported as its run did it: Dagster keeps one verdict of a run.
+    """
     checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
-    found = [check.evaluation for check in latest_checks(instance, checks, partition).values() if not is_planned(check)]
-    return [copy(evaluation, target_materialization_data=None) for evaluation in found if evaluation]
+    for record in latest_checks(instance, checks, partition).values() if checks else ():
+        if record.evaluation is None or not record.run_id:
+            continue
+        judged = asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData(
+            storage_id=storage_id, run_id=record.run_id, timestamp=record.create_timestamp
+        )
+        event = dagster_events.DagsterEvent(
+            event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+            event_specific_data=copy(record.evaluation, target_materialization_data=judged),
+            job_name=RUNLESS_JOB_NAME,
+        )
+        instance.report_dagster_event(run_id=record.run_id, dagster_event=event)
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:

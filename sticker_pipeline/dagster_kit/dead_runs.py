@@ -14,6 +14,8 @@ import dagster as dg
 import psutil
 from dagster import DagsterEventType, DagsterRun
 
+from sticker_pipeline.dagster_kit.compat import free_places, runs_with_places
+
 UPDATE_TAG = "sticker/update"  # of the runs of the command line, which makes what is stale
 HOST_TAG = "sticker/host"  # the machine that a run is on
 PROCESS_TAG = "sticker/process"  # its number and start time, where the run names itself
@@ -98,13 +100,13 @@ def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list
             instance.report_run_failed(found, sentence[0].upper() + sentence[1:])
         sentences.append(f"{described(found)} was ended, for {sentence}")
     for run_id in unheld_claims(instance):
-        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        free_places(instance, run_id)
     return sentences
 
 
 def unheld_claims(instance: dg.DagsterInstance) -> list[str]:
     """Return the runs that have ended, or were deleted, and still hold or wait for a place in a pool."""
-    claiming = instance.event_log_storage.get_concurrency_run_ids()
+    claiming = runs_with_places(instance)
     runs = {run_id: instance.get_run_by_id(run_id) for run_id in sorted(claiming)}
     return [run_id for run_id, run in runs.items() if run is None or run.is_finished]
 

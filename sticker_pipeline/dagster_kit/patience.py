@@ -12,7 +12,7 @@ from datetime import datetime
 import dagster as dg
 
 from sticker_pipeline.claims import now_and_then
-from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, replace_claims, was_interrupted
+from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pools, replace_claims, was_interrupted
 from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU
 
@@ -72,7 +72,7 @@ def wait_in_peace() -> None:
 
 def holders(instance: dg.DagsterInstance, pool: str) -> str:
     """Name who has the places of the pool: each run and step, how far it is, and since when."""
-    found = instance.event_log_storage.get_concurrency_info(pool)
+    found = places(instance, pool)
     taken = {(step.run_id, step.step_key): step.assigned_timestamp for step in found.pending_steps}
     who = [
         _holder(instance, slot.run_id, slot.step_key, taken.get((slot.run_id, slot.step_key)))
@@ -86,9 +86,9 @@ def holders(instance: dg.DagsterInstance, pool: str) -> str:
 
 def pools_in_use(instance: dg.DagsterInstance) -> list[str]:
     """Say of each pool that is in use who has its places, and which steps wait for one."""
-    storage, lines = instance.event_log_storage, []
-    for pool in sorted(storage.get_concurrency_keys()):
-        found = storage.get_concurrency_info(pool)
+    lines = []
+    for pool in sorted(pools(instance)):
+        found = places(instance, pool)
         if found.claimed_slots:
             lines.append(holders(instance, pool))
         for step in found.pending_steps:

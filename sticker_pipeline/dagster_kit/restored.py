@@ -102,16 +102,16 @@ def _report(
     unchanged: Iterable[dg.AssetKey],
     is_known: bool,
 ) -> None:
-    """Report the artifact as made from the events of what is `unchanged`, with the metadata and checks it had."""
+    """Report the artifact as made from the events of what is `unchanged`, with the metadata and verdicts it had."""
     before = history.record(asset, scope.partition) if is_known else None
     metadata = (
         before.metadata if before else {SUMMARY: "made before the history began", "dagster/uri": str(artifact.folder)}
     )
     inputs = {dep: pointer(history, dep, scope.partition) for dep in unchanged}
-    checks = compat.evaluations(history.instance, history.graph, asset, scope.partition) if is_known else []
     history.report(_materialization(asset, scope, artifact.data_version, artifact.code_version, inputs, metadata))
-    for check in checks:
-        history.instance.report_runless_asset_event(check)
+    reported = history.latest(asset, scope.partition)
+    if is_known and reported and scope.partition:
+        compat.keep_verdicts(history.instance, history.graph, asset, scope.partition, reported.storage_id)
 
 
 def _materialization(

@@ -8,7 +8,7 @@ import signal
 import psutil
 from dagster import DagsterRun, DefaultRunLauncher
 
-from sticker_pipeline.dagster_kit.compat import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from sticker_pipeline.dagster_kit.compat import CheckRunHealthResult, LaunchRunContext, WorkerStatus, free_places
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, own_process, unnamed_process_tags
 
 
@@ -44,5 +44,5 @@ class LocalRunLauncher(DefaultRunLauncher):
         lost = lost_processes(self._instance, run)
         if not lost:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        free_places(self._instance, run.run_id)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its processes are gone: {', '.join(map(str, lost))}")

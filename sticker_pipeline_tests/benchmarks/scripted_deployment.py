@@ -14,7 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.events import DagsterEventType
+from dagster._core.events import DagsterEvent, DagsterEventType
 from PIL import Image
 
 from sticker_pipeline.dagster_kit.compat import asset_specs
@@ -28,6 +28,7 @@ from sticker_pipeline.storage import ALL, MANIFEST, ArtifactStore, Snapshot, con
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 LORA = b"scripted"
+RUN = "scripted"  # the run that made everything
 
 
 @dataclass
@@ -129,9 +130,9 @@ def _pass_checks(deployment: Deployment, world: dg.Definitions, asset: dg.AssetK
         if not graph.get(check).blocking:
             continue
         for name, event in made.items():
-            target = AssetCheckEvaluationTargetMaterializationData(storage_id=event, run_id="", timestamp=0.0)
-            instance.report_runless_asset_event(
-                AssetCheckEvaluation(
-                    asset, check.name, True, target_materialization_data=target, blocking=True, partition=name
-                )
+            target = AssetCheckEvaluationTargetMaterializationData(storage_id=event, run_id=RUN, timestamp=0.0)
+            verdict = AssetCheckEvaluation(
+                asset, check.name, True, target_materialization_data=target, blocking=True, partition=name
             )
+            kind = DagsterEventType.ASSET_CHECK_EVALUATION.value
+            instance.report_dagster_event(DagsterEvent(kind, job_name=RUN, event_specific_data=verdict), RUN)

@@ -29,8 +29,51 @@ PRIVATE = re.compile(r"\bdagster\._|\bdagster_webserver\b")
 # module, name in it, parameters that we pass, where it is used
 USES = [
     ("dagster._core.definitions.data_version", "DATA_VERSION_TAG", None, "observed roots (history.py)"),
-    ("dagster._core.definitions.data_version", "extract_data_provenance_from_entry", ["entry"], "automation.py"),
-    ("dagster._core.definitions.data_version", "extract_data_version_from_entry", ["entry"], "automation.py"),
+    ("dagster._core.definitions.data_version", "CODE_VERSION_TAG", None, "what is reported anew (restored.py)"),
+    (
+        "dagster._core.definitions.data_version",
+        "DATA_VERSION_IS_USER_PROVIDED_TAG",
+        None,
+        "what is reported anew (restored.py)",
+    ),
+    ("dagster._core.definitions.data_version", "UNKNOWN_DATA_VERSION.value", None, "restored.py"),
+    ("dagster._core.definitions.data_version", "DataProvenance.from_tags", ["tags"], "staleness.py"),
+    ("dagster._core.definitions.data_version", "get_input_event_pointer_tag", ["input_key"], "restored.py"),
+    (
+        "dagster._core.execution.context.system",
+        "StepExecutionContext.fetch_external_input_asset_version_info",
+        ["self"],
+        "roots that are observed by a step (step.py)",
+    ),
+    (
+        "dagster._core.storage.event_log.base",
+        "EventLogStorage.get_latest_tags_by_partition",
+        ["self", "asset_key", "event_type", "tag_keys", "asset_partitions", "before_cursor", "after_cursor"],
+        "versions by partition (history.py)",
+    ),
+    ("dagster._core.storage.runs.sql_run_storage", "SqlRunStorage.get_run_storage_id", ["self"], "history.py"),
+    ("dagster._core.storage.legacy_storage", "LegacyRunStorage", None, "history.py"),
+    ("dagster._core.definitions.assets.graph.base_asset_graph", "BaseAssetGraph", None, "staleness.py"),
+    ("dagster._core.definitions.assets.graph.base_asset_graph", "BaseAssetNode", None, "staleness.py"),
+    ("dagster_shared.record", "copy", None, "verdicts that are reported anew (restored.py)"),
+    (
+        "dagster._core.definitions.asset_checks.asset_check_evaluation",
+        "AssetCheckEvaluationTargetMaterializationData",
+        None,
+        "restored.py",
+    ),
+    ("dagster._core.events", "DagsterEvent", None, "verdicts that are reported anew (restored.py)"),
+    ("dagster._core.instance.utils", "RUNLESS_JOB_NAME", None, "restored.py"),
+    ("dagster._utils.concurrency", "ConcurrencyKeyInfo", None, "waiting for a pool (patience.py)"),
+    *(
+        ("dagster._core.storage.event_log.base", f"EventLogStorage.{name}", parameters, "pools (patience.py)")
+        for name, parameters in (
+            ("free_concurrency_slots_for_run", ["self", "run_id"]),
+            ("get_concurrency_run_ids", ["self"]),
+            ("get_concurrency_keys", ["self"]),
+            ("get_concurrency_info", ["self", "concurrency_key"]),
+        )
+    ),
     (
         "dagster._core.definitions.events",
         "AssetKeyPartitionKey",
@@ -38,12 +81,6 @@ USES = [
         "automation.py",
     ),
     ("dagster._core.definitions.sensor_definition", "SensorExecutionData", None, "the sensor `automation`"),
-    (
-        "dagster._core.asset_graph_view.asset_graph_view",
-        "AssetGraphView.get_inner_queryer_for_back_compat",
-        ["self"],
-        "automation.py",
-    ),
     (
         "dagster._core.asset_graph_view.asset_graph_view",
         "AssetGraphView.get_asset_subset_from_asset_partitions",
@@ -67,18 +104,6 @@ USES = [
         "EntitySubset.expensively_compute_partition_keys",
         ["self"],
         "automation.py (OnlyWarned)",
-    ),
-    (
-        "dagster._utils.caching_instance_queryer",
-        "CachingInstanceQueryer.get_latest_materialization_or_observation_record",
-        ["self", "asset_partition"],
-        "automation.py",
-    ),
-    (
-        "dagster._utils.caching_instance_queryer",
-        "CachingInstanceQueryer.get_latest_materialization_or_observation_storage_id",
-        ["self", "asset_partition"],
-        "automation.py",
     ),
     ("dagster._core.event_api", "PartitionKeyFilter", None, "verdicts of a partition (checks.py, publishing.py)"),
     (
@@ -303,23 +328,80 @@ def test_the_versions_that_a_step_noted(instance: dg.DagsterInstance) -> None:
 
     assert dg.materialize([given, made], instance=instance).success
     upstream, record = (instance.fetch_materializations(asset, limit=1).records[0] for asset in (given.key, made.key))
-    assert compat.version(record) == dg.DataVersion("two")
-    noted = compat.provenance(record)
-    assert noted is not None, changed("a step notes no versions when it begins", "automation.py")
+    tags = record.event_log_entry.tags or {}
+    assert tags[compat.DATA_VERSION_TAG] == "two"
+    noted = compat.provenance(tags)
+    assert noted is not None, changed("a step notes no versions when it begins", "staleness.py")
     assert noted.code_version == "8"
     assert noted.input_storage_ids == {given.key: upstream.storage_id}, changed(
-        "a step does not note the events of its inputs", "automation.py"
+        "a step does not note the events of its inputs", "staleness.py"
     )
-    instance.report_runless_asset_event(dg.AssetMaterialization(made.key))
-    reported = instance.fetch_materializations(made.key, limit=1).records[0]
-    assert compat.provenance(reported) is None
+    inputs = {given.key: ("one", upstream.storage_id)}
+    assert compat.provenance_tags("two", "8", inputs) == dict(tags), changed("a step has other tags", "restored.py")
+    assert compat.provenance({}) is None
 
 
-def test_an_observation_with_the_tag_has_the_version(instance: dg.DagsterInstance) -> None:
-    root = dg.AssetKey("root")
-    instance.report_runless_asset_event(dg.AssetObservation(root, tags={compat.DATA_VERSION_TAG: "one"}))
-    record = instance.fetch_observations(root, limit=1).records[0]
-    assert compat.version(record) == dg.DataVersion("one"), changed("an observation's version has another tag", "roots")
+def test_a_step_can_note_its_inputs_again(instance: dg.DagsterInstance) -> None:
+    root = dg.AssetSpec("root")
+
+    @dg.asset(deps=[root], code_version="1")
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        instance.report_runless_asset_event(dg.AssetObservation("root", tags={compat.DATA_VERSION_TAG: "new"}))
+        compat.note_inputs(context)
+        return dg.MaterializeResult()
+
+    assert dg.materialize([made, root], selection=[made], instance=instance).success
+    noted = compat.provenance(instance.fetch_materializations(made.key, limit=1).records[0].event_log_entry.tags or {})
+    assert noted is not None
+    assert noted.input_data_versions == {root.key: dg.DataVersion("new")}, changed(
+        "a step does not note what is observed in it", "step.py"
+    )
+
+
+def test_the_assets_of_a_graph() -> None:
+    @dg.asset(deps=[dg.AssetSpec("root")], metadata={"uses": ["one"]})
+    def second() -> None: ...
+
+    @dg.asset(deps=[second], partitions_def=dg.StaticPartitionsDefinition(["moth"]))
+    def other() -> None: ...
+
+    @dg.asset(deps=[second])
+    def third() -> None: ...
+
+    specs = compat.asset_specs(dg.Definitions([third, second, other]).resolve_asset_graph(), None)
+    found = [(spec.key.to_user_string(), spec.metadata.get("uses")) for spec in specs]
+    assert found == [("second", ["one"]), ("third", None)], changed("a graph has other assets", "restored.py")
+
+
+def test_versions_by_partition(instance: dg.DagsterInstance) -> None:
+    root, kind = dg.AssetKey("root"), dg.DagsterEventType.ASSET_OBSERVATION
+    numbers = []
+    for partition, version in (("moth", "1"), ("kai", "2"), ("moth", "3")):
+        tags = {compat.DATA_VERSION_TAG: version}
+        instance.report_runless_asset_event(dg.AssetObservation(root, partition=partition, tags=tags))
+        numbers.append(instance.fetch_observations(root, limit=1).records[0].storage_id)
+
+    def versions(partitions: set[str] | None, before: int | None = None) -> dict[str, str]:
+        found = compat.latest_versions(instance, root, kind, partitions, before)
+        return {name: tags[compat.DATA_VERSION_TAG] for name, tags in found.items()}
+
+    why = changed("versions are not kept by partition", "history.py")
+    assert versions(None) == {"moth": "3", "kai": "2"}, why
+    assert versions({"moth"}) == {"moth": "3"}, why
+    assert versions(None, before=numbers[2]) == {"moth": "1", "kai": "2"}, why
+
+
+def test_a_history_is_told_from_others(tmp_path: Path) -> None:
+    for kind in ("folders", "one database"):
+        found = []
+        for name in ("a", "b"):
+            folder = tmp_path / kind / name
+            folder.mkdir(parents=True)
+            of_one = {"storage": {"sqlite": {"base_dir": str(folder)}}}
+            settings = of_one if kind == "one database" else {}
+            with dg.DagsterInstance.local_temp(str(folder), overrides=settings) as instance:
+                found += [compat.history_id(instance), compat.history_id(instance)]
+        assert found[0] == found[1] != found[2] == found[3], changed(f"a history of {kind} has no id", "history.py")
 
 
 def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
@@ -352,6 +434,35 @@ def test_verdicts_by_partition(instance: dg.DagsterInstance) -> None:
     verdicts = {name: compat.last_evaluation(instance, record, name) for name, record in found.items()}
     passed = {name: verdict and verdict.passed for name, verdict in verdicts.items()}
     assert passed == {"moth": True, "kai": False}, changed("verdicts are not kept by partition", "publishing.py")
+
+
+def test_verdicts_can_be_kept_for_another_materialization(instance: dg.DagsterInstance) -> None:
+    partitions = dg.StaticPartitionsDefinition(["moth", "kai"])
+
+    @dg.asset(partitions_def=partitions)
+    def drawing() -> None: ...
+
+    @dg.asset_check(asset=drawing, partitions_def=partitions)
+    def round() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description="it is square")
+
+    graph, key = dg.Definitions([drawing], asset_checks=[round]).resolve_asset_graph(), drawing.key
+    check = dg.AssetCheckKey(key, "round")
+
+    def judged() -> bool:
+        """Whether the verdict is on the latest materialization."""
+        (info,) = instance.event_log_storage.get_asset_check_partition_info([check], partition_keys=["moth"])
+        return info.is_current
+
+    dg.materialize([drawing, round], partition_key="moth", instance=instance)
+    for _ in range(2):
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="moth"))
+        assert not judged()
+        number = instance.fetch_materializations(key, limit=1).records[0].storage_id
+        compat.keep_verdicts(instance, graph, key, "moth", number)
+        assert judged(), changed("a verdict that is reported again is not kept", "restored.py")
+    verdict = compat.last_evaluation(instance, compat.latest_checks(instance, [check], "moth")[check], "moth")
+    assert verdict is not None and (verdict.passed, verdict.description) == (False, "it is square")
 
 
 def test_failures_of_steps(instance: dg.DagsterInstance) -> None:
