@@ -293,6 +293,12 @@ class Character:
     def trigger(self) -> str:
         return self.settings.trigger
 
+    @property
+    def taught(self) -> list[str]:
+        """The trigger, and the learned tags of all groups, each once."""
+        learned = (tag for group in self.groups.values() for tag in group.learned)
+        return list(dict.fromkeys([self.trigger, *learned]))
+
 
 def load_character(folder: Path) -> Character:
     """Read `folder`/character.yaml.

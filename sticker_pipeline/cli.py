@@ -518,8 +518,9 @@ def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models, and work under way, and say what to mend."""
     from sticker_pipeline.character import FILE_NAME, folders_of_nobody, rights
     from sticker_pipeline.dagster_kit.instance import open_instance
-    from sticker_pipeline.defs.resources import unready, workspace_from_environment
+    from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
+    from sticker_pipeline.generation.ready import unready
     from sticker_pipeline.media.inventory import refused_links
     from sticker_pipeline.models.lock import problems as model_problems
     from sticker_pipeline.texts import shortened

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -51,6 +52,12 @@ def contact_sheet(
             text = _in_lines(captions[number], cell // 6, lines) if lines > 1 else captions[number][: cell // 6]
             pen.multiline_text((x, y + cell), text, fill=(60, 60, 70), spacing=1, font=font_for(text))
     return sheet
+
+
+def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int = 84) -> Image.Image:
+    """`contact_sheet` of at most `most` of the files in `folder`, evenly spread over all."""
+    chosen = names[:: max(1, -(-len(names) // most))]
+    return contact_sheet([Image.open(folder / name) for name in chosen], cell=cell)
 
 
 def labelled_grid(

@@ -32,6 +32,8 @@ demo characters and three real ones: GIF 0.01 to 1.33, APNG 0.23 to 0.93, PNG 0.
 FRAME_TABLE_BYTES = 32 * 1024  # a file's table of frames: at most 32 KB of one frame in the same measurement
 FRAME_ROW_BYTES = 12 * 1024  # each frame's previews in that table and in the sheets: 0.4 to 9 KB, and 3 KB
 
+TAG_ROW_BYTES = 1024  # of one frame in the table of tags: 10 bytes each, at most 100 of them
+
 ROUGH_BYTES_PER_PIXEL = 16 * 1024
 """Of memory, for each pixel of a batch that is trained on: twice what the dry run counts for SD1.5 (8.2 KiB, batch 8,
 512 px); for the embedded base it counts 2.0 KiB."""
@@ -171,6 +173,11 @@ def frame_bytes(image_format: str, width: int, height: int, frames: int) -> int:
 def score_bytes(pictures: int, labels: int) -> int:
     """What the tagger's scores of so many new pictures take: a float32 of each label and a name of 64 bytes."""
     return pictures * (4 * labels + 64) + 4096
+
+
+def tagged_bytes(pictures: int, labels: int) -> int:
+    """What so many new pictures take that are tagged: their scores, and their rows of the table of tags."""
+    return score_bytes(pictures, labels) + pictures * TAG_ROW_BYTES
 
 
 def image_bytes(images: int, width: int, height: int, copies: int = 1) -> int:

@@ -17,12 +17,13 @@ from rich.console import Console
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
+from sticker_pipeline.dagster_kit.checks import cut_off
 from sticker_pipeline.dagster_kit.compat import free_places, new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.dagster_kit.scope import Scope
-from sticker_pipeline.defs.checks import benchmark_checks, cut_off
+from sticker_pipeline.defs.benchmark.checks import benchmark_checks
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import of_all, of_character, of_style

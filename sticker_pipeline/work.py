@@ -63,7 +63,8 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
     from sticker_pipeline.character import rights
     from sticker_pipeline.definitions import defs
-    from sticker_pipeline.defs.resources import base_problem, unready, workspace_from_environment
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.generation.ready import base_problem, unready
     from sticker_pipeline.update import update
 
     workspace = workspace_from_environment()

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
-from sticker_pipeline.defs.benchmark.benchmark import leaderboard
+from sticker_pipeline.defs.benchmark.leaderboard import leaderboard
 from sticker_pipeline.publishing.contents import character_report, sources_of
 from sticker_pipeline.releases import (
     POINTER,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sticker_pipeline import places as module
 from sticker_pipeline import work
 from sticker_pipeline.cli import main
-from sticker_pipeline.defs.benchmark.benchmark import leaderboard
+from sticker_pipeline.defs.benchmark.leaderboard import leaderboard
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.places import LEAST, Places, check_places, unwritable
 from sticker_pipeline.space import SpaceError

@@ -1,6 +1,6 @@
 """What drawing in a few steps costs and saves: models that answer the same requests, held against one of many steps.
 
-Which models those are, and how they draw, is not decided here.
+Which models those are, and how they draw, is decided in generation/few_steps.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference, row_mean
+from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.features import clip_of, tags_found_in
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.metrics import Metric
+from sticker_pipeline.generation.few_steps import Answers
+from sticker_pipeline.profile import Profile
 from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.tagging.wd14 import open_tagger
 
 SECONDS, CALLS = "seconds", "unet_calls"
 LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
@@ -85,6 +92,41 @@ def few_step_table(
     rows.append((f"{reference}, another seed", LIKENESS, others))
     records = [(name, metric, found.mean, found.ci_low, found.ci_high, found.n) for name, metric, found in rows]
     return typed(pd.DataFrame(records, columns=FEW_STEPS.names), FEW_STEPS)
+
+
+def measure_answers(
+    answers: Answers, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
+) -> pd.DataFrame:
+    """Rows of COLUMNS for all ways of `answers`; `seconds`: of an image, by way."""
+    tagger = open_tagger(profile.tagger, profile.tagging.provider)
+    embedder = clip_of(profile, store)
+    seen = {
+        name: Seen(
+            taken,
+            answers.ways[name].calls,
+            embed(embedder, (Image.open(answers.folder / file) for file in answers.files(name))),
+            tags_found_in(tagger, profile, store, answers.folder, answers.files(name)),
+        )
+        for name, taken in seconds.items()
+    }
+    return few_step_table(
+        seen,
+        answers.reference,
+        [request.prompt for request in answers.requests],
+        [label.name for label in tagger.labels],
+        samples=profile.benchmark.bootstrap_samples,
+    )
+
+
+def headline(table: pd.DataFrame, answers: Answers) -> str:
+    """Say in one line what few steps save and cost."""
+    rows = zip(table["model"], table["metric"], table["mean"], strict=True)
+    means = {(str(model), str(metric)): float(mean) for model, metric, mean in rows}
+    speed = means[answers.reference, SECONDS] / means[answers.ours, SECONDS]
+    change = means.get((answers.ours, FIDELITY_CHANGE))
+    found = "" if change is None else f", prompted tags found {change:+.3f}"
+    few, many = (answers.ways[way].settings.steps for way in (answers.ours, answers.reference))
+    return f"{few} steps: {speed:.1f} times as fast as {many}{found}"
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:

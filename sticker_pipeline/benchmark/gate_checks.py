@@ -9,7 +9,8 @@ from sticker_pipeline.character import Character
 from sticker_pipeline.storage import Artifact
 
 
-def judged(benchmark: Artifact, character: Character) -> list[Check]:
+def gate_checks(benchmark: Artifact, character: Character) -> list[Check]:
+    """Return the verdicts of the gate over a benchmark. Raises StorageError for one that is damaged."""
     compared = benchmark.table(COMPARISONS.file)
     over_release = _over(compared, RELEASED)
     return gate(

@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import at_most
-from sticker_pipeline.generation.cells import Cell
+from sticker_pipeline.generation.cells import Adapters, Cell
+from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.texts import UserError
 
 FILE_NAME = "recommended.json"
@@ -124,6 +125,43 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
         }
         for each in recommended
     ]
+
+
+def headline(recommended: Sequence[Recommendation]) -> str:
+    """Say in one line what is recommended for the most steps that anything is recommended for."""
+    found = [each for each in recommended if each.setting]
+    if not found:
+        return "none is without fault"
+    last = found[-1]
+    return f"at most {last.budget} steps: {_in_words(last)}, quality {last.figures['quality']:.3f}"
+
+
+def advice_table(recommended: Sequence[Recommendation]) -> pd.DataFrame:
+    """A row for each budget: steps_at_most, setting in words, and the figures."""
+    return pd.DataFrame(
+        [{"steps_at_most": each.budget, "setting": _in_words(each), **each.figures} for each in recommended]
+    )
+
+
+def _in_words(each: Recommendation) -> str:
+    if each.setting is None:
+        return "none"
+    weights = {name: each.setting[f"{name}_weight"] for name in ("style", "character", "lcm")}
+    used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight) or "no LoRA"
+    return f"{used}, {each.setting['steps']} steps, CFG {each.setting['guidance_scale']:g}"
+
+
+def write_recommendations(
+    folder: Path, profile: str, swept: str, adapters: Adapters, recommended: Sequence[Recommendation]
+) -> None:
+    """Write recommended.json, which `read_recommendations` reads. `swept`: the character's LoRA, in words."""
+    content = {
+        "profile": profile,
+        "character": swept,
+        "loras": {name: file_sha256(path) if path else None for name, path in vars(adapters).items()},
+        "budgets": as_json(recommended),
+    }
+    (folder / FILE_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 class RecommendError(UserError):

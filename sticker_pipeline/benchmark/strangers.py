@@ -2,9 +2,13 @@
 
 How pictures are embedded is embed.py's business."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from sticker_pipeline.pictures import contact_sheet
 from sticker_pipeline.verdict import Verdict, listed
 
 # In robust standard deviations below the median. In the embedded CLIP, pictures of another demo character lie 15 and
@@ -13,6 +17,7 @@ STRANGE = 5.0
 # The deviation is never taken for less than this share of the median: among pictures that are nearly alike, the
 # slightest difference would look strange.
 LEAST_DEVIATION = 0.05
+STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
 MIN_CLIPS = 5  # with fewer, nobody can say who is the stranger
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
 
@@ -61,3 +66,13 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     names = listed(strange["path"])
     summary = f"{len(strange)} of {len(table)} frames may show somebody else: {names}. Look at them; remove them if so."
     return Verdict(False, summary, table)
+
+
+def strangest_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
+    """A sheet of the STRANGEST frames of `same_character`. `frames`: frame_id, and file in `folder`."""
+    files, rows = frames.set_index("frame_id")["file"], verdict.evidence[:STRANGEST]
+    captions = [
+        f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
+    ]
+    images = [Image.open(folder / files[frame]) for frame in rows["frame_id"]]
+    return contact_sheet(images, captions, columns=7, cell=128)

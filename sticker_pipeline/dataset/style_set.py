@@ -16,6 +16,7 @@ from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.manifest import TRAIN, TRAINING_SET, DatasetError
 from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.settings import BucketSettings
+from sticker_pipeline.storage import Artifact
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of, read_rows
 from sticker_pipeline.tagging.clash import UNIVERSAL_SHARE
@@ -62,6 +63,7 @@ STYLE_DROPPED = TableSchema(
     key=("frame_id", "tag"),
     file="dropped.parquet",
 )
+PICTURES = "frames"  # the folder of the images in the artifact
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,17 @@ def own_traits(tags: pd.DataFrame, characters: Sequence[str]) -> set[str]:
     """The tags (of `StyleSet.tags`) that some of `characters` has on INHERENT_SHARE of its draws and more: whoever has
     one of them may be taken for that character."""
     return set(tags.loc[(tags[list(characters)] >= INHERENT_SHARE).any(axis=1), "tag"])
+
+
+def taken_traits(training_set: Artifact) -> set[str]:
+    """`own_traits` of all characters in the training set of a style."""
+    return own_traits(training_set.table(STYLE_TAGS.file), sorted(set(training_set.table()["character"])))
+
+
+def reasons_table(dropped: pd.DataFrame) -> pd.DataFrame:
+    """How many tags each kind of reason dropped, and from how many frames: reason, tags, frames."""
+    kinds = dropped.assign(reason=dropped["reason"].map(kind_of))
+    return kinds.groupby("reason").agg(tags=("tag", "nunique"), frames=("frame_id", "nunique")).reset_index()
 
 
 def kind_of(reason: str) -> str:

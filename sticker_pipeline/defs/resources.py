@@ -19,15 +19,12 @@ from sticker_pipeline.dagster_kit.instance import home
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.loggers import terminal
 from sticker_pipeline.dagster_kit.patience import wait_in_peace
-from sticker_pipeline.generation.check import prompt_problem
-from sticker_pipeline.media.inventory import media_files, refused_links
 from sticker_pipeline.places import Places
-from sticker_pipeline.profile import Profile, ProfileError, character_profile, check_models
+from sticker_pipeline.profile import Profile, ProfileError, character_profile
 from sticker_pipeline.space import FULL
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
 from sticker_pipeline.texts import shortened
-from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
 
 MOST_WORDS = 400  # letters of an error, in a sentence
 
@@ -84,34 +81,6 @@ class Workspace(dg.ConfigurableResource):
                     raise
                 problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
         return valid, problems
-
-
-def unready(character: Character, profile: Profile) -> str | None:
-    """Why no step of the character can work, said before any work is done; None where nothing is in the way."""
-    if wrong := base_problem(profile):
-        return f"{character.name}: {wrong}"
-    try:
-        check_models(profile)
-        problem = prompt_problem(character, profile)
-    except (OSError, ValueError) as error:  # no model files, no tokenizer
-        return f"{character.name}: {error}"
-    if problem:
-        return f"{character.name}: {problem}"
-    if not media_files(character.folder, character.roots):
-        for link, why in refused_links(character.folder, character.roots).items():
-            return f"{character.name}: there is no file that can be used in {character.folder}; {link} is {why}."
-        return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
-    return None
-
-
-def base_problem(profile: Profile) -> str | None:
-    """Why the base model that is there cannot be used, in one sentence; None where it can, or where there is none."""
-    try:
-        if base_given(profile.base):
-            check_base(profile.base, profile.family)
-    except (BaseModelError, OSError) as error:
-        return str(error)
-    return None
 
 
 def workspace_from_environment() -> Workspace:

@@ -28,6 +28,15 @@ class Cell:
     guidance_scale: float
 
 
+@dataclass(frozen=True)
+class Adapters:
+    """LoRA files that a cell has weights for: the character's, and its style's and the LCM-LoRA, None for none."""
+
+    character: Path
+    style: Path | None = None
+    lcm: Path | None = None
+
+
 def grid(settings: SweepSettings, *, style: bool, lcm: bool) -> list[Cell]:
     """Every combination of the axes in `settings`, the last axis changing fastest. Where there is no LoRA of the style,
     or no LCM-LoRA, its axis is the weight 0 alone."""
@@ -60,10 +69,11 @@ def drawn_with(cell: Cell, generation: GenerationSettings) -> GenerationSettings
     return generation.model_copy(update=changes | ({"scheduler": "lcm"} if cell.lcm_weight else {}))
 
 
-def loras_of(cell: Cell, *, style: Path | None, character: Path, lcm: Path | None) -> list[tuple[Path, float]]:
+def loras_of(cell: Cell, adapters: Adapters) -> list[tuple[Path, float]]:
     """(file, strength) of the LoRAs that the cell uses, in the order in which they are applied."""
-    weighted = ((style, cell.style_weight), (character, cell.character_weight), (lcm, cell.lcm_weight))
-    return [(path, weight) for path, weight in weighted if path and weight]
+    weights = (cell.style_weight, cell.character_weight, cell.lcm_weight)
+    files = (adapters.style, adapters.character, adapters.lcm)
+    return [(path, weight) for path, weight in zip(files, weights, strict=True) if path and weight]
 
 
 def check_size(cells: int, pictures: int, settings: SweepSettings) -> None:

@@ -71,6 +71,7 @@ def drawn(
                 for path, staging, picture in zip(batch, stagings, islice(images, len(batch)), strict=True):
                     picture.save(staging, "PNG")
                     found[path] = picture.convert("RGB")
+        next(images, None)  # what `draw` does after its last picture, such as saying that it is done
     return [image for path in paths if (image := found[path]) is not None]
 
 

@@ -4,6 +4,7 @@ Judging the pictures with numbers belongs to benchmark.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -20,3 +21,11 @@ def sample_grid(
     """
     shown = list(columns)[:most]
     return labelled_grid(list(rows), shown, [list(pictures)[: len(shown)] for pictures in rows.values()], cell=cell)
+
+
+def grid_of_files(
+    folder: Path, rows: Mapping[str, Sequence[str]], columns: Sequence[str], seeds: int, *, most: int, cell: int = 84
+) -> Image.Image:
+    """`sample_grid` of the first seed of every prompt. `rows`: name -> files in `folder`, `seeds` for each prompt."""
+    images = {name: [Image.open(folder / file) for file in files[::seeds]] for name, files in rows.items()}
+    return sample_grid(images, columns, most=most, cell=cell)

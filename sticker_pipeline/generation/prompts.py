@@ -4,14 +4,14 @@ No model is touched here; how a request becomes a picture is generate.py's busin
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sticker_pipeline.character import Character
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import MAX_TOKENS
+from sticker_pipeline.settings import MAX_TOKENS, ConsistencySettings
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.texts import UserError
 
@@ -125,6 +125,11 @@ def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str 
     return requests
 
 
+def first_of_each_style(prompts: Sequence[Prompt], styles: Iterable[str], most: int) -> list[Prompt]:
+    """The first prompts of each of `styles`, at most `most` of each, style by style."""
+    return [found for style in styles for found in [one for one in prompts if one.style == style][:most]]
+
+
 def request_seed(purpose: str, style: str, prompt_number: int, seed_number: int) -> int:
     """A seed in [0, 2³¹), spread evenly by SHA-256."""
     text = f"{purpose}/{style}/{prompt_number}/{seed_number}"
@@ -152,3 +157,15 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
         if len(prompts) == count:
             return list(prompts)
     raise PromptError(f"These lists of words do not give {count} different prompts. Add words, or ask for fewer.")
+
+
+def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:
+    """Prompts of the words in `settings`: those that an LCM-LoRA is measured by, and others to learn on."""
+    count = settings.measured_prompts
+    prompts = prompts_of_words(settings.words, settings.omitted, count + settings.pictures, settings.seed)
+    return prompts[:count], prompts[count:]
+
+
+def requests_of_texts(texts: Sequence[str], seeds_per_prompt: int, purpose: str) -> list[Request]:
+    """`requests_for` prompts that are of no style, and free as a whole."""
+    return requests_for([Prompt("", text, text) for text in texts], seeds_per_prompt, purpose)

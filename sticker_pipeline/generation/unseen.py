@@ -9,6 +9,7 @@ from sticker_pipeline.generation.prompts import Prompt, PromptError, join_tags
 from sticker_pipeline.settings import StyleSettings
 
 STYLE = "unseen"  # what prompts and requests name as their style: it keeps their seeds apart from the benchmark's
+CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of invented characters: never the same ones
 
 
 def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str], count: int) -> list[list[str]]:
@@ -34,3 +35,9 @@ def unseen_prompts(settings: StyleSettings, taken: Collection[str], numbers: Seq
         for number in numbers
         for asked in (join_tags([*characters[number], attributes]) for attributes in settings.attributes)
     ]
+
+
+def sampled_prompts(settings: StyleSettings, taken: Collection[str], most: int) -> list[str]:
+    """The first prompt about each of the first `most` characters of CHOICE_CHARACTERS, for samples of a training."""
+    first = settings.model_copy(update={"attributes": settings.attributes[:1]})
+    return [prompt.text for prompt in unseen_prompts(first, taken, CHOICE_CHARACTERS[:most])]

@@ -6,6 +6,7 @@ How files are decoded is in decode.py, when two frames are the same in duplicate
 import hashlib
 import io
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -37,6 +38,7 @@ from sticker_pipeline.storage import content_hash, forget, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4
+SECONDS_BETWEEN_LINES = 5.0
 DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
 FRAMES = TableSchema(
     "each frame of each accepted file, and for each fault of a file",
@@ -118,6 +120,38 @@ def decode_all(
     accepted = inventory[inventory["status"] == "accepted"]
     for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
         yield path, decode_to_cache(folder / path, digest, cache, limits, roots or [folder])
+
+
+def decode_saying(
+    folder: Path,
+    inventory: pd.DataFrame,
+    cache: Path,
+    limits: MediaSettings,
+    roots: Sequence[Path],
+    say: Callable[[str], object],
+) -> dict[str, pd.DataFrame]:
+    """Path -> table of `decode_all`. `say` takes a line about the progress every SECONDS_BETWEEN_LINES."""
+    total = int((inventory["status"] == "accepted").sum())
+    decoded, said = {}, time.monotonic()
+    for path, part in decode_all(folder, inventory, cache, limits, roots):
+        decoded[path] = part
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            say(f"{len(decoded)} of {total} files decoded")
+            said = time.monotonic()
+    return decoded
+
+
+def to_decode(inventory: pd.DataFrame, cache: Path, limits: MediaSettings) -> list[tuple[str, int, int, int]]:
+    """(format, width, height, frames) of each accepted file that is not in the cache."""
+    rows = inventory[inventory["status"] == "accepted"]
+    new = rows[[not cache_entry(cache, sha, limits).is_dir() for sha in rows["sha256"]]]
+    return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
+
+
+def kinds_of(reasons: pd.Series) -> pd.DataFrame:
+    """How many frames each kind of reason dropped: what a reason says before it names another frame."""
+    kinds = reasons.str.split(" as ").str[0]
+    return kinds.value_counts().rename_axis("reason").reset_index(name="frames")
 
 
 def decode_to_cache(

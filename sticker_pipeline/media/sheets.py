@@ -6,6 +6,7 @@ They are made of the small previews that decoding keeps, so that thousands of fr
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from sticker_pipeline.pictures import contact_sheet
 PAGE_CELLS = 240
 COLUMNS = 10  # the UI shows pictures of up to 960 pixels whole
 NEARLY = "nearly the same picture"
+FOLDER = "sheets"  # of the pages in an artifact
+SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36  # in the UI
+LINES = 4  # of text below a dropped frame
 NAME_LETTERS = 14  # that fit below a preview
 
 Place = tuple[str, int]  # path and number of a frame
@@ -44,6 +48,40 @@ def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
         for path, table in decoded.items()
         for number, preview in zip(table["frame_index"], table["preview"], strict=True)
     }
+
+
+def cells_of(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> dict[str, Cells]:
+    """The cells of each kind of sheet: "kept", "dropped" and "near_duplicates"."""
+    previews = previews_of(decoded)
+    return {
+        "kept": kept_cells(frames, previews),
+        "dropped": dropped_cells(frames, previews),
+        "near_duplicates": near_duplicate_cells(frames, previews),
+    }
+
+
+def write_pages(cells: Mapping[str, Cells], folder: Path) -> None:
+    """Write sheets that together show all `cells`, by the name of their kind, into `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name, part in cells.items():
+        for number, page in enumerate(pages(part, LINES if name == "dropped" else 1), start=1):
+            page.save(folder / f"{name}_{number:03}.webp", quality=85)
+
+
+def kept_sheet(cells: Mapping[str, Cells]) -> Image.Image:
+    """One sheet of some of the kept frames."""
+    return sheet(cells["kept"].spread(SHEET_CELLS))
+
+
+def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, str]]:
+    """Sheets of some dropped frames, and of pairs of near duplicates, where there are any; with what each shows."""
+    found = {}
+    if cells["dropped"].previews:
+        found["dropped_frames"] = sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
+    if cells["near_duplicates"].previews:
+        pairs = sheet(cells["near_duplicates"].spread(PAIR_CELLS, each=2))
+        found["near_duplicates"] = pairs, "merged frames, each with the one that stands for it"
+    return found
 
 
 def kept_cells(frames: pd.DataFrame, previews: Previews) -> Cells:

@@ -1,11 +1,13 @@
 """LoRAs that are used together with a character's own: its style's, and the LCM-LoRA."""
 
 import json
+from pathlib import Path
 
 from sticker_pipeline.character import Character
+from sticker_pipeline.generation.cells import Adapters
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.releases import Release, current, releases_folder
-from sticker_pipeline.storage import Artifact, ArtifactStore, profile_scope, style_scope
+from sticker_pipeline.storage import Artifact, ArtifactStore, file_sha256, profile_scope, style_scope
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
 LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and what it was made for
@@ -33,6 +35,12 @@ def lcm_for(sha256: str, character: Character, profile: Profile, store: Artifact
     made for that LoRA, else the profile's."""
     own = store.find(character.name, "character_lcm_lora")
     return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
+
+
+def adapters_of(lora: Path, character: Character, profile: Profile, store: ArtifactStore) -> Adapters:
+    """The character's LoRA with those that are used together with it."""
+    style, lcm = style_lora(character, store), lcm_for(file_sha256(lora), character, profile, store)
+    return Adapters(lora, style.file(LORA_FILE) if style else None, lcm.file(LORA_FILE) if lcm else None)
 
 
 def _made_for(lcm: Artifact) -> str | None:

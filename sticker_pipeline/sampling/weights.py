@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from sticker_pipeline.pictures import paired_bars
 from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.texts import UserError
 
@@ -140,3 +142,13 @@ def _mean_likeness(hashes: list[str]) -> float:
     ones = np.unpackbits(values.view(np.uint8).reshape(count, 8), axis=1).sum(axis=0, dtype=np.int64)
     mean_distance = int((ones * (count - ones)).sum()) / (count * (count - 1) / 2)
     return max(0.0, 1 - 2 * mean_distance / HASH_BITS)
+
+
+def group_chart(groups: pd.DataFrame) -> Image.Image:
+    """Chart of each group of `group_shares` what it would be if every frame counted alike, and what it is."""
+    frames = groups["frames"] / groups["frames"].sum()
+    shares = {
+        str(group): (plain, share) for group, plain, share in zip(groups["group"], frames, groups["share"], strict=True)
+    }
+    names = ("of the frames", "of the draws")
+    return paired_bars(shares, title="share of each group", unit="share", names=names)

@@ -2,12 +2,14 @@
 character has, captions longer than the text encoder reads."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from sticker_pipeline.character import Character
 from sticker_pipeline.models.content import parse_json
+from sticker_pipeline.storage import ArtifactStore, StorageError
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Label, spelled
 from sticker_pipeline.verdict import Verdict, listed
@@ -82,6 +84,27 @@ def universal_tags(
         f"on nearly all images of several of the {len(shares)} characters: {tags}. In a LoRA of all of them, these "
     )
     return Verdict(False, summary + "words would blend the characters: blacklist them before you train one.", evidence)
+
+
+def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say: Callable[[str], None]) -> Verdict:
+    """`universal_tags` of those of `characters` that have captions. `say` takes a sentence about each that is damaged,
+    which is left out."""
+    captions: dict[str, pd.DataFrame] = {}
+    clips: dict[str, pd.Series] = {}
+    taught: dict[str, set[str]] = {}
+    for character in characters:
+        name = character.name
+        try:
+            artifact = store.find(name, "curated_tags")
+            if artifact is None:
+                continue
+            found = artifact.table(), store.read(name, "frames").table()
+        except StorageError as error:
+            say(f"{name} is left out: {error}")
+            continue
+        captions[name], clips[name] = found[0], found[1].set_index("frame_id")["clip_id"]
+        taught[name] = set(character.taught)
+    return universal_tags(captions, clips, taught)
 
 
 def caption_length(

@@ -53,6 +53,19 @@ WD14_TAGS = TableSchema(
 )
 
 
+def in_tenths(say: Callable[[str], object]) -> Progress:
+    """A progress that says so at each tenth, however many batches there are."""
+    last = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if (tenth := 10 * done // total) > last:
+            last = tenth
+            say(f"{done} of {total} pictures tagged")
+
+    return show
+
+
 @dataclass(frozen=True)
 class Scored:
     """`scores` float32 [N, T], 0–1, in the order of the frames; how many distinct pictures were computed, how many read

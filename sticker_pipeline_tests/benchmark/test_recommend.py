@@ -19,14 +19,18 @@ from sticker_pipeline.benchmark.recommend import (
     Recommendations,
     RecommendError,
     Setting,
+    advice_table,
     as_json,
     faults,
+    headline,
     pareto_front,
     read_recommendations,
     recommendations,
     settings_for,
+    write_recommendations,
 )
-from sticker_pipeline.generation.cells import Cell
+from sticker_pipeline.generation.cells import Adapters, Cell
+from sticker_pipeline.storage import file_sha256
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -183,3 +187,26 @@ def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | N
     assert settings == []
     assert "with another LoRA of the style and another LCM-LoRA." in left_out[1]
     assert "with another LoRA of the style. " in left_out[2]
+
+
+def test_advice_is_said_in_words() -> None:
+    setting = {"style_weight": 0.0, "character_weight": 0.8, "lcm_weight": 1.0, "steps": 2, "guidance_scale": 1.0}
+    none = Recommendation(1, None, "No setting of at most 1 steps was tried.", {})
+    fast = Recommendation(2, {**setting, "scheduler": "lcm"}, "why", {"quality": 0.5})
+    bare = Recommendation(4, {**setting, "character_weight": 0.0, "lcm_weight": 0.0}, "why", {"quality": 0.25})
+    assert headline([none]) == headline([]) == "none is without fault"
+    assert headline([none, fast]) == "at most 2 steps: character 0.8, lcm 1, 2 steps, CFG 1, quality 0.500"
+    rows = advice_table([none, fast, bare])
+    assert rows["steps_at_most"].tolist() == [1, 2, 4]
+    assert rows["setting"].tolist() == ["none", "character 0.8, lcm 1, 2 steps, CFG 1", "no LoRA, 2 steps, CFG 1"]
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    lora = tmp_path / "lora.safetensors"
+    lora.write_bytes(b"lora")
+    row = table({"steps": 4})
+    found = recommendations(row, [4])
+    write_recommendations(tmp_path, "embedded", "release 1", Adapters(lora), found)
+    read = read_recommendations(tmp_path / "recommended.json")
+    assert read == Recommendations("embedded", {"character": file_sha256(lora), "style": None, "lcm": None}, found)
+    assert json.loads((tmp_path / "recommended.json").read_text())["character"] == "release 1"

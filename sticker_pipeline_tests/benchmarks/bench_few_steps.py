@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sticker_pipeline.defs.few_steps.measuring import FEW, MANY, ways_to_draw
+from sticker_pipeline.generation.few_steps import FEW, MANY, ways_to_draw
 from sticker_pipeline.generation.generate import pipelines, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import seconds_per_picture

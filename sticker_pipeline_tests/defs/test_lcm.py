@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.defs.few_steps import lcm_lora as lcm
-from sticker_pipeline.defs.few_steps import measuring as few_steps
+from sticker_pipeline.generation import few_steps
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.storage import file_sha256
 from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
@@ -106,16 +105,3 @@ def test_that_of_a_character_goes_on_from_it_and_is_swept(distilled: Bench, moth
     )
     plant(bench.store, "moth", "selected_lora", 2)  # another one, which it was not made for
     assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)
-
-
-def test_guidance_is_distilled_in_and_not_drawn_with() -> None:
-    lora, lcm, own = Path("lora"), Path("lcm"), Path("own")
-    generation = GenerationSettings(steps=25, guidance_scale=5.0)
-    ways = few_steps.ways_to_draw(generation, "base", [lora], {"LCM-LoRA": lcm, "its own": own})
-    assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler == "lcm"} == {1.0}
-    assert {way.settings.guidance_scale for way in ways.values() if way.settings.scheduler != "lcm"} == {5.0}
-    assert all(way.loras[0] == lora for way in ways.values())
-    assert [way.settings.steps for way in ways.values() if way.loras == (lora, own)] == list(few_steps.STEPS)
-    assert [way.settings.steps for way in ways.values() if way.loras == (lora, lcm)] == [few_steps.FEW]
-    assert ways["base, steps: 25"].calls == 50 and ways["its own, steps: 4"].calls == 4
-    assert len(ways) == 4 + len(few_steps.STEPS)  # 25 steps are the profile's own here

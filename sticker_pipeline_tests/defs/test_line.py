@@ -45,7 +45,7 @@ def asked() -> Iterator[dict[str, int]]:
         enough(path, need, what, say)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sticker_pipeline.defs.room.enough", note)
+        patch.setattr("sticker_pipeline.dagster_kit.room.enough", note)
         yield needs
 
 
@@ -394,7 +394,7 @@ def test_a_rival_is_measured_and_bad_ones_are_left_out(line: Bench, monkeypatch:
     shutil.copy(early, folder / "rivals" / "one.safetensors")
     rivals = [{"name": "one", "lora": "rivals/one.safetensors", "trigger": "skv_small", "strength": 0.5}]
     rivals += bad_rivals(folder / "rivals", early)
-    monkeypatch.setattr("sticker_pipeline.defs.benchmark.samples.with_loras", without_memory_for("memory.safetensors"))
+    monkeypatch.setattr("sticker_pipeline.generation.jobs.with_loras", without_memory_for("memory.safetensors"))
     settings = (folder / "character.yaml").read_text()
     with_rivals = settings.replace("benchmark: {", f"benchmark: {{rivals: {json.dumps(rivals)}, ")
     (folder / "character.yaml").write_text(with_rivals)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.benchmark.gate_checks import judged
+from sticker_pipeline.benchmark.gate_checks import gate_checks
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.profile import PROFILES
@@ -97,7 +97,7 @@ def before(bench: Bench, loras: dict[str, Path]) -> dict[str, Any]:
     return {
         "samples": bench.store.read(NAME, "samples").table(),
         "benchmark": benchmark.table(),
-        "checks": judged(benchmark, bench.character(NAME)[0]),
+        "checks": gate_checks(benchmark, bench.character(NAME)[0]),
     }
 
 
@@ -154,7 +154,7 @@ def test_it_is_measured_beside_the_lora_and_changes_nothing_else(measured: Bench
     compared = benchmark.table("compared.parquet")
     assert compared["other"].unique().tolist() == ["base", MODEL]
     assert compared.loc[compared["other"] == MODEL, "difference"].abs().max() > 0
-    after = judged(benchmark, measured.character(NAME)[0])
+    after = gate_checks(benchmark, measured.character(NAME)[0])
     assert [(check.name, check.verdict.passed, check.verdict.summary) for check in after] == [
         (check.name, check.verdict.passed, check.verdict.summary) for check in before["checks"]
     ]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
 from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import may_be_released
-from sticker_pipeline.benchmark.gate_checks import judged
+from sticker_pipeline.benchmark.gate_checks import gate_checks
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.generation.drawn import decisive, drawn
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
@@ -194,7 +194,7 @@ def retrain(bench: Bench, trained: Path, checkpoint: Path) -> None:
 
 def refused(bench: Bench) -> set[str]:
     character, _ = bench.character(NAME)
-    checks = judged(bench.store.read(NAME, "benchmark"), character)
+    checks = gate_checks(bench.store.read(NAME, "benchmark"), character)
     failed = {check.name for check in checks if not check.verdict.passed}
     assert may_be_released(checks) == (not failed)
     return failed

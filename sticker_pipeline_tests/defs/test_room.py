@@ -68,7 +68,7 @@ def test_a_character_that_does_not_fit_does_not_stop_another(
 def test_a_disk_that_fills_at_any_step_leaves_what_was_made(
     small: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sticker_pipeline.defs.room.enough", lambda *_: None)
+    monkeypatch.setattr("sticker_pipeline.dagster_kit.room.enough", lambda *_: None)
     monkeypatch.setattr("sticker_pipeline.dagster_kit.step.check_places", lambda *_: None)
     elsewhere = tmp_path / "elsewhere"
     assert made(small, elsewhere, "small") == []

@@ -16,14 +16,14 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.few_steps import METRICS as FEW_STEPS_METRICS
 from sticker_pipeline.defs.few_steps import lcm_lora as lcm
-from sticker_pipeline.defs.few_steps import measuring as few_steps
-from sticker_pipeline.defs.training.lora import with_draws
+from sticker_pipeline.generation import few_steps
 from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.contents import few_steps as few_steps_report
 from sticker_pipeline.tagging.wd14 import load_labels
 from sticker_pipeline.training.lora_file import LoraFile, read_lora
 from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import load_spec
+from sticker_pipeline.training.specs import with_draws
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.single_file import write_single_file

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from sticker_pipeline.benchmark.sweep import ESTIMATED
-from sticker_pipeline.defs.benchmark import samples as generation
-from sticker_pipeline.generation import timing
+from sticker_pipeline.generation import jobs, timing
 from sticker_pipeline.releases import publish, releases_folder
 from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.storage import ArtifactStore, file_sha256
@@ -113,7 +112,7 @@ def test_again_it_draws_and_measures_nothing(swept: Bench, monkeypatch: pytest.M
         raise AssertionError("it was drawn before")
 
     before = swept.store.read(NAME, "adapter_sweep").data_version
-    monkeypatch.setattr(generation, "generate", fail)
+    monkeypatch.setattr(jobs, "generate", fail)
     monkeypatch.setattr(timing, "generate", fail)
     assert sweep(swept).success
     assert swept.store.read(NAME, "adapter_sweep").data_version == before

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from sticker_pipeline.generation.cells import (
+    Adapters,
     Cell,
     SweepError,
     check_size,
@@ -58,10 +59,10 @@ def test_lcm_has_a_sampler_of_its_own() -> None:
 
 def test_loras_are_applied_in_one_order_and_without_a_weight_not_at_all() -> None:
     character, style, lcm = (Path(f"{name}.safetensors") for name in ("character", "style", "lcm"))
-    full = Cell(0.5, 0.6, 1.0, 4, 1.0)
-    assert loras_of(full, style=style, character=character, lcm=lcm) == [(style, 0.5), (character, 0.6), (lcm, 1.0)]
-    assert loras_of(full, style=None, character=character, lcm=None) == [(character, 0.6)]
-    assert loras_of(Cell(0.0, 1.0, 0.0, 4, 1.0), style=style, character=character, lcm=lcm) == [(character, 1.0)]
+    full, every = Cell(0.5, 0.6, 1.0, 4, 1.0), Adapters(character, style, lcm)
+    assert loras_of(full, every) == [(style, 0.5), (character, 0.6), (lcm, 1.0)]
+    assert loras_of(full, Adapters(character)) == [(character, 0.6)]
+    assert loras_of(Cell(0.0, 1.0, 0.0, 4, 1.0), every) == [(character, 1.0)]
 
 
 def test_too_many_pictures_are_refused_with_their_number() -> None:

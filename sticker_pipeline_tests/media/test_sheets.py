@@ -3,17 +3,20 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from sticker_pipeline.media.frames import decode_all, frame_table
+from sticker_pipeline.media.frames import decode_all, decode_saying, frame_table, kinds_of, to_decode
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sheets import (
     PAGE_CELLS,
     Cells,
+    cells_of,
     dropped_cells,
+    dropped_sheets,
     kept_cells,
     near_duplicate_cells,
     pages,
     previews_of,
     sheet,
+    write_pages,
 )
 from sticker_pipeline.settings import MediaSettings
 
@@ -65,3 +68,33 @@ def test_pages_show_all_cells_and_a_spread_some_of_them() -> None:
     assert all(
         int(second) == int(first) + 1 for first, second in zip(pairs.captions[::2], pairs.captions[1::2], strict=True)
     )
+
+
+def test_what_is_in_the_cache_is_not_to_be_decoded(tmp_path: Path) -> None:
+    folder, cache, settings = tmp_path / "stickers", tmp_path / "cache", MediaSettings()
+    folder.mkdir()
+    face(folder / "a.png", "red")
+    inventory = scan(tmp_path, ["stickers"], settings)
+    assert to_decode(inventory, cache, settings) == [("PNG", 48, 48, 1)]
+    decoded = decode_saying(tmp_path, inventory, cache, settings, [], lambda line: None)
+    assert list(decoded) == ["stickers/a.png"] and to_decode(inventory, cache, settings) == []
+    face(folder / "b.png", "blue")
+    inventory = scan(tmp_path, ["stickers"], settings)
+    assert to_decode(inventory, cache, settings) == [("PNG", 48, 48, 1)]
+    decoded = decode_saying(tmp_path, inventory, cache, settings, [], lambda line: None)
+    cells = cells_of(frame_table(inventory, decoded, cache, settings, {}), decoded)
+    assert dropped_sheets(cells) == {}
+
+
+def test_pages_are_files_of_their_kind(made, tmp_path: Path) -> None:
+    frames, previews = made
+    cells = {"kept": kept_cells(frames, previews), "dropped": dropped_cells(frames, previews)}
+    write_pages(cells, tmp_path / "sheets")
+    assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == ["dropped_001.webp", "kept_001.webp"]
+    near = near_duplicate_cells(frames, previews)
+    found = dropped_sheets({**cells, "near_duplicates": near})
+    assert [alt for _, alt in found.values()] == [
+        "dropped frames",
+        "merged frames, each with the one that stands for it",
+    ]
+    assert kinds_of(frames.loc[~frames["kept"], "reason"])["frames"].sum() == 2

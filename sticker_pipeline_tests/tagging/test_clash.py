@@ -4,7 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags
+from sticker_pipeline.character import load_character
+from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags, universal_tags_of
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import Label
 
@@ -94,3 +96,24 @@ def test_long_captions_are_counted_in_tokens(embedded_models: Path) -> None:
     assert verdict.evidence[["frame_id", "tokens"]].values.tolist() == [["f2", 77]]
     assert not verdict.passed
     assert caption_length(table[:2], counter.count, counter.most).summary == "The longest caption has 75 of 75 tokens."
+
+
+def test_characters_without_captions_are_left_out_and_damaged_ones_are_said(tmp_path: Path) -> None:
+    store, said, characters = ArtifactStore(tmp_path / "artifacts"), list[str](), []
+    for name in ("ada", "bea", "cid", "dan"):
+        folder = tmp_path / name
+        (folder / "art").mkdir(parents=True)
+        (folder / "character.yaml").write_text(f"trigger: skv_{name}\ngroups: {{art: {{learned: [own {name}]}}}}\n")
+        characters.append(load_character(folder))
+        if name == "dan":  # no captions yet
+            continue
+        table = captions(f"skv_{name}, own {name}, outline", f"skv_{name}, own {name}, outline, smile")
+        frames = pd.DataFrame({"frame_id": ["f0", "f1"], "clip_id": ["c0", "c1"]})
+        for asset, rows in (("curated_tags", table), ("frames", frames)):
+            with store.writing(name, asset) as staging:
+                write_table(rows, staging)
+                store.publish(staging, name, asset, code_version="1", inputs={}, settings={})
+    (store.folder("cid", "frames") / "index.parquet").write_bytes(b"damaged")
+    verdict = universal_tags_of(characters, store, said.append)
+    assert verdict.evidence.to_dict("list") == {"tag": ["outline"], "ada": [1.0], "bea": [1.0]}
+    assert len(said) == 1 and said[0].startswith("cid is left out: ")

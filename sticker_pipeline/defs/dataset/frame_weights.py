@@ -1,8 +1,6 @@
 """Asset of the stage `sampling`: how often each frame is drawn."""
 
 import dagster as dg
-import pandas as pd
-from PIL import Image
 
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -10,7 +8,7 @@ from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
-from sticker_pipeline.pictures import bar_chart, paired_bars
+from sticker_pipeline.pictures import bar_chart
 from sticker_pipeline.sampling import weights
 from sticker_pipeline.storage import write_table
 
@@ -46,19 +44,9 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 SUMMARY: f"{len(rows)} frames of {len(clips)} clips count as {effective:.1f} equal images",
                 "effective_images": effective,
                 "groups": table(groups),
-                "group_shares": picture(_group_bars(groups), "group shares"),
+                "group_shares": picture(weights.group_chart(groups), "group shares"),
                 "shares": picture(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
                 "clips": table(by_clip),
                 **described(rows, weights.FRAME_WEIGHTS),
             }
         )
-
-
-def _group_bars(groups: pd.DataFrame) -> Image.Image:
-    """What each group would be if every frame counted alike, and what it is."""
-    frames = groups["frames"] / groups["frames"].sum()
-    shares = {
-        str(group): (plain, share) for group, plain, share in zip(groups["group"], frames, groups["share"], strict=True)
-    }
-    names = ("of the frames", "of the draws")
-    return paired_bars(shares, title="share of each group", unit="share", names=names)

@@ -1,8 +1,6 @@
 """Asset of the stage `dataset`: what the trainer reads."""
 
 import dagster as dg
-import pandas as pd
-from PIL import Image
 
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -12,8 +10,8 @@ from sticker_pipeline.dataset.manifest import training_set as make_training_set
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
-from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.defs.scopes import made_from, of_character
+from sticker_pipeline.pictures import sheet_of_files
 from sticker_pipeline.storage import write_table
 
 SHEET_CELLS = 20
@@ -47,13 +45,17 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
         trained, held_out = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
         buckets = bucket_table(trained)
+        shown = [
+            sheet_of_files(work.inputs["frames"].folder, part["file"].tolist(), SHEET_CELLS)
+            for part in (trained, held_out)
+        ]
         return work.publish(
             {
                 SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, in {len(buckets)} "
                 f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out, "
                 f"{(rows['split'] == 'validation').sum()} of {clips.get('validation', 0)} for validation",
-                "trained_on": picture(_sheet(work, trained), "training pictures"),
-                "held_out": picture(_sheet(work, held_out), "held-out pictures"),
+                "trained_on": picture(shown[0], "training pictures"),
+                "held_out": picture(shown[1], "held-out pictures"),
                 "train_frames": len(trained),
                 "holdout_frames": len(held_out),
                 "buckets": table(buckets),
@@ -61,9 +63,3 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 **described(rows, TRAINING_SET),
             }
         )
-
-
-def _sheet(work: CharacterStep, rows: pd.DataFrame) -> Image.Image:
-    folder = work.inputs["frames"].folder
-    chosen = rows.iloc[:: max(1, -(-len(rows) // SHEET_CELLS))]
-    return contact_sheet([Image.open(folder / name) for name in chosen["file"]], cell=84)

@@ -1,12 +1,10 @@
 """Assets of the stage `training`: the LoRA, trained in a process of its own."""
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import dagster as dg
 import pandas as pd
-from PIL import Image
 from pydantic import Field
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
@@ -21,18 +19,13 @@ from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
 from sticker_pipeline.kohya_settings.read import report_table
-from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.roots.character import regularisation_folder
-from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import Artifact, discard, link_or_copy
-from sticker_pipeline.training import curves
+from sticker_pipeline.storage import discard
+from sticker_pipeline.training import curves, results
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
+from sticker_pipeline.training.specs import character_spec
 from sticker_pipeline.training.tables import HELD_OUT, LOG
-
-SAMPLE_PROMPTS = 2
-KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.json")
 
 
 class LoraConfig(OneOff):
@@ -67,12 +60,21 @@ def lora(
     context: dg.AssetExecutionContext, config: LoraConfig, workspace: Workspace, launcher: TrainerLauncher
 ) -> dg.MaterializeResult:
     with open_step(context, workspace, of_character, config=config) as work:
-        spec = _spec(work)
+        spec = character_spec(
+            work.character,
+            work.profile,
+            work.roots["training"]["base"],
+            work.inputs["training_set"],
+            work.inputs["frames"],
+            prompts=[prompt.text for prompt in benchmark_prompts(work.character, work.profile)],
+            regularisation=regularisation_folder(work.character, work.profile),
+            store=work.store,
+        )
         _check_prompts(work)
         train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
-        imported = character_kohya_import(work.character, Path(workspace.models))
+        imported = character_kohya_import(work.character, workspace.models_folder)
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
-        result = work.publish({**training_metadata(work.staging, spec), **report}, content=is_checkpoint)
+        result = work.publish({**training_metadata(work.staging, spec), **report}, content=results.is_checkpoint)
         discard(spec.output)
         return result
 
@@ -85,66 +87,28 @@ def train(
     save_spec(spec, path)
     context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
     launcher.train(context, [str(path)], progress_observer(context))
-    _collect(spec.output, staging)
-
-
-def checkpoints_of(training: Artifact) -> dict[int, Path]:
-    """The checkpoint of each epoch of a training. Raises StorageError for one that is damaged."""
-    names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
-    return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
-
-
-def is_checkpoint(name: str) -> bool:
-    """Whether a file of the artifact is what makes its data version: the log has timings."""
-    return name.startswith("checkpoints/")
+    results.collect(spec.output, staging)
 
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     """What a person looks at to judge a training, curves and pictures first."""
     log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, HELD_OUT))
-    epochs = len(list((folder / "checkpoints").iterdir()))
     return {
-        SUMMARY: f"{epochs} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
-        f"last loss {log['loss'].tail(20).mean():.4f}",
+        SUMMARY: results.headline(folder, log),
         "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
         "loss_by_step": picture(curves.losses(log), "loss"),
         "loss_by_timestep": picture(curves.losses_by_timestep(log), "loss by timestep"),
         "gradient_norm": picture(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
         "learning_rate": picture(curves.learning_rates(log), "learning rates"),
-        "samples": picture(_samples(folder, epochs), "samples per epoch"),
+        "samples": picture(results.sample_grid(folder), "samples per epoch"),
         "steps": len(log),
         "samples_per_s": float(log["samples_per_s"].median()),
-        "peak_memory_mb": int(log["memory_bytes"].max() // 2**20),
-        "memory": dg.MetadataValue.json(json.loads((folder / "memory.json").read_text(encoding="utf-8"))),
+        "peak_memory_mb": results.peak_memory_mb(log),
+        "memory": dg.MetadataValue.json(results.memory(folder)),
         "settings": dg.MetadataValue.json(spec.settings.model_dump(mode="json")),
         "log": table(log.iloc[:: max(1, len(log) // 20)]),
         **described(log, LOG),
     }
-
-
-def _spec(work: CharacterStep) -> TrainingSpec:
-    rows = work.inputs["training_set"].table()
-    clips = rows.loc[rows["split"] == "train", "frame_id"].map(_clips(work)).nunique()
-    prompts = [prompt.text for prompt in benchmark_prompts(work.character, work.profile)]
-    return TrainingSpec(
-        name=work.character.name,
-        trigger=work.character.trigger,
-        family=work.profile.family,
-        base=work.profile.base,
-        base_sha=work.roots["training"]["base"],
-        training_set=work.inputs["training_set"].folder,
-        frames=work.inputs["frames"].folder,
-        output=work.store.work(work.character.name, "lora"),
-        cache=work.store.cache("training"),
-        resolution=work.profile.resolution,
-        background=work.profile.background,
-        buckets=work.profile.buckets,
-        regularisation=regularisation_folder(work.character, work.profile),
-        regularisation_roots=work.character.roots if work.profile.training.regularisation else (),
-        settings=with_draws(work.profile.training, clips),
-        sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
-        generation=work.profile.generation,
-    )
 
 
 def _check_prompts(work: CharacterStep) -> None:
@@ -153,32 +117,3 @@ def _check_prompts(work: CharacterStep) -> None:
         raise PromptError(problem)
     for note in prompt_notes(work.character):
         work.context.log.warning(note)
-
-
-def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
-    """`settings` with the draws of an epoch over `clips` training clips, where they do not state them."""
-    if settings.draws_per_epoch is not None:
-        return settings
-    return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
-
-
-def _clips(work: CharacterStep) -> dict[str, str]:
-    frames = work.inputs["frames"].table()
-    return dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
-
-
-def _collect(output: Path, staging: Path) -> None:
-    """Place what the trainer made; states, and checkpoints of interrupted runs, stay behind."""
-    for pattern in KEPT:
-        for path in sorted(output.glob(pattern)):
-            link_or_copy(path, staging / path.relative_to(output))
-
-
-def _samples(folder: Path, epochs: int) -> Image.Image:
-    """Sample pictures of every epoch: a row per prompt, a column per epoch."""
-    names = [f"epoch {epoch}" for epoch in range(1, epochs + 1)]
-    rows = [
-        [Image.open(folder / "samples" / f"epoch_{epoch:02d}_{number}.png") for epoch in range(1, epochs + 1)]
-        for number in range(len(list((folder / "samples").glob("epoch_01_*.png"))))
-    ]
-    return labelled_grid([f"prompt {number + 1}" for number in range(len(rows))], names, rows, cell=84)

@@ -1,0 +1,64 @@
+"""What epochs of a training are chosen by: embeddings of what each generates, and of pictures that it was trained on.
+
+The rule belongs to choice.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, evidence_curves, validation_frames
+from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.features import by_style, embedded, styles_of, with_styles
+from sticker_pipeline.character import Character
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.generation.jobs import Generator, generated
+from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_style, requests_for
+from sticker_pipeline.pictures import line_chart
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import Artifact
+
+SELECTION_PROMPTS = (
+    4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
+)
+
+
+def selection_requests(character: Character, profile: Profile) -> list[Request]:
+    """The requests that every epoch answers: one for each of the first prompts of each style."""
+    prompts = benchmark_prompts(character, profile)
+    styles = dict.fromkeys(prompt.style for prompt in prompts)
+    chosen = first_of_each_style(prompts, styles, SELECTION_PROMPTS)
+    return requests_for(chosen, seeds_per_prompt=1, purpose=SELECTION_PURPOSE)
+
+
+def embeddings_of_epochs(
+    generator: Generator, embedder: Embedder, requests: Sequence[Request], checkpoints: Mapping[int, Path]
+) -> dict[int, dict[str, np.ndarray]]:
+    """Epoch -> style -> unit embeddings float32[n, d] of what each of the `checkpoints` generates for `requests`."""
+    styles = [request.style for request in requests]
+    found = {}
+    for epoch, path in checkpoints.items():
+        images = generated(generator, f"epoch {epoch} of {len(checkpoints)}", requests, [(path, 1.0)])
+        found[epoch] = by_style(embed(embedder, images), styles)
+    return found
+
+
+def validation_embeddings(
+    embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
+) -> dict[str, np.ndarray]:
+    """Style -> unit embeddings float32[n, d] of the training pictures that epochs are compared with."""
+    rows = with_styles(character, training_set, frames)
+    rows = rows[rows["split"] == TRAIN]
+    chosen = validation_frames(rows, styles_of(character))
+    files = rows.set_index("frame_id")["file"].loc[chosen["frame_id"]].tolist()
+    return by_style(embedded(embedder, frames, files), chosen["style"].tolist())
+
+
+def evidence_chart(shown: pd.DataFrame) -> Image.Image:
+    """Chart the curves of what `choice.evidence` shows."""
+    return line_chart(
+        evidence_curves(shown), title="by epoch (training clips, own seeds)", x="epoch", y="cosine, share"
+    )

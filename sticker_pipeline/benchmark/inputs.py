@@ -1,0 +1,78 @@
+"""What a benchmark measures, read from artifacts: images of models, and what they are held against.
+
+The figures belong to measure.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from sticker_pipeline.benchmark.embed import Embedder
+from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
+from sticker_pipeline.benchmark.features import by_style, embedded, held_out_references, tags_found, with_styles
+from sticker_pipeline.benchmark.measure import BASE
+from sticker_pipeline.character import Character, CharacterError
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError
+from sticker_pipeline.tagging.wd14 import Tagger
+
+
+def generated_images(
+    samples: Artifact, plain: pd.DataFrame, embedder: Embedder, tagger: Tagger, profile: Profile, store: ArtifactStore
+) -> dict[str, dict[str, GeneratedImages]]:
+    """Model -> style -> what it generated, as seen by the CLIP and by the tagger. `plain`: rows without the trigger."""
+    sampled = samples.table()
+    found = tags_found(tagger, profile, store, samples, sampled["file"].tolist())
+    generated = {}
+    for model, rows in sampled.assign(row=range(len(sampled))).groupby("model", sort=False):
+        files, styles = rows["file"].tolist(), rows["style"].tolist()
+        embeddings, tags = by_style(embedded(embedder, samples, files), styles), by_style(found[rows["row"]], styles)
+        without = plain[plain["model"] == model]
+        bare = by_style(embedded(embedder, samples, without["file"].tolist()), without["style"].tolist())
+        generated[str(model)] = {
+            style: GeneratedImages(images, bare.get(style), tags[style]) for style, images in embeddings.items()
+        }
+    return generated
+
+
+def evaluation_context(
+    character: Character,
+    training_set: Artifact,
+    frames: Artifact,
+    sampled: pd.DataFrame,
+    others: Mapping[str, Mapping[str, Embeddings]],
+    embedder: Embedder,
+    tagger: Tagger,
+) -> EvaluationContext:
+    """Return what images of the character are held against. `others`: other characters, as `other_references`."""
+    rows = with_styles(character, training_set, frames)
+    trained = rows[rows["split"] == TRAIN]
+    asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
+    return EvaluationContext(
+        references=held_out_references(embedder, character, training_set, frames),
+        training=Embeddings(
+            embedded(embedder, frames, trained["file"].tolist()), trained["clip_id"].tolist(), trained["style"].tolist()
+        ),
+        others=others,
+        requests={str(style): Requests(part.tolist(), part.tolist()) for style, part in asked},
+        tag_names=[label.name for label in tagger.labels],
+    )
+
+
+def other_references(
+    names: Sequence[str], load: Callable[[str], Character], store: ArtifactStore, embedder: Embedder
+) -> tuple[dict[str, dict[str, Embeddings]], dict[str, str], list[str]]:
+    """The held-out pictures of every other character by style, and the data version of its training set, by its name;
+    and a sentence about each that cannot be read."""
+    found, versions, problems = {}, {}, []
+    for name in names:
+        try:
+            other = load(name)
+            training_set, frames = (store.read(name, asset) for asset in ("training_set", "frames"))
+            found[name] = held_out_references(embedder, other, training_set, frames)
+        except (CharacterError, StorageError, OSError) as error:
+            problems.append(f"The character '{name}' is left out of `identity`: {error}")
+            continue
+        versions[name] = training_set.data_version
+    return found, versions, problems

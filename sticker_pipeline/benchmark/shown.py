@@ -1,0 +1,61 @@
+"""How a benchmark is shown: a line, a chart, numbers over time, and images of every model. Tables and files in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE
+from sticker_pipeline.benchmark.metrics import SIMILARITY
+from sticker_pipeline.pictures import interval_chart
+
+SHOWN_IMAGES = 4  # of each model in each style
+
+
+def headline(rows: pd.DataFrame) -> str:
+    """Say in one line how like the character the images of base model and LoRA are, by style."""
+    chosen = rows[rows["metric"] == SIMILARITY].set_index(["style", "model"])["mean"]
+    parts = [
+        f"{style}: base {chosen[style, BASE]:.3f}, LoRA {chosen[style, LORA]:.3f}"
+        for style in dict.fromkeys(chosen.index.get_level_values("style"))
+        if (style, LORA) in chosen.index
+    ]
+    return "similarity: " + "; ".join(parts) if parts else "no style has held-out pictures"
+
+
+def similarity_chart(rows: pd.DataFrame) -> Image.Image:
+    """Chart the similarity of every model in every style, with intervals."""
+    intervals = {
+        f"{row['style']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
+        for row in rows[rows["metric"] == SIMILARITY].to_dict("records")
+    }
+    return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
+
+
+def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
+    """Numbers that the UI plots over time, higher is better: the LoRA's similarity in each style."""
+    chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
+    return {f"similarity_{row['style']}": float(row["mean"]) for row in chosen.to_dict("records")}
+
+
+def shown_images(
+    sampled: pd.DataFrame, samples: Path, held_out: pd.DataFrame, frames: Path
+) -> dict[tuple[str, str], list[Image.Image]]:
+    """(style, model) -> some images: the same requests of every model, and held-out ones.
+
+    `sampled`: style, model, and file in the folder `samples`; `held_out`: style, and file in the folder `frames`.
+    """
+    groups = [(key, part, samples) for key, part in sampled.groupby(["style", "model"], sort=False)]
+    groups += [((style, REFERENCE), part, frames) for style, part in held_out.groupby("style")]
+    return {
+        (str(style), str(model)): [Image.open(folder / name) for name in spread(part, SHOWN_IMAGES)["file"]]
+        for (style, model), part, folder in groups
+    }
+
+
+def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rows spread evenly over the table (all where there are fewer)."""
+    positions = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return rows.iloc[positions]

@@ -1,0 +1,167 @@
+"""Images of invented characters in a style: what CLIP and tagger see on them, what they are held against, and charts.
+
+The rule that chooses an epoch by them belongs to style_choice.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.evaluation import Embeddings
+from sticker_pipeline.benchmark.features import embedded, tags_found_in
+from sticker_pipeline.benchmark.measure import BASE, LORA
+from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, METRICS, Drawn, StyleEvaluationContext, goal
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.dataset.style_set import PICTURES
+from sticker_pipeline.generation.jobs import Generator, generated
+from sticker_pipeline.generation.prompts import Prompt, requests_for
+from sticker_pipeline.pictures import interval_chart, labelled_grid, line_chart
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.tagging.wd14 import Tagger
+from sticker_pipeline.texts import UserError
+
+GOAL_SEEDS = 2
+
+
+class NothingHeldOut(UserError):
+    """A style with no picture that its LoRA could be compared with."""
+
+
+@dataclass(frozen=True)
+class StyleSample:
+    """What is generated of a style: `seeds` images of each of `prompts`, for a `purpose`, which decides their noise."""
+
+    prompts: list[Prompt]
+    seeds: int
+    purpose: str
+
+    @property
+    def asked(self) -> list[str]:
+        """What each image is asked to show, comma-separated."""
+        return [prompt.attributes for prompt in self.prompts for _ in range(self.seeds)]
+
+
+def selection(prompts: list[Prompt]) -> StyleSample:
+    """The images that an epoch is chosen by."""
+    return StyleSample(prompts, 1, "style selection")
+
+
+def goal_sample(prompts: list[Prompt]) -> StyleSample:
+    """The images that say how good the chosen epoch is."""
+    return StyleSample(prompts, GOAL_SEEDS, "style goal")
+
+
+def save_sample(
+    generator: Generator, sample: StyleSample, staging: Path, folder: str, lora: Path | None
+) -> list[Image.Image]:
+    """Generate the images of one model, and save them in the `folder` of `staging`."""
+    requests = requests_for(sample.prompts, sample.seeds, sample.purpose)
+    images = generated(generator, folder, requests, [(lora, 1.0)] if lora else [])
+    (staging / folder).mkdir(parents=True)
+    for image, name in zip(images, _files(folder, len(images)), strict=True):
+        image.save(staging / name)
+    return images
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who looks at images of a style: a CLIP, and a tagger as the profile has it."""
+
+    embedder: Embedder
+    tagger: Tagger
+    profile: Profile
+    store: ArtifactStore
+
+    def sees(self, images: Sequence[Image.Image], staging: Path, folder: str) -> Drawn:
+        """What is seen on the `images` that `save_sample` has saved."""
+        files = _files(folder, len(images))
+        found = tags_found_in(self.tagger, self.profile, self.store, staging, files)
+        return Drawn(embed(self.embedder, images), found)
+
+
+def style_yardstick(judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]) -> StyleEvaluationContext:
+    """What images in the style are held against. Raises NothingHeldOut."""
+    held_out, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
+    if not held_out:
+        raise NothingHeldOut(
+            f"Style '{style}': none of its characters has a held-out picture to compare with. Add "
+            "pictures, or name files in benchmark.holdout of a character.yaml."
+        )
+    return StyleEvaluationContext(
+        held_out=held_out,
+        trained=trained,
+        asked=asked,
+        tag_names=[label.name for label in judge.tagger.labels],
+        samples=judge.profile.benchmark.bootstrap_samples,
+    )
+
+
+def measured_goal(
+    generator: Generator, judge: Judge, sample: StyleSample, context: StyleEvaluationContext, staging: Path, lora: Path
+) -> tuple[pd.DataFrame, Image.Image]:
+    """The figures of the goal (`style_choice.goal`) of base model and `lora`, and the first image of each prompt."""
+    images = {
+        model: save_sample(generator, sample, staging, f"goal/{model}", path)
+        for model, path in ((BASE, None), (LORA, lora))
+    }
+    seen = {model: judge.sees(own, staging, f"goal/{model}") for model, own in images.items()}
+    shown = [own[:: sample.seeds] for own in images.values()]
+    labels = [prompt.attributes for prompt in sample.prompts]
+    return goal(seen, context), labelled_grid(list(images), labels, shown, cell=84)
+
+
+def epoch_folder(epoch: int) -> str:
+    """The folder of the images of an epoch."""
+    return f"selection/epoch_{epoch:02d}"
+
+
+def epoch_grid(images: Mapping[int, Sequence[Image.Image]], prompts: Sequence[Prompt]) -> Image.Image:
+    """The images of each epoch in a row, the base model's too, over their prompts."""
+    rows = [f"epoch {epoch}" if epoch != BASE_EPOCH else BASE for epoch in images]
+    return labelled_grid(rows, [prompt.attributes for prompt in prompts], list(images.values()), cell=84)
+
+
+def epoch_chart(choice: pd.DataFrame) -> Image.Image:
+    """Chart the figures of each epoch of `choose_style_epoch`."""
+    curves = {name: (choice["epoch"].to_numpy(), choice[name].to_numpy()) for name in METRICS}
+    return line_chart(curves, title="by epoch (0: the base model), invented characters", x="epoch", y="cosine, share")
+
+
+def goal_chart(reached: pd.DataFrame) -> Image.Image:
+    """Chart the figures of the goal, with intervals."""
+    shown = reached[~reached["metric"].str.startswith("gain:")].sort_values("metric", kind="stable")
+    return interval_chart(
+        {
+            f"{row['metric']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
+            for row in shown.to_dict("records")
+        },
+        title="characters that nobody has drawn, in the style; 95 % intervals",
+        unit="cosine, share",
+    )
+
+
+def headline(reached: pd.DataFrame) -> str:
+    """Say in one line how the LoRA reaches the goal beside the base model."""
+    mean = reached.set_index(["model", "metric"])["mean"]
+    return ", ".join(
+        f"{metric.replace('_', ' ')} {mean[LORA, metric]:.3f} (base {mean[BASE, metric]:.3f})" for metric in METRICS
+    )
+
+
+def _files(folder: str, count: int) -> list[str]:
+    return [f"{folder}/{number:03d}.png" for number in range(count)]
+
+
+def _of_each_character(embedder: Embedder, training_set: Artifact, split: str) -> dict[str, Embeddings]:
+    rows = training_set.table()
+    return {
+        str(who): Embeddings(
+            embedded(embedder, training_set, [f"{PICTURES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
+        )
+        for who, part in rows[rows["split"] == split].groupby("character")
+    }

@@ -1,0 +1,101 @@
+"""A sweep measured: its images as CLIP, tagger and clock see them, and the front of quality against seconds as a chart.
+
+The table belongs to sweep.py, which setting to take to recommend.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import Embedder, embed
+from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
+from sticker_pipeline.benchmark.features import by_style, tags_found_in
+from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
+from sticker_pipeline.benchmark.tone import Tones, tones
+from sticker_pipeline.generation.cells import Cell, drawn_with, reference_of
+from sticker_pipeline.generation.sweep import SweepPlan
+from sticker_pipeline.pictures import front_chart
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.tagging.wd14 import Tagger
+
+
+def measured_sweep(
+    plan: SweepPlan,
+    seen: Mapping[Cell, Mapping[str, Seen]],
+    seconds: Mapping[Cell, float],
+    references: Mapping[str, Embeddings],
+    trained: Embeddings,
+    tagger: Tagger,
+    profile: Profile,
+) -> pd.DataFrame:
+    """Return the table of the sweep (`sweep_table`). `references`: style -> held-out pictures."""
+    generation = profile.generation
+    asked = by_style(np.arange(len(plan.requests)), [request.style for request in plan.requests])
+    return sweep_table(
+        seen,
+        {cell: reference_of(cell, generation) for cell in plan.cells},
+        {cell: Timed(drawn_with(cell, generation).scheduler, seconds[cell]) for cell in plan.cells},
+        {style: clip_means(found.vectors, found.clips) for style, found in references.items()},
+        {style: _requests(plan, numbers) for style, numbers in asked.items()},
+        [label.name for label in tagger.labels],
+        trained,
+        samples=profile.benchmark.bootstrap_samples,
+    )
+
+
+def seen_images(
+    plan: SweepPlan,
+    files: Mapping[Cell, Sequence[Path]],
+    folder: Path,
+    embedder: Embedder,
+    tagger: Tagger,
+    profile: Profile,
+    store: ArtifactStore,
+) -> dict[Cell, dict[str, Seen]]:
+    """Cell -> style -> what it generated as `files` in `folder`, as the CLIP and the tagger see it, and its tones."""
+    found = tags_found_in(tagger, profile, store, folder, [path.name for paths in files.values() for path in paths])
+    tags = dict(zip(files, np.split(found, len(files)), strict=True))
+    styles = [request.style for request in plan.requests]
+    seen = {}
+    for cell, paths in files.items():
+        embeddings = by_style(embed(embedder, (Image.open(path) for path in paths)), styles)
+        tagged = by_style(tags[cell], styles)
+        colours = vars(tones([Image.open(path) for path in paths]))
+        parts = {name: by_style(values, styles) for name, values in colours.items()}
+        seen[cell] = {
+            style: Seen(own, tagged[style], Tones(**{name: part[style] for name, part in parts.items()}))
+            for style, own in embeddings.items()
+        }
+    return seen
+
+
+def front(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table on the Pareto front, the fastest first."""
+    return rows[rows["pareto"]].sort_values("seconds")
+
+
+def pareto_chart(rows: pd.DataFrame) -> Image.Image:
+    """Chart quality against seconds of all settings of the table, the front ringed."""
+    ringed = front(rows)
+    points = {
+        f"{'LCM, ' if lcm else ''}{steps} steps": (part["seconds"].to_numpy(), part["quality"].to_numpy())
+        for (lcm, steps), part in rows.groupby([rows["lcm_weight"] > 0, "steps"])
+    }
+    return front_chart(
+        points,
+        (ringed["seconds"].to_numpy(), ringed["quality"].to_numpy()),
+        title="quality against seconds; the Pareto front is ringed",
+        x="seconds of a picture",
+        y="root of similarity × fidelity",
+    )
+
+
+def _requests(plan: SweepPlan, numbers: np.ndarray) -> Requests:
+    return Requests(
+        [plan.attributes[number] for number in numbers], [plan.requests[number].prompt for number in numbers]
+    )

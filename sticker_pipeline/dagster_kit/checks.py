@@ -1,0 +1,47 @@
+"""Checks of artifacts: their specs, their results as the UI shows them, and those that a run was stopped before."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
+from sticker_pipeline.dagster_kit.metadata import table
+from sticker_pipeline.markdown import literal
+from sticker_pipeline.verdict import Verdict
+
+
+def check_specs(
+    asset: str, partitions: dg.PartitionsDefinition, told: Mapping[str, str], *, blocking: bool = False
+) -> list[dg.AssetCheckSpec]:
+    """Return the specs of the checks of an asset. `told`: name -> what is true where it passes."""
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=partitions)
+        for name, description in told.items()
+    ]
+
+
+def check_result(
+    asset: str, name: str, verdict: Verdict, *, error: bool, extra: Mapping[str, Any] | None = None
+) -> dg.AssetCheckResult:
+    """Return the result of a check. `error`: where it fails, it stops what follows; else it is a warning."""
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        asset_key=dg.AssetKey(asset),
+        check_name=name,
+        severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+        description=literal(verdict.summary),  # which the UI renders as markdown; `letters` reads it
+        metadata={"evidence": table(verdict.evidence), **(extra or {})},
+    )
+
+
+def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str) -> set[dg.AssetKey]:
+    """Return the assets with a check that a run was to make of the partition, and died or was stopped before it did.
+
+    Nothing else would make it again: the asset itself is not out of date.
+    """
+    latest = latest_checks(instance, checks, partition)
+    planned = {key: record.run_id for key, record in latest.items() if is_planned(record)}
+    runs = {run_id: instance.get_run_by_id(run_id) for run_id in set(planned.values())}
+    ended = {run_id for run_id, run in runs.items() if run is None or run.is_finished}
+    return {key.asset_key for key, run_id in planned.items() if run_id in ended}

@@ -1,0 +1,123 @@
+"""Checks of a character's dataset, with their evidence: one step for each asset, so that they cost little. They run
+whenever their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which
+bounds, stands in the stages."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import dagster as dg
+from PIL import Image
+
+from sticker_pipeline.benchmark.embed import embed
+from sticker_pipeline.benchmark.features import clip_of
+from sticker_pipeline.benchmark.strangers import looked_at, same_character, strangest_sheet
+from sticker_pipeline.dagster_kit.checks import check_result, check_specs
+from sticker_pipeline.dagster_kit.metadata import picture
+from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import OneCharacter, of_character
+from sticker_pipeline.media.inventory import rejected_files
+from sticker_pipeline.sampling import balance
+from sticker_pipeline.storage import Artifact
+from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags_of
+from sticker_pipeline.tagging.length import token_counter
+from sticker_pipeline.tagging.wd14 import load_labels
+from sticker_pipeline.training.base_model import config_folder
+from sticker_pipeline.verdict import Verdict
+
+LOGGER = logging.getLogger(__name__)
+
+
+def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> OneCharacter:
+    return of_character(workspace, context.op_execution_context.partition_key).load()
+
+
+def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
+    """Read the artifact of an asset of the character that is checked."""
+    return partial(workspace.store.read, _subject(context, workspace).character.name)
+
+
+def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """A failed check is a warning; only where training would be pointless it is an error, which stops what follows."""
+    return check_result(asset, name, verdict, error=verdict.pointless, extra=extra)
+
+
+@dg.multi_asset_check(
+    specs=check_specs("raw_media", CHARACTERS, {"rejected_files": "No file that was meant as a picture is refused."})
+)
+def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    inventory = _artifacts(context, workspace)("raw_media").table()
+    yield _result("raw_media", "rejected_files", rejected_files(inventory))
+
+
+@dg.multi_asset_check(
+    specs=check_specs(
+        "frames",
+        CHARACTERS,
+        {
+            "different_enough": "The clips do not all show nearly the same drawing.",
+            "same_character": "No frame looks like somebody else, in the eyes of the profile's CLIP.",
+        },
+    ),
+    pool=BRIEF,
+)
+def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    own = _subject(context, workspace)
+    artifact = workspace.store.read(own.character.name, "frames")
+    frames = artifact.table()
+    yield _result("frames", "different_enough", balance.different_enough(frames))
+    embedder = clip_of(own.profile, workspace.store)
+    seen = looked_at(frames)
+    verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
+    sheet = strangest_sheet(verdict, frames, artifact.folder)
+    yield _result("frames", "same_character", verdict, {"strangest": picture(sheet, "strangest")})
+
+
+@dg.multi_asset_check(
+    specs=check_specs(
+        "frame_weights", CHARACTERS, {"balanced": "Every group, and every clip, has a fair part of the draws."}
+    )
+)
+def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    weights = _artifacts(context, workspace)("frame_weights").table()
+    yield _result("frame_weights", "balanced", balance.balanced(weights))
+
+
+@dg.multi_asset_check(
+    specs=check_specs(
+        "curated_tags",
+        CHARACTERS,
+        {
+            "trigger_clash": "The trigger means nothing yet to the tagger or to the text encoder.",
+            "universal_tags": "No tag is on nearly all images of several characters.",
+            "caption_length": "The text encoder reads every caption to its end.",
+        },
+    )
+)
+def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    own = _subject(context, workspace)
+    captions = workspace.store.read(own.character.name, "curated_tags").table()
+    with config_folder(own.profile.base, own.profile.family) as configs:
+        words, counter = known_words(configs / "tokenizer"), token_counter(configs / "tokenizer")
+    clash = trigger_clash(own.character.trigger, load_labels(own.profile.tagger), words)
+    yield _result("curated_tags", "trigger_clash", clash)
+    same_profile = [one for one, profile in workspace.valid_characters()[0] if profile.name == own.profile.name]
+    universal = universal_tags_of(same_profile, workspace.store, LOGGER.warning)
+    yield _result("curated_tags", "universal_tags", universal)
+    yield _result("curated_tags", "caption_length", caption_length(captions, counter.count, counter.most))
+
+
+@dg.multi_asset_check(
+    specs=check_specs(
+        "training_set", CHARACTERS, {"enough_images": "There is enough to learn a character from."}, blocking=True
+    )
+)
+def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
+    read = _artifacts(context, workspace)
+    rows = read("training_set").table()
+    trained = rows.loc[rows["split"] == "train", "frame_id"]
+    lineage = read("frames").table().set_index("frame_id").loc[trained, ["group", "clip_id"]]
+    yield _result("training_set", "enough_images", balance.enough_images(lineage.reset_index()))

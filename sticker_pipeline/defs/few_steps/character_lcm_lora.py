@@ -1,0 +1,66 @@
+"""Asset `character_lcm_lora`: the profile's `lcm_lora`, which goes on learning on the pictures of one character.
+
+It is made when a person asks for it.
+"""
+
+import dagster as dg
+
+from sticker_pipeline.benchmark.few_steps import FEW_STEPS
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.metadata import columns
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.defs.few_steps.lcm_lora import distil, published
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import made_from, of_character
+from sticker_pipeline.generation.few_steps import Answers, ways_to_draw
+from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
+from sticker_pipeline.roots.loras import LORA_FILE, lcm_lora
+from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.training.consistency.specs import character_spec
+from sticker_pipeline.training.tables import LOG
+
+
+@dg.asset(
+    **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "lcm"]),
+    partitions_def=CHARACTERS,
+    code_version="1",
+    group_name="training",
+    kinds={"pytorch", "diffusers"},
+    metadata=columns(FEW_STEPS, LOG),
+    pool=GPU,
+    description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
+    "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "
+    "that LoRA, and held against its 25 steps. A run that was stopped or killed goes on when materialized again.",
+)
+@once
+def character_lcm_lora(
+    context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
+) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_character) as work:
+        profile, store, name = work.profile, work.store, work.character.name
+        found = lcm_lora(profile, store)
+        if found is None:
+            raise dg.Failure(
+                f"There is no lcm_lora of the profile {profile.name!r} to go on from: materialize its partition "
+                f"{profile.name!r} first."
+            )
+        start, lora = found.file(LORA_FILE), work.inputs["selected_lora"].file(LORA_FILE)
+        spec = character_spec(
+            name,
+            profile,
+            work.roots["lcm"]["base"],
+            work.inputs["training_set"].table(),
+            work.inputs["frames"].folder,
+            start=start,
+            lora=lora,
+            output=store.work(name, "character_lcm_lora"),
+        )
+        folder = store.work(name, "character_lcm_lora-spec")
+        distil(context, launcher, spec, folder, work.staging, character_lora=file_sha256(lora))
+        lcm = {"LCM-LoRA of the base model": start, "its own LCM-LoRA": work.staging / LORA_FILE}
+        ways = ways_to_draw(profile.generation, "LoRA", [lora], lcm)
+        seeds = profile.lcm.measured_seeds
+        requests = requests_for(benchmark_prompts(work.character, profile), seeds, purpose="lcm")
+        return published(work, profile, Answers(work.staging, requests, seeds, ways), spec)

@@ -1,0 +1,80 @@
+"""Asset of the stage `publishing`: what ComfyUI and A1111 open of the release of a character."""
+
+import dagster as dg
+import pandas as pd
+
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.room import check_images
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.defs.automation import FOLLOW_RELEASE
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import made_from, of_character
+from sticker_pipeline.generation.jobs import open_generator
+from sticker_pipeline.generation.prompts import prompts_beginning, requests_for
+from sticker_pipeline.generation.recommended import recommended
+from sticker_pipeline.markdown import bullets
+from sticker_pipeline.publishing.comfyui import WORKFLOWS
+from sticker_pipeline.publishing.comfyui_files import (
+    COLUMNS,
+    WORKFLOW,
+    checkpoint_hash,
+    how_to_open,
+    published_sheet,
+    ways_table,
+    ways_to_publish,
+    write_way,
+)
+from sticker_pipeline.releases import RECORD, Record
+from sticker_pipeline.roots.loras import adapters_of
+from sticker_pipeline.storage import write_table
+
+
+@dg.asset(
+    **made_from("released_lora", uses=["generation", "recommended_release"]),
+    partitions_def=CHARACTERS,
+    code_version="2",
+    automation_condition=FOLLOW_RELEASE,
+    group_name="publishing",
+    kinds={"json", "png"},
+    metadata=columns(WORKFLOWS),
+    pool=GPU,
+    description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
+    "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
+    "and the LoRA files of all.",
+)
+@once
+def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_character) as work:
+        character, profile, store, swept = work.character, work.profile, work.store, work.roots["recommended_release"]
+        record = Record.model_validate_json(work.inputs["released_lora"].content(RECORD))
+        lora, strength = work.inputs["released_lora"].file(record.file), record.drawing.strength
+        others = recommended(swept, adapters_of(lora, character, profile, store), strength, profile.generation)
+        ways = ways_to_publish(lora, strength, profile.generation, others)
+        prompts = prompts_beginning(character, profile, record.beginnings, otherwise=[record.trigger])
+        requests = requests_for(prompts, seeds_per_prompt=1)
+        check_images(work, len(ways) * len(requests), profile.resolution)
+        generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
+        checkpoint = checkpoint_hash(profile, store)
+        written = [write_way(generator, record, way, requests, work.staging, checkpoint) for way in ways]
+        index = pd.DataFrame([row for rows, _ in written for row in rows], columns=COLUMNS)
+        problems = dict.fromkeys(problem for _, found in written for problem in found)
+        if index.empty:
+            raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *problems]))
+        for problem in problems:
+            context.log.warning(f"No picture with {problem}")
+        for sentence in swept["left_out"]:
+            context.log.warning(sentence)
+        write_table(index, work.staging, WORKFLOWS)
+        return work.publish(
+            {
+                SUMMARY: f"release {record.number}: {len(index)} pictures that carry their workflow",
+                "how_to_use": dg.MetadataValue.md(how_to_open(profile, record)),
+                "settings": table(ways_table(record, ways), most=len(ways)),
+                "left_out": dg.MetadataValue.md(bullets(swept["left_out"])),
+                "pictures": picture(published_sheet(index, work.staging), "pictures"),
+                "workflow": dg.MetadataValue.path(store.folder(character.name, "comfyui_workflow") / WORKFLOW),
+                **described(index, WORKFLOWS),
+            }
+        )

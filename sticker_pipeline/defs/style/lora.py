@@ -1,0 +1,52 @@
+"""Asset `style_lora`: the LoRA of a style that several characters share."""
+
+import dagster as dg
+
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
+from sticker_pipeline.dagster_kit.metadata import columns
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dataset.style_set import taken_traits
+from sticker_pipeline.defs.automation import RETRAIN
+from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.defs.training.lora import train, training_metadata
+from sticker_pipeline.generation.unseen import sampled_prompts
+from sticker_pipeline.storage import discard
+from sticker_pipeline.training.results import is_checkpoint
+from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
+from sticker_pipeline.training.tables import HELD_OUT, LOG
+
+
+@dg.asset(
+    **style_made_from("style_training_set", uses=["training"]),
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=RETRAIN,
+    group_name="style",
+    kinds={"pytorch", "diffusers"},
+    metadata=columns(LOG, HELD_OUT),
+    pool=GPU,
+    description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
+    "word calls it.",
+)
+@once
+def style_lora(
+    context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
+) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_style) as work:
+        training_set, store, place = work.inputs["style_training_set"], work.store, work.scope.place
+        spec = style_spec(
+            work.subject.name,
+            work.profile,
+            work.roots["training"]["base"],
+            training_set,
+            prompts=sampled_prompts(work.profile.style, taken_traits(training_set), SAMPLE_PROMPTS),
+            output=store.work(place, "style_lora"),
+            store=store,
+        )
+        train(context, launcher, spec, store.work(place, "lora-spec"), work.staging)
+        result = work.publish(training_metadata(work.staging, spec), content=is_checkpoint)
+        discard(spec.output)
+        return result

@@ -1,0 +1,87 @@
+"""Asset `selected_style_lora`: the epoch to use of a style's training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+
+from sticker_pipeline.benchmark import style_images
+from sticker_pipeline.benchmark.features import clip_of
+from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, choose_style_epoch, style_metrics
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dataset.style_set import taken_traits
+from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.generation.jobs import open_generator
+from sticker_pipeline.generation.unseen import CHOICE_CHARACTERS, GOAL_CHARACTERS, unseen_prompts
+from sticker_pipeline.roots.loras import LORA_FILE
+from sticker_pipeline.storage import link_or_copy, write_table
+from sticker_pipeline.tagging.wd14 import open_tagger
+from sticker_pipeline.training.results import checkpoints_of
+
+
+@dg.asset(
+    **style_made_from("style_lora", "style_training_set", uses=["choice"]),
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=FOLLOW,
+    group_name="style",
+    kinds={"open-clip", "onnx", "parquet"},
+    metadata=columns(CHOICE, GOAL),
+    pool=GPU,
+    description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
+    "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "
+    "the style as any, the earliest. How good it is, is measured on other invented characters.",
+)
+@once
+def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_style) as work:
+        profile, staging, training_set = work.profile, work.staging, work.inputs["style_training_set"]
+        tagger = open_tagger(profile.tagger, profile.tagging.provider)
+        judge = style_images.Judge(clip_of(profile, work.store), tagger, profile, work.store)
+        generator = open_generator(profile, work.roots["choice"]["base"], work.store, context.log.info)
+        taken = taken_traits(training_set)
+        checkpoints: dict[int, Path | None] = {BASE_EPOCH: None, **checkpoints_of(work.inputs["style_lora"])}
+        sample = style_images.selection(unseen_prompts(profile.style, taken, CHOICE_CHARACTERS))
+        images = {
+            epoch: style_images.save_sample(generator, sample, staging, style_images.epoch_folder(epoch), path)
+            for epoch, path in checkpoints.items()
+        }
+        yardstick = style_images.style_yardstick(judge, work.subject.name, training_set, sample.asked)
+        figures = {
+            epoch: style_metrics(judge.sees(own, staging, style_images.epoch_folder(epoch)), yardstick)
+            for epoch, own in images.items()
+        }
+        limits = profile.style
+        choice = choose_style_epoch(figures, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
+        epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
+        chosen = checkpoints[epoch]
+        assert chosen is not None
+        link_or_copy(chosen, staging / LORA_FILE)
+        write_table(choice, staging, CHOICE)
+        goal = style_images.goal_sample(unseen_prompts(profile.style, taken, GOAL_CHARACTERS))
+        asked = replace(yardstick, asked=goal.asked)
+        reached, shown = style_images.measured_goal(generator, judge, goal, asked, staging, chosen)
+        write_table(reached, staging, GOAL)
+        by_epoch = style_images.epoch_grid(images, sample.prompts)
+        by_epoch.save(staging / "by_epoch.png")
+        shown.save(staging / "goal.png")
+        return work.publish(
+            {
+                SUMMARY: f"epoch {epoch} of {len(checkpoints) - 1}; {style_images.headline(reached)}",
+                "epoch": epoch,
+                "why": str(choice.loc[choice["chosen"], "reason"].iloc[0]),
+                "pictures": picture(by_epoch, "characters that nobody has drawn, by epoch"),
+                "by_epoch": picture(style_images.epoch_chart(choice), "evidence by epoch"),
+                "evidence": table(choice, most=len(choice)),
+                "goal": table(reached, most=len(reached)),
+                "goal_figures": picture(style_images.goal_chart(reached), "the goal, with intervals"),
+                "goal_pictures": picture(shown, "other invented characters, base model and LoRA"),
+                **described(choice, CHOICE),
+            },
+            content=lambda name: not name.endswith(".png"),
+        )

@@ -1,0 +1,60 @@
+"""Asset `style_training_set`: what the LoRA of a style that several characters share is trained on."""
+
+import dagster as dg
+
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.dataset.style_set import PICTURES, STYLE_DROPPED, STYLE_ROWS, STYLE_TAGS, reasons_table, style_set
+from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.partitions import STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.pictures import sheet_of_files
+from sticker_pipeline.roots.style import members_of
+from sticker_pipeline.storage import link_or_copy, write_table
+from sticker_pipeline.tagging.captions import parse_caption
+
+SHEET_CELLS = 24
+
+
+@dg.asset(
+    **style_made_from(uses=["members", "dataset"]),
+    partitions_def=STYLES,
+    code_version="1",
+    automation_condition=FOLLOW,
+    group_name="style",
+    kinds={"pandas", "parquet"},
+    metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),
+    description="The pictures of all characters that name the style, each character counting alike, with captions the "
+    "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
+    "character's training is held out here.",
+)
+@once
+def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
+    with open_step(context, workspace, of_style) as work:
+        profile = work.profile
+        made = style_set(members_of(work.subject, work.store), profile.style.tags, profile.resolution, profile.buckets)
+        for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
+            who, _, file = name.partition("/")
+            link_or_copy(work.store.folder(who, "frames") / file, work.staging / PICTURES / name)
+        write_table(made.rows, work.staging, STYLE_ROWS)
+        write_table(made.tags, work.staging, STYLE_TAGS)
+        write_table(made.dropped, work.staging, STYLE_DROPPED)
+        trained = made.rows[made.rows["split"] == TRAIN]
+        per_picture = trained["caption"].map(lambda caption: len(parse_caption(caption)))
+        splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
+        shown = sheet_of_files(work.staging / PICTURES, trained["file"].tolist(), SHEET_CELLS)
+        return work.publish(
+            {
+                SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of "
+                f"{len(work.subject.members)} characters, {per_picture.mean():.1f} tags per caption",
+                "trained_on": picture(shown, "training pictures"),
+                "tags_per_caption": float(per_picture.mean()),
+                "clips": table(splits),
+                "what_is_said": table(made.tags, most=40),
+                "why_dropped": table(reasons_table(made.dropped)),
+                "captions": table(trained[["frame_id", "caption"]].iloc[:: max(1, len(trained) // 20)]),
+                **described(made.rows, STYLE_ROWS),
+            }
+        )

@@ -1,0 +1,109 @@
+"""The same requests answered in several ways to generate, in many steps and in few: which ways, and their images.
+
+How they are measured belongs to benchmark/few_steps.py.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
+from sticker_pipeline.generation.grid import grid_of_files
+from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import GenerationSettings
+
+STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
+MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of
+IMAGES = "pictures"  # the folder of the images in the artifact
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to draw: settings, and the LoRA files that take part."""
+
+    settings: GenerationSettings
+    loras: tuple[Path, ...] = ()
+
+    @property
+    def calls(self) -> int:
+        """Of the U-Net for each picture: guidance asks it twice."""
+        return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)
+
+
+def ways_to_draw(
+    generation: GenerationSettings, who: str, always: Sequence[Path], lcm: Mapping[str, Path]
+) -> dict[str, Way]:
+    """What is compared, by name. `who` draws, with the LoRAs `always`: as `generation` has it, in many steps and in
+    few, with the LCM sampler alone, and with each of the `lcm` LoRAs, the last of them in every number of STEPS."""
+    few = generation.model_copy(update={"scheduler": "lcm", "guidance_scale": 1.0})
+    *others, own = lcm
+
+    def way(settings: GenerationSettings, steps: int, *more: Path) -> Way:
+        return Way(settings.model_copy(update={"steps": steps}), (*always, *more))
+
+    return {
+        f"{who}, steps: {MANY}": way(generation, MANY),
+        f"{who}, steps: {generation.steps}": way(generation, generation.steps),
+        f"{who}, steps: {FEW}": way(generation, FEW),
+        f"LCM sampler without an LCM-LoRA, steps: {FEW}": way(few, FEW),
+        **{f"{name}, steps: {FEW}": way(few, FEW, lcm[name]) for name in others},
+        **{f"{own}, steps: {count}": way(few, count, lcm[own]) for count in STEPS},
+    }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Images in `folder` of the same `requests`, `seeds` for each prompt, in all `ways`, of which the first is what the
+    others are held against."""
+
+    folder: Path
+    requests: list[Request]
+    seeds: int
+    ways: Mapping[str, Way]
+
+    @property
+    def reference(self) -> str:
+        """The way that the others are held against."""
+        return next(iter(self.ways))
+
+    @property
+    def ours(self) -> str:
+        """The way that the summary speaks of."""
+        return [name for name, way in self.ways.items() if way.settings.steps == FEW][-1]
+
+    def files(self, way: str) -> list[str]:
+        """The images of a way, relative to `folder`, one for each request."""
+        number = list(self.ways).index(way)
+        return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
+
+
+def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
+    """Save all images of `answers`; way -> wall-clock seconds of an image. `say` takes a line about the progress."""
+    (answers.folder / IMAGES).mkdir()
+    opened, seconds = pipelines(profile), {}
+
+    def images_of(model: Model, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
+        return generate(model, answers.requests[:count], settings, profile.resolution)
+
+    for name, way in answers.ways.items():
+        say(f"{name}: {len(answers.requests)} pictures")
+        pipeline = opened(way.settings.scheduler)
+        with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
+            list(images_of(model, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
+            started = time.monotonic()
+            images = list(images_of(model, way.settings, len(answers.requests)))
+            seconds[name] = (time.monotonic() - started) / len(images)
+        for image, file in zip(images, answers.files(name), strict=True):
+            image.save(answers.folder / file)
+    return seconds
+
+
+def answers_grid(answers: Answers) -> Image.Image:
+    """The first seed of the first prompts in every way."""
+    labels = [request.prompt for request in answers.requests[:: answers.seeds]]
+    files = {way: answers.files(way) for way in answers.ways}
+    return grid_of_files(answers.folder, files, labels, answers.seeds, most=8)

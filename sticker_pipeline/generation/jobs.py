@@ -1,0 +1,121 @@
+"""Images of models for assets: a job says what is generated, a generator makes it, or finds it in the cache.
+
+How an image is made stands in generate.py, what decides it in drawn.py.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.generation.generate import generate, how_trained, pipelines, with_loras
+from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.storage import ArtifactStore, file_sha256
+from sticker_pipeline.training.foreign import lora_hash
+
+COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A base model that generates. `base`: hash of its files. `cache`: folder of the images that were made before.
+    `opened`: opens it with the sampler of a name, as `generate.pipelines`. `say`: takes a line about the progress."""
+
+    profile: Profile
+    base: str
+    cache: Path
+    opened: Callable[[str], Any]
+    say: Callable[[str], object]
+
+
+def open_generator(profile: Profile, base: str, store: ArtifactStore, say: Callable[[str], object]) -> Generator:
+    """Return the generator of the profile's base model, which is opened when it is first needed. `base`: its hash."""
+    return Generator(profile, base, store.cache("pictures"), pipelines(profile), say)
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """What is generated: by a `model` as its rows call it, from prompts, with LoRA files at their strengths.
+
+    `settings`: None for the profile's. `below`: the folder in which the one of its images lies.
+    """
+
+    model: str
+    prompts: list[Prompt]
+    loras: list[tuple[Path, float]] = field(default_factory=list)
+    settings: GenerationSettings | None = None
+    below: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder of its images: of a setting below that of its LoRA, where no rival can have one."""
+        return f"{self.below}/{self.model.replace(' ', '_')}" if self.below else self.model
+
+    @property
+    def has_trigger(self) -> bool:
+        """Whether it is asked without its trigger too. A setting has none of its own: the LoRA's is asked about."""
+        return bool(self.loras) and self.settings is None
+
+
+def image_count(job: GenerationJob, seeds: int) -> int:
+    """The number of images of the job, with `seeds` for each prompt: with its trigger, and without one that it has."""
+    return len(job.prompts) * seeds * (2 if job.has_trigger else 1)
+
+
+def generated(
+    generator: Generator,
+    who: str,
+    requests: Sequence[Request],
+    loras: Sequence[tuple[Path, float]] = (),
+    settings: GenerationSettings | None = None,
+) -> list[Image.Image]:
+    """Return an RGB image for each of `requests` by the model with `loras` (file, strength), which the log calls `who`.
+
+    They come from the cache, and what is not there from the pipeline, which is opened for it alone. `settings`: None
+    for the profile's. Raises LoraError for a LoRA that does not fit the base model.
+    """
+    profile = generator.profile
+    settings, resolution = settings or profile.generation, profile.resolution
+
+    def new(missing: Sequence[Request]) -> Iterator[Image.Image]:
+        def show(done: int, total: int) -> None:
+            generator.say(f"{who}: {done} of {total} pictures")
+
+        with with_loras(generator.opened(settings.scheduler), loras) as model:
+            yield from generate(model, missing, settings, resolution, show)
+
+    hashed = [(lora_hash(path, file_sha256), strength) for path, strength in loras]
+    decided = decisive(generator.base, hashed, settings, resolution, how_trained(profile, loras))
+    return drawn(requests, decided, generator.cache, new, settings.batch_size)
+
+
+def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder: str | None = None) -> pd.DataFrame:
+    """Save the images of the job below `staging`, in `folder` (None: the job's own); rows of COLUMNS.
+
+    `attributes` is the free part of a prompt, which is the same for all models. `file` is relative to `staging`.
+    """
+    folder, seeds = folder or job.folder, generator.profile.benchmark.seeds_per_prompt
+    requests = requests_for(job.prompts, seeds)
+    asked = [prompt.attributes for prompt in job.prompts for _ in range(seeds)]
+    (staging / folder).mkdir(parents=True)
+    images = generated(generator, folder, requests, job.loras, job.settings)
+    rows = []
+    for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
+        name = f"{folder}/{request.style}_{number:03d}.png"
+        image.save(staging / name)
+        image_id = f"{folder.replace('/', '-')}-{number:03d}"
+        rows.append((image_id, job.model, request.style, request.prompt, attributes, request.seed, name))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def generate_without_trigger(
+    generator: Generator, job: GenerationJob, prompts: list[Prompt], staging: Path
+) -> pd.DataFrame:
+    """Save the job's images of `prompts`, the same ones without its trigger, as `generate_job` does."""
+    return generate_job(generator, replace(job, prompts=prompts), staging, f"{job.model}/without_trigger")

@@ -1,0 +1,35 @@
+"""Whether a character can be worked on, asked before any work: its base model, models, prompts and files."""
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.generation.check import prompt_problem
+from sticker_pipeline.media.inventory import media_files, refused_links
+from sticker_pipeline.profile import Profile, check_models
+from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
+
+
+def unready(character: Character, profile: Profile) -> str | None:
+    """Why no step of the character can work, said before any work is done; None where nothing is in the way."""
+    if wrong := base_problem(profile):
+        return f"{character.name}: {wrong}"
+    try:
+        check_models(profile)
+        problem = prompt_problem(character, profile)
+    except (OSError, ValueError) as error:  # no model files, no tokenizer
+        return f"{character.name}: {error}"
+    if problem:
+        return f"{character.name}: {problem}"
+    if not media_files(character.folder, character.roots):
+        for link, why in refused_links(character.folder, character.roots).items():
+            return f"{character.name}: there is no file that can be used in {character.folder}; {link} is {why}."
+        return f"{character.name}: there is no file in {', '.join(character.groups)} of {character.folder}."
+    return None
+
+
+def base_problem(profile: Profile) -> str | None:
+    """Why the base model that is there cannot be used, in one sentence; None where it can, or where there is none."""
+    try:
+        if base_given(profile.base):
+            check_base(profile.base, profile.family)
+    except (BaseModelError, OSError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,119 @@
+"""Images of a sweep: every setting of a grid for the same requests, and how long an image of each takes.
+
+How good they are belongs to benchmark/sweep.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sticker_pipeline.generation.cells import (
+    Adapters,
+    Cell,
+    check_size,
+    drawn_with,
+    grid,
+    grid_size,
+    loras_of,
+    reference_of,
+)
+from sticker_pipeline.generation.generate import without_loras
+from sticker_pipeline.generation.jobs import Generator, generated
+from sticker_pipeline.generation.prompts import Prompt, Request, first_of_each_style, requests_for
+from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
+from sticker_pipeline.pictures import labelled_grid
+from sticker_pipeline.settings import GenerationSettings, SweepSettings
+
+SWEEP_PURPOSE = "sweep"  # of the seeds: not those that the benchmark reports on
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What is generated: every cell for the same requests. `grid` are the cells of the settings; `cells` those that
+    they are held against as well. `attributes`: the free part of each request's prompt."""
+
+    adapters: Adapters
+    grid: list[Cell]
+    cells: list[Cell]
+    requests: list[Request]
+    attributes: list[str]
+
+    @property
+    def images(self) -> int:
+        """The number of images of all cells."""
+        return len(self.cells) * len(self.requests)
+
+    def axis(self, name: str) -> list[Any]:
+        """The values of an axis of the grid, sorted."""
+        return sorted({getattr(cell, name) for cell in self.grid})
+
+
+def sweep_plan(
+    adapters: Adapters,
+    prompts: Sequence[Prompt],
+    styles: Sequence[str],
+    settings: SweepSettings,
+    generation: GenerationSettings,
+) -> SweepPlan:
+    """Return the plan for the first prompts of each of `styles`. Raises SweepError for a grid that is too large."""
+    chosen = first_of_each_style(prompts, styles, settings.prompts_per_style)
+    requests = requests_for(chosen, settings.seeds_per_prompt, SWEEP_PURPOSE)
+    exist = {"style": adapters.style is not None, "lcm": adapters.lcm is not None}
+    check_size(grid_size(settings, **exist), len(requests), settings)  # before so many are listed
+    cells = grid(settings, **exist)
+    against = [reference_of(cell, generation) for cell in cells]
+    every = list(dict.fromkeys([*cells, *against]))
+    check_size(len(every), len(requests), settings)
+    attributes = [prompt.attributes for prompt in chosen for _ in range(settings.seeds_per_prompt)]
+    return SweepPlan(adapters, cells, every, requests, attributes)
+
+
+def generate_cells(generator: Generator, plan: SweepPlan, folder: Path) -> dict[Cell, list[Path]]:
+    """Save the images of every cell in `folder`; cell -> their files, one for each request."""
+    files = {}
+    for number, cell in enumerate(plan.cells):
+        settings = drawn_with(cell, generator.profile.generation)
+        who = f"setting {number + 1} of {len(plan.cells)}"
+        images = generated(generator, who, plan.requests, loras_of(cell, plan.adapters), settings)
+        files[cell] = [folder / f"{number:04d}_{place:03d}.png" for place in range(len(images))]
+        for path, image in zip(files[cell], images, strict=True):
+            image.save(path)
+    return files
+
+
+def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -> float:
+    """Wall-clock seconds of an image of the cell, measured once on each machine and kept in the folder `cache`."""
+    settings, resolution = drawn_with(cell, generator.profile.generation), generator.profile.resolution
+
+    def measured() -> float:
+        model = without_loras(generator.opened(settings.scheduler))
+        return seconds_per_picture(model, plan.requests, settings, resolution)
+
+    return kept_seconds(generator.base, settings, resolution, cache, measured)
+
+
+def sweep_grids(plan: SweepPlan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
+    """Name -> image for each style of the prompts and weight of the style's LoRA: the first request in every setting.
+
+    Guidance and steps go downwards, LCM and the character's weight across.
+    """
+    styles = [request.style for request in plan.requests]
+    down = list(product(plan.axis("guidance_scale"), plan.axis("steps")))
+    across = list(product(plan.axis("lcm_weight"), plan.axis("character_weight")))
+    found = {}
+    for weight, style in product(plan.axis("style_weight"), dict.fromkeys(styles)):
+        first = styles.index(style)
+        images = [
+            [Image.open(files[Cell(weight, character, lcm, steps, scale)][first]) for lcm, character in across]
+            for scale, steps in down
+        ]
+        found[f"grid_{style}" + (f"_style_{weight:g}" if plan.adapters.style else "")] = labelled_grid(
+            [f"{steps} steps\nCFG {scale:g}" for scale, steps in down],
+            [f"character {character:g}" + (f"\nLCM {lcm:g}" if plan.adapters.lcm else "") for lcm, character in across],
+            images,
+        )
+    return found

@@ -1,0 +1,106 @@
+"""From a gate's verdicts to the release that counts: the candidate, and what becomes of it.
+
+What a release is stands in releases.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from sticker_pipeline.benchmark.features import with_styles
+from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.character import Character
+from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.releases import Candidate, Data, Drawing, Release, current, lineage, publish
+from sticker_pipeline.roots.loras import LORA_FILE
+from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
+
+OUTCOMES = {
+    "new": "it replaces the one before",
+    "again": "the same LoRA was released before, and counts again",
+    "already": "the LoRA is released already",
+    "withdrawn": "it stays: a person chose it, and not the new LoRA",
+}
+
+
+def release_that_counts(
+    folder: Path, checks: Sequence[Check], candidate: Callable[[], Candidate], time: datetime
+) -> tuple[Release | None, str]:
+    """The release of `folder` that counts from now on, and how it came to that. A refused LoRA changes nothing.
+
+    `candidate` makes what is published at `time` if the `checks` let it be.
+    """
+    if may_be_released(checks):
+        published = publish(folder, candidate(), time)
+        return published.release, OUTCOMES[published.outcome]
+    stays = current(folder)
+    return stays, f"{'it stays' if stays else 'nothing is released yet'}: the new LoRA is {decision(checks)}"
+
+
+def candidate_of(
+    character: Character,
+    profile: Profile,
+    inputs: Mapping[str, Artifact],
+    checks: Sequence[Check],
+    models: Path,
+    store: ArtifactStore,
+) -> Candidate:
+    """The selected LoRA with all that is to be remembered of it. `inputs`: the artifacts that it is released from, by
+    asset. `models`: the folder of models, which paths are relative to."""
+    chosen = inputs["selected_lora"].table().query("chosen").iloc[0]
+    spec, generation = load_spec(inputs["lora"].file(FILE_NAME)), profile.generation
+    return Candidate(
+        character=character.name,
+        trigger=character.trigger,
+        beginnings=beginnings(character),
+        lora=inputs["selected_lora"].file(LORA_FILE),
+        base_model=profile.base.relative_to(models.absolute()).as_posix(),
+        family=profile.family,
+        profile=profile.name,
+        epoch=int(chosen["epoch"]),
+        why_epoch=str(chosen["reason"]),
+        drawing=Drawing(
+            scheduler=generation.scheduler,
+            steps=generation.steps,
+            guidance_scale=generation.guidance_scale,
+            negative_prompt=generation.negative_prompt,
+            resolution=profile.resolution,
+            strength=1.0,
+            prompts=[prompt.text for prompt in benchmark_prompts(character, profile)],
+        ),
+        data=_data(with_styles(character, inputs["training_set"], inputs["frames"])),
+        inputs=lineage(store, character.name, ["benchmark", "lora"]),
+        spec=without_paths(spec),
+        metrics=inputs["benchmark"].table(),
+        checks=checks,
+    )
+
+
+def gate_table(checks: Sequence[Check]) -> pd.DataFrame:
+    """A row for each check: check, passed, summary."""
+    rows = [(check.name, check.verdict.passed, check.verdict.summary) for check in checks]
+    return pd.DataFrame(rows, columns=["check", "passed", "summary"])
+
+
+def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
+    """A row for each release: release, counts (true for the one of that `number`), published, epoch."""
+    rows = [
+        (one.record.number, one.record.number == number, f"{one.record.published:%Y-%m-%d %H:%M}", one.record.epoch)
+        for one in releases
+    ]
+    return pd.DataFrame(rows, columns=["release", "counts", "published", "epoch"])
+
+
+def _data(rows: pd.DataFrame) -> Data:
+    trained, held_out = (rows[rows["split"] == split] for split in (TRAIN, HOLDOUT))
+    return Data(
+        pictures=len(trained),
+        clips=trained["clip_id"].nunique(),
+        held_out_pictures=len(held_out),
+        held_out_clips=held_out["clip_id"].nunique(),
+    )

@@ -1,0 +1,199 @@
+"""A release as files that ComfyUI and A1111 open: images that carry their workflow, workflows, and the LoRAs they name.
+
+What a workflow is stands in comfyui.py, how an image carries it in png.py.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.benchmark.measure import at_most
+from sticker_pipeline.generation.generate import how_trained
+from sticker_pipeline.generation.jobs import Generator, generated
+from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.generation.recommended import Recommended
+from sticker_pipeline.markdown import code
+from sticker_pipeline.pictures import contact_sheet
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
+from sticker_pipeline.publishing.png import png_with_workflow
+from sticker_pipeline.publishing.samplers import our_sampler
+from sticker_pipeline.releases import Record
+from sticker_pipeline.roots.hashes import file_hash
+from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.storage import ArtifactStore, link_or_copy
+from sticker_pipeline.training.base_model import base_noise
+from sticker_pipeline.training.lora_file import read_tensors
+
+Row = tuple[str, str, str, str, int, str]  # of COLUMNS
+COLUMNS = ["image", "setting", "style", "prompt", "seed", "file"]
+AS_RELEASED = "as released"  # the setting of the release alone, as the profile draws
+LORAS = "loras"  # the folder of the LoRAs that workflows name
+WORKFLOW = "workflow.json"
+COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model that ComfyUI and A1111 open
+
+
+@dataclass(frozen=True)
+class Way:
+    """A setting that is published: what it is called, the LoRA files with their strengths, and how else it draws."""
+
+    name: str
+    loras: list[tuple[Path, float]]
+    settings: GenerationSettings
+
+    @property
+    def folder(self) -> str:
+        """Of its files in the artifact; the release's own lie at the top."""
+        return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
+
+
+def ways_to_publish(
+    lora: Path, strength: float, generation: GenerationSettings, others: Sequence[Recommended]
+) -> list[Way]:
+    """The ways to draw with the release: as it was released first, then what is recommended."""
+    return [
+        Way(AS_RELEASED, [(lora, strength)], generation),
+        *(Way(at_most(each.budget), each.loras, each.settings) for each in others),
+    ]
+
+
+def write_way(
+    generator: Generator,
+    record: Record,
+    way: Way,
+    requests: Sequence[Request],
+    staging: Path,
+    checkpoint_sha256: str | None,
+) -> tuple[list[Row], list[str]]:
+    """Write the images of a way with their workflow, the workflow of the first, and the LoRAs, below `staging`.
+
+    Returns rows of COLUMNS, and sentences about what ComfyUI cannot be told. `checkpoint_sha256`: `checkpoint_hash`.
+    """
+    images = generated(generator, way.name, requests, way.loras, way.settings)
+    workflow_of = _workflows(generator.profile, record, way)
+    for path, _ in way.loras:
+        if not (target := staging / LORAS / lora_name(record, path)).exists():
+            link_or_copy(path, target)
+    folder = staging / way.folder
+    folder.mkdir(exist_ok=True)
+    rows: list[Row] = []
+    problems = []
+    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+        path = folder / f"{request.style}_{number:03d}.png"
+        try:
+            workflow = workflow_of(positive=request.prompt, seed=request.seed)
+        except WorkflowError as error:
+            problems.append(f"{request.prompt!r}: {error}")
+            continue
+        path.write_bytes(png_with_workflow(image, workflow, checkpoint_sha256))
+        name = path.relative_to(staging).as_posix()
+        rows.append((name, way.name, request.style, request.prompt, request.seed, name))
+        if len(rows) == 1:
+            _write_workflow(folder, workflow)
+    return rows, problems
+
+
+def checkpoint_hash(profile: Profile, store: ArtifactStore) -> str | None:
+    """The hash by which A1111 finds the base model, where it is one file."""
+    return file_hash(profile.base, store) if profile.base.is_file() else None
+
+
+def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
+    """A row for each way: setting, loras, steps, cfg, sampler, workflow."""
+    rows = [
+        (
+            way.name,
+            ", ".join(f"{lora_name(record, path)} {strength:g}" for path, strength in way.loras),
+            way.settings.steps,
+            way.settings.guidance_scale,
+            way.settings.scheduler,
+            f"{way.folder}/{WORKFLOW}".lstrip("/"),
+        )
+        for way in ways
+    ]
+    return pd.DataFrame(rows, columns=["setting", "loras", "steps", "cfg", "sampler", "workflow"])
+
+
+def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
+    """One sheet of all images of `index` (COLUMNS, files in `folder`), each with its setting, or else its style."""
+    images = [Image.open(folder / name) for name in index["file"]]
+    labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
+    return contact_sheet(images, labels.tolist(), columns=8, cell=96)
+
+
+def how_to_open(profile: Profile, record: Record) -> str:
+    """Say what to do with the files, as markdown, or why not with this base model."""
+    channels = _latent_channels(profile)
+    if channels != COMFYUI_LATENTS:
+        return (
+            f"Open these with another base model: the one of this profile has latents of {channels} channels, and "
+            f"ComfyUI and A1111 open models with {COMFYUI_LATENTS}."
+        )
+    return (
+        "Drop `workflow.json` or a picture into ComfyUI's window, or a picture into A1111's PNG Info. "
+        f"{how_to_use(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. What a sweep recommends "
+        "for so many steps has a folder `at_most_…_steps`."
+    )
+
+
+def how_to_use(record: Record) -> str:
+    """Say where to put the LoRA and how to call the character, as markdown."""
+    return (
+        f"Put {code(record.file)} into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
+        f"{code(record.base_model)}, and begin the prompt with {code(record.trigger)}."
+    )
+
+
+def lora_name(record: Record, path: Path) -> str:
+    """The release's own name. That of another LoRA says whose it is and what, so that those of several characters can
+    lie in one folder of ComfyUI."""
+    asset = path.parent
+    return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
+
+
+def _workflows(profile: Profile, record: Record, way: Way) -> Callable[..., Workflow]:
+    """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
+    settings, base = way.settings, profile.base
+    trained = how_trained(profile, way.loras)
+    noise = base_noise(base)
+    noise = replace(noise, zero_snr=noise.zero_snr or trained.zero_terminal_snr)
+    sampler, scheduler = our_sampler(settings.scheduler, noise)
+    return partial(
+        Workflow,
+        checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
+        loras=tuple(Lora(lora_name(record, path), strength, _lora_hash(path)) for path, strength in way.loras),
+        trigger=record.trigger,
+        negative=settings.negative_prompt,
+        steps=settings.steps,
+        cfg=settings.guidance_scale,
+        sampler=sampler,
+        scheduler=scheduler,
+        width=profile.resolution,
+        height=profile.resolution,
+        family=profile.family,
+        v_prediction=noise.v_prediction if trained.prediction is None else trained.prediction == "v_prediction",
+        zero_snr=noise.zero_snr,
+        clip_skip=trained.clip_skip,
+        prefix=record.character,
+    )
+
+
+def _lora_hash(path: Path) -> str | None:
+    _, metadata = read_tensors(path)
+    return metadata.get("sshs_model_hash")
+
+
+def _write_workflow(folder: Path, workflow: Workflow) -> None:
+    for name, content in ((WORKFLOW, ui_format(workflow)), ("workflow_api.json", api_format(workflow))):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _latent_channels(profile: Profile) -> int:
+    """Of the base model, as its VAE says; single files are ComfyUI's own format."""
+    config = profile.base / "vae" / "config.json"
+    return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

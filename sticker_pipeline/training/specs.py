@@ -1,0 +1,90 @@
+"""Specs of trainings, from datasets and settings: of a character, and of a style.
+
+What a spec holds stands in spec.py. Prompts of samples are given: they belong to a later stage.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sticker_pipeline.character import Character
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.dataset.style_set import PICTURES
+from sticker_pipeline.profile import Profile
+from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.storage import Artifact, ArtifactStore
+from sticker_pipeline.training.spec import TrainingSpec
+
+SAMPLE_PROMPTS = 2
+
+
+def character_spec(
+    character: Character,
+    profile: Profile,
+    base_sha: str,
+    training_set: Artifact,
+    frames: Artifact,
+    *,
+    prompts: list[str],
+    regularisation: Path | None,
+    store: ArtifactStore,
+) -> TrainingSpec:
+    """The training of a character. `base_sha`: hash of the base model. `prompts`: some of them are sampled."""
+    rows, lineage = training_set.table(), frames.table()
+    clips = dict(zip(lineage["frame_id"], lineage["clip_id"], strict=True))
+    return TrainingSpec(
+        name=character.name,
+        trigger=character.trigger,
+        training_set=training_set.folder,
+        frames=frames.folder,
+        output=store.work(character.name, "lora"),
+        regularisation=regularisation,
+        regularisation_roots=character.roots if profile.training.regularisation else (),
+        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "frame_id"].map(clips).nunique()),
+        sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
+        **_of_profile(profile, base_sha, store),
+    )
+
+
+def style_spec(
+    name: str,
+    profile: Profile,
+    base_sha: str,
+    training_set: Artifact,
+    *,
+    prompts: list[str],
+    output: Path,
+    store: ArtifactStore,
+) -> TrainingSpec:
+    """The training of the style `name`, which is bound to no word. All of `prompts` are sampled."""
+    rows = training_set.table()
+    return TrainingSpec(
+        name=name,
+        trigger=None,
+        training_set=training_set.folder,
+        frames=training_set.folder / PICTURES,
+        output=output,
+        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "clip_id"].nunique()),
+        sample_prompts=prompts,
+        **_of_profile(profile, base_sha, store),
+    )
+
+
+def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
+    """`settings` with the draws of an epoch over `clips` training clips, where they do not state them."""
+    if settings.draws_per_epoch is not None:
+        return settings
+    return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
+
+
+def _of_profile(profile: Profile, base_sha: str, store: ArtifactStore) -> dict[str, Any]:
+    return {
+        "family": profile.family,
+        "base": profile.base,
+        "base_sha": base_sha,
+        "cache": store.cache("training"),
+        "resolution": profile.resolution,
+        "background": profile.background,
+        "buckets": profile.buckets,
+        "generation": profile.generation,
+    }

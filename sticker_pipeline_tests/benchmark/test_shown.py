@@ -1,0 +1,41 @@
+"""How a benchmark is shown: its line, its numbers over time, and which images."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sticker_pipeline.benchmark.shown import headline, plotted, shown_images, spread
+
+ROWS = pd.DataFrame(
+    [
+        ("base", "art", "clip_similarity", 0.1),
+        ("lora", "art", "clip_similarity", 0.8),
+        ("lora", "art", "identity", 1.0),
+        ("base", "sticker", "clip_similarity", 0.25),
+        ("lora", "sticker", "clip_similarity", 0.75),
+    ],
+    columns=["model", "style", "metric", "mean"],
+)
+
+
+def test_the_line_has_base_and_lora_of_each_style() -> None:
+    assert headline(ROWS) == "similarity: art: base 0.100, LoRA 0.800; sticker: base 0.250, LoRA 0.750"
+    assert headline(ROWS[ROWS["metric"] == "identity"]) == "no style has held-out pictures"
+    assert plotted(ROWS) == {"similarity_art": 0.8, "similarity_sticker": 0.75}
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (20, list(range(10)))])
+def test_rows_are_spread_evenly(count: int, rows: list[int]) -> None:
+    assert spread(pd.DataFrame({"row": range(10)}), count)["row"].tolist() == rows
+
+
+def test_held_out_images_stand_beside_those_of_the_models(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        Image.new("RGB", (1, 1), (number, 0, 0)).save(tmp_path / name)
+    sampled = pd.DataFrame({"style": ["art"] * 2, "model": ["base", "lora"], "file": ["a.png", "b.png"]})
+    held_out = pd.DataFrame({"style": ["art"], "file": ["c.png"]})
+    found = shown_images(sampled, tmp_path, held_out, tmp_path)
+    pixels = {key: [image.getpixel((0, 0))[0] for image in images] for key, images in found.items()}
+    assert pixels == {("art", "base"): [0], ("art", "lora"): [1], ("art", "reference"): [2]}

@@ -1,0 +1,60 @@
+"""Names and tables of what ComfyUI and A1111 open."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sticker_pipeline.generation.recommended import Recommended
+from sticker_pipeline.profile import Profile, load_profile
+from sticker_pipeline.publishing.comfyui_files import AS_RELEASED, how_to_open, lora_name, ways_table, ways_to_publish
+from sticker_pipeline.releases import Record, publish
+from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline_tests.publishing.candidates import candidate
+
+GENERATION = GenerationSettings(scheduler="ddim", steps=10, guidance_scale=4.0)
+FAST = GENERATION.model_copy(update={"scheduler": "lcm", "steps": 2, "guidance_scale": 1.0})
+RELEASED = Path("artifacts/luma/released_lora/luma.safetensors")
+LCM = Path("artifacts/_profiles/sd15/lcm_lora/lora.safetensors")
+
+
+def record(folder: Path) -> Record:
+    published = publish(folder / "releases", candidate(folder, b"a"), datetime(2026, 1, 1, tzinfo=UTC))
+    return published.release.record
+
+
+def test_loras_of_several_characters_have_different_names(tmp_path: Path) -> None:
+    release = record(tmp_path)
+    assert lora_name(release, RELEASED) == release.file == "luma.safetensors"
+    assert lora_name(release, LCM) == "sd15.lcm_lora.safetensors"
+
+
+def test_the_release_itself_comes_first_and_each_setting_has_a_folder(tmp_path: Path) -> None:
+    ways = ways_to_publish(RELEASED, 0.9, GENERATION, [Recommended(2, [(RELEASED, 0.8), (LCM, 1.0)], FAST)])
+    assert [(way.name, way.folder) for way in ways] == [(AS_RELEASED, ""), ("at most 2 steps", "at_most_2_steps")]
+    assert ways_table(record(tmp_path), ways).to_dict("list") == {
+        "setting": ["as released", "at most 2 steps"],
+        "loras": ["luma.safetensors 0.9", "luma.safetensors 0.8, sd15.lcm_lora.safetensors 1"],
+        "steps": [10, 2],
+        "cfg": [4.0, 1.0],
+        "sampler": ["ddim", "lcm"],
+        "workflow": ["workflow.json", "at_most_2_steps/workflow.json"],
+    }
+
+
+def profile_with(folder: Path, channels: int) -> Profile:
+    (folder / "vae").mkdir(parents=True)
+    (folder / "vae" / "config.json").write_text(json.dumps({"latent_channels": channels}))
+    return load_profile("embedded", Path("models")).model_copy(update={"base": folder})
+
+
+def test_a_base_model_that_comfyui_cannot_open_is_said(tmp_path: Path) -> None:
+    release = replace_trigger(record(tmp_path / "r"))
+    said = how_to_open(profile_with(tmp_path / "sixteen", 16), release)
+    assert "latents of 16 channels" in said and "workflow.json" not in said
+    for base in (profile_with(tmp_path / "four", 4), profile_with(tmp_path / "x", 9).model_copy(update={"base": LCM})):
+        said = how_to_open(base, release)
+        assert "workflow.json" in said and "begin the prompt with `skv_other`" in said
+
+
+def replace_trigger(release: Record) -> Record:
+    return release.model_copy(update={"trigger": "skv_other"})

@@ -1,0 +1,95 @@
+"""Specs made of datasets and settings."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sticker_pipeline.character import Character, load_character
+from sticker_pipeline.profile import Profile, load_profile
+from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.storage import Artifact, ArtifactStore, write_table
+from sticker_pipeline.training.consistency import specs as consistency
+from sticker_pipeline.training.specs import character_spec, style_spec, with_draws
+
+ROWS = pd.DataFrame(
+    {
+        "frame_id": ["a", "b", "c", "d"],
+        "file": ["a.png", "b.png", "c.png", "d.png"],
+        "caption": ["skv, a", "skv, b", "skv, c", "skv, d"],
+        "split": ["train", "train", "train", "holdout"],
+        "probability": [0.5, 0.25, 0.25, 0.0],
+    }
+)
+CLIPS = {"a": "one", "b": "one", "c": "two", "d": "three"}
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    return load_profile("embedded", tmp_path / "models")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def character(tmp_path: Path) -> Character:
+    folder = tmp_path / "moth"
+    (folder / "art").mkdir(parents=True)
+    (folder / "character.yaml").write_text("trigger: skv_moth\n")
+    return load_character(folder)
+
+
+def artifact(store: ArtifactStore, asset: str, table: pd.DataFrame) -> Artifact:
+    with store.writing("moth", asset) as staging:
+        write_table(table, staging)
+        return store.publish(staging, "moth", asset, code_version="1", inputs={}, settings={})
+
+
+def test_an_epoch_has_ten_draws_of_each_clip_unless_it_says_otherwise() -> None:
+    assert with_draws(TrainingSettings(), 7).draws_per_epoch == 70
+    assert with_draws(TrainingSettings(draws_per_epoch=96), 7).draws_per_epoch == 96
+
+
+def test_a_character_is_trained_on_the_clips_of_its_training_split(
+    character: Character, profile: Profile, store: ArtifactStore
+) -> None:
+    frames = pd.DataFrame({"frame_id": list(CLIPS), "clip_id": list(CLIPS.values())})
+    profile = profile.model_copy(update={"training": profile.training.model_copy(update={"draws_per_epoch": None})})
+    prompts = [f"prompt {number}" for number in range(6)]
+    inputs = artifact(store, "training_set", ROWS), artifact(store, "frames", frames)
+    spec = character_spec(character, profile, "ab12", *inputs, prompts=prompts, regularisation=None, store=store)
+    assert spec.draws_per_epoch == 10 * 2  # clips one and two
+    assert spec.sample_prompts == ["prompt 0", "prompt 3"]
+    assert (spec.name, spec.trigger, spec.base_sha) == ("moth", "skv_moth", "ab12")
+    assert (spec.training_set, spec.frames) == tuple(each.folder for each in inputs)
+    assert spec.output == store.work("moth", "lora")
+
+
+def test_a_style_is_bound_to_no_word(profile: Profile, store: ArtifactStore, tmp_path: Path) -> None:
+    rows = ROWS.assign(clip_id=ROWS["frame_id"].map(CLIPS))
+    training_set = artifact(store, "style_training_set", rows)
+    spec = style_spec("flat", profile, "ab12", training_set, prompts=["smile"], output=tmp_path / "work", store=store)
+    assert spec.trigger is None and spec.sample_prompts == ["smile"]
+    assert spec.frames == training_set.folder / "frames"
+
+
+def test_a_distillation_for_a_character_sees_pictures_by_their_weights(profile: Profile, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("start.safetensors", "lora.safetensors")]
+    for path in files:
+        path.write_bytes(path.name.encode())
+    tuning = profile.lcm.tuning.model_copy(update={"pictures": 8})
+    profile = profile.model_copy(update={"lcm": profile.lcm.model_copy(update={"tuning": tuning})})
+    start, lora = files
+    spec = consistency.character_spec(
+        "moth", profile, "ab12", ROWS, tmp_path, start=start, lora=lora, output=tmp_path / "work"
+    )
+    assert spec.tuning is not None
+    names, counts = np.unique(spec.tuning.files, return_counts=True)
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {"a.png": 4, "b.png": 2, "c.png": 2}
+    assert spec.prompts == [f"skv, {name[0]}" for name in spec.tuning.files]
+    assert spec.settings.pictures == 8 and spec.settings.guidance_scale == tuning.guidance_scale
+    assert spec.tuning.start_sha != spec.tuning.lora_sha
