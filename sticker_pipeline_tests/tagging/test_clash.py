@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.character import load_character
-from sticker_pipeline.storage import ArtifactStore, write_table
+from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags, universal_tags_of
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import Label
+from sticker_pipeline_tests.some_table import write_rows
 
 LABELS = [Label("smile", "general"), Label("hatsune miku", "character"), Label("fox", "general")]
 
@@ -111,7 +112,7 @@ def test_characters_without_captions_are_left_out_and_damaged_ones_are_said(tmp_
         frames = pd.DataFrame({"frame_id": ["f0", "f1"], "clip_id": ["c0", "c1"]})
         for asset, rows in (("curated_tags", table), ("frames", frames)):
             with store.writing(name, asset) as staging:
-                write_table(rows, staging)
+                write_rows(rows, staging)
                 store.publish(staging, name, asset, code_version="1", inputs={}, settings={})
     (store.folder("cid", "frames") / "index.parquet").write_bytes(b"damaged")
     verdict = universal_tags_of(characters, store, said.append)

@@ -9,9 +9,10 @@ import pytest
 from sticker_pipeline.character import Character, load_character
 from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import Artifact, ArtifactStore, write_table
+from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.training.consistency import specs as consistency
 from sticker_pipeline.training.specs import character_spec, style_spec, with_draws
+from sticker_pipeline_tests.some_table import write_rows
 
 ROWS = pd.DataFrame(
     {
@@ -45,7 +46,7 @@ def character(tmp_path: Path) -> Character:
 
 def artifact(store: ArtifactStore, asset: str, table: pd.DataFrame) -> Artifact:
     with store.writing("moth", asset) as staging:
-        write_table(table, staging)
+        write_rows(table, staging)
         return store.publish(staging, "moth", asset, code_version="1", inputs={}, settings={})
 
 
