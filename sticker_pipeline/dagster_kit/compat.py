@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core import events as events_of_runs
 from dagster._core.asset_graph_view import asset_graph_view
 from dagster._core.definitions import data_version, events, sensor_definition
 from dagster._core.definitions.assets.graph import base_asset_graph
@@ -177,15 +178,37 @@ def last_evaluation(instance: dg.DagsterInstance, check: CheckRecord, partition:
     return before[0].evaluation if before else None
 
 
-def evaluations(
-    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None
-) -> list[dg.AssetCheckEvaluation]:
-    """Return the last evaluations of the asset's checks, without the materialization that they judged."""
+def verdicts_on(
+    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None, number: int
+) -> list[CheckRecord]:
+    """Return the executions of the asset's checks that judged the materialization with this number."""
     if partition is None:
         return []
     checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
-    found = [check.evaluation for check in latest_checks(instance, checks, partition).values() if not is_planned(check)]
-    return [copy(evaluation, target_materialization_data=None) for evaluation in found if evaluation]
+    found = [check for check in latest_checks(instance, checks, partition).values() if not is_planned(check)]
+    return [check for check in found if _judged(check) == number]
+
+
+def _judged(check: CheckRecord) -> int | None:
+    target = check.evaluation.target_materialization_data if check.evaluation else None
+    return target.storage_id if target else None
+
+
+def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int) -> None:
+    """Report the verdict of the execution as one on the materialization with this number.
+
+    Dagster counts a verdict on a partition only where it names its latest materialization. The event belongs to the run
+    of the verdict: Dagster stores one for each check, partition and run, and a second one without a run is an error.
+    """
+    evaluation = check.evaluation
+    assert evaluation and evaluation.target_materialization_data
+    target = copy(evaluation.target_materialization_data, storage_id=number)
+    event = events_of_runs.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name="",
+        event_specific_data=copy(evaluation, target_materialization_data=target),
+    )
+    instance.report_dagster_event(event, check.run_id)
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:
