@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core import events as dagster_events
+from dagster._core import events as events_of_runs
 from dagster._core.asset_graph_view import asset_graph_view
 from dagster._core.definitions import data_version, events, sensor_definition
-from dagster._core.definitions.asset_checks import asset_check_evaluation
 from dagster._core.definitions.assets.graph import base_asset_graph
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.plan import instance_concurrency_context, objects
 from dagster._core.executor import in_process, multiprocess
-from dagster._core.instance.utils import RUNLESS_JOB_NAME
 from dagster._core.launcher import base as launcher
 from dagster._core.storage import asset_check_execution_record, legacy_storage
 from dagster._core.utils import make_new_run_id
@@ -223,26 +221,37 @@ def _last_evaluation(
     return records[0].evaluation if records else None
 
 
-def keep_verdicts(
-    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str, storage_id: int
-) -> None:
-    """Make the last verdicts on the asset's partition count for the materialization with this number.
-
-    Each is reported as its run did it: Dagster keeps one verdict of a run.
-    """
+def verdicts_on(
+    instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None, number: int
+) -> list[CheckRecord]:
+    """Return the executions of the asset's checks that judged the materialization with this number."""
+    if partition is None:
+        return []
     checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
-    for record in latest_checks(instance, checks, partition).values() if checks else ():
-        if record.evaluation is None or not record.run_id:
-            continue
-        judged = asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData(
-            storage_id=storage_id, run_id=record.run_id, timestamp=record.create_timestamp
-        )
-        event = dagster_events.DagsterEvent(
-            event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
-            event_specific_data=copy(record.evaluation, target_materialization_data=judged),
-            job_name=RUNLESS_JOB_NAME,
-        )
-        instance.report_dagster_event(run_id=record.run_id, dagster_event=event)
+    found = [check for check in latest_checks(instance, checks, partition).values() if not is_planned(check)]
+    return [check for check in found if check.run_id and _judged(check) == number]
+
+
+def _judged(check: CheckRecord) -> int | None:
+    target = check.evaluation.target_materialization_data if check.evaluation else None
+    return target.storage_id if target else None
+
+
+def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int) -> None:
+    """Report the verdict of the execution as one on the materialization with this number.
+
+    Dagster counts a verdict on a partition only where it names its latest materialization. The event belongs to the run
+    of the verdict: Dagster stores one for each check, partition and run, and a second one without a run is an error.
+    """
+    evaluation = check.evaluation
+    assert evaluation and evaluation.target_materialization_data
+    target = copy(evaluation.target_materialization_data, storage_id=number)
+    event = events_of_runs.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name="",
+        event_specific_data=copy(evaluation, target_materialization_data=target),
+    )
+    instance.report_dagster_event(event, check.run_id)
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:

@@ -68,7 +68,7 @@ def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Ar
     is_known = event is not None and event.version == artifact.data_version
     if is_known and is_current != is_out_of_date(history, spec.key, scope.partition):
         return False
-    _report(history, spec.key, scope, artifact, unchanged, is_known)
+    _report(history, spec.key, scope, artifact, unchanged, event if is_known else None)
     return True
 
 
@@ -100,18 +100,21 @@ def _report(
     scope: Scope[Any],
     artifact: Artifact,
     unchanged: Iterable[dg.AssetKey],
-    is_known: bool,
+    known: Event | None,
 ) -> None:
-    """Report the artifact as made from the events of what is `unchanged`, with the metadata and verdicts it had."""
-    before = history.record(asset, scope.partition) if is_known else None
+    """Report the artifact as made from the events of what is `unchanged`, with the metadata and verdicts of `known`."""
+    before = history.record(asset, scope.partition) if known else None
     metadata = (
         before.metadata if before else {SUMMARY: "made before the history began", "dagster/uri": str(artifact.folder)}
     )
     inputs = {dep: pointer(history, dep, scope.partition) for dep in unchanged}
+    number = known.storage_id if known else 0
+    verdicts = compat.verdicts_on(history.instance, history.graph, asset, scope.partition, number)
     history.report(_materialization(asset, scope, artifact.data_version, artifact.code_version, inputs, metadata))
-    reported = history.latest(asset, scope.partition)
-    if is_known and reported and scope.partition:
-        compat.keep_verdicts(history.instance, history.graph, asset, scope.partition, reported.storage_id)
+    again = history.latest(asset, scope.partition)
+    assert again is not None
+    for verdict in verdicts:
+        compat.report_verdict(history.instance, verdict, again.storage_id)
 
 
 def _materialization(

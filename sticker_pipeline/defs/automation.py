@@ -122,8 +122,12 @@ _changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_chang
 _not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
 _idle = ~On.in_progress() & ~On.any_deps_in_progress()
 
-FOLLOW = (OutOfDate() & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
-"""As soon as what it is made from has changed and is settled."""
+_judged = On.all_checks_match(On.check_passed() | On.check_failed() | On.in_progress(), blocking_only=True)
+_to_make = (OutOfDate() | (~_judged).with_label("without_a_verdict")).with_label("to_make")
+
+FOLLOW = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
+"""As soon as what it is made from has changed and is settled; and once, where a blocking check has no verdict on it, as
+after the history was deleted. Its step then ends at once, and its checks are made."""
 
 _check_stops = On.any_deps_match(On.any_checks_match(On.check_failed() & ~OnlyWarned(), blocking_only=True))
 _no_check_stops = On.all_deps_match(

@@ -56,14 +56,7 @@ USES = [
     ("dagster._core.definitions.assets.graph.base_asset_graph", "BaseAssetGraph", None, "staleness.py"),
     ("dagster._core.definitions.assets.graph.base_asset_graph", "BaseAssetNode", None, "staleness.py"),
     ("dagster_shared.record", "copy", None, "verdicts that are reported anew (restored.py)"),
-    (
-        "dagster._core.definitions.asset_checks.asset_check_evaluation",
-        "AssetCheckEvaluationTargetMaterializationData",
-        None,
-        "restored.py",
-    ),
     ("dagster._core.events", "DagsterEvent", None, "verdicts that are reported anew (restored.py)"),
-    ("dagster._core.instance.utils", "RUNLESS_JOB_NAME", None, "restored.py"),
     ("dagster._utils.concurrency", "ConcurrencyKeyInfo", None, "waiting for a pool (patience.py)"),
     *(
         ("dagster._core.storage.event_log.base", f"EventLogStorage.{name}", parameters, "pools (patience.py)")
@@ -467,11 +460,13 @@ def test_verdicts_can_be_kept_for_another_materialization(instance: dg.DagsterIn
     for _ in range(2):
         instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="moth"))
         assert not judged()
-        number = instance.fetch_materializations(key, limit=1).records[0].storage_id
-        compat.keep_verdicts(instance, graph, key, "moth", number)
+        after, before = (record.storage_id for record in instance.fetch_materializations(key, limit=2).records)
+        assert compat.verdicts_on(instance, graph, key, "moth", after) == []
+        (verdict,) = compat.verdicts_on(instance, graph, key, "moth", before)
+        compat.report_verdict(instance, verdict, after)
         assert judged(), changed("a verdict that is reported again is not kept", "restored.py")
-    verdict = compat.last_evaluations(instance, check, ["moth"])["moth"]
-    assert (verdict.passed, verdict.description) == (False, "it is square")
+    found = compat.last_evaluations(instance, check, ["moth"])["moth"]
+    assert (found.passed, found.description) == (False, "it is square")
 
 
 def test_failures_of_steps(instance: dg.DagsterInstance) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
+from sticker_pipeline.dagster_kit.compat import latest_checks
 from sticker_pipeline.dagster_kit.history import History, latest_observed
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.one_off import OneOff
@@ -310,6 +311,27 @@ def test_a_deleted_history_is_restored_from_the_manifests(workspace: Folders, in
         assert stale(new, workspace) == ["second"]
         assert resolved(new, workspace) == {"first": "FRESH", "second": "STALE"}
     assert made == ["first", "second"]
+
+
+def test_a_verdict_that_a_new_history_lacks_is_given_on_what_is_current(workspace: Folders) -> None:
+    """The step ends at once, and its blocking check is made."""
+    check = dg.AssetCheckKey(FIRST.key, "small")
+
+    @dg.asset_check(asset=FIRST, name=check.name, blocking=True, partitions_def=PARTITIONS)
+    def small() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    with dg.DagsterInstance.ephemeral() as old:
+        run(old, workspace, FIRST)
+    with dg.DagsterInstance.ephemeral() as new:
+        assert stale(new, workspace) == ["second"]
+        assert latest_checks(new, [check], "red") == {}
+        line = dg.Definitions([FIRST], asset_checks=[small], resources={"workspace": workspace})
+        job = line.resolve_implicit_global_asset_job_def()
+        tags = {"dagster/from_automation_condition": "true"}
+        assert job.execute_in_process(partition_key="red", instance=new, tags=tags).success
+        assert latest_checks(new, [check], "red")[check].evaluation.passed
+    assert made == ["first"]
 
 
 def test_an_artifact_that_was_deleted_or_exchanged_is_shown_as_it_is(

@@ -5,10 +5,12 @@ provenance and blocking checks are Dagster's own."""
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -21,10 +23,12 @@ from sticker_pipeline.dagster_kit.scope import Scope, observation, own_artifact,
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.scopes import ALL_ROOTS, CHARACTER_ROOTS
 from sticker_pipeline.storage import Artifact, content_hash
+from sticker_pipeline_tests.dagster_kit.copied import copy_history
 
 LOOK = timedelta(seconds=30)  # between two looks of the sensor
 PARTS = [part for root in CHARACTER_ROOTS for part in root.parts]
 ROSTER = ALL_ROOTS[0].key
+SHARED = {"real", "instance"}  # the fields of a world that its copies do not copy
 GATES = {"training_set": ["enough_images"], "benchmark": list(CHECKS)}
 
 Requested = set[tuple[str, str | None]]  # (asset, character; None: of all)
@@ -68,8 +72,28 @@ class World:
             ],
             resources={"io_manager": NO_VALUES},
         )
+        self.graph = self.definitions.resolve_asset_graph()
+        self.specs = asset_specs(self.graph, CHARACTERS)
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
-        self.cursor = None
+        self.job_of = cache(self._job_of)
+        # There is no style or profile here, so nothing of theirs could be requested.
+        own = [*self.specs, *asset_specs(self.graph, None)]
+        self.automated = dg.AssetSelection.assets(*(spec.key for spec in own if spec.automation_condition))
+        self.cursor: Any = None
+
+    def copied(self, instance: dg.DagsterInstance) -> "World":
+        """Return this world with the new `instance`, which goes on alone from here, its automation too."""
+        copy_history(self.instance, instance)
+        state = {each.name: copy(getattr(self, each.name)) for each in fields(self) if each.name not in SHARED}
+        other = World(self.real, instance, **state)
+        other.cursor = self.cursor
+        return other
+
+    def lose_history(self, instance: dg.DagsterInstance) -> None:
+        """Go on with the empty `instance`: artifacts, files and settings stay."""
+        names = self.characters
+        self.instance, self.cursor = instance, None
+        self.add(*names)
 
     @property
     def characters(self) -> list[str]:
@@ -94,9 +118,8 @@ class World:
 
     def observe(self, name: str) -> None:
         """Look at the character as the folder sensor does."""
-        graph, scope = self.definitions.resolve_asset_graph(), self.scope(name)
-        specs = asset_specs(graph, CHARACTERS)
-        observe_and_restore(History(self.instance, graph), specs, scope, self, scope.values(self))  # type: ignore[arg-type]
+        scope, history = self.scope(name), History(self.instance, self.graph)
+        observe_and_restore(history, self.specs, scope, self, scope.values(self))  # type: ignore[arg-type]
 
     def scope(self, name: str) -> Scope[str]:
         return Scope(
@@ -113,6 +136,10 @@ class World:
     def find(self, place: str, asset: str) -> Artifact | None:
         """Return an artifact, as a store does."""
         return self.artifacts.get((place, asset))
+
+    def folder(self, place: str, asset: str) -> Path:
+        """Return where an artifact lies, as a store does."""
+        return Path(place) / asset
 
     def _observe_roster(self) -> None:
         self.instance.report_runless_asset_event(observation(ROSTER, None, {"roster": self.characters}))
@@ -141,21 +168,22 @@ class World:
         self.now += LOOK
         with remembered_partitions(self.instance):
             result = dg.evaluate_automation_conditions(
-                self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
+                self.definitions, self.instance, self.automated, cursor=self.cursor, evaluation_time=self.now
             )
         self.cursor = result.cursor
-        assets = self.definitions.resolve_asset_graph().materializable_asset_keys
+        assets = self.graph.materializable_asset_keys
         return {(asset.path[-1], name) for asset in assets for name in result.get_requested_partitions(asset)}
 
     def run(self, name: str | None, assets: Iterable[str], checks: Mapping[str, Iterable[str]]) -> None:
         """One run of `assets` and of `checks` (asset -> names of its checks), for the character `name`."""
-        selected = self.job.get_subset(
-            asset_selection={dg.AssetKey(asset) for asset in assets},
-            asset_check_selection={
-                dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]
-            },
+        selected = self.job_of(
+            frozenset(dg.AssetKey(asset) for asset in assets),
+            frozenset(dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]),
         )
         selected.execute_in_process(instance=self.instance, partition_key=name, raise_on_error=False)
+
+    def _job_of(self, assets: frozenset[dg.AssetKey], checks: frozenset[dg.AssetCheckKey]) -> dg.JobDefinition:
+        return self.job.get_subset(asset_selection=assets, asset_check_selection=checks)
 
     def _stub(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
         @dg.multi_asset(name=spec.key.path[-1], specs=[spec])

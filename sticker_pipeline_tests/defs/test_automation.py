@@ -1,4 +1,8 @@
-"""A month in which everything happens, and what is requested on which day, exactly."""
+"""A month in which everything happens, week by week, and what is requested on which day, exactly.
+
+Each week begins at noon of the third day of one world, which is made once: `ada` and `bo` are made and released, and a
+blocking check warns of `bo`, which stops nothing.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,9 +31,9 @@ pytestmark = pytest.mark.skipif(RETRAIN_AT != NIGHTLY, reason="STICKER_RETRAIN i
 class Month:
     """The days of a world. What was requested is a line for each look: each asset with its characters."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, day: int = 1) -> None:
         self.world = world
-        self.day = 1
+        self.day = day
 
     def noon(self, day: int) -> None:
         """Go on to noon of `day`; in the nights between, nothing but the heartbeat was requested."""
@@ -75,89 +79,204 @@ def world() -> Iterator[World]:
         yield World(defs(), instance, FIRST)
 
 
-@pytest.mark.timeout(1800)  # two minutes; on a busy machine many more
-def test_a_month(world: World) -> None:
-    month = Month(world)
-    month.noon(1)
-    assert month.settled() == []
-    world.warned.add("bo")  # of which a blocking check warns, which stops nothing, all month
-    world.add("ada", "bo")  # two characters: their datasets by day, all else by night
-    assert month.settled() == of("ada,bo", DATASET)
-    assert month.night() == of("ada,bo", TRAINED + RELEASED)
+@pytest.fixture(scope="module")
+def begun() -> Iterator[tuple[World, list[list[str]]]]:
+    """The world at noon of the third day, and what was requested until then."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(defs(), instance, FIRST)
+        month = Month(world)
+        month.noon(1)
+        empty = month.settled()
+        world.warned.add("bo")  # all month
+        world.add("ada", "bo")
+        requested = [empty, month.settled(), month.night(), month.night()]
+        month.noon(3)
+        yield world, requested
 
-    month.noon(3)  # one gets another GIF, the other a text file, which changes no frame
+
+@pytest.fixture
+def week(begun: tuple[World, list[list[str]]]) -> Iterator[Month]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Month(begun[0].copied(instance), day=3)
+
+
+def test_the_first_days_make_datasets_by_day_and_all_else_by_night(begun: tuple[World, list[list[str]]]) -> None:
+    nothing, by_day, by_night, next_night = begun[1]
+    assert nothing == []
+    assert by_day == of("ada,bo", DATASET)
+    assert by_night == of("ada,bo", TRAINED + RELEASED)
+    assert next_night == [HEARTBEAT]
+
+
+def test_a_week_of_edits(week: Month) -> None:
+    world = week.world
+    week.noon(3)  # one gets another GIF, the other a text file, which changes no frame
     world.edit("ada", "media", "second")
     world.edit("bo", "media", "first + a text file")
-    assert month.settled() == both(of("ada", DATASET), of("bo", ["raw_media", "frames", "curated_tags"]))
-    assert month.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
+    assert week.settled() == both(of("ada", DATASET), of("bo", ["raw_media", "frames", "curated_tags"]))
+    assert week.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
 
-    month.noon(5)  # an edit of captions; and a GIF that is taken back before the night, which trains nothing
+    week.noon(5)  # an edit of captions; and a GIF that is taken back before the night, which trains nothing
     world.edit("bo", "curation", "no smiles")
     world.edit("ada", "media", "oops")
-    assert month.settled() == both(of("ada", DATASET), of("bo", ["curated_tags", "training_set"]))
+    assert week.settled() == both(of("ada", DATASET), of("bo", ["curated_tags", "training_set"]))
     world.edit("ada", "media", "second")
-    assert month.settled() == of("ada", DATASET)
-    assert month.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
+    assert week.settled() == of("ada", DATASET)
+    assert week.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
 
-    month.noon(7)  # an edit of what is measured: by day, and without a training
+    week.noon(7)  # an edit of what is measured: by day, and without a training
     world.edit("ada", "benchmark", "more samples")
-    assert month.settled() == of("ada", TRAINED[1:] + RELEASED)
+    assert week.settled() == of("ada", TRAINED[1:] + RELEASED)
 
-    month.noon(8)  # a sweep recommends something for the LoRA, which is released: by day, and without a training
+    week.noon(8)  # a sweep recommends something for the LoRA, which is released: by day, and without a training
     world.edit("ada", "recommended", "in 4 steps")
     world.edit("ada", "recommended_release", "in 4 steps")
-    assert month.settled() == both(of("ada", TRAINED[2:] + RELEASED), of("ada", ["comfyui_workflow"]))
+    assert week.settled() == both(of("ada", TRAINED[2:] + RELEASED), of("ada", ["comfyui_workflow"]))
+    week.noon(9)
 
-    month.noon(9)  # both get GIFs; one LoRA comes out bad, the training of the other crashes
-    world.edit("ada", "media", "third")
+
+def test_a_week_of_bad_and_broken_trainings(week: Month) -> None:
+    world = week.world
+    week.noon(3)  # both get GIFs; one LoRA comes out bad, the training of the other crashes
+    world.edit("ada", "media", "second")
     world.edit("bo", "media", "second")
-    assert month.settled() == of("ada,bo", DATASET)
+    assert week.settled() == of("ada,bo", DATASET)
     world.bad.add("ada")
     world.broken.add(("lora", "bo"))
     released = world.made["released_lora", "ada"]
-    assert month.night() == both([HEARTBEAT], of("ada", TRAINED + REFUSED), ["lora:bo"])
+    assert week.night() == both([HEARTBEAT], of("ada", TRAINED + REFUSED), ["lora:bo"])
     assert world.made["released_lora", "ada"] == released
     world.broken.clear()
-    month.noon(10)
-    assert month.settled() == []  # what failed waits for the next night
-    assert month.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
+    week.noon(4)
+    assert week.settled() == []  # what failed waits for the next night
+    assert week.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
 
-    month.noon(12)  # the bad one gets better; a new character has too few images
+    week.noon(6)  # the bad one gets better; a new character has too few images
     world.bad.clear()
     world.few.add("cleo")
-    world.edit("ada", "media", "fourth")
+    world.edit("ada", "media", "third")
     world.add("cleo")
-    assert month.settled() == both(of("ada,cleo", DATASET), REFUSED)
-    assert month.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
+    assert week.settled() == both(of("ada,cleo", DATASET), REFUSED)
+    assert week.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
+    week.noon(8)
 
-    month.noon(14)  # it gets more, which wait for the night; the tagger fails for another, and holds only that one
+
+def test_a_week_of_a_character_that_had_too_few_images(week: Month) -> None:
+    world = week.world
+    week.noon(3)
+    world.few.add("cleo")
+    world.add("cleo")
+    assert week.settled() == both(of("cleo", DATASET), REFUSED)
+    assert week.night() == [HEARTBEAT]
+
+    week.noon(4)  # it gets more, which wait for the night; the tagger fails for another, and holds only that one
     world.few.clear()
     world.edit("cleo", "media", "second")
     world.broken.add(("wd14_tags", "ada"))
-    world.edit("ada", "media", "fifth")
-    assert month.settled() == both(of("cleo", DATASET), of("ada", DATASET[:3]))
-    assert month.night() == both([HEARTBEAT], of("cleo", TRAINED + RELEASED), ["wd14_tags:ada"])
+    world.edit("ada", "media", "second")
+    assert week.settled() == both(of("cleo", DATASET), of("ada", DATASET[:3]))
+    assert week.night() == both([HEARTBEAT], of("cleo", TRAINED + RELEASED), ["wd14_tags:ada"])
     world.broken.clear()  # repaired: the next tick goes on where it failed, and trains
-    assert month.night() == both([HEARTBEAT], of("ada", ["wd14_tags", *DATASET[3:], *TRAINED, *RELEASED]))
+    assert week.night() == both([HEARTBEAT], of("ada", ["wd14_tags", *DATASET[3:], *TRAINED, *RELEASED]))
+    week.noon(8)
 
-    month.noon(18)  # a GIF comes while the LoRA is trained without it: nothing is measured until it is trained with it
-    world.edit("ada", "media", "sixth")
-    assert month.settled() == of("ada", DATASET)
-    world.during["lora", "ada"] = lambda: world.edit("ada", "media", "seventh")
-    assert month.night() == both([HEARTBEAT], of("ada", ["lora", *DATASET]))
-    assert month.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
 
-    month.noon(22)  # a character is removed just before it would be trained
-    world.edit("bo", "media", "third")
-    assert month.settled() == of("bo", DATASET)
+def test_a_week_of_a_change_during_a_training(week: Month) -> None:
+    world = week.world
+    week.noon(3)  # a GIF comes while the LoRA is trained without it: nothing is measured until it is trained with it
+    world.edit("ada", "media", "second")
+    assert week.settled() == of("ada", DATASET)
+    world.during["lora", "ada"] = lambda: world.edit("ada", "media", "third")
+    assert week.night() == both([HEARTBEAT], of("ada", ["lora", *DATASET]))
+    assert week.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
+    week.noon(7)
+
+
+def test_a_week_of_a_character_that_goes_and_comes_back(week: Month) -> None:
+    world = week.world
+    week.noon(3)  # a character is removed just before it would be trained
+    world.edit("bo", "media", "second")
+    assert week.settled() == of("bo", DATASET)
     world.remove("bo")
-    assert month.settled() == REFUSED
+    assert week.settled() == REFUSED
 
-    month.noon(25)  # it comes back: what was due is done, and nothing else
+    week.noon(6)  # it comes back: what was due is done, and nothing else
     world.add("bo")
-    assert month.settled() == REFUSED
-    assert month.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
-    month.noon(31)
+    assert week.settled() == REFUSED
+    assert week.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
+    week.noon(12)
+
+
+def test_a_week_of_edits_of_parts_of_roots(week: Month) -> None:
+    """An asset that does not use the part is left as it is, with its verdicts, though its root is another."""
+    world = week.world
+    week.noon(3)  # of the root `training`: what a dataset does not use waits for the night
+    world.edit("ada", "training", "more epochs")
+    world.edit("bo", "dataset", "other crops")
+    assert week.settled() == ["training_set:bo"]
+    assert week.night() == both([HEARTBEAT], of("ada,bo", TRAINED + RELEASED))
+
+    week.noon(4)
+    world.edit("ada", "sampling", "more of art")
+    assert week.settled() == of("ada", ["frame_weights", "training_set"])
+    assert week.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
+
+    week.noon(5)  # of the root `evaluation`: what only a person asks for
+    world.edit("ada", "sweep", "a finer grid")
+    world.edit("ada", "lcm", "more steps")
+    assert week.settled() == []
+
+    week.noon(6)  # of the root `release`: limits of the gate for one, and a release to go back to for the other
+    world.edit("ada", "gate", "stricter")
+    world.edit("bo", "roll_backs", "the first")
+    assert week.settled() == both(
+        of("ada", TRAINED[3:] + RELEASED), of("bo", ["released_lora", "comfyui_workflow report"])
+    )
+
+    week.noon(7)  # of the root `generation`: what is measured beside the LoRA
+    world.edit("ada", "rivals", "another's")
+    assert week.settled() == of("ada", TRAINED[2:] + RELEASED)
+    week.noon(8)
+
+
+def test_a_week_after_the_history_was_deleted(week: Month) -> None:
+    """What was made counts as made. Only verdicts are missing: what has blocking checks is judged again, once."""
+    world = week.world
+    week.noon(3)
+    world.broken.add(("training_set", "bo"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        world.lose_history(instance)
+        assert week.settled() == both([HEARTBEAT, "report"], of("ada,bo", ["benchmark training_set"]))
+        world.broken.clear()
+        week.noon(3)
+        assert week.settled() == []  # what failed waits for the night
+        assert week.night() == both([HEARTBEAT], of("bo", ["benchmark training_set"]))
+
+        week.noon(5)  # so no release and no training waits for a verdict that nobody makes
+        world.edit("ada", "roll_backs", "the first")
+        world.edit("bo", "training", "more epochs")
+        assert week.settled() == of("ada", ["released_lora", "comfyui_workflow report"])
+        assert week.night() == both([HEARTBEAT], of("bo", TRAINED + RELEASED))
+        week.noon(8)
+
+
+def test_a_week_in_which_artifacts_are_deleted(week: Month) -> None:
+    """They, and they only, are made again: their content is what it was."""
+    world = week.world
+    artifacts = dict(world.artifacts)
+    week.noon(3)
+    for name, asset in [("ada", "frames"), ("bo", "lora")]:
+        del world.artifacts[name, asset]
+        world.observe(name)
+    assert week.settled() == ["frames:ada"]
+    assert week.night() == both([HEARTBEAT], ["lora:bo"])
+
+    week.noon(5)  # while it is gone, the page is without it
+    del world.artifacts["ada", "benchmark"]
+    world.observe("ada")
+    assert week.settled() == ["benchmark:ada leaderboard", "leaderboard"]
+    assert world.artifacts == artifacts
+    week.noon(7)
 
 
 def test_only_verdicts_on_the_latest_benchmark_count(world: World) -> None:
