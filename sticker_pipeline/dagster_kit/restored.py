@@ -56,11 +56,11 @@ def restore(
 
 
 def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
-    artifact, event = store.find(scope.place, spec.key.path[-1]), history.latest(spec.key, scope.partition)
+    artifact, event = store.find(scope.place, scope.artifact_name(spec.key)), history.latest(spec.key, scope.partition)
     if artifact is None:
         if event is None or event.version == GONE:
             return False
-        folder = store.folder(scope.place, spec.key.path[-1])
+        folder = store.folder(scope.place, scope.artifact_name(spec.key))
         history.report(_materialization(spec.key, scope, GONE, GONE, {}, {SUMMARY: f"{folder} was deleted"}))
         return True
     unchanged = unchanged_deps(spec, scope, store, values, artifact)
@@ -90,7 +90,7 @@ def versions_now(
     """Return what of `dep` the asset would be made from now, by entry; None for an artifact that is not there."""
     if dep in values:
         return dict(scope.part_versions(spec, {dep: values[dep]}))
-    found = scope.artifacts(dep.path[-1], store)
+    found = scope.artifacts(scope.artifact_name(dep), store)
     return {entry: artifact.data_version if artifact else None for entry, artifact in found.items()}
 
 

@@ -5,7 +5,7 @@ versions. A root has parts, and an asset names those that it uses: an edit of an
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
@@ -72,7 +72,7 @@ class Scope(Generic[Subject]):
     """The subject of a partition: a character, a style, a profile, or all characters.
 
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
-    what to mend. `value` gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by
+    what to mend. `names` has the name of an artifact by the last part of its asset's key, where it is another. `value` gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by
     their names among the inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises
     what is in the way of a step. `change` gives the subject with other values of a section of its settings, as if they
     stood there, or raises what is wrong with them; None where no step takes any.
@@ -86,9 +86,14 @@ class Scope(Generic[Subject]):
     roots: Sequence[Root]
     value: Callable[[str, Any, ArtifactStore], Any]
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
+    names: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[str, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
     change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
+
+    def artifact_name(self, asset: dg.AssetKey) -> str:
+        """Return the name of the asset's artifact in the store."""
+        return self.names.get(asset.path[-1], asset.path[-1])
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
         """Return the scope with a `subject` that is loaded already."""

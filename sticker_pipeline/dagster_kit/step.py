@@ -78,7 +78,7 @@ class Step(Generic[Subject]):
         artifact = self.store.publish(
             self.staging,
             self.scope.place,
-            self.context.asset_key.to_user_string(),
+            self.scope.artifact_name(self.context.asset_key),
             code_version=code_version(self.context),
             inputs=self.versions,
             settings=settings,
@@ -107,7 +107,7 @@ def open_step(
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
     store = workspace.store
-    with writing(context, workspace, scope.place) as staging:
+    with writing(context, workspace, scope) as staging:
         scope = scope.loaded(scope.load())  # as it is after a wait
         subject = scope.load()
         scope.check(subject)
@@ -119,14 +119,14 @@ def open_step(
         observe(context.instance, scope.partition, values)
         note_inputs(context)
         inputs: dict[str, Artifact] = {}
-        for name in (dep.path[-1] for dep in deps if dep not in values):
+        for name in (scope.artifact_name(dep) for dep in deps if dep not in values):
             for entry, found in scope.artifacts(name, store).items():
                 inputs[entry] = found or store.read(scope.place, name)
         versions = {entry: artifact.data_version for entry, artifact in inputs.items()} | scope.part_versions(
             spec, values
         )
         if not also_current:
-            check_not_made(context, store, scope.place, versions, given)
+            check_not_made(context, store, scope, versions, given)
         if given:
             values = scope.loaded(changed).values(store, deps)
         yield Step(context, store, scope, changed, staging, inputs, scope.used(spec, values), versions, given)
@@ -174,7 +174,7 @@ def once(make: Callable[..., Result]) -> Callable[..., Result]:
 def check_not_made(
     context: dg.AssetExecutionContext,
     store: ArtifactStore,
-    scope: str,
+    scope: Scope[Any],
     inputs: Mapping[str, str],
     given: Mapping[str, Any],
 ) -> None:
@@ -184,7 +184,7 @@ def check_not_made(
     A person, and a retry of what a person launched, take only what was made with the same `given` values.
     """
     try:
-        artifact = store.find(scope, context.asset_key.to_user_string())
+        artifact = store.find(scope.place, scope.artifact_name(context.asset_key))
     except StorageError as error:
         context.log.warning(f"{error} It is made again now.")
         return
@@ -210,7 +210,9 @@ def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
     return found.metadata if found else {}
 
 
-def writing(context: dg.AssetExecutionContext, workspace: Deployment, scope: str) -> AbstractContextManager[Path]:
+def writing(
+    context: dg.AssetExecutionContext, workspace: Deployment, scope: Scope[Any]
+) -> AbstractContextManager[Path]:
     """Open the folder in which the asset of `context` is made, after any other run that makes it.
 
     Raises SpaceError where the folders of this deployment cannot be worked on. From here on what the step logs has no
@@ -218,7 +220,9 @@ def writing(context: dg.AssetExecutionContext, workspace: Deployment, scope: str
     """
     check_places(workspace.places)
     context.log.addFilter(without_hidden_letters)
-    return workspace.store.writing(scope, context.asset_key.path[-1], context.log.info, context.run_id)
+    return workspace.store.writing(
+        scope.place, scope.artifact_name(context.asset_key), context.log.info, context.run_id
+    )
 
 
 def without_hidden_letters(record: logging.LogRecord) -> bool:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
-from sticker_pipeline.defs.scopes import OF_ALL
+from sticker_pipeline.defs.scopes import OF_ALL, SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
 SWEEP = dg.AssetSelection.assets("adapter_sweep")
@@ -23,7 +23,7 @@ character_line = dg.define_asset_job(
 )
 style_line = dg.define_asset_job(
     "style_line",
-    selection=dg.AssetSelection.assets("style_training_set", "style_lora", "selected_style_lora"),
+    selection=dg.AssetSelection.assets(STYLE_TRAINING_SET, STYLE_LORA, SELECTED_STYLE_LORA),
     partitions_def=STYLES,
     description="One style, from the datasets of the characters that share it to its LoRA.",
 )

@@ -17,7 +17,7 @@ from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.defs.partitions import PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import of_profile, profile_made_from
+from sticker_pipeline.defs.scopes import LCM_LORA, of_profile, profile_made_from
 from sticker_pipeline.generation.few_steps import STEPS, Answers, answers_grid, generate_answers, ways_to_draw
 from sticker_pipeline.generation.prompts import distillation_prompts, requests_of_texts
 from sticker_pipeline.profile import Profile
@@ -34,6 +34,7 @@ MODULE = "sticker_pipeline.training.consistency"
 
 
 @dg.asset(
+    key=LCM_LORA,
     **profile_made_from(uses=["lcm"]),
     partitions_def=PROFILE_NAMES,
     code_version="1",

@@ -1,4 +1,4 @@
-"""Asset `style_lora`: the LoRA of a style that several characters share."""
+"""Asset `style/lora`: the LoRA of a style that several characters share."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from sticker_pipeline.dataset.style_set import taken_traits
 from sticker_pipeline.defs.automation import RETRAIN
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.defs.scopes import STYLE_LORA, STYLE_TRAINING_SET, of_style, style_made_from
 from sticker_pipeline.defs.training.lora import train, training_metadata
 from sticker_pipeline.generation.unseen import sampled_prompts
 from sticker_pipeline.storage import discard
@@ -20,7 +20,8 @@ from sticker_pipeline.training.tables import HELD_OUT, LOG
 
 
 @dg.asset(
-    **style_made_from("style_training_set", uses=["training"]),
+    key=STYLE_LORA,
+    **style_made_from(STYLE_TRAINING_SET, uses=["training"]),
     partitions_def=STYLES,
     code_version="1",
     automation_condition=RETRAIN,

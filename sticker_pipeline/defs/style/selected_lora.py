@@ -1,4 +1,4 @@
-"""Asset `selected_style_lora`: the epoch to use of a style's training."""
+"""Asset `style/selected_lora`: the epoch to use of a style's training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from sticker_pipeline.dataset.style_set import taken_traits
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.defs.scopes import SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET, of_style, style_made_from
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.unseen import CHOICE_CHARACTERS, GOAL_CHARACTERS, unseen_prompts
 from sticker_pipeline.roots.loras import LORA_FILE
@@ -25,7 +25,8 @@ from sticker_pipeline.training.results import checkpoints_of
 
 
 @dg.asset(
-    **style_made_from("style_lora", "style_training_set", uses=["choice"]),
+    key=SELECTED_STYLE_LORA,
+    **style_made_from(STYLE_LORA, STYLE_TRAINING_SET, uses=["choice"]),
     partitions_def=STYLES,
     code_version="1",
     automation_condition=FOLLOW,

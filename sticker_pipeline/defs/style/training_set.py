@@ -1,4 +1,4 @@
-"""Asset `style_training_set`: what the LoRA of a style that several characters share is trained on."""
+"""Asset `style/training_set`: what the LoRA of a style that several characters share is trained on."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from sticker_pipeline.dataset.style_set import PICTURES, STYLE_DROPPED, STYLE_RO
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import of_style, style_made_from
+from sticker_pipeline.defs.scopes import STYLE_TRAINING_SET, of_style, style_made_from
 from sticker_pipeline.pictures import sheet_of_files
 from sticker_pipeline.roots.style import members_of
 from sticker_pipeline.storage import link_or_copy, write_table
@@ -19,6 +19,7 @@ SHEET_CELLS = 24
 
 
 @dg.asset(
+    key=STYLE_TRAINING_SET,
     **style_made_from(uses=["members", "dataset"]),
     partitions_def=STYLES,
     code_version="1",
