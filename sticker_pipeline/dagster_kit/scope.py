@@ -72,10 +72,11 @@ class Scope(Generic[Subject]):
     """The subject of a partition: a character, a style, a profile, or all characters.
 
     `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
-    what to mend. `names` has the name of an artifact by the last part of its asset's key, where it is another. `value` gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by
-    their names among the inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises
-    what is in the way of a step. `change` gives the subject with other values of a section of its settings, as if they
-    stood there, or raises what is wrong with them; None where no step takes any.
+    what to mend. `names` has the name of an artifact by the last part of its asset's key, where it is another. `value`
+    gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by their names among the
+    inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises what is in the way of
+    a step. `change` gives the subject with other values of a section of its settings, as if they stood there, or raises
+    what is wrong with them; None where no step takes any.
     """
 
     name: str

@@ -75,6 +75,12 @@ USES = [
     ),
     ("dagster._core.definitions.sensor_definition", "SensorExecutionData", None, "the sensor `automation`"),
     (
+        "dagster._core.events",
+        "DagsterEvent",
+        ["event_type_value", "job_name", "event_specific_data"],
+        "verdicts that are reported again (restored.py)",
+    ),
+    (
         "dagster._core.asset_graph_view.asset_graph_view",
         "AssetGraphView.get_asset_subset_from_asset_partitions",
         ["self", "key", "asset_partitions"],

@@ -7,7 +7,16 @@ import pytest
 from sticker_pipeline.dagster_kit.pools import BRIEF, GPU, has_gpu
 from sticker_pipeline.definitions import defs
 
-LONG = {"lora", "selected_lora", "samples", "benchmark", "comfyui_workflow", "adapter_sweep", "lcm_lora", "style_lora"}
+LONG = {
+    "lora",
+    "selected_lora",
+    "samples",
+    "benchmark",
+    "comfyui_workflow",
+    "adapter_sweep",
+    "profile/lcm_lora",
+    "style/lora",
+}
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
@@ -30,7 +39,7 @@ def test_nvidias_own_tool_tells_too(tmp_path: Path) -> None:
 def test_long_steps_take_turns_always() -> None:
     definitions = defs()
     pools = {
-        key.path[-1]: definitions.resolve_assets_def(key).op.pool
+        key.to_user_string(): definitions.resolve_assets_def(key).op.pool
         for key in definitions.resolve_asset_graph().materializable_asset_keys
     }
     assert {pools[name] for name in LONG} == {GPU}

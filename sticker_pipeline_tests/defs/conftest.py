@@ -15,7 +15,7 @@ from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, PARTITION_ROW_C
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
-from sticker_pipeline.defs.scopes import of_character
+from sticker_pipeline.defs.scopes import STYLE_ARTIFACTS, of_character
 from sticker_pipeline.profile import Profile
 from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.update import update
@@ -72,7 +72,10 @@ class Bench:
     def metadata(self, asset: str, partition: str | None) -> dict[str, object]:
         """The metadata of the latest materialization, as plain values."""
         records = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None), limit=1
+            dg.AssetRecordsFilter(
+                dg.AssetKey.from_user_string(asset), asset_partitions=[partition] if partition else None
+            ),
+            limit=1,
         ).records
         materialization = records[0].asset_materialization
         assert materialization is not None
@@ -80,8 +83,9 @@ class Bench:
 
     def check_tables(self, asset: str, scope: str, partition: str | None) -> None:
         """Each table of the artifact is declared by the asset, has the declared columns, and was reported so."""
-        artifact = self.store.read(scope, asset)
-        spec = self.definitions.resolve_assets_def(dg.AssetKey(asset)).get_asset_spec(dg.AssetKey(asset))
+        key = dg.AssetKey.from_user_string(asset)
+        artifact = self.store.read(scope, STYLE_ARTIFACTS[key.path[-1]] if asset.startswith("style/") else key.path[-1])
+        spec = self.definitions.resolve_assets_def(key).get_asset_spec(key)
         tables = list(tables_of(spec))
         assert {file for file, _, _ in tables} == {name for name in artifact.files if name.endswith(".parquet")}, asset
         for file, _, schema in tables:

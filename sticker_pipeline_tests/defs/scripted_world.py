@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,6 @@ class World:
         self.graph = self.definitions.resolve_asset_graph()
         self.specs = asset_specs(self.graph, CHARACTERS)
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
-        self.job_of = cache(self._job_of)
-        # There is no style or profile here, so nothing of theirs could be requested.
-        own = [*self.specs, *asset_specs(self.graph, None)]
-        self.automated = dg.AssetSelection.assets(*(spec.key for spec in own if spec.automation_condition))
         self.cursor: Any = None
 
     def copied(self, instance: dg.DagsterInstance) -> "World":
@@ -168,7 +164,7 @@ class World:
         self.now += LOOK
         with remembered_partitions(self.instance):
             result = dg.evaluate_automation_conditions(
-                self.definitions, self.instance, self.automated, cursor=self.cursor, evaluation_time=self.now
+                self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
             )
         self.cursor = result.cursor
         assets = self.graph.materializable_asset_keys
@@ -176,17 +172,16 @@ class World:
 
     def run(self, name: str | None, assets: Iterable[str], checks: Mapping[str, Iterable[str]]) -> None:
         """One run of `assets` and of `checks` (asset -> names of its checks), for the character `name`."""
-        selected = self.job_of(
-            frozenset(dg.AssetKey(asset) for asset in assets),
-            frozenset(dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]),
+        selected = self.job.get_subset(
+            asset_selection={dg.AssetKey(asset) for asset in assets},
+            asset_check_selection={
+                dg.AssetCheckKey(dg.AssetKey(asset), check) for asset in checks for check in checks[asset]
+            },
         )
         selected.execute_in_process(instance=self.instance, partition_key=name, raise_on_error=False)
 
-    def _job_of(self, assets: frozenset[dg.AssetKey], checks: frozenset[dg.AssetCheckKey]) -> dg.JobDefinition:
-        return self.job.get_subset(asset_selection=assets, asset_check_selection=checks)
-
     def _stub(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
-        @dg.multi_asset(name=spec.key.path[-1], specs=[spec])
+        @dg.multi_asset(name="_".join(spec.key.path), specs=[spec])
         def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             name = context.partition_key if context.has_partition_key else None
             asset = spec.key.path[-1]

@@ -36,7 +36,7 @@ def distilled(bench: Bench) -> Iterator[Bench]:
         patch.setitem(PROFILES["embedded"], "lcm", {**PROFILES["embedded"]["lcm"], **SMALL})
         for module in (few_steps, lcm):
             patch.setattr(module, "STEPS", (1, 4))
-        assert make(bench, "lcm_lora", "embedded").success
+        assert make(bench, "profile/lcm_lora", "embedded").success
         yield bench
 
 
@@ -51,7 +51,7 @@ def moth(bench: Bench) -> Path:
 
 
 def make(bench: Bench, asset: str, partition: str) -> dg.ExecuteInProcessResult:
-    definition = bench.definitions.resolve_assets_def(dg.AssetKey(asset))
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey.from_user_string(asset))
     return dg.materialize([definition], partition_key=partition, instance=bench.instance, raise_on_error=False)
 
 
@@ -79,8 +79,8 @@ def test_it_is_distilled_and_measured(distilled: Bench) -> None:
         "base, steps: 25, another seed",
     ]
     assert (table.loc[table["metric"] == "seconds", "mean"] > 0).all()
-    bench.check_tables("lcm_lora", "_profiles/embedded", "embedded")
-    shown = bench.metadata("lcm_lora", "embedded")
+    bench.check_tables("profile/lcm_lora", "_profiles/embedded", "embedded")
+    shown = bench.metadata("profile/lcm_lora", "embedded")
     assert str(shown["pictures"]).startswith("![")
     assert {"figures", "summary", "loss", "settings"} <= shown.keys()
     assert not (bench.store.work("_profiles/embedded", "lcm_lora") / "state").exists()

@@ -160,7 +160,7 @@ def test_its_base_is_taught_to_draw_in_a_few_steps(made: Bench, monkeypatch: pyt
     for module in (few_steps, lcm):
         monkeypatch.setattr(module, "STEPS", (1, 4))
     monkeypatch.setattr(few_steps, "MANY", 6)
-    definition = made.definitions.resolve_assets_def(dg.AssetKey("lcm_lora"))
+    definition = made.definitions.resolve_assets_def(dg.AssetKey(["profile", "lcm_lora"]))
     assert dg.materialize([definition], partition_key="sdxl", instance=made.instance).success
     artifact = made.store.read("_profiles/sdxl", "lcm_lora")
     lora = read_lora(artifact.folder / "lora.safetensors", "sdxl")

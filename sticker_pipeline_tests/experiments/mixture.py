@@ -130,7 +130,7 @@ def make_loras(seed: int, folder: Path) -> None:
     workspace, definitions = workspace_from_environment(), defs()
     made = [  # (scope in the store, partition, assets)
         (character_of(seed), character_of(seed), ["lora", "selected_lora"]),
-        ("_profiles/embedded", "embedded", ["lcm_lora"]),
+        ("_profiles/embedded", "embedded", ["profile/lcm_lora"]),
         (character_of(seed), character_of(seed), ["character_lcm_lora"]),
     ]
     quiet = {"python_logs": {"python_log_level": "WARNING"}}
