@@ -17,11 +17,11 @@ from sticker_pipeline.dagster_kit.restored import observe_and_restore
 from sticker_pipeline.dagster_kit.scope import Scope
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character, of_style
+from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character, of_profile, of_style
 from sticker_pipeline.places import places_problem
-from sticker_pipeline.roots.across import AllCharacters
+from sticker_pipeline.roots.across import LCM_LORA, AllCharacters, profiles_of
 from sticker_pipeline.roots.style import named_styles, ready_styles
-from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
+from sticker_pipeline.storage import MANIFEST, ArtifactStore, Snapshot, StorageError, content_hash, profile_scope
 
 EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
 SECONDS_A_LOOK = 15.0  # for files that were not read before
@@ -64,6 +64,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     scopes = [
         *(of_character(workspace, each[0].name).loaded(OneCharacter(*each)) for each in valid),
         *(of_style(workspace, style.name).loaded(style) for style in styles),
+        *(of_profile(workspace, name) for name in profiles_of(valid) if _has_lcm_lora(workspace, name)),
         of_all(workspace).loaded(AllCharacters(valid, problems)),
     ]
     assert context.repository_def is not None
@@ -91,6 +92,10 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
         ],
         cursor=json.dumps(vars(after), sort_keys=True),
     )
+
+
+def _has_lcm_lora(workspace: Workspace, profile: str) -> bool:
+    return (workspace.store.folder(profile_scope(profile), LCM_LORA) / MANIFEST).is_file()
 
 
 def _requests(

@@ -140,8 +140,8 @@ def make_loras(seed: int, folder: Path) -> None:
         if update(definitions, instance, workspace, characters, Console(quiet=True), jobs=jobs).failed:
             raise RuntimeError(f"seed {seed}: a dataset or the style failed")
         for scope, partition, names in made:
-            missing = [name for name in names if workspace.store.find(scope, name) is None]
-            assets = [definitions.resolve_assets_def(dg.AssetKey(name)) for name in missing]
+            missing = [name for name in names if workspace.store.find(scope, name.rpartition("/")[2]) is None]
+            assets = [definitions.resolve_assets_def(dg.AssetKey.from_user_string(name)) for name in missing]
             if assets and not dg.materialize(assets, partition_key=partition, instance=instance).success:
                 raise RuntimeError(f"seed {seed}: {', '.join(missing)} failed")
 
