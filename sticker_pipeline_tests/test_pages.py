@@ -45,7 +45,7 @@ def test_each_launch_that_they_show_would_begin(command: str) -> None:
     given = launch_command.make_context("launch", arguments).params
     definitions = defs()
     job = definitions.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection={dg.AssetKey(given["assets"])}, asset_check_selection=set()
+        asset_selection={dg.AssetKey.from_user_string(given["assets"])}, asset_check_selection=set()
     )
     assert dg.validate_run_config(job, json.loads(given["config_json"] or "{}"))
     assert given["partition"]
