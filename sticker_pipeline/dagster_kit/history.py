@@ -38,17 +38,39 @@ class History:
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
         self.instance, self.graph = instance, graph
         self._latest: dict[dg.AssetKey, dict[str | None, Event]] = {}
+        self._reported: dict[tuple[dg.AssetKey, str | None], Tags] = {}  # which have no number yet
         self._versions_at = cache(self._read_versions_at)
 
     def latest(self, asset: dg.AssetKey, partition: str | None) -> Event | None:
         """Return the last event of the asset's partition; of an asset without partitions that of None."""
-        return self.latest_of_all(asset).get(partition)
+        known = self._known(asset)
+        if (asset, partition) in self._reported:
+            known |= self._numbered(asset, [partition])
+        return known.get(partition)
 
     def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
         """Return the last event of each partition of the asset."""
+        known = self._known(asset)
+        if reported := [partition for key, partition in self._reported if key == asset]:
+            known |= self._numbered(asset, reported)
+        return known
+
+    def _known(self, asset: dg.AssetKey) -> dict[str | None, Event]:
         if asset not in self._latest:
-            self._latest[asset] = self._read_latest(asset, None)
+            self._latest[asset] = self._read_latest(asset)
         return self._latest[asset]
+
+    def _numbered(self, asset: dg.AssetKey, partitions: Sequence[str | None]) -> dict[str | None, Event]:
+        """Return the events of `partitions` that were reported, with their numbers: it is read when it is asked for."""
+        node, tags = (
+            self.graph.get(asset),
+            {partition: self._reported.pop((asset, partition)) for partition in partitions},
+        )
+        if not node.is_partitioned:
+            return self._read_latest(asset)
+        names = {name for name in partitions if name is not None}
+        numbers = self.instance.get_latest_storage_id_by_partition(asset, _kind(node), names)
+        return {name: Event(number, tags[name]) for name, number in numbers.items()}
 
     def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
         """Return the data version that the asset's partition had at the event with this number."""
@@ -74,19 +96,17 @@ class History:
     def report(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
         """Store an event that belongs to no run."""
         self.instance.report_runless_asset_event(event)
-        latest = self._latest.get(event.asset_key)
-        if latest is not None:
-            latest |= self._read_latest(event.asset_key, event.partition)
+        if event.asset_key in self._latest:
+            self._reported[event.asset_key, event.partition] = event.tags or {}
 
-    def _read_latest(self, asset: dg.AssetKey, partition: str | None) -> dict[str | None, Event]:
+    def _read_latest(self, asset: dg.AssetKey) -> dict[str | None, Event]:
         node = self.graph.get(asset)
         if not node.is_partitioned:
             event = self._unpartitioned(asset, None)
             return {None: event} if event else {}
-        wanted = {partition} if partition else None
-        ids = self.instance.get_latest_storage_id_by_partition(asset, _kind(node), wanted)
+        ids = self.instance.get_latest_storage_id_by_partition(asset, _kind(node))
         if node.is_external:  # of observations, only the version counts
-            tags = compat.latest_versions(self.instance, asset, _kind(node), wanted)
+            tags = compat.latest_versions(self.instance, asset, _kind(node), None)
         else:
             tags = _tags_of(self.instance, asset, ids)
         return {name: Event(number, tags.get(name, {})) for name, number in ids.items()}
