@@ -84,7 +84,9 @@ class Judge:
         return Drawn(embed(self.embedder, images), found)
 
 
-def style_yardstick(judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]) -> StyleEvaluationContext:
+def style_evaluation_context(
+    judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
+) -> StyleEvaluationContext:
     """What images in the style are held against. Raises NothingHeldOut."""
     held_out, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not held_out:

@@ -52,9 +52,9 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
             epoch: style_images.save_sample(generator, sample, staging, style_images.epoch_folder(epoch), path)
             for epoch, path in checkpoints.items()
         }
-        yardstick = style_images.style_yardstick(judge, work.subject.name, training_set, sample.asked)
+        evaluation = style_images.style_evaluation_context(judge, work.subject.name, training_set, sample.asked)
         figures = {
-            epoch: style_metrics(judge.sees(own, staging, style_images.epoch_folder(epoch)), yardstick)
+            epoch: style_metrics(judge.sees(own, staging, style_images.epoch_folder(epoch)), evaluation)
             for epoch, own in images.items()
         }
         limits = profile.style
@@ -65,7 +65,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         link_or_copy(chosen, staging / LORA_FILE)
         write_table(choice, staging, CHOICE)
         goal = style_images.goal_sample(unseen_prompts(profile.style, taken, GOAL_CHARACTERS))
-        asked = replace(yardstick, asked=goal.asked)
+        asked = replace(evaluation, asked=goal.asked)
         reached, shown = style_images.measured_goal(generator, judge, goal, asked, staging, chosen)
         write_table(reached, staging, GOAL)
         by_epoch = style_images.epoch_grid(images, sample.prompts)
