@@ -40,7 +40,8 @@ def copy_of_the_code(folder: Path) -> None:
     for name in ("sticker_pipeline", "sticker_pipeline_tests"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "docs", folder / "docs", ignore=shutil.ignore_patterns("images"))
-    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
+        shutil.copy(REPOSITORY / name, folder)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git, which applies the change")

@@ -67,6 +67,10 @@ class Step(Generic[Subject]):
         """The character, of the scope of one."""
         return self.subject.character
 
+    def leave_out(self, entry: str) -> None:
+        """Take an input away: the artifact is made without it."""
+        del self.inputs[entry], self.versions[entry]
+
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:

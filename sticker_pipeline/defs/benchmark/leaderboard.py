@@ -36,7 +36,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
                 measured[name] = found.table()
             except StorageError as error:
                 context.log.warning(f"{name} is left out: {error}")
-                del work.inputs[entry]
+                work.leave_out(entry)
         rows = tables.leaderboard(measured)
         write_table(rows, work.staging, tables.LEADERBOARD)
         similarity = by_character(rows)
