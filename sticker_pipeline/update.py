@@ -18,7 +18,7 @@ from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.character import Character, CharacterError
 from sticker_pipeline.claims import claimed
 from sticker_pipeline.dagster_kit.checks import cut_off
-from sticker_pipeline.dagster_kit.compat import free_places, new_run_id
+from sticker_pipeline.dagster_kit.compat import asset_specs, free_places, new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now
@@ -100,7 +100,10 @@ def update(
             continue
         # No character's artifacts are changed by the same job of another: one look at the store serves them all.
         glance = Look(Snapshot(workspace.store.root), work.history())
-        for name in (character.name for character, _ in characters if character.name not in failed):
+        names = [character.name for character, _ in characters if character.name not in failed]
+        for asset in asset_specs(glance.history.graph, CHARACTERS):
+            glance.history.read_noted(asset.key, names)
+        for name in names:
             outcome = _brought_up_to_date(work, job, of_character(workspace, name), glance)
             if outcome != "made":
                 (refused if outcome == "refused" else failed).append(name)

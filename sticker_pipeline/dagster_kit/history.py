@@ -24,53 +24,66 @@ class Event:
     """The last materialization of an asset, or observation of a root, of one partition."""
 
     storage_id: int
-    tags: Tags
-
-    @property
-    def version(self) -> str | None:
-        """The data version."""
-        return self.tags.get(DATA_VERSION_TAG)
+    version: str | None
 
 
 class History:
-    """The last event of each asset and partition, and versions before it. Nothing is read twice."""
+    """The last event of each asset and partition, and versions before it. Nothing is read twice.
+
+    Numbers and versions are read for all partitions of an asset at once. What a step noted stands in its record, which
+    has the images of its asset too: it is read for those partitions alone that are asked for, and once in a process.
+    """
 
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
         self.instance, self.graph = instance, graph
         self._latest: dict[dg.AssetKey, dict[str | None, Event]] = {}
         self._reported: dict[tuple[dg.AssetKey, str | None], Tags] = {}  # which have no number yet
         self._versions_at = cache(self._read_versions_at)
+        self._tags = _tags_by_number(compat.history_id(instance))
 
     def latest(self, asset: dg.AssetKey, partition: str | None) -> Event | None:
         """Return the last event of the asset's partition; of an asset without partitions that of None."""
-        known = self._known(asset)
         if (asset, partition) in self._reported:
-            known |= self._numbered(asset, [partition])
-        return known.get(partition)
+            self._number(asset, [partition])
+        return self._known(asset).get(partition)
 
     def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
         """Return the last event of each partition of the asset."""
-        known = self._known(asset)
-        if reported := [partition for key, partition in self._reported if key == asset]:
-            known |= self._numbered(asset, reported)
-        return known
+        self._number(asset, [partition for key, partition in self._reported if key == asset])
+        return self._known(asset)
+
+    def noted(self, asset: dg.AssetKey, partition: str | None) -> Tags:
+        """Return the tags of the last materialization of the asset's partition: what its step noted."""
+        event = self.latest(asset, partition)
+        if event is None:
+            return {}
+        self._read_tags(asset, [event.storage_id])
+        return self._tags.get(event.storage_id, {})
+
+    def read_noted(self, asset: dg.AssetKey, partitions: Iterable[str | None]) -> None:
+        """Read `noted` of many partitions at once."""
+        known = self.latest_of_all(asset)
+        self._read_tags(asset, [known[partition].storage_id for partition in partitions if partition in known])
+
+    def _read_tags(self, asset: dg.AssetKey, numbers: Sequence[int]) -> None:
+        for some in _parts([number for number in numbers if number not in self._tags]):
+            records = dg.AssetRecordsFilter(asset, storage_ids=some)
+            found = self.instance.fetch_materializations(records, len(some)).records
+            self._tags |= {record.storage_id: record.event_log_entry.tags or {} for record in found}
 
     def _known(self, asset: dg.AssetKey) -> dict[str | None, Event]:
         if asset not in self._latest:
-            self._latest[asset] = self._read_latest(asset)
+            self._latest[asset] = self._read_latest(asset, None)
         return self._latest[asset]
 
-    def _numbered(self, asset: dg.AssetKey, partitions: Sequence[str | None]) -> dict[str | None, Event]:
-        """Return the events of `partitions` that were reported, with their numbers: it is read when it is asked for."""
-        node, tags = (
-            self.graph.get(asset),
-            {partition: self._reported.pop((asset, partition)) for partition in partitions},
-        )
-        if not node.is_partitioned:
-            return self._read_latest(asset)
-        names = {name for name in partitions if name is not None}
-        numbers = self.instance.get_latest_storage_id_by_partition(asset, _kind(node), names)
-        return {name: Event(number, tags[name]) for name, number in numbers.items()}
+    def _number(self, asset: dg.AssetKey, partitions: Sequence[str | None]) -> None:
+        """Read the numbers of the events of `partitions` that were reported."""
+        tags = {partition: self._reported.pop((asset, partition)) for partition in partitions}
+        if tags:
+            names = {name for name in partitions if name is not None}
+            found = self._read_latest(asset, names)
+            self._known(asset).update(found)
+            self._tags |= {event.storage_id: tags[name] for name, event in found.items()}
 
     def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
         """Return the data version that the asset's partition had at the event with this number."""
@@ -99,17 +112,14 @@ class History:
         if event.asset_key in self._latest:
             self._reported[event.asset_key, event.partition] = event.tags or {}
 
-    def _read_latest(self, asset: dg.AssetKey) -> dict[str | None, Event]:
+    def _read_latest(self, asset: dg.AssetKey, partitions: set[str] | None) -> dict[str | None, Event]:
         node = self.graph.get(asset)
         if not node.is_partitioned:
             event = self._unpartitioned(asset, None)
             return {None: event} if event else {}
-        ids = self.instance.get_latest_storage_id_by_partition(asset, _kind(node))
-        if node.is_external:  # of observations, only the version counts
-            tags = compat.latest_versions(self.instance, asset, _kind(node), None)
-        else:
-            tags = _tags_of(self.instance, asset, ids)
-        return {name: Event(number, tags.get(name, {})) for name, number in ids.items()}
+        numbers = self.instance.get_latest_storage_id_by_partition(asset, _kind(node), partitions)
+        tags = compat.latest_versions(self.instance, asset, _kind(node), partitions)
+        return {name: Event(number, tags.get(name, {}).get(DATA_VERSION_TAG)) for name, number in numbers.items()}
 
     def _read_versions_at(
         self, asset: dg.AssetKey, partition: str | None, storage_id: int
@@ -126,27 +136,17 @@ class History:
         external = self.graph.get(asset).is_external
         fetch = self.instance.fetch_observations if external else self.instance.fetch_materializations
         records = fetch(dg.AssetRecordsFilter(asset, before_storage_id=before), limit=1).records
-        return Event(records[0].storage_id, records[0].event_log_entry.tags or {}) if records else None
+        tags = records[0].event_log_entry.tags or {} if records else {}
+        return Event(records[0].storage_id, tags.get(DATA_VERSION_TAG)) if records else None
 
 
 def _kind(node: compat.AssetNode) -> Kind:
     return Kind.ASSET_OBSERVATION if node.is_external else Kind.ASSET_MATERIALIZATION
 
 
-def _tags_of(instance: dg.DagsterInstance, asset: dg.AssetKey, ids: Mapping[str, int]) -> Mapping[str, Tags]:
-    """Return the tags of materializations by partition. A record is read once in a process: it never changes, and has
-    the images of its asset."""
-    known = _read_records(compat.history_id(instance))
-    new = [number for number in ids.values() if number not in known]
-    for some in _parts(new):
-        found = instance.fetch_materializations(dg.AssetRecordsFilter(asset, storage_ids=some), len(some)).records
-        known |= {record.storage_id: record.event_log_entry.tags or {} for record in found}
-    return {partition: known.get(number, {}) for partition, number in ids.items()}
-
-
 @lru_cache(maxsize=4)
-def _read_records(history: str) -> dict[int, Tags]:
-    """The tags of the records of one history that this process has read."""
+def _tags_by_number(history: str) -> dict[int, Tags]:
+    """The tags of the materializations of one history that this process has read. They never change."""
     return {}
 
 

@@ -6,7 +6,7 @@ since the last look. So a change during a training is not lost, and one that was
 keeps the history in accord with the artifacts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -28,6 +28,14 @@ class Staleness:
         if target not in self._known:
             self._known[target] = is_out_of_date(self.history, target.asset_key, target.partition_key)
         return self._known[target]
+
+    def read(self, targets: Iterable[AssetPartition]) -> None:
+        """Read what decides for `targets` at once."""
+        of_asset: dict[dg.AssetKey, list[str | None]] = {}
+        for target in targets:
+            of_asset.setdefault(target.asset_key, []).append(target.partition_key)
+        for asset, partitions in of_asset.items():
+            self.history.read_noted(asset, partitions)
 
     def above_out_of_date(self, target: AssetPartition) -> bool:
         """Return True where something that the target is made from, directly or not, is out of date."""
@@ -51,7 +59,7 @@ def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) 
     made, node = history.latest(asset, partition), history.graph.get(asset)
     if made is None:
         return True
-    noted = compat.provenance(made.tags)
+    noted = compat.provenance(history.noted(asset, partition))
     if noted is None:  # reported by a person
         return any(_changed(history, dep, partition, made.storage_id) for dep in node.parent_keys)
     if noted.code_version != node.code_version or set(noted.input_data_versions) != set(node.parent_keys):

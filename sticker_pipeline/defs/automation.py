@@ -66,7 +66,9 @@ class OutOfDate(dg.AutomationCondition):
         return "Never made, or made from other content or by other code than there is now"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        return _where(context, _staleness(context.asset_graph_view).out_of_date)
+        staleness = _staleness(context.asset_graph_view)
+        staleness.read(compat.candidates(context))
+        return _where(context, staleness.out_of_date)
 
 
 class AboveOutOfDate(dg.AutomationCondition):
