@@ -39,7 +39,7 @@ OURS = [
     r"small  +(all|art|sticker)  +lora .+",
     r"Means over the characters, of all styles:",
     r"metric  +better  +LoRA .+",
-    r"[a-z ]+  +(higher|lower|–)  .+",
+    r"[a-z -]+  +(higher|lower|–)  .+",
     r"(Pictures|Report|LoRA|ComfyUI):  +/.+",
     r"See it all in the Dagster UI: .+",
     r"Not released, see above: small\. .+",

@@ -19,7 +19,7 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.plan import instance_concurrency_context, objects
 from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import base as launcher
-from dagster._core.storage import asset_check_execution_record, legacy_storage
+from dagster._core.storage import asset_check_execution_record
 from dagster._core.utils import make_new_run_id
 from dagster._utils import concurrency, interrupts, log, schedules
 from dagster_shared.record import copy
@@ -126,7 +126,7 @@ def places(instance: dg.DagsterInstance, pool: str) -> concurrency.ConcurrencyKe
 def history_id(instance: dg.DagsterInstance) -> str:
     """Return what tells the history of `instance` from others: it is made with its database."""
     storage: Any = instance.run_storage
-    if isinstance(storage, legacy_storage.LegacyRunStorage):  # of one database for all
+    if not hasattr(storage, "get_run_storage_id"):  # a LegacyRunStorage, of one database for all
         storage = storage._storage.run_storage
     return str(storage.get_run_storage_id())
 

@@ -4,6 +4,8 @@ import io
 import sys
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -41,7 +43,8 @@ def test_a_step_shows_what_nobody_sees(tmp_path: Path) -> None:
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="made")])
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        with writing(context, workspace, "luma"):
+        scope: Any = SimpleNamespace(place="luma", artifact_name=lambda key: key.path[-1])
+        with writing(context, workspace, scope):
             context.log.warning("%s is no picture", BAD)
             context.log.info(BAD)
         return dg.MaterializeResult(
