@@ -96,17 +96,26 @@ class Artifact:
         self._published(name, file_sha256, lambda sha256: sha256)
         return self.folder / name
 
+    def sha256(self, name: str) -> str:
+        """Return the hex SHA-256 of a file as its manifest has it. Raises StorageError as `content` does."""
+        if name not in self.files:
+            raise self._without(name)
+        return str(self.files[name]["sha256"])
+
+    def _without(self, name: str) -> StorageError:
+        return StorageError(
+            f"{self.folder} has no {name}: it is of an earlier version, materialize '{self.asset}' again."
+        )
+
     def _published(self, name: str, read: Callable[[Path], Read], sha256: Callable[[Read], str]) -> Read:
         if name not in self.files:
-            raise StorageError(
-                f"{self.folder} has no {name}: it is of an earlier version, materialize '{self.asset}' again."
-            )
+            raise self._without(name)
         path = self.folder / name
         try:
             found = _while_exchanged(self.folder, lambda: read(path))
         except OSError as error:
             raise _damaged(path, self.folder, error.strerror or str(error)) from error
-        if sha256(found) not in (self.files[name]["sha256"], _sha256_now(self.folder, name)):
+        if sha256(found) not in (self.sha256(name), _sha256_now(self.folder, name)):
             raise _damaged(path, self.folder, f"it is not what {MANIFEST} says")
         return found
 
@@ -131,6 +140,10 @@ class ArtifactStore:
     def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
         """Return the result of `read`; a Snapshot reads once for each `what`."""
         return read()
+
+    def now(self) -> "ArtifactStore":
+        """Return the store as it is now, whatever a snapshot of it has read."""
+        return ArtifactStore(self.root)
 
     def cache(self, kind: str) -> Path:
         """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides

@@ -15,6 +15,7 @@ Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> th
 Tags = Mapping[str, str]
 Kind = dg.DagsterEventType
 
+SEARCHED = 10  # materializations of a partition, for one with a version
 AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
 MEMBERS_SECONDS = 1.0  # a page asks every two
 
@@ -93,13 +94,23 @@ class History:
         """Return the data versions that all partitions of the asset had at the event with this number."""
         return self._versions_at(asset, None, storage_id)
 
-    def record(self, asset: dg.AssetKey, partition: str | None) -> dg.AssetMaterialization | None:
-        """Return the last materialization of the asset's partition, with its metadata."""
-        some = [partition] if partition else None
-        records = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset, asset_partitions=some), limit=1
-        ).records
-        return records[0].asset_materialization if records else None
+    def record_of(self, asset: dg.AssetKey, partition: str | None, version: str) -> dg.EventLogRecord | None:
+        """Return the last materialization of the asset's partition with this data version, of the last SEARCHED."""
+        records = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
+        for most in (1, SEARCHED):  # it is the last one nearly always, and each has images
+            for record in self.instance.fetch_materializations(records, limit=most).records:
+                if (record.event_log_entry.tags or {}).get(DATA_VERSION_TAG) == version:
+                    return record
+        return None
+
+    def read_again(self, asset: dg.AssetKey, partition: str | None) -> None:
+        """Read the last event of the asset's partition again; of an asset of all, those of all partitions."""
+        if partition is None:
+            self._latest.pop(asset, None)
+        else:
+            self._known(asset).update(self._read_latest(asset, {partition}))
+        for key in [key for key in self._reported if key[0] == asset and partition in (None, key[1])]:
+            del self._reported[key]
 
     def observed(self, root: dg.AssetKey, partition: str | None) -> str | None:
         """Return the data version of the root that was observed last."""

@@ -1,7 +1,7 @@
 """The history in accord with the artifacts: what it has otherwise is reported anew from their manifests.
 
 A manifest has the version of the content, the code version, and the versions of all inputs. So an asset whose history
-was deleted counts as made, one whose files were deleted as missing, and a part of a root that an asset does not use
+was deleted counts as made, one whose files were deleted as stale, and a part of a root that an asset does not use
 leaves it as it is.
 """
 
@@ -56,26 +56,39 @@ def restore(
 
 
 def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
-    artifact, event = store.find(scope.place, scope.artifact_name(spec.key)), history.latest(spec.key, scope.partition)
+    if _accords(history, spec, scope, store, values):
+        return False
+    # What was read may be old by now: another run may have published, and reported, what it has made.
+    store = store.now()
+    for key in (spec.key, *(dep.asset_key for dep in spec.deps)):
+        history.read_again(key, scope.partition)
+    if _accords(history, spec, scope, store, values):
+        return False
+    artifact = store.find(scope.place, scope.artifact_name(spec.key))
     if artifact is None:
-        if event is None or event.version == GONE:
-            return False
         folder = store.folder(scope.place, scope.artifact_name(spec.key))
         history.report(_materialization(spec.key, scope, GONE, GONE, {}, {SUMMARY: f"{folder} was deleted"}))
-        return True
+    else:
+        _report(history, spec.key, scope, artifact, unchanged_deps(spec, scope, store, values, artifact))
+    return True
+
+
+def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
+    """Return True where the history has the asset as its artifact is."""
+    artifact, event = store.find(scope.place, scope.artifact_name(spec.key)), history.latest(spec.key, scope.partition)
+    if artifact is None:
+        return event is None or event.version == GONE
+    if event is None or event.version != artifact.data_version:
+        return False
     unchanged = unchanged_deps(spec, scope, store, values, artifact)
     is_current = artifact.code_version == spec.code_version and len(unchanged) == len(list(spec.deps))
-    is_known = event is not None and event.version == artifact.data_version
-    if is_known and is_current != is_out_of_date(history, spec.key, scope.partition):
-        return False
-    _report(history, spec.key, scope, artifact, unchanged, event if is_known else None)
-    return True
+    return is_current != is_out_of_date(history, spec.key, scope.partition)
 
 
 def unchanged_deps(
     spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values, artifact: Artifact
 ) -> list[dg.AssetKey]:
-    """Return the dependencies that are as they were when the artifact was made; all of them, if its inputs are."""
+    """Return the dependencies that are as they were when the artifact was made; none, if one of its inputs is gone."""
     now = {dep.asset_key: versions_now(spec, dep.asset_key, scope, store, values) for dep in spec.deps}
     unchanged = [
         key for key, versions in now.items() if all(artifact.inputs.get(name) == of for name, of in versions.items())
@@ -95,20 +108,18 @@ def versions_now(
 
 
 def _report(
-    history: History,
-    asset: dg.AssetKey,
-    scope: Scope[Any],
-    artifact: Artifact,
-    unchanged: Iterable[dg.AssetKey],
-    known: Event | None,
+    history: History, asset: dg.AssetKey, scope: Scope[Any], artifact: Artifact, unchanged: Iterable[dg.AssetKey]
 ) -> None:
-    """Report the artifact as made from the events of what is `unchanged`, with the metadata and verdicts of `known`."""
-    before = history.record(asset, scope.partition) if known else None
-    metadata = (
-        before.metadata if before else {SUMMARY: "made before the history began", "dagster/uri": str(artifact.folder)}
-    )
+    """Report the artifact as made from the events of what is `unchanged`.
+
+    It has the metadata and verdicts of the last materialization with its version, where the history has one.
+    """
+    before = history.record_of(asset, scope.partition, artifact.data_version)
+    made = before.asset_materialization if before else None
+    uri = str(artifact.folder)
+    metadata = made.metadata if made else {SUMMARY: "made before the history began", "dagster/uri": uri}
     inputs = {dep: pointer(history, dep, scope.partition) for dep in unchanged}
-    number = known.storage_id if known else 0
+    number = before.storage_id if before else 0
     verdicts = compat.verdicts_on(history.instance, history.graph, asset, scope.partition, number)
     history.report(_materialization(asset, scope, artifact.data_version, artifact.code_version, inputs, metadata))
     again = history.latest(asset, scope.partition)

@@ -164,15 +164,22 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
             continue
         try:
             values = scope.values(store)
-            version = content_hash([[root.path, content_hash(value)] for root, value in values.items()])
+            specs = asset_specs(history.graph, scope.partitions)
+            roots = [[root.path, content_hash(value)] for root, value in values.items()]
+            version = content_hash([roots, _published(scope, specs, store)])
             if seen.get(scope.name) != version:
-                specs = asset_specs(history.graph, scope.partitions)
                 events += observe_and_restore(history, specs, scope, store, values)
                 seen[scope.name] = version
         except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
             problems.append(f"{scope.name}: {error}")
     go_on = left[0].name if left else ""
     return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
+
+
+def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[int]:
+    """Return when each artifact of the scope was published, in ns: 0 where there is none."""
+    manifests = [store.folder(scope.place, scope.artifact_name(spec.key)) / MANIFEST for spec in specs]
+    return [path.stat().st_mtime_ns if path.is_file() else 0 for path in manifests]
 
 
 def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:

@@ -211,7 +211,7 @@ def _candidate(
     """The LoRA that was chosen and measured last, where the gate refused it."""
     if chosen is None or not _judged(found):
         return None
-    sha256 = str(found["selected_lora"].files["lora.safetensors"]["sha256"])
+    sha256 = str(found["selected_lora"].sha256("lora.safetensors"))
     return refused_candidate(chosen.epoch, sha256, checks, released)
 
 

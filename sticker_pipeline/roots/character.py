@@ -146,19 +146,19 @@ def _roll_backs(character: Character, profile: Profile, store: ArtifactStore) ->
 
 def _release(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     chosen = store.find(character.name, "selected_lora")
-    sha256 = chosen.files["lora.safetensors"]["sha256"] if chosen else ""
+    sha256 = chosen.sha256("lora.safetensors") if chosen else ""
     release = baseline_release(releases_folder(store, character.name), sha256)
     return {"sha256": release.record.sha256 if release else None}
 
 
 def _sweep(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
-    swept = release.record.sha256 if release else selected.files[LORA_FILE]["sha256"] if selected else ""
+    swept = release.record.sha256 if release else selected.sha256(LORA_FILE) if selected else ""
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(swept, character, profile, store)}
     return {
         "settings": profile.sweep.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
-        **{name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()},
+        **{name: found.sha256(LORA_FILE) if found else None for name, found in adapters.items()},
     }
 
 
@@ -167,7 +167,7 @@ def _lcm(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     return {
         "base": base_hash(profile.base, store),
         "settings": profile.lcm.model_dump(mode="json"),
-        "lcm_lora": found.files[LORA_FILE]["sha256"] if found else None,
+        "lcm_lora": found.sha256(LORA_FILE) if found else None,
     }
 
 
@@ -176,9 +176,9 @@ def _recommended_for(character: Character, profile: Profile, store: ArtifactStor
     swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
     if swept is None or lora is None:
         return {"settings": [], "left_out": []}
-    sha256 = lora.files[file]["sha256"]
+    sha256 = lora.sha256(file)
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
-    now = {name: found.files[LORA_FILE]["sha256"] if found else None for name, found in adapters.items()}
+    now = {name: found.sha256(LORA_FILE) if found else None for name, found in adapters.items()}
     try:
         found = read_recommendations(swept.folder / FILE_NAME)
     except RecommendError as error:

@@ -16,7 +16,7 @@ from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.dagster_kit.scope import Root, Scope, made_from, observable_roots, own_artifact
 from sticker_pipeline.dagster_kit.step import observe, once, open_step
 from sticker_pipeline.places import Places
-from sticker_pipeline.storage import ArtifactStore, StorageError, content_hash
+from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
 from sticker_pipeline_tests.dagster_kit.resolver import statuses
 
 SHAPE, COLOUR = dg.AssetKey(["box", "shape"]), dg.AssetKey(["box", "colour"])
@@ -345,6 +345,42 @@ def test_an_artifact_that_was_deleted_or_exchanged_is_shown_as_it_is(
     (tmp_path / "aside").rename(folder)
     assert stale(instance, workspace) == []
     assert resolved(instance, workspace) == {"first": "FRESH", "second": "FRESH"}
+
+
+def last(instance: dg.DagsterInstance) -> dg.AssetMaterialization:
+    found = instance.fetch_materializations(FIRST.key, limit=1).records[0].asset_materialization
+    assert found is not None
+    return found
+
+
+def test_an_artifact_that_was_away_for_a_look_keeps_its_metadata(
+    workspace: Folders, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    run(instance, workspace, FIRST)
+    made, folder = last(instance), workspace.store.folder("_styles/red", "first")
+    folder.rename(tmp_path / "aside")
+    assert "first" in stale(instance, workspace)
+    assert last(instance).metadata["summary"].value == f"{folder} was deleted"
+    (tmp_path / "aside").rename(folder)
+    assert stale(instance, workspace) == ["second"]
+    assert last(instance).metadata == made.metadata
+
+
+def test_a_look_that_began_before_a_step_ended_reports_nothing_older(
+    workspace: Folders, instance: dg.DagsterInstance
+) -> None:
+    """A look at many goes on while others work: what it has read is old when it comes to a scope."""
+    run(instance, workspace, FIRST)
+    graph, store = definitions(workspace).resolve_asset_graph(), Snapshot(workspace.store.root)
+    history, scope = History(instance, graph), of_box(workspace, "red")
+    assets = [FIRST.key, SECOND.key]
+    assert stale_now(history, assets, scope, store) == [SECOND.key]
+    workspace.boxes["red"]["size"] = 4
+    run(instance, workspace, FIRST, SECOND)
+    made = last(instance)
+    stale_now(history, assets, scope, store)
+    assert last(instance) == made
+    assert stale(instance, workspace) == []
 
 
 def test_what_is_in_the_way_is_said_before_any_work(instance: dg.DagsterInstance, workspace: Folders) -> None:

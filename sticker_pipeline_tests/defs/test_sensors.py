@@ -143,6 +143,32 @@ def test_a_damaged_artifact_stops_nobody_else(folders: Folders) -> None:
     assert folders.look() == {"ada": ALL_ROOTS}
 
 
+def test_an_artifact_without_its_file_stops_nobody_else(folders: Folders) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    publish_dataset(folders, "ada")
+    store = folders.workspace.store
+    with store.writing("ada", "selected_lora") as staging:
+        store.publish(staging, "ada", "selected_lora", code_version="1", inputs={}, settings={})
+    assert folders.look().keys() == {"bo", None}
+    assert "ada: " in folders.told and "has no lora.safetensors" in folders.told
+
+
+def test_artifacts_that_come_and_go_are_noticed(folders: Folders) -> None:
+    """Also where no file and no setting of the character has changed."""
+    folders.add("ada")
+    folders.look()
+    publish_dataset(folders, "ada")
+    assert folders.look()["ada"] == sorted(MADE_OF)
+    assert folders.look() == {}
+    folder = folders.workspace.store.folder("ada", "frames")
+    folder.rename(folder.parent / ".aside")
+    assert "frames" in folders.look()["ada"]
+    (folder.parent / ".aside").rename(folder)
+    assert "frames" in folders.look()["ada"]
+    assert folders.look() == {}
+
+
 def test_folders_that_cannot_be_worked_on_are_one_sentence(folders: Folders) -> None:
     folders.add("ada")
     folders.workspace = Workspace(
@@ -299,7 +325,7 @@ def test_a_style_is_one_once_two_characters_have_a_dataset(folders: Folders) -> 
     publish_dataset(folders, "eve", "second")
     assert "chibi" not in folders.look()
     publish_dataset(folders, "bo", "second")
-    assert folders.look() == {"chibi": ["members"]}
+    assert folders.look() == {"chibi": ["members"], "bo": sorted(MADE_OF)}
 
 
 def test_a_style_that_nobody_names_is_removed_but_not_by_a_mistake(folders: Folders) -> None:
