@@ -141,7 +141,7 @@ class ArtifactStore:
         """Return the result of `read`; a Snapshot reads once for each `what`."""
         return read()
 
-    def now(self) -> "ArtifactStore":
+    def afresh(self) -> "ArtifactStore":
         """Return the store as it is now, whatever a snapshot of it has read."""
         return ArtifactStore(self.root)
 

@@ -59,7 +59,7 @@ def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Ar
     if _accords(history, spec, scope, store, values):
         return False
     # What was read may be old by now: another run may have published, and reported, what it has made.
-    store = store.now()
+    store = store.afresh()
     for key in (spec.key, *(dep.asset_key for dep in spec.deps)):
         history.read_again(key, scope.partition)
     if _accords(history, spec, scope, store, values):

@@ -137,7 +137,7 @@ class World:
         """Return where an artifact lies, as a store does."""
         return Path(place) / asset
 
-    def now(self) -> "World":
+    def afresh(self) -> "World":
         """Return the store as it is now."""
         return self
 
