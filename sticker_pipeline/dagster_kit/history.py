@@ -96,6 +96,8 @@ class History:
 
     def record_of(self, asset: dg.AssetKey, partition: str | None, version: str) -> dg.EventLogRecord | None:
         """Return the last materialization of the asset's partition with this data version, of the last SEARCHED."""
+        if self.latest(asset, partition) is None:
+            return None
         records = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
         for most in (1, SEARCHED):  # it is the last one nearly always, and each has images
             for record in self.instance.fetch_materializations(records, limit=most).records:

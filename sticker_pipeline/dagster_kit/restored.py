@@ -52,16 +52,16 @@ def restore(
     it, an asset is out of date by the history exactly if it is so by its manifest. Raises StorageError for an artifact
     that is damaged.
     """
+    if all(_accords(history, spec, scope, store, values) for spec in specs):
+        return []
+    # What was read may be old by now: another run may have published, and reported, what it has made.
+    store = store.afresh()
+    for key in {key for spec in specs for key in (spec.key, *(dep.asset_key for dep in spec.deps))}:
+        history.read_again(key, scope.partition)
     return [spec.key for spec in specs if _restored(history, spec, scope, store, values)]
 
 
 def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
-    if _accords(history, spec, scope, store, values):
-        return False
-    # What was read may be old by now: another run may have published, and reported, what it has made.
-    store = store.afresh()
-    for key in (spec.key, *(dep.asset_key for dep in spec.deps)):
-        history.read_again(key, scope.partition)
     if _accords(history, spec, scope, store, values):
         return False
     artifact = store.find(scope.place, scope.artifact_name(spec.key))
@@ -119,8 +119,9 @@ def _report(
     uri = str(artifact.folder)
     metadata = made.metadata if made else {SUMMARY: "made before the history began", "dagster/uri": uri}
     inputs = {dep: pointer(history, dep, scope.partition) for dep in unchanged}
-    number = before.storage_id if before else 0
-    verdicts = compat.verdicts_on(history.instance, history.graph, asset, scope.partition, number)
+    verdicts = (
+        compat.verdicts_on(history.instance, history.graph, asset, scope.partition, before.storage_id) if before else []
+    )
     history.report(_materialization(asset, scope, artifact.data_version, artifact.code_version, inputs, metadata))
     again = history.latest(asset, scope.partition)
     assert again is not None
