@@ -1,7 +1,7 @@
 """Dagster's history, read for all partitions of an asset at once."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -38,19 +38,19 @@ class History:
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
         self.instance, self.graph = instance, graph
         self._latest: dict[dg.AssetKey, dict[str | None, Event]] = {}
-        self._reported: dict[tuple[dg.AssetKey, str | None], Tags] = {}  # which have no number yet
+        self._forgotten: dict[dg.AssetKey, set[str]] = {}  # partitions to read again
         self._versions_at = cache(self._read_versions_at)
         self._tags = _tags_by_number(compat.history_id(instance))
 
     def latest(self, asset: dg.AssetKey, partition: str | None) -> Event | None:
         """Return the last event of the asset's partition; of an asset without partitions that of None."""
-        if (asset, partition) in self._reported:
-            self._number(asset, [partition])
+        if partition is not None and partition in self._forgotten.get(asset, ()):
+            self._read_forgotten(asset, {partition})
         return self._known(asset).get(partition)
 
     def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
         """Return the last event of each partition of the asset."""
-        self._number(asset, [partition for key, partition in self._reported if key == asset])
+        self._read_forgotten(asset, self._forgotten.get(asset, set()))
         return self._known(asset)
 
     def noted(self, asset: dg.AssetKey, partition: str | None) -> Tags:
@@ -77,14 +77,14 @@ class History:
             self._latest[asset] = self._read_latest(asset, None)
         return self._latest[asset]
 
-    def _number(self, asset: dg.AssetKey, partitions: Sequence[str | None]) -> None:
-        """Read the numbers of the events of `partitions` that were reported."""
-        tags = {partition: self._reported.pop((asset, partition)) for partition in partitions}
-        if tags:
-            names = {name for name in partitions if name is not None}
-            found = self._read_latest(asset, names)
-            self._known(asset).update(found)
-            self._tags |= {event.storage_id: tags[name] for name, event in found.items()}
+    def _read_forgotten(self, asset: dg.AssetKey, partitions: Set[str]) -> None:
+        if not partitions:
+            return
+        known, found = self._known(asset), self._read_latest(asset, set(partitions))
+        for name in partitions - found.keys():
+            known.pop(name, None)
+        known.update(found)
+        self._forgotten[asset] = self._forgotten[asset] - partitions
 
     def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
         """Return the data version that the asset's partition had at the event with this number."""
@@ -105,14 +105,13 @@ class History:
                     return record
         return None
 
-    def read_again(self, asset: dg.AssetKey, partition: str | None) -> None:
-        """Read the last event of the asset's partition again; of an asset of all, those of all partitions."""
-        if partition is None:
+    def forget(self, asset: dg.AssetKey, partition: str | None) -> None:
+        """Read the last event of the partition again once it is asked for; without a partition, those of all."""
+        if partition is None or not self.graph.get(asset).is_partitioned:
             self._latest.pop(asset, None)
-        else:
-            self._known(asset).update(self._read_latest(asset, {partition}))
-        for key in [key for key in self._reported if key[0] == asset and partition in (None, key[1])]:
-            del self._reported[key]
+            self._forgotten.pop(asset, None)
+        elif asset in self._latest:
+            self._forgotten.setdefault(asset, set()).add(partition)
 
     def observed(self, root: dg.AssetKey, partition: str | None) -> str | None:
         """Return the data version of the root that was observed last."""
@@ -122,8 +121,7 @@ class History:
     def report(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
         """Store an event that belongs to no run."""
         self.instance.report_runless_asset_event(event)
-        if event.asset_key in self._latest:
-            self._reported[event.asset_key, event.partition] = event.tags or {}
+        self.forget(event.asset_key, event.partition)
 
     def _read_latest(self, asset: dg.AssetKey, partitions: set[str] | None) -> dict[str | None, Event]:
         node = self.graph.get(asset)

@@ -57,7 +57,7 @@ def restore(
     # What was read may be old by now: another run may have published, and reported, what it has made.
     store = store.afresh()
     for key in {key for spec in specs for key in (spec.key, *(dep.asset_key for dep in spec.deps))}:
-        history.read_again(key, scope.partition)
+        history.forget(key, scope.partition)
     return [spec.key for spec in specs if _restored(history, spec, scope, store, values)]
 
 

@@ -49,7 +49,7 @@ def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -
     person.page.get_by_text("Upstream", exact=True).click()
     person.page.get_by_role("button", name="All", exact=True).click()
     before = {box["name"] for box in person.boxes("raw_media") if not box["group"]}
-    assert before >= {"raw_media", "frames", "wd14_tags", "curation"}
+    assert before >= {"raw_media", "frames", "wd14_tags", "captions"}
     assert "lora" not in before
     person.asset("lora", "Lineage")
     person.page.get_by_text("Downstream", exact=True).click()
@@ -130,6 +130,8 @@ def test_the_report_opens_from_its_asset(ui: Deployment, luma: str, person: Pers
     copied = person.page.evaluate("navigator.clipboard.readText()")
     assert copied == str(ui.store.read(ALL, "report").folder / "report.html")
     person.page.goto(f"file://{copied}")  # as the address bar does
+    person.page.get_by_role("searchbox").fill(luma[:3])
+    person.page.get_by_role("link", name=luma, exact=True).click()
     person.page.get_by_role("heading", name=luma, exact=True).wait_for()
     assert person.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
 
