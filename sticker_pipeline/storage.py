@@ -49,6 +49,25 @@ ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
 
+ASSETS = {  # where an artifact lies under another name than its asset's key
+    "style_training_set": "style/training_set",
+    "style_lora": "style/lora",
+    "selected_style_lora": "style/selected_lora",
+    "lcm_lora": "profile/lcm_lora",
+}
+
+
+def asset_of(artifact: str) -> str:
+    """Return the key of the asset that an artifact is of, as the UI writes it."""
+    return ASSETS.get(artifact, artifact)
+
+
+def artifact_of(asset: str) -> str:
+    """Return the name of the artifact of an asset, given by its key as the UI writes it."""
+    names = {key: artifact for artifact, key in ASSETS.items()}
+    return names.get(asset, asset.rpartition("/")[2])
+
+
 def style_scope(style: str) -> str:
     """Where the artifacts of a style that characters share lie."""
     return f"_styles/{style}"
@@ -104,7 +123,7 @@ class Artifact:
 
     def _without(self, name: str) -> StorageError:
         return StorageError(
-            f"{self.folder} has no {name}: it is of an earlier version, materialize '{self.asset}' again."
+            f"{self.folder} has no {name}: it is of an earlier version, materialize '{asset_of(self.asset)}' again."
         )
 
     def _published(self, name: str, read: Callable[[Path], Read], sha256: Callable[[Read], str]) -> Read:
@@ -172,7 +191,9 @@ class ArtifactStore:
         """The published artifact. Raises StorageError, saying what to materialize, where there is none."""
         artifact = self.find(scope, asset)
         if artifact is None:
-            raise StorageError(f"{self.folder(scope, asset)} does not exist: materialize '{asset}' of '{scope}' first.")
+            raise StorageError(
+                f"{self.folder(scope, asset)} does not exist: materialize '{asset_of(asset)}' of '{scope}' first."
+            )
         return artifact
 
     @contextmanager
@@ -330,7 +351,7 @@ def _said(error: Exception) -> str:
 
 def _damaged(path: Path, folder: Path, why: str) -> StorageError:
     """The error that says that `path`, of the artifact in `folder`, is damaged, and what to do."""
-    asset, owner = folder.name, folder.parent.name
+    asset, owner = asset_of(folder.name), folder.parent.name
     return StorageError(
         f"{path} is damaged: {why}. It belongs to '{asset}' of '{owner}': materialize that again, or delete the folder "
         f"{folder} and run `sticker-pipeline update`."

@@ -13,7 +13,15 @@ import pytest
 
 from sticker_pipeline import storage
 from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, file_sha256, write_csv
+from sticker_pipeline.storage import (
+    Artifact,
+    ArtifactStore,
+    StorageError,
+    artifact_of,
+    asset_of,
+    file_sha256,
+    write_csv,
+)
 from sticker_pipeline_tests.some_table import write_rows
 
 
@@ -82,6 +90,23 @@ def test_no_scope_leads_out_of_the_folder(store: ArtifactStore, scope: str) -> N
             act(scope, "frames")
     with pytest.raises(StorageError, match="is the name of no character"), store.writing(scope, "frames"):
         pass
+
+
+def test_messages_name_the_asset_as_the_ui_does(store: ArtifactStore) -> None:
+    with pytest.raises(StorageError, match="materialize 'style/selected_lora' of '_styles/chibi' first"):
+        store.read("_styles/chibi", "selected_style_lora")
+    with store.writing("_styles/chibi", "selected_style_lora") as folder:
+        (folder / "a.txt").write_text("a", encoding="utf-8")
+        of = {"scope": "_styles/chibi", "asset": "selected_style_lora"}
+        artifact = store.publish(folder, **of, code_version="1", inputs={}, settings={})
+    (artifact.folder / "a.txt").write_text("b", encoding="utf-8")
+    with pytest.raises(StorageError, match="belongs to 'style/selected_lora' of 'chibi'"):
+        artifact.file("a.txt")
+
+
+@pytest.mark.parametrize("key", ["frames", "style/lora", "profile/lcm_lora"])
+def test_an_artifact_is_of_one_asset(key: str) -> None:
+    assert asset_of(artifact_of(key)) == key
 
 
 def test_a_file_in_the_place_of_the_caches_is_one_sentence(store: ArtifactStore) -> None:

@@ -5,7 +5,7 @@ versions. A root has parts, and an asset names those that it uses: an edit of an
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
@@ -13,7 +13,7 @@ import dagster as dg
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.dagster_kit.history import Known
 from sticker_pipeline.places import Places
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, content_hash
+from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, artifact_of, content_hash
 
 Subject = TypeVar("Subject", covariant=True)
 Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> its value, as JSON types
@@ -71,12 +71,15 @@ def own_artifact(place: str, asset: str, store: ArtifactStore) -> dict[str, Arti
 class Scope(Generic[Subject]):
     """The subject of a partition: a character, a style, a profile, or all characters.
 
-    `name` is unique among scopes, `place` its scope in the store. `load` gives it as it is now, or raises what says
-    what to mend. `names` has the name of an artifact by the last part of its asset's key, where it is another. `value`
-    gives the value of a part of a root. `artifacts` gives the artifacts of an upstream asset by their names among the
-    inputs. `versions` gives what stands among the inputs for a part and its value. `check` raises what is in the way of
-    a step. `change` gives the subject with other values of a section of its settings, as if they stood there, or raises
-    what is wrong with them; None where no step takes any.
+    - `name`: unique among scopes.
+    - `place`: its scope in the store.
+    - `load`: returns the subject as it is now, or raises what says what to mend.
+    - `value`: returns the value of a part of a root.
+    - `artifacts`: returns the artifacts of an upstream asset by their names among the inputs.
+    - `versions`: returns the inputs that stand for a part and its value.
+    - `check`: raises what is in the way of a step.
+    - `change`: returns the subject with other values of a section of its settings, as if they stood there, or raises
+      what is wrong with them. None where no step takes any.
     """
 
     name: str
@@ -87,14 +90,13 @@ class Scope(Generic[Subject]):
     roots: Sequence[Root]
     value: Callable[[str, Any, ArtifactStore], Any]
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
-    names: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[str, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
     change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def artifact_name(self, asset: dg.AssetKey) -> str:
         """Return the name of the asset's artifact in the store."""
-        return self.names.get(asset.path[-1], asset.path[-1])
+        return artifact_of(asset.to_user_string())
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
         """Return the scope with a `subject` that is loaded already."""

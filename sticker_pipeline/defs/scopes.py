@@ -20,9 +20,9 @@ from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.profile import Profile, check_models, load_profile, with_values
 from sticker_pipeline.roots import across, character, profile, style
-from sticker_pipeline.roots.across import STYLE_SET, AllCharacters, artifacts_across
+from sticker_pipeline.roots.across import AllCharacters, artifacts_across
 from sticker_pipeline.roots.style import Style, style_of
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, profile_scope, style_scope
+from sticker_pipeline.storage import ALL, ASSETS, Artifact, ArtifactStore, profile_scope, style_scope
 
 CHARACTER_ROOTS = (
     Root(
@@ -125,11 +125,9 @@ ALL_ROOTS = (
         kind="file",
     ),
 )
-STYLE_TRAINING_SET, STYLE_LORA, SELECTED_STYLE_LORA = (
-    dg.AssetKey(["style", name]) for name in ("training_set", "lora", "selected_lora")
-)
-STYLE_ARTIFACTS = {"training_set": STYLE_SET, "lora": "style_lora", "selected_lora": across.SELECTED_STYLE_LORA}
-LCM_LORA = dg.AssetKey(["profile", "lcm_lora"])
+KEYS = {artifact: dg.AssetKey(key.split("/")) for artifact, key in ASSETS.items()}
+STYLE_TRAINING_SET, STYLE_LORA = KEYS["style_training_set"], KEYS["style_lora"]
+SELECTED_STYLE_LORA, LCM_LORA = KEYS["selected_style_lora"], KEYS["lcm_lora"]
 OF_ALL = ("leaderboard", "report")  # the assets of all characters together
 
 made_from = partial(scope.made_from, CHARACTER_ROOTS)
@@ -186,7 +184,6 @@ def of_style(workspace: Workspace, name: str) -> Scope[Style]:
         place=style_scope(name),
         load=lambda: style_of(name, workspace.valid_characters()[0], workspace.store, workspace.models_folder),
         roots=STYLE_ROOTS,
-        names=STYLE_ARTIFACTS,
         value=style.value,
         artifacts=partial(own_artifact, style_scope(name)),
         versions=_style_versions,

@@ -15,9 +15,9 @@ from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, PARTITION_ROW_C
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
-from sticker_pipeline.defs.scopes import STYLE_ARTIFACTS, of_character
+from sticker_pipeline.defs.scopes import of_character
 from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.storage import ArtifactStore, artifact_of
 from sticker_pipeline.update import update
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import add_small_character
@@ -84,7 +84,7 @@ class Bench:
     def check_tables(self, asset: str, scope: str, partition: str | None) -> None:
         """Each table of the artifact is declared by the asset, has the declared columns, and was reported so."""
         key = dg.AssetKey.from_user_string(asset)
-        artifact = self.store.read(scope, STYLE_ARTIFACTS[key.path[-1]] if asset.startswith("style/") else key.path[-1])
+        artifact = self.store.read(scope, artifact_of(asset))
         spec = self.definitions.resolve_assets_def(key).get_asset_spec(key)
         tables = list(tables_of(spec))
         assert {file for file, _, _ in tables} == {name for name in artifact.files if name.endswith(".parquet")}, asset
