@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,14 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
     """Look at the scopes, from where the last look broke off, until EVENTS_A_LOOK or SECONDS_A_LOOK are reached."""
     events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
     end = time.monotonic() + SECONDS_A_LOOK
+    specs_of = cache(partial(asset_specs, history.graph))
     for scope in _from(before.go_on, scopes):
         if events >= EVENTS_A_LOOK or time.monotonic() > end:
             left.append(scope)
             continue
         try:
             values = scope.values(store)
-            specs = asset_specs(history.graph, scope.partitions)
+            specs = specs_of(scope.partitions)
             roots = [[root.path, content_hash(value)] for root, value in values.items()]
             version = content_hash([roots, _published(scope, specs, store)])
             if seen.get(scope.name) != version:

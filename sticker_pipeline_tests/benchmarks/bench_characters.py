@@ -52,7 +52,8 @@ def costs(root: Path, count: int) -> dict[str, float]:
 
     world = definitions()
     deployment = timed("(scripting the files)", lambda: scripted_deployment(root, world, count))
-    timed("sensor, first looks", lambda: look_until_quiet(deployment))
+    looks = timed("sensor, first looks", lambda: look_until_quiet(deployment))
+    print(f"{count:6} {len(looks)} looks; the longest took {max(looks):.1f} s", flush=True)
     timed("(scripting the history)", lambda: script_history(deployment, world))
     look_until_quiet(deployment)
     timed("sensor, nothing changed", lambda: look(deployment))
@@ -77,9 +78,15 @@ def look(deployment: Deployment) -> int:
     return len(reported)
 
 
-def look_until_quiet(deployment: Deployment) -> None:
-    while look(deployment):
-        pass
+def look_until_quiet(deployment: Deployment) -> list[float]:
+    """Look until nothing is new; returns the seconds of each look, as a clock on the wall has them."""
+    seconds = []
+    events = 1
+    while events:
+        start = time.perf_counter()
+        events = look(deployment)
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def automation_look(deployment: Deployment, world: dg.Definitions, cursor: object) -> object:
