@@ -8,7 +8,7 @@ def run() -> None:
     heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
     if heard == signal.SIG_IGN:
         signal.signal(signal.SIGINT, heard)
-    from sticker_pipeline import cli
+    from sticker_pipeline.cli import commands as cli
 
     signal.signal(signal.SIGINT, heard)
     cli.run()

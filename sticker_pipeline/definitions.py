@@ -5,8 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.dagster_kit.owners import owned, owners
-from sticker_pipeline.quiet import quiet
 
 
 @dg.definitions

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import add_small_character
 

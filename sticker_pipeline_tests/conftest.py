@@ -70,3 +70,11 @@ def four_threads() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedded_models() -> Path:
     return REPOSITORY / "data" / "models" / "embedded"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model with random weights, in the diffusers layout."""
+    from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
+
+    return build_tiny_pipeline(tmp_path_factory.mktemp("models") / "base")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.storage import file_sha256
 
 PAGE = 4096  # what a tmpfs gives at a time
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sticker_pipeline.benchmark import few_steps, metrics, style_choice
 from sticker_pipeline.benchmark.metrics import Metric
-from sticker_pipeline.markdown import table
+from sticker_pipeline.core.markdown import table
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "metrics.md"

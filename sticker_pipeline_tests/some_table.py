@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sticker_pipeline.schemas import INDEX
+from sticker_pipeline.core.schemas import INDEX
 
 
 def write_rows(rows: pd.DataFrame, folder: Path, name: str = INDEX) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from sticker_pipeline.core.markdown import literal, table
 from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, COLUMNS_OF, ROWS_OF
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.markdown import literal, table
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "tables.md"

@@ -13,15 +13,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from sticker_pipeline import limited_files, update, work
-from sticker_pipeline.character import CharacterError, character_folders, folders_of_nobody, load_character
-from sticker_pipeline.cli import main
+from sticker_pipeline.cli import update, work
+from sticker_pipeline.cli.commands import main
+from sticker_pipeline.core.character import CharacterError, character_folders, folders_of_nobody, load_character
+from sticker_pipeline.core.files import limited_files
+from sticker_pipeline.core.files.limited_files import MOST_VALUES, LimitedFileError, parse_yaml
+from sticker_pipeline.core.storage import StorageError
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
-from sticker_pipeline.limited_files import MOST_VALUES, LimitedFileError, parse_yaml
 from sticker_pipeline.roots.character import VALUES
-from sticker_pipeline.storage import StorageError
 from sticker_pipeline_tests.bad_characters import BOMB, RIVALS, SETTINGS, T, add_character, bad_files, with_rival
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.defs.sensor_look import look
@@ -254,7 +255,7 @@ def test_a_damaged_artifact_of_one_character_stops_no_update(tmp_path: Path, mon
 
     monkeypatch.setitem(VALUES, "release", value)
     monkeypatch.setattr(update, "_make_stale", make)
-    from sticker_pipeline.output import CONSOLE
+    from sticker_pipeline.core.process.output import CONSOLE
 
     with dg.DagsterInstance.ephemeral() as instance, CONSOLE.capture() as shown:
         result = update.update(defs(), instance, workspace, workspace.valid_characters()[0], CONSOLE)

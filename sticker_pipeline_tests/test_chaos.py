@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sticker_pipeline.guard import GO_ON
+from sticker_pipeline.core.process.guard import GO_ON
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.benchmarks.bench_chaos import held, killed
 

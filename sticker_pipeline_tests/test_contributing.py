@@ -19,12 +19,12 @@ METRIC_TESTS = (
     "publishing/test_metrics_shown.py::test_a_metric_is_on_the_pages[nearest_held_out]",
 )
 OPTIMIZER_TESTS = (
-    *("test_optimizer_table.py", "test_settings.py::test_the_table_of_this_test_is_whole"),
+    *("core/test_optimizer_table.py", "core/test_settings.py::test_the_table_of_this_test_is_whole"),
     "training/test_optimizers.py::test_radam_begins_with_plain_steps",
     "training/test_optimizers.py::test_each_trains_the_tiny_model[radam]",
     "training/test_optimizers.py::test_values_keep_their_types[radam]",
-    "training/test_memory.py::test_what_optimizers_keep[radam]",
-    "kohya_settings/test_optimizers.py::test_an_optimizer_is_read_under_its_names[radam]",
+    "training/memory/test_dry_run.py::test_what_optimizers_keep[radam]",
+    "core/kohya_settings/test_optimizers.py::test_an_optimizer_is_read_under_its_names[radam]",
 )
 
 

@@ -14,18 +14,18 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import embed as embedding
 from sticker_pipeline.benchmark.embed import Embedder, embed
-from sticker_pipeline.caching import file_hashes
+from sticker_pipeline.core.caching import file_hashes
+from sticker_pipeline.core.settings import GenerationSettings, MediaSettings
 from sticker_pipeline.dataset.buckets import BucketSettings
-from sticker_pipeline.generation.drawn import drawn
+from sticker_pipeline.generation.image_cache import drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import kept_seconds
 from sticker_pipeline.media.frames import decode_all, frame_table, write_frame_files
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.settings import GenerationSettings, MediaSettings
 from sticker_pipeline.tagging.scoring import score_frames
 from sticker_pipeline.tagging.wd14 import open_tagger
-from sticker_pipeline.training.consistency import pictures
-from sticker_pipeline.training.memory import counting
+from sticker_pipeline.training.distill import pictures
+from sticker_pipeline.training.memory.dry_run import counting
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.tagging.tiny_tagger import write_tagger
@@ -187,7 +187,7 @@ def test_counts_of_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture, monk
         def encode(self, tiles: int) -> int:
             return 1000 * tiles
 
-    monkeypatch.setattr("sticker_pipeline.training.memory.dry_run", lambda work: Counted())
+    monkeypatch.setattr("sticker_pipeline.training.memory.dry_run.dry_run", lambda work: Counted())
 
     def compute() -> list[int]:
         count = counting(None, tmp_path / "cache" / "counts.json")  # type: ignore[arg-type]

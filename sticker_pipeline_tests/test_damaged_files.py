@@ -12,10 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
-from sticker_pipeline.defs.benchmark.leaderboard import leaderboard
-from sticker_pipeline.publishing.contents import character_report, sources_of
-from sticker_pipeline.releases import (
+from sticker_pipeline.benchmark.releases import (
     POINTER,
     RECORD,
     SPEC,
@@ -28,9 +25,12 @@ from sticker_pipeline.releases import (
     releases_folder,
     roll_back,
 )
+from sticker_pipeline.benchmark.tables import leaderboard as leaderboard_rows
+from sticker_pipeline.cli.update import update
+from sticker_pipeline.core.storage import ALL, MANIFEST, Artifact, ArtifactStore, StorageError
+from sticker_pipeline.defs.benchmark.leaderboard import leaderboard
+from sticker_pipeline.publishing.contents import character_report, sources_of
 from sticker_pipeline.roots.across import artifacts_across
-from sticker_pipeline.storage import ALL, MANIFEST, Artifact, ArtifactStore, StorageError
-from sticker_pipeline.update import update
 from sticker_pipeline_tests.damage import GARBAGE, damaged_files, flip
 from sticker_pipeline_tests.defs.conftest import Bench, bench, models  # noqa: F401 - fixtures
 from sticker_pipeline_tests.publishing.candidates import METRICS, candidate
@@ -224,7 +224,7 @@ def test_the_report_shows_the_others_and_says_what_is_damaged(three: Bench) -> N
 
 
 def test_an_update_leaves_out_who_is_damaged(three: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sticker_pipeline.update._materialize", lambda *_: "made")
+    monkeypatch.setattr("sticker_pipeline.cli.update._materialize", lambda *_: "made")
     console = Console(record=True, width=1000)
     characters = [three.character(name) for name in ("good", "worse")]
     updated = update(three.definitions, three.instance, three.workspace, characters, console, jobs=("dataset_line",))

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
-from sticker_pipeline.caching import file_hashes
-from sticker_pipeline.generation.drawn import drawn
+from sticker_pipeline.benchmark.releases import all_releases, current, publish, roll_back
+from sticker_pipeline.core.caching import file_hashes
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.storage import ArtifactStore, atomic_file, new_folder
+from sticker_pipeline.dataset.new_character import create
+from sticker_pipeline.generation.image_cache import drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import decode_all
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.new_character import create
-from sticker_pipeline.releases import all_releases, current, publish, roll_back
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import ArtifactStore, atomic_file, new_folder
 from sticker_pipeline.tagging import scoring
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.full_disk import (

@@ -30,6 +30,9 @@ def test_the_page_of_metrics_is_that_of_the_rows() -> None:
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+FILES = set(re.findall(r"`([\w/]+\.(?:py|csv|yaml))`", TEXT))
+KNOWN = [f"/{path.relative_to(REPOSITORY).as_posix()}" for path in REPOSITORY.glob("sticker_pipeline*/**/*.*")]
+GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml"}
 LAUNCHES = re.findall(r"bin/dg launch ((?:.+\\\n)*.+)", TEXT)
 
 
@@ -49,6 +52,10 @@ def test_each_launch_that_they_show_would_begin(command: str) -> None:
     )
     assert dg.validate_run_config(job, json.loads(given["config_json"] or "{}"))
     assert given["partition"]
+
+
+def test_each_module_that_they_name_is_there() -> None:
+    assert {file for file in FILES if not any(path.endswith(f"/{file}") for path in KNOWN)} <= GIVEN
 
 
 def test_the_pages_show_launches() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sticker_pipeline.training.base_model import check_base
-from sticker_pipeline.training.families import FAMILIES
+from sticker_pipeline.diffusion.base_model import check_base
+from sticker_pipeline.diffusion.families import FAMILIES
 from sticker_pipeline_tests.single_file import write_single_file
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import ArtifactStore, StorageError
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.storage import ArtifactStore, StorageError
 from sticker_pipeline_tests.some_table import write_rows
 
 TABLE = pd.DataFrame({"value": [1, 2, 3]})

@@ -25,7 +25,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sticker_pipeline.schemas import Column
+from sticker_pipeline.core.schemas import Column
 
 CONFIDENCE = 0.95
 INTERVAL = (

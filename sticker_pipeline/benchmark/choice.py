@@ -29,7 +29,7 @@ from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.gate import copies_by_chance
 from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_training
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
-from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
 VALIDATION = "validation"  # the split in the training's table of losses on fixed pictures

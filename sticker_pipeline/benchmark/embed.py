@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.caching import read_cached, sealed
+from sticker_pipeline.core.caching import read_cached, sealed
+from sticker_pipeline.core.process.threads import sharing
+from sticker_pipeline.core.storage import atomic_files, content_hash, file_sha256
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.models.content import parse_json, read_header, tensors_of, why_not_safetensors
-from sticker_pipeline.storage import atomic_files, content_hash, file_sha256
-from sticker_pipeline.texts import UserError
-from sticker_pipeline.threads import sharing
 
 if TYPE_CHECKING:
     import torch

@@ -13,13 +13,13 @@ from PIL import Image
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, evidence_curves, validation_frames
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.features import by_style, embedded, styles_of, with_styles
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.images import line_chart
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_style, requests_for
-from sticker_pipeline.pictures import line_chart
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import Artifact
 
 SELECTION_PROMPTS = (
     4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one

@@ -10,11 +10,11 @@ from PIL import Image
 from sticker_pipeline.benchmark.embed import Embedder, embed, open_embedder
 from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.fidelity import found_tags
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.tagging.scoring import score_frames
 from sticker_pipeline.tagging.thresholds import per_frame, resolved
 from sticker_pipeline.tagging.wd14 import Tagger, category_columns

@@ -15,10 +15,10 @@ from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.features import clip_of, tags_found_in
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.metrics import Metric
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.generation.few_steps import Answers
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.schemas import Column, TableSchema, typed
-from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.wd14 import open_tagger
 
 SECONDS, CALLS = "seconds", "unet_calls"

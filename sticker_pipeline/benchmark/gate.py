@@ -50,8 +50,8 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.measure import BASE, CHANCE, LORA, OVERALL, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.metrics import SIMILARITY
-from sticker_pipeline.character import Gate
-from sticker_pipeline.verdict import Verdict
+from sticker_pipeline.core.character import Gate
+from sticker_pipeline.core.verdict import Verdict
 
 CHECKS = {
     "better_than_base": "It is more like the character than what the base model makes of the same prompts.",

@@ -5,8 +5,8 @@ import pandas as pd
 from sticker_pipeline.benchmark.gate import Check, gate
 from sticker_pipeline.benchmark.measure import BASE, RELEASED
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
-from sticker_pipeline.character import Character
-from sticker_pipeline.storage import Artifact
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.storage import Artifact
 
 
 def gate_checks(benchmark: Artifact, character: Character) -> list[Check]:

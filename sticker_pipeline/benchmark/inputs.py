@@ -11,10 +11,10 @@ from sticker_pipeline.benchmark.embed import Embedder
 from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
 from sticker_pipeline.benchmark.features import by_style, embedded, held_out_references, tags_found, with_styles
 from sticker_pipeline.benchmark.measure import BASE
-from sticker_pipeline.character import Character, CharacterError
+from sticker_pipeline.core.character import Character, CharacterError
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError
 from sticker_pipeline.tagging.wd14 import Tagger
 
 

@@ -17,8 +17,8 @@ from sticker_pipeline.benchmark.evaluation import (
 )
 from sticker_pipeline.benchmark.fidelity import unknown_tags
 from sticker_pipeline.benchmark.metrics import METRICS
-from sticker_pipeline.character import OUR_MODELS
-from sticker_pipeline.verdict import listed
+from sticker_pipeline.core.character import OUR_MODELS
+from sticker_pipeline.core.verdict import listed
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows that say what to hold models against

@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import at_most
-from sticker_pipeline.generation.cells import Adapters, Cell
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.generation.sampling_config import Adapters, Cell
 
 FILE_NAME = "recommended.json"
 TOLERANCE = 0.03

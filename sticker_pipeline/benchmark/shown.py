@@ -9,7 +9,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE
 from sticker_pipeline.benchmark.metrics import SIMILARITY
-from sticker_pipeline.pictures import interval_chart
+from sticker_pipeline.core.images import interval_chart
 
 SHOWN_IMAGES = 4  # of each model in each style
 

@@ -25,8 +25,8 @@ from sticker_pipeline.benchmark.measure import (
 )
 from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
-from sticker_pipeline.pictures import Panel, grouped_intervals, panels, spread_over_intervals
-from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.images import Panel, grouped_intervals, panels, spread_over_intervals
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 COMPARISONS = TableSchema(
     "each metric in each style of each other model",

@@ -31,7 +31,7 @@ from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.measure import BASE, REFERENCE
 from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_similarity
-from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
 OUTLIERS = 0.05  # of a character's own pictures: who is nearer to it than these passes for it

@@ -15,15 +15,15 @@ from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.features import embedded, tags_found_in
 from sticker_pipeline.benchmark.measure import BASE, LORA
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, METRICS, Drawn, StyleEvaluationContext, goal
+from sticker_pipeline.core.images import interval_chart, labelled_grid, line_chart
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.dataset.style_set import PICTURES
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Prompt, requests_for
-from sticker_pipeline.pictures import interval_chart, labelled_grid, line_chart
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.tagging.wd14 import Tagger
-from sticker_pipeline.texts import UserError
 
 GOAL_SEEDS = 2
 

@@ -19,8 +19,8 @@ from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.recommend import pareto_front
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines
 from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
-from sticker_pipeline.generation.cells import Cell
-from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.generation.sampling_config import Cell
 
 # Columns with a mean and an interval (…_low, …_high).
 ESTIMATED = {

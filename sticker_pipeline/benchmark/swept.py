@@ -16,11 +16,11 @@ from sticker_pipeline.benchmark.features import by_style, tags_found_in
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
-from sticker_pipeline.generation.cells import Cell, drawn_with, reference_of
+from sticker_pipeline.core.images import front_chart
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.generation.sampling_config import Cell, drawn_with, reference_of
 from sticker_pipeline.generation.sweep import SweepPlan
-from sticker_pipeline.pictures import front_chart
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.wd14 import Tagger
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference
 from sticker_pipeline.benchmark.evaluation import EvaluationContext, GeneratedImages
 from sticker_pipeline.benchmark.measure import (
@@ -24,8 +23,9 @@ from sticker_pipeline.benchmark.measure import (
     overall,
 )
 from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, described, written
-from sticker_pipeline.markdown import literal
-from sticker_pipeline.schemas import Column, TableSchema, typed
+from sticker_pipeline.core import markdown
+from sticker_pipeline.core.markdown import literal
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 METRIC = Column("metric", "str", "what is measured", values=tuple(METRICS))
 STYLE = Column("style", "str", "the style of the pictures, such as art or sticker; all: the mean over the styles")

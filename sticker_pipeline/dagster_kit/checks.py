@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
+from sticker_pipeline.core.markdown import literal
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
 from sticker_pipeline.dagster_kit.metadata import table
-from sticker_pipeline.markdown import literal
-from sticker_pipeline.verdict import Verdict
 
 
 def check_specs(

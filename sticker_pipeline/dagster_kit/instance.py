@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from sticker_pipeline.claims import claimed
-from sticker_pipeline.output import tell
-from sticker_pipeline.space import HISTORY_BYTES, enough, writing
-from sticker_pipeline.storage import atomic_file
-from sticker_pipeline.texts import UserError, shortened
+from sticker_pipeline.core.files.claims import claimed
+from sticker_pipeline.core.files.space import HISTORY_BYTES, enough, writing
+from sticker_pipeline.core.process.output import tell
+from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.core.texts import UserError, shortened
 
 SETTINGS = "dagster.yaml"
 STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere

@@ -22,10 +22,10 @@ from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMes
 from PIL import Image
 from pydantic import Field
 
-from sticker_pipeline import lifeline
-from sticker_pipeline.pictures import contact_sheet, embedded_markdown
-from sticker_pipeline.signals import STOP_SIGNALS
-from sticker_pipeline.texts import visible
+from sticker_pipeline.core.images import contact_sheet, embedded_markdown
+from sticker_pipeline.core.process import lifeline
+from sticker_pipeline.core.process.signals import STOP_SIGNALS
+from sticker_pipeline.core.texts import visible
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure

@@ -7,10 +7,10 @@ import time
 import dagster as dg
 from rich.console import Console
 
+from sticker_pipeline.core.markdown import letters
+from sticker_pipeline.core.process.output import CONSOLE, tell
 from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_interrupt
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
-from sticker_pipeline.markdown import letters
-from sticker_pipeline.output import CONSOLE, tell
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
 OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins

@@ -10,8 +10,8 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.pictures import embedded_markdown
-from sticker_pipeline.schemas import Column, TableSchema, columns_of, limits
+from sticker_pipeline.core.images import embedded_markdown
+from sticker_pipeline.core.schemas import Column, TableSchema, columns_of, limits
 
 SUMMARY = "summary"  # the entry that says in one line what a step made
 PREVIEW_ROWS = 20

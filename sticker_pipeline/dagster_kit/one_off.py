@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import dagster as dg
 
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.texts import UserError
 
 ONE_OFF = "one_off"  # the entry of an artifact's settings that has them
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from sticker_pipeline.texts import UserError, quoted
+from sticker_pipeline.core.texts import UserError, quoted
 
 VARIABLE = "STICKER_OWNER"
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from sticker_pipeline.claims import now_and_then
+from sticker_pipeline.core.files.claims import now_and_then
 from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pools, replace_claims, was_interrupted
 from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU

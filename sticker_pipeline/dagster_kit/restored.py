@@ -10,12 +10,12 @@ from typing import Any
 
 import dagster as dg
 
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.history import Event, History
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.scope import Scope, Values, news
 from sticker_pipeline.dagster_kit.staleness import is_out_of_date, pointer, stale_assets
-from sticker_pipeline.storage import Artifact, ArtifactStore
 
 GONE = "gone"  # the version of an artifact that was deleted
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from sticker_pipeline.core.files.space import enough, image_bytes
 from sticker_pipeline.dagster_kit.step import Step
-from sticker_pipeline.space import enough, image_bytes
 
 
 def check_room(work: Step[Any], need: int) -> None:

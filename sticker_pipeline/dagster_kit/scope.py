@@ -10,10 +10,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 
+from sticker_pipeline.core.files.places import Places
+from sticker_pipeline.core.storage import ALL, Artifact, ArtifactStore, artifact_of, content_hash
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.dagster_kit.history import Known
-from sticker_pipeline.places import Places
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, artifact_of, content_hash
 
 Subject = TypeVar("Subject", covariant=True)
 Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> its value, as JSON types

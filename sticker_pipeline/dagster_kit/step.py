@@ -10,7 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.files.places import check_places
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ALL, Artifact, ArtifactStore, StorageError
+from sticker_pipeline.core.texts import visible
 from sticker_pipeline.dagster_kit.compat import note_inputs
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
 from sticker_pipeline.dagster_kit.history import latest_observed
@@ -18,10 +22,6 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.one_off import ONE_OFF, OneOff, in_words
 from sticker_pipeline.dagster_kit.orphans import end_with_run
 from sticker_pipeline.dagster_kit.scope import Deployment, Scope, Subject, Values, news
-from sticker_pipeline.places import check_places
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ALL, Artifact, ArtifactStore, StorageError
-from sticker_pipeline.texts import visible
 
 BY_ITSELF = {UPDATE_TAG, "dagster/from_automation_condition", "dagster/sensor_name"}
 NOT_BY_A_PERSON = {*BY_ITSELF, "dagster/retry_number"}

@@ -6,8 +6,8 @@ Which size a picture goes to is decided here by its width and height alone; cutt
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.settings import BucketSettings
+from sticker_pipeline.core.texts import UserError
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -12,13 +12,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import TextError, tidy
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, too_long
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.captions import format_caption, is_weighted, parse_caption
-from sticker_pipeline.texts import TextError, tidy
 
 HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
 RECORD = "sticker_pipeline.json"

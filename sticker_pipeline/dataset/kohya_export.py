@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.character import Character, Group
-from sticker_pipeline.claims import silent
+from sticker_pipeline.core.character import Character, Group
+from sticker_pipeline.core.files.claims import silent
+from sticker_pipeline.core.files.space import Say, enough
+from sticker_pipeline.core.settings import BucketSettings
+from sticker_pipeline.core.storage import new_folder
 from sticker_pipeline.dataset.buckets import bucket_sizes
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
@@ -28,9 +31,6 @@ from sticker_pipeline.dataset.kohya import (
 )
 from sticker_pipeline.dataset.manifest import TRAIN, DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
-from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.space import Say, enough
-from sticker_pipeline.storage import new_folder
 from sticker_pipeline.tagging.captions import parse_caption
 
 LINEAGE = ["path", "group", "clip_id", "frame_index", "pixel_sha256", "width", "height"]

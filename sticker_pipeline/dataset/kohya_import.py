@@ -15,7 +15,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sticker_pipeline.character import CharacterError, Group, Settings, describe_problems, is_system_folder
+from sticker_pipeline.core.character import CharacterError, Group, Settings, describe_problems, is_system_folder
+from sticker_pipeline.core.files.inside import (
+    OutsideError,
+    SpecialFileError,
+    is_folder,
+    list_folder,
+    read_bytes,
+    status,
+)
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import folded, hidden_letters, is_unicode, listed, shortened
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
     HOLDOUT,
@@ -30,20 +40,7 @@ from sticker_pipeline.dataset.kohya import (
     own_syntax,
     read_caption_file,
 )
-from sticker_pipeline.inside import OutsideError, SpecialFileError, is_folder, list_folder, read_bytes, status
-from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
-from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because, left_behind
-from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.other_files import beside_pictures
-from sticker_pipeline.media.sidecars import (
-    NOBODYS,
-    is_caption_file,
-    outdone_texts,
-    owned_captions,
-    thumbnails_of,
-)
-from sticker_pipeline.new_character import (
+from sticker_pipeline.dataset.new_character import (
     NAME_TOO_LONG,
     Created,
     default_style,
@@ -58,9 +55,19 @@ from sticker_pipeline.new_character import (
     write_character,
     yaml_text,
 )
-from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
+from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because, left_behind
+from sticker_pipeline.media.limits import read_within
+from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.sidecars import (
+    NOBODYS,
+    is_caption_file,
+    outdone_texts,
+    owned_captions,
+    thumbnails_of,
+)
 from sticker_pipeline.tagging.captions import is_weighted, parse_caption
-from sticker_pipeline.texts import folded, hidden_letters, is_unicode, listed, shortened
 
 LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.core.schemas import Column, TableSchema
+from sticker_pipeline.core.settings import BucketSettings
+from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.manifest import TRAIN, TRAINING_SET, DatasetError
-from sticker_pipeline.schemas import Column, TableSchema
-from sticker_pipeline.settings import BucketSettings
-from sticker_pipeline.storage import Artifact
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of, read_rows
 from sticker_pipeline.tagging.clash import UNIVERSAL_SHARE

@@ -18,13 +18,13 @@ from itertools import islice, pairwise
 import dagster as dg
 from dagster import AutomationCondition as On
 
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.compat import AssetGraphView, AssetPartition
 from sticker_pipeline.dagster_kit.history import History, remembered_partitions
 from sticker_pipeline.dagster_kit.staleness import Staleness
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.scopes import ALL_ROOTS
-from sticker_pipeline.texts import UserError
 
 VARIABLE = "STICKER_RETRAIN"
 NIGHTLY = "0 3 * * *"

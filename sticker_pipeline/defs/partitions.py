@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.core.profile import PROFILES
 
 CHARACTERS = dg.DynamicPartitionsDefinition(name="characters")
 STYLES = dg.DynamicPartitionsDefinition(name="styles")

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.character import (
+from sticker_pipeline.core.character import (
     FILE_NAME,
     Character,
     CharacterError,
@@ -14,17 +14,17 @@ from sticker_pipeline.character import (
     check_name,
     load_character,
 )
+from sticker_pipeline.core.files.places import Places
+from sticker_pipeline.core.files.space import FULL
+from sticker_pipeline.core.profile import Profile, ProfileError, character_profile
+from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed, fixed_executor
 from sticker_pipeline.dagster_kit.instance import home
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.loggers import terminal
 from sticker_pipeline.dagster_kit.patience import wait_in_peace
-from sticker_pipeline.places import Places
-from sticker_pipeline.profile import Profile, ProfileError, character_profile
-from sticker_pipeline.space import FULL
-from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline.tagging.thresholds import resolved
-from sticker_pipeline.texts import shortened
 
 MOST_WORDS = 400  # letters of an error, in a sentence
 

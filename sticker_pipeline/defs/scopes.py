@@ -12,17 +12,17 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile, check_models, load_profile, with_values
+from sticker_pipeline.core.storage import ALL, ASSETS, Artifact, ArtifactStore, profile_scope, style_scope
 from sticker_pipeline.dagster_kit import scope
 from sticker_pipeline.dagster_kit.scope import Root, Scope, observable_roots, one_hash, own_artifact
 from sticker_pipeline.dagster_kit.step import Step
 from sticker_pipeline.defs.partitions import CHARACTERS, PROFILE_NAMES, STYLES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.profile import Profile, check_models, load_profile, with_values
 from sticker_pipeline.roots import across, character, profile, style
 from sticker_pipeline.roots.across import AllCharacters, artifacts_across
 from sticker_pipeline.roots.style import Style, style_of
-from sticker_pipeline.storage import ALL, ASSETS, Artifact, ArtifactStore, profile_scope, style_scope
 
 CHARACTER_ROOTS = (
     Root(

@@ -11,7 +11,9 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.character import FILE_NAME
+from sticker_pipeline.core.character import FILE_NAME
+from sticker_pipeline.core.files.places import places_problem
+from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, Snapshot, StorageError, content_hash, profile_scope
 from sticker_pipeline.dagster_kit.compat import asset_specs
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import observe_and_restore
@@ -19,10 +21,8 @@ from sticker_pipeline.dagster_kit.scope import Scope
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character, of_profile, of_style
-from sticker_pipeline.places import places_problem
 from sticker_pipeline.roots.across import LCM_LORA, AllCharacters, profiles_of
 from sticker_pipeline.roots.style import named_styles, ready_styles
-from sticker_pipeline.storage import MANIFEST, ArtifactStore, Snapshot, StorageError, content_hash, profile_scope
 
 EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
 SECONDS_A_LOOK = 15.0  # for files that were not read before

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.embedded.build import PARTS, Workshop, build
-from sticker_pipeline.quiet import quiet
 
 
 def _say(line: str) -> None:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.embedded import base, clip, dataset, loop, tagger, tokenizer, vae
-from sticker_pipeline.storage import content_hash
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.core.profile import load_profile
+from sticker_pipeline.diffusion.samplers import SCHEDULERS
 from sticker_pipeline.embedded import base, clip, obedience, tagger, vae
 from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_drawings, fresh_row
-from sticker_pipeline.profile import load_profile
-from sticker_pipeline.training.sampler import SCHEDULERS
 
 LIMIT_BYTES = 24_000_000
 PICTURES = "report"

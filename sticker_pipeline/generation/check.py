@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from sticker_pipeline.character import FILE_NAME, Character
+from sticker_pipeline.core.character import FILE_NAME, Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import MAX_TOKENS
+from sticker_pipeline.diffusion.base_model import config_folder
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts, too_long
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.captions import habits
 from sticker_pipeline.tagging.length import token_counter
-from sticker_pipeline.training.base_model import config_folder
 
 
 def prompt_problem(character: Character, profile: Profile) -> str:

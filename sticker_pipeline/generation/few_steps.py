@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import grid_of_files
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
 
 STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
 MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of

@@ -1,6 +1,6 @@
 """From requests to pictures: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
 
-What to ask for stands in prompts.py; what a LoRA file means, in training/lora_file.py and foreign.py.
+What to ask for stands in prompts.py; what a LoRA file means, in diffusion/lora/file.py and diffusion/lora/formats.py.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from sticker_pipeline.core.process.threads import sharing
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.diffusion.base_model import base_noise, check_base, open_base
+from sticker_pipeline.diffusion.families import FAMILIES, Family
+from sticker_pipeline.diffusion.lora.apply import apply_lora
+from sticker_pipeline.diffusion.lora.file import read_metadata
+from sticker_pipeline.diffusion.lora.formats import read_any_lora
+from sticker_pipeline.diffusion.lora.trained_for import TrainedFor, check_clip_skip, trained_for
+from sticker_pipeline.diffusion.samplers import make_scheduler, scheduler_for
 from sticker_pipeline.generation.prompts import PromptError, Request, too_long
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline.tagging.captions import plain_text
-from sticker_pipeline.texts import UserError
-from sticker_pipeline.threads import sharing
-from sticker_pipeline.training.apply_lora import apply_lora
-from sticker_pipeline.training.base_model import base_noise, check_base, open_base
-from sticker_pipeline.training.families import FAMILIES, Family
-from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.lora_file import read_metadata
-from sticker_pipeline.training.sampler import make_scheduler, scheduler_for
-from sticker_pipeline.training.trained_for import TrainedFor, check_clip_skip, trained_for
 
 if TYPE_CHECKING:
     import torch
 
-    from sticker_pipeline.training.text import TextModels
+    from sticker_pipeline.diffusion.text import TextModels
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Model:
     @property
     def text(self) -> TextModels:
         """Its text encoders and tokenizers."""
-        from sticker_pipeline.training.text import TextModels
+        from sticker_pipeline.diffusion.text import TextModels
 
         parts = [(part.folder, part.tokenizer) for part in self.family.text_encoders]
         encoders = tuple(getattr(self.pipeline, folder) for folder, _ in parts)
@@ -130,7 +130,7 @@ def _batches(
     resolution: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Image.Image]:
-    from sticker_pipeline.training.drawing import decoded
+    from sticker_pipeline.diffusion.denoise import decoded
 
     pipeline = model.pipeline
     for start in range(0, len(requests), settings.batch_size):
@@ -153,8 +153,8 @@ def _latents(model: Model, batch: Sequence[Request], settings: GenerationSetting
     """
     import torch
 
-    from sticker_pipeline.training.drawing import encode_prompts, latents_of
-    from sticker_pipeline.training.streams import parts, side_by_side
+    from sticker_pipeline.diffusion.denoise import encode_prompts, latents_of
+    from sticker_pipeline.diffusion.streams import parts, side_by_side
 
     pipeline, rows_each = model.pipeline, 2 if settings.guidance_scale > 1 else 1
     texts = [request.prompt for request in batch]

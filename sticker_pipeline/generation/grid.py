@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sticker_pipeline.pictures import labelled_grid
+from sticker_pipeline.core.images import labelled_grid
 
 
 def sample_grid(

@@ -1,6 +1,6 @@
 """Images of models for assets: a job says what is generated, a generator makes it, or finds it in the cache.
 
-How an image is made stands in generate.py, what decides it in drawn.py.
+How an image is made stands in generate.py, what decides it in generation/image_cache.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.core.storage import ArtifactStore, file_sha256
+from sticker_pipeline.diffusion.lora.formats import lora_hash
 from sticker_pipeline.generation.generate import generate, how_trained, pipelines, with_loras
+from sticker_pipeline.generation.image_cache import decisive, drawn
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.storage import ArtifactStore, file_sha256
-from sticker_pipeline.training.foreign import lora_hash
 
 COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
 

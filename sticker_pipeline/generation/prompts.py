@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sticker_pipeline.character import Character
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import MAX_TOKENS, ConsistencySettings
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import MAX_TOKENS, ConsistencySettings
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
-from sticker_pipeline.texts import UserError
 
 SHOWN = 160  # letters of a prompt in a message
 SEED_BITS = 31  # within what every user interface accepts as a seed

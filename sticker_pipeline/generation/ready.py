@@ -1,10 +1,10 @@
 """Whether a character can be worked on, asked before any work: its base model, models, prompts and files."""
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile, check_models
+from sticker_pipeline.diffusion.base_model import BaseModelError, base_given, check_base
 from sticker_pipeline.generation.check import prompt_problem
 from sticker_pipeline.media.inventory import media_files, refused_links
-from sticker_pipeline.profile import Profile, check_models
-from sticker_pipeline.training.base_model import BaseModelError, base_given, check_base
 
 
 def unready(character: Character, profile: Profile) -> str | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.generation.cells import Adapters, Cell, drawn_with, loras_of
-from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.generation.sampling_config import Adapters, Cell, drawn_with, loras_of
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from sticker_pipeline.character import Character, Rival, may_lead
+from sticker_pipeline.core.character import Character, Rival, may_lead
+from sticker_pipeline.core.files.inside import OutsideError, real_path
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import MAX_TOKENS
+from sticker_pipeline.core.texts import shortened
+from sticker_pipeline.diffusion.base_model import config_folder
+from sticker_pipeline.diffusion.lora.formats import read_any_lora
+from sticker_pipeline.diffusion.lora.scale import CONFIGURATION
 from sticker_pipeline.generation.prompts import Prompt, prompts_beginning
-from sticker_pipeline.inside import OutsideError, real_path
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import MAX_TOKENS
 from sticker_pipeline.tagging.length import TokenCounter, token_counter
-from sticker_pipeline.texts import shortened
-from sticker_pipeline.training.base_model import config_folder
-from sticker_pipeline.training.foreign import read_any_lora
-from sticker_pipeline.training.foreign_scale import CONFIGURATION
 
 MOST_WORDS = 400  # letters of an error, in a sentence
 

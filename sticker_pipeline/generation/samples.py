@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sticker_pipeline.schemas import Column, TableSchema
+from sticker_pipeline.core.schemas import Column, TableSchema
 
 SAMPLES = TableSchema(
     "each picture",

@@ -11,7 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-from sticker_pipeline.generation.cells import (
+from sticker_pipeline.core.images import labelled_grid
+from sticker_pipeline.core.settings import GenerationSettings, SweepSettings
+from sticker_pipeline.generation.generate import without_loras
+from sticker_pipeline.generation.jobs import Generator, generated
+from sticker_pipeline.generation.prompts import Prompt, Request, first_of_each_style, requests_for
+from sticker_pipeline.generation.sampling_config import (
     Adapters,
     Cell,
     check_size,
@@ -21,12 +26,7 @@ from sticker_pipeline.generation.cells import (
     loras_of,
     reference_of,
 )
-from sticker_pipeline.generation.generate import without_loras
-from sticker_pipeline.generation.jobs import Generator, generated
-from sticker_pipeline.generation.prompts import Prompt, Request, first_of_each_style, requests_for
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
-from sticker_pipeline.pictures import labelled_grid
-from sticker_pipeline.settings import GenerationSettings, SweepSettings
 
 SWEEP_PURPOSE = "sweep"  # of the seeds: not those that the benchmark reports on
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.caching import read_memo, write_memo
+from sticker_pipeline.core.caching import read_memo, write_memo
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.generation.generate import Model, generate
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.storage import content_hash
 
 BATCHES = 3
 

@@ -5,8 +5,8 @@ Which tags a character of the style has is found out by the stage `dataset` (sty
 
 from collections.abc import Collection, Sequence
 
+from sticker_pipeline.core.settings import StyleSettings
 from sticker_pipeline.generation.prompts import Prompt, PromptError, join_tags
-from sticker_pipeline.settings import StyleSettings
 
 STYLE = "unseen"  # what prompts and requests name as their style: it keeps their seeds apart from the benchmark's
 CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of invented characters: never the same ones

@@ -1,0 +1,1 @@
+"""Files to frames: decoders, inventory, crops, duplicates."""

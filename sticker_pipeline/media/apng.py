@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.png_pixels import (
@@ -23,7 +24,6 @@ from sticker_pipeline.media.png_pixels import (
     unpacked_profile,
 )
 from sticker_pipeline.media.stills import exif_orientation, upright
-from sticker_pipeline.settings import MediaSettings
 
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_SOURCE = 0

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media import apng, bmp, gif, heic_jxl, jpeg, tiff, video, webp
 from sticker_pipeline.media.frame import Frame, MediaError, shown_ms
 from sticker_pipeline.media.header import Header, read_header
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image, open_pixels
-from sticker_pipeline.settings import MediaSettings
 
 
 def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.texts import UserError
 
 OPAQUE = 255
 

@@ -18,8 +18,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.caching import SEALS, intact_folder, seal_folder
-from sticker_pipeline.inside import read_bytes
+from sticker_pipeline.core.caching import SEALS, intact_folder, seal_folder
+from sticker_pipeline.core.files.inside import read_bytes
+from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.storage import content_hash, forget, link_or_copy
 from sticker_pipeline.media.crop import cropped, visible_box
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.duplicates import (
@@ -31,10 +35,6 @@ from sticker_pipeline.media.duplicates import (
     representatives,
 )
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
-from sticker_pipeline.schemas import Column, TableSchema, typed
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import writing
-from sticker_pipeline.storage import content_hash, forget, link_or_copy
 
 # Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4

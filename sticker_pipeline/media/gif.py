@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import OPAQUE, MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
-from sticker_pipeline.settings import MediaSettings
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 EXTENSION, IMAGE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media import apng, gif, heic_jxl, jpeg, tiff, video, webp
 from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
@@ -19,7 +20,6 @@ from sticker_pipeline.media.stills import (
     exif_orientation,
     open_image,
 )
-from sticker_pipeline.settings import MediaSettings
 
 Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "HEIC", "JXL", "MP4", "WEBM"]
 

@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 from PIL import ImageFile
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_pixels
 from sticker_pipeline.media.stills import PILLOW_ERRORS, SIDEWAYS, exif_orientation, image_pixels
-from sticker_pipeline.settings import MediaSettings
 
 JXL_STREAM, JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL "
 JXL_SIGNATURES = (JXL_STREAM, JXL_BOXES)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sticker_pipeline.character import (
+from sticker_pipeline.core.character import (
     FILE_NAME,
     REGULARISATION,
     RIVALS,
@@ -22,16 +22,16 @@ from sticker_pipeline.character import (
     is_system_folder,
     links_file,
 )
-from sticker_pipeline.inside import DEEPEST, Entry, OutsideError, list_folder, status
+from sticker_pipeline.core.files.inside import DEEPEST, Entry, OutsideError, list_folder, status
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import TextError, hidden_letters, tidy_lines
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_picture, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures, caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
-from sticker_pipeline.schemas import Column, TableSchema, typed
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import TextError, hidden_letters, tidy_lines
-from sticker_pipeline.verdict import Verdict
 
 INVENTORY = TableSchema(
     "each file in the character's folder",

@@ -6,9 +6,9 @@ They are checked before anything of that size is allocated.
 from collections.abc import Sequence
 from pathlib import Path
 
-from sticker_pipeline.inside import OutsideError, SpecialFileError, TooLargeError, read_bytes
+from sticker_pipeline.core.files.inside import OutsideError, SpecialFileError, TooLargeError, read_bytes
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.settings import MediaSettings
 
 IN_ANNEX = "kept in git-annex: fetch it with `git annex get`"
 

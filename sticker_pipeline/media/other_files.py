@@ -9,8 +9,8 @@ import re
 import zipfile
 import zlib
 
+from sticker_pipeline.core.texts import TextError, beginning, decoded, is_text
 from sticker_pipeline.media.limits import IN_ANNEX
-from sticker_pipeline.texts import TextError, beginning, decoded, is_text
 
 # Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
 TEXT_SUFFIXES = (

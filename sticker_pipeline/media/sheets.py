@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.media.frames import PREVIEW_SIDE
-from sticker_pipeline.pictures import contact_sheet
 
 PAGE_CELLS = 240
 COLUMNS = 10  # the UI shows pictures of up to 960 pixels whole

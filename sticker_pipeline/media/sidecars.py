@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import folded, tidy_lines
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import unchanged_bytes
 from sticker_pipeline.media.other_files import caption_text
-from sticker_pipeline.schemas import Column, TableSchema, typed
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.texts import folded, tidy_lines
 
 WRITTEN_CAPTIONS = TableSchema(
     "each picture that has a caption beside it",

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.colour import conversion_of, embedded_profile, model_of
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_pixels
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image
-from sticker_pipeline.settings import MediaSettings
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 BITS, WHITE_IS_ZERO, SUBFILE, DNG_VERSION, PHOTOMETRIC = 258, 0, 254, 50706, 262

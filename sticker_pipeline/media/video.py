@@ -23,11 +23,11 @@ from typing import IO, Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 
+from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
 from sticker_pipeline.media.video_colour import MOST_STRETCHED, Canvas, VideoColours, filters, stated_colours
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.space import writing
 
 Demuxer = Literal["mov", "matroska"]
 Result = TypeVar("Result")

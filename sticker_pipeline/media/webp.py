@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image
-from sticker_pipeline.settings import MediaSettings
 
 ANIMATION_FLAG = 0x02
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sticker_pipeline.models.known import FetchError
-from sticker_pipeline.space import in_words, writing
+from sticker_pipeline.core.files.space import in_words, writing
+from sticker_pipeline.core.known_models import FetchError
 
 ATTEMPTS = 5  # in a row that bring nearly nothing, before a download gives up
 PATIENCE = 60.0  # seconds for an answer, and for LEAST bytes of a file

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from sticker_pipeline.core.files.space import SpaceError, enough, writing
+from sticker_pipeline.core.known_models import FetchError, Source
+from sticker_pipeline.core.storage import atomic_file, file_sha256
 from sticker_pipeline.models import hub
 from sticker_pipeline.models.arriving import part_of
 from sticker_pipeline.models.content import parse_json, why_refused
 from sticker_pipeline.models.hub import Remote, RemoteFile
-from sticker_pipeline.models.known import FetchError, Source
 from sticker_pipeline.models.lock import (
     LOCK_FILE,
     Locked,
@@ -31,8 +33,6 @@ from sticker_pipeline.models.lock import (
     read_lock,
     write_entry,
 )
-from sticker_pipeline.space import SpaceError, enough, writing
-from sticker_pipeline.storage import atomic_file, file_sha256
 
 STAGING = ".fetch"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.known_models import REVISION, FetchError, Source
 from sticker_pipeline.models.arriving import STATED, Answer, Broken, WrongRange, arrive, in_time
-from sticker_pipeline.models.known import REVISION, FetchError, Source
-from sticker_pipeline.space import SpaceError
 
 
 @dataclass(frozen=True)

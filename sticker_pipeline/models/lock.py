@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sticker_pipeline.caching import folder_hashes
+from sticker_pipeline.core.caching import folder_hashes
+from sticker_pipeline.core.known_models import REVISION, SAFE_NAME, FetchError, known_models
+from sticker_pipeline.core.storage import durable_file
 from sticker_pipeline.models.content import parse_json
-from sticker_pipeline.models.known import REVISION, SAFE_NAME, FetchError, known_models
-from sticker_pipeline.storage import durable_file
 
 LOCK_FILE = "models.lock.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")

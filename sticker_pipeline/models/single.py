@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.known_models import FetchError, Source, civitai_places
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.models import web
 from sticker_pipeline.models.fetch import Say, bring
 from sticker_pipeline.models.hub import Remote, RemoteFile
-from sticker_pipeline.models.known import FetchError, Source, civitai_places
 from sticker_pipeline.models.lock import LOCK_FILE, read_lock
-from sticker_pipeline.space import writing
-from sticker_pipeline.storage import file_sha256
 
 CIVITAI = "https://civitai.com"
 TOKEN = "CIVITAI_TOKEN"

@@ -15,10 +15,10 @@ from urllib.error import URLError
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
+from sticker_pipeline.core.files.space import in_words
+from sticker_pipeline.core.known_models import FetchError
 from sticker_pipeline.models.arriving import PATIENCE, STATED, Answer, Broken, WrongRange, arrive, in_time
 from sticker_pipeline.models.content import parse_json
-from sticker_pipeline.models.known import FetchError
-from sticker_pipeline.space import in_words
 
 MOST_REDIRECTS = 10
 MOST_JSON = 10_000_000  # bytes of an answer that is read as a whole

@@ -11,13 +11,13 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
-from sticker_pipeline.character import Character
+from sticker_pipeline.benchmark.releases import Candidate, Data, Drawing, Release, current, lineage, publish
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.releases import Candidate, Data, Drawing, Release, current, lineage, publish
 from sticker_pipeline.roots.loras import LORA_FILE
-from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 OUTCOMES = {

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sticker_pipeline.profile import Family
+from sticker_pipeline.core.profile import Family
+from sticker_pipeline.core.schemas import Column, TableSchema
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.publishing.samplers import a1111_names
-from sticker_pipeline.schemas import Column, TableSchema
 from sticker_pipeline.tagging.captions import escaped_prompt
-from sticker_pipeline.texts import UserError
 
 WORKFLOWS = TableSchema(
     "each picture that carries its workflow",

@@ -13,22 +13,22 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.measure import at_most
+from sticker_pipeline.benchmark.releases import Record
+from sticker_pipeline.core.images import contact_sheet
+from sticker_pipeline.core.markdown import code
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.core.storage import ArtifactStore, link_or_copy
+from sticker_pipeline.diffusion.base_model import base_noise
+from sticker_pipeline.diffusion.lora.file import read_tensors
 from sticker_pipeline.generation.generate import how_trained
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.recommended import Recommended
-from sticker_pipeline.markdown import code
-from sticker_pipeline.pictures import contact_sheet
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import our_sampler
-from sticker_pipeline.releases import Record
 from sticker_pipeline.roots.hashes import file_hash
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.storage import ArtifactStore, link_or_copy
-from sticker_pipeline.training.base_model import base_noise
-from sticker_pipeline.training.lora_file import read_tensors
 
 Row = tuple[str, str, str, str, int, str]  # of COLUMNS
 COLUMNS = ["image", "setting", "style", "prompt", "seed", "file"]

@@ -12,11 +12,13 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.measure import LORA, by_name
 from sticker_pipeline.benchmark.metrics import COPIES, METRICS, SIMILARITY
+from sticker_pipeline.benchmark.releases import releases_folder
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, GOAL
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
-from sticker_pipeline.character import Character
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
 from sticker_pipeline.publishing.report import (
@@ -39,7 +41,6 @@ from sticker_pipeline.publishing.report import (
     Weights,
 )
 from sticker_pipeline.publishing.thumbnails import reduced, sheet, thumbnails
-from sticker_pipeline.releases import releases_folder
 from sticker_pipeline.roots.across import (
     LCM_LORA,
     RELEASED_LORA,
@@ -48,10 +49,9 @@ from sticker_pipeline.roots.across import (
 )
 from sticker_pipeline.roots.loras import LCM_FACTS
 from sticker_pipeline.sampling.weights import clip_shares, effective_images
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import DROPPED
-from sticker_pipeline.training.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
 
 GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL
 from sticker_pipeline.benchmark.metrics import SIMILARITY
+from sticker_pipeline.benchmark.releases import POINTER, Event, Record, events, read
 from sticker_pipeline.publishing.report import Check, Release
-from sticker_pipeline.releases import POINTER, Event, Record, events, read
 
 GATED = "benchmark"  # the asset whose blocking checks are the gate
 CANDIDATE = "candidate"

@@ -7,11 +7,11 @@ import math
 
 import yaml
 
-from sticker_pipeline import markdown
 from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.metrics import METRICS, described, written
-from sticker_pipeline.markdown import code, code_block, literal
-from sticker_pipeline.releases import Drawing, Figure, Record, Release
+from sticker_pipeline.benchmark.releases import Drawing, Figure, Record, Release
+from sticker_pipeline.core import markdown
+from sticker_pipeline.core.markdown import code, code_block, literal
 
 FILE_NAME = "README.md"
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}

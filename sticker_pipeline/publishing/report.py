@@ -35,9 +35,9 @@ from sticker_pipeline.benchmark.measure import (
 from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, Metric, described, signed
 from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
-from sticker_pipeline.storage import content_hash
 
 RIVAL_LOOKS = 5  # colours that rivals take turns in
 RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in recommended settings, in its colour

@@ -10,8 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.character import Character, check_name
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.core.character import Character, check_name
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import (
+    Artifact,
+    ArtifactStore,
+    StorageError,
+    content_hash,
+    link_or_copy,
+    profile_scope,
+    style_scope,
+)
 from sticker_pipeline.publishing.contents import (
     Sources,
     character_report,
@@ -33,15 +42,6 @@ from sticker_pipeline.publishing.report_index import (
     style_line,
 )
 from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
-from sticker_pipeline.storage import (
-    Artifact,
-    ArtifactStore,
-    StorageError,
-    content_hash,
-    link_or_copy,
-    profile_scope,
-    style_scope,
-)
 
 INDEX_PAGE = "report.html"
 PAGES = "pages.json"  # page -> the hash of all that it shows ("": to be made again), and its line of the index

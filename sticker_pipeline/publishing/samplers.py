@@ -1,12 +1,12 @@
 """What ComfyUI and A1111 call samplers and schedules: tables, and which of them draw what our settings draw.
 
-How our own samplers are made stands in training/sampler.py.
+How our own samplers are made stands in diffusion/samplers.py.
 """
 
 from collections.abc import Iterable
 
-from sticker_pipeline.texts import UserError
-from sticker_pipeline.training.base_model import BaseNoise
+from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.diffusion.base_model import BaseNoise
 
 # A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
 # of that name: PLMS, Restart, DDIM CFG++.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from sticker_pipeline.pictures import over_white
+from sticker_pipeline.core.images import over_white
 
 LADDER = ((288, 82), (224, 80), (176, 76), (128, 72), (96, 64), (64, 50), (48, 35))  # longest side, WebP quality
 LARGEST = LADDER[0][0]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.character import Character, character_names
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
+from sticker_pipeline.core.character import Character, character_names
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 
 LOGGER = logging.getLogger(__name__)
 RELEASED_LORA, SELECTED_STYLE_LORA, LCM_LORA = "released_lora", "selected_style_lora", "lcm_lora"

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
-from sticker_pipeline.caching import file_hashes, folder_hashes
-from sticker_pipeline.character import Character
-from sticker_pipeline.inside import sha256
+from sticker_pipeline.benchmark.releases import baseline_release, events, releases_folder
+from sticker_pipeline.core.caching import file_hashes, folder_hashes
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.files.inside import sha256
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ArtifactStore, content_hash
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.releases import baseline_release, events, releases_folder
 from sticker_pipeline.roots.hashes import base_hash, lora_file_hash, model_hash
 from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, lcm_lora, style_lora, swept_release
 from sticker_pipeline.roots.others import other_characters
-from sticker_pipeline.storage import ArtifactStore, content_hash
 from sticker_pipeline.tagging.thresholds import resolved
 
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sticker_pipeline.caching import file_hashes, folder_hashes
-from sticker_pipeline.inside import sha256, status
-from sticker_pipeline.storage import ArtifactStore, content_hash
-from sticker_pipeline.training.foreign import lora_hash
+from sticker_pipeline.core.caching import file_hashes, folder_hashes
+from sticker_pipeline.core.files.inside import sha256, status
+from sticker_pipeline.core.storage import ArtifactStore, content_hash
+from sticker_pipeline.diffusion.lora.formats import lora_hash
 
 
 def base_hash(base: Path, store: ArtifactStore) -> str:

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from sticker_pipeline.character import Character
-from sticker_pipeline.generation.cells import Adapters
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.releases import Release, current, releases_folder
-from sticker_pipeline.storage import Artifact, ArtifactStore, file_sha256, profile_scope, style_scope
+from sticker_pipeline.benchmark.releases import Release, current, releases_folder
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, file_sha256, profile_scope, style_scope
+from sticker_pipeline.generation.sampling_config import Adapters
 
 LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
 LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and what it was made for

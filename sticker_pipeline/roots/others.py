@@ -4,8 +4,8 @@ from bisect import bisect
 from itertools import islice
 from pathlib import Path
 
-from sticker_pipeline.character import Character, character_names
-from sticker_pipeline.storage import MANIFEST, ArtifactStore, content_hash
+from sticker_pipeline.core.character import Character, character_names
+from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, content_hash
 
 MOST_OTHERS = 40  # characters that one is told apart from
 

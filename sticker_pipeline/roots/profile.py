@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.roots.hashes import base_hash, model_hash
-from sticker_pipeline.storage import ArtifactStore
 
 
 def value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:

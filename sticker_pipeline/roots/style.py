@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile, ProfileError, profile_name, style_profile
+from sticker_pipeline.core.storage import MANIFEST, ArtifactStore
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
-from sticker_pipeline.profile import Profile, ProfileError, profile_name, style_profile
 from sticker_pipeline.roots.hashes import base_hash, model_hash
-from sticker_pipeline.storage import MANIFEST, ArtifactStore
 from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.tagging.thresholds import resolved
-from sticker_pipeline.texts import UserError
 
 MADE_OF = ("frames", "curated_tags", "training_set")  # of each character
 

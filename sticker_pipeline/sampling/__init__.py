@@ -1,0 +1,1 @@
+"""How often each frame is trained on."""

@@ -4,8 +4,8 @@ here; how weights are made stands in weights.py."""
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.sampling.weights import clip_shares, clip_similarity, effective_images, group_shares
-from sticker_pipeline.verdict import Verdict
 
 # A holdout needs three clips in a group (dataset/manifest.py); with fewer in all, nothing could even be measured.
 TOO_FEW = 3

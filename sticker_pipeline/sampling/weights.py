@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.pictures import paired_bars
-from sticker_pipeline.schemas import Column, TableSchema
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.images import paired_bars
+from sticker_pipeline.core.schemas import Column, TableSchema
+from sticker_pipeline.core.texts import UserError
 
 Mode = Literal["inverse_length", "effective_size", "uniform"]
 MODES = ("inverse_length", "effective_size", "uniform")

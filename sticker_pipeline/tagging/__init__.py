@@ -1,0 +1,1 @@
+"""Tags and captions: the tagger, curation, and the grammar of captions."""

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from sticker_pipeline.character import HEAVIEST
+from sticker_pipeline.core.character import HEAVIEST
 
 SEPARATOR = ", "
 LONGEST_NUMBER = 40  # letters of a weight with its colon

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.pictures import count_histogram, paired_bars, word_cloud
+from sticker_pipeline.core.images import count_histogram, paired_bars, word_cloud
 from sticker_pipeline.tagging import summary
 
 

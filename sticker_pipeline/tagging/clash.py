@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.storage import ArtifactStore, StorageError
+from sticker_pipeline.core.verdict import Verdict, listed
 from sticker_pipeline.models.content import parse_json
-from sticker_pipeline.storage import ArtifactStore, StorageError
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Label, spelled
-from sticker_pipeline.verdict import Verdict, listed
 
 WORD_END = "</w>"  # how CLIP's tokenizer marks a token that ends a word
 MIN_LETTERS = 3  # shorter parts, such as a prefix `hsr`, name nothing by themselves

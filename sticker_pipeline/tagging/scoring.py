@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.caching import checksum, read_entry, read_png
-from sticker_pipeline.schemas import Column, TableSchema, typed
-from sticker_pipeline.space import writing
-from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.core.caching import checksum, read_entry, read_png
+from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.tagging import wd14
 
 # A run that is killed loses the work since its last shard. 256 frames are some minutes of a full-size tagger on a CPU,

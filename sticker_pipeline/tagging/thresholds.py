@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from sticker_pipeline.profile import Profile, ProfileError
+from sticker_pipeline.core.profile import Profile, ProfileError
 from sticker_pipeline.tagging.categories import read_rows
 from sticker_pipeline.tagging.wd14 import Category
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.storage import content_hash, file_sha256
-from sticker_pipeline.texts import UserError
+from sticker_pipeline.core.storage import content_hash, file_sha256
+from sticker_pipeline.core.texts import UserError
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sticker_pipeline.character import HEAVIEST
+from sticker_pipeline.core.character import HEAVIEST
 from sticker_pipeline.tagging.captions import cut_weights, format_caption, habits, misread_weights, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 

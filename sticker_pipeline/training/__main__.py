@@ -7,10 +7,10 @@ from pathlib import Path
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training listens, a stop ends it without a traceback
 
-from sticker_pipeline.quiet import quiet
+from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.training.data import read_training_set
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.process import let_memory_grow, run
-from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec, check_paths, load_spec
 from sticker_pipeline.training.stopping import StopRequest
 

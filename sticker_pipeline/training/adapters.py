@@ -1,6 +1,6 @@
 """The trainable part: LoRA or DoRA adapters put into the base model, and taken from it for a LoRA file.
 
-Which modules adapt, and what a file calls them, is data in keys.py; how adapters are trained stands in step.py.
+The modules that adapt, and their names in a file, are data in diffusion/lora/key_map.py. step.py trains adapters.
 """
 
 import math
@@ -10,9 +10,9 @@ from typing import Any
 import peft
 import torch
 
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.keys import adaptable_modules, row_of
-from sticker_pipeline.training.lora_file import Adapter
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.diffusion.lora.file import Adapter
+from sticker_pipeline.diffusion.lora.key_map import adaptable_modules, row_of
 
 ADAPTER = "default"  # peft's name of the adapter inside each module
 

@@ -5,8 +5,8 @@ Only text here, without torch. How a caption is written stands in tagging/captio
 
 import numpy as np
 
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import content_hash
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.tagging.captions import SEPARATOR
 
 

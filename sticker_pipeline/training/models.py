@@ -13,8 +13,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch.utils.checkpoint import checkpoint
 
-from sticker_pipeline.training.base_model import open_base
-from sticker_pipeline.training.families import FAMILIES, Family
+from sticker_pipeline.diffusion.base_model import open_base
+from sticker_pipeline.diffusion.families import FAMILIES, Family
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ b: pictures of a batch; c, h, w: channels and size of latents; T: noise levels. 
 import torch
 from torch import Tensor
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
 MOST_SNR = 1000.0

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sticker_pipeline.optimizer_table import OPTIMIZERS, Optimizer
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.optimizer_table import OPTIMIZERS, Optimizer
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
 

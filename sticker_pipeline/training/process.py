@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sticker_pipeline import lifeline
-from sticker_pipeline.claims import claimed
-from sticker_pipeline.threads import sharing
-from sticker_pipeline.training.base_model import BaseModelError
-from sticker_pipeline.training.progress import Progress, open_progress
+from sticker_pipeline.core.files.claims import claimed
+from sticker_pipeline.core.process import lifeline
+from sticker_pipeline.core.process.threads import sharing
+from sticker_pipeline.diffusion.base_model import BaseModelError
+from sticker_pipeline.training.logs.progress import Progress, open_progress
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest, stop_requests
 from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
@@ -66,7 +66,7 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
         # Only now: these take ten seconds to load, and the spec is known to be good.
         import torch
 
-        from sticker_pipeline.training.lora_file import LoraError
+        from sticker_pipeline.diffusion.lora.file import LoraError
         from sticker_pipeline.training.step import TrainingDiverged
 
         try:

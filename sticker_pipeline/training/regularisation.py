@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.caching import file_hashes, read_memo, write_memo
+from sticker_pipeline.core.caching import file_hashes, read_memo, write_memo
+from sticker_pipeline.core.files.inside import sha256
+from sticker_pipeline.core.settings import BucketSettings, MediaSettings
+from sticker_pipeline.core.storage import content_hash
+from sticker_pipeline.core.texts import is_unicode
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.kohya import CaptionFile, read_caption_file
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.inside import sha256
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
@@ -28,9 +31,6 @@ from sticker_pipeline.media.inventory import media_files, unopened_files
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_pictures
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
-from sticker_pipeline.settings import BucketSettings, MediaSettings
-from sticker_pipeline.storage import content_hash
-from sticker_pipeline.texts import is_unicode
 from sticker_pipeline.training.spec import SpecError
 
 SHOWN = 20  # reasons for pictures that are left out, before only their number is told

@@ -10,12 +10,12 @@ import diffusers
 import torch
 from PIL import Image
 
-from sticker_pipeline.training.drawing import Prompts, decoded, encode_prompts, latents_of
-from sticker_pipeline.training.memory import MemoryPlan, tile_vae
+from sticker_pipeline.diffusion.denoise import Prompts, decoded, encode_prompts, latents_of
+from sticker_pipeline.diffusion.samplers import make_scheduler
+from sticker_pipeline.diffusion.text import TextModels
+from sticker_pipeline.training.memory.dry_run import MemoryPlan, tile_vae
 from sticker_pipeline.training.models import Models, move
-from sticker_pipeline.training.sampler import make_scheduler
 from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline.training.text import TextModels
 
 PromptSource = Callable[[], Prompts]
 """The encodings of spec.sample_prompts, when they are needed: text encoders may have learned more by then."""
@@ -65,7 +65,7 @@ def sample_pictures(
 
 def pipeline_of(models: Models, scheduler: str) -> Any:
     """The models in training as a pipeline that is given encodings: it shares their weights and holds nothing of its
-    own. `scheduler`: as in sampler.py."""
+    own. `scheduler`: as in diffusion/samplers.py."""
     texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
     extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline: Any = getattr(diffusers, models.family.pipeline)(

@@ -6,7 +6,7 @@ Peak learning rates, and which parameters they belong to, stand in optimizers.py
 import math
 from collections.abc import Callable
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 
 
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:

@@ -13,21 +13,23 @@ import diffusers
 import pandas as pd
 import torch
 
-from sticker_pipeline.space import Say, writing
-from sticker_pipeline.storage import content_hash, discard
+from sticker_pipeline.core.files.space import Say, writing
+from sticker_pipeline.core.storage import content_hash, discard
+from sticker_pipeline.diffusion.base_model import part_files
+from sticker_pipeline.diffusion.text import TextModels
 from sticker_pipeline.training import ema
+from sticker_pipeline.training.accel.cuda_graph import Recordings, recorded
+from sticker_pipeline.training.accel.fast_layers import speed_up
+from sticker_pipeline.training.accel.fused_lora import fuse
 from sticker_pipeline.training.adapters import add_adapters, by_model
 from sticker_pipeline.training.backward import unet_backward, weights_of
-from sticker_pipeline.training.base_model import part_files
-from sticker_pipeline.training.board import FOLDER as BOARD
-from sticker_pipeline.training.conditions import TextSource, cached_text, live_text, variants_to_encode
-from sticker_pipeline.training.cuda_graph import Recordings, recorded
+from sticker_pipeline.training.cache.latents import Latents, View, vae_hash, views_of
+from sticker_pipeline.training.cache.text import Reading, encode_captions, text_hash
+from sticker_pipeline.training.conditioning import TextSource, cached_text, live_text, variants_to_encode
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set, read_validation
-from sticker_pipeline.training.fast_layers import speed_up
-from sticker_pipeline.training.fused_lora import fuse
-from sticker_pipeline.training.held_out import Probe, chosen_rows
-from sticker_pipeline.training.latents import Latents, View, vae_hash, views_of
-from sticker_pipeline.training.memory import (
+from sticker_pipeline.training.logs.progress import Progress
+from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
+from sticker_pipeline.training.memory.dry_run import (
     MemoryPlan,
     Workload,
     base_parts,
@@ -37,11 +39,10 @@ from sticker_pipeline.training.memory import (
     stay_within,
     write_plan,
 )
+from sticker_pipeline.training.memory.room import check_disk, check_memory, latents_to_cache, texts_to_cache
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
-from sticker_pipeline.training.progress import Progress
-from sticker_pipeline.training.room import check_disk, check_memory, latents_to_cache, texts_to_cache
 from sticker_pipeline.training.samples import PromptSource, encode_samples
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
@@ -49,8 +50,7 @@ from sticker_pipeline.training.state import FOLDER as STATE
 from sticker_pipeline.training.state import find_state, fingerprint, restore_state, take_threads
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
-from sticker_pipeline.training.text import TextModels
-from sticker_pipeline.training.text_cache import Reading, encode_captions, text_hash
+from sticker_pipeline.training.validation_loss import Probe, chosen_rows
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model

@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeVar
 from PIL import ImageColor
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from sticker_pipeline.character import describe_problems
-from sticker_pipeline.profile import Family
-from sticker_pipeline.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
-from sticker_pipeline.storage import atomic_file
-from sticker_pipeline.texts import UserError
-from sticker_pipeline.training.base_model import BaseModelError, check_base
+from sticker_pipeline.core.character import describe_problems
+from sticker_pipeline.core.profile import Family
+from sticker_pipeline.core.settings import BucketSettings, GenerationSettings, Strict, TrainingSettings
+from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.diffusion.base_model import BaseModelError, check_base
 
 FILE_NAME = "spec.json"
 

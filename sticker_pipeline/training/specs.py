@@ -6,13 +6,13 @@ What a spec holds stands in spec.py. Prompts of samples are given: they belong t
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.dataset.style_set import PICTURES
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import Artifact, ArtifactStore
 from sticker_pipeline.training.spec import TrainingSpec
 
 SAMPLE_PROMPTS = 2

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.caching import file_checksum, intact_folder, remove_damaged, seal_folder
-from sticker_pipeline.storage import content_hash, discard, durable_folder
+from sticker_pipeline.core.caching import file_checksum, intact_folder, remove_damaged, seal_folder
+from sticker_pipeline.core.storage import content_hash, discard, durable_folder
+from sticker_pipeline.diffusion.lora.file import LoraFile, read_lora, write_lora
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.adapters import adapters_of, load_adapters
-from sticker_pipeline.training.log import LogRow, log_rows, raw_table
-from sticker_pipeline.training.lora_file import LoraFile, read_lora, write_lora
+from sticker_pipeline.training.logs.log import LogRow, log_rows, raw_table
 from sticker_pipeline.training.optimizers import load_optimizer_state, optimizer_state
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run

@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sticker_pipeline.diffusion.text import Encoded
 from sticker_pipeline.training import ema, objective
+from sticker_pipeline.training.accel.cuda_graph import Recordings
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.backward import Backward, Inputs, Weights, in_use
-from sticker_pipeline.training.conditions import TextSource, conditions
-from sticker_pipeline.training.cuda_graph import Recordings
+from sticker_pipeline.training.cache.latents import LatentEntry, Latents, redraw
+from sticker_pipeline.training.conditioning import TextSource, conditions
 from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
-from sticker_pipeline.training.latents import LatentEntry, Latents, redraw
-from sticker_pipeline.training.log import LogRow, band_errors, has_exploded, memory_bytes
+from sticker_pipeline.training.logs.log import LogRow, band_errors, has_exploded, memory_bytes
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline.training.text import Encoded
 from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
@@ -37,7 +37,7 @@ class History:
     """What a training has done so far: the only part of a Run that changes beside weights and optimizer."""
 
     log: list[LogRow] = field(default_factory=list)
-    held_out: list[dict[str, Any]] = field(default_factory=list)  # rows as held_out.py makes them
+    held_out: list[dict[str, Any]] = field(default_factory=list)  # rows as training/validation_loss.py makes them
     epochs_done: int = 0
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sticker_pipeline.signals import collected
+from sticker_pipeline.core.process.signals import collected
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asked to stop, or None
 

@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sticker_pipeline import lifeline
-from sticker_pipeline.signals import STOP_SIGNALS
+from sticker_pipeline.core.process import lifeline
+from sticker_pipeline.core.process.signals import STOP_SIGNALS
 
 GRACE_VARIABLE = "STICKER_STOP_GRACE_SECONDS"
 DEFAULT_GRACE_SECONDS = 20.0  # for each of SIGINT and SIGTERM: one training step and a checkpoint on a slow disk

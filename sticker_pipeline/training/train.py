@@ -12,27 +12,27 @@ from typing import Any
 
 import torch
 
-from sticker_pipeline.space import writing
-from sticker_pipeline.storage import atomic_file
+from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.diffusion.lora.file import LoraFile, with_one_alpha, write_lora
 from sticker_pipeline.training import ema
+from sticker_pipeline.training.accel.cuda_graph import forget
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.backward import in_use
-from sticker_pipeline.training.board import FOLDER as BOARD
-from sticker_pipeline.training.board import Board, open_board
-from sticker_pipeline.training.cuda_graph import forget
 from sticker_pipeline.training.data import Step
-from sticker_pipeline.training.held_out import held_out_rows, write_held_out
-from sticker_pipeline.training.log import state, write_log
-from sticker_pipeline.training.lora_file import LoraFile, with_one_alpha, write_lora
-from sticker_pipeline.training.metadata import lora_metadata
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.log import state, write_log
+from sticker_pipeline.training.logs.progress import Progress
+from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
+from sticker_pipeline.training.logs.tensorboard import Board, open_board
+from sticker_pipeline.training.lora_metadata import lora_metadata
 from sticker_pipeline.training.samples import sample_pictures
 from sticker_pipeline.training.setup import Prepared, set_up
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.step import Run, check_exploding, training_step
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
-from sticker_pipeline.training.tables import HELD_OUT, LOG
+from sticker_pipeline.training.validation_loss import held_out_rows, write_held_out
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:

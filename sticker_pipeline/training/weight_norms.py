@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sticker_pipeline.training.lora_file import Adapter
+from sticker_pipeline.diffusion.lora.file import Adapter
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark import embed as module
 from sticker_pipeline.benchmark.embed import Embedder, EmbedderError, embed, open_embedder, prepare
-from sticker_pipeline.threads import waiting_asleep
+from sticker_pipeline.core.process.threads import waiting_asleep
 from sticker_pipeline_tests.tiny_models import build_tiny_clip
 
 

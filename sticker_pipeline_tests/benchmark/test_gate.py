@@ -15,7 +15,7 @@ from sticker_pipeline.benchmark.gate import (
     gate,
     may_be_released,
 )
-from sticker_pipeline.character import Gate
+from sticker_pipeline.core.character import Gate
 from sticker_pipeline_tests.benchmark import planted
 from sticker_pipeline_tests.benchmark.planted import Model, World, collapsed, drawn, memorised, noise, world
 

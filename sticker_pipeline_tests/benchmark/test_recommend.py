@@ -29,8 +29,8 @@ from sticker_pipeline.benchmark.recommend import (
     settings_for,
     write_recommendations,
 )
-from sticker_pipeline.generation.cells import Adapters, Cell
-from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.generation.sampling_config import Adapters, Cell
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from sticker_pipeline.benchmark.side_by_side import (
     verdict,
 )
 from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, compare
-from sticker_pipeline.pictures import MAX_EMBEDDED_BYTES, embedded_markdown
+from sticker_pipeline.core.images import MAX_EMBEDDED_BYTES, embedded_markdown
 
 X, Y, Z = np.eye(3)
 TRAINING = Embeddings(np.array([Y, Z]), ["gif", "still"], ["sticker", "sticker"])

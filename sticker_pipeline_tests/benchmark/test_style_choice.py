@@ -20,7 +20,7 @@ from sticker_pipeline.benchmark.style_choice import (
     passing_bound,
     style_metrics,
 )
-from sticker_pipeline.schemas import check
+from sticker_pipeline.core.schemas import check
 
 
 def figures(similarity: float, fidelity: float, leaks: float, spread: float = 0.0) -> dict[str, Estimate]:

@@ -9,7 +9,7 @@ from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
 from sticker_pipeline.benchmark.recommend import faults
 from sticker_pipeline.benchmark.sweep import ESTIMATED, Seen, Timed, quality, sweep_table
 from sticker_pipeline.benchmark.tone import Tones
-from sticker_pipeline.generation.cells import Cell
+from sticker_pipeline.generation.sampling_config import Cell
 
 REFERENCE, QUICK = Cell(0.0, 1.0, 0.0, 10, 4.0), Cell(0.0, 1.0, 1.0, 2, 1.0)
 TAGS = ["smile", "angry"]

@@ -20,12 +20,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 
-from sticker_pipeline.caching import intact_folder, read_cached, read_memo, read_png, seal_folder, write_cached
+from sticker_pipeline.core.caching import intact_folder, read_cached, read_memo, read_png, seal_folder, write_cached
+from sticker_pipeline.diffusion.text import Encoded
 from sticker_pipeline.media.frames import TABLE
 from sticker_pipeline.tagging import scoring
-from sticker_pipeline.training import text_cache
-from sticker_pipeline.training.latents import LatentEntry, Latents, read_entry
-from sticker_pipeline.training.text import Encoded
+from sticker_pipeline.training.cache import text as text_cache
+from sticker_pipeline.training.cache.latents import LatentEntry, Latents, read_entry
 
 TURNS, LABELS, SHARD = 30, 10_861, 256
 Read = Callable[[], Any]

@@ -18,9 +18,9 @@ import dagster as dg
 import pandas as pd
 from rich.console import Console
 
+from sticker_pipeline.cli.update import update
 from sticker_pipeline.dagster_kit.history import remembered_partitions
 from sticker_pipeline.definitions import defs as definitions
-from sticker_pipeline.update import update
 from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
 from sticker_pipeline_tests.defs import sensor_look
 

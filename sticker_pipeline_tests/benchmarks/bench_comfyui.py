@@ -30,19 +30,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.diffusion.base_model import BaseNoise, base_noise, open_base
+from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, write_lora
+from sticker_pipeline.diffusion.samplers import SCHEDULERS, make_scheduler
 from sticker_pipeline.generation.generate import generate, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import our_sampler
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.training.base_model import BaseNoise, base_noise, open_base
-from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
-from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.benchmarks.browser import Page, opened
+from sticker_pipeline_tests.diffusion.lora.expected_keys import read
 from sticker_pipeline_tests.publishing.comfyui_nodes import definitions, known_nodes
 from sticker_pipeline_tests.single_file import write_single_file
-from sticker_pipeline_tests.training.expected_keys import read
 
 SIDE, STEPS, RANK = 64, 5, 4
 CHECKPOINT, LORA, STRANGE_LORA = "random_sd15.safetensors", "moth.safetensors", "strange.safetensors"

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 CHARACTER = "pip_comet"
-UPDATE = "from sticker_pipeline.cli import main; main()"
+UPDATE = "from sticker_pipeline.cli.commands import main; main()"
 TRAINER_SAYS = {"start-up of the trainer": r": \d+ pictures, base model", "preparation": r"\d+ adapters; \d+ steps"}
 
 
@@ -97,11 +97,11 @@ def lora_seconds(folder: Path, step: tuple[float, float], said: list[tuple[float
 def seconds_of_a_look(folder: Path) -> tuple[float, float]:
     """Seconds of the losses on all fixed images and of the sample images of one epoch, with fresh adapters: each the
     faster of two."""
-    from sticker_pipeline.training.held_out import held_out_rows
-    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.logs.progress import Progress
     from sticker_pipeline.training.samples import sample_pictures
     from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.spec import FILE_NAME, load_spec
+    from sticker_pipeline.training.validation_loss import held_out_rows
 
     with tempfile.TemporaryDirectory() as output:
         spec = load_spec(folder / FILE_NAME).model_copy(update={"output": Path(output)})

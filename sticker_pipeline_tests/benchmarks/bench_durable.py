@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline import storage
-from sticker_pipeline.durable import sync_file, sync_folder, sync_tree
-from sticker_pipeline.storage import ArtifactStore, link_or_copy
+from sticker_pipeline.core import storage
+from sticker_pipeline.core.files.durable import sync_file, sync_folder, sync_tree
+from sticker_pipeline.core.storage import ArtifactStore, link_or_copy
 
 FILES, SIDE, TURNS = 500, 96, 5
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.generation.few_steps import FEW, MANY, ways_to_draw
 from sticker_pipeline.generation.generate import pipelines, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import seconds_per_picture
-from sticker_pipeline.profile import Profile, load_profile
-from sticker_pipeline.training.consistency.spec import ConsistencySpec
-from sticker_pipeline.training.consistency.train import distil
-from sticker_pipeline.training.memory import GIB
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.distill.spec import ConsistencySpec
+from sticker_pipeline.training.distill.train import distil
+from sticker_pipeline.training.logs.progress import Progress
+from sticker_pipeline.training.memory.dry_run import GIB
 from sticker_pipeline_tests.benchmarks.true_base import true_base
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.dataset.kohya_import import import_kohya
+from sticker_pipeline.dataset.new_character import create
 from sticker_pipeline.media.frames import decode_all, frame_table, merging_warnings
 from sticker_pipeline.media.inventory import rejected_files, scan
 from sticker_pipeline.media.sidecars import read_captions
-from sticker_pipeline.new_character import create
-from sticker_pipeline.settings import MediaSettings
 
 COUNTS = (1_000, 4_000, 16_000)
 SETTINGS = MediaSettings()

@@ -7,9 +7,9 @@ import os
 import time
 from pathlib import Path
 
+from sticker_pipeline.core.profile import load_profile
 from sticker_pipeline.generation.generate import generate, open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.profile import load_profile
 
 PICTURES = 16
 

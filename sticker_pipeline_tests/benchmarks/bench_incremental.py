@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.character import Curation, Group
+from sticker_pipeline.core.character import Curation, Group
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media import sheets
 from sticker_pipeline.media.frames import decode_all, frame_table, write_frame_files
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.sampling.weights import frame_weights
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline.tagging.curation import curate
 from sticker_pipeline.tagging.scoring import score_frames, tag_table
 from sticker_pipeline.tagging.thresholds import Thresholds, per_frame

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.video import Video
-from sticker_pipeline.settings import MediaSettings
 
 LIMITS = MediaSettings()
 REPEATS = 3

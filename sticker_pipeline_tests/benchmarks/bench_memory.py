@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.media.frames import decode_to_cache, perceptual_hash
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import ffmpeg
 
 FRAMES, SIDE = 1_000, 480

@@ -19,12 +19,12 @@ from typing import TypeVar
 import dagster as dg
 import pandas as pd
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ALL, ArtifactStore
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import Written, report_before, write_report
-from sticker_pipeline.storage import ALL, ArtifactStore
 from sticker_pipeline_tests.publishing.example import demo_character, fill, release
 from sticker_pipeline_tests.some_table import write_rows
 

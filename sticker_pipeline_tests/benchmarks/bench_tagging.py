@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.character import Curation, Group
+from sticker_pipeline.core.character import Curation, Group
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.tagging import wd14
 from sticker_pipeline.tagging.categories import read_rows

@@ -27,12 +27,12 @@ import torch
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
+from sticker_pipeline.core.process.threads import processors, sharing, usage, used_by_others
+from sticker_pipeline.core.profile import load_profile
 from sticker_pipeline.generation.generate import generate, open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.profile import load_profile
 from sticker_pipeline.tagging.wd14 import CPU, MODEL_FILE, open_tagger
-from sticker_pipeline.threads import processors, sharing, usage, used_by_others
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.step import training_step
 from sticker_pipeline_tests.benchmarks.bench_training import EMBEDDED

@@ -243,7 +243,7 @@ def _shares_of_a_step(work: Work, folder: Path) -> None:
     from torch.profiler import profile
 
     from sticker_pipeline.training.backward import unet_backward
-    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.logs.progress import Progress
     from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.step import training_step
 

@@ -1,7 +1,7 @@
 """A LoRA of the true architecture: trained for two steps on random weights, and its file matched key by key.
 
 The expected keys and shapes are those of sd-scripts (../training/expected_keys.py); that ComfyUI, A1111 and diffusers
-find each of them is tested in ../training/test_clients.py. Fails where a key or a shape differs.
+find each of them is tested in ../diffusion/lora/test_clients.py. Fails where a key or a shape differs.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_true_lora [sd15 or sdxl; SDXL takes 12 GB of memory]
 """
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.benchmarks.trainers import RANK, Work, our_spec, write_pictures
 from sticker_pipeline_tests.benchmarks.true_base import true_base
-from sticker_pipeline_tests.training.expected_keys import Expected, read
+from sticker_pipeline_tests.diffusion.lora.expected_keys import Expected, read
 
 BASES = Path(".build/bench_training")
 SIDE = 64  # pixels

@@ -17,6 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.events import DagsterEvent, DagsterEventType
 from PIL import Image
 
+from sticker_pipeline.core.storage import ALL, MANIFEST, ArtifactStore, Snapshot, content_hash
 from sticker_pipeline.dagster_kit.compat import asset_specs
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import observe_and_restore, versions_now
@@ -24,7 +25,6 @@ from sticker_pipeline.dagster_kit.scope import Scope, Values
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character
 from sticker_pipeline.roots.across import AllCharacters
-from sticker_pipeline.storage import ALL, MANIFEST, ArtifactStore, Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 LORA = b"scripted"

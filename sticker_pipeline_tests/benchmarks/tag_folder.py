@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sticker_pipeline.storage import write_table
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.tagging import wd14
 from sticker_pipeline.tagging.scoring import WD14_TAGS, score_frames, tag_table
 from sticker_pipeline.tagging.thresholds import Thresholds, per_frame

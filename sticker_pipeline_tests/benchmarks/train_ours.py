@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.spec import load_spec
 from sticker_pipeline.training.train import train
 

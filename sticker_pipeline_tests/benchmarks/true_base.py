@@ -1,14 +1,14 @@
 """Base models of the true architectures with random weights, for where only size and shape count: speed and memory.
 
-The architectures stand in training/architectures.py.
+The architectures stand in diffusion/architectures.py.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from sticker_pipeline.storage import new_folder
-from sticker_pipeline.training.architectures import CONFIGS, build, write_config_folder
+from sticker_pipeline.core.storage import new_folder
+from sticker_pipeline.diffusion.architectures import CONFIGS, build, write_config_folder
 
 DIFFUSERS_FILE, TRANSFORMERS_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
 

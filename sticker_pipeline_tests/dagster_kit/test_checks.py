@@ -4,8 +4,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
-from sticker_pipeline.verdict import Verdict
 
 PARTITIONS = dg.StaticPartitionsDefinition(["moth"])
 

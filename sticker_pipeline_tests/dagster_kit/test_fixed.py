@@ -5,12 +5,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sticker_pipeline.core.profile import OVERRIDABLE
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, NoValues
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.benchmark.adapter_sweep import SweepConfig
 from sticker_pipeline.defs.training.lora import LoraConfig
-from sticker_pipeline.profile import OVERRIDABLE
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
 ATTACKS: dict[str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.dagster_kit.launcher import _ending
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.lora_file import read_lora
+from sticker_pipeline.diffusion.lora.file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline

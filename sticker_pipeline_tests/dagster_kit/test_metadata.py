@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from dagster._core.definitions.metadata import TableMetadataSet
 
+from sticker_pipeline.core.schemas import Column, TableSchema
 from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, columns, described
-from sticker_pipeline.schemas import Column, TableSchema
 
 BOXES = TableSchema(
     "each box",

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
+from sticker_pipeline.core.files.places import Places
+from sticker_pipeline.core.storage import ArtifactStore, Snapshot, StorageError, content_hash
 from sticker_pipeline.dagster_kit.compat import latest_checks
 from sticker_pipeline.dagster_kit.history import History, latest_observed
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
@@ -15,8 +17,6 @@ from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.dagster_kit.scope import Root, Scope, made_from, observable_roots, own_artifact
 from sticker_pipeline.dagster_kit.step import observe, once, open_step
-from sticker_pipeline.places import Places
-from sticker_pipeline.storage import ArtifactStore, Snapshot, StorageError, content_hash
 from sticker_pipeline_tests.dagster_kit.resolver import statuses
 
 SHAPE, COLOUR = dg.AssetKey(["box", "shape"]), dg.AssetKey(["box", "colour"])

@@ -11,12 +11,12 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
+from sticker_pipeline.core.storage import ArtifactStore, StorageError
 from sticker_pipeline.dagster_kit.launcher import _forwarded
 from sticker_pipeline.dagster_kit.loggers import TerminalHandler
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import writing
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.storage import ArtifactStore, StorageError
 
 BAD = "[/x] [bold]\x1b[31mred\u202e\r"
 SHOWN = "[/x] [bold]\\x1b[31mred\\u202e\\r"

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.character import Character, load_character
+from sticker_pipeline.core.character import Character, load_character
+from sticker_pipeline.core.profile import character_profile
 from sticker_pipeline.dataset.manifest import training_set
 from sticker_pipeline.media.frames import decode_all, frame_table, write_frame_files
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.profile import character_profile
 from sticker_pipeline.sampling.weights import frame_weights
 from sticker_pipeline_tests.conftest import REPOSITORY
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sticker_pipeline.core.profile import load_profile
+from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets, bucket_sizes, bucket_table
-from sticker_pipeline.profile import load_profile
-from sticker_pipeline.settings import BucketSettings
 
 # sd-scripts' buckets (--min_bucket_reso, --max_bucket_reso) with the longer side second; the others are these turned.
 TABLES = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sticker_pipeline.character import CharacterError
+from sticker_pipeline.core.character import CharacterError
 from sticker_pipeline.dataset.kohya_import import import_kohya
 
 

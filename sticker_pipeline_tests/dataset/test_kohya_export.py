@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.manifest import DatasetError
 from sticker_pipeline.media.frames import pixel_sha256
-from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline_tests.dataset.small_set import SmallSet, captions_of, draw_character, made
 
 # Options of a dataset of the DreamBooth kind and its subsets, by place, with their types: config_util.ConfigSanitizer

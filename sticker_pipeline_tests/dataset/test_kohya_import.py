@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sticker_pipeline.character import CharacterError, load_character
+from sticker_pipeline.core.character import CharacterError, load_character
+from sticker_pipeline.core.settings import BucketSettings, MediaSettings
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import read_captions
-from sticker_pipeline.settings import BucketSettings, MediaSettings
 from sticker_pipeline_tests.dataset.small_set import SETTINGS, SmallSet, captions_of, draw_character, made, noise
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.dataset.manifest import TRAINING_SET, DatasetError, held_out_clips, training_set, validation_clips
 from sticker_pipeline.sampling.weights import frame_weights
-from sticker_pipeline.settings import BucketSettings
 
 SQUARE = BucketSettings(shape="square")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.dataset.manifest import DatasetError
 from sticker_pipeline.dataset.style_set import Member, entropy, own_traits, style_set
-from sticker_pipeline.settings import BucketSettings
 
 SQUARE = BucketSettings(shape="square")
 

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sticker_pipeline.character import Character
+from sticker_pipeline.cli.update import update
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ArtifactStore, artifact_of
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, PARTITION_ROW_COUNT, ROW_COUNT
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
 from sticker_pipeline.defs.scopes import of_character
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.storage import ArtifactStore, artifact_of
-from sticker_pipeline.update import update
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import add_small_character
 from sticker_pipeline_tests.tables_page import tables_of

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.core.storage import Artifact, content_hash
 from sticker_pipeline.dagster_kit.compat import asset_specs
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES
 from sticker_pipeline.dagster_kit.history import History, remembered_partitions
@@ -22,7 +23,6 @@ from sticker_pipeline.dagster_kit.restored import observe_and_restore, versions_
 from sticker_pipeline.dagster_kit.scope import Scope, observation, own_artifact, used_parts
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.scopes import ALL_ROOTS, CHARACTER_ROOTS
-from sticker_pipeline.storage import Artifact, content_hash
 from sticker_pipeline_tests.dagster_kit.copied import copy_history
 
 LOOK = timedelta(seconds=30)  # between two looks of the sensor

@@ -9,12 +9,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from sticker_pipeline.core.profile import PROFILES
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.defs.few_steps import lcm_lora as lcm
+from sticker_pipeline.diffusion.lora.file import read_lora
 from sticker_pipeline.generation import few_steps
-from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sweep import plant
 

@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.metrics import GAIN, METRICS
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
+from sticker_pipeline.core.files.space import Say, enough
+from sticker_pipeline.core.markdown import letters
+from sticker_pipeline.core.storage import ALL
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
-from sticker_pipeline.markdown import letters
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.space import Say, enough
-from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.dagster_kit.resolver import statuses
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.sensor_look import look

@@ -7,13 +7,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from sticker_pipeline.core.storage import ALL
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.defs.scopes import of_all
 from sticker_pipeline.publishing.report import Check
-from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_checks import CHECKS
 from sticker_pipeline_tests.publishing.example import fill_few_steps, fill_style

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 from PIL import Image
 
+from sticker_pipeline.dataset.new_character import create
 from sticker_pipeline.media.sheets import PAGE_CELLS
-from sticker_pipeline.new_character import create
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.test_definitions import LINE
 

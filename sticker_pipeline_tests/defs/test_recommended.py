@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.benchmark.gate_checks import gate_checks
-from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.benchmark.releases import place, publish, releases_folder
+from sticker_pipeline.core.profile import PROFILES
+from sticker_pipeline.core.storage import content_hash, file_sha256
+from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
+from sticker_pipeline.generation.image_cache import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.profile import PROFILES
-from sticker_pipeline.releases import place, publish, releases_folder
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.storage import content_hash, file_sha256
-from sticker_pipeline.training.trained_for import TrainedFor
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sweep import plant
 from sticker_pipeline_tests.publishing.candidates import candidate

@@ -19,15 +19,15 @@ from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
 from sticker_pipeline.benchmark.features import with_styles
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
+from sticker_pipeline.benchmark.releases import all_releases, current, events, releases_folder, roll_back
+from sticker_pipeline.cli.update import follow_roll_back
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
-from sticker_pipeline.generation.drawn import decisive, drawn
+from sticker_pipeline.diffusion.lora.file import read_tensors
+from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
+from sticker_pipeline.generation.image_cache import decisive, drawn
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
-from sticker_pipeline.releases import all_releases, current, events, releases_folder, roll_back
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.training.lora_file import read_tensors
-from sticker_pipeline.training.trained_for import TrainedFor
-from sticker_pipeline.update import follow_roll_back
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.small_character import DEMO

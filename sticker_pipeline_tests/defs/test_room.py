@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from sticker_pipeline.cli.update import update
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import workspace_from_environment
-from sticker_pipeline.storage import ArtifactStore
-from sticker_pipeline.update import update
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.full_disk import files_below, small_disk, with_free
 

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.benchmark.few_steps import METRICS as FEW_STEPS_METRICS
+from sticker_pipeline.core.profile import PROFILES
 from sticker_pipeline.defs.few_steps import lcm_lora as lcm
+from sticker_pipeline.diffusion.lora.file import LoraFile, read_lora
 from sticker_pipeline.generation import few_steps
-from sticker_pipeline.profile import PROFILES
 from sticker_pipeline.publishing.contents import few_steps as few_steps_report
 from sticker_pipeline.tagging.wd14 import load_labels
-from sticker_pipeline.training.lora_file import LoraFile, read_lora
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.spec import load_spec
 from sticker_pipeline.training.specs import with_draws
 from sticker_pipeline.training.train import train

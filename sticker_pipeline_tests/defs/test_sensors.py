@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.storage import Snapshot, content_hash
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.defs import sensors
 from sticker_pipeline.defs.resources import Workspace
@@ -17,7 +18,6 @@ from sticker_pipeline.defs.scopes import CHARACTER_ROOTS, STYLE_ROOTS
 from sticker_pipeline.roots.character import VALUES
 from sticker_pipeline.roots.others import MOST_OTHERS, other_characters
 from sticker_pipeline.roots.style import MADE_OF
-from sticker_pipeline.storage import Snapshot, content_hash
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.defs.sensor_look import look
 

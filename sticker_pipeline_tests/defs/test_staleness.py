@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from sticker_pipeline.character import Character, Rival, load_character
+from sticker_pipeline.core.character import Character, Rival, load_character
+from sticker_pipeline.core.profile import OVERRIDABLE, Profile, character_profile
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.dagster_kit.compat import AssetGraph, asset_specs
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now
@@ -18,9 +20,7 @@ from sticker_pipeline.dagster_kit.staleness import is_out_of_date
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.scopes import of_character
-from sticker_pipeline.profile import OVERRIDABLE, Profile, character_profile
 from sticker_pipeline.roots.character import VALUES, value
-from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dagster_kit.resolver import statuses

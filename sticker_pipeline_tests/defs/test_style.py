@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline import update
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
+from sticker_pipeline.cli import update
+from sticker_pipeline.core.profile import PROFILES
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import stale_now, versions_now
 from sticker_pipeline.defs.scopes import of_style
-from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.diffusion.lora.file import read_tensors
 from sticker_pipeline.publishing.contents import style_report
 from sticker_pipeline.roots.style import ready_styles
-from sticker_pipeline.training.lora_file import read_tensors
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import STYLE_LINE
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from sticker_pipeline.benchmark.releases import publish, releases_folder
 from sticker_pipeline.benchmark.sweep import ESTIMATED
+from sticker_pipeline.core.storage import ArtifactStore, file_sha256
+from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, write_lora
+from sticker_pipeline.diffusion.samplers import SCHEDULERS
 from sticker_pipeline.generation import jobs, timing
-from sticker_pipeline.releases import publish, releases_folder
 from sticker_pipeline.roots.character import value as section_value
-from sticker_pipeline.storage import ArtifactStore, file_sha256
-from sticker_pipeline.training.lora_file import Adapter, LoraFile, write_lora
-from sticker_pipeline.training.sampler import SCHEDULERS
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.publishing.candidates import candidate
 

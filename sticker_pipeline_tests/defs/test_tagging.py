@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from sticker_pipeline.character import load_character
-from sticker_pipeline.profile import ProfileError
+from sticker_pipeline.core.character import load_character
+from sticker_pipeline.core.profile import ProfileError
 from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline.tagging import wd14
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench

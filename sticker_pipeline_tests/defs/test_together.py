@@ -7,11 +7,11 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
+from sticker_pipeline.cli.update import update
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.dagster_kit.checks import cut_off
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG
 from sticker_pipeline.defs.dataset import checks
-from sticker_pipeline.storage import ArtifactStore
-from sticker_pipeline.update import update
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.defs.conftest import Bench
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sticker_pipeline.character import load_character
+from sticker_pipeline.core.character import load_character
 from sticker_pipeline.embedded import demo_characters as demo
 from sticker_pipeline.embedded.drawing import draw
 from sticker_pipeline.embedded.gif_file import BACKGROUND, KEEP, PREVIOUS, quantise

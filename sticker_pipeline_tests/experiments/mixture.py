@@ -22,8 +22,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.character import character_folders
-from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.core.character import character_folders
+from sticker_pipeline.core.profile import PROFILES
 from sticker_pipeline_tests.experiments import studio
 from sticker_pipeline_tests.experiments.style import DEMO, STYLE, copy_character
 
@@ -116,9 +116,9 @@ def make_loras(seed: int, folder: Path) -> None:
     import dagster as dg
     from rich.console import Console
 
+    from sticker_pipeline.cli.update import update
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.update import update
 
     for section in ("training", "lcm"):
         PROFILES["embedded"][section] = {**PROFILES["embedded"][section], "seed": seed}

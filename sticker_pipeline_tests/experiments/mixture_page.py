@@ -19,10 +19,10 @@ from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.features import clip_of, held_out_references
 from sticker_pipeline.benchmark.similarity import clip_means
 from sticker_pipeline.benchmark.tone import relative_shifts, veils
-from sticker_pipeline.character import load_character
+from sticker_pipeline.core.character import load_character
+from sticker_pipeline.core.images import labelled_grid
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.embedded.build import processor
-from sticker_pipeline.pictures import labelled_grid
 from sticker_pipeline_tests.experiments import studio
 from sticker_pipeline_tests.experiments.mixture import (
     ALONE,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sticker_pipeline.pictures import labelled_grid, line_chart
+from sticker_pipeline.core.images import labelled_grid, line_chart
 from sticker_pipeline_tests.experiments import studio
 from sticker_pipeline_tests.experiments.questions import QUESTIONS, Question
 from sticker_pipeline_tests.experiments.trials import SEEDS, Arms, outcomes_of

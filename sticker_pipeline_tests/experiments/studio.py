@@ -17,6 +17,9 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
+from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import content_hash, file_sha256
 from sticker_pipeline.dataset.manifest import TRAINING_SET
 from sticker_pipeline.dataset.pixels import fit_picture
 from sticker_pipeline.embedded import roster
@@ -26,10 +29,7 @@ from sticker_pipeline.embedded.scene import VOCABULARY, Identity, Scene, identit
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import perceptual_hash
-from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.sampling.weights import frame_weights
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline.training.spec import TrainingSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
@@ -133,7 +133,7 @@ def train_on(
 ) -> list[Path]:
     """Train into `output` on a training set as the asset has it, latents cached in `cache`; returns the checkpoint of
     each epoch."""
-    from sticker_pipeline.training.progress import Progress
+    from sticker_pipeline.training.logs.progress import Progress
     from sticker_pipeline.training.train import train as train_lora
 
     spec = TrainingSpec(

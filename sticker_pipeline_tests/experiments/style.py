@@ -12,8 +12,8 @@ import click
 import pandas as pd
 from PIL import Image, ImageDraw, ImageSequence
 
-from sticker_pipeline.character import character_folders
-from sticker_pipeline.profile import PROFILES
+from sticker_pipeline.core.character import character_folders
+from sticker_pipeline.core.profile import PROFILES
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
@@ -31,9 +31,9 @@ def main(framed: bool, draws: int | None, work: Path) -> None:
     import dagster as dg
     from rich.console import Console
 
+    from sticker_pipeline.cli.update import update
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.update import update
 
     if draws:
         PROFILES["embedded"]["style"] = {"training": {"epochs": 6, "draws_per_epoch": draws // 6}}

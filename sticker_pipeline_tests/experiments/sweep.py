@@ -24,16 +24,16 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.memorisation import nearest_training
 from sticker_pipeline.benchmark.similarity import clip_means, clip_similarity, diversity, reference_similarity
-from sticker_pipeline.character import Character, load_character
+from sticker_pipeline.core.character import Character, load_character
+from sticker_pipeline.core.profile import SETTINGS_VARIABLE
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import content_hash, file_sha256
 from sticker_pipeline.embedded import report
 from sticker_pipeline.embedded.build import processor
 from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
-from sticker_pipeline.profile import SETTINGS_VARIABLE
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import content_hash, file_sha256
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
@@ -103,9 +103,9 @@ def make_datasets(artifacts: Path) -> None:
     import dagster as dg
     from rich.console import Console
 
+    from sticker_pipeline.cli.update import update
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
-    from sticker_pipeline.update import update
 
     os.environ["STICKER_CHARACTERS"] = str(DEMO)
     os.environ["STICKER_ARTIFACTS"] = str(artifacts)

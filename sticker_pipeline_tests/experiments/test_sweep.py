@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.generation.prompts import benchmark_prompts
-from sticker_pipeline.settings import TrainingSettings
 from sticker_pipeline_tests.experiments import studio, sweep
 
 

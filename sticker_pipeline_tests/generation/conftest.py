@@ -2,14 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.profile import Profile, load_profile
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_pipeline(tmp_path_factory.mktemp("models") / "base")
+from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.settings import GenerationSettings
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from sticker_pipeline.character import load_character
+from sticker_pipeline.core.character import load_character
+from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
-from sticker_pipeline.profile import Profile
 
 
 def character(folder: Path, prompts: str):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation import few_steps
 from sticker_pipeline.generation.few_steps import Answers
 from sticker_pipeline.generation.prompts import requests_of_texts
-from sticker_pipeline.settings import GenerationSettings
 
 
 def test_guidance_is_distilled_in_and_not_drawn_with() -> None:

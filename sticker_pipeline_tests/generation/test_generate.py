@@ -10,6 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sticker_pipeline.core.process.threads import waiting_asleep
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.diffusion.base_model import BaseModelError
+from sticker_pipeline.diffusion.denoise import starting_noise
+from sticker_pipeline.diffusion.lora.file import Adapter, LoraError, LoraFile, write_lora
+from sticker_pipeline.diffusion.lora.key_map import adaptable_modules
+from sticker_pipeline.diffusion.samplers import SCHEDULERS, make_scheduler
 from sticker_pipeline.generation.generate import (
     DrawingError,
     Model,
@@ -20,14 +28,6 @@ from sticker_pipeline.generation.generate import (
     without_loras,
 )
 from sticker_pipeline.generation.prompts import PromptError, Request
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.threads import waiting_asleep
-from sticker_pipeline.training.base_model import BaseModelError
-from sticker_pipeline.training.drawing import starting_noise
-from sticker_pipeline.training.keys import adaptable_modules
-from sticker_pipeline.training.lora_file import Adapter, LoraError, LoraFile, write_lora
-from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.tiny_models import build_tiny_sdxl
 
 REQUESTS = [
@@ -76,7 +76,7 @@ def test_a_large_batch_is_drawn_in_two_parts_side_by_side(
     pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     at_once = pictures(pipeline, requests, **changes)
     assert sorted(sizes) == [16] * 4 + [18 if guidance_scale > 1 else 17] * 4
-    monkeypatch.setattr("sticker_pipeline.training.streams.STREAMS", 1)
+    monkeypatch.setattr("sticker_pipeline.diffusion.streams.STREAMS", 1)
     sizes.clear()
     assert distance(at_once, pictures(pipeline, requests, **changes)) <= 2
     assert len(sizes) == 4

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.generation import jobs
 from sticker_pipeline.generation.generate import open_pipeline
 from sticker_pipeline.generation.jobs import COLUMNS, GenerationJob, Generator, generate_job, image_count
 from sticker_pipeline.generation.prompts import Prompt
-from sticker_pipeline.profile import Profile
 
 PROMPTS = [Prompt("art", "girl, smile", "smile"), Prompt("art", "girl, angry", "angry")]
 LORA = [(Path("lora.safetensors"), 1.0)]

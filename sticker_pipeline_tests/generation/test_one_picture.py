@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.generation.generate import generate, open_pipeline, with_lora, without_loras
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
 from sticker_pipeline_tests.training.conftest import make_spec as make_spec
-from sticker_pipeline_tests.training.conftest import tiny_base as tiny_base
 
 PROMPTS = [
     "nova_tag, sticker, smile",

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.character import Character, Group, Settings
+from sticker_pipeline.core.character import Character, Group, Settings
+from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.settings import BenchmarkSettings
 from sticker_pipeline.generation.prompts import (
     Prompt,
     PromptError,
@@ -15,8 +17,6 @@ from sticker_pipeline.generation.prompts import (
     request_seed,
     requests_for,
 )
-from sticker_pipeline.profile import Profile, load_profile
-from sticker_pipeline.settings import BenchmarkSettings
 
 
 def make_profile(prompts: dict[str, list[str]], style_tags: dict[str, str]) -> Profile:

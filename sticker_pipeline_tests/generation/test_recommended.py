@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from sticker_pipeline.generation.cells import Adapters, Cell
+from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.recommended import Recommended, recommended
-from sticker_pipeline.settings import GenerationSettings
+from sticker_pipeline.generation.sampling_config import Adapters, Cell
 
 GENERATION = GenerationSettings(scheduler="ddim", steps=10, guidance_scale=4.0)
 CHARACTER, STYLE, LCM = (Path(f"{name}.safetensors") for name in ("character", "style", "lcm"))

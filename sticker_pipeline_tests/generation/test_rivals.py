@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sticker_pipeline.diffusion.lora.file import LoraError
 from sticker_pipeline.generation.rivals import is_left_out, why_not_drawn
-from sticker_pipeline.training.lora_file import LoraError
 
 
 @pytest.mark.parametrize(

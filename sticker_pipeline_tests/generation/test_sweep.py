@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sticker_pipeline.generation.cells import Adapters, Cell, SweepError
+from sticker_pipeline.core.settings import GenerationSettings, SweepSettings
 from sticker_pipeline.generation.prompts import Prompt, first_of_each_style
+from sticker_pipeline.generation.sampling_config import Adapters, Cell, SweepError
 from sticker_pipeline.generation.sweep import sweep_grids, sweep_plan
-from sticker_pipeline.settings import GenerationSettings, SweepSettings
 
 GENERATION = GenerationSettings(steps=10, guidance_scale=4.0)
 SETTINGS = SweepSettings(

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation import timing
 from sticker_pipeline.generation.generate import open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
-from sticker_pipeline.profile import Profile
-from sticker_pipeline.settings import GenerationSettings
 
 
 def test_the_fastest_batch_counts_after_a_picture_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from sticker_pipeline.core.settings import INVENTED_TRAITS, StyleSettings
 from sticker_pipeline.generation.prompts import Prompt, PromptError
 from sticker_pipeline.generation.unseen import invented_characters, unseen_prompts
-from sticker_pipeline.settings import INVENTED_TRAITS, StyleSettings
 
 SLOTS = [["twintails", "bob cut", "ponytail"], ["red hair", "blue hair"], ["hat"]]
 

@@ -14,10 +14,10 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import (
     BLUE,
     GREEN,

@@ -3,8 +3,8 @@
 import numpy as np
 import skia
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
-from sticker_pipeline.settings import MediaSettings
 
 LIMITS = MediaSettings()
 

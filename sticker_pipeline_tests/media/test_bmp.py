@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
-from sticker_pipeline.settings import MediaSettings
 
 MASKS = (0x7C00, 0x03E0, 0x001F)  # of red, green and blue
 

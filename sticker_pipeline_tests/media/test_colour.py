@@ -8,10 +8,10 @@ import pytest
 import skia
 from PIL import Image, ImageCms
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.colour import conversion_of
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.inventory import rejected_files, scan
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import (
     DISPLAY_P3,
     P3_PRIMARIES,

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode, decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import pixel_sha256
 from sticker_pipeline.media.header import Format, read_header, what_is_it
 from sticker_pipeline.media.stills import exif_orientation
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.media.makers import BLUE, GREEN, RED, GifImage, gif, insert_chunk, saved, solid
 from sticker_pipeline_tests.media.readers import only
@@ -228,7 +228,7 @@ from pathlib import Path
 from typing import get_args
 from sticker_pipeline.media.decode import decode
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.settings import MediaSettings
+from sticker_pipeline.core.settings import MediaSettings
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media import frames as module
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import (
@@ -25,7 +26,6 @@ from sticker_pipeline.media.frames import (
     write_frame_files,
 )
 from sticker_pipeline.media.inventory import scan
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import BLUE, RED, WHITE, GifImage, gif, solid
 
 LIMITS = MediaSettings()

@@ -6,10 +6,10 @@ import skia
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import PALETTE, GifImage, composited, gif, gif_image, solid
 
 LIMITS = MediaSettings()

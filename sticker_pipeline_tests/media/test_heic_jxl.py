@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media import heic_jxl
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.heic_jxl import _jxl_facts, _jxl_stream
 from sticker_pipeline.media.stills import upright
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.fuzz import KINDS, Damage, damaged, outcome
 from sticker_pipeline_tests.media.makers import DISPLAY_P3, solid
 

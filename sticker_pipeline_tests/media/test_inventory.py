@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.media import limits as limits_module
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import INVENTORY, media_files, scan
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
 
 LIMITS = MediaSettings()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import RED, noise, saved, video
 from sticker_pipeline_tests.media.readers import only, theirs
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frames import decode_all, decode_saying, frame_table, kinds_of, to_decode
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sheets import (
@@ -18,7 +19,6 @@ from sticker_pipeline.media.sheets import (
     sheet,
     write_pages,
 )
-from sticker_pipeline.settings import MediaSettings
 
 
 def face(path: Path, colour: str) -> None:

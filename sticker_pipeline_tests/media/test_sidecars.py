@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import MAX_BYTES, captions_of, owned_captions, read_captions
-from sticker_pipeline.settings import MediaSettings
 
 LIMITS = MediaSettings()
 

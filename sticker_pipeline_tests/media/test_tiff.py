@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.inventory import rejected_files, scan
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import DISPLAY_P3, RED, icc_cmyk, noise, saved, tiff
 from sticker_pipeline_tests.media.readers import frames, only
 

@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
+from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.media import frames as frames_module
 from sticker_pipeline.media import video as module
 from sticker_pipeline.media.decode import decode_bytes
@@ -22,8 +24,6 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import cache_entry, decode_to_cache
 from sticker_pipeline.media.header import is_picture, read_header
 from sticker_pipeline.media.video import read_video, video_frames
-from sticker_pipeline.settings import MediaSettings
-from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.media.makers import cropped_matroska, cropped_mp4, ffmpeg, noise, remuxed, solid, video
 
 LIMITS = MediaSettings()

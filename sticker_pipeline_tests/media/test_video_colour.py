@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline.media.video import video_frames
 from sticker_pipeline.media.video_colour import Canvas, VideoColours, filters, stated_colours
-from sticker_pipeline.settings import MediaSettings
 from sticker_pipeline_tests.media.makers import ffmpeg, remuxed
 
 LIMITS = MediaSettings()

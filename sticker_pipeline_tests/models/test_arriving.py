@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from sticker_pipeline.core.known_models import FetchError, Source
 from sticker_pipeline.models import arriving, hub, web
-from sticker_pipeline.models.known import FetchError, Source
 from sticker_pipeline.models.single import fetch_single
 from sticker_pipeline_tests.models.hostile_server import Answer, bytes_of, hostile
 

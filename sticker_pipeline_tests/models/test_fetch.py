@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.core.known_models import FetchError, known_models, source_of
 from sticker_pipeline.models import fetch as fetching
 from sticker_pipeline.models import hub as hubs
 from sticker_pipeline.models.fetch import fetch
-from sticker_pipeline.models.known import FetchError, known_models, source_of
 from sticker_pipeline.models.lock import LOCK_FILE, problems
 from sticker_pipeline.tagging import wd14
 from sticker_pipeline_tests.conftest import REPOSITORY
@@ -492,7 +492,13 @@ def test_the_command_fetches_lists_and_explains(hub: FakeHub, models: Path, tmp_
     }
 
     def run(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-c", "from sticker_pipeline.cli import main; main()", "fetch-models", *arguments]
+        command = [
+            sys.executable,
+            "-c",
+            "from sticker_pipeline.cli.commands import main; main()",
+            "fetch-models",
+            *arguments,
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
 

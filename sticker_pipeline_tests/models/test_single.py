@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sticker_pipeline.cli import main
+from sticker_pipeline.cli.commands import main
+from sticker_pipeline.core.known_models import FetchError, civitai_places, known_models
+from sticker_pipeline.core.profile import PROFILES, load_profile
 from sticker_pipeline.models.fetch import STAGING
-from sticker_pipeline.models.known import FetchError, civitai_places, known_models
 from sticker_pipeline.models.lock import LOCK_FILE, problems
 from sticker_pipeline.models.single import fetch_single
-from sticker_pipeline.profile import PROFILES, load_profile
+from sticker_pipeline_tests.diffusion.base_headers import checkpoint, write_header
 from sticker_pipeline_tests.models.fake_civitai import FakeCivitai, running
-from sticker_pipeline_tests.training.base_headers import checkpoint, write_header
 
 HEADER = json.dumps({"w": {"dtype": "U8", "shape": [200_000], "data_offsets": [0, 200_000]}}).encode()
 MODEL = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(200)) * 1000
@@ -385,7 +385,7 @@ def test_the_command_takes_files_checks_them_and_brings_locked_ones_back(
 
 
 def test_a_profile_leaves_a_file_of_the_users_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sticker_pipeline import cli
+    from sticker_pipeline.cli import commands as cli
 
     said: list[str] = []
     monkeypatch.setattr(cli, "tell", said.append)

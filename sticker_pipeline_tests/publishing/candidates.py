@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.benchmark.gate import Check
-from sticker_pipeline.releases import Candidate, Data, Drawing
-from sticker_pipeline.verdict import Verdict
+from sticker_pipeline.benchmark.releases import Candidate, Data, Drawing
+from sticker_pipeline.core.verdict import Verdict
 
 METRICS = [
     ("base", "all", "clip_similarity", 0.0842, 0.031, 0.136, 64),

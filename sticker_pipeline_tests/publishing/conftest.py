@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.publishing.contents import character_report, sources_of
 from sticker_pipeline.publishing.report import CharacterReport
 from sticker_pipeline.publishing.report_folder import INDEX_PAGE, write_report
-from sticker_pipeline.storage import ArtifactStore
 from sticker_pipeline_tests.publishing.example import (
     demo_character,
     example_checks,

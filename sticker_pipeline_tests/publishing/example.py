@@ -15,15 +15,15 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from sticker_pipeline.benchmark.metrics import GAIN
+from sticker_pipeline.benchmark.releases import publish, releases_folder, roll_back
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
-from sticker_pipeline.character import Character, load_character
+from sticker_pipeline.core.character import Character, load_character
+from sticker_pipeline.core.profile import Profile, character_profile
+from sticker_pipeline.core.storage import ArtifactStore, profile_scope, style_scope
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
-from sticker_pipeline.profile import Profile, character_profile
 from sticker_pipeline.publishing.contents import LINE
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import write_report
-from sticker_pipeline.releases import publish, releases_folder, roll_back
-from sticker_pipeline.storage import ArtifactStore, profile_scope, style_scope
 from sticker_pipeline_tests.publishing.candidates import candidate
 from sticker_pipeline_tests.some_table import write_rows
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.benchmark.releases import Candidate, all_releases, roll_back
 from sticker_pipeline.publishing.candidate import OUTCOMES, gate_table, history_table, release_that_counts
-from sticker_pipeline.releases import Candidate, all_releases, roll_back
 from sticker_pipeline_tests.publishing.candidates import candidate, check
 
 TIME = datetime(2026, 11, 30, 3, 4, tzinfo=UTC)

@@ -4,11 +4,11 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sticker_pipeline.benchmark.releases import Record, publish
+from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.recommended import Recommended
-from sticker_pipeline.profile import Profile, load_profile
 from sticker_pipeline.publishing.comfyui_files import AS_RELEASED, how_to_open, lora_name, ways_table, ways_to_publish
-from sticker_pipeline.releases import Record, publish
-from sticker_pipeline.settings import GenerationSettings
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 GENERATION = GenerationSettings(scheduler="ddim", steps=10, guidance_scale=4.0)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sticker_pipeline.core.storage import MANIFEST, ArtifactStore
 from sticker_pipeline.publishing import contents
 from sticker_pipeline.publishing.contents import (
     LINE,
@@ -31,7 +32,6 @@ from sticker_pipeline.publishing.contents import (
 )
 from sticker_pipeline.publishing.report import CharacterReport, Check, Release, TagCount, character_page, style_page
 from sticker_pipeline.roots.across import profiles_of, styles_of
-from sticker_pipeline.storage import MANIFEST, ArtifactStore
 from sticker_pipeline_tests.publishing.example import demo_character, example_checks, fill, fill_style
 from sticker_pipeline_tests.some_table import write_rows
 

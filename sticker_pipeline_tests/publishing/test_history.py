@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from sticker_pipeline.benchmark.releases import POINTER, RECORD, publish, roll_back
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.publishing.history import refused_candidate, release_history
 from sticker_pipeline.publishing.report import Check, Release
-from sticker_pipeline.releases import POINTER, RECORD, publish, roll_back
-from sticker_pipeline.storage import file_sha256
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)

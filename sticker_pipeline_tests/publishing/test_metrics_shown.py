@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from sticker_pipeline.benchmark.metrics import METRICS
+from sticker_pipeline.benchmark.releases import publish
 from sticker_pipeline.benchmark.side_by_side import comparisons
 from sticker_pipeline.benchmark.tables import BenchmarkResult, leaderboard, leaderboard_markdown, leaderboard_text
 from sticker_pipeline.publishing.contents import differences, figures
 from sticker_pipeline.publishing.model_card import card_text
 from sticker_pipeline.publishing.report import CharacterReport, character_page
-from sticker_pipeline.releases import publish
 from sticker_pipeline_tests import metrics_page
 from sticker_pipeline_tests.benchmark.measured import full
 from sticker_pipeline_tests.publishing.candidates import candidate

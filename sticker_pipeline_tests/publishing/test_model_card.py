@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from sticker_pipeline.benchmark.gate import Check
+from sticker_pipeline.benchmark.releases import Data, Release, publish
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.publishing.model_card import card_text, model_card
-from sticker_pipeline.releases import Data, Release, publish
-from sticker_pipeline.verdict import Verdict
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 EXPECTED = Path(__file__).with_name("expected_card.md")

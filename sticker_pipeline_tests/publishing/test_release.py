@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.releases import (
+from sticker_pipeline.benchmark.releases import (
     Published,
     Release,
     ReleaseError,
@@ -30,7 +30,7 @@ from sticker_pipeline.releases import (
     releases_folder,
     roll_back,
 )
-from sticker_pipeline.storage import ArtifactStore, file_sha256
+from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline_tests.publishing.candidates import METRICS, candidate, check
 from sticker_pipeline_tests.some_table import write_rows
 

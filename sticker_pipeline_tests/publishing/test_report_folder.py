@@ -11,8 +11,10 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from sticker_pipeline.character import Character
-from sticker_pipeline.profile import Profile
+from sticker_pipeline.benchmark.releases import releases_folder, roll_back
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import ALL, ArtifactStore
 from sticker_pipeline.publishing import report_folder
 from sticker_pipeline.publishing.contents import LINE, shown, sources_of
 from sticker_pipeline.publishing.report import CharacterReport, Check
@@ -27,8 +29,6 @@ from sticker_pipeline.publishing.report_index import (
     character_line,
     index_page,
 )
-from sticker_pipeline.releases import releases_folder, roll_back
-from sticker_pipeline.storage import ALL, ArtifactStore
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.publishing.conftest import CHECKS, NAMES
 from sticker_pipeline_tests.publishing.example import START, demo_character

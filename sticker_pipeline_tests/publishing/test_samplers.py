@@ -8,6 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sticker_pipeline.core.settings import GenerationSettings
+from sticker_pipeline.diffusion.architectures import CONFIGS
+from sticker_pipeline.diffusion.base_model import BaseNoise, base_noise
+from sticker_pipeline.diffusion.samplers import SCHEDULERS, make_scheduler
 from sticker_pipeline.publishing.samplers import (
     SAMPLERS,
     SCHEDULES,
@@ -15,10 +19,6 @@ from sticker_pipeline.publishing.samplers import (
     a1111_names,
     our_sampler,
 )
-from sticker_pipeline.settings import GenerationSettings
-from sticker_pipeline.training.architectures import CONFIGS
-from sticker_pipeline.training.base_model import BaseNoise, base_noise
-from sticker_pipeline.training.sampler import SCHEDULERS, make_scheduler
 from sticker_pipeline_tests.publishing.comfyui_nodes import known_nodes
 
 TRAINED_LEVELS = 1000

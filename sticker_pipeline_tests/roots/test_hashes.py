@@ -4,8 +4,8 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.roots.hashes import base_hash, file_hash
-from sticker_pipeline.storage import ArtifactStore
 
 
 def test_configurations_beside_a_single_file_are_part_of_its_hash(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sticker_pipeline.character import load_character
-from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.core.character import load_character
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags, universal_tags_of
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import Label

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.character import Curation, Group
+from sticker_pipeline.core.character import Curation, Group
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.categories import read_rows
 from sticker_pipeline.tagging.curation import Curated, curate

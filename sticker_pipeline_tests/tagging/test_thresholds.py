@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.profile import Profile, ProfileError, load_profile
-from sticker_pipeline.settings import TaggingSettings
+from sticker_pipeline.core.profile import Profile, ProfileError, load_profile
+from sticker_pipeline.core.settings import TaggingSettings
 from sticker_pipeline.tagging import thresholds
 from sticker_pipeline.tagging.thresholds import Thresholds, described, mcut, model_thresholds, per_frame, resolved
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from sticker_pipeline.character import Curation, Group
+from sticker_pipeline.core.character import Curation, Group
 from sticker_pipeline.tagging.curation import WRITTEN, curate
 from sticker_pipeline.tagging.written import Written, written_caption, written_captions
 

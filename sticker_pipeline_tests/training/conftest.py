@@ -10,14 +10,8 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.training.spec import TrainingSpec
-from sticker_pipeline_tests.tiny_models import build_tiny_pipeline
 
 SpecMaker = Callable[..., TrainingSpec]
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_pipeline(tmp_path_factory.mktemp("models") / "base")
 
 
 def write_training_set(folder: Path, pictures: int = 10, side: int = 32) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.diffusion.lora.key_map import row_of
 from sticker_pipeline.training.adapters import adapters_of, add_adapters, by_model, load_adapters
-from sticker_pipeline.training.keys import row_of
 from sticker_pipeline.training.models import Models, load_models
 
 

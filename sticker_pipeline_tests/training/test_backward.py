@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.adapters import adapters_of, add_adapters
 from sticker_pipeline.training.backward import Inputs, Weights, in_use, predict, unet_backward, weights_of
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.training.captions import caption_variants, vary
 

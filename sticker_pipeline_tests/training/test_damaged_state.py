@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.caching import SEALS, seal_folder
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.core.caching import SEALS, seal_folder
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.state import last_intact
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.damage import flip

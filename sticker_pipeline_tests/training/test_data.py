@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.data import (
     Step,
     batches,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sticker_pipeline.diffusion.lora.file import read_lora
 from sticker_pipeline.training.__main__ import main
-from sticker_pipeline.training.lora_file import read_lora
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
 from sticker_pipeline_tests.training.conftest import SpecMaker
 

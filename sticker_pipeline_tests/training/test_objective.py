@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
     check_objective,
     draw_timesteps,

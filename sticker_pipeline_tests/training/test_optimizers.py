@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save
 
-from sticker_pipeline.optimizer_table import OPTIMIZERS
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.training.lora_file import read_lora
+from sticker_pipeline.core.optimizer_table import OPTIMIZERS
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.diffusion.lora.file import read_lora
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.optimizers import (
     check_optimizer,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
 )
-from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline.training.train import train

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.dataset.buckets import assign_buckets
-from sticker_pipeline.settings import BucketSettings
 from sticker_pipeline.training import regularisation as module
+from sticker_pipeline.training.cache.latents import prepare, views_of
 from sticker_pipeline.training.data import read_training_set
-from sticker_pipeline.training.latents import prepare, views_of
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline_tests.training.conftest import SpecMaker

@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 import torch
 
-from sticker_pipeline.space import SpaceError
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.threads import processors, waiting_asleep
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.process.threads import processors, waiting_asleep
+from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.training.logs.progress import Progress
+from sticker_pipeline.training.logs.tables import LOG
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
 from sticker_pipeline.training.state import keep_state, last_intact
-from sticker_pipeline.training.tables import LOG
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.training.conftest import SpecMaker

@@ -7,7 +7,7 @@ from diffusers import optimization as diffusers_schedules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.settings import TrainingSettings
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.schedule import make_schedule, recipe
 
 

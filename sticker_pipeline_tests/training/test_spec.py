@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sticker_pipeline.training.base_model import config_files
+from sticker_pipeline.diffusion.base_model import config_files
 from sticker_pipeline.training.spec import SpecError, TrainingSpec, check_paths, load_spec, save_spec
 
 

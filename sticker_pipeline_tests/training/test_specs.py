@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sticker_pipeline.character import Character, load_character
-from sticker_pipeline.profile import Profile, load_profile
-from sticker_pipeline.settings import TrainingSettings
-from sticker_pipeline.storage import Artifact, ArtifactStore
-from sticker_pipeline.training.consistency import specs as consistency
+from sticker_pipeline.core.character import Character, load_character
+from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import Artifact, ArtifactStore
+from sticker_pipeline.training.distill import specs as consistency
 from sticker_pipeline.training.specs import character_spec, style_spec, with_draws
 from sticker_pipeline_tests.some_table import write_rows
 

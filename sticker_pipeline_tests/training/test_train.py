@@ -8,18 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sticker_pipeline.storage import file_sha256
+from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.diffusion.base_model import BaseModelError
+from sticker_pipeline.diffusion.lora.file import LoraError, read_lora
 from sticker_pipeline.training.backward import Inputs, predict
-from sticker_pipeline.training.base_model import BaseModelError
-from sticker_pipeline.training.lora_file import LoraError, read_lora
+from sticker_pipeline.training.logs.progress import Progress
+from sticker_pipeline.training.logs.tables import BAND_COLUMNS, LOG
 from sticker_pipeline.training.objective import picture_losses
-from sticker_pipeline.training.progress import Progress
 from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
 from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step, whole_inputs
 from sticker_pipeline.training.stopping import Interrupted
-from sticker_pipeline.training.tables import BAND_COLUMNS, LOG
 from sticker_pipeline.training.train import stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 

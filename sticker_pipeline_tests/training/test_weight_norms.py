@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sticker_pipeline.training.lora_file import Adapter, read_lora
-from sticker_pipeline.training.progress import Progress
+from sticker_pipeline.diffusion.lora.file import Adapter, read_lora
+from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.train import train
 from sticker_pipeline.training.weight_norms import change_norm, limit_norms
 from sticker_pipeline_tests.training.conftest import SpecMaker

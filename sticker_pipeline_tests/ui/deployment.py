@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from sticker_pipeline.storage import ArtifactStore
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 UP_WITHIN, DOWN_WITHIN = 240.0, 60.0  # seconds, on a machine that is busy with other things

@@ -2,8 +2,8 @@
 
 import pytest
 
+from sticker_pipeline.core.storage import ALL
 from sticker_pipeline.media.inventory import rejected_files
-from sticker_pipeline.storage import ALL
 from sticker_pipeline_tests.defs.conftest import SETTINGS
 from sticker_pipeline_tests.ui.deployment import Deployment
 from sticker_pipeline_tests.ui.person import MINUTE, Person

@@ -11,6 +11,8 @@ from sticker_pipeline.benchmark.features import clip_of, held_out_references, tr
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
 from sticker_pipeline.benchmark.sweep import SWEEP
 from sticker_pipeline.benchmark.swept import front, measured_sweep, pareto_chart, seen_images
+from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -22,9 +24,7 @@ from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.prompts import Prompt, benchmark_prompts, prompts_beginning
 from sticker_pipeline.generation.sweep import generate_cells, seconds_of, sweep_grids, sweep_plan
-from sticker_pipeline.markdown import bullets
 from sticker_pipeline.roots.loras import LORA_FILE, adapters_of, swept_release
-from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
 
 SHOWN_GRIDS = 3  # in the UI; the artifact has all

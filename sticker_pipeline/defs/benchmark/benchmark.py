@@ -8,6 +8,8 @@ from sticker_pipeline.benchmark import inputs, shown, tables
 from sticker_pipeline.benchmark.features import clip_of, with_styles
 from sticker_pipeline.benchmark.metrics import VERSION
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, side_by_side, side_by_side_table
+from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -18,8 +20,6 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.samples import WITHOUT_TRIGGER
-from sticker_pipeline.markdown import bullets
-from sticker_pipeline.storage import write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
 
 OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets

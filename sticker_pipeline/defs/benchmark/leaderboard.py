@@ -5,14 +5,14 @@ import dagster as dg
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.side_by_side import by_character, shown_characters, similarity_picture
-from sticker_pipeline.character import character_folders
+from sticker_pipeline.core.character import character_folders
+from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.storage import StorageError, write_table
 from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import open_step
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import all_made_from, of_all
-from sticker_pipeline.markdown import bullets
-from sticker_pipeline.storage import StorageError, write_table
 
 MOST_ROWS, MOST_NAMES = 500, 50  # of the leaderboard in the event log
 

@@ -8,6 +8,10 @@ import dagster as dg
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
+from sticker_pipeline.benchmark.releases import baseline_release, releases_folder
+from sticker_pipeline.core.files.space import SpaceError, refusal
+from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.storage import file_sha256, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
@@ -28,11 +32,7 @@ from sticker_pipeline.generation.prompts import benchmark_prompts, prompts_begin
 from sticker_pipeline.generation.recommended import recommended
 from sticker_pipeline.generation.rivals import is_left_out, rival_file, rival_prompts, usable_rivals, why_not_drawn
 from sticker_pipeline.generation.samples import SAMPLES, WITHOUT_TRIGGER
-from sticker_pipeline.markdown import bullets
-from sticker_pipeline.releases import baseline_release, releases_folder
 from sticker_pipeline.roots.loras import LORA_FILE, adapters_of
-from sticker_pipeline.space import SpaceError, refusal
-from sticker_pipeline.storage import file_sha256, write_table
 
 LEFT_OUT = "left_out.json"
 

@@ -18,6 +18,7 @@ from sticker_pipeline.benchmark.epochs import (
     validation_embeddings,
 )
 from sticker_pipeline.benchmark.features import clip_of, trained_pictures
+from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
@@ -28,9 +29,8 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.roots.loras import LORA_FILE
-from sticker_pipeline.storage import link_or_copy, write_table
-from sticker_pipeline.training.results import checkpoints_of
-from sticker_pipeline.training.tables import HELD_OUT
+from sticker_pipeline.training.logs.results import checkpoints_of
+from sticker_pipeline.training.logs.tables import HELD_OUT
 
 
 @dg.asset(

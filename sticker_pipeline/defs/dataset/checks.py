@@ -12,21 +12,21 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.features import clip_of
-from sticker_pipeline.benchmark.strangers import looked_at, same_character, strangest_sheet
+from sticker_pipeline.benchmark.outliers import looked_at, same_character, strangest_sheet
+from sticker_pipeline.core.storage import Artifact
+from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
 from sticker_pipeline.dagster_kit.metadata import picture
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import OneCharacter, of_character
+from sticker_pipeline.diffusion.base_model import config_folder
 from sticker_pipeline.media.inventory import rejected_files
 from sticker_pipeline.sampling import balance
-from sticker_pipeline.storage import Artifact
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags_of
 from sticker_pipeline.tagging.length import token_counter
 from sticker_pipeline.tagging.wd14 import load_labels
-from sticker_pipeline.training.base_model import config_folder
-from sticker_pipeline.verdict import Verdict
 
 LOGGER = logging.getLogger(__name__)
 

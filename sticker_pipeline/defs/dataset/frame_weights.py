@@ -2,15 +2,15 @@
 
 import dagster as dg
 
+from sticker_pipeline.core.images import bar_chart
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
-from sticker_pipeline.pictures import bar_chart
 from sticker_pipeline.sampling import weights
-from sticker_pipeline.storage import write_table
 
 
 @dg.asset(

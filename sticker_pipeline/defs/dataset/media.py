@@ -2,6 +2,9 @@
 
 import dagster as dg
 
+from sticker_pipeline.core.files.space import frame_bytes
+from sticker_pipeline.core.storage import write_table
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -13,9 +16,6 @@ from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media import sheets
 from sticker_pipeline.media.inventory import INVENTORY, scan
 from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
-from sticker_pipeline.space import frame_bytes
-from sticker_pipeline.storage import write_table
-from sticker_pipeline.texts import UserError
 
 
 class NoMedia(UserError):

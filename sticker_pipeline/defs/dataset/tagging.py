@@ -3,6 +3,9 @@
 import dagster as dg
 import pandas as pd
 
+from sticker_pipeline.core.files.space import tagged_bytes
+from sticker_pipeline.core.images import bar_chart
+from sticker_pipeline.core.storage import write_csv, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.room import check_room
@@ -12,9 +15,6 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS
-from sticker_pipeline.pictures import bar_chart
-from sticker_pipeline.space import tagged_bytes
-from sticker_pipeline.storage import write_csv, write_table
 from sticker_pipeline.tagging import charts, summary
 from sticker_pipeline.tagging.curation import CAPTIONS, DROPPED, curate
 from sticker_pipeline.tagging.scoring import WD14_TAGS, in_tenths, score_frames, tag_table

@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from sticker_pipeline.core.images import sheet_of_files
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
@@ -11,8 +13,6 @@ from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
-from sticker_pipeline.pictures import sheet_of_files
-from sticker_pipeline.storage import write_table
 
 SHEET_CELLS = 20
 

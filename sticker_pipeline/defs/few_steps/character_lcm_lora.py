@@ -6,6 +6,7 @@ It is made when a person asks for it.
 import dagster as dg
 
 from sticker_pipeline.benchmark.few_steps import FEW_STEPS
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -17,9 +18,8 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.few_steps import Answers, ways_to_draw
 from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
 from sticker_pipeline.roots.loras import LORA_FILE, lcm_lora
-from sticker_pipeline.storage import file_sha256
-from sticker_pipeline.training.consistency.specs import character_spec
-from sticker_pipeline.training.tables import LOG
+from sticker_pipeline.training.distill.specs import character_spec
+from sticker_pipeline.training.logs.tables import LOG
 
 
 @dg.asset(

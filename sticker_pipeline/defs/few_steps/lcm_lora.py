@@ -11,6 +11,8 @@ import dagster as dg
 import pandas as pd
 
 from sticker_pipeline.benchmark.few_steps import FEW_STEPS, headline, measure_answers, side_by_side
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.storage import discard, link_or_copy, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -20,17 +22,15 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import LCM_LORA, of_profile, profile_made_from
 from sticker_pipeline.generation.few_steps import STEPS, Answers, answers_grid, generate_answers, ways_to_draw
 from sticker_pipeline.generation.prompts import distillation_prompts, requests_of_texts
-from sticker_pipeline.profile import Profile
 from sticker_pipeline.roots.loras import LCM_FACTS, LORA_FILE
-from sticker_pipeline.storage import discard, link_or_copy, write_table
-from sticker_pipeline.training import curves
-from sticker_pipeline.training.consistency.spec import ConsistencySpec
-from sticker_pipeline.training.consistency.specs import base_spec
-from sticker_pipeline.training.results import peak_memory_mb
+from sticker_pipeline.training.distill.spec import ConsistencySpec
+from sticker_pipeline.training.distill.specs import base_spec
+from sticker_pipeline.training.logs import curves
+from sticker_pipeline.training.logs.results import peak_memory_mb
+from sticker_pipeline.training.logs.tables import LOG
 from sticker_pipeline.training.spec import FILE_NAME, save_spec
-from sticker_pipeline.training.tables import LOG
 
-MODULE = "sticker_pipeline.training.consistency"
+MODULE = "sticker_pipeline.training.distill"
 
 
 @dg.asset(

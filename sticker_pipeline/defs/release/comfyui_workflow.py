@@ -3,6 +3,9 @@
 import dagster as dg
 import pandas as pd
 
+from sticker_pipeline.benchmark.releases import RECORD, Record
+from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
@@ -14,7 +17,6 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.prompts import prompts_beginning, requests_for
 from sticker_pipeline.generation.recommended import recommended
-from sticker_pipeline.markdown import bullets
 from sticker_pipeline.publishing.comfyui import WORKFLOWS
 from sticker_pipeline.publishing.comfyui_files import (
     COLUMNS,
@@ -26,9 +28,7 @@ from sticker_pipeline.publishing.comfyui_files import (
     ways_to_publish,
     write_way,
 )
-from sticker_pipeline.releases import RECORD, Record
 from sticker_pipeline.roots.loras import adapters_of
-from sticker_pipeline.storage import write_table
 
 
 @dg.asset(

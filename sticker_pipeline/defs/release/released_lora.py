@@ -7,6 +7,7 @@ import dagster as dg
 
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
+from sticker_pipeline.benchmark.releases import Candidate, all_releases, place, releases_folder
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -17,7 +18,6 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.publishing import model_card
 from sticker_pipeline.publishing.candidate import candidate_of, gate_table, history_table, release_that_counts
 from sticker_pipeline.publishing.comfyui_files import how_to_use
-from sticker_pipeline.releases import Candidate, all_releases, place, releases_folder
 from sticker_pipeline.roots.loras import LORA_FILE
 
 BESIDE_LORA = 2**20  # bytes that a release has beside its LoRA: record, spec, model card

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from sticker_pipeline.core.markdown import letters
+from sticker_pipeline.core.storage import ALL, ArtifactStore, StorageError
 from sticker_pipeline.dagster_kit.compat import last_evaluations
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import code_version, open_step
@@ -12,11 +14,9 @@ from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import all_made_from, of_all
-from sticker_pipeline.markdown import letters
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import INDEX_PAGE, PAGES, Before, report_before, write_report
 from sticker_pipeline.roots.across import RELEASED_LORA
-from sticker_pipeline.storage import ALL, ArtifactStore, StorageError
 
 UI = "http://127.0.0.1:3000"  # where `make ui` is found
 

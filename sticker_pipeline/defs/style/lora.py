@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from sticker_pipeline.core.storage import discard
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -13,10 +14,9 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import STYLE_LORA, STYLE_TRAINING_SET, of_style, style_made_from
 from sticker_pipeline.defs.training.lora import train, training_metadata
 from sticker_pipeline.generation.unseen import sampled_prompts
-from sticker_pipeline.storage import discard
-from sticker_pipeline.training.results import is_checkpoint
+from sticker_pipeline.training.logs.results import is_checkpoint
+from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
 from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
-from sticker_pipeline.training.tables import HELD_OUT, LOG
 
 
 @dg.asset(

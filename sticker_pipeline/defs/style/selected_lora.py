@@ -8,6 +8,7 @@ import dagster as dg
 from sticker_pipeline.benchmark import style_images
 from sticker_pipeline.benchmark.features import clip_of
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, choose_style_epoch, style_metrics
+from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -19,9 +20,8 @@ from sticker_pipeline.defs.scopes import SELECTED_STYLE_LORA, STYLE_LORA, STYLE_
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.unseen import CHOICE_CHARACTERS, GOAL_CHARACTERS, unseen_prompts
 from sticker_pipeline.roots.loras import LORA_FILE
-from sticker_pipeline.storage import link_or_copy, write_table
 from sticker_pipeline.tagging.wd14 import open_tagger
-from sticker_pipeline.training.results import checkpoints_of
+from sticker_pipeline.training.logs.results import checkpoints_of
 
 
 @dg.asset(

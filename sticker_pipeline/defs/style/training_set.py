@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from sticker_pipeline.core.images import sheet_of_files
+from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
@@ -10,9 +12,7 @@ from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import STYLE_TRAINING_SET, of_style, style_made_from
-from sticker_pipeline.pictures import sheet_of_files
 from sticker_pipeline.roots.style import members_of
-from sticker_pipeline.storage import link_or_copy, write_table
 from sticker_pipeline.tagging.captions import parse_caption
 
 SHEET_CELLS = 24

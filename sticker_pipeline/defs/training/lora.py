@@ -7,6 +7,9 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from sticker_pipeline.core.kohya_settings.read import report_table
+from sticker_pipeline.core.profile import character_kohya_import
+from sticker_pipeline.core.storage import discard
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
@@ -18,14 +21,11 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
-from sticker_pipeline.kohya_settings.read import report_table
-from sticker_pipeline.profile import character_kohya_import
 from sticker_pipeline.roots.character import regularisation_folder
-from sticker_pipeline.storage import discard
-from sticker_pipeline.training import curves, results
+from sticker_pipeline.training.logs import curves, results
+from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 from sticker_pipeline.training.specs import character_spec
-from sticker_pipeline.training.tables import HELD_OUT, LOG
 
 
 class LoraConfig(OneOff):

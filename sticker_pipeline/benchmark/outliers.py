@@ -1,0 +1,78 @@
+"""Which frames may show somebody else: those least like the rest in CLIP's eyes.
+
+How pictures are embedded is embed.py's business."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sticker_pipeline.core.images import contact_sheet
+from sticker_pipeline.core.verdict import Verdict, listed
+
+# In robust standard deviations below the median. In the embedded CLIP, pictures of another demo character lie 15 and
+# more below, a demo character's own oddest picture (a small figure under a starry sky) 2.
+STRANGE = 5.0
+# The deviation is never taken for less than this share of the median: among pictures that are nearly alike, the
+# slightest difference would look strange.
+LEAST_DEVIATION = 0.05
+STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
+MIN_CLIPS = 5  # with fewer, nobody can say who is the stranger
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
+
+
+def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
+    """At most `each` kept frames of each clip, evenly spread over it, in the order of `frames`."""
+    kept = frames[frames["kept"].astype(bool)]
+    place = kept.groupby("clip_id").cumcount()
+    size = kept.groupby("clip_id")["frame_id"].transform("size")
+    # the frames at which floor(i·each/n) steps up: the first of each of `each` equal parts
+    return kept[(place * each // size) != ((place - 1) * each // size)]
+
+
+def strangeness(embeddings: np.ndarray, clips: pd.Series) -> np.ndarray:
+    """For each frame (float64 [n]) by how many robust standard deviations its mean similarity to the other clips lies
+    below that of the frames in the middle.
+
+    `embeddings` float32 [n, d] of length 1, `clips` the clip of each. A clip counts by the mean of its frames.
+    The deviation is the median absolute one times MAD_TO_DEVIATION, which strangers themselves hardly move, and at
+    least LEAST_DEVIATION of the median.
+    """
+    codes, names = pd.factorize(clips)
+    sums = np.zeros((len(names), embeddings.shape[1]))
+    np.add.at(sums, codes, embeddings)
+    means = sums / np.bincount(codes)[:, None]
+    similarity = embeddings @ means.T
+    similarity[np.arange(len(codes)), codes] = 0.0
+    mean = similarity.sum(axis=1) / max(1, len(names) - 1)
+    below = np.median(mean) - mean
+    deviation = MAD_TO_DEVIATION * np.median(np.abs(below))
+    return below / max(deviation, LEAST_DEVIATION * abs(np.median(mean)), 1e-6)
+
+
+def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
+    """Whether every frame seems to show the same character. `frames` has frame_id, path, frame_index and clip_id of the
+    rows of `embeddings`. Evidence: all of them, the strangest first."""
+    order = ["frame_id", "path", "frame_index"]
+    if frames["clip_id"].nunique() < MIN_CLIPS:
+        table = frames[order].assign(strangeness=0.0)
+        return Verdict(True, f"fewer than {MIN_CLIPS} clips: nobody can say who would be the stranger.", table)
+    values = strangeness(embeddings, frames["clip_id"])
+    table = frames[order].assign(strangeness=values).sort_values("strangeness", ascending=False, ignore_index=True)
+    strange = table[table["strangeness"] > STRANGE]
+    if strange.empty:
+        return Verdict(True, f"none of {len(table)} frames looks like somebody else.", table)
+    names = listed(strange["path"])
+    summary = f"{len(strange)} of {len(table)} frames may show somebody else: {names}. Look at them; remove them if so."
+    return Verdict(False, summary, table)
+
+
+def strangest_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
+    """A sheet of the STRANGEST frames of `same_character`. `frames`: frame_id, and file in `folder`."""
+    files, rows = frames.set_index("frame_id")["file"], verdict.evidence[:STRANGEST]
+    captions = [
+        f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
+    ]
+    images = [Image.open(folder / files[frame]) for frame in rows["frame_id"]]
+    return contact_sheet(images, captions, columns=7, cell=128)

@@ -1,0 +1,1 @@
+"""The command line: what the UI of Dagster does not do."""

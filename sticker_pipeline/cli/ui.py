@@ -1,0 +1,252 @@
+"""Serves the Dagster UI behind the door (door.py), with its daemon and code server.
+
+It runs as `python -m sticker_pipeline.cli.ui` under a guard.
+
+What `dagster dev` starts, with our door before the webserver. All of it ends together: when it is asked to stop, when
+the guard is gone, and when the webserver or the daemon has ended.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import dagster as dg
+import psutil
+import uvicorn
+import yaml
+
+from sticker_pipeline.cli.door import guarded, own_hosts
+from sticker_pipeline.core.process import guard
+from sticker_pipeline.core.process.output import watch_over
+from sticker_pipeline.core.process.quiet import quiet
+from sticker_pipeline.core.process.stopping import Stopping, obey_the_guard
+from sticker_pipeline.dagster_kit import compat
+from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
+from sticker_pipeline.dagster_kit.history import remember_members
+from sticker_pipeline.dagster_kit.instance import open_instance
+
+POLL_SECONDS = 0.2
+POLL_RATE = 2000  # milliseconds between the questions of an open page, as `dagster dev` has it
+DATABASE = {"statement_timeout": 15_000, "pool_recycle": 3600, "max_overflow": 20}  # as `dagster-webserver` has them
+CLOSING_SECONDS = 3  # for connections of pages that are open
+
+
+class PortTaken(Exception):
+    """Another program listens where the UI should; the message says what to do."""
+
+
+class PartEnded(Exception):
+    """A part without which the UI is of no use has ended; the message says which."""
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1")
+@click.option("--port", type=int, default=3000)
+@click.option("--allow-host", "allowed", multiple=True)
+@click.option("--read-only", is_flag=True)
+@click.option("--workspace", default="workspace.yaml")
+def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str) -> None:
+    """Serve the UI until it is to stop."""
+    quiet()
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, signal.default_int_handler)
+    watch_over()
+    stopping = Stopping()
+    obey_the_guard(stopping)
+    try:
+        serve(host, port, [*own_hosts(host, port), *allowed], workspace, read_only=read_only, say=guard.say)
+    except PortTaken as error:
+        raise click.ClickException(str(error)) from error
+    except PartEnded as error:
+        end_the_rest(guard.say)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        end_the_rest(guard.say)
+        guard.say("The UI has ended, and all that it had started.")
+        sys.exit(128 + (stopping.number or signal.SIGINT))
+
+
+def serve(
+    host: str, port: int, hosts: Sequence[str], workspace: str, *, read_only: bool, say: Callable[[str], None]
+) -> None:
+    """Serve the UI to `hosts`, with a daemon unless it is `read_only`, until KeyboardInterrupt.
+
+    Raises PortTaken before any work, and PartEnded once webserver or daemon have ended.
+    """
+    listening = listen(host, port)
+    os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
+    compat.colour_logs()
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"Others can reach the UI at {host}, and it has no login: docs/ui.md says how to put one before it.")
+    with open_instance() as instance:
+        for sentence in end_dead_runs(instance) if not read_only else []:
+            say(sentence)
+        with ExitStack() as parts:
+            try:
+                _follow(*_start(parts, instance, listening, hosts, workspace, read_only), hosts, say)
+            finally:  # before the parts are closed, and also where not all of them have begun
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _cancel_runs(instance)
+                _interrupt_group()
+
+
+def _start(
+    parts: ExitStack,
+    instance: dg.DagsterInstance,
+    listening: socket.socket,
+    hosts: Sequence[str],
+    workspace: str,
+    read_only: bool,
+) -> "tuple[threading.Thread, subprocess.Popen[bytes] | None]":
+    """Start code server, webserver and daemon, each closed with `parts`."""
+    code_servers = parts.enter_context(compat.code_servers(instance, Path(workspace).absolute()))
+    served = parts.enter_context(_workspace_of(code_servers))
+    web = parts.enter_context(_webserver(instance, served, listening, hosts, read_only))
+    return web, None if read_only else parts.enter_context(_daemon(served))
+
+
+def _follow(
+    web: threading.Thread,
+    daemon: "subprocess.Popen[bytes] | None",
+    hosts: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Wait for ever. Raises PartEnded once the webserver or the daemon has ended."""
+    say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
+    while True:
+        time.sleep(POLL_SECONDS)
+        if not web.is_alive():
+            raise PartEnded("The webserver has ended, and the UI with it; its reason is above. Start it again.")
+        if daemon is not None and (code := daemon.poll()) is not None:
+            raise PartEnded(
+                f"Dagster's daemon has ended ({_ending(code)}), and the UI with it: no sensor would look any more, and "
+                "no run would begin. Start it again."
+            )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port. Raises PortTaken where that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise PortTaken(
+            f"--host {host}: this name has no address. Choose 127.0.0.1, or an address of yours."
+        ) from error
+    try:
+        listening = socket.socket(family, kind, protocol)
+        if os.name == "posix":  # elsewhere it would let two programs listen at once
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise PortTaken(
+            f"Port {port} of {host} cannot be opened: {why}. If the UI runs there already, open it; else choose "
+            "another port: make ui PORT=3001, or sticker-pipeline ui --port 3001."
+        ) from error
+    return listening
+
+
+@contextmanager
+def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
+    """A workspace file that names the code servers: webserver and daemon share them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "workspace.yaml"
+        path.write_text(yaml.safe_dump({"load_from": code_servers}), encoding="utf-8")
+        yield path
+
+
+@contextmanager
+def _webserver(
+    instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
+) -> Iterator[threading.Thread]:
+    """Dagster's webserver behind the door, in a thread."""
+    instance.optimize_for_webserver(**DATABASE)
+    remember_members(instance)
+    with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                guarded(app, hosts),
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=CLOSING_SECONDS,
+            )
+        )
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True, name="webserver")
+        thread.start()
+        try:
+            while thread.is_alive() and not server.started:
+                time.sleep(POLL_SECONDS / 10)
+            yield thread
+        finally:
+            server.should_exit = True
+            thread.join(2 * CLOSING_SECONDS)
+
+
+@contextmanager
+def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Dagster's daemon, as a process of its own."""
+    command = [sys.executable, "-m", compat.DAEMON, "run", "--log-level", "info", "--workspace", str(workspace)]
+    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        yield daemon
+    finally:
+        try:
+            daemon.wait(guard.ORPHAN_SECONDS)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+
+
+def _cancel_runs(instance: dg.DagsterInstance) -> None:
+    """Note of the runs that this process has started that they are to be cancelled, and have not failed."""
+    mark = os.environ.get(guard.MARK)
+    ours = {process.pid for process in _others(mark)} if mark else set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
+        process = own_process(run)
+        if process is not None and process.pid in ours:
+            instance.report_run_canceling(run, "The UI that started this run was asked to stop.")
+
+
+def _interrupt_group() -> None:
+    """Interrupt what this process has started, as Ctrl-C in a terminal does; not this process again."""
+    if os.environ.get(guard.MARK) and hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGINT)
+
+
+def end_the_rest(say: Callable[[str], None]) -> None:
+    """Wait until all that this process has started has ended, runs and trainings too; kill what does not."""
+    mark = os.environ.get(guard.MARK)
+    if mark is None:
+        return
+    deadline = time.monotonic() + guard.ORPHAN_SECONDS
+    while (left := _others(mark)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for process in left:
+        try:
+            say(f"Killed, for it did not end: {' '.join(process.cmdline())[:120]}")
+            process.kill()
+        except psutil.Error:
+            continue  # it has just ended
+
+
+def _others(mark: str) -> list[psutil.Process]:
+    return [process for process in guard.marked(mark) if process.pid != os.getpid()]
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+if __name__ == "__main__":
+    main()

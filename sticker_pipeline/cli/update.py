@@ -1,0 +1,244 @@
+"""Brings characters up to date from a terminal: materializes what is stale through Dagster, and shows progress.
+
+The Dagster UI does the same with a click; this is for `make demo`, scripts and people without a browser at hand.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import dagster as dg
+from rich.console import Console
+
+from sticker_pipeline.benchmark.gate import CHECKS
+from sticker_pipeline.core.character import Character, CharacterError
+from sticker_pipeline.core.files.claims import claimed
+from sticker_pipeline.core.markdown import letters
+from sticker_pipeline.core.process.output import tell
+from sticker_pipeline.core.process.stopping import Stopped, Stopping
+from sticker_pipeline.core.profile import Profile, ProfileError
+from sticker_pipeline.core.storage import ArtifactStore, Snapshot, StorageError
+from sticker_pipeline.dagster_kit.checks import cut_off
+from sticker_pipeline.dagster_kit.compat import asset_specs, free_places, new_run_id
+from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
+from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.restored import stale_now
+from sticker_pipeline.dagster_kit.scope import Scope
+from sticker_pipeline.defs.benchmark.checks import benchmark_checks
+from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
+from sticker_pipeline.defs.resources import Workspace
+from sticker_pipeline.defs.scopes import of_all, of_character, of_style
+from sticker_pipeline.roots.across import artifacts_across
+from sticker_pipeline.roots.style import named_styles, ready_styles
+
+Outcome = Literal["made", "refused", "failed"]
+BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every run of an update needs."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    store: ArtifactStore
+    console: Console
+    stopping: Stopping
+
+    def history(self) -> History:
+        """The run history as it is now."""
+        return History(self.instance, self.definitions.resolve_asset_graph())
+
+    def look(self) -> "Look":
+        """The store and the run history as they are now."""
+        return Look(self.store, self.history())
+
+
+@dataclass(frozen=True)
+class Look:
+    """What staleness is read from: the store, or a snapshot of it, and the run history."""
+
+    store: ArtifactStore
+    history: History
+
+
+@dataclass(frozen=True)
+class Updated:
+    """Characters and styles by name: those that failed, and characters whose new LoRA the gate refused."""
+
+    failed: list[str]
+    refused: list[str]
+
+
+def update(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    workspace: Workspace,
+    characters: Sequence[tuple[Character, Profile]],
+    console: Console,
+    jobs: Sequence[str] = ("dataset_line", "character_line", "style_line"),
+    stopping: Stopping | None = None,
+) -> Updated:
+    """Materialize what is stale of each character, job by job, then of the styles that they name, then the leaderboard.
+
+    A character that fails does not stop the others. Another update waits for its turn at each. Raises Stopped, with
+    the run under way cancelled and none begun after it, where `stopping` wants that.
+    """
+    work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
+    instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
+    failed: list[str] = []
+    refused: list[str] = []
+    # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
+    # measured among all others.
+    for job in jobs:
+        if job == "style_line":
+            failed += _update_styles(work, workspace, characters)
+            continue
+        # No character's artifacts are changed by the same job of another: one look at the store serves them all.
+        glance = Look(Snapshot(workspace.store.root), work.history())
+        names = [character.name for character, _ in characters if character.name not in failed]
+        for asset in asset_specs(glance.history.graph, CHARACTERS):
+            glance.history.read_noted(asset.key, names)
+        for name in names:
+            outcome = _brought_up_to_date(work, job, of_character(workspace, name), glance)
+            if outcome != "made":
+                (refused if outcome == "refused" else failed).append(name)
+    if artifacts_across(workspace.characters_folder, workspace.store, "benchmark"):
+        across = of_all(workspace)
+        if _brought_up_to_date(work, "leaderboard_table", across, work.look()) != "made":
+            failed.append("leaderboard")
+    return Updated(failed, refused)
+
+
+def follow_roll_back(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    store: ArtifactStore,
+    name: str,
+    console: Console,
+    stopping: Stopping | None = None,
+) -> bool:
+    """Materialize what shows the release that counts, and nothing that would judge the newest LoRA anew: a roll-back
+    holds whatever the gate thinks of that. Returns whether it went well. Raises Stopped as `update` does."""
+    work = Work(definitions, instance, store, console, stopping or Stopping())
+    assets = [dg.AssetKey("released_lora"), dg.AssetKey("comfyui_workflow")]
+    return _make_stale(work, "character_line", name, name, lambda: assets) == "made"
+
+
+def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
+    """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
+    the styles that failed."""
+    wanted = named_styles(characters)
+    valid = workspace.valid_characters()[0] if wanted else []
+    styles, problems = ready_styles(valid, workspace.store, workspace.models_folder)
+    for problem in problems:
+        tell(("left out:", "red"), f" {problem}", console=work.console)
+    failed = []
+    for style in (style for style in styles if style.name in wanted):
+        work.instance.add_dynamic_partitions(str(STYLES.name), [style.name])
+        if _brought_up_to_date(work, "style_line", of_style(workspace, style.name), work.look()) != "made":
+            failed.append(style.name)
+    return failed
+
+
+def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -> Outcome:
+    """Materialize what of the job is stale in the scope; where by a `glance` nothing is, nothing is waited for."""
+    try:
+        if _stale_now(work, job, scope, glance):
+            return _make_stale(
+                work, job, scope.place, scope.partition, lambda: _stale_now(work, job, scope, work.look())
+            )
+        return _materialize(work, job, [], scope.partition)
+    except (OSError, *BAD_INPUT) as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
+        tell(("left out:", "red"), f" {scope.name}: {error}", console=work.console)
+        return "failed"
+
+
+def _make_stale(
+    work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
+) -> Outcome:
+    """Materialize what of the job is stale, as `look` finds it once no other update is at work on the place."""
+    work.stopping.check()
+    title = f"{partition} {job}" if partition else job
+    with claimed(
+        work.store.claim(place, "update"),
+        f"another update, {title}",
+        partial(_say, work.console, title),
+        work.stopping.check,
+    ):
+        return _materialize(work, job, look(), partition)
+
+
+def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
+    """Return the assets of the scope that are stale by its settings as they are now, or of which a killed run has left
+    a check unmade, in the order of the job. Raises what loading the scope raises."""
+    graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
+    assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
+    unmade = cut_off(work.instance, list(graph.asset_check_keys), scope.partition) if scope.partition else set()
+    chosen = {*stale_now(look.history, assets, scope, look.store), *unmade}
+    return [key for key in assets if key in chosen]
+
+
+def _say(console: Console, title: str, text: str) -> None:
+    tell(f"{title}: {text}", console=console, style="dim")
+
+
+def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: str | None) -> Outcome:
+    say = partial(tell, *(((partition, "bold"), f" {job}") if partition else ((job, "bold"),)), console=work.console)
+    if not stale:
+        say(": up to date")
+        return "made"
+    say(f": {', '.join(key.path[-1] for key in stale)}")
+    started, run_id = time.monotonic(), new_run_id()
+    with _cancellable(work, run_id):
+        result = work.definitions.resolve_job_def(job).execute_in_process(
+            instance=work.instance,
+            partition_key=partition,
+            asset_selection=list(stale),
+            raise_on_error=False,
+            run_config={"loggers": {"terminal": {"config": {}}}},
+            run_id=run_id,
+            tags={UPDATE_TAG: "true", **process_tags()},
+        )
+    if result.success:
+        say(f": done in {time.monotonic() - started:.0f} s\n")
+        return "made"
+    if {event.step_key for event in result.all_node_events if event.is_step_failure} != {
+        benchmark_checks.node_def.name
+    }:
+        return "failed"
+    for check in result.get_asset_check_evaluations():
+        if check.check_name in CHECKS and not check.passed:
+            said = letters(check.description or "")
+            say(": ", ("not released", "yellow"), f", {check.check_name}: {said}")
+    return "refused"
+
+
+@contextmanager
+def _cancellable(work: Work, run_id: str) -> Iterator[None]:
+    """In the block the run is under way: it is cancelled when the work is to stop, or when it was asked to in the UI.
+
+    Raises Stopped then, at the block's end. Whatever happens, the run has ended and holds nothing after it.
+    """
+
+    def cancel() -> None:
+        run = work.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            work.instance.report_run_canceling(run, "The command that does this run was asked to stop.")
+
+    work.stopping.first = cancel
+    try:
+        yield
+    finally:
+        work.stopping.first = None
+        run = work.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            work.instance.report_run_canceled(run, "The command that did this run was stopped.")
+        free_places(work.instance, run_id)
+    work.stopping.check()
+    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+        raise Stopped(signal.SIGINT)

@@ -1,0 +1,223 @@
+"""The process that does the work of `update`, `demo` and `roll-back`; commands.py starts it under a guard."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sticker_pipeline.core.files.space import FULL, SpaceError, refusal
+from sticker_pipeline.core.process.guard import GO_ON
+from sticker_pipeline.core.process.output import CONSOLE, Output, speak_when_quiet, tell, tell_error, watch_over
+from sticker_pipeline.core.process.quiet import quiet
+from sticker_pipeline.core.process.stopping import Stopped, Stopping, obey_the_guard
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from sticker_pipeline.core.storage import ArtifactStore
+    from sticker_pipeline.defs.resources import Workspace
+
+
+class BadInput(click.ClickException):
+    """Something that was given cannot be worked with: exit status 2, as for a command that is written wrongly."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Commands that frameworks do not interrupt, and that name the disk which is full or may not be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named. Raises ClickException in place of what a disk, or SQLite, says."""
+        quiet()
+        try:
+            return super().invoke(ctx)
+        except SpaceError as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            from sticker_pipeline.dagster_kit.instance import SettingsError, home
+
+            is_ours = not isinstance(error, OSError) or error.errno in FULL
+            sentence = refusal(home(), error) if is_ours else None
+            if isinstance(error, SettingsError):
+                sentence = str(error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """Do the work that a command has started under a guard."""
+
+
+@main.command("update")
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
+    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    from sticker_pipeline.cli.update import update
+    from sticker_pipeline.core.character import rights
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.generation.ready import base_problem, unready
+
+    workspace = workspace_from_environment()
+    check_folders(workspace)
+    valid, problems = workspace.valid_characters()
+    known = {character.name for character, _ in valid}
+    for name in names:
+        if name not in known:
+            for problem in problems:
+                tell(("problem:", "red"), f" {problem}")
+            raise click.ClickException(f"{name!r} is not a valid character of {workspace.characters_folder}.")
+    wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
+    missing = {character.name: unready(character, profile) for character, profile in wanted}
+    chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
+    left_out = [*([] if names else problems), *filter(None, missing.values())]
+    for problem in left_out:
+        tell(("left out:", "red"), f" {problem}")
+    for note in [note for character, _ in chosen for note in rights(character)]:
+        tell(("note:", "yellow"), f" {note}")
+    if not chosen:
+        bad_base = any(base_problem(profile) for _, profile in wanted)
+        raise (BadInput if bad_base else click.ClickException)(
+            "No character can be worked on; see above." if left_out else no_character(workspace.characters)
+        )
+    with _opened() as instance:
+        updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=stopping or Stopping())
+    _print_outcome(workspace.store)
+    if updated.refused:
+        tell(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
+    if updated.failed or left_out:
+        raise click.ClickException("Not every character went through; see above.")
+
+
+@main.command("release")
+@click.argument("name")
+@click.argument("number", type=int)
+@click.pass_obj
+def release_command(stopping: Stopping | None, name: str, number: int) -> None:
+    """Materialize what shows release NUMBER of the character NAME, which was made the current one."""
+    from sticker_pipeline.benchmark.releases import current, releases_folder
+    from sticker_pipeline.cli.update import follow_roll_back
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    with _opened() as instance:
+        store = workspace_from_environment().store
+        if not follow_roll_back(defs(), instance, store, name, CONSOLE, stopping=stopping or Stopping()):
+            raise click.ClickException(f"released_lora of {name} does not show it yet: see above, and materialize it.")
+        counts = current(releases_folder(store, name))
+        if counts is None or counts.record.number != number:
+            raise click.ClickException(
+                f"Another release of {name} was published meanwhile and counts now: `sticker-pipeline releases {name}` "
+                f"lists them, and roll-back {name} {number} makes this one count again."
+            )
+
+
+def check_artifacts(artifacts: str) -> None:
+    """Raises ClickException where STICKER_ARTIFACTS is no folder that artifacts can lie in."""
+    from sticker_pipeline.core.storage import ArtifactStore, StorageError
+
+    try:
+        ArtifactStore(artifacts)
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def check_folders(workspace: "Workspace") -> None:
+    """Raises ClickException, in one sentence, where the folders of this deployment cannot be worked on."""
+    from sticker_pipeline.core.files.places import check_places
+
+    check_artifacts(workspace.artifacts)
+    try:
+        check_places(workspace.places)
+    except SpaceError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def no_character(folder: str) -> str:
+    """Say that there is no character yet, and what to do."""
+    return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
+
+
+@contextmanager
+def _opened() -> "Iterator[dg.DagsterInstance]":
+    """The Dagster instance, in which no run has lost its process any more."""
+    from sticker_pipeline.dagster_kit.compat import captured_interrupts
+    from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
+    from sticker_pipeline.dagster_kit.instance import open_instance
+
+    with open_instance() as instance, captured_interrupts():  # a stop is looked for between runs, and ends a step
+        for sentence in end_dead_runs(instance):
+            tell(sentence)
+        if isinstance(sys.stdout, Output):
+            speak_when_quiet(sys.stdout, lambda: steps_under_way(instance))
+        yield instance
+
+
+def _print_outcome(store: "ArtifactStore") -> None:
+    from sticker_pipeline.benchmark.tables import leaderboard_text
+    from sticker_pipeline.core.storage import ALL, StorageError
+
+    try:
+        artifact = store.find(ALL, "leaderboard")
+        if artifact is None:
+            return
+        text = leaderboard_text(artifact.table())
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+    tell(text)
+    tell(f"\nPictures:  {store.root}/<character>/samples/")
+    tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
+    tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
+    tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
+    tell("See it all in the Dagster UI:  ", ("make ui", "bold"), "  then open http://127.0.0.1:3000")
+
+
+def _show_waiting() -> None:
+    """Print for whom a step waits. What else our modules log, Dagster passes on to the terminal (python_logs)."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(f"      {record.getMessage()}", style="dim")
+
+    ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.dagster_kit.patience")
+    ours.setLevel(logging.INFO)
+    waiting.addHandler(Handler())
+    ours.propagate = waiting.propagate = False  # or frameworks' handlers would print it too
+
+
+def run(arguments: list[str]) -> int:
+    """Do the work; returns the exit status, 128 + n where signal n stopped it."""
+    stopping = Stopping()
+    try:
+        watch_over()
+        obey_the_guard(stopping)
+        _show_waiting()
+        main(arguments, standalone_mode=False, obj=stopping)
+    except click.ClickException as error:
+        tell_error(error)
+        return error.exit_code
+    except Stopped as stopped:
+        number = stopped.number
+    except (click.Abort, KeyboardInterrupt):
+        number = stopping.number or signal.SIGINT
+    except Exception:
+        if stopping.number is None:
+            raise
+        number = stopping.number  # what else went wrong meanwhile goes wrong again, with nobody who waits
+    else:
+        return 0
+    tell(f"Stopped. {GO_ON}")
+    return 128 + number
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,573 @@
+"""A character: the folder a person makes, and character.yaml in it, as a strict model.
+
+Only what the person states belongs here; what follows from it (weights, captions, settings of a model) is worked out
+by the stages.
+"""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from sticker_pipeline.core.files.inside import DEEPEST, OutsideError, folders_in, list_folder, read_bytes, status
+from sticker_pipeline.core.files.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
+from sticker_pipeline.core.texts import (
+    MOST_QUOTED,
+    TextError,
+    UserError,
+    decoded,
+    hidden_letters,
+    is_unicode,
+    listed,
+    name_finder,
+    quoted,
+    shortened,
+    unescaped,
+    without_hidden,
+)
+
+FILE_NAME = "character.yaml"
+ALL_LINKS = "_all.links"  # as <name>.links, for all characters: no character can be called _all
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
+        *("@appdata", "@sharesnap", "~snapshot", "network trash folder", "temporary items"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "config.msi"),  # Windows
+        *("__macosx", "lost+found", "lost.dir", ".thumbnails", ".trash", "__pycache__"),
+    }
+)
+_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
+
+HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
+
+MOST_PLACES = 1_000  # lines of a file of links
+MOST_LED = 500  # letters about a link, in a message
+MOST_FAULTS = 10  # of one file, in a message
+
+Plain = Annotated[str, AfterValidator(without_hidden)]
+Tag = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^,\n]+$"),
+    AfterValidator(without_hidden),
+    AfterValidator(unescaped),
+]
+
+
+def _plain_lines(text: str) -> str:
+    without_hidden(text.replace("\n", " ").replace("\t", " "))
+    return text
+
+
+def _plain_section(section: Any) -> Any:
+    """`section` as it is. Raises ValueError for hidden letters in a key or text of it."""
+    if isinstance(section, str):
+        without_hidden(section)
+    elif isinstance(section, dict | list):
+        for part in [*section, *section.values()] if isinstance(section, dict) else section:
+            _plain_section(part)
+    return section
+
+
+Prompt = Annotated[str, AfterValidator(_plain_lines)]
+Overrides = Annotated[dict[str, Any], AfterValidator(_plain_section)]
+
+
+class CharacterError(UserError):
+    """A character folder or its character.yaml that cannot be used; the message says where, why and what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Group(Strict):
+    """One subfolder of media: its learned tags, the style it belongs to, and how much each of its clips counts."""
+
+    learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
+    style: Literal["sticker", "art"] = "sticker"
+    share: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how much a clip of this group counts beside a clip of another group",
+    )
+
+
+class Curation(Strict):
+    """What a person may say about captions. `inherent: auto` finds the character's own traits by frequency."""
+
+    blacklist: list[Tag] = Field(default_factory=list)
+    inherent: Literal["auto"] | list[Tag] = "auto"
+    aliases: dict[Tag, Tag] = Field(default_factory=dict)
+    weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(default_factory=dict)
+    min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
+    written: Literal["keep", "ignore"] = Field(
+        "keep", description="a caption in a text file beside a picture is taken as it is, or left aside"
+    )
+
+
+OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
+
+
+class Rival(Strict):
+    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder, and lies in it or below
+    a folder of allowed_links."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    lora: Plain
+    trigger: Plain
+    strength: float = Field(1.0, gt=0, le=2)
+
+
+class Gate(Strict):
+    """Limits that a LoRA must keep to be released. benchmark/gate.py states the rules, and where defaults come from."""
+
+    gain: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="the LoRA's similarity must be this share of the way from the base model's to that of held-out "
+        "pictures among themselves",
+    )
+    copies: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="at most this share of its pictures may be nearer to a training picture "
+        "than 95 % of the held-out ones are",
+    )
+    copies_beyond_references: float = Field(
+        0.15, ge=0, le=1, description="and at most this much more than of the held-out pictures themselves"
+    )
+    diversity: float = Field(
+        0.5, ge=0, description="at least this share of the diversity that held-out clips have among themselves"
+    )
+    one_clip: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="at most this share of its pictures may be nearest to one and the same "
+        "clip; where chance alone gives few pictures, or few clips, more than that, that much",
+    )
+    identity: float = Field(
+        0.8, ge=0, le=1, description="at least this share of its pictures must be nearest to this character among all"
+    )
+    loss_of_gain: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="at most this share of the present release's gain in similarity over the base "
+        "model may be lost, and the interval must show it",
+    )
+    more_copies: float = Field(
+        0.1, ge=0, le=1, description="the share of copies may be this much above the present release's"
+    )
+    less_diversity: float = Field(
+        0.25, ge=0, le=1, description="the diversity may be lower than the present release's by this share of it"
+    )
+    unmeasured: Literal["refuse", "release"] = Field(
+        "refuse",
+        description="what happens to a LoRA of which a rule could not be checked for want of held-out pictures",
+    )
+
+
+LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # limits that a LoRA must reach; it may not exceed others
+
+
+def laxer_than_default(gate: Gate) -> list[str]:
+    """A sentence about each limit of `gate` that lets more through than the default."""
+    sentences = []
+    for name, field in Gate.model_fields.items():
+        stated, usual = getattr(gate, name), field.default
+        if name == "unmeasured":
+            is_laxer = stated != usual
+        else:
+            is_laxer = stated < usual if name in LAXER_BELOW else stated > usual
+        if is_laxer:
+            sentences.append(f"benchmark.gate.{name} is {stated}, laxer than the default {usual}: {field.description}.")
+    return sentences
+
+
+class Benchmark(Strict):
+    """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
+    files themselves."""
+
+    holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=0.9,
+        description="share of the clips of each group of eight or more that is neither trained on nor compared with: "
+        "the loss on them helps to choose the epoch, in which the held-out ones have no say; 0: none",
+    )
+    patience: int = Field(
+        3,
+        ge=1,
+        description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
+    )
+    prompts: list[Prompt] = Field(
+        default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
+    )
+    rivals: list[Rival] = Field(default_factory=list, max_length=50)
+    gate: Gate = Gate()
+
+    @field_validator("rivals")
+    @classmethod
+    def _names_are_their_own(cls, rivals: list[Rival]) -> list[Rival]:
+        names = [rival.name for rival in rivals]
+        if taken := sorted({name for name in names if name in OUR_MODELS or names.count(name) > 1}):
+            raise ValueError(f"rivals need names of their own, and these are taken: {', '.join(taken)}")
+        return rivals
+
+
+class Settings(Strict):
+    """character.yaml."""
+
+    trigger: Annotated[
+        str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
+    ]
+    profile: Plain | None = None
+    style: Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN.pattern}$")] | None = Field(
+        None,
+        description="the manner of drawing that it shares with other characters: one LoRA of the style alone is made "
+        "of all characters that name it, once there are two",
+    )
+    groups: dict[Plain, Group] = Field(default_factory=dict)
+    curation: Curation = Curation()
+    media: Overrides = Field(default_factory=dict, description="overrides of the profile's media settings")
+    sampling: Overrides = Field(default_factory=dict, description="overrides of the profile's sampling settings")
+    buckets: Overrides = Field(default_factory=dict, description="overrides of the profile's bucket settings")
+    tagging: Overrides = Field(default_factory=dict, description="overrides of the profile's tagging settings")
+    training: Overrides = Field(default_factory=dict, description="overrides of the profile's training settings")
+    sweep: Overrides = Field(default_factory=dict, description="overrides of the profile's sweep settings")
+    benchmark: Benchmark = Benchmark()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_defaults(cls, data: Any) -> Any:
+        """`curation:` with all its lines commented out reads as null; a person means 'the defaults'."""
+        if not isinstance(data, dict):
+            return data
+        sections = set(cls.model_fields) - {"trigger"}
+        kept = {key: value for key, value in data.items() if value is not None or key not in sections}
+        if isinstance(kept.get("groups"), dict):
+            kept["groups"] = {name: {} if group is None else group for name, group in kept["groups"].items()}
+        return kept
+
+
+@dataclass(frozen=True)
+class Character:
+    """A character as it lies on disk. `groups` covers every subfolder that holds media, stated or not."""
+
+    name: str
+    folder: Path
+    settings: Settings
+    groups: dict[str, Group]
+    links: tuple[Path, ...] = ()  # further folders that links and paths of this folder may lead to
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders below which everything of the character lies (see inside.py)."""
+        return (self.folder, *self.links)
+
+    @property
+    def trigger(self) -> str:
+        return self.settings.trigger
+
+    @property
+    def taught(self) -> list[str]:
+        """The trigger, and the learned tags of all groups, each once."""
+        learned = (tag for group in self.groups.values() for tag in group.learned)
+        return list(dict.fromkeys([self.trigger, *learned]))
+
+
+def load_character(folder: Path) -> Character:
+    """Read `folder`/character.yaml.
+
+    Raises CharacterError, naming the file and the key, for a bad folder name, a missing or malformed file, an unknown
+    key, or a stated group that has no folder.
+    """
+    check_name(folder.name)
+    path = folder / FILE_NAME
+    links = allowed_links(folder)
+    roots = (folder, *links)
+    settings = read_settings(path, roots)
+    subfolders = _media_folders(folder, roots)
+    folders = _folders_of(settings.groups, subfolders, path, roots)
+    count = Counter(folders.values())
+    if twice := sorted(name for name, one in folders.items() if count[one] > 1):
+        same = shortened(", ".join(twice))
+        raise CharacterError(f"{path}: groups: {same} are the same folder: keep one of them.")
+    stated = {folders[name]: group for name, group in settings.groups.items()}
+    groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
+    if not groups:
+        for name, why in _links_out(folder, roots).items():
+            raise CharacterError(
+                f"{folder}: no media folder that can be used: {shortened(name)} is {shortened(why, MOST_LED)}: "
+                f"{may_lead(folder)}"
+            )
+        raise CharacterError(
+            f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
+            f"and {folder / 'stickers'}."
+        )
+    return Character(folder.name, folder, settings, groups, links)
+
+
+def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots: Sequence[Path]) -> dict[str, str]:
+    """The subfolder that each of `groups` of the character.yaml at `path` names. Raises CharacterError for none."""
+    find, folders = name_finder(subfolders), {}
+    for group in groups:
+        found = find(group)
+        if found is None:
+            leaving = _links_out(path.parent, roots)
+            if link := name_finder(leaving)(group):
+                raise CharacterError(
+                    f"{path}: groups.{shortened(group)}: {path.parent / shortened(link)} is "
+                    f"{shortened(leaving[link], MOST_LED)}: {may_lead(path.parent)}"
+                )
+            hint = closest(group, subfolders)
+            raise CharacterError(
+                f"{path}: groups.{shortened(group)}: there is no folder {path.parent / shortened(group)}.{hint}"
+            )
+        folders[group] = found
+    return folders
+
+
+def _links_out(folder: Path, roots: Sequence[Path]) -> dict[str, str]:
+    """The links in `folder` that could be groups and leave `roots`: name -> what they are, and where they lead."""
+    found = {}
+    for entry in list_folder(folder, roots)[1]:
+        if entry.is_link and not is_system_folder(entry.name) and entry.name not in (RIVALS, REGULARISATION):
+            try:
+                status(folder / entry.name, roots)
+            except OutsideError as error:
+                found[entry.name] = str(error.strerror)
+            except OSError:  # a link to nothing
+                continue
+    return found
+
+
+def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
+    try:
+        entries = [name for name in folders_in(folder, roots) if is_unicode(name)]
+    except OSError as error:
+        raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
+    found = sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+    if hidden := [name for name in found if hidden_letters(name)]:
+        raise CharacterError(
+            f"{folder}: the name of the folder {quoted(hidden[0])} holds letters that nobody sees "
+            f"({shortened(hidden_letters(hidden[0]), 40)}): rename it."
+        )
+    return found
+
+
+def links_file(folder: Path) -> Path:
+    """The file beside a character's `folder` that says where its links may lead."""
+    return folder.with_name(f"{folder.name}.links")
+
+
+def allowed_links(folder: Path) -> tuple[Path, ...]:
+    """The folders that links and paths of a character's `folder` may lead to, beside itself.
+
+    They stand, one a line, in the files links_file(folder) and ALL_LINKS. These lie beside the folder: nothing in a
+    folder gives it rights. Raises CharacterError for a file that cannot be read, or of more than MOST_PLACES lines.
+    """
+    found: list[Path] = []
+    for path in (links_file(folder), folder.with_name(ALL_LINKS)):
+        try:
+            found += [folder.parent / Path(line).expanduser() for line in places_in(read_bytes(path, most=MOST_BYTES))]
+        except FileNotFoundError:
+            continue
+        except (OSError, TextError, RuntimeError) as error:  # the last for the home of nobody
+            raise CharacterError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
+    return tuple(dict.fromkeys(found))
+
+
+def places_in(data: bytes) -> list[str]:
+    """The lines of a file of links that name folders. Raises TextError for what is no text, and for too many lines.
+
+    A name may hold everything but a line feed, and spaces and tabs around it.
+    """
+    lines = decoded(data).split("\n")
+    if len(lines) > MOST_PLACES:
+        raise TextError(f"it has more than {MOST_PLACES:,} lines: name a folder that holds the others")
+    stated = [line.strip(" \t\r") for line in lines]
+    return [line for line in stated if line and not line.startswith("#")]
+
+
+def rights(character: Character) -> list[str]:
+    """Sentences on what the character is allowed beyond the usual: limits of the gate, and links out of its folder."""
+    path = character.folder / FILE_NAME
+    laxer = [f"{path}: {sentence}" for sentence in laxer_than_default(character.settings.benchmark.gate)]
+    places = listed([str(link) for link in character.links])
+    return [*laxer, f"{character.name}: links may lead into {places}."] if places else laxer
+
+
+def may_lead(folder: Path) -> str:
+    """Return the remedy for a path that leads out of a character's `folder`."""
+    own = links_file(folder).name
+    return f"copy it into the folder, or write its folder into {own} beside {folder}, for all into {ALL_LINKS}."
+
+
+def is_system_folder(name: str) -> bool:
+    """Tell whether `name` is that of a hidden folder, or one that a system keeps for thumbnails or deleted files."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
+
+
+def check_name(name: str) -> None:
+    """Raise CharacterError unless `name` can be a character's name (it becomes folders and file names)."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise CharacterError(
+            f"{name!r} cannot be a character's name: use lower-case letters, digits, '-' and '_', "
+            "beginning with a letter or digit."
+        )
+
+
+def character_names(root: Path) -> list[str]:
+    """The names of the folders under `root` with a character.yaml that can be a character's, sorted."""
+    return sorted(folder.name for folder in character_folders(root) if NAME_PATTERN.fullmatch(folder.name))
+
+
+def character_folders(root: Path) -> Iterator[Path]:
+    """Yield every folder under `root` that has a character.yaml, or does not let it be looked for, sorted by name."""
+    try:
+        folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    except OSError:  # no folder yet
+        return
+    yield from (folder for folder in folders if _may_exist(folder / FILE_NAME))
+
+
+def _may_exist(path: Path) -> bool:
+    """Tell whether there is something at `path`, as a link to nothing, or it cannot be known."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def folders_of_nobody(root: Path) -> list[Path]:
+    """The folders under `root` that hold files and no character.yaml, sorted by name."""
+    if not root.is_dir():
+        return []
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
+    without = [folder for folder in folders if not _may_exist(folder / FILE_NAME)]
+    return [folder for folder in without if _holds_files(folder)]
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether a file, or a link to one, lies in `folder` or in a folder at most DEEPEST below it."""
+    level = [folder]
+    for _ in range(DEEPEST + 1):
+        inner: list[Path] = []
+        for each in level:
+            with suppress(OSError):
+                entries = list_folder(each, [folder])[1]
+                others = [entry for entry in entries if not entry.is_folder]
+                if not all(entry.is_link and (each / entry.name).is_dir() for entry in others):
+                    return True
+                inner += [each / entry.name for entry in entries if entry.is_folder]
+        level = inner
+    return False
+
+
+def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
+    """Read the character.yaml at `path`, below `roots`. Raises CharacterError, naming the file and the key."""
+    try:
+        data = parse_yaml(_text_of(path, roots))
+    except OutsideError as error:
+        raise CharacterError(f"{path} is {error.strerror}: put the file itself there.") from error
+    except FileNotFoundError as error:
+        raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
+    except OSError as error:
+        raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
+    except LimitedFileError as error:
+        raise CharacterError(f"{path} is not valid YAML: {error}.") from error
+    if not isinstance(data, dict):
+        raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {quoted(data)}.")
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise CharacterError("\n".join(describe_problems(str(path), error, Settings))) from error
+
+
+def _text_of(path: Path, roots: Sequence[Path]) -> str:
+    """The text of the file at `path`, below `roots`. Raises CharacterError for what is no text, else OSError."""
+    try:
+        return decoded(read_bytes(path, roots, MOST_BYTES))
+    except TextError as error:
+        raise CharacterError(f"{path} cannot be read: {error}.") from error
+
+
+def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One sentence for each fault that pydantic found in `source`; the first and a number where there are many.
+
+    It names the key, what is wrong, and for a misspelt key the nearest right one among the fields of `model` and of
+    the models inside it.
+    """
+    faults = error.errors(include_url=False)
+    shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
+    told = [f"{source}: {_describe(fault, model)}" for fault in shown]
+    more = len(faults) - len(told)
+    return [*told, f"{source}: {more:,} more keys or values are wrong."] if more else told
+
+
+def _describe(fault: Any, model: type[BaseModel]) -> str:
+    key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
+    if fault["type"] == "extra_forbidden":
+        known = _field_names(model, fault["loc"][:-1])
+        meant = closest(str(fault["loc"][-1])[:MOST_QUOTED], known)
+        return f"unknown key '{key}'.{meant or f' Known here: {listed(known)}.'}"
+    if fault["type"] == "missing":
+        example = " Add a line such as `trigger: my_made_up_word`." if key == "trigger" else ""
+        return f"'{key}' is missing.{example}"
+    if fault["type"] == "string_type" and isinstance(fault["input"], date | int | float):
+        kind = "a date" if isinstance(fault["input"], date) else "a number, or yes or no"
+        return f"'{key}': {shortened(str(fault['input']))} is read as {kind}: put it into quotes if it is text."
+    return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'].removeprefix('Value error, '), 200)}."
+
+
+def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The field names of the model nested in `model` at `location`; dictionary keys and list indices are passed."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        nested = _nested_model(field.annotation) if field else None
+        model = nested or model
+    return sorted(model.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        nested = _nested_model(argument)
+        if nested:
+            return nested
+    return None
+
+
+def closest(word: str, known: list[str]) -> str:
+    """A question after a space: is the word of `known` that is most like `word` meant? "" where none is like it."""
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{match[0]}'?" if match else ""

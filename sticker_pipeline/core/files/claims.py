@@ -1,0 +1,100 @@
+"""Keeps apart processes that would do the same work, and tells whoever waits for whom.
+
+A claim is a file lock: the system lets it go with the process that holds it, however that ends.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sticker_pipeline.core.files.space import Say, writing
+
+POLL_SECONDS = 0.2
+SECONDS_BETWEEN_WORDS = 30.0  # of a process that waits
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
+
+def go_on() -> None:
+    """Raise nothing: whoever waits goes on waiting."""
+
+
+@contextmanager
+def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, **more: Any) -> Iterator[None]:
+    """Hold the claim `path` for the block; wait for it first, and `say` for whom, now and then.
+
+    `what` is under way meanwhile, as others are told; `more` is told too, such as the run. `check` is called while it
+    waits, and ends that by an exception.
+    """
+    from filelock import FileLock, Timeout
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock, since, say = FileLock(path), time.time(), now_and_then(say)
+    while True:
+        try:
+            with writing(path):
+                lock.acquire(timeout=0)
+            break
+        except Timeout:
+            say(f"waiting for {holder(path)}; {time.time() - since:.0f} s so far")
+            check()
+            time.sleep(POLL_SECONDS)
+    try:
+        with suppress(OSError):  # without it others wait for "somebody": a full disk holds nobody up
+            told = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
+            _note(path).write_text(json.dumps(told), encoding="utf-8")
+        yield
+    finally:
+        _note(path).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_claimed(path: Path) -> bool:
+    """Return True while some process holds the claim `path`."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def holder(path: Path) -> str:
+    """Name who holds the claim `path`, what for and since when."""
+    try:
+        told = json.loads(_note(path).read_text(encoding="utf-8"))
+        since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")
+        run = f"run {told['run'][:8]}, " if told.get("run") else ""
+        where = "" if told["host"] == platform.node() else f" on {told['host']}"
+        return f"{told['what']}: {run}process {told['pid']}{where}, since {since}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):  # none yet, or a damaged one
+        return f"whoever holds {path}"
+
+
+def now_and_then(say: Say, seconds: float = SECONDS_BETWEEN_WORDS, clock: Callable[[], float] = time.monotonic) -> Say:
+    """Return `say`, which passes nothing on until `seconds` after it last did."""
+    due = float("-inf")
+
+    def seldom(text: str) -> None:
+        nonlocal due
+        if clock() >= due:
+            due = clock() + seconds
+            say(text)
+
+    return seldom
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")

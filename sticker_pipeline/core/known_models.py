@@ -1,0 +1,89 @@
+"""Which models can be fetched, from where, and which files of them are needed (known_models.yaml).
+
+How they are fetched belongs to `fetch`.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sticker_pipeline.core.texts import UserError
+
+Kind = Literal["tagger", "clip", "base", "base_sdxl"]
+
+_PART = r"[A-Za-z0-9][\w.-]*"  # never `..`, nor hidden
+REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a commit, or the SHA-256 of a single file
+SAFE_NAME = re.compile(rf"{_PART}(/{_PART})*", re.ASCII)
+_REPOSITORY = re.compile(rf"(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
+
+
+class FetchError(UserError):
+    """A model that cannot be fetched, or is not what the lock file says; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from. `name` is its folder below STICKER_MODELS, `files` are paths inside repository and
+    folder alike; `revision` is a branch, tag or commit that a person asked for, None: whatever is newest."""
+
+    name: str
+    repo: str
+    kind: Kind
+    files: tuple[str, ...]
+    revision: str | None = None
+
+
+@cache
+def known_models() -> dict[str, Source]:
+    """The models of known_models.yaml by name."""
+    table = _table()
+    return {
+        name: Source(name, entry["repo"], entry["kind"], tuple(table["kinds"][entry["kind"]]))
+        for name, entry in table["models"].items()
+    }
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return yaml.safe_load(files("sticker_pipeline.core").joinpath("known_models.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def civitai_places() -> dict[str, str]:
+    """What Civitai calls `baseModel` -> the place of such a base model."""
+    return {base: place for place, bases in _table()["civitai"].items() for base in bases}
+
+
+def source_of(text: str) -> Source:
+    """The model that `text` names: one of known_models.yaml, `owner/repo` or `owner/repo@revision` of a WD14 tagger.
+
+    Raises FetchError for anything else, and for a repository whose folder would be that of a known model.
+    """
+    known = known_models()
+    if text in known:
+        return known[text]
+    match = _REPOSITORY.fullmatch(text)
+    if not match:
+        raise FetchError(
+            f"There is no model {text!r} to fetch. Known are {', '.join(known)}; any other WD14 tagger is "
+            "`owner/repo` or `owner/repo@revision`, as the hub writes them; a base model may be civitai:VERSION, an "
+            "address, or the path of a .safetensors file."
+        )
+    repo, name, revision = match["repo"], match["name"], match["revision"]
+    for source in known.values():
+        if source.repo == repo:
+            return Source(source.name, repo, source.kind, source.files, revision)
+    if name in known:
+        raise FetchError(f"{repo} would land in the folder {name!r}, which is that of {known[name].repo}.")
+    return Source(name, repo, "tagger", tuple(_table()["kinds"]["tagger"]), revision)
+
+
+def known_name(folder: Path) -> str | None:
+    """The known model whose place the folder of a model (any path) is, judged by the end of the path."""
+    ends = (folder.parts[-count:] for count in (1, 2))
+    return next((name for name in map("/".join, ends) if name in known_models()), None)

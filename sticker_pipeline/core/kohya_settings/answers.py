@@ -1,0 +1,67 @@
+"""What is said of a key of a kohya_ss file: a verdict, why, and the settings that it becomes.
+
+Which answer a key gets stands in rules.py and optimization.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sticker_pipeline.core.kohya_settings.form import Form, Verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict on a key, why, and the settings that it becomes; a refused key becomes none."""
+
+    verdict: Verdict
+    effect: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    buckets: Mapping[str, Any] = field(default_factory=dict)
+
+
+Rule = Callable[[Form], Answer]
+
+
+def taken(why: str = "", **training: Any) -> Answer:
+    return Answer("taken over", _effect(training, why), training)
+
+
+def taken_buckets(why: str = "", **buckets: Any) -> Answer:
+    return Answer("taken over", _bucket_effect(buckets, why), {}, buckets)
+
+
+def differs(why: str, **training: Any) -> Answer:
+    return Answer("differs here", _effect(training, why), training)
+
+
+def buckets_differ(why: str, **buckets: Any) -> Answer:
+    return Answer("differs here", _bucket_effect(buckets, why), {}, buckets)
+
+
+def ignored(why: str, **training: Any) -> Answer:
+    return Answer("ignored by sd-scripts", _effect(training, why), training)
+
+
+def buckets_ignored(why: str, **buckets: Any) -> Answer:
+    return Answer("ignored by sd-scripts", _bucket_effect(buckets, why), {}, buckets)
+
+
+def same(why: str) -> Answer:
+    return Answer("same without it", why)
+
+
+def elsewhere(why: str) -> Answer:
+    return Answer("not about training", why)
+
+
+def refused(problem: str) -> Answer:
+    return Answer("refused", problem)
+
+
+def _bucket_effect(buckets: Mapping[str, Any], why: str) -> str:
+    return _effect({f"buckets.{name}": value for name, value in buckets.items()}, why)
+
+
+def _effect(settings: Mapping[str, Any], why: str) -> str:
+    return "; ".join([*(f"{name} = {value}" for name, value in settings.items()), *([why] if why else [])])

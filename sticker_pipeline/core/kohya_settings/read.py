@@ -1,0 +1,172 @@
+"""A kohya_ss settings file as settings of ours, with a report: what became of each of its keys, and why.
+
+Only files are read and reports written here; what a key makes sd-scripts do stands in rules.py. Training folders in
+kohya's layout belong to dataset/kohya_import.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from sticker_pipeline.core.files.inside import ANYWHERE
+from sticker_pipeline.core.kohya_settings.answers import Answer, ignored, refused
+from sticker_pipeline.core.kohya_settings.flags_file import is_dataset_config, read_flags_file
+from sticker_pipeline.core.kohya_settings.form import (
+    EXTRA,
+    Fault,
+    Form,
+    KohyaSettingsError,
+    Line,
+    Row,
+    Target,
+    fault,
+    parse,
+    read_form,
+    read_object,
+    rows,
+    shown,
+)
+from sticker_pipeline.core.kohya_settings.kinds import no_lora
+from sticker_pipeline.core.kohya_settings.rules import KINDS, answer
+from sticker_pipeline.core.settings import BucketSettings, TrainingSettings
+from sticker_pipeline.core.texts import quoted
+
+COLUMNS = ["key", "value", "verdict", "effect"]
+NOT_STATED = "(not in the file)"
+MOST_FAULTS = 20  # of one file, in a message
+
+
+@dataclass(frozen=True)
+class KohyaImport:
+    """Settings of `training` and `buckets` that go over the profile's, the report on every key of the file, and a
+    sentence for each refusal. Where there is one, the settings are those of the other keys."""
+
+    training: dict[str, Any]
+    buckets: dict[str, Any]
+    report: tuple[Line, ...]
+    refusals: tuple[str, ...] = ()
+
+
+def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
+    """What the kohya_ss file at `path` makes sd-scripts do, as settings of a character trained with `target`.
+
+    The file lies below `roots` (see inside.py).
+    Raises KohyaSettingsError, naming the file and all that is wrong at once, where `examine_kohya_settings` raises it
+    or finds something to refuse.
+    """
+    found = examine_kohya_settings(path, target, roots)
+    if found.refusals:
+        told = found.refusals[:MOST_FAULTS]
+        more = len(found.refusals) - len(told)
+        rest = [f"{more:,} more keys are refused."] if more else []
+        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in [*told, *rest]))
+    return found
+
+
+def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
+    """As `read_kohya_settings`, but with what would be taken over where keys are refused.
+
+    A key that the file lacks counts as what the form then shows, or in a TOML file as sd-scripts' own default; it is
+    reported where it becomes a setting. Refused are unknown keys and flags, values that are not of their kind or out of
+    range, and what would train in sd-scripts as nothing here does. Where the kind of training is not to be had, that
+    alone is the refusal. Raises KohyaSettingsError for a file that configures no training of a LoRA at all.
+    """
+    data = read_object(path, roots)
+    form, faults = _read(path, data, target)
+    answers = {key: _within_range(form, answer(row, form)) for key, row in rows().items()}
+    faulty = {each.line.key for each in faults}
+    found = {key: _fault(form, key, each.effect) for key, each in answers.items() if each.verdict == "refused"}
+    kind = next((found[key] for key in KINDS if key in found), None)
+    refusals = [kind] if kind else [*faults, *(each for key, each in found.items() if form.name(key) not in faulty)]
+    lines = [line for key, row in rows().items() for line in _lines(row, form, answers[key]) if line.key not in faulty]
+    return KohyaImport(
+        {name: value for each in answers.values() for name, value in each.training.items()},
+        {name: value for each in answers.values() for name, value in each.buckets.items()},
+        (*lines, *(each.line for each in faults), *form.unread),
+        tuple(each.sentence for each in refusals),
+    )
+
+
+def family_of(path: Path) -> Literal["sd15", "sdxl"]:
+    """The family of base models that a file is for; sd15 where it does not say it, as the form's default.
+    Raises KohyaSettingsError for a file that cannot be read."""
+    try:
+        return "sdxl" if parse("switch", read_object(path).get("sdxl", False)) else "sd15"
+    except ValueError as error:
+        if isinstance(error, KohyaSettingsError):
+            raise
+        return "sd15"
+
+
+def _read(path: Path, data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
+    """The form that the file fills in. Raises KohyaSettingsError where it configures no training of a LoRA."""
+    if is_dataset_config(data):
+        raise KohyaSettingsError(
+            f"{path} is a dataset configuration of sd-scripts ([general] and [[datasets]], for --dataset_config), not "
+            "one of a training. `sticker-pipeline import-kohya` makes a character from the folders of such a dataset."
+        )
+    if kind := no_lora(data):
+        raise KohyaSettingsError(
+            f"{path} is a configuration for {kind}, which trains no LoRA: nothing of it is taken over. Give the file "
+            "that kohya_ss's LoRA tab has saved."
+        )
+    return read_flags_file(data, target) if path.suffix.lower() == ".toml" else read_form(data, target)
+
+
+def report_table(imported: KohyaImport) -> pd.DataFrame:
+    """The report as a table with the columns COLUMNS, all text, one row for each key."""
+    return pd.DataFrame([vars(line) for line in imported.report], columns=COLUMNS, dtype=str)
+
+
+def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
+    """The lines of a key: that of its flag in additional_parameters, and its own. A key that the file lacks has one
+    only where it becomes a setting."""
+    by_flag = _by_flag(form, row.key)
+    if by_flag:
+        yield Line(f"--{row.flag}", shown(form.flags[row.key]), found.verdict, found.effect)
+    if row.key in form.stated:
+        told = ignored(f"{EXTRA} has --{row.flag}") if by_flag else found
+        effect = told.effect + _left_out(row, form, told)
+        yield Line(form.name(row.key), shown(form.stated[row.key]), told.verdict, effect)
+    elif not by_flag and (found.training or found.buckets or found.verdict == "refused"):
+        yield Line(row.key, NOT_STATED, found.verdict, found.effect)
+
+
+def _by_flag(form: Form, key: str) -> bool:
+    """Whether additional_parameters have the key."""
+    return key in form.flags and not form.is_toml
+
+
+def _left_out(row: Row, form: Form, found: Answer) -> str:
+    """What is said more where an empty field has made sd-scripts take a value of its own."""
+    own = row.left_out and not form.fields[row.key] and found.verdict == "taken over" and not form.is_toml
+    return f"; for 0 or nothing kohya_ss passes no flag, and sd-scripts takes {row.left_out}" if own else ""
+
+
+def _fault(form: Form, key: str, problem: str) -> Fault:
+    if _by_flag(form, key):
+        flag, value = f"--{rows()[key].flag}", shown(form.flags[key])
+        return fault(flag, value, problem, f"'{EXTRA}': {flag} {value}: {problem}.")
+    return fault(form.name(key), form.stated.get(key, form.fields[key]), problem)
+
+
+def _within_range(form: Form, found: Answer) -> Answer:
+    """The answer, or a refusal where our settings do not have such a value."""
+    problems = [*_out_of_range(found.training, TrainingSettings), *_out_of_range(found.buckets, BucketSettings)]
+    return refused("; ".join(problems)) if problems else found
+
+
+def _out_of_range(values: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
+    """What is wrong with each of the `values` that the model refuses."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return [
+            f"here it is {each['loc'][0]} = {quoted(each['input'])}, and {each['msg'][:1].lower()}{each['msg'][1:]}"
+            for each in error.errors()
+        ]
+    return []

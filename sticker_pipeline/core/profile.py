@@ -1,0 +1,388 @@
+"""Model profiles: which base model, tagger and CLIP are used, and the defaults that fit them.
+
+A profile is data. Code that differs between model families belongs to training and generation; what one character
+overrides stands in its character.yaml.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from sticker_pipeline.core.character import FILE_NAME, Character, describe_problems, may_lead
+from sticker_pipeline.core.files.inside import OutsideError, real_path
+from sticker_pipeline.core.known_models import known_name
+from sticker_pipeline.core.kohya_settings.form import KohyaSettingsError, Target
+from sticker_pipeline.core.kohya_settings.read import KohyaImport, read_kohya_settings
+from sticker_pipeline.core.settings import (
+    BenchmarkSettings,
+    BucketSettings,
+    ConsistencySettings,
+    GenerationSettings,
+    MediaSettings,
+    SamplingSettings,
+    Strict,
+    StyleSettings,
+    SweepSettings,
+    TaggingSettings,
+    TrainingSettings,
+    without_effect,
+)
+from sticker_pipeline.core.texts import UserError, quoted, shortened
+
+SETTINGS_VARIABLE = "STICKER_PROFILE"
+
+Family = Literal["sd15", "sdxl"]
+
+
+class ProfileError(UserError):
+    """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
+
+
+class Profile(Strict):
+    """Paths are absolute. `base` is a folder in the diffusers layout or one .safetensors file, `clip` an open_clip
+    model folder (`local-dir`)."""
+
+    name: str
+    base: Path
+    tagger: Path
+    clip: Path
+    family: Family = Field(description="architecture of the base model")
+    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
+    background: str = Field("white", description="what transparent pictures are flattened over")
+    media: MediaSettings = MediaSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    buckets: BucketSettings = BucketSettings()
+    tagging: TaggingSettings
+    training: TrainingSettings
+    generation: GenerationSettings
+    lcm: ConsistencySettings
+    benchmark: BenchmarkSettings
+    style: StyleSettings = StyleSettings()
+    sweep: SweepSettings = SweepSettings()
+
+
+FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
+
+# What prompts are made of from which an LCM-LoRA is distilled, in the order in which the base models read tags.
+# fmt: off
+EMBEDDED_WORDS = [
+    ["1girl", "1girl", "1boy"],
+    ["solo, chibi"],
+    ["short hair", "long hair", "twintails", "side ponytail", "bob cut", "double bun", "twin braids", "drill hair",
+     "spiky hair"],
+    ["black hair", "brown hair", "blonde hair", "orange hair", "red hair", "pink hair", "purple hair", "blue hair",
+     "aqua hair", "green hair", "white hair"],
+    ["blue eyes", "green eyes", "red eyes", "purple eyes", "yellow eyes", "brown eyes"],
+    ["serafuku, blue serafuku", "hoodie, red hoodie", "dress, yellow dress", "kimono, pink kimono",
+     "jacket, black jacket", "armor, green armor", "shirt, red shirt", "overalls, blue overalls", "cape, black cape"],
+    ["witch hat", "beret", "crown", "halo", "hair bow", "headphones", "horns", "cat ears", "hair flower", "glasses"],
+    ["smile", "open mouth", "tongue out", "one eye closed", "closed eyes", "blush", "surprised", "sad", "crying",
+     "angry"],
+    ["looking at viewer", "looking at viewer", "looking to the side"],
+    ["arms at sides", "arms up", "waving", "v", "hand on own cheek", "hands on own hips", "crossed arms"],
+    ["full body", "upper body", "portrait"],
+    ["transparent background, simple background, outline, flat color",
+     "transparent background, simple background, outline, flat color", "white background, simple background",
+     "blue background, gradient background", "pink background, gradient background", "outdoors, scenery",
+     "indoors, scenery", "starry sky, scenery", "sunset, scenery"],
+]
+ANIME_WORDS = [
+    ["1girl", "1girl", "1boy"],
+    ["solo"],
+    ["short hair", "long hair", "medium hair", "twintails", "ponytail", "bob cut", "braid"],
+    ["black hair", "brown hair", "blonde hair", "red hair", "pink hair", "purple hair", "blue hair", "green hair",
+     "white hair", "grey hair"],
+    ["blue eyes", "green eyes", "red eyes", "purple eyes", "yellow eyes", "brown eyes"],
+    ["serafuku", "hoodie", "white dress", "kimono", "black jacket", "armor", "shirt", "sweater", "cape", "suit"],
+    ["hat", "hair bow", "headphones", "animal ears", "hair flower", "glasses", "scarf", "jewelry"],
+    ["smile", "open mouth", "closed eyes", "one eye closed", "blush", "surprised", "sad", "crying", "angry",
+     "expressionless"],
+    ["arms up", "waving", "v", "hand on own hip", "crossed arms", "holding", "sitting", "standing"],
+    ["full body", "upper body", "cowboy shot", "portrait"],
+    ["white background", "simple background", "outdoors, sky", "indoors", "night, starry sky", "sunset", "city",
+     "chibi, sticker, white background", "anime coloring"],
+]
+# fmt: on
+
+# Relative paths are below STICKER_MODELS. How `embedded` got its settings: data/models/embedded/REPORT.md.
+PROFILES: dict[str, dict[str, Any]] = {
+    "embedded": {
+        "base": "embedded/base",
+        "family": "sd15",
+        "tagger": "embedded/tagger",
+        "clip": "embedded/clip",
+        "resolution": 96,
+        "buckets": {"shape": "square"},  # its base model has learned squares alone
+        "tagging": {"general_threshold": 0.5, "character_threshold": 0.8, "batch_size": 32},
+        "training": {
+            "rank": 16,
+            "alpha": 16.0,
+            "batch_size": 8,
+            "learning_rate_unet": 1e-3,
+            "learning_rate_text_encoder": 5e-4,
+        },
+        "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
+        "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
+        "lcm": {
+            "words": EMBEDDED_WORDS,
+            "pictures": 64,
+            "skip": 250,  # with 20, pictures of several steps dissolve after so short a training
+            "rank": 32,
+            "alpha": 32.0,
+            "steps": 80,
+            "batch_size": 8,
+            "gradient_checkpointing": False,
+            "learning_rate": 3e-4,
+            "tuning": {"pictures": 64, "steps": 60},
+        },
+        "benchmark": {
+            "seeds_per_prompt": 4,
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {
+                "sticker": "solo, chibi, outline, flat color, transparent background, simple background",
+                "art": "solo, chibi",
+            },
+        },
+    },
+    # Any SD1.5 model, and any WD14 tagger.
+    "sd15": {
+        "base": "sd15/base",
+        "family": "sd15",
+        "tagger": "wd-vit-tagger-v3",
+        "clip": "clip-vit-l-14-quickgelu-openai",
+        "resolution": 512,
+        "tagging": {},
+        "training": {},
+        "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "lcm": {"words": ANIME_WORDS},
+        "benchmark": {
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+        },
+    },
+    # Any SDXL model, such as animagine-xl, and any WD14 tagger. Sizes are those that SDXL was trained on.
+    "sdxl": {
+        "base": "sdxl/base",
+        "tagger": "wd-swinv2-tagger-v3",
+        "clip": "clip-vit-l-14-quickgelu-openai",
+        "family": "sdxl",
+        "resolution": 1024,
+        "buckets": {"min_side": 512, "upscale": False},
+        "tagging": {},
+        "training": {"learning_rate_unet": 1e-4, "learning_rate_text_encoder": 0.0},
+        "generation": {"negative_prompt": "lowres, bad anatomy, worst quality, low quality"},
+        "lcm": {"words": ANIME_WORDS, "batch_size": 8},
+        "benchmark": {
+            "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
+            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+        },
+    },
+}
+
+# What `training.preset` changes in the settings of a profile of that family, before character.yaml changes single ones.
+# `kohya_import` is not among them: it is what its file says.
+_SMALL = {"batch_size": 1, "learning_rate_text_encoder": 0.0}
+PRESETS: dict[str, dict[Family, dict[str, Any]]] = {
+    "low_memory": {"sd15": {**_SMALL, "memory_budget": "4GiB"}, "sdxl": {**_SMALL, "memory_budget": "8GiB"}},
+}
+
+
+def profile_name(character: Character) -> str:
+    """character.yaml's `profile`, else the environment's STICKER_PROFILE, else `embedded`."""
+    return character.settings.profile or os.environ.get(SETTINGS_VARIABLE) or "embedded"
+
+
+def load_profile(name: str, models: Path) -> Profile:
+    """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
+    the single file of that name with `.safetensors`, beside which the folder may hold configurations without weights;
+    or the one `.safetensors` file in a folder that is no model itself. Raises ProfileError for an unknown name."""
+    if name not in PROFILES:
+        raise ProfileError(
+            f"There is no profile {quoted(name)} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
+            f"Profiles: {', '.join(PROFILES)}."
+        )
+    data = PROFILES[name]
+    paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}
+    single = paths["base"].with_name(paths["base"].name + ".safetensors")
+    if single.is_file() and not any(paths["base"].glob("unet/*.safetensors")):
+        paths["base"] = single
+    elif not (paths["base"] / "model_index.json").is_file():
+        files = list(paths["base"].glob("*.safetensors"))
+        paths["base"] = files[0] if len(files) == 1 else paths["base"]
+    return Profile(name=name, **{**data, **paths})
+
+
+OVERRIDABLE: dict[str, type[Strict]] = {
+    "media": MediaSettings,
+    "sampling": SamplingSettings,
+    "buckets": BucketSettings,
+    "tagging": TaggingSettings,
+    "training": TrainingSettings,
+    "sweep": SweepSettings,
+}
+"""Sections of a profile of which character.yaml may override any setting, under the same name."""
+
+
+def character_profile(character: Character, models: Path) -> Profile:
+    """The character's profile with the overrides of its character.yaml applied.
+
+    Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
+    """
+    try:
+        profile = load_profile(profile_name(character), models)
+    except ProfileError as error:
+        raise ProfileError(f"{character.folder / FILE_NAME}: {error}") from error
+    preset = _preset(profile, character)
+    sections = {name: _overridden(profile, name, character, preset.get(name, {})) for name in OVERRIDABLE}
+    changed = profile.model_copy(update=sections)
+    _check_effects(changed, character)
+    _check_regularisation(changed, character)
+    model = changed.tagging.model
+    return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
+
+
+def with_values(character: Character, profile: Profile, section: str, values: Mapping[str, Any]) -> Character:
+    """Return the character as if `values` stood in the `section` of its character.yaml, for one run.
+
+    Raises ProfileError with the key, as `character_profile` does, for a value that is out of range.
+    """
+    model = OVERRIDABLE[section]
+    try:
+        model.model_validate({**getattr(profile, section).model_dump(), **values})
+    except ValidationError as error:
+        source = f"The launch's configuration: {section}"
+        raise ProfileError("\n".join(describe_problems(source, error, model))) from error
+    stated = {**getattr(character.settings, section), **values}
+    return replace(character, settings=character.settings.model_copy(update={section: stated}))
+
+
+def style_profile(name: str, models: Path) -> Profile:
+    """The profile `name` as a LoRA of a style is trained and judged with it: no character's overrides, and `training`
+    with what its `style.training` changes. Raises ProfileError for an unknown profile, or settings that do not
+    exist."""
+    profile = load_profile(name, models)
+    try:
+        training = TrainingSettings.model_validate({**profile.training.model_dump(), **profile.style.training})
+    except ValidationError as error:
+        source = f"profile {name!r}: style.training"
+        raise ProfileError("\n".join(describe_problems(source, error, TrainingSettings))) from error
+    return profile.model_copy(update={"training": training})
+
+
+def character_kohya_import(character: Character, models: Path) -> KohyaImport | None:
+    """What the character takes over from a kohya_ss file, with the report on each key; None without that preset.
+
+    Raises ProfileError as `character_profile` does, with a line for each key of the file that is at fault.
+    """
+    return _kohya_import(load_profile(profile_name(character), models), character)
+
+
+def kohya_target(profile: Profile, epochs: int | None = None) -> Target:
+    """What a kohya_ss file is read for; `epochs` where they are not the profile's."""
+    return Target(profile.name, profile.family, profile.resolution, epochs or profile.training.epochs)
+
+
+def _preset(profile: Profile, character: Character) -> dict[str, dict[str, Any]]:
+    """What `training.preset` changes in the profile, by section."""
+    name = character.settings.training.get("preset")
+    if imported := _kohya_import(profile, character):
+        return {"training": imported.training, "buckets": imported.buckets}
+    small = PRESETS.get(name) if isinstance(name, str) else None
+    return {"training": small[profile.family]} if small else {}
+
+
+def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
+    stated = character.settings.training
+    if stated.get("preset") != "kohya_import":
+        return None
+    name, source = stated.get("kohya_json"), f"{character.folder / FILE_NAME}: training"
+    if not name:
+        raise ProfileError(f"{source}: 'preset: kohya_import' needs 'kohya_json', the file that kohya_ss has saved.")
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ProfileError(
+            f"{source}: 'kohya_json' = {quoted(name)}: it must be the path of a file in the character's folder."
+        )
+    epochs = stated.get("epochs")
+    target = kohya_target(profile, epochs if isinstance(epochs, int) and epochs > 0 else None)
+    try:
+        return read_kohya_settings(character.folder / name, target, character.roots)
+    except KohyaSettingsError as error:
+        raise ProfileError(str(error)) from error
+
+
+def _overridden(profile: Profile, section: str, character: Character, preset: dict[str, Any]) -> Strict:
+    model, stated = OVERRIDABLE[section], getattr(character.settings, section)
+    source = f"{character.folder / FILE_NAME}: {section}"
+    try:
+        return model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
+    except ValidationError as error:
+        raise ProfileError("\n".join(describe_problems(source, error, model))) from error
+
+
+def _check_effects(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for what character.yaml states and what does nothing in this profile."""
+    stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
+    idle = without_effect(profile.training, profile.buckets, profile.family, stated)
+    if idle:
+        path = character.folder / FILE_NAME
+        raise ProfileError("\n".join(f"{path}: {sentence}" for sentence in idle))
+
+
+def _check_regularisation(profile: Profile, character: Character) -> None:
+    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, of which every file
+    would be read, or that lies where the character's folder may not lead."""
+    name, path = profile.training.regularisation, character.folder / FILE_NAME
+    try:
+        folder = real_path(character.folder / name, character.roots) if name else None
+    except OutsideError as error:
+        raise ProfileError(
+            f"{path}: training.regularisation leads out of the character's folder, to "
+            f"{shortened(str(error.filename2))}: {may_lead(character.folder)}"
+        ) from error
+    if folder and character.folder.resolve().is_relative_to(folder):
+        raise ProfileError(
+            f"{path}: training: 'regularisation' = {quoted(str(name))}: it must be a folder of pictures of no "
+            "character, beside the groups or elsewhere."
+        )
+
+
+MODEL_FILES = {
+    "base": ["model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"],
+    "tagger": ["model.onnx", "selected_tags.csv"],
+    "clip": ["open_clip_config.json", "open_clip_model.safetensors"],
+}
+FURTHER_BASE_FILES: dict[Family, list[str]] = {"sd15": [], "sdxl": ["text_encoder_2/config.json"]}
+
+
+def check_models(profile: Profile) -> None:
+    """Raise ProfileError naming the first model file that the profile needs and that is not there."""
+    for key, names in MODEL_FILES.items():
+        folder: Path = getattr(profile, key)
+        further = FURTHER_BASE_FILES[profile.family] if key == "base" else []
+        for name in [*names, *further] if not folder.is_file() else ():
+            if not (folder / name).is_file():
+                raise ProfileError(
+                    f"Profile {profile.name!r} needs {folder / name}, which is missing. {_how_to_get(profile, folder)} "
+                    f"the {key} model there, or point STICKER_MODELS at the folder that holds the models."
+                )
+
+
+def profile_models(name: str) -> list[str]:
+    """The models of the profile `name` that can be fetched. Raises ProfileError for an unknown profile."""
+    profile = load_profile(name, Path())
+    names = (known_name(folder) for folder in (profile.base, profile.tagger, profile.clip))
+    return [known for known in names if known]
+
+
+def _how_to_get(profile: Profile, folder: Path) -> str:
+    """The command that fetches the model of that folder, where there is one, up to the `put` of the sentence."""
+    known = known_name(folder)
+    if known in profile_models(profile.name):
+        return f"`sticker-pipeline fetch-models --profile {profile.name}` downloads it; or put"
+    if known or (folder == profile.tagger and profile.tagging.model):
+        return f"`sticker-pipeline fetch-models {known or 'OWNER/' + folder.name}` downloads it; or put"
+    return "Put"

@@ -1,0 +1,1 @@
+"""Base models and how they draw: what training and generation share."""

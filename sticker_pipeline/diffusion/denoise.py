@@ -1,0 +1,121 @@
+"""From encoded prompts to pixels: one way for the trainer's samples, for generation and for distillation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import lcm
+from typing import Any
+
+import torch
+
+from sticker_pipeline.core.settings import MAX_TOKENS, GenerationSettings
+from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, Tokens, encode, tokenize
+
+PIXELS_AT_ONCE = 2**20
+"""Decoded together: one picture of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The encodings of n prompts and, row by row, of what they are guided away from; both have the same length."""
+
+    positive: Encoded
+    negative: Encoded
+
+    def rows(self, rows: slice) -> "Prompts":
+        """These rows alone."""
+        return Prompts(self.positive.rows(rows), self.negative.rows(rows))
+
+    def on(self, device: torch.device | str) -> "Prompts":
+        """The same on `device`."""
+        return Prompts(self.positive.on(device), self.negative.on(device))
+
+
+@torch.no_grad()
+def encode_prompts(models: TextModels, prompts: Sequence[str], negative: str, clip_skip: int) -> Prompts:
+    """The encodings of `prompts`, one at least, on the device and in the dtype of the text encoders.
+
+    Of prompts with several chunks shorter ones are repeated to the same length, as in ComfyUI: to attention, states
+    that stand there twice are the same as once. `clip_skip`: as in text.encode.
+    """
+    both = [tokenize(models.tokenizers, texts, MAX_TOKENS) for texts in (prompts, [negative] * len(prompts))]
+    length = lcm(*(count for tokens in both for count in tokens.chunks.tolist()))
+    return Prompts(*(_repeated(encode(models, tokens, clip_skip), tokens, length) for tokens in both))
+
+
+def _repeated(encoded: Encoded, tokens: Tokens, length: int) -> Encoded:
+    """Each row's own chunks as often as makes `length` of them."""
+    chunks = tokens.chunks.tolist()
+    if set(chunks) == {length}:
+        return encoded
+    rows = zip(encoded.hidden, chunks, strict=True)
+    hidden = torch.stack([row[: count * LENGTH].repeat(length // count, 1) for row, count in rows])
+    return Encoded(hidden, encoded.pooled)
+
+
+def starting_noise(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal float32 noise from a fresh `generator` and `shape` only: drawn on the CPU, alone, for whatever
+    device. Noise that a sampler adds later comes from the same generator, and so is other noise."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+@torch.no_grad()
+def latents_of(
+    pipeline: Any,
+    prompts: Prompts,
+    seeds: Sequence[int],
+    settings: GenerationSettings,
+    resolution: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Latents [b, channels, side, side] as the U-Net reads them, one of each prompt and seed.
+
+    `pipeline`: of diffusers, with the sampler that `settings` name and a U-Net of `dtype`.
+    """
+    side, device = resolution // pipeline.vae_scale_factor, pipeline.unet.device
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    shape = (pipeline.unet.config.in_channels, side, side)
+    noise = torch.stack([starting_noise(generator, shape) for generator in generators])
+    positive, negative = prompts.positive, prompts.negative
+    found: torch.Tensor = pipeline(
+        prompt_embeds=positive.hidden.to(device, dtype),
+        negative_prompt_embeds=negative.hidden.to(device, dtype),
+        **_pooled("pooled_prompt_embeds", positive, device, dtype),
+        **_pooled("negative_pooled_prompt_embeds", negative, device, dtype),
+        latents=noise.to(device, dtype),
+        generator=generators,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        height=resolution,
+        width=resolution,
+        output_type="latent",
+    ).images
+    return found
+
+
+def _pooled(name: str, encoded: Encoded, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {} if encoded.pooled is None else {name: encoded.pooled.to(device, dtype)}
+
+
+@torch.no_grad()
+def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Pixels [b, 3, height, width], -1 to 1, of `latents` as the U-Net makes them, as many at once as have
+    PIXELS_AT_ONCE.
+
+    The VAE computes in its own precision: pipelines would in the U-Net's. In float16, activations of some VAEs overflow
+    (SDXL's as published, some anime ones of SD1.5), and pictures are black; such a VAE becomes float32 here.
+    """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))
+    for some in latents.split(size):
+        pixels = _pixels(vae, some)
+        if vae.dtype == torch.float16 and not torch.isfinite(pixels).all():
+            torch.nn.Module.to(vae, torch.float32)  # diffusers' own warns
+            pixels = _pixels(vae, some)
+        yield pixels
+
+
+def _pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    config = vae.config
+    unscaled = latents.to(vae.dtype) / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    pixels: torch.Tensor = vae.decode(unscaled).sample
+    return pixels

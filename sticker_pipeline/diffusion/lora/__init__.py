@@ -1,0 +1,1 @@
+"""LoRA files: their keys, the layouts of other trainers, and how they change a model."""

@@ -1,0 +1,1 @@
+"""Latents and encodings, made once and kept on disk by content."""

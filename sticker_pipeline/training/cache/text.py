@@ -1,0 +1,259 @@
+"""Encodings of captions made before the training, cached on disk, so that the text encoders can leave memory.
+
+For trainings that leave the text encoders as they are. Like latents.py, the cache knows nothing of characters or runs:
+an entry is named by all that decides it. How captions are encoded stands in text.py.
+
+An entry holds all variants of one caption. On disk each chunk of a variant takes 77·768·2 = 118 kB in half precision on
+SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in float32: 500 captions with 16 variants of one chunk are
+0.9 or 2.5 GB, 30,000 captions 57 or 153 GB. Variants that are equal are stored once.
+"""
+
+import errno
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
+
+from sticker_pipeline.core import caching
+from sticker_pipeline.core.storage import atomic_file, content_hash, file_sha256
+from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, encode, tokenize
+
+VERSION = "3"  # of the way from texts to a cache entry; raise it when that changes
+BATCH = 16  # texts that are encoded together
+MEMORY = 2**30  # bytes
+
+Variants = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How captions are read: with their words, all that decides an encoding. `text_sha` is the hash of the text models'
+    files, `dtype` that of the encoders and of the stored encodings."""
+
+    family: str
+    text_sha: str
+    clip_skip: int
+    max_tokens: int
+    dtype: torch.dtype
+
+
+def text_hash(paths: Iterable[Path]) -> str:
+    """Hash of the files that decide what a text is encoded to (configurations, tokenizers, weights), in this order.
+
+    Their names and folders do not count, so that a model may be moved.
+    """
+    return content_hash([file_sha256(path) for path in paths])
+
+
+def entry_path(cache: Path, reading: Reading, texts: Sequence[str]) -> Path:
+    """Where the encodings of `texts`, the variants of one caption, are cached."""
+    decides = [VERSION, reading.family, reading.text_sha, reading.clip_skip, reading.max_tokens, str(reading.dtype)]
+    digest = content_hash([decides, list(texts)])
+    return cache / reading.text_sha[:16] / digest[:2] / f"{digest}.safetensors"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A cached caption: `starts` has the first chunk of each of its texts, and the number of chunks last; `texts` has
+    the text of each variant."""
+
+    path: Path
+    starts: tuple[int, ...]
+    texts: tuple[int, ...]
+
+
+def encode_captions(
+    captions: Iterable[str],
+    variants: Variants,
+    models: Callable[[], TextModels],
+    reading: Reading,
+    cache: Path,
+    *,
+    memory: int = MEMORY,
+    encoded: Callable[[int], None] = lambda count: None,
+) -> "Encodings":
+    """The encodings of all `variants` of each of the distinct `captions` and of the empty one (which has one variant),
+    from the cache or from the text encoders. Nothing in the result holds on to these.
+
+    `models` is called once, and only where an entry is missing. The texts of a caption are encoded together and apart
+    from all others: the result must not depend on what else is missing. `memory` bounds what is kept of encodings that
+    were read, in bytes. `encoded` is called after each caption with the number of distinct ones done, the empty one not
+    counted; it may raise to stop. Raises ValueError where the encoders' dtype is not `reading.dtype`.
+    """
+    entries: dict[str, _Entry] = {}
+    loaded: TextModels | None = None
+    for number, caption in enumerate(dict.fromkeys(["", *captions])):
+        drawn = list(variants(caption)) if caption else [caption]
+        texts = list(dict.fromkeys(drawn))
+        path = entry_path(cache, reading, texts)
+        starts = _cached(path)
+        if starts is None:
+            loaded = loaded or _checked(models(), reading)
+            _write(path, loaded, reading, texts)
+            starts = _cached(path)
+            assert starts is not None  # it was just written
+        places = {text: place for place, text in enumerate(texts)}
+        entries[caption] = _Entry(path, starts, tuple(places[text] for text in drawn))
+        encoded(number)
+    return Encodings(entries, memory)
+
+
+def _cached(path: Path) -> tuple[int, ...] | None:
+    """The `starts` of the entry at `path`; None where there is none or a damaged one, which is made again."""
+    return caching.read_entry(path, _starts)
+
+
+def _starts(path: Path) -> tuple[int, ...]:
+    """The `starts` of an entry, all of which is looked at. Raises ValueError for a damaged one."""
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    hidden, chunks = tensors["hidden"], tensors["chunks"].tolist()
+    if min(chunks) < 1 or sum(chunks) != len(hidden):
+        raise ValueError("it has not as many chunks as it says")
+    pooled = tensors.get("pooled")
+    starts = tuple(accumulate(chunks, initial=0))
+    for text, expected in enumerate(tensors["checksums"].tolist()):
+        if _checksum(_text_of(hidden, pooled, starts, text)) != expected:
+            raise ValueError(f"the checksum of text {text} does not fit")
+    if len(tensors["checksums"]) != len(chunks):
+        raise ValueError("it has not as many texts as it says")
+    return starts
+
+
+def _checked(models: TextModels, reading: Reading) -> TextModels:
+    for encoder in models.encoders:
+        if encoder.dtype != reading.dtype:
+            raise ValueError(f"The text encoder is {encoder.dtype}, its encodings were to be {reading.dtype}.")
+    return models
+
+
+@torch.no_grad()
+def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str]) -> None:
+    """Write the entry of `texts`: `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], `pooled`
+    [texts, width] where the family has it, and `checksums` int64[texts]: each text is read, and checked, by itself."""
+    tokens = tokenize(models.tokenizers, texts, reading.max_tokens)
+    hidden, pooled = [], []
+    for start in range(0, len(texts), BATCH):
+        part = tokens.rows(range(start, min(start + BATCH, len(texts))))
+        states = encode(models, part, reading.clip_skip)
+        chunked = states.hidden.cpu().unflatten(1, (-1, LENGTH))
+        hidden += [chunked[row, :count] for row, count in enumerate(part.chunks.tolist())]
+        pooled += [states.pooled.cpu()] if states.pooled is not None else []
+    tensors = {"hidden": torch.cat(hidden), "chunks": tokens.chunks}
+    if pooled:
+        tensors["pooled"] = torch.cat(pooled)
+    starts = tuple(accumulate(tokens.chunks.tolist(), initial=0))
+    sums = [_checksum(_text_of(tensors["hidden"], tensors.get("pooled"), starts, text)) for text in range(len(texts))]
+    tensors["checksums"] = torch.tensor(sums, dtype=torch.int64)
+    with atomic_file(path) as staging:
+        save_file(tensors, staging)
+
+
+class Encodings:
+    """The encodings of a training's captions. They are read from the cache when they are asked for, and the last ones
+    are kept in memory, up to a bound: few captions stay there whole, many take no more than that."""
+
+    def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
+        self._entries = entries
+        self._recent = _Recent(memory)
+        self._empty = self._text("", 0)
+
+    def variants(self, caption: str) -> int:
+        """How many variants of `caption` there are. Raises KeyError for one that was not encoded."""
+        return len(self._entries[caption].texts)
+
+    def batch(self, captions: Sequence[str], numbers: Sequence[int]) -> Encoded:
+        """Variant `numbers[k]` of `captions[k]`, on the CPU in the stored dtype: counted round and round, so that one
+        draw serves all, however many variants each has.
+
+        The length is that of the longest; shorter ones are filled up with empty chunks, as text.Tokens are. Raises
+        KeyError for a caption that was not encoded, OSError where the cache was deleted or damaged meanwhile.
+        """
+        pairs = zip(captions, numbers, strict=True)
+        found = [self._text(caption, number % self.variants(caption)) for caption, number in pairs]
+        longest = max(len(one.hidden) for one in found)
+        pooled = [one.pooled for one in found if one.pooled is not None]
+        return Encoded(
+            torch.stack([self._filled(one.hidden, longest) for one in found]), torch.stack(pooled) if pooled else None
+        )
+
+    def _filled(self, hidden: torch.Tensor, length: int) -> torch.Tensor:
+        missing = (length - len(hidden)) // LENGTH
+        return torch.cat([hidden, *[self._empty.hidden] * missing])
+
+    def _text(self, caption: str, variant: int) -> Encoded:
+        entry = self._entries[caption]
+        text = entry.texts[variant]
+        return self._recent.get((caption, text), lambda: _read(entry, text))
+
+
+def _read(entry: _Entry, text: int) -> Encoded:
+    """One text of an entry without a batch dimension: hidden [length, width], pooled [width]. Raises OSError, saying
+    what to do, where the entry is gone or damaged."""
+    try:
+        with safe_open(entry.path, "pt") as file:
+            names = file.keys()
+            pooled = file.get_slice("pooled") if "pooled" in names else None
+            found = _text_of(file.get_slice("hidden"), pooled, entry.starts, text)
+            expected = int(file.get_slice("checksums")[text])
+        if _checksum(found) != expected:
+            raise ValueError("its checksum does not fit")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise OSError(
+            errno.ENOENT,
+            "the cached encodings of a caption are gone or damaged: train again, which makes them",
+            str(entry.path),
+        ) from error
+    return found
+
+
+def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
+    """One text out of tensors, or slices of a file, of all of them."""
+    return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
+
+
+def _checksum(encoded: Encoded) -> int:
+    """The checksum of a text's encodings, with their types."""
+    value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
+    for tensor in (encoded.hidden, encoded.pooled):
+        if tensor is not None:
+            value = caching.checksum(tensor.contiguous().view(torch.uint8).numpy().data, value)
+    return value
+
+
+class _Recent:
+    """The encodings asked for last, at most `limit` bytes of them; threads may share it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[tuple[str, int], Encoded] = OrderedDict()
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def get(self, key: tuple[str, int], read: Callable[[], Encoded]) -> Encoded:
+        """The encoding `key`: the one kept, or what `read` gives."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        found = read()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = found
+                self.bytes += _bytes(found)
+            while self.bytes > self._limit:
+                self.bytes -= _bytes(self._kept.popitem(last=False)[1])
+        return found
+
+
+def _bytes(encoded: Encoded) -> int:
+    return encoded.hidden.nbytes + (encoded.pooled.nbytes if encoded.pooled is not None else 0)

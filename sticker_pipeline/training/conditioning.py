@@ -1,0 +1,82 @@
+"""What the U-Net is told beside the noisy latents: the text of each draw and, for SDXL, sizes and crops.
+
+How text is encoded stands in text.py; which words a caption has at a draw, in captions.py.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.diffusion.text import Encoded, TextModels, encode, tokenize
+from sticker_pipeline.training.cache.latents import LatentEntry
+from sticker_pipeline.training.cache.text import Encodings
+from sticker_pipeline.training.captions import caption_variants, vary
+from sticker_pipeline.training.models import Models
+
+TextSource = Callable[[Sequence[str], np.random.Generator | None], Callable[[], Encoded]]
+"""Captions as they are read at one draw: varied and left out by the generator, or with None as they are written. What
+it gives is called when they are needed, by when text encoders may have learned more."""
+
+
+def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
+    """Captions read by text encoders that are being trained."""
+
+    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
+        texts = list(captions)
+        if rng is not None:
+            dropped = rng.random(len(texts)) < settings.caption_dropout
+            texts = ["" if out else vary(text, settings, rng) for text, out in zip(texts, dropped, strict=True)]
+        tokens = tokenize(models.tokenizers, texts, settings.max_tokens)
+        return lambda: encode(models, tokens, settings.clip_skip)
+
+    return draw
+
+
+def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
+    """Captions of which all variants were encoded before; see `variants_to_encode`."""
+
+    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
+        texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
+        if rng is not None:
+            dropped = rng.random(len(texts)) < settings.caption_dropout
+            texts = ["" if out else text for text, out in zip(texts, dropped, strict=True)]
+            varied = np.array([encodings.variants(text) - 1 for text in texts])
+            numbers = np.where(varied > 0, 1 + rng.integers(np.maximum(varied, 1)), 0)
+        encoded = encodings.batch(texts, numbers.tolist())
+        return lambda: encoded
+
+    return draw
+
+
+def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
+    """A caption -> what is encoded of it: first as it is written, then the variants that are drawn, if it has any."""
+
+    def variants(caption: str) -> list[str]:
+        drawn = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
+        return [caption] if drawn == [caption] else [caption, *drawn]
+
+    return variants
+
+
+def conditions(
+    models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """What the U-Net reads for b pictures beside the noisy latents, on `device` and in its dtype:
+    `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`."""
+    dtype = models.dtype
+    hidden = encoded.hidden.to(device, dtype)
+    if not models.family.pooled:
+        return {"encoder_hidden_states": hidden}
+    assert encoded.pooled is not None
+    factor = 2 ** (len(models.vae.config.block_out_channels) - 1)
+    sizes = torch.tensor([time_ids(entry, factor) for entry in entries], dtype=dtype, device=device)
+    return {"encoder_hidden_states": hidden, "text_embeds": encoded.pooled.to(device, dtype), "time_ids": sizes}
+
+
+def time_ids(entry: LatentEntry, factor: int) -> list[int]:
+    """SDXL's conditions of a picture in pixels (Podell et al. 2023, section 2.2): its height and width before it was
+    scaled, the top and left of the cut, the height and width that it was cut to. `factor`: pixels to a latent one."""
+    height, width = entry.mean.shape[-2:]
+    return [*entry.size, *entry.crop, height * factor, width * factor]

@@ -1,0 +1,74 @@
+"""Specs of distillations, from datasets and settings: of a base model, and of one character. Prompts are given."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.settings import ConsistencySettings
+from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.dataset.manifest import TRAIN
+from sticker_pipeline.sampling.draws import systematic_draws
+from sticker_pipeline.training.distill.spec import ConsistencySpec, Tuning
+
+
+def base_spec(profile: Profile, base_sha: str, prompts: list[str], output: Path) -> ConsistencySpec:
+    """The distillation of the profile's base model on images that it generates of `prompts`. `base_sha`: its hash."""
+    return ConsistencySpec(
+        name=f"lcm-{profile.name}",
+        output=output,
+        prompts=prompts,
+        settings=profile.lcm,
+        **_of_profile(profile, base_sha),
+    )
+
+
+def character_spec(
+    name: str,
+    profile: Profile,
+    base_sha: str,
+    rows: pd.DataFrame,
+    frames: Path,
+    *,
+    start: Path,
+    lora: Path,
+    output: Path,
+) -> ConsistencySpec:
+    """The distillation that goes on from `start` for the character `name` and its `lora`.
+
+    Pictures and captions are drawn of the training set by its weights, systematically, once for all. `rows`: its table,
+    with files in the folder `frames`.
+    """
+    tuning = profile.lcm.tuning
+    rows = rows[rows["split"] == TRAIN]
+    counts = systematic_draws(rows["probability"].to_numpy(dtype=np.float64), tuning.pictures, profile.lcm.seed, 0)
+    drawn = rows.loc[np.repeat(rows.index, counts)]
+    settings: ConsistencySettings = profile.lcm.model_copy(update=tuning.model_dump())
+    return ConsistencySpec(
+        name=f"lcm-{name}",
+        output=output,
+        prompts=drawn["caption"].tolist(),
+        settings=settings,
+        tuning=Tuning(
+            start=start,
+            start_sha=file_sha256(start),
+            lora=lora,
+            lora_sha=file_sha256(lora),
+            frames=frames,
+            files=drawn["file"].tolist(),
+            background=profile.background,
+        ),
+        **_of_profile(profile, base_sha),
+    )
+
+
+def _of_profile(profile: Profile, base_sha: str) -> dict[str, Any]:
+    return {
+        "family": profile.family,
+        "base": profile.base,
+        "base_sha": base_sha,
+        "resolution": profile.resolution,
+        "generation": profile.generation,
+    }

@@ -1,0 +1,155 @@
+"""One step of a distillation: what it acts on, what it draws, and how it changes the LoRA.
+
+The teacher is the base model, the student the same U-Net with the LoRA. The student at the next point of the path, to
+which the student is pulled, is the one of now, seen as a constant (as in LCM-LoRA; without a moving average).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sticker_pipeline.diffusion.text import Encoded
+from sticker_pipeline.training.backward import Weights, in_use, predict
+from sticker_pipeline.training.cache.latents import LatentEntry
+from sticker_pipeline.training.conditioning import conditions
+from sticker_pipeline.training.data import step_rng
+from sticker_pipeline.training.distill import objective
+from sticker_pipeline.training.distill.spec import ConsistencySpec
+from sticker_pipeline.training.logs.log import LogRow, band_errors, memory_bytes
+from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.step import TrainingDiverged
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a distillation consists of while it runs. `texts`: of each prompt and, last, of the negative prompt."""
+
+    spec: ConsistencySpec
+    fingerprint: str  # see state.py
+    models: Models
+    layers: dict[str, Any]  # peft LoRA layers by kohya name
+    weights: Weights
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]
+    latents: Tensor  # float32[n, c, h, w] on the CPU
+    texts: Encoded
+    alphas: Tensor  # float32[noise levels], on the device
+    log: list[LogRow] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.models.unet.device)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """b pictures of a step on the device: `noisy` float32[b, c, h, w] at `timesteps` int64[b], and what the U-Net is
+    told `prompted` and `unprompted`."""
+
+    noisy: Tensor
+    timesteps: Tensor
+    prompted: dict[str, Tensor]
+    unprompted: dict[str, Tensor]
+
+
+def distillation_step(run: Distillation) -> LogRow:
+    """One optimizer step; the log says which. A function of (seed, step) and the weights alone. Returns its row for the
+    log. Raises TrainingDiverged before the weights are touched."""
+    started, step, settings = time.monotonic(), len(run.log), run.spec.settings
+    rate = settings.learning_rate * run.schedule(step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    drawn = draw(run, step)
+    with in_use(run.weights):
+        wanted = next_point(run, drawn)
+        found = student(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        losses = objective.huber(found, wanted, settings.huber)
+        run.weights.add(torch.autograd.grad(losses.mean(), run.weights.used))
+    norm = float(torch.nn.utils.clip_grad_norm_(run.weights.learned, settings.max_grad_norm))
+    loss = float(losses.detach().mean())
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingDiverged(
+            f"The loss is {loss}, the gradient {norm}, at step {step + 1} of {settings.steps}: the distillation has "
+            "diverged. Lower learning_rate in the profile's section `lcm`."
+        )
+    run.optimizer.step()
+    run.weights.gradient.zero_()
+    errors = (found.detach() - wanted).square().mean(dim=(1, 2, 3)).cpu()
+    return LogRow(
+        step=step + 1,
+        epoch=1,
+        loss=loss,
+        error=float(errors.mean()),
+        bands=band_errors(errors, drawn.timesteps.cpu()),
+        lr_unet=rate,
+        lr_text_encoder=0.0,
+        grad_norm=norm,
+        samples=len(errors),
+        seconds=time.monotonic() - started,
+        memory_bytes=memory_bytes(),
+    )
+
+
+def draw(run: Distillation, step: int) -> Drawn:
+    """The pictures of `step`, at levels that the LCM sampler may stop at. Drawn on the CPU: the same everywhere."""
+    rng = step_rng(run.spec.settings.seed, step)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()
+    levels = objective.grid(len(run.alphas))
+    timesteps = levels[torch.randint(len(levels), (len(rows),), generator=generator)]
+    latents = run.latents[rows]
+    noisy = run.models.noise.add_noise(latents, torch.randn(latents.shape, generator=generator), timesteps)
+    unprompted = [len(run.spec.prompts)] * len(rows)
+    return Drawn(noisy.to(run.device), timesteps.to(run.device), told(run, rows), told(run, unprompted))
+
+
+def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
+    """What the U-Net reads beside latents for the prompts `rows`."""
+    texts, side = run.texts, run.spec.resolution
+    encoded = texts.rows(rows)
+    nothing = torch.empty(0)
+    entries = [LatentEntry(run.latents[0], nothing, nothing, size=(side, side), crop=(0, 0))] * len(rows)
+    return conditions(run.models, encoded, entries, run.device)
+
+
+@torch.no_grad()
+def next_point(run: Distillation, drawn: Drawn) -> Tensor:
+    """What the student makes of the latents that one guided step of the teacher leads to, float32[b, c, h, w]."""
+    prediction, alphas = run.models.prediction_type, run.alphas[drawn.timesteps]
+    with plain(run.layers):
+        both = {name: torch.cat([drawn.prompted[name], drawn.unprompted[name]]) for name in drawn.prompted}
+        said, unprompted = said_by(run, drawn.noisy.repeat(2, 1, 1, 1), drawn.timesteps.repeat(2), both).chunk(2)
+    teacher = objective.guided(said, unprompted, run.spec.settings.guidance_scale)
+    clean, noise = objective.clean_and_noise(teacher, drawn.noisy, alphas, prediction)
+    timesteps = objective.next_timesteps(drawn.timesteps, run.spec.settings.skip)
+    latents = objective.solver_step(clean, noise, run.alphas[timesteps])
+    return student(run, latents, timesteps, drawn.prompted)
+
+
+def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
+    said, alphas = said_by(run, noisy, timesteps, inputs), run.alphas[timesteps]
+    return objective.consistent(said, noisy, timesteps, alphas, run.models.prediction_type)
+
+
+def said_by(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What the U-Net says, float32[b, c, h, w]; it computes in its own precision."""
+    return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
+
+
+@contextmanager
+def plain(layers: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, the U-Net is the base model's: without its LoRA `layers`."""
+    for layer in layers.values():
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            layer.enable_adapters(True)

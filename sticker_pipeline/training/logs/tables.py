@@ -1,0 +1,74 @@
+"""The tables that a training keeps, and the meaning of each column. log.py and validation_loss.py write them.
+
+No PyTorch here: the definitions show these columns.
+"""
+
+from sticker_pipeline.core.schemas import Column, TableSchema
+
+BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
+"""Noise levels that are looked at apart: details are learned at low timesteps, shapes and colours at high ones."""
+BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
+
+LOG = TableSchema(
+    "each step of the optimizer",
+    (
+        Column("step", "int64", "number of the step, from 1", low=1),
+        Column("epoch", "int64", "number of the epoch, from 1", low=1),
+        Column("loss", "float64", "what the step minimised, with all weights of the objective"),
+        *(
+            Column(
+                f"loss_{low}_{high}",
+                "float64",
+                f"plain mean squared error at timesteps {low} to {high - 1}; no number where the step had none",
+                nullable=True,
+            )
+            for low, high in BANDS
+        ),
+        Column("lr_unet", "float64", "learning rate of the U-Net's adapters"),
+        Column("lr_text_encoder", "float64", "learning rate of the text encoders' adapters; 0 where none are trained"),
+        Column(
+            "grad_norm",
+            "float64",
+            "norm of the gradient before it is clipped; no number or infinite where a loss scaler skipped the step",
+            nullable=True,
+        ),
+        Column("weights_scaled", "int64", "modules that max_weight_norm scaled down", low=0),
+        Column(
+            "weight_norm",
+            "float64",
+            "mean norm of the modules' weights; no number without max_weight_norm",
+            nullable=True,
+        ),
+        Column("samples_per_s", "float64", "pictures per second, of all processes"),
+        Column("seconds", "float64", "seconds that the step took"),
+        Column("memory_bytes", "int64", "bytes: the most taken of a GPU so far, else resident in this process", low=0),
+    ),
+    key=("step",),
+    file="log.parquet",
+)
+HELD_OUT = TableSchema(
+    "each split before the first step and after each epoch",
+    (
+        Column("epoch", "int64", "whole epochs until then; 0 before the first step", low=0),
+        Column("step", "int64", "steps until then", low=0),
+        Column(
+            "split",
+            "str",
+            "which pictures: trained on, the validation split by which the epoch is chosen, or the held-out references",
+            values=("train", "validation", "held_out"),
+        ),
+        Column("pictures", "int64", "how many pictures", low=1),
+        Column(
+            "loss",
+            "float64",
+            "mean squared error on fixed pictures, noise and timesteps, of all bands alike",
+            nullable=True,
+        ),
+        *(
+            Column(f"loss_{low}_{high}", "float64", f"the same at timestep {(low + high) // 2} alone", nullable=True)
+            for low, high in BANDS
+        ),
+    ),
+    key=("epoch", "split"),
+    file="held_out.parquet",
+)

@@ -1,0 +1,505 @@
+"""A dry run before any model is loaded: what a training would take of a GPU, and what must save memory to fit a budget.
+
+It runs a step of the true architecture on fake tensors, which have shapes but no content, and counts what lives at the
+worst moment. Saving memory for real is done by models.py and train.py.
+
+What is not among the measures: attention slicing. Attention never holds its whole matrix here (scaled dot products are
+computed in blocks); slices would hold it, piece by piece, and keep every piece for the gradient. For SD1.5 at
+512 px this dry run counts 5.1 GiB with slices of one head, and 3.6 GiB without.
+"""
+
+import json
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from sticker_pipeline.core.caching import read_memo, write_memo
+from sticker_pipeline.core.optimizer_table import LEAN, OPTIMIZERS
+from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import atomic_file, content_hash
+from sticker_pipeline.diffusion.architectures import build
+from sticker_pipeline.diffusion.families import FAMILIES
+from sticker_pipeline.training.spec import SpecError
+
+MIB = 2**20
+GIB = 2**30
+BLOCK = 512
+"""CUDA's allocator of PyTorch gives multiples of this many bytes (kMinBlockSize in c10/cuda/CUDACachingAllocator)."""
+
+CONTEXT = 900 * MIB
+"""What a process takes of a GPU beside what PyTorch's allocator holds: CUDA's context, kernels, recorded steps. On an
+H200 under CUDA 13, SD1.5 took 860 MiB (bench_gpu_memory.py)."""
+
+WORKSPACES = 96 * MIB
+"""Of cuBLAS and cuDNN, within PyTorch's allocator. Assumed: PyTorch's notes on CUDA state 8 MiB for cuBLAS, 32 MiB on
+Hopper; the rest is for convolutions, which choose ways that need less where the budget is short."""
+
+RESERVE = CONTEXT + WORKSPACES
+
+FRAGMENTATION = 0.05
+"""Of what a step takes beyond the weights: memory that the allocator holds and cannot use. Assumed, not measured."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How to build the parts of a base model, without weights: each is called on the meta device."""
+
+    unet: Callable[[], Any]
+    vae: Callable[[], Any]
+    text_encoders: tuple[Callable[[], Any], ...]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be trained, as far as memory goes.
+
+    `adapt` puts adapters into (U-Net, text encoders), as models.py will; it may build, but not read weights. `dtype` is
+    that of the frozen base, in which the step computes; the VAE is float32. `width` and `height` are those of the
+    largest bucket in pixels; `sample_batch` is how many sample pictures are drawn at once.
+    """
+
+    parts: Parts
+    family: str
+    settings: TrainingSettings
+    adapt: Callable[[Any, Sequence[Any]], object]
+    width: int
+    height: int
+    dtype: torch.dtype
+    sample_batch: int = 1
+    guided: bool = True  # samples are drawn with classifier-free guidance: two predictions for each
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What saves memory in a training, and what each of its phases takes with it, in bytes, RESERVE included.
+
+    phasing: only what a phase works with is on the GPU: the VAE while pictures are encoded and decoded, a text encoder
+    that is not trained while captions are encoded. The U-Net stays when samples are decoded.
+    tiles: into how many tiles a side of a sample picture is cut when it is decoded (`tile_vae`), 1 for none; the
+    pictures to train on are always encoded whole.
+    """
+
+    phasing: bool
+    gradient_checkpointing: bool
+    tiles: int
+    sample_batch: int
+    peak_bytes: dict[str, int]
+
+    @property
+    def most(self) -> int:
+        return max(self.peak_bytes.values())
+
+    def line(self) -> str:
+        """The plan as a line of the log."""
+        measures = [
+            name
+            for name, taken in (
+                ("only what is needed on the GPU", self.phasing),
+                ("gradient checkpointing", self.gradient_checkpointing),
+                ("VAE tiles", self.tiles > 1),
+            )
+            if taken
+        ]
+        counted = ", ".join(f"{phase} {size / GIB:.2f}" for phase, size in self.peak_bytes.items())
+        return f"memory saved by: {', '.join(measures) or 'nothing'}" + (f"; GiB to {counted}" if counted else "")
+
+
+def no_limit(sample_batch: int) -> MemoryPlan:
+    """The plan where memory is no concern: nothing is moved or computed twice."""
+    return MemoryPlan(False, False, 1, sample_batch, {})
+
+
+def write_plan(plan: MemoryPlan, path: Path) -> None:
+    """Write `plan` as JSON."""
+    with atomic_file(path) as staging:
+        staging.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
+
+
+def true_parts(family: str) -> Parts:
+    """The true architecture of `family`: that of every single file."""
+    encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
+    return Parts(partial(build, family, "unet"), partial(build, family, "vae"), encoders)
+
+
+def folder_parts(base: Path, family: str) -> Parts:
+    """What the configurations in the diffusers folder `base` say; its weights are not touched."""
+    import diffusers
+    import transformers
+
+    def diffusers_part(name: str) -> Any:
+        config = json.loads((base / name / "config.json").read_text(encoding="utf-8"))
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+
+    def text_encoder(folder: str, class_name: str) -> Any:
+        config = transformers.CLIPTextConfig.from_pretrained(base / folder, local_files_only=True)
+        return getattr(transformers, class_name)(config)
+
+    encoders = tuple(partial(text_encoder, part.folder, part.class_name) for part in FAMILIES[family].text_encoders)
+    return Parts(partial(diffusers_part, "unet"), partial(diffusers_part, "vae"), encoders)
+
+
+def base_parts(base: Path, family: str) -> Parts:
+    """The parts of the base model `base`: a folder, or a single file with its configurations beside it or none."""
+    if base.is_dir():
+        return folder_parts(base, family)
+    beside = base.with_suffix("")
+    return folder_parts(beside, family) if beside.is_dir() else true_parts(family)
+
+
+def parts_hash(base: Path) -> str:
+    """Hash of what base_parts builds: of the configurations of `base`, not of its weights."""
+    folder = base if base.is_dir() else base.with_suffix("")
+    return content_hash({path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.json")})
+
+
+def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
+    """The plan that costs least time among those that stay within `budget` bytes of GPU memory.
+
+    In order: nothing; fewer samples at once and VAE tiles, which cost next to nothing; phasing, which moves models
+    between the phases; gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU, and no
+    memory to speak of; what was counted is kept in the file `kept`, and taken from there the next time. Raises
+    SpecError, saying how much is needed at least and what to lower, where none fits.
+    """
+    plans = []
+    for plan in _plans(counting(work, kept), work, budget):
+        if plan.most <= budget:
+            return plan
+        plans.append(plan)
+    least = min(plans, key=lambda plan: plan.most)
+    phase = max(least.peak_bytes, key=lambda name: least.peak_bytes[name])
+    raise SpecError(
+        f"settings.memory_budget: {budget / GIB:.2f} GiB are too little; with all that saves memory, this training "
+        f"needs {math.ceil(least.most / GIB * 100) / 100:.2f} GiB (to {phase}). "
+        f"Allow that much, or lower {what_to_lower(work, phase)}."
+    )
+
+
+def what_to_lower(work: Workload, phase: str) -> str:
+    """Which settings would make `phase` smaller, with their present values."""
+    settings = work.settings
+    choices = {
+        f"batch_size ({settings.batch_size})": phase == "train" and settings.batch_size > 1,
+        f"the resolution ({work.width} × {work.height})": True,
+        f"rank ({settings.rank})": phase != "encode" and settings.rank > 1,
+        "learning_rate_text_encoder, to 0": phase != "encode" and settings.learning_rate_text_encoder > 0,
+        f"what the optimizer keeps (`optimizer: {'` or `'.join(LEAN)}`)": phase != "encode"
+        and settings.optimizer not in LEAN,
+    }
+    return "; or ".join(name for name, helps in choices.items() if helps)
+
+
+Count = Callable[..., Any]
+"""(phase, its arguments) -> what the method of DryRun of that name gives."""
+
+
+def counting(work: Workload, kept: Path | None) -> Count:
+    """Counts by a dry run, which is made only when the file `kept` lacks something."""
+    known: dict[str, Any] = (read_memo(kept) if kept else None) or {}
+    made = cache(lambda: dry_run(work))
+
+    def count(phase: str, *arguments: int) -> Any:
+        name = json.dumps([phase, *arguments])
+        if name not in known:
+            known[name] = getattr(made(), phase)(*arguments)
+            if kept:
+                write_memo(kept, known)
+        return known[name]
+
+    return count
+
+
+TILES = (1, 2, 4)
+
+
+def _plans(count: Count, work: Workload, budget: int) -> Iterator[MemoryPlan]:
+    """The rungs of `decide`, each with as many samples at once as fit, and with tiles only where they are needed."""
+    for phasing, checkpointing in ((False, False), (True, False), (True, True)):
+        idle = {} if phasing else count("idle")
+        room = {phase: budget - idle.get(phase, 0) for phase in ("encode", "train", "sample", "decode")}
+        batches = list(_halved(work.sample_batch))
+        batch = next((batch for batch in batches if count("sample", batch) <= room["sample"]), batches[-1])
+        tiles = next((tiles for tiles in TILES if count("decode", tiles) <= room["decode"]), TILES[-1])
+        peaks = {
+            "encode": count("encode"),
+            "train": count("train", checkpointing),
+            "sample": count("sample", batch),
+            "decode": count("decode", tiles),
+        }
+        yield MemoryPlan(
+            phasing, checkpointing, tiles, batch, {phase: peak + idle.get(phase, 0) for phase, peak in peaks.items()}
+        )
+
+
+def _halved(number: int) -> Iterator[int]:
+    while number > 1:
+        yield number
+        number //= 2
+    yield 1
+
+
+def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
+    """Let `vae` decode pictures in tiles of the `tiles`-th part of their longer side.
+
+    diffusers' own tiles are as large as the pictures that a VAE was made for, so that they would change nothing.
+    """
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    vae.enable_tiling()
+    vae.tile_latent_min_size = max(1, math.ceil(max(width, height) / scale / tiles))
+    vae.tile_sample_min_size = vae.tile_latent_min_size * scale
+
+
+def stay_within(budget: int) -> None:
+    """Let PyTorch take no more of the current GPU than `budget` bytes less CONTEXT: what it holds unused is given back
+    first, and convolutions choose ways that need less, before it raises torch.OutOfMemoryError."""
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget - CONTEXT, 0) / total))
+
+
+# --- the dry run ------------------------------------------------------------------------------------------------------
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors, fake or real, that are made inside it and still live; `peak` is the most so far.
+
+    Only what PyTorch hands out is seen, not what a kernel takes and gives back within one operation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: Any = WeakIdKeyDictionary()
+
+    def add(self, tensor: Tensor) -> None:
+        """Count the memory of `tensor`, once, for as long as anything uses it."""
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        size = math.ceil(storage.nbytes() / BLOCK) * BLOCK
+        self._known[storage] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self.now -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self.add(value)
+        return result
+
+
+def peak_bytes(step: Callable[[], object], resident: Iterable[Tensor]) -> tuple[int, int]:
+    """Bytes of the `resident` tensors, and the most that `step` takes beyond them."""
+    live = LiveBytes()
+    for tensor in resident:
+        live.add(tensor)
+    before = live.now
+    with live:
+        step()
+    return before, live.peak - before
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The models of a workload as fakes, and what each phase takes with them, in bytes, RESERVE included."""
+
+    work: Workload
+    fake: AbstractContextManager[Any]
+    unet: Any
+    vae: Any
+    text_encoders: tuple[Any, ...]
+
+    def encode(self) -> int:
+        """Of the VAE's encoding of one picture to train on; nothing else is needed for it."""
+        with self.fake, torch.no_grad():
+            return _with_reserve(*peak_bytes(self.encoding_step, tensors_of(self.vae)))
+
+    def train(self, checkpointing: bool) -> int:
+        """Of one step of the optimizer that is not the first: its state is there."""
+        (self.unet.enable_gradient_checkpointing if checkpointing else self.unet.disable_gradient_checkpointing)()
+        with self.fake:
+            weights, beyond = peak_bytes(self.training_step, self._resident())
+        return _with_reserve(weights + self._kept(), beyond)
+
+    def sample(self, batch: int) -> int:
+        """Of one prediction for `batch` sample pictures."""
+        with self.fake, torch.no_grad():
+            weights, beyond = peak_bytes(lambda: self.sampling_step(batch), self._resident())
+        return _with_reserve(weights + self._kept() + self._replaced(), beyond)
+
+    def decode(self, tiles: int) -> int:
+        """Of the VAE's decoding of one sample picture, beside the U-Net."""
+        with self.fake, torch.no_grad():
+            if tiles > 1:
+                tile_vae(self.vae, self.work.width, self.work.height, tiles)
+            weights, beyond = peak_bytes(self.decoding_step, [*tensors_of(self.vae), *self._resident()])
+            self.vae.disable_tiling()
+        return _with_reserve(weights + self._kept() + self._replaced(), beyond)
+
+    def idle(self) -> dict[str, int]:
+        """What the models that a phase does not need take in it, where they are not moved away, in bytes."""
+        text = sum(tensor.nbytes for encoder in self.text_encoders for tensor in tensors_of(encoder))
+        vae = sum(tensor.nbytes for tensor in tensors_of(self.vae))
+        unet = sum(tensor.nbytes for tensor in tensors_of(self.unet))
+        beside = 0 if self._trains_text else text
+        return {"encode": unet + text, "train": vae + beside, "sample": vae + beside, "decode": beside}
+
+    @property
+    def _trains_text(self) -> bool:
+        return self.work.settings.learning_rate_text_encoder > 0
+
+    def _resident(self) -> list[Tensor]:
+        """Weights of the models that are trained, and so never leave."""
+        models = (self.unet, *self.text_encoders) if self._trains_text else (self.unet,)
+        return [tensor for model in models for tensor in tensors_of(model)]
+
+    @property
+    def trained(self) -> list[Tensor]:
+        models = (self.unet, *self.text_encoders)
+        return [parameter for model in models for parameter in model.parameters() if parameter.requires_grad]
+
+    def encoding_step(self) -> None:
+        self.vae.encode(torch.empty(1, 3, self.work.height, self.work.width))
+
+    def training_step(self) -> None:
+        """Forward and backward, on the default device, where the models are."""
+        settings = self.work.settings
+        chunks = settings.max_tokens // 75
+        if self._trains_text:
+            hidden, pooled = self._encoded_captions(settings.batch_size, chunks)
+        else:
+            hidden, pooled = self._cached_captions(settings.batch_size, chunks)
+        predicted = self._predict(settings.batch_size, hidden, pooled)
+        loss = (predicted.float() - torch.empty(predicted.shape)).square().mean()
+        torch.autograd.grad(loss, self.trained, allow_unused=True)
+
+    def sampling_step(self, batch: int) -> None:
+        pictures = 2 * batch if self.work.guided else batch
+        self._predict(pictures, *self._cached_captions(pictures, chunks=1))
+
+    def decoding_step(self) -> None:
+        self.vae.decode(self._latents(1, torch.float32))
+
+    def _encoded_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
+        """What the text encoders make of captions of `chunks` times 77 tokens: hidden states, and the last's pooled."""
+        layer = -2 if FAMILIES[self.work.family].penultimate else -1
+        states = []
+        for encoder in self.text_encoders:
+            output = encoder(torch.zeros(batch * chunks, 77, dtype=torch.int64), output_hidden_states=True)
+            states.append(output.hidden_states[layer].reshape(batch, 77 * chunks, -1))
+        pooled = output["text_embeds"] if "text_embeds" in output else output["pooler_output"]
+        return torch.cat(states, dim=-1), pooled[:batch]
+
+    def _cached_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
+        hidden = torch.empty(batch, 77 * chunks, self.unet.config.cross_attention_dim, dtype=self.work.dtype)
+        return hidden, torch.empty(batch, self.text_encoders[-1].config.projection_dim, dtype=self.work.dtype)
+
+    def _predict(self, batch: int, hidden: Tensor, pooled: Tensor) -> Tensor:
+        added = {"text_embeds": pooled, "time_ids": torch.empty(batch, 6, dtype=self.work.dtype)}
+        predicted: Tensor = self.unet(
+            self._latents(batch, self.work.dtype),
+            torch.zeros(batch, dtype=torch.int64),
+            encoder_hidden_states=hidden,
+            added_cond_kwargs=added if FAMILIES[self.work.family].pooled else None,
+            return_dict=False,
+        )[0]
+        return predicted
+
+    def _latents(self, batch: int, dtype: torch.dtype) -> Tensor:
+        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        size = (self.work.height // scale, self.work.width // scale)
+        return torch.empty(batch, self.unet.config.in_channels, *size, dtype=dtype)
+
+    def _kept(self) -> int:
+        """What stays from step to step beside the weights that compute: those that learn, where these are copies of
+        them, their gradients, and what the optimizer and the moving average keep."""
+        learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
+        averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
+        optimizer = sum(state_bytes(self.work.settings.optimizer, parameter) for parameter in self.trained)
+        return learned + self._adapter_bytes() + averages + optimizer
+
+    def _replaced(self) -> int:
+        """The trained weights, kept aside while their moving average draws the samples."""
+        return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
+
+    def _adapter_bytes(self) -> int:
+        return sum(4 * parameter.numel() for parameter in self.trained)
+
+
+def dry_run(work: Workload) -> DryRun:
+    """The models of `work` as fakes, in a dry run."""
+    fake = FakeTensorMode()
+    unet, vae, *text_encoders = models = meta_models(work)
+    for model in models:
+        _give_weights(model, fake)
+    return DryRun(work, fake, unet, vae, tuple(text_encoders))
+
+
+def meta_models(work: Workload) -> tuple[Any, ...]:
+    """U-Net, VAE and text encoders on the meta device, frozen but for the adapters in them."""
+    with torch.device("meta"):
+        unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
+        text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
+        work.adapt(unet, text_encoders)
+    for model in (unet, *text_encoders):
+        _use_copies(model, work.dtype)
+    return unet, vae, *text_encoders
+
+
+def _use_copies(model: Any, dtype: torch.dtype) -> None:
+    """Adapters in the precision that computes: see backward.py."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(dtype)
+
+
+def _frozen(model: Any, dtype: torch.dtype) -> Any:
+    model.requires_grad_(False)
+    model.eval()
+    return torch.nn.Module.to(model, dtype)  # diffusers' own warns
+
+
+def _give_weights(model: Any, fake: FakeTensorMode) -> None:
+    """Put a fake tensor of the CPU in the place of each weight and buffer on the meta device; shared ones stay shared.
+
+    On the meta device itself, attention would hold its whole matrix.
+    """
+    made: dict[int, Tensor] = {}
+    with fake:
+        for module in model.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None and id(weight) not in made:
+                    empty = torch.empty(weight.shape, dtype=weight.dtype)
+                    made[id(weight)] = torch.nn.Parameter(empty, requires_grad=weight.requires_grad)
+                module._parameters[name] = None if weight is None else made[id(weight)]
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def tensors_of(model: Any) -> list[Tensor]:
+    """All weights and buffers of `model`, each once."""
+    return [*model.parameters(), *model.buffers()]
+
+
+def state_bytes(optimizer: str, parameter: Tensor) -> int:
+    """What `optimizer` keeps for a float32 `parameter`: see test_memory.py, which compares it with what they keep."""
+    return OPTIMIZERS[optimizer].state_bytes(tuple(parameter.shape))
+
+
+def _with_reserve(weights: int, beyond: int) -> int:
+    return weights + math.ceil(beyond * (1 + FRAGMENTATION)) + RESERVE
