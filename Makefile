@@ -44,7 +44,7 @@ experiments: $(READY) ## common beliefs about LoRA training, tried on the embedd
 mixture: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/mixture.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments.mixture
 
-screenshots: $(READY) ## the README's pictures of the UI, taken anew by chromium; writes docs/images
+screenshots: $(READY) ## the README's images of the UI, taken anew by chromium; writes docs/images
 	@$(BIN)/python -m sticker_pipeline_tests.ui.screenshots
 
 tables: $(READY) ## the columns of every table, from their schemas; writes docs/tables.md

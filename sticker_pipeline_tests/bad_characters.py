@@ -74,7 +74,7 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "regularisation-root": (T + "training: {regularisation: /}", "leads out of the character's folder, to /:"),
     "regularisation-up": (T + "training: {regularisation: ..}", "training.regularisation leads out"),
     "regularisation-proc": (T + "training: {regularisation: /proc}", "to /proc:"),
-    "regularisation-itself": (T + "training: {regularisation: .}", "a folder of pictures of no character"),
+    "regularisation-itself": (T + "training: {regularisation: .}", "a folder of images of no character"),
     "kohya-folder": (
         T + "training: {preset: kohya_import, kohya_json: gifs}",
         "cannot be read: a folder, which is never opened",
@@ -132,7 +132,7 @@ RIVALS = {
 
 
 def add_character(folder: Path, settings: str | bytes) -> Path:
-    """A character of one picture and a named pipe."""
+    """A character of one image and a named pipe."""
     (folder / "gifs").mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save(folder / "gifs" / "one.png")
     os.mkfifo(folder / "pipe")

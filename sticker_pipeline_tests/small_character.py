@@ -9,7 +9,7 @@ DEMO = REPOSITORY / "data" / "characters"
 
 
 def add_small_character(folder: Path, demo: str, settings: str) -> None:
-    """Three GIFs, and four stickers and pictures each, of the demo character `demo`: the smallest files."""
+    """Three GIFs, and four stickers and images each, of the demo character `demo`: the smallest files."""
     for group, most in (("gifs", 3), ("stickers", 4), ("art", 4)):
         (folder / group).mkdir(parents=True)
         files = [path for path in (DEMO / demo / group).iterdir() if path.is_file()]

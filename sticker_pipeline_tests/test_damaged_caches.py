@@ -24,7 +24,7 @@ from sticker_pipeline.media.frames import decode_all, frame_table, write_frame_f
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.tagging.scoring import score_frames
 from sticker_pipeline.tagging.wd14 import open_tagger
-from sticker_pipeline.training.distill import pictures
+from sticker_pipeline.training.distill import images
 from sticker_pipeline.training.memory.dry_run import counting
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline_tests.damage import damaged_files, flip
@@ -129,7 +129,7 @@ def test_embeddings(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatc
     always_the_same(lambda: embed(embedder, images).tolist(), tmp_path / "cache", caplog, flips=100)
 
 
-def test_generated_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_generated_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     requests = [Request("sticker", "smile", seed) for seed in (0, 1, 0)]
 
     def draw(missing: list[Request]) -> Iterator[Image.Image]:
@@ -143,12 +143,12 @@ def test_generated_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     always_the_same(compute, tmp_path / "cache", caplog, flips=200)
 
 
-def test_seconds_of_a_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_seconds_of_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     compute = lambda: kept_seconds("base", GenerationSettings(), 64, tmp_path / "cache", lambda: 0.125)  # noqa: E731
     always_the_same(compute, tmp_path / "cache", caplog, flips=200)
 
 
-def test_sizes_of_regularisation_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sizes_of_regularisation_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for seed in range(2):
         (tmp_path / "others").mkdir(exist_ok=True)
         Image.fromarray(noise(seed, 40, 30 + seed, 3)).save(tmp_path / "others" / f"{seed}.png")
@@ -172,11 +172,11 @@ def test_latents_of_a_distillation(
         generation=SimpleNamespace(batch_size=2, scheduler="ddim"),
         model_dump=lambda **_: {"prompts": ["a", "b", "c"]},
     )
-    monkeypatch.setattr(pictures, "pipeline_of", lambda models, scheduler: None)
-    monkeypatch.setattr(pictures, "_drawn", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
+    monkeypatch.setattr(images, "pipeline_of", lambda models, scheduler: None)
+    monkeypatch.setattr(images, "_drawn", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
 
     def compute() -> list[float]:
-        return pictures.drawn_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]
+        return images.drawn_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]
 
     assert compute() == [0.0, 1.0, 2.0]
     always_the_same(compute, tmp_path / "cache", caplog, flips=100)

@@ -62,7 +62,7 @@ def made(store: ArtifactStore, seed: int) -> None:
     with store.writing("luma", "frames") as staging:
         write_rows(table, staging)
         table.to_csv(staging / "table.csv", index=False)
-        Image.fromarray(noise(40, 40, 3)).save(staging / "picture.png")
+        Image.fromarray(noise(40, 40, 3)).save(staging / "image.png")
         store.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})
 
 
@@ -147,7 +147,7 @@ def test_embeddings(squeeze: tuple[Path, Squeezed], monkeypatch: pytest.MonkeyPa
     fails_until_there_is_room(folder, lambda: embed(embedder, images), squeezed)
 
 
-def test_generated_pictures(squeeze: tuple[Path, Squeezed]) -> None:
+def test_generated_images(squeeze: tuple[Path, Squeezed]) -> None:
     folder, squeezed = squeeze
     requests = [Request("sticker", "smile", seed) for seed in range(3)]
     drawing: list[int] = []
@@ -157,7 +157,7 @@ def test_generated_pictures(squeeze: tuple[Path, Squeezed]) -> None:
         for request in missing:
             yield Image.fromarray(noise(64, 64, 3) // (request.seed + 1))
 
-    fails_until_there_is_room(folder, lambda: drawn(requests, {}, folder / "pictures", draw, 1), squeezed)
+    fails_until_there_is_room(folder, lambda: drawn(requests, {}, folder / "images", draw, 1), squeezed)
     assert drawing == sorted(drawing, reverse=True)  # what was drawn stays
 
 

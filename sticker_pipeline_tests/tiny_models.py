@@ -28,7 +28,7 @@ def build_tiny_pipeline(
 ) -> Path:
     """Write a StableDiffusionPipeline of about 1.1 M random parameters to `folder`, which is returned.
 
-    f4 VAE (a 32 px picture has 8×8 latents), U-Net of two levels (`block`, 2·`block` channels) with cross-attention in
+    f4 VAE (a 32 px image has 8×8 latents), U-Net of two levels (`block`, 2·`block` channels) with cross-attention in
     both, text encoder of width 32 over 77 tokens. Equal arguments give equal weights.
     """
     import torch
@@ -69,7 +69,7 @@ def build_tiny_sdxl(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS
 
     Its blocks are those of SDXL, so that its LoRA keys are a part of SDXL's: three levels (`block`, 2·`block`,
     4·`block` channels) of two layers, without attention, with 1 and with 2 transformer blocks. Text encoders of two
-    layers, width 32 and 48; time ids; f4 VAE (a 32 px picture has 8×8 latents); epsilon prediction.
+    layers, width 32 and 48; time ids; f4 VAE (a 32 px image has 8×8 latents); epsilon prediction.
     """
     import torch
     from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
@@ -112,7 +112,7 @@ def build_tiny_sdxl(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS
 
 
 def build_tiny_clip(folder: Path, *, seed: int = 0, size: int = 32, dimensions: int = 16) -> Path:
-    """Write an open_clip `local-dir` model with random weights, for `size` px pictures, to `folder`; returns it."""
+    """Write an open_clip `local-dir` model with random weights, for `size` px images, to `folder`; returns it."""
     import open_clip
     import torch
     from safetensors.torch import save_file

@@ -1,20 +1,20 @@
 """Means with bootstrap intervals, differences of two of them, and averages over styles. What is measured, and whether
 it means anything, is the business of the modules that call this.
 
-**What is resampled.** Reference clips, and pictures, independently of each other (the "pigeonhole" bootstrap, Owen
-2007): a figure is about other held-out pictures and about other pictures that the model might have drawn. Pictures of
+**What is resampled.** Reference clips, and images, independently of each other (the "pigeonhole" bootstrap, Owen
+2007): a figure is about other held-out images and about other images that the model might have drawn. Images of
 one prompt are not independent: a prompt that a model finds easy is easy with every seed. Where the prompts are given,
-whole prompts are resampled with all of their pictures, so that the interval is also about other prompts like these;
-where they are not, each picture is a unit, and the interval speaks of other seeds for these very prompts (for that it
+whole prompts are resampled with all of their images, so that the interval is also about other prompts like these;
+where they are not, each image is a unit, and the interval speaks of other seeds for these very prompts (for that it
 is rather too wide). Of P prompts P − 1 are drawn, which makes the variance of the drawn means that of the mean without
 bias (Rao & Wu 1988); with so few units that matters. Seeds are not drawn within a prompt as well: the means of whole
 prompts vary by their seeds already.
 
 Simulated with random effects of prompts, seeds and references (4 seeds, 5 to 10 references, prompts and seeds of equal
 deviation), "95 %" covered the truth about other prompts in 83 % of cases with 3 prompts, 91 % with 6, 92 % with 8;
-resampling single pictures covered it in 75 to 82 %, and the truth about these very prompts in 94 to 98 %.
+resampling single images covered it in 75 to 82 %, and the truth about these very prompts in 94 to 98 %.
 
-**Pairs.** What is drawn follows from the seed and the numbers of pictures (or prompts) and references alone. Estimates
+**Pairs.** What is drawn follows from the seed and the numbers of images (or prompts) and references alone. Estimates
 for the same requests and references thus have the same draws in the same order, and the draws of a difference are the
 differences of the draws.
 """
@@ -31,13 +31,13 @@ CONFIDENCE = 0.95
 INTERVAL = (
     Column("ci_low", "float64", "lower end of the 95 % interval; no number with too few units", nullable=True),
     Column("ci_high", "float64", "upper end of the 95 % interval; no number with too few units", nullable=True),
-    Column("n", "int64", "pictures in it, or clips", low=0),
+    Column("n", "int64", "images in it, or clips", low=0),
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % percentile bootstrap interval; `n` is the number of pictures (or clips) in it. The interval
+    """A mean with its 95 % percentile bootstrap interval; `n` is the number of images (or clips) in it. The interval
     is NaN where there are too few units to resample. `draws` (float64[samples], or none) is the mean in each bootstrap
     sample, NaN where a sample has none."""
 
@@ -68,7 +68,7 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
 def average(parts: Sequence[Estimate], seed: int = 0) -> Estimate:
     """The plain mean of one or more `parts`, each resampled by itself; n = the sum of theirs.
 
-    Parts were drawn with the same seed, so their draws are shuffled, each by the number of its place: else pictures in
+    Parts were drawn with the same seed, so their draws are shuffled, each by the number of its place: else images in
     the same place of two parts would always be drawn together. Averages of two models have the same shuffles, so their
     difference is paired. A part without an interval leaves the average without one.
     """
@@ -80,27 +80,27 @@ def average(parts: Sequence[Estimate], seed: int = 0) -> Estimate:
 
 
 def resampled(
-    pictures: int, references: Sequence[int], prompts: Sequence[str] | None, samples: int, seed: int
+    images: int, references: Sequence[int], prompts: Sequence[str] | None, samples: int, seed: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """How often each picture, and each reference of each of several sets, is drawn in each sample: float64[samples,
-    pictures], and float64[samples, m] for each m of `references`. Read only.
+    """How often each image, and each reference of each of several sets, is drawn in each sample: float64[samples,
+    images], and float64[samples, m] for each m of `references`. Read only.
 
-    `prompts`: the prompt of each picture, or None. Raises ValueError where they are not as many as pictures.
+    `prompts`: the prompt of each image, or None. Raises ValueError where they are not as many as images.
     """
     sets = tuple((m, m) for m in references)
     if prompts is None:
-        counts, *others = _counts(((pictures, pictures), *sets), samples, seed)
+        counts, *others = _counts(((images, images), *sets), samples, seed)
         return counts, tuple(others)
-    units = prompt_numbers(prompts, pictures)
+    units = prompt_numbers(prompts, images)
     number = int(units.max(initial=-1)) + 1
     counts, *others = _counts(((number, number - 1), *sets), samples, seed)
     return counts[:, units], tuple(others)
 
 
-def prompt_numbers(prompts: Sequence[str], pictures: int) -> np.ndarray:
-    """The number of each picture's prompt, int64[pictures], by first appearance. Raises ValueError as `resampled`."""
-    if len(prompts) != pictures:
-        raise ValueError(f"{pictures} pictures, but {len(prompts)} prompts.")
+def prompt_numbers(prompts: Sequence[str], images: int) -> np.ndarray:
+    """The number of each image's prompt, int64[images], by first appearance. Raises ValueError as `resampled`."""
+    if len(prompts) != images:
+        raise ValueError(f"{images} images, but {len(prompts)} prompts.")
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     return np.array([numbers[prompt] for prompt in prompts], dtype=np.int64)
 
@@ -115,7 +115,7 @@ def _counts(sets: tuple[tuple[int, int], ...], samples: int, seed: int) -> tuple
 
 
 def row_mean(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
-    """Mean of values float[n], one for each picture; those that are NaN do not count, nor in `n`."""
+    """Mean of values float[n], one for each image; those that are NaN do not count, nor in `n`."""
     counts, _ = resampled(len(values), (), prompts, samples, seed)
     known = np.isfinite(values)
     mean = float(values[known].mean()) if known.any() else float("nan")
@@ -123,7 +123,7 @@ def row_mean(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str]
 
 
 def two_way(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
-    """Mean of values float[n, m] for n pictures and m references, resampled independently; n = pictures."""
+    """Mean of values float[n, m] for n images and m references, resampled independently; n = images."""
     rows, columns = values.shape
     counts, (references,) = resampled(rows, (columns,), prompts, samples, seed)
     draws = ratio(((counts @ values) * references).sum(axis=1), counts.sum(axis=1) * columns)
@@ -134,7 +134,7 @@ def different_pairs(values: np.ndarray, samples: int, seed: int, prompts: Sequen
     """Mean of symmetric values float[n, n] off the diagonal, for n units of one kind.
 
     A unit that is drawn twice is never paired with itself; nor is a prompt: of each time that it is drawn only the
-    pairs inside it count, else pictures of one prompt would be paired more often than they are. A sample without pairs
+    pairs inside it count, else images of one prompt would be paired more often than they are. A sample without pairs
     is left out.
     """
     n = len(values)

@@ -2,19 +2,19 @@
 
 The rule, in this order:
 
-1. *Early stopping*: once the loss on validation pictures has not fallen below its lowest for `patience` epochs, later
+1. *Early stopping*: once the loss on validation images has not fallen below its lowest for `patience` epochs, later
    epochs are out: what is learned from there on is learned by heart.
-2. *Memorisation*: epochs are out of whose pictures more than `most_copies` are copies of training pictures (see
+2. *Memorisation*: epochs are out of whose images more than `most_copies` are copies of training images (see
    `copied`). If all are, the one that copies least is chosen, and the gate will refuse it.
 3. *Similarity*: of those left, epochs are out that are less like the character than the lower end of the interval of
    the most similar one: only differences beyond chance count.
-4. *Loss*: of those left, the one with the lowest loss on validation pictures; where there is none, the most similar
+4. *Loss*: of those left, the one with the lowest loss on validation images; where there is none, the most similar
    one; of equal ones the earliest, which has had the least time to copy.
 
 The evidence never includes the benchmark's held-out references or its seeds: a model chosen on them would look better
 in the benchmark than it is. So the loss is that of the split `validation` (dataset/manifest.py), and never that of the
-split `held_out`, which is measured on the references themselves; similarity is that to training pictures; and what
-counts as a copy is found among the training pictures alone.
+split `held_out`, which is measured on the references themselves; similarity is that to training images; and what
+counts as a copy is found among the training images alone.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, dive
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
-VALIDATION = "validation"  # the split in the training's table of losses on fixed pictures
+VALIDATION = "validation"  # the split in the training's table of losses on fixed images
 CHOICE = TableSchema(
     "each epoch",
     (
@@ -46,13 +46,13 @@ CHOICE = TableSchema(
 
 
 def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
-    """The pictures that epochs are compared with: one frame of each training clip, at most `most` clips per style.
+    """The images that epochs are compared with: one frame of each training clip, at most `most` clips per style.
 
     frames: frame_id, group, clip_id, frame_index of the training split only; styles: group -> style.
     Of a clip, the frame in the middle. Which clips: those with the lowest SHA-256 of their id, so that adding a clip
     exchanges at most one. Returns frame_id, style, clip_id, sorted by style and clip_id.
 
-    These pictures were trained on, so similarity to them rewards an epoch that copies; what makes the comparison fair
+    These images were trained on, so similarity to them rewards an epoch that copies; what makes the comparison fair
     is that every epoch is judged by the same ones. `nearest_training` and `diversity` stand beside it.
     """
     ordered = frames.sort_values(["clip_id", "frame_index"], kind="stable")
@@ -78,7 +78,7 @@ def checkpoint_metrics(
 
     generated: epoch -> style -> unit embeddings float[n, d] on the same requests for every epoch; validation: style ->
     unit embeddings float[v, d]. Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation
-    pictures), each the plain mean over the styles; `clip_similarity_low` and `_high`, the means of its 95 % bounds over
+    images), each the plain mean over the styles; `clip_similarity_low` and `_high`, the means of its 95 % bounds over
     the styles; `n`, the number of images; `copies` where `trained` is given, the share of all images that are copies.
     """
     rows = []
@@ -86,7 +86,7 @@ def checkpoint_metrics(
     for epoch in sorted(generated):
         styles = [style for style in sorted(generated[epoch]) if len(validation.get(style, ()))]
         if not styles:
-            raise ValueError(f"Epoch {epoch} has no generated pictures of a style that has validation pictures.")
+            raise ValueError(f"Epoch {epoch} has no generated images of a style that has validation images.")
         parts = [_style_metrics(generated[epoch][style], validation[style], samples, seed) for style in styles]
         metrics = _over_styles(parts)
         if trained:
@@ -97,9 +97,9 @@ def checkpoint_metrics(
 
 
 def copy_threshold(trained: Embeddings) -> float:
-    """How near to a training picture a picture is no more by being a new one of the same character: the 95th percentile
-    over clips of the cosine between a clip and the nearest picture of another clip. Each clip counts once, by its most
-    ordinary picture (the median over its frames). NaN for fewer than two clips."""
+    """How near to a training image an image is no more by being a new one of the same character: the 95th percentile
+    over clips of the cosine between a clip and the nearest image of another clip. Each clip counts once, by its most
+    ordinary image (the median over its frames). NaN for fewer than two clips."""
     clips = np.asarray(trained.clips, dtype=str)
     between = cosines(trained.vectors, trained.vectors)
     between[clips[:, None] == clips[None, :]] = -np.inf
@@ -109,8 +109,8 @@ def copy_threshold(trained: Embeddings) -> float:
 
 
 def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
-    """The share of `images` (unit embeddings float[n, d]) nearer to a training picture than `threshold`; NaN where that
-    is. It rewards being unlike the training pictures in any way: noise never copies."""
+    """The share of `images` (unit embeddings float[n, d]) nearer to a training image than `threshold`; NaN where that
+    is. It rewards being unlike the training images in any way: noise never copies."""
     nearest = cosines(images, trained.vectors).max(axis=1)
     return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
 
@@ -123,7 +123,7 @@ def copies_allowed(limit: float, trained: Embeddings) -> float:
 
 def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
     """Epoch (0: before the first step) -> loss on the split `validation`, of a training's held_out.parquet; empty where
-    the character has no such pictures."""
+    the character has no such images."""
     rows = fixed[fixed["split"] == VALIDATION]
     return {int(epoch): float(loss) for epoch, loss in zip(rows["epoch"], rows["loss"], strict=True)}
 
@@ -201,7 +201,7 @@ def _stopped_early(losses: Mapping[int, float], left: Sequence[int], patience: i
             break
     if last is None:
         return {}
-    sentence = f"not: trained on after the loss on validation pictures had not fallen for {patience} epochs"
+    sentence = f"not: trained on after the loss on validation images had not fallen for {patience} epochs"
     late = {epoch: f"{sentence} (lowest at epoch {lowest})." for epoch in left if epoch > last}
     return late if len(late) < len(left) else {}
 
@@ -209,7 +209,7 @@ def _stopped_early(losses: Mapping[int, float], left: Sequence[int], patience: i
 def _copying(found: Found, left: Sequence[int], most: float) -> dict[int, str]:
     copies = {epoch: found[epoch].get("copies", math.nan) for epoch in left}
     out = {
-        epoch: f"not: {share:.0%} of its pictures are copies of training pictures; the limit is {most:.0%}."
+        epoch: f"not: {share:.0%} of its images are copies of training images; the limit is {most:.0%}."
         for epoch, share in copies.items()
         if share > most
     }
@@ -234,7 +234,7 @@ def _beaten(found: Found, left: Sequence[int]) -> dict[int, str]:
     """All but one: by the loss where each has one, else by similarity."""
     if all(_has_loss(found[epoch]) for epoch in left):
         best = min(left, key=lambda epoch: found[epoch]["validation_loss"])
-        name, words = "validation_loss", "its loss on validation pictures"
+        name, words = "validation_loss", "its loss on validation images"
     else:
         best = _most_similar(found, left)
         name, words = "clip_similarity", "its similarity"
@@ -248,17 +248,17 @@ def _beaten(found: Found, left: Sequence[int]) -> dict[int, str]:
 def _why(found: Found, chosen: int, others: Mapping[int, str], most: float) -> str:
     entry = found[chosen]
     if entry.get("copies", math.nan) > most:
-        return f"chosen: {entry['copies']:.0%} of its pictures are copies of training pictures, and it copies least."
+        return f"chosen: {entry['copies']:.0%} of its images are copies of training images, and it copies least."
     if not others:
         return "chosen: it is the only epoch."
     if _has_loss(entry):
         return (
-            f"chosen: the lowest loss on validation pictures ({entry['validation_loss']:.4f}) of the epochs that do "
+            f"chosen: the lowest loss on validation images ({entry['validation_loss']:.4f}) of the epochs that do "
             f"not copy and are as like the character as the best (its similarity is {entry['clip_similarity']:.3f})."
         )
     return (
         f"chosen: the most similar of the epochs that do not copy ({entry['clip_similarity']:.3f}); there are no "
-        "validation pictures."
+        "validation images."
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures to CLIP embeddings, with a cache by content.
+"""Images to CLIP embeddings, with a cache by content.
 
 What the embeddings mean is similarity.py's business.
 """
@@ -20,15 +20,15 @@ from sticker_pipeline.core.caching import read_cached, sealed
 from sticker_pipeline.core.process.threads import sharing
 from sticker_pipeline.core.storage import atomic_files, content_hash, file_sha256
 from sticker_pipeline.core.texts import UserError
-from sticker_pipeline.dataset.pixels import fit_picture
+from sticker_pipeline.dataset.pixels import fit_image
 from sticker_pipeline.models.content import parse_json, read_header, tensors_of, why_not_safetensors
 
 if TYPE_CHECKING:
     import torch
 
-PREPARATION_VERSION = 2  # raise it whenever `prepare` or `_run` gives other numbers for the same picture
+PREPARATION_VERSION = 2  # raise it whenever `prepare` or `_run` gives other numbers for the same image
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
-MOST_PIXELS = 4096  # a side of pictures; all other numbers are sides of the weights
+MOST_PIXELS = 4096  # a side of images; all other numbers are sides of the weights
 WHOLE = "Use a CLIP that is whole in its folder."
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
@@ -39,7 +39,7 @@ class EmbedderError(UserError):
 
 @dataclass(frozen=True)
 class Embedder:
-    """An open CLIP model. Pictures reach it flattened over `background`, as squares of `resolution` pixels;
+    """An open CLIP model. Images reach it flattened over `background`, as squares of `resolution` pixels;
     `preprocess` is the model's own resizing and normalising. `cache`, if any, keeps embeddings from run to run."""
 
     model: Any
@@ -54,7 +54,7 @@ class Embedder:
 def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path | None = None) -> Embedder:
     """Open the open_clip model in the folder `clip` (`local-dir` format), on the GPU if there is one. No downloads.
 
-    `resolution`, `background`: the profile's, so that references go through what training pictures go through.
+    `resolution`, `background`: the profile's, so that references go through what training images go through.
     Raises EmbedderError for a missing file; only safetensors are loaded.
     """
     for name in FILES:
@@ -99,15 +99,15 @@ def _whole_numbers(value: Any) -> list[int]:
 
 
 def prepare(image: Image.Image, resolution: int, background: str) -> np.ndarray:
-    """Any picture as uint8[resolution, resolution, 3]: flattened over `background` (a colour name or #rrggbb), padded
-    to a square with it and resized. Generated pictures and references alike go through this."""
-    return fit_picture(np.asarray(image.convert("RGBA")), resolution, resolution, background)
+    """Any image as uint8[resolution, resolution, 3]: flattened over `background` (a colour name or #rrggbb), padded
+    to a square with it and resized. Generated images and references alike go through this."""
+    return fit_image(np.asarray(image.convert("RGBA")), resolution, resolution, background)
 
 
 def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int = 32) -> np.ndarray:
     """Embeddings float32[n, d] of length 1, row by row those of `images`, of which `batch_size` are held at a time.
 
-    Pictures with equal pixels after `prepare` are embedded once; so are those in the cache, whose entries are named by
+    Images with equal pixels after `prepare` are embedded once; so are those in the cache, whose entries are named by
     these pixels, the model files and PREPARATION_VERSION.
     """
     names: list[str] = []

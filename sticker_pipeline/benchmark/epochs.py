@@ -1,4 +1,4 @@
-"""What epochs of a training are chosen by: embeddings of what each generates, and of pictures that it was trained on.
+"""What epochs of a training are chosen by: embeddings of what each generates, and of images that it was trained on.
 
 The rule belongs to choice.py.
 """
@@ -49,7 +49,7 @@ def embeddings_of_epochs(
 def validation_embeddings(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, np.ndarray]:
-    """Style -> unit embeddings float32[n, d] of the training pictures that epochs are compared with."""
+    """Style -> unit embeddings float32[n, d] of the training images that epochs are compared with."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     chosen = validation_frames(rows, styles_of(character))

@@ -1,4 +1,4 @@
-"""Pictures of artifacts as the models of the benchmark see them: embeddings, and the tags that the tagger finds."""
+"""Images of artifacts as the models of the benchmark see them: embeddings, and the tags that the tagger finds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np
 def held_out_references(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, Embeddings]:
-    """Style -> the character's held-out pictures."""
+    """Style -> the character's held-out images."""
     rows = with_styles(character, training_set, frames)
     return {
         str(style): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["clip_id"].tolist())
@@ -56,8 +56,8 @@ def held_out_references(
     }
 
 
-def trained_pictures(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Embeddings:
-    """Every picture that the character's LoRA was trained on."""
+def trained_images(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Embeddings:
+    """Every image that the character's LoRA was trained on."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["clip_id"].tolist())

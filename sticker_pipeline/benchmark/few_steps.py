@@ -26,8 +26,8 @@ LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
-        Metric(SECONDS, "seconds", "of the clock for a picture, which says little of a busy machine", "lower", ".2f"),
-        Metric(CALLS, "U-Net calls", "for a picture", "lower", ".0f"),
+        Metric(SECONDS, "seconds", "of the clock for an image, which says little of a busy machine", "lower", ".2f"),
+        Metric(CALLS, "U-Net calls", "for an image", "lower", ".0f"),
         Metric(LIKENESS, "likeness", "cosine to what the first line draws of the same prompt and seed", ""),
         Metric(FIDELITY, "does as told", "share of the prompted tags that the tagger finds", "higher", ".0%"),
         Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
@@ -42,7 +42,7 @@ FEW_STEPS = TableSchema(
         Column(
             "metric",
             "str",
-            "seconds and unet_calls of a picture; likeness to the reference's picture; share of the asked tags found, "
+            "seconds and unet_calls of an image; likeness to the reference's image; share of the asked tags found, "
             "and that less the reference's",
             values=(SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE),
         ),
@@ -55,8 +55,8 @@ FEW_STEPS = TableSchema(
 
 @dataclass(frozen=True)
 class Seen:
-    """n pictures of one model, prompt by prompt with as many seeds each: `seconds` and `calls` of the U-Net for each
-    picture, `embeddings` float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
+    """n images of one model, prompt by prompt with as many seeds each: `seconds` and `calls` of the U-Net for each
+    image, `embeddings` float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
 
     seconds: float
     calls: int
@@ -67,11 +67,11 @@ class Seen:
 def few_step_table(
     models: Mapping[str, Seen], reference: str, prompts: Sequence[str], names: Sequence[str], *, samples: int = 2_000
 ) -> pd.DataFrame:
-    """The table FEW_STEPS of `models`, which all answer the same `prompts` (of each picture) and seeds; `names`
+    """The table FEW_STEPS of `models`, which all answer the same `prompts` (of each image) and seeds; `names`
     are the tagger's tags.
 
-    seconds: of the clock, for each picture, which says little where others use the machine; unet_calls: what it would
-    be but for text and VAE. Both without an interval. likeness: cosine to the picture that the model
+    seconds: of the clock, for each image, which says little where others use the machine; unet_calls: what it would
+    be but for text and VAE. Both without an interval. likeness: cosine to the image that the model
     `reference` draws of the same prompt and seed; what to hold it against is the row "<reference>, another seed". It
     rewards the same composition, and says nothing about quality. fidelity: `prompt_fidelity` over all words of a
     prompt. fidelity_change: that less the reference's, with the prompts resampled together.
@@ -145,7 +145,7 @@ def _fidelity(seen: Seen, names: Sequence[str], prompts: Sequence[str], samples:
 
 
 def _other_seeds(embeddings: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
-    """The cosine of each picture to the next one of its prompt, float64[n]."""
+    """The cosine of each image to the next one of its prompt, float64[n]."""
     by_prompt = embeddings.astype(np.float64).reshape(len(dict.fromkeys(prompts)), -1, embeddings.shape[1])
     return (by_prompt * np.roll(by_prompt, 1, axis=1)).sum(axis=2).ravel()
 

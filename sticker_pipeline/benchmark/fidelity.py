@@ -1,4 +1,4 @@
-"""Whether pictures show what their prompts ask for, in the eyes of the tagger.
+"""Whether images show what their prompts ask for, in the eyes of the tagger.
 
 The tagger's scores come from tagging/scoring.py, its thresholds from tagging/thresholds.py.
 """
@@ -21,9 +21,9 @@ def asked_tags(attributes: str) -> list[str]:
 def found_tags(
     scores: np.ndarray, limits: Mapping[Category, np.ndarray], columns: Mapping[Category, np.ndarray]
 ) -> np.ndarray:
-    """Which tags the tagger finds on each picture: bool[n, tags], true where a score reaches its threshold.
+    """Which tags the tagger finds on each image: bool[n, tags], true where a score reaches its threshold.
 
-    scores: float[n, tags]; limits: category -> threshold of each picture, float[n] (`thresholds.per_frame`); columns:
+    scores: float[n, tags]; limits: category -> threshold of each image, float[n] (`thresholds.per_frame`); columns:
     category -> the positions of its tags (`wd14.category_columns`). Tags of other categories are never found.
     """
     found = np.zeros(scores.shape, dtype=bool)
@@ -46,26 +46,26 @@ def prompt_fidelity(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate | None:
-    """Of the tags that the free attributes of a picture's prompt ask for, the share that the tagger finds: the mean
-    over pictures, each counting alike; n = pictures of which anything was asked that the tagger knows. None where there
+    """Of the tags that the free attributes of an image's prompt ask for, the share that the tagger finds: the mean
+    over images, each counting alike; n = images of which anything was asked that the tagger knows. None where there
     is none.
 
-    found: bool[n, tags] (`found_tags`); names: the tagger's tags; attributes: of each picture. Tags that the tagger
+    found: bool[n, tags] (`found_tags`); names: the tagger's tags; attributes: of each image. Tags that the tagger
     does not know are not counted (`unknown_tags` names them).
 
-    It rewards a LoRA that leaves the base model's obedience alone. It is fooled by pictures that show everything at
-    once (nothing is taken off for tags that nobody asked for), by what the character has or does on all its pictures,
-    and by a tagger that sees the word's cliché; and what the tagger misses on true pictures, no model can get. So
+    It rewards a LoRA that leaves the base model's obedience alone. It is fooled by images that show everything at
+    once (nothing is taken off for tags that nobody asked for), by what the character has or does on all its images,
+    and by a tagger that sees the word's cliché; and what the tagger misses on true images, no model can get. So
     compare models, not heights. Raises ValueError where the numbers of rows or tags differ.
     """
     if found.shape != (len(attributes), len(names)):
-        raise ValueError(f"found is {list(found.shape)} for {len(attributes)} pictures and {len(names)} tags.")
+        raise ValueError(f"found is {list(found.shape)} for {len(attributes)} images and {len(names)} tags.")
     shares = found_shares(found, names, attributes)
     return None if np.isnan(shares).all() else row_mean(shares, samples, seed, prompts)
 
 
 def found_shares(found: np.ndarray, names: Sequence[str], attributes: Sequence[str]) -> np.ndarray:
-    """Of each picture the share of the asked tags that are found, float64[n], as `prompt_fidelity` has them; NaN where
+    """Of each image the share of the asked tags that are found, float64[n], as `prompt_fidelity` has them; NaN where
     nothing was asked that the tagger knows."""
     position = {name: column for column, name in enumerate(names)}
     columns = [[position[tag] for tag in asked_tags(each) if tag in position] for each in attributes]

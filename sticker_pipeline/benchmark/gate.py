@@ -2,18 +2,18 @@
 
 A LoRA is released only if every rule holds. The limits stand in `benchmark: {gate: …}` of character.yaml.
 
-1. `better_than_base`: it is more like the held-out pictures than what the base model makes of the same prompts and
+1. `better_than_base`: it is more like the held-out images than what the base model makes of the same prompts and
    seeds: the 95 % interval of the paired difference, over all styles, lies above `gain` of the way from the base
-   model's similarity to that of held-out pictures among themselves. Above 0 would not do: noise can be a little nearer
+   model's similarity to that of held-out images among themselves. Above 0 would not do: noise can be a little nearer
    to a character than somebody else's face is. Where no style has two held-out clips, that way is not known, and 0 is
    the limit.
-2. `no_copies`: in each style, at most `copies` of its pictures are nearer to a training picture than the 95th
+2. `no_copies`: in each style, at most `copies` of its images are nearer to a training image than the 95th
    percentile of the held-out ones, and at most `copies_beyond_references` more than of those themselves. The limit is
    never lower than what an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each style its pictures differ at least `diversity` as much as held-out clips do, and at most
-   `one_clip` of them are nearest to one and the same clip, or what chance gives to so few pictures or clips once in
+3. `not_collapsed`: in each style its images differ at least `diversity` as much as held-out clips do, and at most
+   `one_clip` of them are nearest to one and the same clip, or what chance gives to so few images or clips once in
    forty times, where that is more.
-4. `right_character`: at least `identity` of its pictures, over all styles, are nearest to this character among all.
+4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character among all.
    Where there is no other character, this is not checked, and does not hold a release.
 5. Beside the present release, where there is one:
    a. `no_less_similar`: it keeps all but `loss_of_gain` of what the present release gains over the base model. The
@@ -21,19 +21,19 @@ A LoRA is released only if every rule holds. The limits stand in `benchmark: {ga
       non-inferiority: the *lower end of the interval* of the paired difference must lie above −margin. The mean alone
       would let through half of all LoRAs that are worse by the margin, and weekly retraining would walk downhill; with
       the interval a LoRA that is worse by more than the margin passes once in forty times. The price: the fewer the
-      pictures, the more often an equal one is refused, and then the present release stays, which harms nobody.
+      images, the more often an equal one is refused, and then the present release stays, which harms nobody.
    b. `no_more_copies`, `no_less_diverse`: in each style, the share of copies is at most `more_copies` above, the
       diversity at most `less_diversity` (a share) below the present release's. A LoRA that misses the character
       scatters, and one that comes closer is less diverse for that alone: a diversity no lower than the references' own
       is never a fault. Here the *means* are compared: rules 2 and 3 have bounded both already, and with some tens of
-      pictures an interval is wider than any margin of use.
+      images an interval is wider than any margin of use.
 
 What was not measured is never passed in silence: the check says so, and a LoRA of which a figure was measured in no
 style is refused, unless `unmeasured: release`.
 
 Where the defaults come from. Of the three demo characters in two styles with three seeds each (data/models/embedded/
 REPORT.md and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and in every case further
-from the training pictures than held-out ones are. Honest LoRAs had at most .29 of their pictures nearest to one GIF,
+from the training images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF,
 one that collapsed onto it .83 (docs/experiments.md, d). Trainings that differ in the seed alone differ in similarity by
 up to .03, of gains over the base model from .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of
 the way to the references; a training of 24 steps came .3 of it, weights of noise .1 (defs/test_release_line.py). Other
@@ -55,16 +55,16 @@ from sticker_pipeline.core.verdict import Verdict
 
 CHECKS = {
     "better_than_base": "It is more like the character than what the base model makes of the same prompts.",
-    "no_copies": "It does not copy its training pictures.",
-    "not_collapsed": "It does not draw one and the same picture, or one clip, again and again.",
-    "right_character": "Its pictures are nearest to this character among all.",
+    "no_copies": "It does not copy its training images.",
+    "not_collapsed": "It does not draw one and the same image, or one clip, again and again.",
+    "right_character": "Its images are nearest to this character among all.",
     "no_less_similar": "It is shown to be as good as the present release, but for the stated margin.",
     "no_more_copies": "It copies hardly more than the present release.",
-    "no_less_diverse": "Its pictures are hardly less varied than the present release's.",
+    "no_less_diverse": "Its images are hardly less varied than the present release's.",
 }
 """Name of each rule -> what it says."""
 EVIDENCE = ["style", "figure", "value", "ci_low", "ci_high", "limit", "kept"]
-BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which pictures are held out
+BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which images are held out
 
 Row = Mapping[str, Any]
 Figures = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
@@ -119,10 +119,10 @@ def decision(checks: Sequence[Check]) -> str:
 
 
 def copies_by_chance(clips: int) -> float:
-    """The share of honest pictures that are nearer to the training pictures than the nearest of `clips` held-out clips,
+    """The share of honest images that are nearer to the training images than the nearest of `clips` held-out clips,
     exceeded with probability BAD_LUCK.
 
-    Pictures that are drawn as held-out ones are exceed the largest of m with a share that is distributed as Beta(1, m):
+    Images that are drawn as held-out ones are exceed the largest of m with a share that is distributed as Beta(1, m):
     P(share > x) = (1 − x)^m. With 3 clips it is .63, with 10 .26, with 20 .14: who holds out few, can prove little.
     """
     return 1.0 - float(BAD_LUCK ** (1.0 / clips))
@@ -144,14 +144,14 @@ class _Line:
 
 ADVICE = {
     "better_than_base": "It has not learned the character: train longer or at a higher rate, and look at the captions.",
-    "no_copies": "It copies its training pictures: train fewer epochs, lower the rank, or add pictures.",
+    "no_copies": "It copies its training images: train fewer epochs, lower the rank, or add images.",
     "not_collapsed": "It draws nearly the same again and again: add other clips, or lower the share of the one that it "
     "is nearest to.",
-    "right_character": "It draws somebody else: look at the trigger, and for frames of others among its pictures.",
+    "right_character": "It draws somebody else: look at the trigger, and for frames of others among its images.",
     "no_less_similar": "It is not shown to be as good as the present release, which stays. More held-out clips or "
     "seeds would narrow the interval.",
     "no_more_copies": "The present release copies less, and stays.",
-    "no_less_diverse": "The present release draws more varied pictures, and stays.",
+    "no_less_diverse": "The present release draws more varied images, and stays.",
 }
 UNMEASURED = "Hold out at least two clips of a style in benchmark.holdout of character.yaml."
 ALONE = "there is no other character to tell it from"
@@ -166,7 +166,7 @@ def _better_than_base(figures: Figures, row: Row | None, limits: Gate) -> _Line:
 
 
 def _way_to_references(figures: Figures) -> float:
-    """How much more alike held-out pictures are among themselves than to the base model's, on average over the styles
+    """How much more alike held-out images are among themselves than to the base model's, on average over the styles
     in which that is known; 0 where it is in none, or no more."""
     of = SIMILARITY
     ways = [
@@ -192,7 +192,7 @@ def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
     spread = (
         _at_least("diversity", style, own, limits.diversity * held_out["mean"])
         if own is not None and held_out is not None
-        else _Line(style, "diversity", missing=f"no diversity of pictures and held-out clips in style {style}")
+        else _Line(style, "diversity", missing=f"no diversity of images and held-out clips in style {style}")
     )
     by_chance = figures.get((CHANCE, style, "one_clip_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (

@@ -1,7 +1,7 @@
-"""Whether a picture shows the right one of several characters.
+"""Whether an image shows the right one of several characters.
 
 Each character is known by clips of its own (rows of `similarity.clip_means`); which ones stand for it in which style is
-decided in measure.py. A picture is taken for the character whose centroid, the mean of its clips, has the highest
+decided in measure.py. An image is taken for the character whose centroid, the mean of its clips, has the highest
 cosine with it.
 """
 
@@ -25,7 +25,7 @@ def identity_retrieval(
     """The share of images that are nearer to the centroid of their own character than to any other's; n = images.
 
     images: unit rows float[n, d]; own: clips float[m, d] of the right character; others: those of each other one. None
-    where there is no other. A picture as near to another is not right.
+    where there is no other. An image as near to another is not right.
 
     Drawn by chance, 1 / (number of characters) would be right. It rewards what tells this character from the others,
     and forgives what all share: style, background, framing. It is fooled by others that are easy to tell apart (few, or

@@ -63,7 +63,7 @@ def evaluation_context(
 def other_references(
     names: Sequence[str], load: Callable[[str], Character], store: ArtifactStore, embedder: Embedder
 ) -> tuple[dict[str, dict[str, Embeddings]], dict[str, str], list[str]]:
-    """The held-out pictures of every other character by style, and the data version of its training set, by its name;
+    """The held-out images of every other character by style, and the data version of its training set, by its name;
     and a sentence about each that cannot be read."""
     found, versions, problems = {}, {}, []
     for name in names:

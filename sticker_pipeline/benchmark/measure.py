@@ -72,7 +72,7 @@ def measure(
     for name in sorted({style for styles in generated.values() for style in styles}):
         if name not in context.references or not len(context.references[name].vectors):
             left_out.append(
-                f"Style '{name}' has no row: no picture of it is held out. Give it more clips, or name files in "
+                f"Style '{name}' has no row: no image of it is held out. Give it more clips, or name files in "
                 "benchmark.holdout of character.yaml."
             )
             continue
@@ -130,7 +130,7 @@ def _cannot_be_had(style: StyleContext, models: Mapping[str, GeneratedImages]) -
     if style.others is not None and not style.others:
         sentences.append(
             f"Style '{style.name}' has no row for identity_retrieval: there is no other character to be taken for. "
-            "Its style_similarity is to the character's own pictures."
+            "Its style_similarity is to the character's own images."
         )
     if style.requests and any(images.tags is not None for images in models.values()):
         unknown = unknown_tags(style.requests.attributes, style.tag_names)

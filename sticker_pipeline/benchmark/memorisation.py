@@ -1,7 +1,7 @@
 """Whether a model draws anew or copies what it was trained on, as far as embeddings can say.
 
-Embeddings are unit rows float[n, d] of pictures, not of clips. Nearness is the cosine. The training set is taken as it
-is; pictures, and held-out clips where there are any, are resampled (see bootstrap.py, also for `prompts`).
+Embeddings are unit rows float[n, d] of images, not of clips. Nearness is the cosine. The training set is taken as it
+is; images, and held-out clips where there are any, are resampled (see bootstrap.py, also for `prompts`).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from sticker_pipeline.benchmark.bootstrap import CONFIDENCE, Estimate, estimate, ratio, resampled, row_mean
 from sticker_pipeline.benchmark.similarity import cosines
 
-COPY_PERCENTILE = 0.95  # of held-out pictures; pictures that are nearer to the training set count as copies
+COPY_PERCENTILE = 0.95  # of held-out images; images that are nearer to the training set count as copies
 
 
 def nearest_training(
@@ -22,10 +22,10 @@ def nearest_training(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean over images of the cosine to the nearest training picture; n = images.
+    """Mean over images of the cosine to the nearest training image; n = images.
 
-    High for copies of training pictures, but for good new pictures too: the same figure for held-out references is
-    what an honest picture of the character has, and a model well above it copies.
+    High for copies of training images, but for good new images too: the same figure for held-out references is
+    what an honest image of the character has, and a model well above it copies.
     """
     return row_mean(_nearest(images, training), samples, seed, prompts)
 
@@ -40,13 +40,13 @@ def nearest_training_excess(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """By how much images are nearer to the training set than held-out pictures are, on average; n = images.
+    """By how much images are nearer to the training set than held-out images are, on average; n = images.
 
-    held_out, clips: held-out pictures and the clip of each; a clip counts once, by the mean of its pictures.
+    held_out, clips: held-out images and the clip of each; a clip counts once, by the mean of its images.
 
-    Above 0 the model copies more than the character's own pictures repeat themselves. It rewards (with low values)
-    pictures far from training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out pictures that
-    are near duplicates of training pictures, which make copying look honest, and copies with small changes of what
+    Above 0 the model copies more than the character's own images repeat themselves. It rewards (with low values)
+    images far from training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out images that
+    are near duplicates of training images, which make copying look honest, and copies with small changes of what
     CLIP looks at (background, framing) are not seen.
     """
     near, (_, codes) = _nearest(images, training), _clip_codes(clips)
@@ -66,15 +66,15 @@ def copied_share(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The share of images that are nearer to a training picture than 95 % of the held-out pictures are; n = images.
+    """The share of images that are nearer to a training image than 95 % of the held-out images are; n = images.
 
-    held_out, clips: as for `nearest_training_excess`; each clip has the same weight, shared among its pictures. With
-    fewer than 20 clips the bound is their nearest picture, which an honest model passes now and then:
+    held_out, clips: as for `nearest_training_excess`; each clip has the same weight, shared among its images. With
+    fewer than 20 clips the bound is their nearest image, which an honest model passes now and then:
     `fair_copied_share` says how often. A bound of few clips may be anywhere, and the interval says so; differences
     between models on the same clips are steadier.
 
     It rewards (with low values) what `nearest_training_excess` rewards, but sees a model that copies only sometimes,
-    which a mean hides; it is fooled in the same ways, and one held-out duplicate of a training picture raises the
+    which a mean hides; it is fooled in the same ways, and one held-out duplicate of a training image raises the
     bound to where nothing is a copy any more.
     """
     near, own = _nearest(images, training), _nearest(held_out, training)
@@ -82,7 +82,7 @@ def copied_share(
     order = np.argsort(own)
     own, codes = own[order], codes[order]
     weights = 1.0 / (np.bincount(codes)[codes] * len(names))
-    beyond = (near[:, None] > own).astype(np.float64)  # [images, held-out pictures]
+    beyond = (near[:, None] > own).astype(np.float64)  # [images, held-out images]
     counts, (held,) = resampled(len(near), (len(names),), prompts, samples, seed)
     bounds = _at_percentile(held[:, codes] * weights)
     draws = ratio((counts @ beyond)[np.arange(len(bounds)), bounds], counts.sum(axis=1))
@@ -90,10 +90,10 @@ def copied_share(
 
 
 def fair_copied_share(clips: int) -> Estimate:
-    """What `copied_share` would be of a model whose pictures are as near to the training set as held-out ones, of
+    """What `copied_share` would be of a model whose images are as near to the training set as held-out ones, of
     which there are `clips` stills; n = clips. There is no interval: it is exact.
 
-    A new picture among m like it is equally likely in each of the m + 1 places between them; above the bound, which is
+    A new image among m like it is equally likely in each of the m + 1 places between them; above the bound, which is
     the k-th of them, are m + 1 − k. With 3 stills it is .25, with 20 .10, with very many .05.
     """
     bound = int(_at_percentile(np.full((1, clips), 1.0 / clips))[0]) + 1
@@ -109,11 +109,11 @@ def one_clip_share(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The largest share of images whose nearest training pictures lie in one single clip; n = images.
+    """The largest share of images whose nearest training images lie in one single clip; n = images.
 
-    clips: the clip of each training picture.
+    clips: the clip of each training image.
 
-    Near 1 the model has collapsed onto one animation (or one still). It rewards (with low values) pictures that are
+    Near 1 the model has collapsed onto one animation (or one still). It rewards (with low values) images that are
     spread over the training set, whether good or bad. It is fooled by prompts that all ask for what one clip shows, and
     by few clips: `fair_clip_share` is what chance would give. The interval is about the share of the clip that was
     found; that it was picked for being the largest is in the comparison with chance, not in the interval.

@@ -143,7 +143,7 @@ _ROWS = (
     Measure(
         SIMILARITY,
         "similarity",
-        "mean CLIP cosine to held-out pictures, which were never trained on",
+        "mean CLIP cosine to held-out images, which were never trained on",
         "higher",
         of_model=lambda images, style: clip_similarity(images.embeddings, style.clips, **style.resampled),
         of_held_out=lambda style: reference_similarity(style.clips, **style.bootstrap),
@@ -160,15 +160,15 @@ _ROWS = (
     Measure(
         "diversity",
         "diversity",
-        "mean distance between pictures; near 0 all are the same",
+        "mean distance between images; near 0 all are the same",
         "",
         of_model=lambda images, style: diversity(images.embeddings, **style.resampled),
         of_held_out=lambda style: diversity(style.clips, **style.bootstrap),
     ),
     Measure(
         "nearest_training",
-        "nearest training picture",
-        "cosine to it; well above the held-out pictures' own figure, the LoRA copies",
+        "nearest training image",
+        "cosine to it; well above the held-out images' own figure, the LoRA copies",
         "",
         of_model=lambda images, style: nearest_training(images.embeddings, style.training.vectors, **style.resampled),
         of_held_out=lambda style: nearest_training(style.held_out.vectors, style.training.vectors, **style.bootstrap),
@@ -176,7 +176,7 @@ _ROWS = (
     Measure(
         "nearest_training_excess",
         "nearer than held-out",
-        "how much nearer to training pictures than held-out pictures are",
+        "how much nearer to training images than held-out images are",
         "lower",
         "+.3f",
         of_model=_excess,
@@ -184,7 +184,7 @@ _ROWS = (
     Measure(
         COPIES,
         "copies",
-        "share nearer to a training picture than 95 % of the held-out pictures are",
+        "share nearer to a training image than 95 % of the held-out images are",
         "lower",
         ".0%",
         of_model=_copies,
@@ -194,7 +194,7 @@ _ROWS = (
     Measure(
         "one_clip_share",
         "in one clip",
-        "largest share whose nearest training picture is in one clip",
+        "largest share whose nearest training image is in one clip",
         "lower",
         ".0%",
         of_model=lambda images, style: one_clip_share(
@@ -204,8 +204,8 @@ _ROWS = (
     ),
     Measure(
         "centroid_similarity",
-        "to the mean picture",
-        "cosine to the mean of the held-out pictures",
+        "to the mean image",
+        "cosine to the mean of the held-out images",
         "higher",
         of_model=lambda images, style: centroid_similarity(images.embeddings, style.clips, **style.resampled),
         of_held_out=lambda style: reference_centroid_similarity(style.clips, **style.bootstrap),
@@ -213,7 +213,7 @@ _ROWS = (
     Measure(
         "identity",
         "right character",
-        "share of pictures that are nearer to this character than to any other",
+        "share of images that are nearer to this character than to any other",
         "higher",
         ".0%",
         of_model=_identity,

@@ -1,6 +1,6 @@
 """Which frames may show somebody else: those least like the rest in CLIP's eyes.
 
-How pictures are embedded is embed.py's business."""
+How images are embedded is embed.py's business."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from PIL import Image
 from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.core.verdict import Verdict, listed
 
-# In robust standard deviations below the median. In the embedded CLIP, pictures of another demo character lie 15 and
-# more below, a demo character's own oddest picture (a small figure under a starry sky) 2.
+# In robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and
+# more below, a demo character's own oddest image (a small figure under a starry sky) 2.
 STRANGE = 5.0
-# The deviation is never taken for less than this share of the median: among pictures that are nearly alike, the
+# The deviation is never taken for less than this share of the median: among images that are nearly alike, the
 # slightest difference would look strange.
 LEAST_DEVIATION = 0.05
 STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say

@@ -6,15 +6,15 @@ The rule:
 2. So are those with a fault beside the reference, which has the same style and character weights and is drawn as the
    profile draws, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
    (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred); or a tenth
-   more of the pictures being copies of training pictures. Similarity and fidelity hardly see these: CLIP and tagger
-   look at small pictures, and forgive colours, and copies are more alike. A person sees a tenth.
+   more of the images being copies of training images. Similarity and fidelity hardly see these: CLIP and tagger
+   look at small images, and forgive colours, and copies are more alike. A person sees a tenth.
 3. Of the others, all are as good as the best whose quality is within TOLERANCE of its. Quality is the root of
-   similarity to held-out pictures times prompt fidelity: a loss of one counts as much as the same relative loss of the
+   similarity to held-out images times prompt fidelity: a loss of one counts as much as the same relative loss of the
    other, and a model that draws its character whatever is asked gains nothing.
 4. Of those that are as good, the fastest; of equally fast ones the best.
 
 Where every setting has a fault, none is recommended. The best of many measured ones is flattered by its own luck, and
-it is chosen by the held-out pictures: what is reported of a LoRA stays the benchmark, which draws as the profile says.
+it is chosen by the held-out images: what is reported of a LoRA stays the benchmark, which draws as the profile says.
 It draws with the recommended settings too, on seeds that they were not chosen by.
 """
 
@@ -56,13 +56,13 @@ FAULTS: tuple[tuple[str, int, str, str], ...] = (
     ("saturation_shift", -1, "pale", "saturation"),
     ("saturation_shift", 1, "garish", "saturation"),
     ("sharpness_shift", -1, "blurred", "sharpness"),
-    ("copies_change", 1, "copying", "copies of training pictures"),
+    ("copies_change", 1, "copying", "copies of training images"),
 )
 """Column, the sign of what is too much of it, the fault, and what is measured."""
 
 
 def faults(row: pd.Series) -> list[str]:
-    """What is wrong with the pictures of a row of the sweep's table, in words; what is no number is no fault."""
+    """What is wrong with the images of a row of the sweep's table, in words; what is no number is no fault."""
     return [
         f"{fault} ({what} {100 * row[column]:+.0f} %)"
         for column, sign, fault, what in FAULTS

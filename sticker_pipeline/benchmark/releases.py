@@ -75,7 +75,7 @@ class Outcome(_Record):
 
 
 class Drawing(_Record):
-    """How the pictures of the benchmark were drawn."""
+    """How the images of the benchmark were drawn."""
 
     scheduler: str
     steps: int
@@ -87,11 +87,11 @@ class Drawing(_Record):
 
 
 class Data(_Record):
-    """How many pictures, and clips that they come from, were trained on and held out."""
+    """How many images, and clips that they come from, were trained on and held out."""
 
-    pictures: int
+    images: int
     clips: int
-    held_out_pictures: int
+    held_out_images: int
     held_out_clips: int
 
 

@@ -22,7 +22,7 @@ def headline(rows: pd.DataFrame) -> str:
         for style in dict.fromkeys(chosen.index.get_level_values("style"))
         if (style, LORA) in chosen.index
     ]
-    return "similarity: " + "; ".join(parts) if parts else "no style has held-out pictures"
+    return "similarity: " + "; ".join(parts) if parts else "no style has held-out images"
 
 
 def similarity_chart(rows: pd.DataFrame) -> Image.Image:
@@ -31,7 +31,7 @@ def similarity_chart(rows: pd.DataFrame) -> Image.Image:
         f"{row['style']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
         for row in rows[rows["metric"] == SIMILARITY].to_dict("records")
     }
-    return interval_chart(intervals, title="CLIP similarity to held-out pictures, 95 % intervals", unit="mean cosine")
+    return interval_chart(intervals, title="CLIP similarity to held-out images, 95 % intervals", unit="mean cosine")
 
 
 def plotted(rows: pd.DataFrame) -> Mapping[str, float]:

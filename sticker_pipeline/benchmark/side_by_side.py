@@ -1,4 +1,4 @@
-"""Our LoRA beside every other model, style by style: the table of the differences, and one picture and one table that a
+"""Our LoRA beside every other model, style by style: the table of the differences, and one image and one table that a
 person reads at a glance.
 
 What is measured belongs to measure.py, how two models are compared to tables.py.
@@ -40,10 +40,10 @@ COMPARISONS = TableSchema(
 )
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
-CAPTION = "mean CLIP similarity to held-out pictures with 95 % intervals; ours: the new LoRA less this one, paired"
+CAPTION = "mean CLIP similarity to held-out images with 95 % intervals; ours: the new LoRA less this one, paired"
 GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
 
-MOST_SHOWN = 40  # characters that a picture or a table has a line for
+MOST_SHOWN = 40  # characters that an image or a table has a line for
 
 Key = tuple[str, str]  # style, model
 Interval = tuple[float, float, float]  # mean, low, high
@@ -70,7 +70,7 @@ def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
 
 
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """One row for each style (`all` first) and model, as people read it: its similarity to held-out pictures, by how
+    """One row for each style (`all` first) and model, as people read it: its similarity to held-out images, by how
     much our LoRA is above it, with 95 % intervals, and whether that is better. Models: held out, base, LoRA, released,
     the LoRA in recommended settings, rivals by name.
 
@@ -94,22 +94,22 @@ def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFr
 
 
 def side_by_side(
-    table: pd.DataFrame, compared: pd.DataFrame, pictures: Mapping[Key, Sequence[Image.Image]]
+    table: pd.DataFrame, compared: pd.DataFrame, images: Mapping[Key, Sequence[Image.Image]]
 ) -> Image.Image:
-    """One picture: a row for each style, a column for each model, and in each cell some of its pictures over its
+    """One image: a row for each style, a column for each model, and in each cell some of its images over its
     similarity and how much our LoRA is above it. The best LoRA of a style is framed.
 
-    pictures: (style, model) -> what is to be shown, `reference` for held-out pictures; the same number of each looks
+    images: (style, model) -> what is to be shown, `reference` for held-out images; the same number of each looks
     best. Other arguments as for `side_by_side_table`.
     """
     means, gains = _by_style(table, "model"), _by_style(compared, "other")
-    styles, models = sorted({style for style, _ in pictures}), _models(model for _, model in pictures)
+    styles, models = sorted({style for style, _ in images}), _models(model for _, model in images)
     rows = {}
     for style in styles:
         best = _best({model: row["mean"] for (of, model), row in means.items() if of == style})
         rows[style] = [
             Panel(
-                pictures.get((style, model), ()),
+                images.get((style, model), ()),
                 [
                     (_figure(means.get((style, model)), "mean") or "not measured", (27, 26, 38)),
                     *_beside(gains.get((style, model)), marked=model == best),
@@ -135,7 +135,7 @@ def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
 
 
 def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> list[str]:
-    """Return the characters that a picture or table has room for: all, in their order, or the best and the worst.
+    """Return the characters that an image or table has room for: all, in their order, or the best and the worst.
 
     similarity: as `by_character` gives it. Of more than `most`, half of them are the best by the new LoRA and half the
     worst, best first; those without one are left out.
@@ -147,14 +147,14 @@ def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int
     return [*ranked[: most // 2], *ranked[max(most // 2, len(ranked) - most // 2) :]]
 
 
-def similarity_picture(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> Image.Image:
-    """Return the picture of the leaderboard: a line for each of `shown_characters`; with how many have which, of more.
+def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> Image.Image:
+    """Return the image of the leaderboard: a line for each of `shown_characters`; with how many have which, of more.
 
     similarity: as `by_character` gives it.
     """
     shown, unit = shown_characters(similarity, most), "mean cosine"
     if len(similarity) <= most:
-        title = "CLIP similarity to held-out pictures, over all styles, 95 % intervals"
+        title = "CLIP similarity to held-out images, over all styles, 95 % intervals"
         return grouped_intervals(similarity, title=title, unit=unit)
     half = most // 2
     between = f"({len(similarity) - len(shown):,} others)"
@@ -163,7 +163,7 @@ def similarity_picture(similarity: Mapping[str, Mapping[str, Interval]], most: i
     names = [TITLES[BASE], TITLES[LORA], TITLES[RELEASED], BEST_RIVAL]
     spread = {name: [own[name][0] for own in similarity.values() if name in own] for name in names}
     titles = (
-        f"CLIP similarity to held-out pictures, over all styles: {len(similarity):,} characters",
+        f"CLIP similarity to held-out images, over all styles: {len(similarity):,} characters",
         f"the {half} best and the {len(shown) - half} worst new LoRAs of them, 95 % intervals",
     )
     known = {name: values for name, values in spread.items() if values}

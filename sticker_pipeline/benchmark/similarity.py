@@ -1,7 +1,7 @@
-"""What embeddings say about generated pictures: how like the held-out ones they are, and how unlike one another.
+"""What embeddings say about generated images: how like the held-out ones they are, and how unlike one another.
 
-Copies of training pictures are memorisation.py's business, other characters identity.py's, intervals bootstrap.py's,
-embedding pictures embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of pictures have length
+Copies of training images are memorisation.py's business, other characters identity.py's, intervals bootstrap.py's,
+embedding images embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of images have length
 1, rows of clips are means of such rows (see `clip_means`) and may be shorter. `prompts`, where a function takes them,
 are the prompts of the rows of `images`; see bootstrap.py for what they do to the interval.
 """
@@ -25,7 +25,7 @@ def clip_means(embeddings: np.ndarray, clips: Sequence[str]) -> np.ndarray:
     """One row per clip, in the clips' sorted order: the mean of its frames' embeddings, float64[c, d].
 
     The dot product with such a row is the mean cosine to the clip's frames. Frames of one clip are nearly the same
-    picture: with the clip as the unit a long animation counts as much as one still, and does not feign certainty.
+    image: with the clip as the unit a long animation counts as much as one still, and does not feign certainty.
     Raises ValueError where the lengths differ.
     """
     index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)[1]
@@ -48,13 +48,13 @@ def clip_similarity(
 ) -> Estimate:
     """Mean cosine over all (image, reference) pairs; n = images.
 
-    It rewards pictures that a CLIP model cannot tell from the character's held-out ones: traits, but drawing style,
-    framing and background just as well. It is fooled by a model that draws one good picture again and again (read
-    `diversity` beside it), by copies of training pictures (`memorisation`), and by plain background where the
+    It rewards images that a CLIP model cannot tell from the character's held-out ones: traits, but drawing style,
+    framing and background just as well. It is fooled by a model that draws one good image again and again (read
+    `diversity` beside it), by copies of training images (`memorisation`), and by plain background where the
     references have plain background. Differences between models on the same references mean more than its height;
     `reference_similarity` is what a perfect model would get.
 
-    With few references the interval is too narrow: simulated with random effects of pictures and references, "95 %"
+    With few references the interval is too narrow: simulated with random effects of images and references, "95 %"
     covered the truth in 93 % of cases with 10 references or more, 91 % with 5, 84 % with 3, 78 % with 2; with one it
     says nothing about references.
     """
@@ -94,7 +94,7 @@ def trigger_effect(
 
     It rewards a character that is bound to its trigger. Near 0 with a high `clip_similarity` the LoRA draws the
     character whatever is asked: the trigger is of no use, and the base model's other abilities are lost. It is fooled
-    by a LoRA that breaks pictures without the trigger, and by learned tags that stay in the prompt and carry the
+    by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry the
     character (then it is low, although the words together work).
     """
     return similarity_gain(images, without_trigger, references, samples=samples, seed=seed, prompts=prompts)
@@ -113,7 +113,7 @@ def centroid_similarity(
     It rewards what `clip_similarity` rewards, and ranks models on the same references in the same order: it is that
     figure divided by the length of the centroid. What it adds is a height that does not depend on how varied the
     references are, so that characters can be set beside one another. It is fooled in the same ways, and most of all by
-    the average picture: a model that draws nothing but the centroid gets 1, more than any reference.
+    the average image: a model that draws nothing but the centroid gets 1, more than any reference.
     """
     return _to_centroid(cosines(images, references), cosines(references, references), samples, seed, prompts)
 
@@ -146,7 +146,7 @@ def style_similarity(
     others: of each character its clips in this style, float[m, d]; the character itself only where nobody else has the
     style, and then this is `clip_similarity`.
 
-    It rewards the manner of drawing apart from who is drawn: framing, outlines, background. It is fooled by pictures of
+    It rewards the manner of drawing apart from who is drawn: framing, outlines, background. It is fooled by images of
     nobody in particular, by a base model whose own manner is close, and by characters that look alike; far above what
     the character's own references get, it says that the character is blurred into the others. Characters, not their
     clips, are resampled: of one other the interval says nothing about others.
@@ -160,7 +160,7 @@ def diversity(
 ) -> Estimate | None:
     """Mean cosine distance (1 − cosine, in [0, 2]) over all pairs of different images; None for fewer than two.
 
-    A model that has collapsed onto one picture is near 0. It rewards variety, but noise and other people's faces as
+    A model that has collapsed onto one image is near 0. It rewards variety, but noise and other people's faces as
     well: read it beside `clip_similarity` and the diversity of the references. Some of it the prompts bring along.
     """
     if len(images) < 2:

@@ -1,18 +1,18 @@
 """Which epoch of a style's training becomes its LoRA, and on what evidence.
 
-The goal: a character that nobody has drawn, drawn in the style. So the evidence are pictures of invented characters, of
+The goal: a character that nobody has drawn, drawn in the style. So the evidence are images of invented characters, of
 each epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
 
-1. *Leaks*: epochs are out of whose pictures the share that passes for a character of the style, or is a copy of one of
-   its pictures, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
-2. *Obedience*: epochs are out whose pictures show fewer of the asked tags than the base model's by more than
+1. *Leaks*: epochs are out of whose images the share that passes for a character of the style, or is a copy of one of
+   its images, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
+2. *Obedience*: epochs are out whose images show fewer of the asked tags than the base model's by more than
    `most_lost`. If all are, those that show most stay.
 3. *Style*: of those left, epochs are out that are less like the style than the most similar one, where the interval of
    the paired difference shows it: only differences beyond chance count.
 4. *The earliest* of those left: it has had the least time to learn who is drawn.
 
-So where later epochs leak, earlier ones win. Similarity is that to held-out pictures of the style's characters, never
-to training pictures, which copying would make more similar. How good the chosen epoch is, is measured on other invented
+So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters, never
+to training images, which copying would make more similar. How good the chosen epoch is, is measured on other invented
 characters and other seeds (`goal`), since it was chosen on these.
 """
 
@@ -34,34 +34,34 @@ from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_sim
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
-OUTLIERS = 0.05  # of a character's own pictures: who is nearer to it than these passes for it
+OUTLIERS = 0.05  # of a character's own images: who is nearer to it than these passes for it
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
         Metric(
             "style_similarity",
             "in the style",
-            "mean cosine to held-out pictures of the style's characters",
+            "mean cosine to held-out images of the style's characters",
             "higher",
         ),
         Metric("fidelity", "does as told", "share of the asked tags that the tagger finds", "higher", ".0%"),
         Metric(
             "leaks",
             "leaks",
-            "share that passes for a character of the style, or copies one of its pictures",
+            "share that passes for a character of the style, or copies one of its images",
             "lower",
             ".0%",
         ),
         Metric(
             "copies",
             "copies",
-            "share nearer to a training picture than 95 % of other clips' pictures are",
+            "share nearer to a training image than 95 % of other clips' images are",
             "lower",
             ".0%",
         ),
     )
 }
-"""What pictures of invented characters are measured by, by name."""
+"""What images of invented characters are measured by, by name."""
 
 CHOICE = TableSchema(
     "each epoch, and the base model",
@@ -77,9 +77,9 @@ CHOICE = TableSchema(
     key=("epoch",),
 )
 GOAL = TableSchema(
-    "each figure of the base model, of the LoRA, and of held-out pictures",
+    "each figure of the base model, of the LoRA, and of held-out images",
     (
-        Column("model", "str", "base, lora, or reference: held-out pictures beside those of other characters"),
+        Column("model", "str", "base, lora, or reference: held-out images beside those of other characters"),
         Column(
             "metric",
             "str",
@@ -96,7 +96,7 @@ GOAL = TableSchema(
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of invented characters: unit embeddings float[n, d], and which tags the tagger finds, bool[n, tags]."""
+    """Images of invented characters: unit embeddings float[n, d], and which tags the tagger finds, bool[n, tags]."""
 
     embeddings: np.ndarray
     found: np.ndarray
@@ -104,8 +104,8 @@ class Drawn:
 
 @dataclass(frozen=True)
 class StyleEvaluationContext:
-    """What pictures are held against. `held_out` and `trained`: character -> its pictures of that split; `asked`: of
-    each picture the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
+    """What images are held against. `held_out` and `trained`: character -> its images of that split; `asked`: of
+    each image the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
     bootstrap."""
 
     held_out: Mapping[str, Embeddings]
@@ -116,7 +116,7 @@ class StyleEvaluationContext:
 
     @cached_property
     def everything(self) -> Embeddings:
-        """The training pictures of all characters; their clips get the character's name, so that no two are one."""
+        """The training images of all characters; their clips get the character's name, so that no two are one."""
         return Embeddings(
             np.concatenate([one.vectors for one in self.trained.values()]),
             [f"{name}/{clip}" for name, one in self.trained.items() for clip in one.clips],
@@ -136,7 +136,7 @@ Figures = Mapping[str, Estimate]  # by the names of METRICS
 
 
 def passing_bound(own: Embeddings) -> float:
-    """How near to a character's centroid a picture must be to pass for it: nearer than OUTLIERS of the character's own
+    """How near to a character's centroid an image must be to pass for it: nearer than OUTLIERS of the character's own
     training clips are to the centroid of its other clips. NaN for fewer than two clips: then nothing passes for it."""
     clips = clip_means(own.vectors, own.clips)
     if len(clips) < 2:
@@ -165,8 +165,8 @@ def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str,
     """The figures of METRICS. Prompts are resampled whole; figures of two models on the same requests are paired.
 
     `style_similarity`: mean cosine to the held-out clips, each character alike. `fidelity`: share of the asked tags
-    that the tagger finds. `leaks`: share of pictures that pass for a character of the style (see passes_for) or are
-    copies. `copies`: share nearer to a training picture than choice.copy_threshold. What fools each stands where it is
+    that the tagger finds. `leaks`: share of images that pass for a character of the style (see passes_for) or are
+    copies. `copies`: share nearer to a training image than choice.copy_threshold. What fools each stands where it is
     worked out; style similarity rises with copies and leaks too.
     """
     samples, prompts = evaluation.samples, evaluation.asked
@@ -187,12 +187,12 @@ def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str,
 def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
     """The table CHOICE, BASE_EPOCH first: `reason` is a sentence on why the rule above chose the epoch, or not.
 
-    figures: epoch -> `style_metrics` of its pictures, all of the same requests. Raises ValueError without the base
+    figures: epoch -> `style_metrics` of its images, all of the same requests. Raises ValueError without the base
     model or without another epoch.
     """
     left = sorted(set(figures) - {BASE_EPOCH})
     if BASE_EPOCH not in figures or not left:
-        raise ValueError("There is nothing to choose from: pictures of the base model and of an epoch are needed.")
+        raise ValueError("There is nothing to choose from: images of the base model and of an epoch are needed.")
     base = figures[BASE_EPOCH]
     leaking = base["leaks"].mean + most_leaks
     obedient = base["fidelity"].mean - most_lost
@@ -226,11 +226,11 @@ def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, mos
 def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.DataFrame:
     """How well a character that nobody has drawn is drawn in the style: the table GOAL.
 
-    drawn: model -> its pictures for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
-    their difference to BASE, paired. The REFERENCE row has held-out pictures of each character beside the others': what
-    pictures of somebody else in the style get.
+    drawn: model -> its images for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
+    their difference to BASE, paired. The REFERENCE row has held-out images of each character beside the others': what
+    images of somebody else in the style get.
     """
-    figures = {model: style_metrics(pictures, evaluation) for model, pictures in drawn.items()}
+    figures = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
     rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]
     rows += [
         (model, f"gain:{metric}", difference(found, figures[BASE][metric]))
@@ -247,7 +247,7 @@ def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.D
 def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
     leaks = {epoch: figures[epoch]["leaks"].mean for epoch in left}
     return {
-        epoch: f"not: {share:.0%} of its pictures pass for a character of the style or copy one; the limit is "
+        epoch: f"not: {share:.0%} of its images pass for a character of the style or copy one; the limit is "
         f"{limit:.0%}."
         for epoch, share in leaks.items()
         if share > max(limit, min(leaks.values()))

@@ -20,7 +20,7 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
-from sticker_pipeline.dataset.style_set import PICTURES
+from sticker_pipeline.dataset.style_set import IMAGES
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Prompt, requests_for
 from sticker_pipeline.tagging.wd14 import Tagger
@@ -29,7 +29,7 @@ GOAL_SEEDS = 2
 
 
 class NothingHeldOut(UserError):
-    """A style with no picture that its LoRA could be compared with."""
+    """A style with no image that its LoRA could be compared with."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def style_evaluation_context(
     held_out, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not held_out:
         raise NothingHeldOut(
-            f"Style '{style}': none of its characters has a held-out picture to compare with. Add "
-            "pictures, or name files in benchmark.holdout of a character.yaml."
+            f"Style '{style}': none of its characters has a held-out image to compare with. Add "
+            "images, or name files in benchmark.holdout of a character.yaml."
         )
     return StyleEvaluationContext(
         held_out=held_out,
@@ -163,7 +163,7 @@ def _of_each_character(embedder: Embedder, training_set: Artifact, split: str) -
     rows = training_set.table()
     return {
         str(who): Embeddings(
-            embedded(embedder, training_set, [f"{PICTURES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
+            embedded(embedder, training_set, [f"{IMAGES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
         )
         for who, part in rows[rows["split"] == split].groupby("character")
     }

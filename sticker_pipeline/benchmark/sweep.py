@@ -26,13 +26,13 @@ from sticker_pipeline.generation.sampling_config import Cell
 ESTIMATED = {
     "quality": "the root of similarity times fidelity; the similarity alone where the tagger knows no asked tag",
     "quality_change": "quality less that of the setting that it is held against, paired",
-    "similarity": "mean cosine to held-out pictures",
+    "similarity": "mean cosine to held-out images",
     "fidelity": "share of the asked tags that the tagger finds",
     "contrast_shift": "how much more contrast than the reference, as a share of its contrast",
     "saturation_shift": "how much more saturation than the reference, as a share of its saturation",
     "sharpness_shift": "how much sharper than the reference, as a share of its sharpness",
     "veil": "share of what is left to white by which the darkest parts are lighter than the reference's",
-    "copies": "share of pictures that are copies of training pictures",
+    "copies": "share of images that are copies of training images",
     "copies_change": "copies less those of the setting that it is held against, paired",
 }
 SHIFTS = ("contrast", "saturation", "sharpness")
@@ -52,7 +52,7 @@ SWEEP = TableSchema(
         Column("steps", "int64", "steps of the sampler", low=1),
         Column("guidance_scale", "float64", "classifier-free guidance (CFG); 1 and less: none", low=0),
         Column("scheduler", "str", "the sampler, as generation.scheduler names it"),
-        Column("seconds", "float64", "seconds of the clock for a picture", low=0),
+        Column("seconds", "float64", "seconds of the clock for an image", low=0),
         *(
             column
             for name, meaning in ESTIMATED.items()
@@ -62,8 +62,8 @@ SWEEP = TableSchema(
                 Column(f"{name}_high", "float64", f"upper end of the 95 % interval of {name}", nullable=True),
             )
         ),
-        *(Column(name, "float64", f"mean over pictures: {meaning}") for name, meaning in LEVELS.items()),
-        Column("n", "int64", "pictures", low=0),
+        *(Column(name, "float64", f"mean over images: {meaning}") for name, meaning in LEVELS.items()),
+        Column("n", "int64", "images", low=0),
         Column("pareto", "bool", "whether no setting is as fast and better: the front of quality against seconds"),
     ),
     key=tuple(field.name for field in fields(Cell)),
@@ -82,13 +82,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Copied:
-    """What pictures may be copies of, and how near is too near."""
+    """What images may be copies of, and how near is too near."""
 
     trained: Embeddings
     threshold: float
 
     def of(self, embeddings: np.ndarray) -> np.ndarray:
-        """1.0 for each of the pictures that is a copy, else 0.0; NaN where there is no threshold (one clip)."""
+        """1.0 for each of the images that is a copy, else 0.0; NaN where there is no threshold (one clip)."""
         nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
         return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)
@@ -96,7 +96,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Timed:
-    """How a setting was drawn: the sampler's name, and wall-clock seconds of a picture."""
+    """How a setting was drawn: the sampler's name, and wall-clock seconds of an image."""
 
     scheduler: str
     seconds: float
@@ -120,7 +120,7 @@ def sweep_table(
     (`similarity.clip_means`). requests: style -> what was asked for. trained: what the character's LoRA was trained on.
 
     quality: the root of similarity times fidelity (of similarity alone where the tagger knows nothing that was asked
-    for). copies: the share of pictures that are copies of training pictures (`choice.copied`). …_change: that less the
+    for). copies: the share of images that are copies of training images (`choice.copied`). …_change: that less the
     reference's, paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
@@ -194,7 +194,7 @@ def _shifts(
 
 
 def resampled_prompts(requests: Requests) -> Sequence[str] | None:
-    """The prompts by which pictures are resampled; None where they are too few to be."""
+    """The prompts by which images are resampled; None where they are too few to be."""
     prompts = requests.prompts
     return prompts if prompts and len(set(prompts)) >= FEW_PROMPTS else None
 

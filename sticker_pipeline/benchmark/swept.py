@@ -33,7 +33,7 @@ def measured_sweep(
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the sweep (`sweep_table`). `references`: style -> held-out pictures."""
+    """Return the table of the sweep (`sweep_table`). `references`: style -> held-out images."""
     generation = profile.generation
     asked = by_style(np.arange(len(plan.requests)), [request.style for request in plan.requests])
     return sweep_table(
@@ -90,7 +90,7 @@ def pareto_chart(rows: pd.DataFrame) -> Image.Image:
         points,
         (ringed["seconds"].to_numpy(), ringed["quality"].to_numpy()),
         title="quality against seconds; the Pareto front is ringed",
-        x="seconds of a picture",
+        x="seconds of an image",
         y="root of similarity × fidelity",
     )
 

@@ -28,7 +28,7 @@ from sticker_pipeline.core.markdown import literal
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 METRIC = Column("metric", "str", "what is measured", values=tuple(METRICS))
-STYLE = Column("style", "str", "the style of the pictures, such as art or sticker; all: the mean over the styles")
+STYLE = Column("style", "str", "the style of the images, such as art or sticker; all: the mean over the styles")
 BENCHMARK = TableSchema(
     "each metric of each model in each style",
     (
@@ -88,8 +88,8 @@ def benchmark_table(
     generated: model -> style -> what it drew for the requests of that style, which are the same for all models.
 
     The style `all` is the plain mean over the styles that a model has this metric in, resampled within each. `n` is the
-    number of generated images. Two more models are not models: `reference` says what held-out pictures get among
-    themselves (`n` is their number of clips; for `nearest_training`, of pictures), `chance` what is nobody's merit
+    number of generated images. Two more models are not models: `reference` says what held-out images get among
+    themselves (`n` is their number of clips; for `nearest_training`, of images), `chance` what is nobody's merit
     (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out clips; `one_clip_share`: `n` training clips).
     Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then style,
     `all` first; then metric.
@@ -102,7 +102,7 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     """By how much `model` differs from `other` in each metric: columns of COMPARED, sorted by metric (METRICS), `all`
     before the styles.
 
-    Pictures of the same requests are paired, and both models were measured with the same resampled pictures and
+    Images of the same requests are paired, and both models were measured with the same resampled images and
     references, so the interval is that of the difference. `all` is over the styles that both have. `Metric.better` says
     whether more is better. Metrics over the base model are left out. Raises ValueError for a model that has no rows.
     """

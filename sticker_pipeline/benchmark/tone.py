@@ -1,6 +1,6 @@
-"""What few steps, strong guidance and strong adapters do to pictures: flat, burnt, pale, hazy, blurred.
+"""What few steps, strong guidance and strong adapters do to images: flat, burnt, pale, hazy, blurred.
 
-All is measured on the pixels as they are stored (sRGB, not linear), in 0–1, and held against pictures of the same
+All is measured on the pixels as they are stored (sRGB, not linear), in 0–1, and held against images of the same
 prompts and seeds that were drawn in another way: a character in pastels has low contrast without any fault.
 """
 
@@ -18,15 +18,15 @@ BLACK_POINT = 0.05  # share of the pixels that may be darker: one dark pixel is 
 
 @dataclass(frozen=True)
 class Tones:
-    """Of each picture, float64[n], in 0–1; sharpness up to 4.
+    """Of each image, float64[n], in 0–1; sharpness up to 4.
 
     contrast: the standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
     saturation: the mean of the largest less the smallest colour channel (the chroma of HSV).
     sharpness: the root mean square of the Laplacian of luma (over the four neighbours of each inner pixel). Blur takes
     it away before it touches contrast; noise adds to it.
     haze: the black point, that is the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang
-    (2009, "Single image haze removal using dark channel prior") found that the dark channel is near 0 in pictures
-    without haze. A white veil of strength a over a picture, I = (1 − a)·J + a, lifts it by the share a of what is left
+    (2009, "Single image haze removal using dark channel prior") found that the dark channel is near 0 in images
+    without haze. A white veil of strength a over an image, I = (1 − a)·J + a, lifts it by the share a of what is left
     to white. They take the minimum of a patch too, and all pixels; stickers have a white background, which the low
     quantile leaves out, and dark outlines, which it finds.
     """
@@ -38,7 +38,7 @@ class Tones:
 
 
 def tones(images: Sequence[Image.Image]) -> Tones:
-    """The tones of RGB pictures. Of none, there are none."""
+    """The tones of RGB images. Of none, there are none."""
     pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image in images]
     return Tones(
         contrast=np.array([(each @ LUMA).std() for each in pixels]),
@@ -62,10 +62,10 @@ def relative_shift(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """How much larger `values` are than those of the reference, as a share of the reference's mean; n = pictures.
+    """How much larger `values` are than those of the reference, as a share of the reference's mean; n = images.
 
     Row i of both answers the same prompt and seed, so that what a prompt does to contrast or saturation cancels. It is
-    fooled by pictures that show something else: a closer view has less background. Raises ValueError where the numbers
+    fooled by images that show something else: a closer view has less background. Raises ValueError where the numbers
     of rows differ, NaN where the reference has nothing of it.
     """
     return row_mean(relative_shifts(values, reference), samples, seed, prompts)
@@ -86,10 +86,10 @@ def veil(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The strength a of the white veil that would lift the reference's black points to those of the pictures, the mean
-    over pairs; n = pairs. Below 0 where the pictures are darker; a reference that is all white does not count.
+    """The strength a of the white veil that would lift the reference's black points to those of the images, the mean
+    over pairs; n = pairs. Below 0 where the images are darker; a reference that is all white does not count.
 
-    It is fooled by pictures without anything dark, such as a portrait that lost its outlines: that is a fault too, but
+    It is fooled by images without anything dark, such as a portrait that lost its outlines: that is a fault too, but
     no veil. Raises ValueError where the numbers of rows differ.
     """
     return row_mean(veils(haze, reference), samples, seed, prompts)
@@ -104,4 +104,4 @@ def veils(haze: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def _check_pairs(values: np.ndarray, reference: np.ndarray) -> None:
     if values.shape != reference.shape:
-        raise ValueError(f"Pictures must pair up; there are {len(values)} and {len(reference)}.")
+        raise ValueError(f"Images must pair up; there are {len(values)} and {len(reference)}.")

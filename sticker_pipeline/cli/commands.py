@@ -99,7 +99,7 @@ def _guarded(module: str, *arguments: str) -> None:
     help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
 )
 def new_character(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
-    """Make the character NAME from a FOLDER of GIFs and pictures."""
+    """Make the character NAME from a FOLDER of GIFs and images."""
     from sticker_pipeline.core.character import CharacterError, check_name
     from sticker_pipeline.core.files.inside import ANYWHERE
     from sticker_pipeline.dataset.new_character import create
@@ -157,8 +157,8 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
     shown = str(exported.folder)
     tell(
         (shown, "bold"),
-        f" has {exported.pictures} pictures, and {exported.held_out} held out in holdout/.\n"
-        f"An epoch is {exported.images_per_epoch} pictures. Total variation from the probabilities: "
+        f" has {exported.images} images, and {exported.held_out} held out in holdout/.\n"
+        f"An epoch is {exported.images_per_epoch} images. Total variation from the probabilities: "
         f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
         f"no repeats: {exported.uniform_error:.4f}).",
     )
@@ -171,7 +171,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--trigger", help="The made-up word that calls the character. Default: what every caption begins with.")
-@click.option("--link", is_flag=True, help="Link to the pictures instead of copying them.")
+@click.option("--link", is_flag=True, help="Link to the images instead of copying them.")
 @click.option(
     "--follow-links",
     is_flag=True,

@@ -141,7 +141,7 @@ def _media_type(headers: Sequence[tuple[bytes, bytes]]) -> str:
 def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str:
     """The content security policy: a page of the application loads from its own address, and is in no frame.
 
-    So a picture that slips into a text asks nobody for anything.
+    So an image that slips into a text asks nobody for anything.
     """
     host = (_values(headers, b"host") or [""])[0].lower()
     sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # some browsers do not count them as 'self'

@@ -174,7 +174,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     tell(text)
-    tell(f"\nPictures:  {store.root}/<character>/samples/")
+    tell(f"\nImages:  {store.root}/<character>/samples/")
     tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
     tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")

@@ -137,11 +137,11 @@ def _names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.name != SEALS)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------------
 
 
 def read_png(path: Path) -> Image.Image:
-    """The picture of a PNG file, after looking at the checksum of each of its chunks.
+    """The image of a PNG file, after looking at the checksum of each of its chunks.
 
     Pillow does not compare those of pixels. Raises OSError, ValueError or SyntaxError for a file that is no whole PNG.
     """

@@ -57,7 +57,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 _FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
-HEAVIEST = 2.0  # weight of a tag in a caption: beyond it pictures fall apart
+HEAVIEST = 2.0  # weight of a tag in a caption: beyond it images fall apart
 
 MOST_PLACES = 1_000  # lines of a file of links
 MOST_LED = 500  # letters about a link, in a message
@@ -121,7 +121,7 @@ class Curation(Strict):
     weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(default_factory=dict)
     min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
     written: Literal["keep", "ignore"] = Field(
-        "keep", description="a caption in a text file beside a picture is taken as it is, or left aside"
+        "keep", description="a caption in a text file beside an image is taken as it is, or left aside"
     )
 
 
@@ -146,17 +146,17 @@ class Gate(Strict):
         ge=0,
         le=1,
         description="the LoRA's similarity must be this share of the way from the base model's to that of held-out "
-        "pictures among themselves",
+        "images among themselves",
     )
     copies: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="at most this share of its pictures may be nearer to a training picture "
+        description="at most this share of its images may be nearer to a training image "
         "than 95 % of the held-out ones are",
     )
     copies_beyond_references: float = Field(
-        0.15, ge=0, le=1, description="and at most this much more than of the held-out pictures themselves"
+        0.15, ge=0, le=1, description="and at most this much more than of the held-out images themselves"
     )
     diversity: float = Field(
         0.5, ge=0, description="at least this share of the diversity that held-out clips have among themselves"
@@ -165,11 +165,11 @@ class Gate(Strict):
         0.5,
         gt=0,
         le=1,
-        description="at most this share of its pictures may be nearest to one and the same "
-        "clip; where chance alone gives few pictures, or few clips, more than that, that much",
+        description="at most this share of its images may be nearest to one and the same "
+        "clip; where chance alone gives few images, or few clips, more than that, that much",
     )
     identity: float = Field(
-        0.8, ge=0, le=1, description="at least this share of its pictures must be nearest to this character among all"
+        0.8, ge=0, le=1, description="at least this share of its images must be nearest to this character among all"
     )
     loss_of_gain: float = Field(
         0.1,
@@ -186,7 +186,7 @@ class Gate(Strict):
     )
     unmeasured: Literal["refuse", "release"] = Field(
         "refuse",
-        description="what happens to a LoRA of which a rule could not be checked for want of held-out pictures",
+        description="what happens to a LoRA of which a rule could not be checked for want of held-out images",
     )
 
 
@@ -222,7 +222,7 @@ class Benchmark(Strict):
     patience: int = Field(
         3,
         ge=1,
-        description="once the loss on validation pictures has not fallen for so many epochs, later ones are out",
+        description="once the loss on validation images has not fallen for so many epochs, later ones are out",
     )
     prompts: list[Prompt] = Field(
         default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
@@ -326,7 +326,7 @@ def load_character(folder: Path) -> Character:
                 f"{may_lead(folder)}"
             )
         raise CharacterError(
-            f"{folder}: no media folder. Put GIFs and pictures into subfolders, e.g. {folder / 'gifs'} "
+            f"{folder}: no media folder. Put GIFs and images into subfolders, e.g. {folder / 'gifs'} "
             f"and {folder / 'stickers'}."
         )
     return Character(folder.name, folder, settings, groups, links)

@@ -1,6 +1,6 @@
-"""Pictures that people look at in the UI and in artifact folders: sheets of images, bars and curves.
+"""Images that people look at in the UI and in artifact folders: sheets of images, bars and curves.
 
-Only the drawing belongs here; which pictures a stage shows is the stage's choice.
+Only the drawing belongs here; which images a stage shows is the stage's choice.
 """
 
 import base64
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from sticker_pipeline.core.fonts import font_for, installed_wide, is_wide, wide_file
 from sticker_pipeline.core.markdown import literal
 
-MAX_EMBEDDED_BYTES = 100_000  # pictures in metadata live in Dagster's event log
+MAX_EMBEDDED_BYTES = 100_000  # images in metadata live in Dagster's event log
 MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
 CHECKER = ((255, 255, 255), (226, 226, 232))
 
@@ -34,7 +34,7 @@ def contact_sheet(
     """Images, each fitted into a square of `cell` pixels over a checkerboard, in rows of `columns`, below each at most
     `lines` lines of its caption.
 
-    Returns an RGB picture; with no images, one empty cell.
+    Returns an RGB image; with no images, one empty cell.
     """
     columns = max(1, min(columns, len(images) or 1))
     rows = max(1, math.ceil(len(images) / columns))
@@ -63,7 +63,7 @@ def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int =
 def labelled_grid(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
 ) -> Image.Image:
-    """A grid of pictures with a name on each row and column (up to three lines long); `images[row][column]`. A row may
+    """A grid of images with a name on each row and column (up to three lines long); `images[row][column]`. A row may
     be shorter than the columns."""
     names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
@@ -85,7 +85,7 @@ def labelled_grid(
 
 @dataclass(frozen=True)
 class Panel:
-    """Pictures, and below them lines of text, each with its colour; a `marked` one is framed."""
+    """Images, and below them lines of text, each with its colour; a `marked` one is framed."""
 
     images: Sequence[Image.Image]
     lines: Sequence[tuple[str, tuple[int, int, int]]]
@@ -96,7 +96,7 @@ def panels(
     rows: Mapping[str, Sequence[Panel]], columns: Sequence[str], *, title: str, cell: int = 88, across: int = 2
 ) -> Image.Image:
     """A table of panels with a name on each row and column: each panel's images in squares of `cell` pixels, `across`
-    beside each other. Returns an RGB picture; rows may be shorter than the columns."""
+    beside each other. Returns an RGB image; rows may be shorter than the columns."""
     small, large, line, pad = 12, 15, 16, 8
     left, top, width = 62, 52, across * (cell + 4) + 2 * pad
     heights = [max((_panel_height(panel, cell, across, line) for panel in own), default=0) for own in rows.values()]
@@ -183,7 +183,7 @@ def count_histogram(counts: Mapping[str, Sequence[int]], *, title: str, x: str, 
 
 
 def word_cloud(counts: Mapping[str, int]) -> Image.Image:
-    """The keys of `counts`, each as large as it is frequent; equal counts give equal pictures."""
+    """The keys of `counts`, each as large as it is frequent; equal counts give equal images."""
     from wordcloud import WordCloud
 
     if not counts:
@@ -195,7 +195,7 @@ def word_cloud(counts: Mapping[str, int]) -> Image.Image:
 
 
 def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, x: str, y: str) -> Image.Image:
-    """Curves `name: (x values [n], y values [n])` in one picture."""
+    """Curves `name: (x values [n], y values [n])` in one image."""
     figure, axes = _figure(6.4, 2.8)
     for name, (xs, ys) in series.items():
         axes.plot(xs, ys, label=_plain(name), linewidth=1.4)
@@ -328,7 +328,7 @@ def embedded_markdown(image: Image.Image, alt: str) -> str:
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """A new RGB picture: dropping alpha instead would show the colour that transparent pixels hide."""
+    """A new RGB image: dropping alpha instead would show the colour that transparent pixels hide."""
     rgba = image.convert("RGBA")
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, (0, 0), rgba)
@@ -336,7 +336,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def _fit(image: Image.Image, cell: int) -> Image.Image:
-    """`image` as RGBA scaled to fit `cell` pixels (small pictures grow by whole factors only)."""
+    """`image` as RGBA scaled to fit `cell` pixels (small images grow by whole factors only)."""
     rgba = image.convert("RGBA")
     scale = cell / max(rgba.size)
     if scale >= 2:

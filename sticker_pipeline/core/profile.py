@@ -51,8 +51,8 @@ class Profile(Strict):
     tagger: Path
     clip: Path
     family: Family = Field(description="architecture of the base model")
-    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
-    background: str = Field("white", description="what transparent pictures are flattened over")
+    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training image")
+    background: str = Field("white", description="what transparent images are flattened over")
     media: MediaSettings = MediaSettings()
     sampling: SamplingSettings = SamplingSettings()
     buckets: BucketSettings = BucketSettings()
@@ -129,15 +129,15 @@ PROFILES: dict[str, dict[str, Any]] = {
         "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
         "lcm": {
             "words": EMBEDDED_WORDS,
-            "pictures": 64,
-            "skip": 250,  # with 20, pictures of several steps dissolve after so short a training
+            "images": 64,
+            "skip": 250,  # with 20, images of several steps dissolve after so short a training
             "rank": 32,
             "alpha": 32.0,
             "steps": 80,
             "batch_size": 8,
             "gradient_checkpointing": False,
             "learning_rate": 3e-4,
-            "tuning": {"pictures": 64, "steps": 60},
+            "tuning": {"images": 64, "steps": 60},
         },
         "benchmark": {
             "seeds_per_prompt": 4,
@@ -333,7 +333,7 @@ def _check_effects(profile: Profile, character: Character) -> None:
 
 
 def _check_regularisation(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for a folder of regularisation pictures that holds the character itself, of which every file
+    """Raise ProfileError for a folder of regularisation images that holds the character itself, of which every file
     would be read, or that lies where the character's folder may not lead."""
     name, path = profile.training.regularisation, character.folder / FILE_NAME
     try:
@@ -345,7 +345,7 @@ def _check_regularisation(profile: Profile, character: Character) -> None:
         ) from error
     if folder and character.folder.resolve().is_relative_to(folder):
         raise ProfileError(
-            f"{path}: training: 'regularisation' = {quoted(str(name))}: it must be a folder of pictures of no "
+            f"{path}: training: 'regularisation' = {quoted(str(name))}: it must be a folder of images of no "
             "character, beside the groups or elsewhere."
         )
 

@@ -18,7 +18,7 @@ class Strict(BaseModel):
 
 
 class MediaSettings(Strict):
-    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same picture."""
+    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same image."""
 
     max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
     max_frames: int = Field(2_000, gt=0, description="of one file")
@@ -31,7 +31,7 @@ class MediaSettings(Strict):
     crop_margin: float = Field(
         0.05, ge=0, le=1, description="left around the box of `crop`, as a share of its longer side"
     )
-    merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same picture")
+    merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same image")
     near_duplicate_distance: int = Field(
         2, ge=0, le=64, description="with `merge: near`: perceptual hashes differ in at most this many of 64 bits"
     )
@@ -44,7 +44,7 @@ class SamplingSettings(Strict):
 class TaggingSettings(Strict):
     """Which tagger looks at the frames, on what, and from which score a tag counts.
 
-    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each picture, `model` is what the tagger's
+    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each image, `model` is what the tagger's
     model card states (tagging/thresholds.csv; the cards state one for general tags only).
     """
 
@@ -72,19 +72,19 @@ class TaggingSettings(Strict):
 
 
 class BucketSettings(Strict):
-    """The sizes to which pictures are cut for training."""
+    """The sizes to which images are cut for training."""
 
     shape: Literal["square", "aspect"] = Field(
         "aspect",
-        description="`square` pads every picture to a square; `aspect` cuts it to the nearest of many shapes of the "
-        "same area, so that wide and tall pictures are seen as they are",
+        description="`square` pads every image to a square; `aspect` cuts it to the nearest of many shapes of the "
+        "same area, so that wide and tall images are seen as they are",
     )
     step: int = Field(64, gt=0, multiple_of=8, description="sides are multiples of this, in pixels")
     min_side: int = Field(256, gt=0, description="in pixels; never more than the side of the square")
     max_side: int = Field(2048, gt=0, description="in pixels")
     upscale: bool = Field(
         True,
-        description="False: no picture is scaled up; one smaller than its size goes to a smaller one that it fills",
+        description="False: no image is scaled up; one smaller than its size goes to a smaller one that it fills",
     )
 
 
@@ -119,21 +119,19 @@ class TrainingSettings(Strict):
     conv_alpha: float | None = Field(None, gt=0)
     dora: bool = Field(False, description="weights decomposed into magnitude and direction (DoRA); slower")
 
-    # pictures
+    # images
     epochs: int = Field(8, ge=1, le=10_000)
     draws_per_epoch: int | None = Field(
-        None, ge=1, le=1_000_000, description="pictures per epoch; None: 10 for each clip"
+        None, ge=1, le=1_000_000, description="images per epoch; None: 10 for each clip"
     )
     batch_size: int = Field(1, ge=1)
     gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")
-    flip: bool = Field(
-        False, description="every picture is also seen mirrored; not for characters with a left and right"
-    )
-    crops: int = Field(1, ge=1, le=16, description="ways in which a picture is cut to its bucket; 1: the middle")
+    flip: bool = Field(False, description="every image is also seen mirrored; not for characters with a left and right")
+    crops: int = Field(1, ge=1, le=16, description="ways in which an image is cut to its bucket; 1: the middle")
     background_weight: float = Field(1.0, ge=0, le=1, description="of transparent pixels in the loss; 1: like others")
     regularisation: str | None = Field(
         None,
-        description="a folder of pictures of the base model's own kind, mixed in so that the trigger alone "
+        description="a folder of images of the base model's own kind, mixed in so that the trigger alone "
         "carries the character, with captions as .txt beside them; in the character's folder, or below one that "
         "<name>.links or _all.links beside the character's folder names",
     )
@@ -255,7 +253,7 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
 
 ASPECT = "`buckets: {shape: aspect}`"
 IDLE_IN_SQUARES = {"training": ("crops",), "buckets": ("step", "min_side", "max_side", "upscale")}
-"""Settings by section that do nothing where every picture is padded to the same square."""
+"""Settings by section that do nothing where every image is padded to the same square."""
 
 
 def without_effect(
@@ -306,7 +304,7 @@ class SweepSettings(Strict):
     )
     prompts_per_style: int = Field(6, ge=1, description="the first of the benchmark's prompts")
     seeds_per_prompt: int = Field(1, ge=1)
-    most_pictures: int = Field(5_000, ge=1, description="more than this is an error: it would take too long")
+    most_images: int = Field(5_000, ge=1, description="more than this is an error: it would take too long")
 
     @field_validator("style_weights", "character_weights", "lcm_weights", "steps", "guidance_scales")
     @classmethod
@@ -317,13 +315,13 @@ class SweepSettings(Strict):
 
 
 class TuningSettings(Strict):
-    """How an LCM-LoRA goes on learning on the pictures of one character, where it is not as before."""
+    """How an LCM-LoRA goes on learning on the images of one character, where it is not as before."""
 
-    pictures: int = Field(128, ge=1, description="drawn of the training pictures by their weights, before it begins")
+    images: int = Field(128, ge=1, description="drawn of the training images by their weights, before it begins")
     steps: int = Field(300, ge=1, description="of the optimizer")
     learning_rate: float = Field(1e-4, gt=0, description="its peak")
     guidance_scale: float = Field(
-        4.0, ge=1, description="guidance that becomes part of the LoRA; the training pictures have none of their own"
+        4.0, ge=1, description="guidance that becomes part of the LoRA; the training images have none of their own"
     )
 
 
@@ -334,12 +332,12 @@ class ConsistencySettings(Strict):
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"
     )
     omitted: float = Field(0.25, ge=0, lt=1, description="chance of each list to say nothing in a prompt")
-    pictures: int = Field(256, ge=1, description="that the base model draws, each of a prompt of its own, to learn on")
+    images: int = Field(256, ge=1, description="that the base model draws, each of a prompt of its own, to learn on")
     guidance_scale: float = Field(
         2.0,
         ge=1,
-        description="guidance that becomes part of the LoRA. The pictures are drawn with that of `generation` already, "
-        "and each step of a drawing adds this once more: much of it makes pictures garish, the more the more steps",
+        description="guidance that becomes part of the LoRA. The images are drawn with that of `generation` already, "
+        "and each step of a drawing adds this once more: much of it makes images garish, the more the more steps",
     )
     skip: int = Field(
         20,
@@ -364,7 +362,7 @@ class ConsistencySettings(Strict):
     tuning: TuningSettings = TuningSettings()
 
     measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")
-    measured_seeds: int = Field(3, ge=2, description="pictures of each of them")
+    measured_seeds: int = Field(3, ge=2, description="images of each of them")
 
 
 class BenchmarkSettings(Strict):
@@ -404,8 +402,8 @@ class StyleSettings(Strict):
         0.1,
         ge=0,
         le=1,
-        description="at most this much more of the pictures of invented characters may pass for a character of the "
-        "style, or be copies, than of the base model's pictures",
+        description="at most this much more of the images of invented characters may pass for a character of the "
+        "style, or be copies, than of the base model's images",
     )
     most_lost: float = Field(
         0.1, ge=0, le=1, description="the share of asked tags that is found may be this much below the base model's"

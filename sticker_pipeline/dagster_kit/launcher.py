@@ -29,7 +29,7 @@ from sticker_pipeline.core.texts import visible
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
-SAMPLE_SIDE = 192  # pixels of a sample picture in the UI
+SAMPLE_SIDE = 192  # pixels of a sample image in the UI
 NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # a curve of these says nothing
 MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
 
@@ -192,7 +192,7 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
     """A callback that shows the trainer's progress in the UI: observations of the asset and the run tag `progress`.
 
     Steps (step, loss, gradient norm, speed: live curves) are throttled; the end of an epoch, with its losses on fixed
-    pictures and its samples, is always shown.
+    images and its samples, is always shown.
     """
     last = {"time": 0.0, "step": -1}
 
@@ -201,9 +201,9 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
             key: value for key, value in message.items() if isinstance(value, int | float) and key not in NOT_PLOTTED
         }
         if "epoch_done" in message:
-            pictures = [Image.open(path) for path in message["pictures"] if Path(path).is_file()]
-            if pictures:
-                sheet = contact_sheet(pictures, cell=SAMPLE_SIDE)
+            images = [Image.open(path) for path in message["images"] if Path(path).is_file()]
+            if images:
+                sheet = contact_sheet(images, cell=SAMPLE_SIDE)
                 metadata["samples"] = dg.MetadataValue.md(embedded_markdown(sheet, "samples"))
             _log_observation(context, metadata)
             return

@@ -21,7 +21,7 @@ PARTITION_ROW_COUNT = "dagster/partition_row_count"
 ROWS_OF, COLUMNS_OF = "rows of ", "columns of "
 
 
-def picture(image: Image.Image, alt: str) -> dg.MetadataValue:
+def inline_image(image: Image.Image, alt: str) -> dg.MetadataValue:
     """Show an image in the UI."""
     return dg.MetadataValue.md(embedded_markdown(image, alt))
 

@@ -1,6 +1,6 @@
-"""Aspect-ratio buckets: the few sizes to which pictures are cut, so that those of one batch have the same size.
+"""Aspect-ratio buckets: the few sizes to which images are cut, so that those of one batch have the same size.
 
-Which size a picture goes to is decided here by its width and height alone; cutting the pixels belongs to pixels.py.
+Which size an image goes to is decided here by its width and height alone; cutting the pixels belongs to pixels.py.
 """
 
 import numpy as np
@@ -46,29 +46,29 @@ def bucket_sizes(resolution: int, settings: BucketSettings) -> list[Size]:
 
 
 def assign_buckets(widths: np.ndarray, heights: np.ndarray, resolution: int, settings: BucketSettings) -> np.ndarray:
-    """The bucket of each picture: int64 [n, 2], width and height, from `widths` and `heights` (int [n], pixels, > 0).
+    """The bucket of each image: int64 [n, 2], width and height, from `widths` and `heights` (int [n], pixels, > 0).
 
     It is the one with the nearest aspect ratio: the smallest |ln(w/h) − ln(W/H)|, which treats wide and tall alike; of
-    two as near, the larger. With `upscale: False` each side is no longer than the picture's, rounded down to a step:
-    no picture is scaled up, but for one with a side of less than a step, which is scaled until that side is one.
-    `min_side` does not hold for such pictures. Raises BucketError as bucket_sizes does.
+    two as near, the larger. With `upscale: False` each side is no longer than the image's, rounded down to a step:
+    no image is scaled up, but for one with a side of less than a step, which is scaled until that side is one.
+    `min_side` does not hold for such images. Raises BucketError as bucket_sizes does.
     """
     sizes = np.array(bucket_sizes(resolution, settings), dtype=np.int64)
-    pictures = np.column_stack([widths, heights]).astype(np.int64)
-    ratios = np.log(pictures[:, 0] / pictures[:, 1])
+    images = np.column_stack([widths, heights]).astype(np.int64)
+    ratios = np.log(images[:, 0] / images[:, 1])
     nearest = np.abs(ratios[:, None] - np.log(sizes[:, 0] / sizes[:, 1])).argmin(axis=1)
     chosen = sizes[nearest]
     if settings.upscale or settings.shape == "square":
         return chosen
     step = settings.step
-    shorter = pictures.min(axis=1, keepdims=True)
-    at_least_a_step = np.where(shorter < step, pictures * step // shorter, pictures)
+    shorter = images.min(axis=1, keepdims=True)
+    at_least_a_step = np.where(shorter < step, images * step // shorter, images)
     return np.minimum(chosen, at_least_a_step // step * step)
 
 
 def bucket_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each bucket of `rows` (columns bucket_width, bucket_height, probability) holds: width, height, pictures, and
+    """What each bucket of `rows` (columns bucket_width, bucket_height, probability) holds: width, height, images, and
     their share of all draws; the most drawn first."""
     groups = rows.groupby(["bucket_width", "bucket_height"], sort=True)["probability"]
-    table = groups.agg(["size", "sum"]).reset_index().set_axis(["width", "height", "pictures", "share"], axis="columns")
+    table = groups.agg(["size", "sum"]).reset_index().set_axis(["width", "height", "images", "share"], axis="columns")
     return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)

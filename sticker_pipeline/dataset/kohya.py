@@ -26,7 +26,7 @@ CONFIG = "dataset.toml"
 METADATA = "metadata.json"
 # train_util.IMAGE_EXTENSIONS, with what its plug-ins for Pillow add. It knows them in lower and in upper case only.
 _READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl")
-PICTURE_SUFFIXES = frozenset(_READ) | {suffix.upper() for suffix in _READ}
+IMAGE_SUFFIXES = frozenset(_READ) | {suffix.upper() for suffix in _READ}
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _MEANT = re.compile(r"[\\()\[\]]")  # custom_train_functions.parse_prompt_attention gives these a meaning
@@ -44,7 +44,7 @@ class FolderRecord(BaseModel):
 
 
 class Record(BaseModel):
-    """The part of sticker_pipeline.json that an import uses; the rest tells people where the pictures come from."""
+    """The part of sticker_pipeline.json that an import uses; the rest tells people where the images come from."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -62,7 +62,7 @@ def folder_repeats(name: str) -> int | None:
 
 
 def folder_subject(name: str) -> str:
-    """What follows the repeats in a folder's name: the caption of its pictures that have no caption file."""
+    """What follows the repeats in a folder's name: the caption of its images that have no caption file."""
     return name.partition("_")[2]
 
 

@@ -1,6 +1,6 @@
-"""A training set as folders for kohya's sd-scripts: pictures, captions, repeats, and what its config files say.
+"""A training set as folders for kohya's sd-scripts: images, captions, repeats, and what its config files say.
 
-How many repeats a picture gets is decided in repeats.py; what the layout is stands in kohya.py.
+How many repeats an image gets is decided in repeats.py; what the layout is stands in kohya.py.
 """
 
 import json
@@ -41,7 +41,7 @@ CONFIG_TEMPLATE = """\
 # The training set of {name} for kohya's sd-scripts: --dataset_config {config}
 # Or, without this file: --train_data_dir {folder}
 # where the names of the folders hold the repeats.
-# An epoch is {epoch} pictures. Each picture has its probability in it to within a total variation of {error:g}.
+# An epoch is {epoch} images. Each image has its probability in it to within a total variation of {error:g}.
 {weights}# Folders are absolute, since sd-scripts looks for others from where it is started: export again after a move.
 # sd-scripts drops transparency instead of putting a background behind it: alpha_mask keeps what nobody sees out of the
 # loss (with --train_data_dir, give --alpha_mask).
@@ -55,7 +55,7 @@ shuffle_caption = false # keep_tokens counts the trigger and learned tags, which
 [[datasets]]
 resolution = {resolution}
 batch_size = {batch_size}
-enable_bucket = true # pictures keep their shape
+enable_bucket = true # images keep their shape
 min_bucket_reso = {smallest}
 max_bucket_reso = {largest}
 bucket_reso_steps = {steps}
@@ -79,7 +79,7 @@ class Exported:
 
     folder: Path
     folders: dict[str, int]
-    pictures: int
+    images: int
     held_out: int
     images_per_epoch: int
     error: float
@@ -91,7 +91,7 @@ class Exported:
 def export_kohya(
     rows: pd.DataFrame,
     frames: pd.DataFrame,
-    pictures: Path,
+    images: Path,
     character: Character,
     target: Path,
     *,
@@ -103,12 +103,12 @@ def export_kohya(
 ) -> Exported:
     """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
 
-    `frames` is the table of the frames that it was made of, `pictures` the folder that their `file` lies in. Each
-    training picture goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each other one (held
+    `frames` is the table of the frames that it was made of, `images` the folder that their `file` lies in. Each
+    training image goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each other one (held
     out, or for validation) to `holdout/<group>/`, as `<frame_id>.png` and `.txt`. `resolution` and `buckets` become the
-    options with which sd-scripts cuts pictures to the same sizes; where ours are padded to squares it has none, and
+    options with which sd-scripts cuts images to the same sizes; where ours are padded to squares it has none, and
     keeps their shape.
-    Pictures are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
+    Images are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
     with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
     belong together, or an error that cannot be reached; and SpaceError where the copies would not fit;
     `say` is told where they just fit.
@@ -130,7 +130,7 @@ def export_kohya(
     exported = Exported(
         folder=target,
         folders={str(name): len(part) for name, part in table.groupby("folder", sort=True)},
-        pictures=int(trained.sum()),
+        images=int(trained.sum()),
         held_out=int((~trained).sum()),
         images_per_epoch=int(chosen.sum()),
         error=error,
@@ -138,9 +138,9 @@ def export_kohya(
         uniform_error=error_of(np.ones(len(chosen)), probability),
         weighted_captions=weighted,
     )
-    enough(target.parent, _bytes_of(table, pictures), f"the export of {character.name}", say)
+    enough(target.parent, _bytes_of(table, images), f"the export of {character.name}", say)
     with new_folder(target) as staging:
-        _write_pictures(table, pictures, staging)
+        _write_images(table, images, staging)
         _write_metadata(table[trained], staging)
         head = _config_head(character, exported, batch_size, resolution, buckets)
         config = head + _subsets(table[trained], character, exported)
@@ -150,9 +150,9 @@ def export_kohya(
     return exported
 
 
-def _bytes_of(table: pd.DataFrame, pictures: Path) -> int:
-    """What the copies take, with captions, metadata and the record: 4 KiB of each for every picture."""
-    return sum((pictures / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
+def _bytes_of(table: pd.DataFrame, images: Path) -> int:
+    """What the copies take, with captions, metadata and the record: 4 KiB of each for every image."""
+    return sum((images / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
 def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character) -> pd.DataFrame:
@@ -199,16 +199,16 @@ def _names(table: pd.DataFrame) -> list[str]:
     return table["frame_id"].tolist()
 
 
-def _write_pictures(table: pd.DataFrame, pictures: Path, staging: Path) -> None:
+def _write_images(table: pd.DataFrame, images: Path, staging: Path) -> None:
     for folder in table["folder"].unique():
         (staging / folder).mkdir(parents=True)
     for folder, name, file, text in zip(table["folder"], table["name"], table["file"], table["text"], strict=True):
-        shutil.copyfile(pictures / file, staging / folder / f"{name}.png")
+        shutil.copyfile(images / file, staging / folder / f"{name}.png")
         (staging / folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
 
 
 def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
-    """One file for each folder, since sd-scripts has one number of repeats for each metadata file. A picture's key is
+    """One file for each folder, since sd-scripts has one number of repeats for each metadata file. An image's key is
     its path from the subset's image_dir; `image_size` is width, height (train_util.FineTuningDataset)."""
     for folder, part in trained.sort_values("name").groupby("folder", sort=True):
         sizes = zip(part["width"].tolist(), part["height"].tolist(), strict=True)

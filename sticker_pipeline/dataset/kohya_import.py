@@ -29,8 +29,8 @@ from sticker_pipeline.core.texts import folded, hidden_letters, is_unicode, list
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
     HOLDOUT,
+    IMAGE_SUFFIXES,
     METADATA,
-    PICTURE_SUFFIXES,
     RECORD,
     CaptionFile,
     FolderRecord,
@@ -56,10 +56,10 @@ from sticker_pipeline.dataset.new_character import (
     yaml_text,
 )
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import Header, is_picture, read_header, what_is_it
+from sticker_pipeline.media.header import Header, is_image, read_header, what_is_it
 from sticker_pipeline.media.inventory import NAME_HIDES, OF_A_SYSTEM, hidden_because, left_behind
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.other_files import beside_images
 from sticker_pipeline.media.sidecars import (
     NOBODYS,
     is_caption_file,
@@ -71,9 +71,9 @@ from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 
 LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes
-OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside pictures and captions
+OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside images and captions
 SETTINGS = """
-# Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No picture is merged with another
+# Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No image is merged with another
 # or cut, so that each counts there as it did.
 media: {merge: none, crop: none}
 """
@@ -90,9 +90,9 @@ class _Group:
 
     source: Path
     repeats: int | None  # None: held out
-    pictures: list[str] = field(default_factory=list)  # names
+    images: list[str] = field(default_factory=list)  # names
     texts: dict[str, CaptionFile] = field(default_factory=dict)  # by name
-    captions: dict[str, str] = field(default_factory=dict)  # name of the picture -> of its caption file
+    captions: dict[str, str] = field(default_factory=dict)  # name of the image -> of its caption file
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -112,13 +112,13 @@ def import_kohya(
 ) -> Created:
     """Make the character `characters`/`name` from `source`, a folder of `<repeats>_<name>` folders, or one of these.
 
-    Each becomes a group of the same name whose share is its repeats, so that a picture has the probability
-    repeats / Σ repeats. Captions come along beside their pictures. `holdout/<group>`, which an export writes, becomes
+    Each becomes a group of the same name whose share is its repeats, so that an image has the probability
+    repeats / Σ repeats. Captions come along beside their images. `holdout/<group>`, which an export writes, becomes
     the group `holdout_<group>`, and its files are named in benchmark.holdout; so are none where an export held none
     out. The trigger is `trigger`, or what the export recorded, or the tag that every caption begins with. With `link`,
-    pictures are links to the originals. Links in `source` may lead into it and into the folders `links`.
+    images are links to the originals. Links in `source` may lead into it and into the folders `links`.
     Notes name what was left out and what is read otherwise than sd-scripts reads it. Raises CharacterError as
-    new_character.create does, and for a folder without pictures, an unreadable record, and no trigger.
+    new_character.create does, and for a folder without images, an unreadable record, and no trigger.
     """
     target = free_target(name, source, characters)
     roots = (source, *links)
@@ -133,21 +133,21 @@ def import_kohya(
         key = folder.name if repeats is not None else _holdout_name(folder)
         if not fits(Path(key), longest):
             notes.append(left_out_note([group.label], NAME_TOO_LONG))
-        elif group.pictures:
+        elif group.images:
             groups[key] = group
         else:
-            notes.append(f"left out: {group.label}: it holds no picture that can be read")
+            notes.append(f"left out: {group.label}: it holds no image that can be read")
     if not any(group.repeats for group in groups.values()):
-        raise CharacterError(f"{source} holds no picture that can be trained on.\n" + "\n".join(notes))
+        raise CharacterError(f"{source} holds no image that can be trained on.\n" + "\n".join(notes))
 
     captions, caption_notes = _read_captions(groups)
     chosen = trigger or (record and record.trigger) or _common_trigger(source, list(captions.values()), caption_notes)
     files: dict[Path, Path | str] = {
-        Path(key) / name: group.source / name for key, group in groups.items() for name in group.pictures
+        Path(key) / name: group.source / name for key, group in groups.items() for name in group.images
     }
     files |= {Path(key): text + "\n" for key, text in captions.items()}
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
-    held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.pictures]
+    held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.images]
     stated = _holdout_text(held_out) if record is not None or held_out else ""
     write_character(
         target, files, settings_text(name, chosen, settings) + SETTINGS + stated, roots, link=link, say=notes.append
@@ -158,7 +158,7 @@ def import_kohya(
             "weights of the rest grow to fill their place; name the files yourself in benchmark.holdout, or none "
             "(`holdout: []`, `validation: 0`) to train on all"
         )
-    counts = {key: len(group.pictures) for key, group in groups.items()}
+    counts = {key: len(group.images) for key, group in groups.items()}
     return Created(target, chosen, counts, [*notes, *caption_notes, *settings_notes(source, roots)])
 
 
@@ -228,7 +228,7 @@ def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
         return OF_A_SYSTEM
     if not is_unicode(path.name):
         return "its name is not UTF-8: rename it"
-    return "" if is_folder(path, roots) else "an export keeps held-out pictures in folders inside it"
+    return "" if is_folder(path, roots) else "an export keeps held-out images in folders inside it"
 
 
 def _entries(folder: Path, ours: Collection[str], roots: Sequence[Path]) -> list[Path]:
@@ -257,8 +257,8 @@ def _link_problem(path: Path, roots: Sequence[Path]) -> str:
 def _nothing_found(source: Path, entries: Sequence[Path], roots: Sequence[Path]) -> str:
     parents = kohya_parents(source, roots)
     hint = f" There are some in {parents[0]}: import that." if parents else ""
-    if not parents and any(path.suffix in PICTURE_SUFFIXES for path in entries):
-        hint = f" Put its pictures into a folder such as {source / ('1_' + source.resolve().name)}."
+    if not parents and any(path.suffix in IMAGE_SUFFIXES for path in entries):
+        hint = f" Put its images into a folder such as {source / ('1_' + source.resolve().name)}."
     return f"{source} has no folder called <repeats>_<name>, such as 10_luma.{hint}"
 
 
@@ -269,7 +269,7 @@ def _holdout_name(folder: Path) -> str:
 def _read_group(
     folder: Path, repeats: int | None, longest: int, ours: Collection[str], roots: Sequence[Path]
 ) -> _Group:
-    """The pictures of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
+    """The images of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
     headers, texts, left_out = _look_into(folder, ours, roots)
     sizes = {name: header.width * header.height for name, header in headers.items()}
     passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
@@ -278,10 +278,10 @@ def _read_group(
     names = _caption_names(owned, headers)
     too_long = (name for name in headers if not fits(Path(name, names.get(name, name)), longest))
     left_out |= dict.fromkeys(too_long, NAME_TOO_LONG)
-    pictures = [name for name in headers if name not in left_out]
-    captions = {picture: text for picture, text in owned.items() if picture not in left_out}
+    images = [name for name in headers if name not in left_out]
+    captions = {image: text for image, text in owned.items() if image not in left_out}
     left_out |= _unused_texts(texts, headers, owned, left_out, captions)
-    group = _Group(folder, repeats, pictures, texts, captions)
+    group = _Group(folder, repeats, images, texts, captions)
     named = {f"{group.label}/{name}": left_out[name] for name in sorted(left_out)}
     group.notes = [*_reading_notes(group, headers), *left_out_notes(named, named.values())]
     return group
@@ -290,7 +290,7 @@ def _read_group(
 def _look_into(
     folder: Path, ours: Collection[str], roots: Sequence[Path]
 ) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
-    """The pictures and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
+    """The images and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
     headers: dict[str, Header] = {}
     texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}
@@ -320,18 +320,18 @@ def _wordless(texts: Mapping[str, CaptionFile]) -> set[str]:
 
 def _unused_texts(
     texts: Mapping[str, CaptionFile],
-    pictures: Iterable[str],
+    images: Iterable[str],
     owned: Mapping[str, str],
     left_out: Iterable[str],
     captions: Mapping[str, str],
 ) -> dict[str, str]:
     """Why each of `texts` that is none of the `captions` taken is none.
 
-    `owned` are the captions of all `pictures`, `left_out` the names of files that are not taken.
+    `owned` are the captions of all `images`, `left_out` the names of files that are not taken.
     """
-    instead = outdone_texts(pictures, _wordless(texts), owned)
+    instead = outdone_texts(images, _wordless(texts), owned)
     nobodys = texts.keys() - owned.values()
-    owners = {text: picture for picture, text in (owned_captions(left_out, nobodys) | dict(owned)).items()}
+    owners = {text: image for image, text in (owned_captions(left_out, nobodys) | dict(owned)).items()}
     unused = texts.keys() - captions.values()
     return {
         name: f"{texts[name].problem}: {instead[name]}"
@@ -344,37 +344,37 @@ def _unused_texts(
 
 
 def _header(path: Path, roots: Sequence[Path]) -> Header:
-    """The header of a picture. Raises MediaError, saying what it is, for a file that is none."""
+    """The header of an image. Raises MediaError, saying what it is, for a file that is none."""
     if not is_unicode(path.name):
         raise MediaError("its name is not UTF-8: rename it")
     data = read_within(path, LIMITS, roots)
-    if not is_picture(data):
-        raise MediaError(beside_pictures(path.suffix, data) or what_is_it(data))
+    if not is_image(data):
+        raise MediaError(beside_images(path.suffix, data) or what_is_it(data))
     return read_header(data, LIMITS)
 
 
-def _caption_names(captions: Mapping[str, str], pictures: Iterable[str]) -> dict[str, str]:
-    """The name of the caption file to write for each picture of `captions`, so that it is no other's of `pictures`.
+def _caption_names(captions: Mapping[str, str], images: Iterable[str]) -> dict[str, str]:
+    """The name of the caption file to write for each image of `captions`, so that it is no other's of `images`.
 
-    The whole name is a picture's own unless another one is called so, see `owned_captions`.
+    The whole name is an image's own unless another one is called so, see `owned_captions`.
     """
-    stems = [Path(picture).stem for picture in pictures]
+    stems = [Path(image).stem for image in images]
     counts, of_all = Counter(map(folded, stems)), set(stems)
     by_stem = {one for one in captions if counts[folded(Path(one).stem)] == 1 or one in of_all}
     return {one: f"{Path(one).stem if one in by_stem else one}.txt" for one in captions}
 
 
 def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
-    """Notes on pictures that sd-scripts reads otherwise, or not at all."""
+    """Notes on images that sd-scripts reads otherwise, or not at all."""
     notes = []
-    for name in group.pictures:
+    for name in group.images:
         suffix, frames = Path(name).suffix, headers[name].n_frames
-        if suffix not in PICTURE_SUFFIXES:
+        if suffix not in IMAGE_SUFFIXES:
             notes.append(f"{group.label}/{name}: taken, though sd-scripts does not read {suffix} files")
         if frames > 1:
             notes.append(
                 f"{group.label}/{name}: sd-scripts reads the first of its {frames} frames only; here all of them "
-                "together count as that picture"
+                "together count as that image"
             )
     return notes
 
@@ -385,24 +385,24 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
     cut: list[str] = []
     notes = []
     for key, group in groups.items():
-        names = _caption_names(group.captions, group.pictures)
-        for picture, name in group.captions.items():
+        names = _caption_names(group.captions, group.images)
+        for image, name in group.captions.items():
             text = group.texts[name]
             if text.is_cut:
                 cut.append(f"{group.label}/{name}")
             if text.line:
-                lines[f"{key}/{names[picture]}"] = text.line
+                lines[f"{key}/{names[image]}"] = text.line
             else:
-                notes.append(f"left out: {group.label}/{name}: the caption of {picture} cannot be read: {text.problem}")
+                notes.append(f"left out: {group.label}/{name}: the caption of {image} cannot be read: {text.problem}")
     texts = own_syntax(lines.values())
     bare = [
         f"{missing} of {group.label}"
         + (f" (sd-scripts would call them {folder_subject(group.source.name)!r})" if group.repeats else "")
         for group in groups.values()
-        if (missing := len(group.pictures) - sum(bool(group.texts[name].line) for name in group.captions.values()))
+        if (missing := len(group.images) - sum(bool(group.texts[name].line) for name in group.captions.values()))
     ]
     if bare:
-        notes.append(f"pictures without a caption, which get one from the tagger: {', '.join(bare)}")
+        notes.append(f"images without a caption, which get one from the tagger: {', '.join(bare)}")
     if cut:
         reads = "of which sd-scripts reads the first, and so do we"
         notes.append(f"captions of more than one line, {reads}: {listed(list(dict.fromkeys(cut)))}")

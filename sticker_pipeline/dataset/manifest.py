@@ -68,14 +68,14 @@ def training_set(
     themselves (paths in the character's folder, see named_clips), `validation` the share that goes to the split of that
     name (see validation_clips). Frames of both have probability 0. The others are rescaled to sum to 1 by one common
     factor: that is the formula of the sampling weights applied to the clips that are left, so any two clips in training
-    count in the same proportion to each other as before. Every picture goes to the bucket that fits its width and
+    count in the same proportion to each other as before. Every image goes to the bucket that fits its width and
     height best, see assign_buckets. Raises DatasetError for no kept frame, a kept
-    frame without weight or caption, a named file that does not exist or has no picture, a holdout that leaves nothing
+    frame without weight or caption, a named file that does not exist or has no image, a holdout that leaves nothing
     to train on, and buckets that `resolution` has no size for.
     """
     kept = frames[frames["kept"].astype(bool)]
     if kept.empty:
-        raise DatasetError("no frame is kept: look at the reasons in raw_media and frames, and add pictures")
+        raise DatasetError("no frame is kept: look at the reasons in raw_media and frames, and add images")
     table = kept[["frame_id", "file", "clip_id"]].reset_index(drop=True)
     table["caption"] = _matched(table["frame_id"], captions, "caption", "curated_tags")
     probability = _matched(table["frame_id"], weights, "probability", "frame_weights").to_numpy(dtype=np.float64)
@@ -87,7 +87,7 @@ def training_set(
     if not total > 0:
         raise DatasetError(
             f"benchmark.holdout keeps all {len(held | validated)} clips from training: hold out fewer files, or add "
-            "pictures"
+            "images"
         )
     table["probability"] = np.where(trained, probability / total, 0.0)
     table["split"] = np.where(in_holdout, HOLDOUT, np.where(in_validation, VALIDATION, TRAIN))
@@ -133,9 +133,9 @@ def validation_clips(kept: pd.DataFrame, held: set[str], share: float) -> set[st
 
 
 def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
-    """The clips to hold out when a person names `files`: these, and the clips that keep a picture of theirs which was
-    merged as a duplicate, since otherwise that very picture would be trained on. Raises DatasetError for a name that is
-    no file of the character, or one without a picture."""
+    """The clips to hold out when a person names `files`: these, and the clips that keep an image of theirs which was
+    merged as a duplicate, since otherwise that very image would be trained on. Raises DatasetError for a name that is
+    no file of the character, or one without an image."""
     clip_of = dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
     rows = frames.groupby("clip_id", sort=True)
     clips = [str(clip) for clip in rows.groups]
@@ -145,11 +145,11 @@ def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
         file = find(named)
         if file is None:
             hint = closest(named, clips)
-            raise DatasetError(f"benchmark.holdout: there is no accepted picture file {named!r}.{hint}")
+            raise DatasetError(f"benchmark.holdout: there is no accepted image file {named!r}.{hint}")
         clip = rows.get_group(file)
         keepers = {clip_of[name] for name in clip["duplicate_of"] if name}
         if not keepers and not clip["kept"].any():
-            raise DatasetError(f"benchmark.holdout: {file!r} has no usable picture: {clip['reason'].iloc[0]}")
+            raise DatasetError(f"benchmark.holdout: {file!r} has no usable image: {clip['reason'].iloc[0]}")
         held |= {file} | keepers
     return held
 

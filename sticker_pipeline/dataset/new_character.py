@@ -47,14 +47,14 @@ from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 LIMITS = MediaSettings()
 GIFS, STICKERS = "gifs", "stickers"
 # In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
-KOHYA_PICTURES = "img"
+KOHYA_IMAGES = "img"
 KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
 BLOCK = 4096  # bytes that most file systems give at a time
 NAME_TOO_LONG = "its name, or that of its caption, is too long for this file system: rename it shorter"
 
 TEMPLATE = """\
-# {name}: what this character is called, and how its pictures are used.
+# {name}: what this character is called, and how its images are used.
 # Only `trigger` is required. A made-up word works best: one that the base model does not know yet.
 trigger: {trigger}
 
@@ -71,7 +71,7 @@ groups:
 #   aliases: {{}}         # e.g. {{serafuku: school uniform}}
 #   weights: {{}}         # e.g. {{smile: 1.2}}
 #   min_images: 2       # a tag on fewer images is dropped
-#   written: keep       # captions in text files beside pictures are taken as they are; or `ignore`
+#   written: keep       # captions in text files beside images are taken as they are; or `ignore`
 
 # media: {{}}             # e.g. {{crop: alpha}} cuts frames to what is visible; {{merge: none}} keeps like ones apart
 # sampling: {{}}          # e.g. {{mode: effective_size}}
@@ -116,7 +116,7 @@ def create(
     _check_no_project(source, roots)
     plan = _plan(source, longest_name(characters), roots)
     if not plan.groups:
-        raise CharacterError("\n".join([f"{source} holds no picture or video that can be read.", *plan.notes]))
+        raise CharacterError("\n".join([f"{source} holds no image or video that can be read.", *plan.notes]))
     groups = {group: Group(style=default_style(group)) for group in plan.groups}
     write_character(target, plan.files, settings_text(name, trigger, groups), roots, link=link, say=plan.notes.append)
     return Created(target, trigger, plan.groups, [*plan.notes, *settings_notes(source, roots)])
@@ -251,7 +251,7 @@ def default_style(group: str) -> Literal["sticker", "art"]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is taken of a folder: path in the character's folder -> the original; how many pictures each group has; and
+    """What is taken of a folder: path in the character's folder -> the original; how many images each group has; and
     a note on everything else."""
 
     files: dict[Path, Path]
@@ -261,14 +261,14 @@ class _Plan:
 
 def _plan(source: Path, longest: int, roots: Sequence[Path]) -> _Plan:
     table = scan(source, None, LIMITS, roots)
-    pictures = [path for path in table.loc[table["status"] == "accepted", "path"] if fits(Path(path), longest)]
+    images = [path for path in table.loc[table["status"] == "accepted", "path"] if fits(Path(path), longest)]
     captions = captions_of(table)
     animated = set(table.loc[table["n_frames"] > 1, "path"])
-    groups = Counter(path.partition("/")[0] for path in pictures if "/" in path)
-    texts = [captions[path] for path in pictures if path in captions]
-    files = {Path(path): source / path for path in [*pictures, *texts] if path.partition("/")[0] in groups}
+    groups = Counter(path.partition("/")[0] for path in images if "/" in path)
+    texts = [captions[path] for path in images if path in captions]
+    files = {Path(path): source / path for path in [*images, *texts] if path.partition("/")[0] in groups}
     files = {path: original for path, original in files.items() if fits(path, longest)}
-    loose = [path for path in pictures if "/" not in path]
+    loose = [path for path in images if "/" not in path]
     for placed in _loose(source, loose, animated, captions, set(files)):
         if all(fits(path, longest) for path in placed):
             files |= placed
@@ -280,9 +280,9 @@ def _plan(source: Path, longest: int, roots: Sequence[Path]) -> _Plan:
 
 
 def _loose(
-    source: Path, pictures: Iterable[str], animated: Container[str], captions: Mapping[str, str], files: Iterable[Path]
+    source: Path, images: Iterable[str], animated: Container[str], captions: Mapping[str, str], files: Iterable[Path]
 ) -> Iterator[dict[Path, Path]]:
-    """Of each of `pictures`, which lie loose in `source`: its place, and that of its caption -> the originals.
+    """Of each of `images`, which lie loose in `source`: its place, and that of its caption -> the originals.
 
     `files` are the places in groups that are taken already.
     """
@@ -290,11 +290,11 @@ def _loose(
     taken = set(map(_place_key, {*files, *owners}))
     stems = {_place_key(path.with_suffix("")) for path in files}
     numbers: dict[str, int] = {}
-    for path in pictures:
+    for path in images:
         target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, stems, numbers)
         placed = {target: source / path}
         if caption := captions.get(path):
-            # Named after the whole file, it is no other picture's, whatever else is called like it.
+            # Named after the whole file, it is no other image's, whatever else is called like it.
             placed[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
         yield placed
 
@@ -351,13 +351,13 @@ def _each_once(folders: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
 
 
 def _check_no_project(source: Path, roots: Sequence[Path]) -> None:
-    """Raise CharacterError for a project of kohya's: beside the character's pictures it has the base model's."""
+    """Raise CharacterError for a project of kohya's: beside the character's images it has the base model's."""
     parents = kohya_parents(source, roots)
-    pictures = [path for path in parents if not _is_regularisation(path)]
-    if pictures and (len(pictures) < len(parents) or pictures[0].name.lower() == KOHYA_PICTURES):
+    images = [path for path in parents if not _is_regularisation(path)]
+    if images and (len(images) < len(parents) or images[0].name.lower() == KOHYA_IMAGES):
         raise CharacterError(
-            f"{source} is a project of kohya's. Its pictures are in {pictures[0]}: "
-            f"take that, with `sticker-pipeline import-kohya NAME {pictures[0]}`."
+            f"{source} is a project of kohya's. Its images are in {images[0]}: "
+            f"take that, with `sticker-pipeline import-kohya NAME {images[0]}`."
         )
 
 

@@ -1,6 +1,6 @@
-"""The pixels that models see of a picture: flattened over the background, and padded or cut to a size.
+"""The pixels that models see of an image: flattened over the background, and padded or cut to a size.
 
-Training, benchmark and samples all prepare pictures here, so that they see the same pixels. Which size a picture goes
+Training, benchmark and samples all prepare images here, so that they see the same pixels. Which size an image goes
 to is decided in buckets.py.
 """
 
@@ -16,10 +16,10 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture as training sees it.
+    """An image as training sees it.
 
-    `pixels` uint8 [h, w, 3]; `alpha` float32 [h, w], 0..1: how much of each pixel is picture and not background;
-    `size` (height, width) of the picture before it was scaled, and `crop` (top, left), the pixels that were cut off
+    `pixels` uint8 [h, w, 3]; `alpha` float32 [h, w], 0..1: how much of each pixel is image and not background;
+    `size` (height, width) of the image before it was scaled, and `crop` (top, left), the pixels that were cut off
     after scaling: the conditions "original size" and "crop" of SDXL (Podell et al. 2023, section 2.2).
     """
 
@@ -29,33 +29,33 @@ class Prepared:
     crop: tuple[int, int]
 
 
-def fit_picture(rgba: np.ndarray, width: int, height: int, background: str) -> np.ndarray:
-    """The whole picture (uint8 [H,W,4], straight alpha) as large as fits into width × height pixels, centred on
+def fit_image(rgba: np.ndarray, width: int, height: int, background: str) -> np.ndarray:
+    """The whole image (uint8 [H,W,4], straight alpha) as large as fits into width × height pixels, centred on
     `background` (a CSS colour name or #rrggbb), uint8 [height, width, 3].
 
-    Nothing is cropped or stretched. Colour under alpha 0 is never seen: the picture is flattened first, then resized
+    Nothing is cropped or stretched. Colour under alpha 0 is never seen: the image is flattened first, then resized
     (Lanczos). Raises ValueError for a colour that does not exist.
     """
     colour = ImageColor.getrgb(background)[:3]
     return np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
 
 
-def pad_picture(rgba: np.ndarray, width: int, height: int, background: str, *, mirrored: bool = False) -> Prepared:
-    """`fit_picture` for training; what is padded counts as transparent. `mirrored`: left and right change places."""
+def pad_image(rgba: np.ndarray, width: int, height: int, background: str, *, mirrored: bool = False) -> Prepared:
+    """`fit_image` for training; what is padded counts as transparent. `mirrored`: left and right change places."""
     colour = ImageColor.getrgb(background)[:3]
     pixels = np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
     alpha = np.asarray(_fitted(_alpha(rgba), width, height, 0))
     return _prepared(pixels, alpha, rgba.shape[:2], (0, 0), mirrored)
 
 
-def cover_picture(
+def cover_image(
     rgba: np.ndarray, width: int, height: int, background: str, *, offset: float = 0.5, mirrored: bool = False
 ) -> Prepared:
-    """The picture (uint8 [H,W,4], straight alpha) as small as covers width × height pixels, cut to that size.
+    """The image (uint8 [H,W,4], straight alpha) as small as covers width × height pixels, cut to that size.
 
-    Flattened over `background` as in fit_picture; nothing is stretched or padded. `offset` (0..1) is the part of the
-    free room (see free_room) that is cut off before the picture, on the axis that has any: 0.5 keeps the middle. A
-    `mirrored` picture shows the same part, and its crop is counted from its own left edge. Raises ValueError for a
+    Flattened over `background` as in fit_image; nothing is stretched or padded. `offset` (0..1) is the part of the
+    free room (see free_room) that is cut off before the image, on the axis that has any: 0.5 keeps the middle. A
+    `mirrored` image shows the same part, and its crop is counted from its own left edge. Raises ValueError for a
     colour that does not exist.
     """
     scaled_width, scaled_height = _covering_size(rgba.shape[1], rgba.shape[0], width, height)
@@ -70,39 +70,39 @@ def cover_picture(
     return _prepared(pixels, alpha, rgba.shape[:2], crop, mirrored)
 
 
-def free_room(picture_width: int, picture_height: int, width: int, height: int) -> int:
-    """By how many pixels the picture, scaled to cover width × height, is longer than that on one of its axes; on the
+def free_room(image_width: int, image_height: int, width: int, height: int) -> int:
+    """By how many pixels the image, scaled to cover width × height, is longer than that on one of its axes; on the
     other it fits exactly."""
-    scaled_width, scaled_height = _covering_size(picture_width, picture_height, width, height)
+    scaled_width, scaled_height = _covering_size(image_width, image_height, width, height)
     return scaled_width - width + scaled_height - height
 
 
 def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
-    """The picture (uint8 [H,W,4]) over an opaque colour (R, G, B), as an RGB image."""
-    picture = Image.fromarray(np.ascontiguousarray(rgba))
-    flat = Image.new("RGB", picture.size, tuple(colour))
-    flat.paste(picture, mask=picture.getchannel("A"))
+    """The image (uint8 [H,W,4]) over an opaque colour (R, G, B), as an RGB image."""
+    image = Image.fromarray(np.ascontiguousarray(rgba))
+    flat = Image.new("RGB", image.size, tuple(colour))
+    flat.paste(image, mask=image.getchannel("A"))
     return flat
 
 
-def _covering_size(picture_width: int, picture_height: int, width: int, height: int) -> tuple[int, int]:
-    """Width and height, to the nearest pixel, of the smallest picture of the same shape that covers width × height."""
-    if picture_width * height >= picture_height * width:
-        return max(width, (2 * picture_width * height + picture_height) // (2 * picture_height)), height
-    return width, max(height, (2 * picture_height * width + picture_width) // (2 * picture_width))
+def _covering_size(image_width: int, image_height: int, width: int, height: int) -> tuple[int, int]:
+    """Width and height, to the nearest pixel, of the smallest image of the same shape that covers width × height."""
+    if image_width * height >= image_height * width:
+        return max(width, (2 * image_width * height + image_height) // (2 * image_height)), height
+    return width, max(height, (2 * image_height * width + image_width) // (2 * image_width))
 
 
-def _fitted(picture: Image.Image, width: int, height: int, colour: tuple[int, ...] | int) -> Image.Image:
-    scale = min(width / picture.width, height / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    canvas = Image.new(picture.mode, (width, height), colour)
-    resized = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+def _fitted(image: Image.Image, width: int, height: int, colour: tuple[int, ...] | int) -> Image.Image:
+    scale = min(width / image.width, height / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    canvas = Image.new(image.mode, (width, height), colour)
+    resized = image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
     canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
 
 
-def _part(picture: Image.Image, box: Box, width: int, height: int) -> np.ndarray:
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box=box))
+def _part(image: Image.Image, box: Box, width: int, height: int) -> np.ndarray:
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
 
 
 def _alpha(rgba: np.ndarray) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Whole-number repeats in place of probabilities, for trainers that show a picture so many times in each epoch.
+"""Whole-number repeats in place of probabilities, for trainers that show an image so many times in each epoch.
 
 How such a trainer's folder looks is in kohya.py.
 """
@@ -10,18 +10,18 @@ import numpy as np
 from sticker_pipeline.dataset.manifest import DatasetError
 
 EXACT = 1e-12  # total variation that is only the rounding of float64 probabilities
-LARGEST_EPOCH = 10_000_000  # pictures; at ten a second, more than eleven days for one epoch
+LARGEST_EPOCH = 10_000_000  # images; at ten a second, more than eleven days for one epoch
 CELLS = 2_000_000  # of the matrix of candidates that are compared at once
 
 
 def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarray, float]:
-    """Whole repeats r ≥ 1 (int64 [n]) for the `probability` of each picture (float64 [n], > 0, sum 1), and their error.
+    """Whole repeats r ≥ 1 (int64 [n]) for the `probability` of each image (float64 [n], > 0, sum 1), and their error.
 
-    The error is the total variation ½·Σ|r_i / Σr − p_i|: the share of an epoch's pictures that are others than they
+    The error is the total variation ½·Σ|r_i / Σr − p_i|: the share of an epoch's images that are others than they
     should be. Of all r = max(1, ⌊s·p + ½⌋) for scales s > 0, those with the smallest epoch Σr whose error is at most
     `max_error` (0..1; 0 asks for the probabilities themselves, to within EXACT). Σr never falls as s grows, so the
     first s that is good enough is the best. Time goes by distinct probabilities, of which there are few.
-    Raises DatasetError for other probabilities, and when no epoch of at most LARGEST_EPOCH pictures is near enough,
+    Raises DatasetError for other probabilities, and when no epoch of at most LARGEST_EPOCH images is near enough,
     naming the smallest error reached.
     """
     values, which, counts = _distinct(probability)
@@ -36,8 +36,8 @@ def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarra
         if len(errors) and errors.min() < nearest:
             nearest, nearest_epoch = errors.min(), epochs[errors.argmin()]
     raise DatasetError(
-        f"no whole repeats have an error of at most {max_error:g} in an epoch of at most {LARGEST_EPOCH} pictures; the "
-        f"smallest error is {nearest:.3g}, with {nearest_epoch} pictures: allow a larger error"
+        f"no whole repeats have an error of at most {max_error:g} in an epoch of at most {LARGEST_EPOCH} images; the "
+        f"smallest error is {nearest:.3g}, with {nearest_epoch} images: allow a larger error"
     )
 
 
@@ -55,12 +55,12 @@ def one_number_error(probability: np.ndarray, groups: np.ndarray) -> float:
 
 
 def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct probabilities, for each picture which of them it has, and how many pictures have each."""
+    """The distinct probabilities, for each image which of them it has, and how many images have each."""
     p = np.asarray(probability, dtype=np.float64)
     if not len(p) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9:
         raise DatasetError(f"{len(p)} probabilities that sum to {p.sum()}: they must be above 0 and sum to 1")
     if len(p) > LARGEST_EPOCH:
-        raise DatasetError(f"{len(p)} pictures are more than an epoch may have ({LARGEST_EPOCH})")
+        raise DatasetError(f"{len(p)} images are more than an epoch may have ({LARGEST_EPOCH})")
     return np.unique(p, return_inverse=True, return_counts=True)
 
 

@@ -1,4 +1,4 @@
-"""The training set of a style: the pictures of all characters that share it, with captions that say everything but the
+"""The training set of a style: the images of all characters that share it, with captions that say everything but the
 style.
 
 A character's captions leave out what it always has, so that its trigger comes to mean that. Here it is the other way
@@ -33,10 +33,10 @@ _OF_STYLE = {
     "caption": "what training says about it: all but the style; empty where nothing is left to say",
 }
 STYLE_ROWS = TableSchema(
-    "each picture of each character of the style",
+    "each image of each character of the style",
     (
         *(replace(each, description=_OF_STYLE.get(each.name, each.description)) for each in TRAINING_SET.columns),
-        Column("character", "str", "whose picture it is"),
+        Column("character", "str", "whose image it is"),
         Column("clip_id", "str", "its clip: the character's name, a slash, and the clip_id of frames"),
     ),
     key=("frame_id",),
@@ -63,7 +63,7 @@ STYLE_DROPPED = TableSchema(
     key=("frame_id", "tag"),
     file="dropped.parquet",
 )
-PICTURES = "frames"  # the folder of the images in the artifact
+IMAGES = "frames"  # the folder of the images in the artifact
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def style_set(
     *,
     universal: float = UNIVERSAL_SHARE,
 ) -> StyleSet:
-    """The pictures of all `members` in the order given, each in its own character's split.
+    """The images of all `members` in the order given, each in its own character's split.
 
     *Probability*: of C characters with G clips to train on, of which one has n frames, each of these has 1/(C·G·n):
     each character counts alike, and in it each clip, whatever shares and weighting its own training has.
@@ -104,14 +104,14 @@ def style_set(
     *Captions*: what the character's captions say, without its trigger and learned tags, and what they leave out because
     the character always has it, or because it is too rare for one character. Of these are dropped, in this order,
 
-    1. tags that say how a picture is drawn (style_words.csv);
+    1. tags that say how an image is drawn (style_words.csv);
     2. tags with a share of `universal` and more, the share being the probability that a
        draw has the tag: what every caption says would come to mean the style;
     3. all but the `most_tags` that say most. A tag says as much as the entropy of whether a draw has it, in bits:
        −s·log₂(s) − (1 − s)·log₂(1 − s) for the share s. Of equal ones the first by name. So what tells the characters
        apart comes first, then what they do; what is hardly ever seen comes last.
 
-    Raises DatasetError for fewer than MIN_MEMBERS members, one without a picture to train on, frames without a caption,
+    Raises DatasetError for fewer than MIN_MEMBERS members, one without an image to train on, frames without a caption,
     and buckets that `resolution` has no size for.
     """
     if len(members) < MIN_MEMBERS:
@@ -168,7 +168,7 @@ def _rows(member: Member, characters: int) -> pd.DataFrame:
     table = member.rows[["frame_id", "file", "split"]].merge(lineage, on="frame_id", validate="one_to_one")
     trained = (table["split"] == TRAIN).to_numpy()
     if not trained.any():
-        raise DatasetError(f"the character '{member.name}' has no picture to train on")
+        raise DatasetError(f"the character '{member.name}' has no image to train on")
     lengths = table[trained].groupby("clip_id").size()
     probability = 1.0 / (characters * len(lengths) * table["clip_id"].map(lengths).to_numpy(dtype=np.float64))
     names = {name: f"{member.name}/" + table[name] for name in ("frame_id", "file", "clip_id")}

@@ -3,7 +3,7 @@
 What is out of date, `dagster_kit/staleness.py` says, for `update` too; the UI shows it as "stale".
 
 - Each step is requested alone, and only when nothing above it is out of date. So no step mixes new inputs with old
-  ones, and a LoRA that waits for its night is not measured on pictures that were held out after it was trained.
+  ones, and a LoRA that waits for its night is not measured on images that were held out after it was trained.
 - A step is requested once for a change. One that failed is tried again when something that it is made from changes, or
   on the next tick of the schedule; until then it holds back what is made from it, of the same character only.
 - A crash is retried at once by Dagster's run retries (`dagster.yaml`).

@@ -11,7 +11,7 @@ from sticker_pipeline.core.settings import MAX_TOKENS, GenerationSettings
 from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, Tokens, encode, tokenize
 
 PIXELS_AT_ONCE = 2**20
-"""Decoded together: one picture of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
+"""Decoded together: one image of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
     PIXELS_AT_ONCE.
 
     The VAE computes in its own precision: pipelines would in the U-Net's. In float16, activations of some VAEs overflow
-    (SDXL's as published, some anime ones of SD1.5), and pictures are black; such a VAE becomes float32 here.
+    (SDXL's as published, some anime ones of SD1.5), and images are black; such a VAE becomes float32 here.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))

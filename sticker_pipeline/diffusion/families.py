@@ -31,7 +31,7 @@ class Family:
 
     `penultimate`: the U-Net reads the text encoders' layer before the last, without their final norm; otherwise the
     last one (or, with clip skip n, the n-th last) through the final norm. `pooled`: it also reads the pooled output of
-    the last text encoder, and `time_ids`, the picture's size, crop and target size (SDXL, section 2.2).
+    the last text encoder, and `time_ids`, the image's size, crop and target size (SDXL, section 2.2).
     """
 
     name: FamilyName

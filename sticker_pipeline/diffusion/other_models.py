@@ -59,8 +59,8 @@ def quantised(header: dict[str, dict[str, object]]) -> str | None:
     return None
 
 
-# Input channels of a U-Net beside its 4 latent ones -> what the model is for: the mask and the masked picture; the
-# picture that is edited; its depth; the picture that is enlarged.
+# Input channels of a U-Net beside its 4 latent ones -> what the model is for: the mask and the masked image; the
+# image that is edited; its depth; the image that is enlarged.
 INPUT_CHANNELS = {
     9: "an inpainting model",
     8: "an instruct-pix2pix model",

@@ -5,8 +5,8 @@ from typing import Any
 from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
 
 # Settings name -> the diffusers class and what it needs beside the base model's own scheduler config, which keeps the
-# betas and the prediction type. The first three are deterministic: the starting noise decides the picture. LCM adds
-# noise between its steps, which whoever draws gives a generator for each picture for.
+# betas and the prediction type. The first three are deterministic: the starting noise decides the image. LCM adds
+# noise between its steps, which whoever draws gives a generator for each image for.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),

@@ -1,6 +1,6 @@
 """Trains the embedded base model: a U-Net and a text encoder from scratch, and packs them as a StableDiffusionPipeline.
 
-How captions are written for it and how it is probed belong here; pictures to latents is `vae`, words are `tokenizer`.
+How captions are written for it and how it is probed belong here; images to latents is `vae`, words are `tokenizer`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADS = 4
 TEXT_WIDTH = 128
 TEXT_LAYERS = 2
 PLAN: loop.Plan = loop.Plan(steps=3400, batch=64, matrix_rate=4e-3, warmup=60, decay_from=0.5, ema=0.998, seed=3)
-MICRO_BATCH = 32  # pictures that pass the networks at once
+MICRO_BATCH = 32  # images that pass the networks at once
 FACE_WEIGHT = 3.0  # of latents in the face, beside 1 elsewhere: eyes and mouths are small, and much is asked of them
 TEXT_RATE = 0.5  # of the U-Net's learning rate; at the full rate the encoder's outputs collapse
 EMPTY_SHARE = 0.1  # captions left empty, for classifier-free guidance
@@ -94,7 +94,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def caption(tags: Sequence[str], inherent: Collection[str], rng: np.random.Generator, *, loose: bool) -> str:
-    """The training caption of one picture; `inherent` are those of its tags that say who is drawn.
+    """The training caption of one image; `inherent` are those of its tags that say who is drawn.
 
     Full tags in fixed order at first: with shuffled and dropped tags from the start the model hardly learns to read.
     Once it does (`loose`), half of the captions are shuffled and thinned, one in eight says nothing of who is drawn,
@@ -139,7 +139,7 @@ def timesteps(count: int, rng: np.random.Generator) -> np.ndarray:
 def face_weights(faces: np.ndarray, side: int) -> np.ndarray:
     """How much each latent counts in the loss, float32 [N, side, side]: FACE_WEIGHT in the face, 1 elsewhere.
 
-    faces: float32 [N, 3], centre x, y and radius as fractions of the picture.
+    faces: float32 [N, 3], centre x, y and radius as fractions of the image.
     """
     x, y, radius = (faces[:, column, None, None] for column in range(3))
     at = (np.arange(side, dtype=np.float32) + 0.5) / side
@@ -263,21 +263,21 @@ def open_base(folder: Path) -> StableDiffusionPipeline:
 def samples(
     pipeline: StableDiffusionPipeline, prompts: Sequence[str], *, seed: int, steps: int = 24, guidance: float = 4.0
 ) -> list[Any]:
-    """One PIL picture per prompt, each from a starting noise of its own."""
+    """One PIL image per prompt, each from a starting noise of its own."""
     import torch
 
-    pictures = []
+    images = []
     for start in range(0, len(prompts), 16):
         part = list(prompts[start : start + 16])
         noise = [torch.Generator().manual_seed(seed + start + number) for number in range(len(part))]
-        pictures += pipeline(
+        images += pipeline(
             part, height=SIZE, width=SIZE, num_inference_steps=steps, guidance_scale=guidance, generator=noise
         ).images
-    return pictures
+    return images
 
 
 def caption_probe(pipeline: StableDiffusionPipeline, fresh: Drawings, *, seed: int) -> dict[int, tuple[float, float]]:
-    """Prediction error on fresh drawings with the right caption and with another picture's, for each of PROBE_STEPS.
+    """Prediction error on fresh drawings with the right caption and with another image's, for each of PROBE_STEPS.
 
     A model that ignores text has the same error twice; the further apart, the more the words decide.
     """

@@ -167,7 +167,7 @@ def build_characters(shop: Workshop) -> float:
 
 
 def build_draw(shop: Workshop) -> float:
-    """Draw the training pictures."""
+    """Draw the training images."""
     started = time.monotonic()
     shop.drawings()
     return time.monotonic() - started
@@ -237,14 +237,14 @@ def build_clip(shop: Workshop) -> float:
 
 
 def build_report(shop: Workshop) -> float:
-    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its pictures.
+    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its images.
 
-    How long each part took is kept beside the pictures, since parts are trained at different times and places.
+    How long each part took is kept beside the images, since parts are trained at different times and places.
     """
-    from sticker_pipeline.embedded.report import PICTURES, write_report
+    from sticker_pipeline.embedded.report import IMAGES, write_report
 
     started = time.monotonic()
-    kept = shop.out / PICTURES / "durations.json"
+    kept = shop.out / IMAGES / "durations.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}
     now = {part: json.loads(shop.ledger(part).read_text()) for part in PARTS if shop.finished(part)}
     known = before | now

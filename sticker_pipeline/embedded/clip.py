@@ -1,4 +1,4 @@
-"""Trains the embedded CLIP: pictures of one character close together, of others apart, words beside their pictures.
+"""Trains the embedded CLIP: images of one character close together, of others apart, words beside their images.
 
 Trained on identities of the training stream only; written as an open_clip `local-dir`, tokenizer included.
 """
@@ -25,8 +25,8 @@ PLAN: loop.Plan = loop.Plan(
     steps=1000, batch=96, matrix_rate=3e-3, warmup=100, decay_from=0.4, ema=0.998, weight_decay=0.05, seed=5
 )
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI CLIP's
-TEMPERATURE = 0.07  # of the picture-picture loss
-TEXT_SHARE = 0.3  # weight of the picture-word loss beside the picture-picture loss
+TEMPERATURE = 0.07  # of the image-image loss
+TEXT_SHARE = 0.3  # weight of the image-word loss beside the image-image loss
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
@@ -57,12 +57,12 @@ def new_clip(vocabulary: int, seed: int) -> torch.nn.Module:
     return CLIP(config["embed_dim"], config["vision_cfg"], text, quick_gelu=config["quick_gelu"])
 
 
-def normalised(pictures: np.ndarray) -> torch.Tensor:
+def normalised(images: np.ndarray) -> torch.Tensor:
     """RGB 0–255 [N, 96, 96, 3] -> float32 [N, 3, 64, 64], as the shipped preprocessing makes them."""
     import torch
     import torch.nn.functional as F
 
-    source = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)) / 255.0
+    source = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)) / 255.0
     small = F.interpolate(source, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True).clamp(0, 1)
     return (small - torch.tensor(MEAN)[None, :, None, None]) / torch.tensor(STD)[None, :, None, None]
 
@@ -83,14 +83,14 @@ def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.
 
 
 def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pictures [n, 96, 96, 3] RGB 0–255, moved and scaled a little, relit, half of them mirrored."""
+    """Images [n, 96, 96, 3] RGB 0–255, moved and scaled a little, relit, half of them mirrored."""
     from sticker_pipeline.embedded.tagger import warp
 
-    pictures = warp(flatten(drawings.pixels[rows]), rng)
+    images = warp(flatten(drawings.pixels[rows]), rng)
     mirrored = rng.random(len(rows)) < 0.5
-    pictures[mirrored] = pictures[mirrored, :, ::-1]
+    images[mirrored] = images[mirrored, :, ::-1]
     light = rng.uniform(0.93, 1.05, (len(rows), 1, 1, 1))
-    return (pictures * light + rng.normal(0, 2.0, pictures.shape)).clip(0, 255)
+    return (images * light + rng.normal(0, 2.0, images.shape)).clip(0, 255)
 
 
 def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tensor | float) -> torch.Tensor:
@@ -104,7 +104,7 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tenso
 
 
 def words_of(drawings: Drawings, row: int, rng: np.random.Generator) -> str:
-    """Words for a picture: who it is (most tags, any order), and sometimes what else is seen."""
+    """Words for an image: who it is (most tags, any order), and sometimes what else is seen."""
     tags = drawings.tags[row] if rng.random() < 0.3 else drawings.identity_words[row]
     kept = [tag for tag in tags if rng.random() < 0.85]
     return ", ".join(kept[index] for index in rng.permutation(len(kept)))
@@ -131,10 +131,10 @@ def train(
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([plan.seed, step])
         rows = pair_rows(drawings.identity, pairs, rng)
-        pictures = normalised(view(drawings, rows.ravel(), rng)).to(loop.device(), memory_format=torch.channels_last)
+        images = normalised(view(drawings, rows.ravel(), rng)).to(loop.device(), memory_format=torch.channels_last)
         ids = token_ids(tokenizer, [words_of(drawings, int(row), rng) for row in rows[0]]).to(loop.device())
         with loop.autocast():
-            seen = model.encode_image(pictures, normalize=True).float()
+            seen = model.encode_image(images, normalize=True).float()
             read = model.encode_text(ids, normalize=True).float()
         same = contrast(seen[:pairs], seen[pairs:], TEMPERATURE)
         warmth = 1.0 / model.logit_scale.exp().clamp(max=100.0)
@@ -171,7 +171,7 @@ def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) ->
 
 
 def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
-    """Normalised embeddings float32 [N, d] of pictures RGB 0–255 [N, 96, 96, 3], by the model in `folder`."""
+    """Normalised embeddings float32 [N, d] of images RGB 0–255 [N, 96, 96, 3], by the model in `folder`."""
     import open_clip
     import torch
     from PIL import Image
@@ -181,20 +181,20 @@ def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
     rows = []
     with torch.inference_mode():
         for start in range(0, len(rgb), 64):
-            part = [preprocess(Image.fromarray(picture.astype(np.uint8))) for picture in rgb[start : start + 64]]
+            part = [preprocess(Image.fromarray(image.astype(np.uint8))) for image in rgb[start : start + 64]]
             rows.append(model.encode_image(torch.stack(part), normalize=True).float().numpy())
     return np.concatenate(rows)
 
 
 @dataclass(frozen=True)
 class Separation:
-    """Area under the ROC curve of `same character` by cosine: over all pairs of pictures, and within one style."""
+    """Area under the ROC curve of `same character` by cosine: over all pairs of images, and within one style."""
 
     auc: float
     auc_sticker: float
     auc_art: float
     auc_across: float
-    pictures: int
+    images: int
     identities: int
 
 
@@ -225,6 +225,6 @@ def separation(embeddings: np.ndarray, identity: Sequence[int] | np.ndarray, sti
         auc_sticker=among(stickers == 2),
         auc_art=among(stickers == 0),
         auc_across=among(stickers == 1),
-        pictures=len(embeddings),
+        images=len(embeddings),
         identities=len(set(np.asarray(identity).tolist())),
     )

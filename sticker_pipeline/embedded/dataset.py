@@ -1,6 +1,6 @@
 """The drawings that the embedded models are trained on, kept in memory-mapped arrays, and fresh ones to measure on.
 
-Which pictures exist, and how they look once flattened, belongs here; what a model does with them does not.
+Which images exist, and how they look once flattened, belongs here; what a model does with them does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FRESH_STREAM = 12
 
 @dataclass(frozen=True)
 class Drawings:
-    """Pictures with what they show, row by row.
+    """Images with what they show, row by row.
 
     `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64
     [N] a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the
@@ -175,5 +175,5 @@ def flatten(rgba: np.ndarray, background: np.ndarray | float = 255.0) -> np.ndar
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model sees pictures."""
+    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model sees images."""
     return np.ascontiguousarray((flatten(rgba) / 127.5 - 1.0).transpose(0, 3, 1, 2).astype(np.float32))

@@ -206,7 +206,7 @@ curation:
 benchmark:
   validation: 0         # of few clips all that are not held out are trained on
   holdout: 0.3          # share of each group's clips that is never trained on, but compared with
-  prompts:              # what new pictures are asked to show
+  prompts:              # what new images are asked to show
 {prompts}
 """
 
@@ -371,7 +371,7 @@ def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[st
 
 
 def _art(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Pictures with backgrounds, in three sizes and three formats."""
+    """Images with backgrounds, in three sizes and three formats."""
     chosen = sorted(rng.choice(len(_ART), N_ART, replace=False).tolist())
     for place, number in enumerate(chosen):
         name, expression, pose, view, aside, prop, background = _ART[number]

@@ -1,4 +1,4 @@
-"""Whether generated pictures show what their prompts say, judged by the tagger: the base model's most telling figures.
+"""Whether generated images show what their prompts say, judged by the tagger: the base model's most telling figures.
 
 Prompts and shares only; which shares are good enough is said in `report`.
 """
@@ -24,7 +24,7 @@ SHORT = 5  # tags of a short prompt: about as many as curated captions have
 
 @dataclass(frozen=True)
 class Share:
-    """Of `asked` prompted tags of one kind, the share (0–1) that the tagger finds in the pictures."""
+    """Of `asked` prompted tags of one kind, the share (0–1) that the tagger finds in the images."""
 
     found: float
     asked: int
@@ -66,27 +66,27 @@ def short_prompt(tags: Sequence[str], rng: np.random.Generator) -> list[str]:
 def draw(
     pipeline: StableDiffusionPipeline, prompts: Sequence[Sequence[str]], sampling: Sampling, *, seed: int
 ) -> np.ndarray:
-    """uint8 [N, 96, 96, 3]: a picture of each prompt by the stock pipeline, from a noise of its own."""
+    """uint8 [N, 96, 96, 3]: an image of each prompt by the stock pipeline, from a noise of its own."""
     import diffusers
 
     usual = pipeline.scheduler
     pipeline.scheduler = getattr(diffusers, sampling.scheduler).from_config(usual.config)
     try:
         texts = [", ".join(prompt) for prompt in prompts]
-        pictures = base.samples(pipeline, texts, seed=seed, steps=sampling.steps, guidance=sampling.guidance)
+        images = base.samples(pipeline, texts, seed=seed, steps=sampling.steps, guidance=sampling.guidance)
     finally:
         pipeline.scheduler = usual
-    return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return np.stack([np.asarray(image.convert("RGB")) for image in images])
 
 
-def shares(models: Path, pictures: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
+def shares(models: Path, images: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
     """Kind of tag -> what the tagger in `models` finds, at its threshold, of the tags that `prompts` ask for.
 
-    pictures: RGB [N, 96, 96, 3] in 0–255, one for each prompt. Kinds are those of `scene.VOCABULARY`, in its order.
+    images: RGB [N, 96, 96, 3] in 0–255, one for each prompt. Kinds are those of `scene.VOCABULARY`, in its order.
     """
     labels = tagger.read_labels(models / "tagger" / "selected_tags.csv")
     column = {label.name: number for number, label in enumerate(labels)}
-    scores = tagger.score_pictures(models / "tagger" / "model.onnx", pictures)
+    scores = tagger.score_images(models / "tagger" / "model.onnx", images)
     hits: dict[str, list[bool]] = {kind: [] for kind in dict.fromkeys(VOCABULARY.values())}
     for row, prompt in enumerate(prompts):
         for tag in prompt:

@@ -1,4 +1,4 @@
-"""Measures the shipped models on fresh drawings, and writes data/models/embedded/REPORT.md with its pictures.
+"""Measures the shipped models on fresh drawings, and writes data/models/embedded/REPORT.md with its images.
 
 Everything is measured on what lies in the output folder, through the loaders that users use; nothing is trained here.
 """
@@ -23,8 +23,8 @@ from sticker_pipeline.embedded import base, clip, obedience, tagger, vae
 from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_drawings, fresh_row
 
 LIMIT_BYTES = 24_000_000
-PICTURES = "report"
-SWEEP = "sweep.json"  # in PICTURES: what LoRAs on the demo characters gave
+IMAGES = "report"
+SWEEP = "sweep.json"  # in IMAGES: what LoRAs on the demo characters gave
 FRESH_SEED = 2026
 LARGE = 256  # pixels; the demo characters' media are about this large
 
@@ -32,8 +32,8 @@ LARGE = 256  # pixels; the demo characters' media are about this large
 PROBE = {300: 1.10, 600: 1.4, 850: 2.0}
 OBEDIENCE = {"hair colour": 0.90, "eye colour": 0.75, "expression": 0.70, "pose": 0.70, "background": 0.85}
 SHORT_MAY_LOSE = 0.15
-ASKED = 256  # pictures with full prompts
-SAMPLER_PICTURES = 64
+ASKED = 256  # images with full prompts
+SAMPLER_IMAGES = 64
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Section:
-    """One part's chapter: its text, its pictures by file name, and its gates."""
+    """One part's chapter: its text, its images by file name, and its gates."""
 
     text: str
-    pictures: Mapping[str, Image.Image]
+    images: Mapping[str, Image.Image]
     gates: Sequence[Gate] = ()
 
 
@@ -67,11 +67,11 @@ def write_report(out: Path, notes: Mapping[str, Mapping[str, Any]], say: Callabl
         say(f"report    measuring {name}")
         sections.append(measure(out, fresh))
     sections.insert(1, lora_section(out))
-    folder = out / PICTURES
+    folder = out / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
-        for name, picture in section.pictures.items():
-            picture.save(folder / name, quality=85)
+        for name, image in section.images.items():
+            image.save(folder / name, quality=85)
     gates = [gate for section in sections for gate in section.gates]
     texts = [_opening(), _gate_table(gates), _sizes(out), _durations(notes), *(section.text for section in sections)]
     (out / "REPORT.md").write_text("\n".join(texts))
@@ -82,7 +82,7 @@ def write_report(out: Path, notes: Mapping[str, Mapping[str, Any]], say: Callabl
 def _opening() -> str:
     return (
         "# The embedded models\n\n"
-        "Trained from scratch on pictures that `sticker_pipeline/embedded` draws; no one else's pictures or weights.\n"
+        "Trained from scratch on images that `sticker_pipeline/embedded` draws; no one else's images or weights.\n"
         "All figures are measured on fresh drawings of identities that no model was trained on, through the loaders\n"
         "that users use. Command: `python -m sticker_pipeline.embedded` (`make models`), resumable part by part.\n"
     )
@@ -153,7 +153,7 @@ def base_section(out: Path, fresh: Drawings) -> Section:
         "decoded": obedience.shares(out, decoded, some.tags),
     }
     drawn, stickers = flatten(fresh.pixels[rows]).astype(np.uint8), fresh.sticker[rows]
-    pictures = {
+    images = {
         "vae.webp": grid([*flatten(some.pixels[:12]).astype(np.uint8), *decoded[:12]], 12),
         "base_sticker.webp": _pairs(drawn[stickers], made[stickers]),
         "base_art.webp": _pairs(drawn[~stickers], made[~stickers]),
@@ -162,29 +162,29 @@ def base_section(out: Path, fresh: Drawings) -> Section:
         "## base\n",
         f"Autoencoder, {len(some)} fresh drawings: PSNR {fidelity.psnr_sticker:.2f} dB (stickers), "
         f"{fidelity.psnr_art:.2f} dB (art), mean error {fidelity.error:.2f} of 255. Above: drawn, below: decoded.\n",
-        f"![autoencoder]({PICTURES}/vae.webp)\n",
-        "Caption-shuffle probe: error of the U-Net's prediction with the right caption, and with another picture's.\n",
+        f"![autoencoder]({IMAGES}/vae.webp)\n",
+        "Caption-shuffle probe: error of the U-Net's prediction with the right caption, and with another image's.\n",
         "| t | right | shuffled | shuffled / right |",
         "|---:|---:|---:|---:|",
         *(f"| {t} | {right:.4f} | {wrong:.4f} | {wrong / right:.2f} |" for t, (right, wrong) in probe.items()),
         "",
-        "Do the pictures show what the prompt says? Share of prompted tags that the tagger (at its threshold) finds\n"
-        f"in {len(full)} pictures generated with full prompts, in {len(short)} generated with {obedience.SHORT} tags "
+        "Do the images show what the prompt says? Share of prompted tags that the tagger (at its threshold) finds\n"
+        f"in {len(full)} images generated with full prompts, in {len(short)} generated with {obedience.SHORT} tags "
         "of a full prompt in random order,\nand, as limits, in drawings of the full prompts and in drawings that went "
         f"through the autoencoder.\n{sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}: "
         "the profile's own settings.\n",
         *_share_table(found),
         "",
-        f"The same full prompts with other stock schedulers ({SAMPLER_PICTURES} pictures each), mean share over "
+        f"The same full prompts with other stock schedulers ({SAMPLER_IMAGES} images each), mean share over "
         f"{', '.join(OBEDIENCE)}:\n",
-        *_sampler_table(out, pipeline, full[:: max(1, len(full) // SAMPLER_PICTURES)][:SAMPLER_PICTURES]),
+        *_sampler_table(out, pipeline, full[:: max(1, len(full) // SAMPLER_IMAGES)][:SAMPLER_IMAGES]),
         "",
         "Stickers: in each pair of rows, drawings of unseen characters, and what the base makes of their tags.\n",
-        f"![stickers]({PICTURES}/base_sticker.webp)\n",
+        f"![stickers]({IMAGES}/base_sticker.webp)\n",
         "Art:\n",
-        f"![art]({PICTURES}/base_art.webp)\n",
+        f"![art]({IMAGES}/base_art.webp)\n",
     ]
-    return Section("\n".join(lines), pictures, base_gates(out, fidelity, probe, found))
+    return Section("\n".join(lines), images, base_gates(out, fidelity, probe, found))
 
 
 def profile_sampling(out: Path) -> obedience.Sampling:
@@ -196,8 +196,8 @@ def profile_sampling(out: Path) -> obedience.Sampling:
 def _pairs(drawn: np.ndarray, made: np.ndarray) -> Image.Image:
     """Two pairs of rows: twelve drawings, evenly spread, above what was generated of their prompts."""
     shown = np.linspace(0, len(drawn) - 1, 24).astype(int)
-    rows = [picture[part] for part in (shown[:12], shown[12:]) for picture in (drawn, made)]
-    return grid([picture for row in rows for picture in row], 12)
+    rows = [image[part] for part in (shown[:12], shown[12:]) for image in (drawn, made)]
+    return grid([image for row in rows for image in row], 12)
 
 
 def base_gates(
@@ -233,7 +233,7 @@ def _share_table(found: Mapping[str, Mapping[str, obedience.Share]]) -> list[str
 
 
 def _sampler_table(out: Path, pipeline: Any, prompts: list[list[str]]) -> list[str]:
-    rows = ["| scheduler | steps | guidance | mean share | seconds a picture |", "|---|---:|---:|---:|---:|"]
+    rows = ["| scheduler | steps | guidance | mean share | seconds an image |", "|---|---:|---:|---:|---:|"]
     for sampling in obedience.SAMPLERS:
         started = time.monotonic()
         made = obedience.draw(pipeline, prompts, sampling, seed=FRESH_SEED)
@@ -250,7 +250,7 @@ def _sampler_table(out: Path, pipeline: Any, prompts: list[list[str]]) -> list[s
 
 def lora_section(out: Path) -> Section:
     """What LoRAs on the base learn of the demo characters, as the sweep left it; nothing where no sweep has run."""
-    path = out / PICTURES / SWEEP
+    path = out / IMAGES / SWEEP
     if not path.exists():
         return Section("", {})
     rows = pd.DataFrame(json.loads(path.read_text()))
@@ -260,11 +260,11 @@ def lora_section(out: Path) -> Section:
         f"judges the last epoch. Each training on one core: {', '.join(sorted(set(rows['machine'])))}.\n"
         "First row: the profile's defaults, three seeds; rows below it, if any, depart from them in one thing (both "
         "rates are one), one seed.\n\n"
-        "- *LoRA*, *base*: similarity to held-out pictures; *of the ceiling*: the LoRA's as a share of what held-out\n"
-        "  pictures have among themselves\n"
+        "- *LoRA*, *base*: similarity to held-out images; *of the ceiling*: the LoRA's as a share of what held-out\n"
+        "  images have among themselves\n"
         "- *trigger*: similarity with it less that of the same LoRA prompted with another character's tags\n"
         "- *free*: share of the prompted expressions, gazes, poses, views and props that the tagger finds\n"
-        "- *copying*: similarity to the nearest training picture, less that of held-out pictures\n",
+        "- *copying*: similarity to the nearest training image, less that of held-out images\n",
         *_sweep_table(rows),
         "",
         "The defaults by character and style, mean over the seeds:\n",
@@ -333,18 +333,18 @@ def _default_table(rows: pd.DataFrame) -> list[str]:
 def tagger_section(out: Path, fresh: Drawings) -> Section:
     """Macro-F1 over the general tags on fresh drawings, the worst tags, characters, and what ratings can say."""
     labels = tagger.read_labels(out / "tagger" / "selected_tags.csv")
-    scores = tagger.score_pictures(out / "tagger" / "model.onnx", flatten(fresh.pixels))
+    scores = tagger.score_images(out / "tagger" / "model.onnx", flatten(fresh.pixels))
     rows = tagger.figures(scores, tagger.targets(fresh, labels), labels)
     kinds = {label.name: label.category for label in labels}
     general = [row for row in rows if kinds[row.name] == tagger.GENERAL]
     known = fresh_drawings(180, seed=FRESH_SEED, known=True)
-    both = np.concatenate([scores, tagger.score_pictures(out / "tagger" / "model.onnx", flatten(known.pixels))])
+    both = np.concatenate([scores, tagger.score_images(out / "tagger" / "model.onnx", flatten(known.pixels))])
     wanted = np.concatenate([tagger.targets(fresh, labels), tagger.targets(known, labels)])
     named = [row for row in tagger.figures(both, wanted, labels) if kinds[row.name] == tagger.CHARACTER]
     ratings = [row for row in rows if kinds[row.name] == tagger.RATING]
     large = flatten(np.stack([_drawn_large(row) for row in range(300)]))
     resized = tagger.figures(
-        tagger.score_pictures(out / "tagger" / "model.onnx", large),
+        tagger.score_images(out / "tagger" / "model.onnx", large),
         tagger.targets(first_rows(fresh, 300), labels),
         labels,
     )
@@ -388,7 +388,7 @@ def clip_section(out: Path, fresh: Drawings) -> Section:
     parts = clip.separation(clip.embed(out / "clip", flatten(fresh.pixels)), fresh.identity, fresh.sticker)
     lines = [
         "## clip\n",
-        f"Same or different character by the cosine of two pictures, {parts.pictures} fresh drawings of "
+        f"Same or different character by the cosine of two images, {parts.images} fresh drawings of "
         f"{parts.identities} unseen identities (other pose, expression, view and background each time):\n",
         "| pairs | AUC |",
         "|---|---:|",
@@ -401,7 +401,7 @@ def clip_section(out: Path, fresh: Drawings) -> Section:
     return Section("\n".join(lines), {})
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------------
 
 
 def first_rows(drawings: Drawings, count: int) -> Drawings:
@@ -417,10 +417,10 @@ def first_rows(drawings: Drawings, count: int) -> Drawings:
     )
 
 
-def grid(pictures: list[np.ndarray], columns: int) -> Image.Image:
-    """RGB uint8 pictures of one size, side by side in rows of `columns`."""
-    size = pictures[0].shape[0]
-    sheet = Image.new("RGB", (columns * size, -(-len(pictures) // columns) * size), "white")
-    for number, picture in enumerate(pictures):
-        sheet.paste(Image.fromarray(picture), (number % columns * size, number // columns * size))
+def grid(images: list[np.ndarray], columns: int) -> Image.Image:
+    """RGB uint8 images of one size, side by side in rows of `columns`."""
+    size = images[0].shape[0]
+    sheet = Image.new("RGB", (columns * size, -(-len(images) // columns) * size), "white")
+    for number, image in enumerate(images):
+        sheet.paste(Image.fromarray(image), (number % columns * size, number // columns * size))
     return sheet

@@ -1,4 +1,4 @@
-"""What a drawn picture shows, as data: who (Identity), doing what, where (Scene), how to sample both, and their tags.
+"""What a drawn image shows, as data: who (Identity), doing what, where (Scene), how to sample both, and their tags.
 
 No drawing happens here, and no file is written here: `drawing` turns a Scene into pixels.
 """
@@ -159,7 +159,7 @@ def _vocabulary() -> dict[str, str]:
 
 VOCABULARY: dict[str, str] = _vocabulary()
 """Every general tag that a drawing can carry -> its kind. Kinds `accessory`, `count` and `style` may occur several
-times in one picture; any other kind occurs at most once."""
+times in one image; any other kind occurs at most once."""
 
 # (hair style, hair colour, eye colour) of the demo characters: no sampled identity has one of these, so that the models
 # trained on sampled identities have never seen them. `roster.demo_characters` is made to match (and tested).
@@ -201,7 +201,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Identity:
-    """One character: what stays the same in all of its pictures. Every word is checked when it is made.
+    """One character: what stays the same in all of its images. Every word is checked when it is made.
 
     Raises:
         ValueError: a word is not in this module's lists, or two accessories want the same place.
@@ -286,7 +286,7 @@ def random_identity(rng: np.random.Generator) -> Identity:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of one identity. Every word is checked when it is made; the numbers are continuous, for animation.
+    """One image of one identity. Every word is checked when it is made; the numbers are continuous, for animation.
 
     `bob`, `swing` and `sway` lie in -1…1 (vertical bounce, phase of the arms, phase of hair, cloth and props), `blink`
     and `mouth_open` in 0…1; `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and `y_offset` fractions of

@@ -1,6 +1,6 @@
 """Trains the embedded tagger, and writes it by the WD v3 contract: `model.onnx` beside `selected_tags.csv`.
 
-Its labels, its network, its harsh treatment of training pictures and its figures belong here; using it is `tagging`'s.
+Its labels, its network, its harsh treatment of training images and its figures belong here; using it is `tagging`'s.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def new_tagger(n_labels: int, seed: int) -> torch.nn.Module:
             self.drop = nn.Dropout(0.1)
             self.head = nn.Linear(2 * WIDTHS[-1], n_labels)
 
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            maps = self.body((pictures / 127.5 - 1.0).permute(0, 3, 1, 2))
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = self.body((images / 127.5 - 1.0).permute(0, 3, 1, 2))
             pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
             result: torch.Tensor = self.head(self.drop(pooled))
             return result
@@ -103,11 +103,11 @@ def new_tagger(n_labels: int, seed: int) -> torch.nn.Module:
     return TaggerNet().to(memory_format=torch.channels_last)
 
 
-# --- pictures as they will come ---------------------------------------------------------------------------------------
+# --- images as they will come ---------------------------------------------------------------------------------------
 
 
 def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
-    """Pictures as real media and generated ones look: RGB float32 [n, 96, 96, 3] in 0–255, and bool [n] where a sticker
+    """Images as real media and generated ones look: RGB float32 [n, 96, 96, 3] in 0–255, and bool [n] where a sticker
     does not lie on white (its background tags then say nothing).
 
     Moved, scaled, turned, cropped at the edge, resized through another size, blurred, noisy, JPEG-compressed, relit.
@@ -117,18 +117,18 @@ def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) 
     grounds = np.full((len(rows), SIZE, SIZE, 3), 255.0, dtype=np.float32)
     for row in np.flatnonzero(recoloured):
         grounds[row] = _ground(rng)
-    pictures = warp(flatten(rgba, grounds), rng)
-    pictures = pictures * rng.uniform(0.9, 1.08, (len(rows), 1, 1, 1)) + rng.uniform(-8, 8, (len(rows), 1, 1, 3)) * (
+    images = warp(flatten(rgba, grounds), rng)
+    images = images * rng.uniform(0.9, 1.08, (len(rows), 1, 1, 1)) + rng.uniform(-8, 8, (len(rows), 1, 1, 3)) * (
         rng.random((len(rows), 1, 1, 1)) < 0.3
     )
     noisy = rng.random(len(rows)) < 0.2
-    pictures[noisy] += rng.normal(0, rng.uniform(1, 8), pictures[noisy].shape)
-    pictures = pictures.clip(0, 255).astype(np.float32)
+    images[noisy] += rng.normal(0, rng.uniform(1, 8), images[noisy].shape)
+    images = images.clip(0, 255).astype(np.float32)
     for row in np.flatnonzero(rng.random(len(rows)) < 0.2):
-        pictures[row] = _jpeg(pictures[row], int(rng.integers(50, 92)))
+        images[row] = _jpeg(images[row], int(rng.integers(50, 92)))
     import torch
 
-    return torch.from_numpy(pictures), recoloured
+    return torch.from_numpy(images), recoloured
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
@@ -138,12 +138,12 @@ def _ground(rng: np.random.Generator) -> np.ndarray:
     return np.broadcast_to(first + (second - first) * slope, (SIZE, SIZE, 3)).astype(np.float32)
 
 
-def warp(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def warp(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """float32 [n, 96, 96, 3] moved, scaled and turned a little (border repeated), two in five through another size."""
     import torch
     import torch.nn.functional as F
 
-    count = len(pictures)
+    count = len(images)
     angle = np.deg2rad(rng.uniform(-6, 6, count)) * (rng.random(count) < 0.5)
     zoom = rng.uniform(0.88, 1.12, count)
     move = rng.uniform(-0.06, 0.06, (count, 2))
@@ -154,7 +154,7 @@ def warp(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         ],
         axis=1,
     )
-    source = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+    source = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     grid = F.affine_grid(torch.from_numpy(matrix.astype(np.float32)), list(source.shape), align_corners=False)
     moved = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
     other = torch.from_numpy(rng.random(count) < 0.4)
@@ -165,11 +165,11 @@ def warp(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return moved.permute(0, 2, 3, 1).numpy()
 
 
-def _jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture.astype(np.uint8)).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(image.astype(np.uint8)).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer), dtype=np.float32)
 
 
@@ -196,11 +196,11 @@ def train(
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([plan.seed, step])
         rows = rng.integers(len(drawings), size=plan.batch)
-        pictures, recoloured = harsh_batch(drawings, rows, rng)
+        images, recoloured = harsh_batch(drawings, rows, rng)
         counts = torch.ones(plan.batch, len(labels))
         counts[torch.from_numpy(recoloured)[:, None] & backdrop[None]] = 0.0
         with loop.autocast():
-            logits = net(pictures.flip(-1).to(loop.device()))
+            logits = net(images.flip(-1).to(loop.device()))
         losses = F.binary_cross_entropy_with_logits(
             logits.float(), wanted[rows].to(logits.device), counts.to(logits.device), reduction="sum"
         )
@@ -270,7 +270,7 @@ def halve_weights(path: Path) -> None:
 
 @dataclass(frozen=True)
 class TagFigures:
-    """Precision, recall and F1 of one tag at THRESHOLD, and in how many pictures it occurs."""
+    """Precision, recall and F1 of one tag at THRESHOLD, and in how many images it occurs."""
 
     name: str
     support: int
@@ -279,8 +279,8 @@ class TagFigures:
     f1: float
 
 
-def score_pictures(model: Path, rgb: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [N, labels] from `model.onnx` for pictures RGB 0–255 [N, 96, 96, 3]."""
+def score_images(model: Path, rgb: np.ndarray) -> np.ndarray:
+    """Probabilities float32 [N, labels] from `model.onnx` for images RGB 0–255 [N, 96, 96, 3]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Trains the autoencoder of the embedded base model: 96-pixel pictures to 12 x 12 latents of 16 channels and back.
+"""Trains the autoencoder of the embedded base model: 96-pixel images to 12 x 12 latents of 16 channels and back.
 
 Its network, its loss and its figures belong here; latents as training data of the U-Net are made in `base`.
 """
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL
 
-LATENT_CHANNELS = 16  # a shorter training with 8 gave 24.5 dB, and lost a tongue or a blush in a third of pictures
+LATENT_CHANNELS = 16  # a shorter training with 8 gave 24.5 dB, and lost a tongue or a blush in a third of images
 CHANNELS = (16, 32, 64, 96)
-KL_WEIGHT = 4e-4  # on the mean over latents; keeps them near unit size and smooth without blurring pictures
+KL_WEIGHT = 4e-4  # on the mean over latents; keeps them near unit size and smooth without blurring images
 EDGE_WEIGHT = 1.0
 SQUARED_WEIGHT = 4.0  # about as large as the other terms at 25 dB; the edges of shapes come out where they belong
 PLAN: loop.Plan = loop.Plan(steps=6400, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
@@ -48,7 +48,7 @@ def new_vae(seed: int = 1) -> AutoencoderKL:
     )
 
 
-def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def image_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Squared error, and the mean absolute error of pixels and of differences between neighbours, at full, half and
     quarter size. float32 [N, 3, H, W] in -1…1 -> a scalar.
 
@@ -65,16 +65,16 @@ def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def batch_of_pictures(drawings: Drawings, plan: loop.Plan, step: int) -> torch.Tensor:
-    """Pictures [batch, 3, 96, 96] in -1…1 for `step`: on white, half of them mirrored."""
+def batch_of_images(drawings: Drawings, plan: loop.Plan, step: int) -> torch.Tensor:
+    """Images [batch, 3, 96, 96] in -1…1 for `step`: on white, half of them mirrored."""
     import torch
 
     rng = np.random.default_rng([plan.seed, step])
     rows = np.sort(rng.choice(len(drawings), plan.batch, replace=False))
-    pictures = on_white(drawings.pixels[rows])
+    images = on_white(drawings.pixels[rows])
     mirrored = rng.random(plan.batch) < 0.5
-    pictures[mirrored] = pictures[mirrored, :, :, ::-1]
-    return torch.from_numpy(pictures).to(loop.device(), memory_format=torch.channels_last)
+    images[mirrored] = images[mirrored, :, :, ::-1]
+    return torch.from_numpy(images).to(loop.device(), memory_format=torch.channels_last)
 
 
 def train(
@@ -94,13 +94,13 @@ def train(
     training = loop.Training({"vae": vae}, {"vae": 1.0}, plan)
 
     def loss_at(step: int) -> torch.Tensor:
-        pictures = batch_of_pictures(drawings, plan, step)
+        images = batch_of_images(drawings, plan, step)
         with loop.autocast():
-            moments = DiagonalGaussianDistribution(vae.quant_conv(encoder(pictures)))
-            noise = torch.randn(moments.mean.shape, generator=loop.torch_rng(plan.seed, step)).to(pictures.device)
+            moments = DiagonalGaussianDistribution(vae.quant_conv(encoder(images)))
+            noise = torch.randn(moments.mean.shape, generator=loop.torch_rng(plan.seed, step)).to(images.device)
             made = decoder(vae.post_quant_conv(moments.mean + moments.std * noise))
         kl = 0.5 * (moments.mean.float() ** 2 + moments.var.float() - 1.0 - moments.logvar.float()).mean()
-        return picture_loss(made.float(), pictures) + KL_WEIGHT * kl
+        return image_loss(made.float(), images) + KL_WEIGHT * kl
 
     def snapshot() -> None:
         finished = copy.deepcopy(vae)
@@ -112,7 +112,7 @@ def train(
 
 
 def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarray:
-    """Posterior means of pictures uint8 [N, 96, 96, 4] (on white), float32 [N, 16, 12, 12], not scaled.
+    """Posterior means of images uint8 [N, 96, 96, 4] (on white), float32 [N, 16, 12, 12], not scaled.
 
     In float32, so that figures do not depend on the machine; within `loop.autocast` it is faster, for training data.
     """
@@ -121,15 +121,15 @@ def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarr
     latents = []
     with torch.inference_mode():
         for start in range(0, len(rgba), batch):
-            pictures = torch.from_numpy(on_white(rgba[start : start + batch])).to(vae.device)
-            latents.append(vae.encode(pictures).latent_dist.mean.float().cpu().numpy())
+            images = torch.from_numpy(on_white(rgba[start : start + batch])).to(vae.device)
+            latents.append(vae.encode(images).latent_dist.mean.float().cpu().numpy())
     return np.concatenate(latents)
 
 
 def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
     """Shift and scale each latent channel to mean 0 and deviation 1 over `drawings`, inside the model's own layers.
 
-    The shift and scale go into the 1x1 convolutions on either side of the latents, so that pictures come back exactly
+    The shift and scale go into the 1x1 convolutions on either side of the latents, so that images come back exactly
     as before, and the usual loaders, which know one `scaling_factor` only (1 here), see evenly sized channels.
     """
     import torch
@@ -151,7 +151,7 @@ def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well pictures come back: PSNR in dB over each kind of picture, and mean absolute error in 0–255."""
+    """How well images come back: PSNR in dB over each kind of image, and mean absolute error in 0–255."""
 
     psnr_sticker: float
     psnr_art: float

@@ -18,7 +18,7 @@ from sticker_pipeline.generation.prompts import Request
 
 STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
 MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of
-IMAGES = "pictures"  # the folder of the images in the artifact
+IMAGES = "pictures"  # the folder in the artifact
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Way:
 
     @property
     def calls(self) -> int:
-        """Of the U-Net for each picture: guidance asks it twice."""
+        """Of the U-Net for each image: guidance asks it twice."""
         return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)
 
 
@@ -90,7 +90,7 @@ def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], ob
         return generate(model, answers.requests[:count], settings, profile.resolution)
 
     for name, way in answers.ways.items():
-        say(f"{name}: {len(answers.requests)} pictures")
+        say(f"{name}: {len(answers.requests)} images")
         pipeline = opened(way.settings.scheduler)
         with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
             list(images_of(model, way.settings.model_copy(update={"steps": 1}), 1))  # warms up

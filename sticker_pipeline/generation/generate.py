@@ -1,4 +1,4 @@
-"""From requests to pictures: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
+"""From requests to images: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
 
 What to ask for stands in prompts.py; what a LoRA file means, in diffusion/lora/file.py and diffusion/lora/formats.py.
 """
@@ -54,7 +54,7 @@ class Model:
 
 
 class DrawingError(UserError):
-    """A picture that came out as no picture; the message says why and what to do."""
+    """An image that came out as no image; the message says why and what to do."""
 
 
 def open_pipeline(profile: Profile) -> Any:
@@ -106,9 +106,9 @@ def generate(
     resolution: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Image.Image]:
-    """RGB pictures of `resolution`² pixels, one for each request in order, made in batches of settings.batch_size.
+    """RGB images of `resolution`² pixels, one for each request in order, made in batches of settings.batch_size.
 
-    Neither the batch size nor the other requests change a picture by more than rounding. `progress(done, total)` is
+    Neither the batch size nor the other requests change an image by more than rounding. `progress(done, total)` is
     called after each batch. Raises PromptError before the first batch for a prompt that would be cut, ValueError for a
     resolution that is no multiple of 8; while drawing, DrawingError for pixels that are not finite.
     """
@@ -138,7 +138,7 @@ def _batches(
         for pixels in decoded(pipeline.vae, _latents(model, batch, settings, resolution)):
             if not pixels.isfinite().all():  # would be saved as black
                 raise DrawingError(
-                    f"a picture of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the weights "
+                    f"an image of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the weights "
                     "that draw it overflow. Use a lower strength, or another LoRA."
                 )
             yield from pipeline.image_processor.postprocess(pixels, output_type="pil")

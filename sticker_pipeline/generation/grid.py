@@ -1,6 +1,6 @@
-"""The picture that shows at a glance what a LoRA changes: models and references in rows over the same prompts.
+"""The image that shows at a glance what a LoRA changes: models and references in rows over the same prompts.
 
-Judging the pictures with numbers belongs to benchmark.
+Judging the images with numbers belongs to benchmark.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from sticker_pipeline.core.images import labelled_grid
 def sample_grid(
     rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[str], *, most: int = 8, cell: int = 96
 ) -> Image.Image:
-    """An RGB grid with one row for each `name: pictures`, the first `most` of the columns.
+    """An RGB grid with one row for each `name: images`, the first `most` of the columns.
 
     The rows of models answer the same requests, so that a column shows one prompt and seed; a row may be shorter, as
     the references, which belong to no prompt, often are.
     """
     shown = list(columns)[:most]
-    return labelled_grid(list(rows), shown, [list(pictures)[: len(shown)] for pictures in rows.values()], cell=cell)
+    return labelled_grid(list(rows), shown, [list(images)[: len(shown)] for images in rows.values()], cell=cell)
 
 
 def grid_of_files(

@@ -1,6 +1,6 @@
-"""Pictures that were drawn before, found again by everything that decides them: only what is new is generated.
+"""Images that were drawn before, found again by everything that decides them: only what is new is generated.
 
-How a picture is made stands in generate.py. The cache is a folder of PNG files, which may be deleted.
+How an image is made stands in generate.py. The cache is a folder of PNG files, which may be deleted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.tagging.captions import is_weighted
 
-VERSION = 2  # raise it whenever generate.py makes other pictures of the same request
+VERSION = 2  # raise it whenever generate.py makes other images of the same request
 GRAMMAR = 1  # the same, of a request with weights
 
 
@@ -28,10 +28,10 @@ def decisive(
     resolution: int,
     trained: TrainedFor,
 ) -> dict[str, Any]:
-    """All that decides a picture beside its request. `base`: hash of the files' contents; `loras`: the same of each
+    """All that decides an image beside its request. `base`: hash of the files' contents; `loras`: the same of each
     LoRA, with its strength, in the order in which they are applied; `trained`: what they were trained for.
 
-    The batch size is not among it: it changes pictures by rounding only. What one LoRA drew, or none, is found by the
+    The batch size is not among it: it changes images by rounding only. What one LoRA drew, or none, is found by the
     same name as before there could be several.
     """
     first = loras[0] if loras else (None, None)
@@ -55,7 +55,7 @@ def drawn(
     draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
     batch_size: int,
 ) -> list[Image.Image]:
-    """One RGB picture for each of `requests`, in order: from the folder `cache`, else from `draw`.
+    """One RGB image for each of `requests`, in order: from the folder `cache`, else from `draw`.
 
     `draw` is called once, with those that are missing, and not at all where there are none. It draws `batch_size` at a
     time, which are kept together as soon as they are drawn: an interrupted run goes on with the same batches.
@@ -68,11 +68,11 @@ def drawn(
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
             with atomic_files(batch) as stagings:
-                for path, staging, picture in zip(batch, stagings, islice(images, len(batch)), strict=True):
-                    picture.save(staging, "PNG")
-                    found[path] = picture.convert("RGB")
-        next(images, None)  # what `draw` does after its last picture, such as saying that it is done
-    return [image for path in paths if (image := found[path]) is not None]
+                for path, staging, image in zip(batch, stagings, islice(images, len(batch)), strict=True):
+                    image.save(staging, "PNG")
+                    found[path] = image.convert("RGB")
+        next(images, None)  # what `draw` does after its last image, such as saying that it is done
+    return [kept for path in paths if (kept := found[path]) is not None]
 
 
 def _entry(cache: Path, decided: Mapping[str, Any], request: Request) -> Path:
@@ -86,5 +86,5 @@ def _grammar(prompt: str) -> dict[str, int]:
 
 
 def _read(path: Path) -> Image.Image | None:
-    """The picture that is cached there; None for none, or a damaged one."""
+    """The image that is cached there; None for none, or a damaged one."""
     return read_entry(path, lambda entry: read_png(entry).convert("RGB"))

@@ -85,7 +85,7 @@ def generated(
 
     def new(missing: Sequence[Request]) -> Iterator[Image.Image]:
         def show(done: int, total: int) -> None:
-            generator.say(f"{who}: {done} of {total} pictures")
+            generator.say(f"{who}: {done} of {total} images")
 
         with with_loras(generator.opened(settings.scheduler), loras) as model:
             yield from generate(model, missing, settings, resolution, show)

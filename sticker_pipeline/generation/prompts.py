@@ -1,6 +1,6 @@
 """What is generated: prompts made of a character's settings, and requests that pair each prompt with a seed.
 
-No model is touched here; how a request becomes a picture is generate.py's business.
+No model is touched here; how a request becomes an image is generate.py's business.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to generate. All models get the same requests, so pictures of two models pair up."""
+    """One image to generate. All models get the same requests, so images of two models pair up."""
 
     style: str
     prompt: str
@@ -162,7 +162,7 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
 def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:
     """Prompts of the words in `settings`: those that an LCM-LoRA is measured by, and others to learn on."""
     count = settings.measured_prompts
-    prompts = prompts_of_words(settings.words, settings.omitted, count + settings.pictures, settings.seed)
+    prompts = prompts_of_words(settings.words, settings.omitted, count + settings.images, settings.seed)
     return prompts[:count], prompts[count:]
 
 

@@ -1,13 +1,13 @@
-"""The table of the pictures that models drew for the benchmark's prompts. Which models draw is decided in defs."""
+"""The table of the images that models drew for the benchmark's prompts. Which models draw is decided in defs."""
 
 from dataclasses import replace
 
 from sticker_pipeline.core.schemas import Column, TableSchema
 
 SAMPLES = TableSchema(
-    "each picture",
+    "each image",
     (
-        Column("image", "str", "names the picture: its folder and number"),
+        Column("image", "str", "names the image: its folder and number"),
         Column("model", "str", "who drew it: base, lora, lora in a recommended setting, released, or a rival"),
         Column("style", "str", "the style that was asked for, such as art or sticker"),
         Column("prompt", "str", "the whole prompt, with the words that the model was taught"),
@@ -18,5 +18,5 @@ SAMPLES = TableSchema(
     key=("file",),
 )
 WITHOUT_TRIGGER = replace(
-    SAMPLES, rows="each picture of each LoRA that was asked without its trigger", file="without_trigger.parquet"
+    SAMPLES, rows="each image of each LoRA that was asked without its trigger", file="without_trigger.parquet"
 )

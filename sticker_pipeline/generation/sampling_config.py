@@ -76,10 +76,10 @@ def loras_of(cell: Cell, adapters: Adapters) -> list[tuple[Path, float]]:
     return [(path, weight) for path, weight in zip(files, weights, strict=True) if path and weight]
 
 
-def check_size(cells: int, pictures: int, settings: SweepSettings) -> None:
-    """Raise SweepError where `cells` of `pictures` each are more than `most_pictures`."""
-    if cells * pictures > settings.most_pictures:
+def check_size(cells: int, images: int, settings: SweepSettings) -> None:
+    """Raise SweepError where `cells` of `images` each are more than `most_images`."""
+    if cells * images > settings.most_images:
         raise SweepError(
-            f"The sweep would draw {cells} settings of {pictures} pictures each, {cells * pictures} in all, and "
-            f"sweep.most_pictures is {settings.most_pictures}. Give its axes fewer values, or raise that."
+            f"The sweep would draw {cells} settings of {images} images each, {cells * images} in all, and "
+            f"sweep.most_images is {settings.most_images}. Give its axes fewer values, or raise that."
         )

@@ -26,7 +26,7 @@ from sticker_pipeline.generation.sampling_config import (
     loras_of,
     reference_of,
 )
-from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
+from sticker_pipeline.generation.timing import kept_seconds, seconds_per_image
 
 SWEEP_PURPOSE = "sweep"  # of the seeds: not those that the benchmark reports on
 
@@ -91,7 +91,7 @@ def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -
 
     def measured() -> float:
         model = without_loras(generator.opened(settings.scheduler))
-        return seconds_per_picture(model, plan.requests, settings, resolution)
+        return seconds_per_image(model, plan.requests, settings, resolution)
 
     return kept_seconds(generator.base, settings, resolution, cache, measured)
 

@@ -1,4 +1,4 @@
-"""How long a picture takes to draw, measured: pictures of a sweep mostly come from the cache, and say nothing of it.
+"""How long an image takes to draw, measured: images of a sweep mostly come from the cache, and say nothing of it.
 
 What decides the time is the machine, the number of steps, whether there is guidance (it runs the U-Net twice) and the
 sampler; weights of LoRAs are added to the model's, and cost nothing while it draws. So a few batches are drawn
@@ -28,12 +28,12 @@ def machine() -> dict[str, Any]:
     return {"name": platform.node(), "gpu": gpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def seconds_per_picture(
+def seconds_per_image(
     model: Model, requests: Sequence[Request], settings: GenerationSettings, resolution: int
 ) -> float:
-    """Wall-clock seconds of a batch of `settings.batch_size` pictures over their number, from prompts to pixels.
+    """Wall-clock seconds of a batch of `settings.batch_size` images over their number, from prompts to pixels.
 
-    `requests` are repeated to fill the batch. One picture is drawn before the clock starts; of BATCHES the fastest
+    `requests` are repeated to fill the batch. One image is drawn before the clock starts; of BATCHES the fastest
     counts, since whatever else the machine does makes a batch slower and never faster.
     """
     batch = [requests[number % len(requests)] for number in range(settings.batch_size)]
@@ -49,7 +49,7 @@ def seconds_per_picture(
 def kept_seconds(
     base: str, settings: GenerationSettings, resolution: int, cache: Path, measure: Callable[[], float]
 ) -> float:
-    """The seconds of a picture with `settings`: measured once on each machine, then from the folder `cache`, which may
+    """The seconds of an image with `settings`: measured once on each machine, then from the folder `cache`, which may
     be deleted. `base`: hash of the base model's files."""
     decided = {
         "base": base,

@@ -27,7 +27,7 @@ def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str],
 
 def unseen_prompts(settings: StyleSettings, taken: Collection[str], numbers: Sequence[int]) -> list[Prompt]:
     """For each of the invented characters of these `numbers` (from 0) a prompt for each of `settings.attributes`. A
-    prompt's `attributes`, which are looked for in its pictures, are the traits and what is asked beside them. No word
+    prompt's `attributes`, which are looked for in its images, are the traits and what is asked beside them. No word
     names the style: the LoRA is to draw in it without one."""
     characters = invented_characters(settings.traits, taken, max(numbers) + 1)
     return [

@@ -1,6 +1,6 @@
 """PNG and APNG: the walk over the chunks, with their checksums, and the compositing of an animation's frames.
 
-How the pixels of one picture are unpacked is in png_pixels.py. Source of the rules: the PNG specification, third
+How the pixels of one image are unpacked is in png_pixels.py. Source of the rules: the PNG specification, third
 edition (which includes APNG).
 """
 
@@ -77,7 +77,7 @@ def read_png(data: bytes, limits: MediaSettings) -> Png:
 
 
 def still_pixels(data: bytes, png: Png) -> np.ndarray:
-    """The picture of a still, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
+    """The image of a still, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
     return upright(unpack(data, png.spans, png.width, png.height, png.rules), png.orientation)
 
 
@@ -211,7 +211,7 @@ class _Reader:
     def _take_header(self, content: bytes) -> None:
         width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
         if len(content) != 13 or not width or not height:
-            raise MediaError(f"the PNG declares an empty picture of {width}×{height} pixels")
+            raise MediaError(f"the PNG declares an empty image of {width}×{height} pixels")
         check_pixels(width, height, self.limits)
         self.pixel_chunks[b"IHDR"], self.size = content, (width, height)
 

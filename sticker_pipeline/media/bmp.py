@@ -1,4 +1,4 @@
-"""BMP: transparency of 16-bit pictures, which Pillow leaves out. All else is Pillow's (stills.py).
+"""BMP: transparency of 16-bit images, which Pillow leaves out. All else is Pillow's (stills.py).
 
 Source of the layout: Microsoft's description of BITMAPV4HEADER and BITMAPV5HEADER.
 """
@@ -13,7 +13,7 @@ WITH_ALPHA = 108  # bytes of the smallest header of which browsers (Skia) heed t
 
 
 def bmp_pixels(data: bytes, orientation: int) -> np.ndarray:
-    """The picture as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged or cut off."""
+    """The image as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged or cut off."""
     rgba = open_pixels(data, "BMP", orientation)
     mask = _alpha_mask(data)
     if mask:

@@ -37,9 +37,9 @@ class Conversion:
 
 @lru_cache(maxsize=PROFILES_KEPT)
 def conversion_of(profile: bytes, model: Model) -> Conversion:
-    """The conversion of pictures of `model` with the embedded `profile`; empty bytes stand for no profile.
+    """The conversion of images of `model` with the embedded `profile`; empty bytes stand for no profile.
 
-    A grey picture may have an RGB profile. Never raises: a profile that is damaged, or of another model, is a fault.
+    A grey image may have an RGB profile. Never raises: a profile that is damaged, or of another model, is a fault.
     """
     if not profile:
         return Conversion()
@@ -47,7 +47,7 @@ def conversion_of(profile: bytes, model: Model) -> Conversion:
     if own is None:
         return Conversion(fault="its colour profile is damaged or of a kind that is not read, and is ignored")
     if own != model and (model, own) != ("grey", "RGB"):
-        return Conversion(fault=f"its colour profile is for {own} pictures, and is ignored")
+        return Conversion(fault=f"its colour profile is for {own} images, and is ignored")
     try:
         mode, result = MODES[own]
         srgb = ImageCms.createProfile("sRGB")
@@ -59,7 +59,7 @@ def conversion_of(profile: bytes, model: Model) -> Conversion:
 
 
 def to_srgb(rgba: np.ndarray, profile: bytes, model: Model) -> np.ndarray:
-    """`rgba` (uint8 [H,W,4]) of a grey picture, which has R=G=B, or of an RGB one with its colours in sRGB; alpha stays
+    """`rgba` (uint8 [H,W,4]) of a grey image, which has R=G=B, or of an RGB one with its colours in sRGB; alpha stays
     as it is."""
     conversion = conversion_of(profile, model)
     if conversion.transform is None:
@@ -71,7 +71,7 @@ def to_srgb(rgba: np.ndarray, profile: bytes, model: Model) -> np.ndarray:
 
 
 def cmyk_to_srgb(image: Image.Image, profile: bytes) -> np.ndarray:
-    """A CMYK picture as opaque RGBA, uint8 [H,W,4]; without a profile by the plain formula (1 - ink)·(1 - black)."""
+    """A CMYK image as opaque RGBA, uint8 [H,W,4]; without a profile by the plain formula (1 - ink)·(1 - black)."""
     conversion = conversion_of(profile, "CMYK")
     rgb = np.asarray(conversion.transform.apply(image) if conversion.transform else image.convert("RGB"))
     return np.dstack([rgb, np.full(rgb.shape[:2], OPAQUE, dtype=np.uint8)])
@@ -87,7 +87,7 @@ def embedded_profile(image: Image.Image) -> bytes:
 
 
 def model_of(image: Image.Image) -> Model:
-    """The colour model of an opened picture."""
+    """The colour model of an opened image."""
     if image.mode == "CMYK":
         return "CMYK"
     return "grey" if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else "RGB"

@@ -9,7 +9,7 @@ import numpy as np
 
 INVISIBLE_ALPHA = 8  # of 255; what is not above it cannot be seen
 # An even border: nearly all of the outermost pixels have nearly one colour, within so many of 255 levels (with room for
-# the noise of JPEG); the rest of the border may be where the subject leaves the picture.
+# the noise of JPEG); the rest of the border may be where the subject leaves the image.
 BORDER_TOLERANCE = 24
 BORDER_SHARE = 0.9
 

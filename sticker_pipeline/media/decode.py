@@ -1,4 +1,4 @@
-"""From the bytes of a picture or video file to its frames, one at a time.
+"""From the bytes of an image or video file to its frames, one at a time.
 
 What each format's walk and compositing do is in gif.py, apng.py, webp.py, jpeg.py, bmp.py, tiff.py, heic_jxl.py,
 video.py and stills.py.
@@ -21,7 +21,7 @@ def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:
     """The frames of the file, in order. A still is one frame of duration 0.
 
     Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for what is no
-    readable picture or is beyond `limits`, also in the middle: frames given before are whole. Closing the generator
+    readable image or is beyond `limits`, also in the middle: frames given before are whole. Closing the generator
     early ends everything that it started.
     """
     yield from decode_bytes(path.read_bytes(), limits)
@@ -36,12 +36,12 @@ def decode_bytes(data: bytes, limits: MediaSettings) -> Generator[Frame, None, N
                 yield Frame(rgba, index, start, duration)
         return
     start = 0
-    for index, (rgba, duration) in enumerate(_pictures(data, header)):
+    for index, (rgba, duration) in enumerate(_images(data, header)):
         yield Frame(rgba, index, start, duration)
         start += shown_ms(duration)
 
 
-def _pictures(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
+def _images(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
     container = header.container
     if isinstance(container, gif.Gif):
         yield from gif.gif_frames(data, container)

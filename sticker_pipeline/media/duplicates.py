@@ -1,4 +1,4 @@
-"""Which frames show the same picture: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
+"""Which frames show the same image: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -9,16 +9,16 @@ from PIL import Image, ImageChops, ImageFilter
 THUMBNAIL_SIDE = 16
 NO_CAPTION = 0
 # The perceptual hash sees neither colour nor transparency, and little of a blink: near duplicates must also agree in
-# every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one picture saved as GIF and as
+# every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one image saved as GIF and as
 # APNG differs by at most 14 of 255 levels in a cell; frames that a person tells apart differ by 26 and more.
 THUMBNAIL_TOLERANCE = 24
-# A thumbnail does not see a small mouth on a large picture. Measured on 114 real stickers and on six expressions of one
+# A thumbnail does not see a small mouth on a large image. Measured on 114 real stickers and on six expressions of one
 # sprite, luminance within CLOSE_SIDE, means of 3×3 pixels: copies (JPEG of quality 40, WebP of 60, 128 colours, a
 # quarter to 1.5 of the size) differ by at most 42 of 255, half of them by 12; other expressions by 78 and more.
 CLOSE_SIDE = 512  # pixels of the longer side
 CLOSE_WINDOW = 1  # radius in pixels: 3×3
 CLOSE_TOLERANCE = 48
-# Expressions of one sprite are saved in one size. Of a picture drawn or scaled again in another, every edge lies
+# Expressions of one sprite are saved in one size. Of an image drawn or scaled again in another, every edge lies
 # elsewhere a little: stickers of 208 and 224 px differ by up to 80.
 RESIZED_TOLERANCE = 96
 MOST_CLOSE_LOOKS = 8  # for one still, at those with the nearest thumbnails
@@ -45,7 +45,7 @@ def representatives(
     merged into the nearest at a close look: of the two positions, `close_look` says at most 1. A frame is only ever
     compared with kept ones, so that likeness does not drift along an animation. Of frames with different `captions`
     ("": none) none stands for another, nor one for both: a person tells them apart. The first is int64 [n]. Time: one
-    vector operation over the kept frames per distinct picture and caption, and MOST_CLOSE_LOOKS per still.
+    vector operation over the kept frames per distinct image and caption, and MOST_CLOSE_LOOKS per still.
     """
     representative = np.empty(len(preference), dtype=np.int64)
     codes = _codes(captions)
@@ -154,7 +154,7 @@ def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def close_up(flat: Image.Image) -> Image.Image:
-    """The luminance of an opaque picture, its longer side at most CLOSE_SIDE: what `close_difference` compares."""
+    """The luminance of an opaque image, its longer side at most CLOSE_SIDE: what `close_difference` compares."""
     grey = flat.convert("L")
     grey.thumbnail((CLOSE_SIDE, CLOSE_SIDE), Image.Resampling.LANCZOS)
     return grey

@@ -13,7 +13,7 @@ OPAQUE = 255
 
 
 class MediaError(UserError):
-    """A file that is not a readable picture. The message says what is wrong with it, without its name."""
+    """A file that is not a readable image. The message says what is wrong with it, without its name."""
 
 
 @dataclass(frozen=True)

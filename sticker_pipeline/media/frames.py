@@ -1,4 +1,4 @@
-"""The frames of a character: decoded once per file into a cache, hashed, and merged where they show the same picture.
+"""The frames of a character: decoded once per file into a cache, hashed, and merged where they show the same image.
 
 How files are decoded is in decode.py, when two frames are the same in duplicates.py.
 """
@@ -48,17 +48,17 @@ FRAMES = TableSchema(
         ),
         Column("path", "str", "the file that it comes from, as in raw_media"),
         Column("group", "str", "the group of that file"),
-        Column("clip_id", "str", "what counts as one picture: all frames of a file have its path here"),
+        Column("clip_id", "str", "what counts as one image: all frames of a file have its path here"),
         Column("frame_index", "int64", "number of the frame in the file, from 0", low=0),
         Column("start_ms", "int64", "when it is first shown, milliseconds after the beginning"),
         Column("duration_ms", "int64", "how long it is shown, milliseconds; 0 for a still"),
         Column("width", "int64", "pixels; 0 where nothing could be decoded", low=0),
         Column("height", "int64", "pixels; 0 where nothing could be decoded", low=0),
         Column("pixel_sha256", "str", "the hash of its RGBA pixels, 64 hex digits; empty where there are none"),
-        Column("phash", "str", "its perceptual hash, 64 bits as 16 hex digits: near pictures differ in few bits"),
+        Column("phash", "str", "its perceptual hash, 64 bits as 16 hex digits: near images differ in few bits"),
         Column("kept", "bool", "whether it is used; else `reason` says why not"),
         Column("reason", "str", "why it was dropped; of a kept frame, that its caption alone kept it"),
-        Column("duplicate_of", "str", "frame_id of the kept frame that shows the same picture; empty for none"),
+        Column("duplicate_of", "str", "frame_id of the kept frame that shows the same image; empty for none"),
         Column("file", "str", "its PNG file in this artifact; empty for a dropped frame"),
     ),
     key=("frame_id",),
@@ -77,11 +77,11 @@ DECODED_COLUMNS = [
 ]
 TABLE = "frames.parquet"
 
-SAME, NEARLY = "the same picture as", "nearly the same picture as"
+SAME, NEARLY = "the same image as", "nearly the same image as"
 APART = "kept for its own caption, though it looks like"
 
 MIN_SIDE = 8  # pixels; below this nobody recognises a character
-MAX_ASPECT = 8.0  # longer : shorter side; beyond it a picture is a sprite strip or a banner
+MAX_ASPECT = 8.0  # longer : shorter side; beyond it an image is a sprite strip or a banner
 KEPT_CLOSE_UPS = 128  # in memory, at most 262 kB each
 PREVIEW_SIDE = 84  # pixels of the longer side of what contact sheets show
 
@@ -92,14 +92,14 @@ def pixel_sha256(rgba: np.ndarray) -> str:
 
 
 def perceptual_hash(rgb: Image.Image) -> str:
-    """The 64-bit DCT hash of an opaque picture as 16 hex digits (imagehash.phash)."""
+    """The 64-bit DCT hash of an opaque image as 16 hex digits (imagehash.phash)."""
     from imagehash import phash
 
     return str(phash(rgb))
 
 
 def useless_because(rgba: np.ndarray) -> str:
-    """Why nothing can be learned from the picture (uint8 [H,W,4]); empty for a useful one."""
+    """Why nothing can be learned from the image (uint8 [H,W,4]); empty for a useful one."""
     height, width = rgba.shape[:2]
     if min(height, width) < MIN_SIDE:
         return f"too small: {width}×{height} pixels (a side below {MIN_SIDE})"
@@ -205,7 +205,7 @@ def frame_table(
     """The frames of all accepted files, with the columns of FRAMES, in the order of path and frame number.
 
     `decoded` maps the path of each accepted file to its table, as decode_all made it into `cache`; `captions` the
-    paths that have one to it. Of frames that show the same picture, and have no different captions, the one kept is, in
+    paths that have one to it. Of frames that show the same image, and have no different captions, the one kept is, in
     this order: the larger (the other may be its thumbnail), of a still before one of an animation (a still has no other
     frame to stand for it), not of a GIF (which has 256 colours and hard edges), the first by path and number. The
     others have kept=False, the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless,
@@ -226,21 +226,21 @@ def frame_table(
     if settings.merge != "none":
         said = [captions.get(path, "") for path in table["path"]]
         distance = settings.near_duplicate_distance if settings.merge == "near" else -1
-        _merge(table, distance, said, _pictures(accepted, cache, settings))
+        _merge(table, distance, said, _images(accepted, cache, settings))
     table["file"] = np.where(table["kept"], "files/" + table["pixel_sha256"] + ".png", "")
     return typed(table, FRAMES)
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
-    """Sentences on what a person may not expect of merging: pictures that went although they differ a little, and
-    pictures that stayed for their captions. `frames` as from `frame_table`."""
+    """Sentences on what a person may not expect of merging: images that went although they differ a little, and
+    images that stayed for their captions. `frames` as from `frame_table`."""
     count = frames.groupby("path")["frame_id"].transform("size")
     near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
     apart = int(frames["reason"].str.startswith(APART).sum())
     sentences = []
     if near:
         sentences.append(
-            f"Pictures that are nearly the same as another, and are not used: {near}. Give them captions of their own, "
+            f"Images that are nearly the same as another, and are not used: {near}. Give them captions of their own, "
             "or set `media: {merge: exact}`, to keep them."
         )
     if apart:
@@ -375,24 +375,24 @@ def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> d
     return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
 
 
-def _pictures(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Callable[[str, str], Image.Image]:
+def _images(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Callable[[str, str], Image.Image]:
     """A function of path and pixel_sha256 that gives the close-up of a decoded frame, over white."""
     entries = _entries(accepted, cache, settings)
 
     @lru_cache(KEPT_CLOSE_UPS)
-    def picture(path: str, digest: str) -> Image.Image:
+    def opened(path: str, digest: str) -> Image.Image:
         with Image.open(entries[path] / f"{digest}.png") as image:
             return close_up(_over_white(image))
 
-    return picture
+    return opened
 
 
 def _merge(
-    table: pd.DataFrame, distance: int, captions: Sequence[str], picture: Callable[[str, str], Image.Image]
+    table: pd.DataFrame, distance: int, captions: Sequence[str], opened: Callable[[str, str], Image.Image]
 ) -> None:
-    """Set kept, reason and duplicate_of of the frames that show the same picture as another; changes `table`.
+    """Set kept, reason and duplicate_of of the frames that show the same image as another; changes `table`.
 
-    `captions`: of each row, "" for none. `picture`: as from `_pictures`.
+    `captions`: of each row, "" for none. `opened`: as from `_images`.
     """
     usable = table[table["kept"]]
     if usable.empty:
@@ -410,7 +410,7 @@ def _merge(
 
     def close_look(one: int, other: int) -> float:
         tolerance = CLOSE_TOLERANCE if sizes[one] == sizes[other] else RESIZED_TOLERANCE
-        return close_difference(picture(*files[one]), picture(*files[other])) / tolerance
+        return close_difference(opened(*files[one]), opened(*files[other])) / tolerance
 
     stills = (~usable["animated"]).tolist()
     chosen, apart = representatives(pixels, hashes, thumbnails, order, distance, said, stills, close_look)

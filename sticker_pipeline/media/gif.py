@@ -78,11 +78,11 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
             check_frames(len(images), limits)
     except _CutOff as fault:
         if not images:
-            raise MediaError(f"{fault}, before its first picture is whole") from fault
+            raise MediaError(f"{fault}, before its first image is whole") from fault
         note = partly_whole(str(fault), len(images))
     if not images:
-        raise MediaError("the GIF has a header but no picture")
-    # As Chromium does: the first picture decides where the logical screen is smaller, or nothing.
+        raise MediaError("the GIF has a header but no image")
+    # As Chromium does: the first image decides where the logical screen is smaller, or nothing.
     width, height = max(width, images[0].left + images[0].width), max(height, images[0].top + images[0].height)
     check_pixels(width, height, limits)
     return Gif(width, height, tuple(images), note)
@@ -175,7 +175,7 @@ def _u16(data: bytes, at: int) -> int:
 
 def _check_size(width: int, height: int, limits: MediaSettings) -> None:
     if not width or not height:
-        raise MediaError(f"the GIF declares an empty picture of {width}×{height} pixels")
+        raise MediaError(f"the GIF declares an empty image of {width}×{height} pixels")
     check_pixels(width, height, limits)
 
 

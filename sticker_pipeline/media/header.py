@@ -23,15 +23,15 @@ from sticker_pipeline.media.stills import (
 
 Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "HEIC", "JXL", "MP4", "WEBM"]
 
-# First bytes of files that people, and programs, leave among pictures.
-NOT_PICTURES = (
+# First bytes of files that people, and programs, leave among images.
+NOT_IMAGES = (
     (b"7z\xbc\xaf", "a 7z archive: unpack it"),
     (b"Rar!", "a RAR archive: unpack it"),
-    (b"%PDF", "not a picture: a PDF"),
+    (b"%PDF", "not an image: a PDF"),
     (b"8BPS", "a Photoshop drawing: export it as PNG"),
     (b"gimp xcf", "a GIMP drawing: export it as PNG"),
     (b"CSFCHUNK", "a Clip Studio drawing: export it as PNG"),
-    (b"L\0\0\0\x01\x14\x02\0", "a shortcut of Windows: copy the picture itself"),
+    (b"L\0\0\0\x01\x14\x02\0", "a shortcut of Windows: copy the image itself"),
     (b"\x00\x00\x01\x00", "an icon: convert it to PNG"),
     (b"\x00\x00\x02\x00", "a mouse pointer: convert it to PNG"),
     (b"icns", "an icon of macOS: convert it to PNG"),
@@ -51,12 +51,12 @@ NOT_PICTURES = (
     (b"DDS ", "DDS is not read: convert it to PNG"),
     (b"\x0a\x05\x01\x08", "PCX is not read: convert it to PNG"),
     (b"BLENDER", "a scene of Blender: render it as PNG"),
-    (b"ID3", "sound: it holds no picture"),
-    (b"fLaC", "sound: it holds no picture"),
-    (b"SQLite format 3\0", "not a picture: a database"),
-    (b"\xd0\xcf\x11\xe0", "not a picture: a document, or Windows' file of thumbnails"),
-    (b"\x7fELF", "not a picture: a program"),
-    (b"MZ", "not a picture: a program"),
+    (b"ID3", "sound: it holds no image"),
+    (b"fLaC", "sound: it holds no image"),
+    (b"SQLite format 3\0", "not an image: a database"),
+    (b"\xd0\xcf\x11\xe0", "not an image: a document, or Windows' file of thumbnails"),
+    (b"\x7fELF", "not an image: a program"),
+    (b"MZ", "not an image: a program"),
 )
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -69,7 +69,7 @@ EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 @dataclass(frozen=True)
 class Header:
-    """`width` and `height` are those of the upright picture; `orientation` is EXIF's 1 to 8.
+    """`width` and `height` are those of the upright image; `orientation` is EXIF's 1 to 8.
 
     `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
     is taken whole, such as that its colour profile is ignored. `container` is what the walk over the file
@@ -87,9 +87,9 @@ class Header:
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
-    """The header of the picture or video file `data`.
+    """The header of the image or video file `data`.
 
-    Raises MediaError, naming the cause, for what is not a picture, is damaged as far as can be seen without unpacking,
+    Raises MediaError, naming the cause, for what is not an image, is damaged as far as can be seen without unpacking,
     or exceeds `limits`.
     """
     if data.startswith(gif.SIGNATURES):
@@ -123,7 +123,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
     raise MediaError(what_is_it(data))
 
 
-def is_picture(data: bytes) -> bool:
+def is_image(data: bytes) -> bool:
     """Tell whether the first bytes are those of a format that read_header reads, perhaps with a package more."""
     return (
         data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
@@ -135,12 +135,12 @@ def is_picture(data: bytes) -> bool:
 
 
 def what_is_it(data: bytes) -> str:
-    """Why `data` is not a picture that can be read, for a person."""
+    """Why `data` is not an image that can be read, for a person."""
     if not data:
         return "the file is empty"
     if _is_tga(data):
         return "TGA is not read: convert it to PNG"
-    for prefix, description in NOT_PICTURES:
+    for prefix, description in NOT_IMAGES:
         if data.startswith(prefix):
             return description
     if re.match(rb"P[1-7]\s", data):
@@ -152,7 +152,7 @@ def what_is_it(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "AVI is not read: convert it to MP4, GIF or APNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        return "sound: it holds no picture"
+        return "sound: it holds no image"
     if len(data) > 2 * TS_PACKET and data[0] == data[TS_PACKET] == data[2 * TS_PACKET] == TS_SYNC:
         return "an MPEG transport stream is not read: convert it to MP4"
     return what_else_is_it(data)
@@ -198,22 +198,22 @@ def _png_header(png: apng.Png) -> Header:
     return Header("PNG", width, height, 1, png.orientation, remark=remark, container=png)
 
 
-def _webp_header(data: bytes, picture: webp.Webp) -> Header:
-    remark = conversion_of(picture.profile, "RGB").fault
-    if picture.durations_ms:
-        n_frames = len(picture.durations_ms)
-        return Header("WEBP", picture.width, picture.height, n_frames, remark=remark, container=picture)
+def _webp_header(data: bytes, found: webp.Webp) -> Header:
+    remark = conversion_of(found.profile, "RGB").fault
+    if found.durations_ms:
+        n_frames = len(found.durations_ms)
+        return Header("WEBP", found.width, found.height, n_frames, remark=remark, container=found)
     with open_image(webp.mended(data), "WEBP") as image:
         orientation = exif_orientation(image.info.get("exif", b""))
-    width, height = _upright_size(picture.width, picture.height, orientation)
-    return Header("WEBP", width, height, 1, orientation, remark=remark, container=picture)
+    width, height = _upright_size(found.width, found.height, orientation)
+    return Header("WEBP", width, height, 1, orientation, remark=remark, container=found)
 
 
 def _jpeg_header(data: bytes, limits: MediaSettings) -> Header:
-    picture = jpeg.read_jpeg(data)
-    header = _pillow_header("JPEG", picture.closed(data), limits)
-    jpeg.check_all_pixels(data, picture)
-    return replace(header, container=picture)
+    image = jpeg.read_jpeg(data)
+    header = _pillow_header("JPEG", image.closed(data), limits)
+    jpeg.check_all_pixels(data, image)
+    return replace(header, container=image)
 
 
 def _pillow_header(name: Literal["JPEG", "BMP", "AVIF"], data: bytes, limits: MediaSettings) -> Header:

@@ -29,7 +29,7 @@ RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7
 
 @dataclass(frozen=True)
 class Heic:
-    """The upright main picture; `remark` says what is not taken from the file, if anything."""
+    """The upright main image; `remark` says what is not taken from the file, if anything."""
 
     width: int
     height: int
@@ -38,7 +38,7 @@ class Heic:
 
 @dataclass(frozen=True)
 class Jxl:
-    """Size of the upright picture."""
+    """Size of the upright image."""
 
     width: int
     height: int
@@ -60,12 +60,12 @@ def read_heic(data: bytes, limits: MediaSettings) -> Heic:
         check_pixels(width, height, limits)
         remarks = [conversion_of(embedded_profile(image), model_of(image)).fault]
         if getattr(image, "n_frames", 1) > 1:
-            remarks.append("only the main one of its pictures is read")
+            remarks.append("only the main one of its images is read")
     return Heic(width, height, "; ".join(filter(None, remarks)))
 
 
 def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
-    """The main picture as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError when it is damaged."""
+    """The main image as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError when it is damaged."""
     with _open_heic(data) as image:
         return _pixels(image, 1, heic.width, heic.height, "HEIC")
 
@@ -84,7 +84,7 @@ def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
 
 
 def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
-    """The picture as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged.
+    """The image as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged.
 
     libjxl turns it upright, except one that was made of a JPEG: that JPEG is given back with its own orientation.
     """
@@ -121,7 +121,7 @@ def _damaged(name: str) -> str:
 
 
 def _pixels(image: ImageFile.ImageFile, orientation: int, width: int, height: int, name: str) -> np.ndarray:
-    """The picture, upright, as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged, or of another size."""
+    """The image, upright, as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged, or of another size."""
     try:
         rgba = image_pixels(image, name, orientation)
     except MediaError as error:

@@ -28,9 +28,9 @@ from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.texts import TextError, hidden_letters, tidy_lines
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.header import is_picture, read_header, what_is_it
+from sticker_pipeline.media.header import is_image, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.other_files import beside_pictures, caption_text
+from sticker_pipeline.media.other_files import beside_images, caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
 
 INVENTORY = TableSchema(
@@ -41,17 +41,17 @@ INVENTORY = TableSchema(
             "str",
             "where the file lies in the character's folder, with slashes; other bytes than UTF-8 as escapes",
         ),
-        Column("group", "str", "the group of pictures that it belongs to; empty outside of all groups"),
+        Column("group", "str", "the group of images that it belongs to; empty outside of all groups"),
         Column("sha256", "str", "the hash of its bytes, 64 hex digits; empty where they were not read"),
         Column("bytes", "int64", "its size", low=0),
-        Column("format", "str", "what it is by its content, such as GIF or PNG; empty where it is no picture"),
-        Column("width", "int64", "pixels of a frame as it is shown; 0 where it is no picture", low=0),
-        Column("height", "int64", "pixels of a frame as it is shown; 0 where it is no picture", low=0),
-        Column("n_frames", "int64", "frames that decoding gives; 0 where it is no picture", low=0),
+        Column("format", "str", "what it is by its content, such as GIF or PNG; empty where it is no image"),
+        Column("width", "int64", "pixels of a frame as it is shown; 0 where it is no image", low=0),
+        Column("height", "int64", "pixels of a frame as it is shown; 0 where it is no image", low=0),
+        Column("n_frames", "int64", "frames that decoding gives; 0 where it is no image", low=0),
         Column(
             "status",
             "str",
-            "accepted: its frames are used; rejected: meant as a picture, or not readable; ignored: anything else",
+            "accepted: its frames are used; rejected: meant as an image, or not readable; ignored: anything else",
             values=("accepted", "rejected", "ignored"),
         ),
         Column("reason", "str", "why it is not accepted; of an accepted file, what of it is missing"),
@@ -63,7 +63,7 @@ OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
 OF_ANY_FOLDER = {
     FILE_NAME: "a character's settings, which are made anew",
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
-    REGULARISATION: "the folder regularisation is for pictures of no character: rename it to take it as a group",
+    REGULARISATION: "the folder regularisation is for images of no character: rename it to take it as a group",
 }
 # Beside one of these pages, which Telegram writes when a chat is exported, lie the icons of the page.
 TELEGRAM_PAGES = ("messages.html", "export_results.html")
@@ -101,8 +101,8 @@ def scan(
     """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns of INVENTORY.
 
     `groups` are the names of the subfolders that hold media; None: `folder` is not a character's yet, all of its
-    subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as a
-    picture, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
+    subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as an
+    image, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
     `n_frames` is the number of frames that decoding gives. Links are followed below `roots` (see inside.py), which
     default to `folder`, and refused where they leave them; each folder is read once.
     Raises MediaError, naming the folder, when there is no folder, and CharacterError when `groups` is None and links to
@@ -120,7 +120,7 @@ def scan(
 
 
 def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with the thumbnails of other accepted pictures passed over."""
+    """`table` with the thumbnails of other accepted images passed over."""
     accepted = table[table["status"] == "accepted"]
     found = thumbnails_of(dict(zip(accepted["path"], accepted["width"] * accepted["height"], strict=True)))
     rows = table["path"].isin(found)
@@ -130,7 +130,7 @@ def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rejected_files(inventory: pd.DataFrame) -> Verdict:
-    """Whether every file that was meant as a picture is taken whole. `inventory` as from `scan`."""
+    """Whether every file that was meant as an image is taken whole. `inventory` as from `scan`."""
     refused = inventory[inventory["status"] == "rejected"]
     partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
     evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
@@ -306,7 +306,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings, roots: Sequence[
     except MediaError as error:
         return _with(row, reason=str(error))
     row = _with(row, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    if not is_picture(data):
+    if not is_image(data):
         return _judge_other(row, path, data)
     try:
         header = read_header(data, limits)
@@ -325,14 +325,14 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings, roots: Sequence[
 
 
 def _judge_other(row: Row, path: Path, data: bytes) -> Row:
-    """The row of a file that is no picture: passed over where it lies beside pictures on purpose."""
+    """The row of a file that is no image: passed over where it lies beside images on purpose."""
     if is_caption_file(path.name) and len(data) <= MAX_BYTES:
         try:
             has_words = bool(tidy_lines(caption_text(data)))
         except TextError as error:
             return _with(row, reason=str(error))
         row = _with(row, remark="" if has_words else NO_WORD)
-    if kind := beside_pictures(path.suffix, data):
+    if kind := beside_images(path.suffix, data):
         return _with(row, status="ignored", reason=kind)
     return _with(row, reason=what_is_it(data))
 

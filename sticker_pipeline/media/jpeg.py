@@ -27,7 +27,7 @@ END_MARKER = bytes([0xFF, END])
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The picture lies in the first `end` bytes of the file; what follows, such as a second picture or a video, does
+    """The image lies in the first `end` bytes of the file; what follows, such as a second image or a video, does
     not count. `has_end` is False for a file without an end marker."""
 
     end: int
@@ -66,32 +66,32 @@ def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
     """
     if jpeg.has_end:
         return
-    picture = data[: jpeg.end]
-    if picture.endswith(bytes(FILLED_UP)):
-        picture = _without_zeros(picture)
-    shown = (open_pixels(_with_tail(picture, tail), "JPEG", orientation=1) for tail in _tails(picture))
+    image = data[: jpeg.end]
+    if image.endswith(bytes(FILLED_UP)):
+        image = _without_zeros(image)
+    shown = (open_pixels(_with_tail(image, tail), "JPEG", orientation=1) for tail in _tails(image))
     first = next(shown)
     if not all((first == other).all() for other in shown):
         raise MediaError("the JPEG is cut off")
 
 
-def _without_zeros(picture: bytes) -> bytes:
-    """`picture` without the zeros at its end; one belongs to a byte 0xFF before it (T.81, B.1.1.5)."""
-    end = len(picture.rstrip(b"\0"))
-    return picture[: end + 1] if picture[end - 1 : end] == b"\xff" else picture[:end]
+def _without_zeros(image: bytes) -> bytes:
+    """`image` without the zeros at its end; one belongs to a byte 0xFF before it (T.81, B.1.1.5)."""
+    end = len(image.rstrip(b"\0"))
+    return image[: end + 1] if image[end - 1 : end] == b"\xff" else image[:end]
 
 
-def _tails(picture: bytes) -> list[bytes]:
+def _tails(image: bytes) -> list[bytes]:
     """What might have followed the last byte of the last scan: nothing, more pixels, a restart and more pixels."""
-    scan = picture[picture.rindex(bytes([0xFF, SCAN])) :]
+    scan = image[image.rindex(bytes([0xFF, SCAN])) :]
     restarts = RESTART.findall(scan)
     following = 0xD0 + (restarts[-1][0] + 1) % 8 if restarts else 0xD0
     return [b"", *FILLERS, *(bytes([0xFF, following]) + filler for filler in FILLERS)]
 
 
-def _with_tail(picture: bytes, tail: bytes) -> bytes:
+def _with_tail(image: bytes, tail: bytes) -> bytes:
     # A last byte 0xFF is the first half of the end marker.
-    return picture.rstrip(b"\xff") + tail + END_MARKER
+    return image.rstrip(b"\xff") + tail + END_MARKER
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -1,6 +1,6 @@
-"""Files among pictures that are none: archives, documents, texts, and what other tools leave beside pictures.
+"""Files among images that are none: archives, documents, texts, and what other tools leave beside images.
 
-What is a picture is decided in header.py; nothing here is unpacked beyond its first bytes and names.
+What is an image is decided in header.py; nothing here is unpacked beyond its first bytes and names.
 """
 
 import io
@@ -12,7 +12,7 @@ import zlib
 from sticker_pipeline.core.texts import TextError, beginning, decoded, is_text
 from sticker_pipeline.media.limits import IN_ANNEX
 
-# Text that lies beside pictures on purpose: captions, notes, listings, licences, links to where they come from.
+# Text that lies beside images on purpose: captions, notes, listings, licences, links to where they come from.
 TEXT_SUFFIXES = (
     *(".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ""),
     *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what programs write
@@ -24,7 +24,7 @@ WEB_PAGE = re.compile(
 )
 JSON_OBJECT = re.compile(r'\{\s*"[^"]*"\s*:')  # its beginning, also of one that is cut off, or of one in each line
 LOOKED_AT = 1024  # letters of a text
-A_TEXT = "not a picture: text"
+A_TEXT = "not an image: text"
 ZIP = b"PK\x03\x04"
 PICKLE_PROTOCOLS = range(2, 6)
 UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
@@ -34,8 +34,8 @@ LFS = "text that stands for a file kept in Git LFS: fetch it with `git lfs pull`
 ANNEX = f"text that stands for a file {IN_ANNEX}"
 # Of a ZIP archive: a name, or the end of one, in it -> what the archive is.
 IN_ZIPS = (
-    ("word/document.xml", "a Word document: save its pictures as files"),
-    ("ppt/presentation.xml", "a presentation: save its pictures as files"),
+    ("word/document.xml", "a Word document: save its images as files"),
+    ("ppt/presentation.xml", "a presentation: save its images as files"),
     ("maindoc.xml", "a Krita drawing: export it as PNG"),
     ("stack.xml", "an OpenRaster drawing: export it as PNG"),
     ("AndroidManifest.xml", "an Android app"),
@@ -45,10 +45,10 @@ IN_ZIPS = (
 )
 
 
-def beside_pictures(suffix: str, data: bytes) -> str:
-    """What a person or a tool leaves beside pictures on purpose: what it is, or "" for anything else.
+def beside_images(suffix: str, data: bytes) -> str:
+    """What a person or a tool leaves beside images on purpose: what it is, or "" for anything else.
 
-    `suffix`: of the file's name, such as ".txt"; a text with that of a picture is not meant as a text.
+    `suffix`: of the file's name, such as ".txt"; a text with that of an image is not meant as a text.
     """
     if suffix.lower() in TEXT_SUFFIXES and is_text(data) and not is_lottie(data):
         return "text, such as notes"
@@ -91,14 +91,14 @@ def _is_json(text: str) -> bool:
 
 
 def what_else_is_it(data: bytes) -> str:
-    """What the first bytes and names in `data`, which is no picture, say that it is, for a person."""
+    """What the first bytes and names in `data`, which is no image, say that it is, for a person."""
     if data.startswith(ZIP):
         return _zip_kind(data)
     if data.startswith(b"\x1f\x8b"):
         return _gzip_kind(data)
     if data[0] == 0x80 and data[1:2] and data[1] in PICKLE_PROTOCOLS:
-        return "not a picture: a Python pickle, which is never opened"
-    return _text_kind(data) or "not a picture: unknown content"
+        return "not an image: a Python pickle, which is never opened"
+    return _text_kind(data) or "not an image: unknown content"
 
 
 def is_lottie(data: bytes) -> bool:
@@ -147,7 +147,7 @@ def _gzip_kind(data: bytes) -> str:
 
 
 def _text_kind(data: bytes) -> str:
-    """What a text that lies where a picture should is; "" for no text."""
+    """What a text that lies where an image should is; "" for no text."""
     text = beginning(data)
     if text is None:
         return ""
@@ -161,9 +161,9 @@ def _text_kind(data: bytes) -> str:
     if "annex/objects" in text:
         return ANNEX
     if "<html" in text or WEB_PAGE.match(text.lstrip()):
-        return "a web page: download the picture itself"
+        return "a web page: download the image itself"
     if text.lstrip().startswith("<?xml"):
-        return "an XML document: it holds no picture"
+        return "an XML document: it holds no image"
     if text.startswith("%!ps"):
         return "a PostScript drawing: export it as PNG"
     return A_TEXT

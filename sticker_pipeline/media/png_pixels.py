@@ -1,4 +1,4 @@
-"""The pixels of one PNG picture, or of one sub-image of an APNG: unpacked by Pillow, colour keys counted here.
+"""The pixels of one PNG image, or of one sub-image of an APNG: unpacked by Pillow, colour keys counted here.
 
 The walk over the chunks and the compositing of an animation are in apng.py. Source of the rules: the PNG specification,
 third edition.
@@ -17,7 +17,7 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, open_image, open_pixels
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}  # of each colour type
-# Left, top, step across and step down of each pass of an interlaced picture.
+# Left, top, step across and step down of each pass of an interlaced image.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BLOCK = 1 << 16
 MOST_PROFILE = 1 << 22  # bytes of an unpacked colour profile; RGB and grey ones have some thousand
@@ -50,11 +50,11 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
     Raises MediaError when the pixels are damaged or not complete.
     """
     check_whole(data, spans, width, height, rules.header)
-    picture = _single(data, spans, width, height, rules)
-    rgba = open_pixels(picture, "PNG", orientation=1)
+    image = _single(data, spans, width, height, rules)
+    rgba = open_pixels(image, "PNG", orientation=1)
     key = _colour_key(rules)
     if key:
-        rgba[_has_colour(rgba, picture, rules.header[8], key)] = 0
+        rgba[_has_colour(rgba, image, rules.header[8], key)] = 0
     return clear_hidden_colour(to_srgb(rgba, rules.profile, rules.model))
 
 
@@ -99,23 +99,23 @@ def _colour_key(rules: PixelRules) -> tuple[int, ...]:
     return tuple(int.from_bytes(rules.transparency[at : at + 2], "big") & (1 << depth) - 1 for at in pairs)
 
 
-def _has_colour(rgba: np.ndarray, picture: bytes, depth: int, key: tuple[int, ...]) -> np.ndarray:
-    """Which pixels of `picture`, unpacked as `rgba`, have exactly the samples `key`: bool [H,W]."""
+def _has_colour(rgba: np.ndarray, image: bytes, depth: int, key: tuple[int, ...]) -> np.ndarray:
+    """Which pixels of `image`, unpacked as `rgba`, have exactly the samples `key`: bool [H,W]."""
     if depth < 16:
         scaled = [255 * sample // ((1 << depth) - 1) for sample in key]
         return np.asarray((rgba[..., :3] == scaled).all(axis=-1))
     if len(key) == 1:
-        return np.asarray(_samples(picture, None) == key[0])
-    low = _samples(picture, "RGB;16L")
+        return np.asarray(_samples(image, None) == key[0])
+    low = _samples(image, "RGB;16L")
     high, rest = [sample >> 8 for sample in key], [sample & 255 for sample in key]
     return np.asarray((rgba[..., :3] == high).all(axis=-1) & (low == rest).all(axis=-1))
 
 
-def _samples(picture: bytes, raw_mode: str | None) -> np.ndarray:
+def _samples(data: bytes, raw_mode: str | None) -> np.ndarray:
     """The samples of a 16-bit PNG, as Pillow gives them when it reads the rows in `raw_mode`: of "RGB;16L" the low
     bytes, since the bytes of a PNG are in the other order."""
     try:
-        with open_image(picture, "PNG") as image:
+        with open_image(data, "PNG") as image:
             if raw_mode:
                 image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
             return np.array(image)
@@ -141,7 +141,7 @@ def check_whole(data: bytes, spans: Spans, width: int, height: int, header: byte
 
 
 def _unpacked_bytes(width: int, height: int, header: bytes) -> int:
-    """The size of the pixels once unpacked: each row has a filter byte, in each pass of an interlaced picture."""
+    """The size of the pixels once unpacked: each row has a filter byte, in each pass of an interlaced image."""
     bits = header[8] * CHANNELS.get(header[9], 1)
     passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
     sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]

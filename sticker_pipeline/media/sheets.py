@@ -16,8 +16,8 @@ from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.media.frames import PREVIEW_SIDE
 
 PAGE_CELLS = 240
-COLUMNS = 10  # the UI shows pictures of up to 960 pixels whole
-NEARLY = "nearly the same picture"
+COLUMNS = 10  # the UI shows images of up to 960 pixels whole
+NEARLY = "nearly the same image"
 FOLDER = "sheets"  # of the pages in an artifact
 SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36  # in the UI
 LINES = 4  # of text below a dropped frame
@@ -29,7 +29,7 @@ Previews = Mapping[Place, bytes]
 
 @dataclass(frozen=True)
 class Cells:
-    """What a sheet shows: pictures, and what stands below each."""
+    """What a sheet shows: images, and what stands below each."""
 
     previews: Sequence[bytes]
     captions: Sequence[str]
@@ -115,8 +115,8 @@ def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
 
 
 def sheet(cells: Cells, lines: int = 1) -> Image.Image:
-    """One picture of all `cells`, with at most `lines` lines of text below each."""
-    images = [_picture(preview) for preview in cells.previews]
+    """One image of all `cells`, with at most `lines` lines of text below each."""
+    images = [_image(preview) for preview in cells.previews]
     return contact_sheet(images, cells.captions, cell=PREVIEW_SIDE, columns=COLUMNS, lines=lines)
 
 
@@ -145,6 +145,6 @@ def _why(reason: str, keeper: Place | None) -> str:
     return f"{'nearly ' if reason.startswith(NEARLY) else ''}the same as {_name(*keeper)}"
 
 
-def _picture(preview: bytes) -> Image.Image:
+def _image(preview: bytes) -> Image.Image:
     """The preview; a transparent dot for a frame that could not be decoded."""
     return Image.open(io.BytesIO(preview)) if preview else Image.new("RGBA", (1, 1))

@@ -1,4 +1,4 @@
-"""Captions that a person, or another tool, left beside pictures: which text belongs to which picture, and its words.
+"""Captions that a person, or another tool, left beside images: which text belongs to which image, and its words.
 
 Files are found and judged by the inventory; what becomes of a caption is the business of tagging.
 """
@@ -19,9 +19,9 @@ from sticker_pipeline.media.frames import unchanged_bytes
 from sticker_pipeline.media.other_files import caption_text
 
 WRITTEN_CAPTIONS = TableSchema(
-    "each picture that has a caption beside it",
+    "each image that has a caption beside it",
     (
-        Column("path", "str", "the picture, as in raw_media"),
+        Column("path", "str", "the image, as in raw_media"),
         Column("caption_file", "str", "the text that its caption was read from, a path in the character's folder"),
         Column("caption", "str", "its words, lines without surplus spaces"),
     ),
@@ -29,7 +29,7 @@ WRITTEN_CAPTIONS = TableSchema(
     file="captions.parquet",
 )
 SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
-NOBODYS = "text that is no picture's caption: no such name, or another is taken"
+NOBODYS = "text that is no image's caption: no such name, or another is taken"
 THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
 NO_WORD = "it holds no word"  # the remark of a text
 EMPTY = "an empty text"
@@ -48,57 +48,55 @@ def is_caption_file(path: str) -> bool:
 
 
 def owned_captions(
-    pictures: Iterable[str], texts: Iterable[str], wordless: Collection[str] = frozenset()
+    images: Iterable[str], texts: Iterable[str], wordless: Collection[str] = frozenset()
 ) -> dict[str, str]:
-    """The path of each of `pictures` that has a caption among `texts` -> the path of that caption; posix paths.
+    """The path of each of `images` that has a caption among `texts` -> the path of that caption; posix paths.
 
-    `fox.txt` and `fox.caption` belong to every picture called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first, unless there is a picture called fox.png, such as `fox.png.jpg`, whose it is then. Where no name
-    matches exactly, one that differs in case or composition alone does, unless several pictures or texts would share
-    it. `wordless`, of `texts`, hold no word or cannot be read: one of them is a picture's where no other is.
+    `fox.txt` and `fox.caption` belong to every image called fox, whatever its ending; `fox.png.txt` to fox.png alone,
+    and goes first, unless there is an image called fox.png, such as `fox.png.jpg`, whose it is then. Where no name
+    matches exactly, one that differs in case or composition alone does, unless several images or texts would share
+    it. `wordless`, of `texts`, hold no word or cannot be read: one of them is an image's where no other is.
     """
-    names, known = list(pictures), set(texts)
+    names, known = list(images), set(texts)
     found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))
     return {name: found[name] for name in names if name in found}
 
 
-def outdone_texts(pictures: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
-    """Those of the `wordless` texts that would be a picture's caption if it had no other -> a sentence on that one.
+def outdone_texts(images: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
+    """Those of the `wordless` texts that would be an image's caption if it had no other -> a sentence on that one.
 
     `owned`: as from `owned_captions`.
     """
-    meant = _owned_by_name(list(pictures), set(wordless))
+    meant = _owned_by_name(list(images), set(wordless))
     return {
-        text: f"the caption of {picture} is {owned[picture]}"
-        for picture, text in meant.items()
-        if text not in owned.values()
+        text: f"the caption of {image} is {owned[image]}" for image, text in meant.items() if text not in owned.values()
     }
 
 
-def _owned_by_name(pictures: Sequence[str], known: Set[str]) -> dict[str, str]:
+def _owned_by_name(images: Sequence[str], known: Set[str]) -> dict[str, str]:
     """`owned_captions` by the names alone; `known` are the texts."""
     by_fold = defaultdict[str, list[str]](list)
     for text in sorted(known):
         by_fold[_key(text)].append(text)
-    names = _names(pictures)
-    found = {picture: _exact(stems, known) for picture, stems in names.items()}
+    names = _names(images)
+    found = {image: _exact(stems, known) for image, stems in names.items()}
     spellings = Counter(_key(stem) for stem in {stem for stems in names.values() for stem in stems})
     used = set(found.values())
-    for picture, stems in names.items():
-        if not found[picture]:
-            found[picture] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
-    return {picture: text for picture, text in found.items() if text}
+    for image, stems in names.items():
+        if not found[image]:
+            found[image] = next((text for stem in stems if (text := _alike(stem, by_fold, spellings, used))), "")
+    return {image: text for image, text in found.items() if text}
 
 
-def _names(pictures: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Each of `pictures` -> the names that its caption may have, without the ending, the first first."""
-    stems = {picture: PurePosixPath(picture).with_suffix("").as_posix() for picture in pictures}
+def _names(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Each of `images` -> the names that its caption may have, without the ending, the first first."""
+    stems = {image: PurePosixPath(image).with_suffix("").as_posix() for image in images}
     of_all = set(stems.values())
-    return {picture: (stem,) if picture in of_all else (picture, stem) for picture, stem in stems.items()}
+    return {image: (stem,) if image in of_all else (image, stem) for image, stem in stems.items()}
 
 
 def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
-    """The paths that are thumbnails, by their names, of another -> that one. `sizes`: pixels of each picture.
+    """The paths that are thumbnails, by their names, of another -> that one. `sizes`: pixels of each image.
 
     Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png` beside `a.png`.
     """
@@ -128,10 +126,10 @@ def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], us
 
 
 def captions_of(inventory: pd.DataFrame) -> dict[str, str]:
-    """The path of each accepted picture that has a caption with words -> the path of its caption."""
+    """The path of each accepted image that has a caption with words -> the path of its caption."""
     texts = _texts(inventory)
     wordless = _wordless(texts)
-    return {picture: text for picture, text in _owned(inventory, texts).items() if text not in wordless}
+    return {image: text for image, text in _owned(inventory, texts).items() if text not in wordless}
 
 
 def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
@@ -147,19 +145,19 @@ def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
 
 
 def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
-    """Those of `texts` that would be the caption of a picture that is not taken -> a sentence on that one."""
+    """Those of `texts` that would be the caption of an image that is not taken -> a sentence on that one."""
     is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
     is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
     sentences = {}
     for rows, what in ((is_thumbnail, "which is passed over"), (is_refused, "which is refused")):
-        for picture, text in owned_captions(inventory.loc[rows, "path"], texts).items():
-            sentences[text] = f"the caption of {picture}, {what}"
+        for image, text in owned_captions(inventory.loc[rows, "path"], texts).items():
+            sentences[text] = f"the caption of {image}, {what}"
     return sentences
 
 
 def _reason(text: Any, owners: Mapping[str, str], unused: Mapping[str, str]) -> str:
-    """What is said of a caption file: `text` is its row, `owners` the pictures of captions, `unused` the sentences on
-    texts that are no accepted picture's."""
+    """What is said of a caption file: `text` is its row, `owners` the images of captions, `unused` the sentences on
+    texts that are no accepted image's."""
     owner, is_refused = owners.get(text.path, ""), text.status == "rejected"
     if text.bytes > MAX_BYTES and not is_refused:
         return too_long(text.bytes)
@@ -194,7 +192,7 @@ def _wordless(texts: pd.DataFrame) -> set[str]:
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] = ()) -> pd.DataFrame:
-    """The table WRITTEN_CAPTIONS of the accepted pictures below `folder`, in the order of the inventory.
+    """The table WRITTEN_CAPTIONS of the accepted images below `folder`, in the order of the inventory.
     `roots`: as for the inventory.
 
     Lines that hold a word are tidy (see texts.tidy), and joined by line breaks; a file without a word is no caption.

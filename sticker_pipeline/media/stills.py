@@ -1,4 +1,4 @@
-"""Pixels of one picture, through Pillow: every colour mode to 8-bit RGBA in sRGB, and EXIF orientation.
+"""Pixels of one image, through Pillow: every colour mode to 8-bit RGBA in sRGB, and EXIF orientation.
 
 Containers with several frames are walked elsewhere. What becomes of colour profiles is in colour.py.
 """
@@ -16,7 +16,7 @@ ORIENTATION_TAG = 0x0112
 SHORT = 3  # a type of values: two bytes
 ENTRY = 12  # bytes of an entry: tag, type, number of values, and the value or where it lies
 BYTE_ORDERS = {b"II\x2a\0": "<", b"MM\0\x2a": ">"}
-# What turns the stored picture upright (EXIF 2.3, tag Orientation).
+# What turns the stored image upright (EXIF 2.3, tag Orientation).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +46,7 @@ PILLOW_ERRORS = (
 
 
 def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
-    """The picture opened, not yet unpacked. Raises MediaError when it is not of that format."""
+    """The image opened, not yet unpacked. Raises MediaError when it is not of that format."""
     try:
         return Image.open(io.BytesIO(data), formats=[pillow_format])
     except PILLOW_ERRORS as error:
@@ -54,7 +54,7 @@ def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
 
 
 def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray:
-    """The only (or first) picture in `data`, upright, as RGBA uint8 [H,W,4].
+    """The only (or first) image in `data`, upright, as RGBA uint8 [H,W,4].
 
     Raises MediaError when the pixels are damaged or incomplete.
     """
@@ -63,7 +63,7 @@ def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray
 
 
 def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np.ndarray:
-    """The picture that `image` stands at, upright, as RGBA uint8 [H,W,4] in sRGB, with R=G=B=0 wherever A=0."""
+    """The image that `image` stands at, upright, as RGBA uint8 [H,W,4] in sRGB, with R=G=B=0 wherever A=0."""
     try:
         image.load()
         return clear_hidden_colour(upright(_rgba(image), orientation))
@@ -114,7 +114,7 @@ def _rgba(image: Image.Image) -> np.ndarray:
 
 
 def _unconverted(image: Image.Image) -> np.ndarray:
-    """A grey or RGB picture as RGBA, its colours as they are stored."""
+    """A grey or RGB image as RGBA, its colours as they are stored."""
     if image.mode.startswith("I"):
         return _from_16_bit_grey(image)
     if image.mode == "F":

@@ -1,6 +1,6 @@
 """TIFF: the first page, through Pillow, which turns it upright itself. Source of the rules: TIFF 6.0.
 
-Raw pictures of cameras are TIFFs too, in which the first page is a small preview: they are refused.
+Raw images of cameras are TIFFs too, in which the first page is a small preview: they are refused.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ class Tiff:
 def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
     """The header of the first page, without unpacking a pixel.
 
-    Raises MediaError for a camera's raw picture, for numbers that are no colours, and for a page beyond `limits`.
+    Raises MediaError for a camera's raw image, for numbers that are no colours, and for a page beyond `limits`.
     """
     with _first_page(data) as image:
         width, height = image.size
         check_pixels(width, height, limits)
         if data[8:10] == b"CR" or DNG_VERSION in image.tag_v2 or _integer(image, SUBFILE) & REDUCED:
-            raise MediaError("a camera's raw picture: export it as PNG or JPEG")
+            raise MediaError("a camera's raw image: export it as PNG or JPEG")
         if image.mode in ("I", "F") or _integer(image, SAMPLE_FORMAT, UNSIGNED) not in (UNSIGNED, UNDEFINED):
             raise MediaError("a TIFF of signed, 32-bit or floating-point numbers is not read: convert it to PNG")
         if _integer(image, BITS, 8) > 8 and _integer(image, PLANES, 1) == SEPARATE:
@@ -65,7 +65,7 @@ def _first_page(data: bytes) -> TiffImageFile:
         raise MediaError("the TIFF is damaged, or of a kind that is not read: convert it to PNG") from error
     if not isinstance(image, TiffImageFile):
         raise MediaError("the TIFF is damaged or of a kind that is not read")
-    image.info.pop("xmp", None)  # Pillow would turn the picture by it
+    image.info.pop("xmp", None)  # Pillow would turn the image by it
     return image
 
 

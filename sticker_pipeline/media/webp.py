@@ -48,7 +48,7 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
             durations.append(int.from_bytes(content[12:15], "little"))
         check_frames(len(durations), limits)
     if not all(size) or (animated and not durations):
-        raise MediaError("the WebP has no picture")
+        raise MediaError("the WebP has no image")
     return Webp(*size, tuple(durations), profile)
 
 

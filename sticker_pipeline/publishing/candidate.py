@@ -99,8 +99,8 @@ def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
 def _data(rows: pd.DataFrame) -> Data:
     trained, held_out = (rows[rows["split"] == split] for split in (TRAIN, HOLDOUT))
     return Data(
-        pictures=len(trained),
+        images=len(trained),
         clips=trained["clip_id"].nunique(),
-        held_out_pictures=len(held_out),
+        held_out_images=len(held_out),
         held_out_clips=held_out["clip_id"].nunique(),
     )

@@ -1,7 +1,7 @@
 """Charts as inline SVG for the report page: curves, and means with their intervals.
 
 They take their colours and fonts from the page's style sheet (report.css), so that they follow light and dark, and stay
-sharp at every size. Pictures for the Dagster UI, which has no style sheet of ours, are drawn in `pictures`.
+sharp at every size. Images for the Dagster UI, which has no style sheet of ours, are drawn in `images`.
 """
 
 import math
@@ -45,7 +45,7 @@ class Mark:
 
 
 def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: float | None = None) -> Markup:
-    """Curves in one picture, with a dashed line at the x value `chosen`. Nothing where no curve has a point."""
+    """Curves in one image, with a dashed line at the x value `chosen`. Nothing where no curve has a point."""
     thinned = [thin(curve) for curve in curves]
     xs = [value for curve in thinned for value in curve.x]
     ys = [value for curve in thinned for value in (*curve.y, *curve.low, *curve.high) if math.isfinite(value)]

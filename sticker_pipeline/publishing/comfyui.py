@@ -1,6 +1,6 @@
 """A ComfyUI workflow that draws with LoRAs, in both of ComfyUI's formats: for its browser, and for `POST /prompt`.
 
-Both are written from one graph. Sampler names stand in samplers.py; pictures that carry the workflow, in png.py.
+Both are written from one graph. Sampler names stand in samplers.py; images that carry the workflow, in png.py.
 """
 
 import re
@@ -16,9 +16,9 @@ from sticker_pipeline.publishing.samplers import a1111_names
 from sticker_pipeline.tagging.captions import escaped_prompt
 
 WORKFLOWS = TableSchema(
-    "each picture that carries its workflow",
+    "each image that carries its workflow",
     (
-        Column("image", "str", "names the picture: its file"),
+        Column("image", "str", "names the image: its file"),
         Column("setting", "str", "how it was drawn: as released, or the setting recommended for so many steps"),
         Column("style", "str", "the style that was asked for, such as art or sticker"),
         Column("prompt", "str", "the whole prompt"),
@@ -69,7 +69,7 @@ class Workflow:
     `checkpoint`: a file name below ComfyUI's models/checkpoints. `loras`: in the order in which they are applied; their
     changes add up. `sampler` and `scheduler`: ComfyUI's names, as samplers.py gives them. `v_prediction` and
     `zero_snr`: of the base model. `clip_skip`: as in the settings of the training, 2 is the layer before the last.
-    `width`, `height`: pixels, multiples of 8. `prefix`: how the names of saved pictures begin. Raises WorkflowError, or
+    `width`, `height`: pixels, multiples of 8. `prefix`: how the names of saved images begin. Raises WorkflowError, or
     SamplerError for the names of samplers.
     """
 
@@ -153,7 +153,7 @@ class _Type:
 
 
 _CONTROL = "control_after_generate"
-_AFTER_GENERATE = "randomize"  # the first picture has the seed of the workflow, later ones others
+_AFTER_GENERATE = "randomize"  # the first image has the seed of the workflow, later ones others
 _TYPES = {
     "Note": _Type((), ("text",), (), (400, 190)),
     "CheckpointLoaderSimple": _Type((), ("ckpt_name",), ("MODEL", "CLIP", "VAE"), (400, 98)),
@@ -185,7 +185,7 @@ _COLUMNS = {
     "Model and LoRA": ("Note", "CheckpointLoaderSimple", "LoraLoader", "ModelSamplingDiscrete", "CLIPSetLastLayer"),
     "Prompts and size": ("CLIPTextEncode", "EmptyLatentImage"),
     "Drawing": ("KSampler", "VAEDecode"),
-    "Pictures": ("SaveImage",),
+    "Images": ("SaveImage",),
 }
 _TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # pixels of the canvas; a node's title stands above its position
 
@@ -285,7 +285,7 @@ def _note(workflow: Workflow) -> str:
             f"Base model ({FAMILY_NAMES[workflow.family]}): models/checkpoints/{workflow.checkpoint}",
             *(f"LoRA: models/loras/{lora.file}" for lora in workflow.loras),
             "",
-            "Other names? Choose your files in the boxes of base model and LoRA. The first picture has the seed that "
+            "Other names? Choose your files in the boxes of base model and LoRA. The first image has the seed that "
             "the sampler shows; after each, it draws another.",
             "",
             f"In A1111, write {lora_tags(workflow)} into the prompt.",

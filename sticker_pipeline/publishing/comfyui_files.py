@@ -135,7 +135,7 @@ def how_to_open(profile: Profile, record: Record) -> str:
             f"ComfyUI and A1111 open models with {COMFYUI_LATENTS}."
         )
     return (
-        "Drop `workflow.json` or a picture into ComfyUI's window, or a picture into A1111's PNG Info. "
+        "Drop `workflow.json` or an image into ComfyUI's window, or an image into A1111's PNG Info. "
         f"{how_to_use(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. What a sweep recommends "
         "for so many steps has a folder `at_most_…_steps`."
     )
@@ -157,7 +157,7 @@ def lora_name(record: Record, path: Path) -> str:
 
 
 def _workflows(profile: Profile, record: Record, way: Way) -> Callable[..., Workflow]:
-    """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every picture."""
+    """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every image."""
     settings, base = way.settings, profile.base
     trained = how_trained(profile, way.loras)
     noise = base_noise(base)

@@ -31,8 +31,8 @@ from sticker_pipeline.publishing.report import (
     Figure,
     Grid,
     GridRow,
+    InlineImage,
     Made,
-    Picture,
     Release,
     StyleReport,
     TagCount,
@@ -59,8 +59,8 @@ LINE = (
     *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
 )
 """The assets of a character, in the order in which data moves."""
-STYLE_BYTES = 120_000  # of one style's picture
-CHARACTER_BYTES = 1_500_000  # of one character's pictures, however many characters there are
+STYLE_BYTES = 120_000  # of one style's image
+CHARACTER_BYTES = 1_500_000  # of one character's images, however many characters there are
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
@@ -87,7 +87,7 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
         choice=style_choice(chosen.table()),
         figures=figures(goal[~gains]),
         differences=figures(differences),
-        picture=Picture(data, "image/webp", width, height, alt),
+        image=InlineImage(data, "image/webp", width, height, alt),
     )
 
 
@@ -351,8 +351,8 @@ def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
 
 
 def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int) -> tuple[Grid, ...]:
-    """Held-out pictures and what the models drew, by style, all made small together."""
-    plans = _Pictures()
+    """Held-out images and what the models drew, by style, all made small together."""
+    plans = _InlineImages()
     references = _references(found, character, plans)
     drawn = _drawn(found, plans)
     ready = plans.encoded(most_bytes)
@@ -370,30 +370,30 @@ def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int)
     )
 
 
-class _Pictures:
-    """Pictures that are wanted, and then their thumbnails, in the same order."""
+class _InlineImages:
+    """Images that are wanted, and then their thumbnails, in the same order."""
 
     def __init__(self) -> None:
         self._images: list[Image.Image] = []
         self._alts: list[str] = []
 
     def want(self, artifact: Artifact, file: str, alt: str) -> int:
-        """The number under which the picture will be found."""
+        """The number under which the image will be found."""
         with Image.open(artifact.folder / file) as image:
             self._images.append(reduced(image))
         self._alts.append(alt)
         return len(self._images) - 1
 
-    def encoded(self, most_bytes: int) -> list[Picture]:
+    def encoded(self, most_bytes: int) -> list[InlineImage]:
         small = thumbnails(self._images, most_bytes)
         return [
-            Picture(data, "image/webp", width, height, alt)
+            InlineImage(data, "image/webp", width, height, alt)
             for (data, width, height), alt in zip(small, self._alts, strict=True)
         ]
 
 
-def _references(found: Mapping[str, Artifact], character: Character, plans: _Pictures) -> dict[str, list[int]]:
-    """style -> numbers of pictures: the middle frame of each held-out clip, at most MOST_REFERENCES."""
+def _references(found: Mapping[str, Artifact], character: Character, plans: _InlineImages) -> dict[str, list[int]]:
+    """style -> numbers of images: the middle frame of each held-out clip, at most MOST_REFERENCES."""
     rows, frames = _table(found, "training_set"), _table(found, "frames")
     if rows is None or frames is None:
         return {}
@@ -412,9 +412,9 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Pic
 
 
 def _drawn(
-    found: Mapping[str, Artifact], plans: _Pictures
+    found: Mapping[str, Artifact], plans: _InlineImages
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
-    """style -> (what each prompt asks for, model -> numbers of pictures): the first seed of at most MOST_PROMPTS.
+    """style -> (what each prompt asks for, model -> numbers of images): the first seed of at most MOST_PROMPTS.
 
     Models are beside one another by what they were asked for, which is the same for all: the texts of their prompts are
     not, since a rival knows the character by another trigger.

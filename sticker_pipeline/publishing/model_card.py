@@ -16,10 +16,10 @@ from sticker_pipeline.core.markdown import code, code_block, literal
 FILE_NAME = "README.md"
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
 FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
-MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out pictures"}
+MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out images"}
 READING = """\
 Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Cosines are those of CLIP
-embeddings. The column of the held-out pictures says what they have among themselves."""
+embeddings. The column of the held-out images says what they have among themselves."""
 
 
 def model_card(release: Release) -> str:
@@ -139,9 +139,9 @@ def _limits(record: Record) -> str:
     unchecked = [check.name for check in record.checks if not check.checked]
     data = record.data
     limits = [
-        f"It has seen {data.pictures} pictures of {data.clips} clips, and knows nothing else of the character.",
+        f"It has seen {data.images} images of {data.clips} clips, and knows nothing else of the character.",
         "The figures hold for the prompts above, this base model and this CLIP. The intervals speak about other seeds "
-        "and other held-out pictures, not about other prompts or other base models.",
+        "and other held-out images, not about other prompts or other base models.",
     ]
     if data.held_out_clips < FEW_CLIPS:
         limits.append(f"Only {data.held_out_clips} clips are held out: the intervals are narrower than they should be.")
@@ -154,7 +154,7 @@ def _making(release: Release) -> str:
     record, spec = release.record, release.spec()
     settings, data = spec["settings"], record.data
     lines = [
-        f"- Data: {data.pictures} pictures of {data.clips} clips trained on; {data.held_out_pictures} of "
+        f"- Data: {data.images} images of {data.clips} clips trained on; {data.held_out_images} of "
         f"{data.held_out_clips} held out",
         f"- Network: rank {settings['rank']}, alpha {settings['alpha']:g}; trained at {spec['resolution']} pixels",
         f"- Training: {settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['optimizer']}, "

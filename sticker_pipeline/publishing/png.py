@@ -1,4 +1,4 @@
-"""Pictures that carry how they were drawn: ComfyUI opens them as a workflow, A1111 reads their settings."""
+"""Images that carry how they were drawn: ComfyUI opens them as a workflow, A1111 reads their settings."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
     Chunks: "prompt" and "workflow" as ComfyUI writes them, and "parameters" as A1111 does (see `a1111_parameters`).
     """
     if workflow.batch != 1:
-        raise WorkflowError(f"A picture is of one seed, and this workflow draws {workflow.batch} from it.")
+        raise WorkflowError(f"An image is of one seed, and this workflow draws {workflow.batch} from it.")
     info = PngInfo()
     info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256))
     info.add_text("prompt", json.dumps(api_format(workflow)))
@@ -33,7 +33,7 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
 
 
 def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -> str:
-    """The text by which A1111 (1.10) keeps settings in a picture. "RNG: CPU", since ComfyUI draws noise there too.
+    """The text by which A1111 (1.10) keeps settings in an image. "RNG: CPU", since ComfyUI draws noise there too.
 
     `checkpoint_sha256`: of the whole file. With it and the hashes of the LoRAs, A1111 finds files under other names.
     """

@@ -57,8 +57,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture (`media_type` such as image/webp) with its size in pixels, and what a reader hears of it."""
+class InlineImage:
+    """An encoded image (`media_type` such as image/webp) with its size in pixels, and what a reader hears of it."""
 
     data: bytes
     media_type: str
@@ -70,18 +70,18 @@ class Picture:
 @dataclass(frozen=True)
 class GridRow:
     model: str
-    pictures: tuple[Picture | None, ...]
+    images: tuple[InlineImage | None, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures of one style: `rows` of models over the same `prompts`; `references` are held-out pictures, which belong
+    """Images of one style: `rows` of models over the same `prompts`; `references` are held-out images, which belong
     to no prompt."""
 
     style: str
     prompts: tuple[str, ...]
     rows: tuple[GridRow, ...]
-    references: tuple[Picture, ...]
+    references: tuple[InlineImage, ...]
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,14 @@ class CharacterReport:
 class StyleReport:
     """A LoRA of a style that characters share (`characters` empty: the style's training set is another by now).
     `figures` and `differences`, which are paired with the base model, are of characters that nobody has drawn;
-    `picture` has base model and LoRA of the same prompts."""
+    `image` has base model and LoRA of the same prompts."""
 
     name: str
     characters: tuple[str, ...]
     choice: Choice
     figures: tuple[Figure, ...]
     differences: tuple[Figure, ...]
-    picture: Picture
+    image: InlineImage
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def page(template: str, script: str, ui: str, **values: Any) -> str:
 
     Names, tags, prompts and everything else that comes from people's files is escaped; what UTF-8 cannot say, as in odd
     file names, is spelled out. `ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page
-    without links to it. Raises ValueError for a `ui` that is no http address, and for a picture whose media type is not
+    without links to it. Raises ValueError for a `ui` that is no http address, and for an image whose media type is not
     an image.
     """
     if ui and not re.match(r"https?://", ui):
@@ -297,7 +297,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
     shapes = ("diamond", "triangle")
     for number, name in enumerate(sorted(filter(is_rival, named))):
         looks[name] = Look(f"m-rival{number % RIVAL_LOOKS}", shapes[number % len(shapes)], name)
-    looks[REFERENCE] = Look("m-reference", "bar", "held-out pictures")
+    looks[REFERENCE] = Look("m-reference", "bar", "held-out images")
     looks[CHANCE] = Look("m-base", "bar", "by chance")
     return {name: look for name, look in looks.items() if name in named}
 
@@ -373,11 +373,11 @@ def current_release(character: CharacterReport) -> Release | None:
     return next((release for release in character.releases if release.current), None)
 
 
-def data_uri(picture: Picture) -> str:
-    """Return the picture as an address that holds it. Raises ValueError for a media type that is no image."""
-    if not re.fullmatch(r"image/[a-z+]+", picture.media_type):
-        raise ValueError(f"{picture.media_type!r} is not the type of a picture")
-    return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+def data_uri(image: InlineImage) -> str:
+    """Return the image as an address that holds it. Raises ValueError for a media type that is no image."""
+    if not re.fullmatch(r"image/[a-z+]+", image.media_type):
+        raise ValueError(f"{image.media_type!r} is not the type of an image")
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
 def speed(figures: Sequence[Figure]) -> dict[str, float]:

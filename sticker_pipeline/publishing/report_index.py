@@ -44,7 +44,7 @@ LOOKS = {
     LORA: Look("m-lora", "dot", "new LoRA"),
     RELEASED: Look("m-released", "square", "release before"),
     RIVAL: Look("m-rival0", "diamond", "best rival"),
-    REFERENCE: Look("m-reference", "bar", "held-out pictures"),
+    REFERENCE: Look("m-reference", "bar", "held-out images"),
 }
 WORDS = {"better": "better than base", "worse": "worse than base", "unclear": "no clear difference"}
 FACES = ((72, 30), (36, 35))  # longest side, WebP quality: about 1.0 and 0.4 kB
@@ -58,7 +58,7 @@ Interval = Sequence[float]  # mean, low, high
 @dataclass(frozen=True)
 class CharacterLine:
     """What the index says of a character. `marks`: the key of LOOKS -> similarity over all styles; `checks`: how many
-    there are, of which none may have been `checked` yet; `faces`: addresses that hold a picture, in the order of FACES;
+    there are, of which none may have been `checked` yet; `faces`: addresses that hold an image, in the order of FACES;
     `problems`: sentences about what could not be read."""
 
     name: str
@@ -199,7 +199,7 @@ def _strip(line: CharacterLine, low: float, high: float, *, fine: bool) -> Marku
 
 
 def _faces(character: CharacterReport) -> list[str]:
-    held_out = next((picture for grid in character.grids for picture in grid.references), None)
+    held_out = next((image for grid in character.grids for image in grid.references), None)
     if held_out is None:
         return []
     small = (face(held_out.data, side, quality) for side, quality in FACES)

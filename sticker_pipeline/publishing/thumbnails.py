@@ -1,4 +1,4 @@
-"""Pictures made small enough that a page of them stays small."""
+"""Images made small enough that a page of them stays small."""
 
 import io
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[byt
 
 
 def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
-    """A picture of many pictures over white as (WebP, width, height): the finest step of SHEET_LADDER that has at most
+    """An image of many images over white as (WebP, width, height): the finest step of SHEET_LADDER that has at most
     `most_bytes`, or else the last one."""
     flat = over_white(image)
     encoded = (b"", 0, 0)
@@ -36,7 +36,7 @@ def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
 
 
 def face(encoded: bytes, side: int, quality: int) -> bytes:
-    """Return the encoded picture as WebP with no side longer than `side`; nothing is enlarged."""
+    """Return the encoded image as WebP with no side longer than `side`; nothing is enlarged."""
     with Image.open(io.BytesIO(encoded)) as image:
         return _webp(over_white(image), side, quality)[0]
 

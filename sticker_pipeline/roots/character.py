@@ -88,11 +88,11 @@ def _dataset(character: Character, profile: Profile, store: ArtifactStore) -> Va
 def _training(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     folder = regularisation_folder(character, profile)
     hash_file = partial(sha256, roots=character.roots)
-    pictures = folder_hashes(folder, store.cache("hashes"), hash_file) if folder and folder.is_dir() else {}
+    images = folder_hashes(folder, store.cache("hashes"), hash_file) if folder and folder.is_dir() else {}
     return {
         "base": base_hash(profile.base, store),
         "settings": profile.training.model_dump(mode="json"),
-        "regularisation": content_hash(pictures),
+        "regularisation": content_hash(images),
     }
 
 

@@ -14,7 +14,7 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
     """The names of at most MOST_OTHERS other characters that have a training set, sorted.
 
     Of more, those that follow it on a ring of hashes: a new character changes this for MOST_OTHERS others at most. Who
-    they are is part of the lineage, their pictures are not: a new GIF of one has none of the others measured again.
+    they are is part of the lineage, their images are not: a new GIF of one has none of the others measured again.
     """
     ring = store.once("ring", lambda: _ring(character.folder.parent, store))
     own = bisect(ring, _on_ring(character.name))

@@ -1,4 +1,4 @@
-"""Whether a character's pictures are enough, different enough, and evenly enough drawn. Bounds and their reasons stand
+"""Whether a character's images are enough, different enough, and evenly enough drawn. Bounds and their reasons stand
 here; how weights are made stands in weights.py."""
 
 import numpy as np
@@ -14,9 +14,9 @@ FEW = 10
 # Kish's effective number of clips by perceptual hash. Three real sets of stickers, mostly of one head on an empty
 # background, get 3.3, 4.1 and 9.5; hashes that differ in a bit or two, as those of one drawing do, get about 1.
 FEW_DIFFERENT = 2.0
-# One group so much heavier than another that the other is hardly seen: with ten draws per clip, once in ten pictures.
+# One group so much heavier than another that the other is hardly seen: with ten draws per clip, once in ten images.
 HEAVIER = 10.0
-# One clip of many that is every fourth picture.
+# One clip of many that is every fourth image.
 HEAVY_CLIP, MANY_CLIPS = 0.25, 8
 
 
@@ -26,7 +26,7 @@ def enough_images(trained: pd.DataFrame) -> Verdict:
     clips = trained["clip_id"].nunique()
     summary = f"{clips} clips and stills to train on"
     if clips < TOO_FEW:
-        summary += f": too few to learn a character from, or to measure it. Add pictures until there are {FEW} or more."
+        summary += f": too few to learn a character from, or to measure it. Add images until there are {FEW} or more."
     elif clips < FEW:
         summary += f": expect poses and clothes to be copied; {FEW} or more are advised."
     return Verdict(clips >= FEW, summary, table.reset_index(), pointless=clips < TOO_FEW)
@@ -43,7 +43,7 @@ def different_enough(frames: pd.DataFrame) -> Verdict:
     likeness = clip_similarity(first.assign(clip_id="all")).get("all", 1.0)
     effective = count / (1 + (count - 1) * likeness) if count else 0.0
     passed = effective >= FEW_DIFFERENT or count < TOO_FEW
-    summary = f"{count} clips are as different as {effective:.1f} unrelated pictures"
+    summary = f"{count} clips are as different as {effective:.1f} unrelated images"
     if not passed:
         summary += ": they show nearly one drawing. Add other poses, framings and backgrounds."
     return Verdict(passed, summary, _closest_pairs(first))

@@ -50,7 +50,7 @@ def frame_weights(
     With equal shares every clip counts alike, wherever it lies; a share scales how much each clip of its group counts.
 
     `mode` gives w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
-    number of n_g pictures of mean similarity ρ_g in 0..1, from `similarity` by clip_id, or else from clip_similarity.
+    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by clip_id, or else from clip_similarity.
     `probability` sums to 1 within 1e-12; `draws_per_epoch` is the expected number N·p for N draws, by default
     DRAWS_PER_CLIP for each clip. Raises SamplingError for no kept frame, a group without a share, an unknown mode, a
     clip without a similarity or one outside 0..1, a share that is not above 0, or N < 1.
@@ -69,7 +69,7 @@ def frame_weights(
 def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
     """ρ by clip_id: the mean likeness of all pairs of kept frames of each clip, 0 to 1 (1 for a clip of one frame).
 
-    The likeness of two frames is 1 − d/32 for perceptual hashes that differ in d of 64 bits: unrelated pictures differ
+    The likeness of two frames is 1 − d/32 for perceptual hashes that differ in d of 64 bits: unrelated images differ
     in 32 on average. Per bit, k ones among n frames give k·(n − k) differing pairs, so a clip costs time in O(n).
     """
     kept = frames[frames["kept"].astype(bool)]
@@ -101,7 +101,7 @@ def _check(kept: pd.DataFrame, shares: Mapping[str, float], mode: str, draws_per
     if mode not in MODES:
         raise SamplingError(f"sampling mode {mode!r} does not exist: use one of {', '.join(MODES)}")
     if kept.empty:
-        raise SamplingError("no frame is kept: look at the reasons in raw_media and frames, and add pictures")
+        raise SamplingError("no frame is kept: look at the reasons in raw_media and frames, and add images")
     unknown = sorted(set(kept["group"]) - set(shares))
     if unknown:
         raise SamplingError(

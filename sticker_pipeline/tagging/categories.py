@@ -17,7 +17,7 @@ ORDER = ("learned", "style", "face", "body", "props")
 @dataclass(frozen=True)
 class Category:
     """`kind` is one of ORDER. `inherent_candidate`: a trait of a person (hair, eyes, ears, horns, skin, marks) rather
-    than of a picture. `rank` is the row of the table that decided, which orders tags inside a kind."""
+    than of an image. `rank` is the row of the table that decided, which orders tags inside a kind."""
 
     kind: str
     inherent_candidate: bool

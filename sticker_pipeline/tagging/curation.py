@@ -17,8 +17,8 @@ from sticker_pipeline.tagging.implications import implied_by
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.written import Written, written_caption
 
-# A trait (hair, eyes, ears, marks ...) is the character's own when its pictures show it more often than not. It cannot
-# be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the pictures and more.
+# A trait (hair, eyes, ears, marks ...) is the character's own when its images show it more often than not. It cannot
+# be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the images and more.
 # Traits of the wrong colour that a tagger sees now and then stay well below it.
 INHERENT_SHARE = 0.5
 
@@ -28,7 +28,7 @@ RATING = "rating"
 CHARACTER = "character tag of the tagger"
 BLACKLISTED = "blacklisted"
 LISTED = "inherent: listed"
-WRITTEN = "written: the picture has a caption of its own"
+WRITTEN = "written: the image has a caption of its own"
 CAPTIONS = TableSchema(
     "each kept frame",
     (
@@ -88,7 +88,7 @@ def curate(
         written: frame_id -> a caption that is taken as it is, with trigger and learned tags put first where it lacks
             them; nothing else here touches it, and all of the tagger's tags of that frame are dropped.
 
-    Shares and counts go by clip, the frames of one clip being nearly one picture: a tag is rare when fewer than
+    Shares and counts go by clip, the frames of one clip being nearly one image: a tag is rare when fewer than
     `min_images` clips have it, and inherent when the mean over clips of the share of their frames that have it is at
     least INHERENT_SHARE (the chance of meeting it when training draws clips alike).
 
@@ -183,7 +183,7 @@ def _mark_implied(rows: _Rows) -> None:
 
 def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
     """Drop the traits that the person listed, or those that the character mostly has. The share counts a trait as seen
-    where a more specific tag stood for it, so that `very long hair` on some pictures does not hide `long hair`."""
+    where a more specific tag stood for it, so that `very long hair` on some images does not hide `long hair`."""
     if curation.inherent != "auto":
         rows.reason[rows.alive & _is_one_of(rows, curation.inherent)] = LISTED
         return
@@ -308,4 +308,4 @@ def idle_settings(found: Iterable[str], captions: Iterable[str], curation: Curat
     hints = [closest(spelled(tag), sorted(among)) for _, tag, among in idle[:MOST_HINTS]]
     hints += [""] * (len(idle) - len(hints))
     pairs = zip(idle, hints, strict=True)
-    return [f"curation.{key}: {tag!r} is on no picture.{hint}" for (key, tag, _), hint in pairs]
+    return [f"curation.{key}: {tag!r} is on no image.{hint}" for (key, tag, _), hint in pairs]

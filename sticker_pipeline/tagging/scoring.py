@@ -1,6 +1,6 @@
 """Scores of many frames: read, tagged in batches, cached; and the table of tags that count.
 
-One picture and one model belong to `wd14`, from which score on a tag counts to `thresholds`. Nothing here knows
+One image and one model belong to `wd14`, from which score on a tag counts to `thresholds`. Nothing here knows
 characters: the cache is shared by all of them.
 
 The cache holds, for each (model, preprocessing), shards `<hash of content>.rows`: rows (pixel_sha256, checksum, float32
@@ -30,7 +30,7 @@ from sticker_pipeline.tagging import wd14
 # and 30,000 frames are 118 files.
 SHARD_FRAMES = 256
 # Decoding a PNG and resizing it takes a few milliseconds outside of Python's lock: two threads keep up with a model
-# that needs 10 ms and more for a picture, without taking the cores that inference uses.
+# that needs 10 ms and more for an image, without taking the cores that inference uses.
 DECODER_THREADS = 2
 BATCHES_AHEAD = 2
 ROWS_AT_A_TIME = 1024
@@ -61,14 +61,14 @@ def in_tenths(say: Callable[[str], object]) -> Progress:
         nonlocal last
         if (tenth := 10 * done // total) > last:
             last = tenth
-            say(f"{done} of {total} pictures tagged")
+            say(f"{done} of {total} images tagged")
 
     return show
 
 
 @dataclass(frozen=True)
 class Scored:
-    """`scores` float32 [N, T], 0–1, in the order of the frames; how many distinct pictures were computed, how many read
+    """`scores` float32 [N, T], 0–1, in the order of the frames; how many distinct images were computed, how many read
     from the cache."""
 
     scores: np.ndarray
@@ -84,13 +84,13 @@ def score_frames(
     progress: Progress = lambda done, total: None,
     planned: Callable[[int], None] = lambda missing: None,
 ) -> Scored:
-    """The tagger's scores of frames; pictures that this model has seen before are read from `cache`.
+    """The tagger's scores of frames; images that this model has seen before are read from `cache`.
 
     Args:
         files: frame_id -> (PNG file, its pixel_sha256). Equal pixels are scored once.
         tagger: from `wd14.open_tagger`.
         cache: folder for shards, e.g. `ArtifactStore.cache("wd14")`; made if needed, may be deleted at any time.
-        batch_size: pictures per run of the model, 1 or more.
+        batch_size: images per run of the model, 1 or more.
         progress: called with (computed so far, to compute) after each batch.
         planned: called with how many are to be computed, before the first; it may raise.
 
@@ -102,16 +102,16 @@ def score_frames(
     folder = cache / f"{tagger.model_sha256[:24]}-p{wd14.PREPROCESSING_VERSION}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    pictures = {pixels: path for path, pixels in files.values()}
-    row_of = {pixels: row for row, pixels in enumerate(pictures)}
-    table = np.empty((len(pictures), len(tagger.labels)), dtype=np.float32)
+    images = {pixels: path for path, pixels in files.values()}
+    row_of = {pixels: row for row, pixels in enumerate(images)}
+    table = np.empty((len(images), len(tagger.labels)), dtype=np.float32)
     missing = _read_cached(folder, row_of, table)
     planned(len(missing))
-    _compute(missing, pictures, row_of, table, tagger, folder, batch_size, progress)
+    _compute(missing, images, row_of, table, tagger, folder, batch_size, progress)
     rows = np.fromiter((row_of[pixels] for _, pixels in files.values()), dtype=np.int64, count=len(files))
     # the gather copies [N, T] (over 1 GB for 30,000 frames of a full-size tagger): only done where it changes anything
     scores = table if len(rows) == len(table) else table[rows]
-    return Scored(scores, computed=len(missing), cached=len(pictures) - len(missing))
+    return Scored(scores, computed=len(missing), cached=len(images) - len(missing))
 
 
 def _shard_dtype(labels: int) -> np.dtype:
@@ -119,7 +119,7 @@ def _shard_dtype(labels: int) -> np.dtype:
 
 
 def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> list[str]:
-    """Fill the rows of `table` that shards hold; returns the pictures still to compute, in the order of `row_of`.
+    """Fill the rows of `table` that shards hold; returns the images still to compute, in the order of `row_of`.
 
     Shards are memory-mapped: of other characters' frames only the names are read.
     """
@@ -160,7 +160,7 @@ def _write_shard(folder: Path, pixels: Sequence[str], scores: np.ndarray) -> Non
 
 def _compute(
     missing: Sequence[str],
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
     row_of: Mapping[str, int],
     table: np.ndarray,
     tagger: wd14.Tagger,
@@ -168,7 +168,7 @@ def _compute(
     batch_size: int,
     progress: Progress,
 ) -> None:
-    """Score the pictures `missing` into their rows of `table`, writing a shard every SHARD_FRAMES or a little more."""
+    """Score the images `missing` into their rows of `table`, writing a shard every SHARD_FRAMES or a little more."""
     done = saved = 0
 
     def save() -> int:
@@ -178,7 +178,7 @@ def _compute(
         return done
 
     try:
-        for batch in _batches([pictures[pixels] for pixels in missing], tagger.size, batch_size):
+        for batch in _batches([images[pixels] for pixels in missing], tagger.size, batch_size):
             names = missing[done : done + len(batch)]
             table[[row_of[pixels] for pixels in names]] = wd14.scores(tagger, batch)
             done += len(batch)
@@ -190,7 +190,7 @@ def _compute(
 
 
 def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Pictures as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile.
+    """Images as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile.
 
     A batch is valid until the next one is asked for: its memory is used again, as fresh pages for each batch cost as
     much as decoding it.
@@ -219,7 +219,7 @@ def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.n
 
 
 def _read(path: Path, size: int, row: np.ndarray) -> None:
-    """Decode the picture into `row` (float32 [size, size, 3])."""
+    """Decode the image into `row` (float32 [size, size, 3])."""
     try:
         rgba = np.asarray(read_png(path).convert("RGBA"))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks

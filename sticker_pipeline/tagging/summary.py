@@ -1,6 +1,6 @@
 """What a person wants to know about tags and captions, as small tables for the UI and for reports.
 
-Nothing is decided here, and nothing is drawn here (`pictures` draws).
+Nothing is decided here, and nothing is drawn here (`images` draws).
 """
 
 from collections import Counter

@@ -17,7 +17,7 @@ from sticker_pipeline.tagging.wd14 import Category
 Threshold = float | Literal["mcut"]
 
 # The authors' demo takes max(0.15, mcut) for character tags (app.py of https://huggingface.co/spaces/SmilingWolf/wd-tagger):
-# on a picture of nobody known all scores are near 0, and the largest gap between them says nothing.
+# on an image of nobody known all scores are near 0, and the largest gap between them says nothing.
 CHARACTER_FLOOR = 0.15
 # Rows of scores that MCut sorts at a time: 10,861 float32 scores of each are 22 MB, and as much again for their gaps.
 ROWS_AT_A_TIME = 512
@@ -25,7 +25,7 @@ ROWS_AT_A_TIME = 512
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the settings mean for one tagger: numbers (0-1), or MCut for each picture. `general_source` says where the
+    """What the settings mean for one tagger: numbers (0-1), or MCut for each image. `general_source` says where the
     number for general tags comes from, for a person."""
 
     general: Threshold
@@ -52,7 +52,7 @@ def resolved(profile: Profile) -> Thresholds:
         raise ProfileError(
             f"tagging: general_threshold is 'model', but no threshold is known for the tagger {tagger!r}. Known are "
             f"{', '.join(known)}. Write `tagging: {{general_threshold: 0.35}}` in character.yaml, with the number of "
-            "the tagger's model card, or `mcut` for one found on each picture."
+            "the tagger's model card, or `mcut` for one found on each image."
         )
     return Thresholds(known[tagger], settings.character_threshold, f"P=R of {tagger}")
 
@@ -105,6 +105,6 @@ def _words(category: str, threshold: Threshold, limits: np.ndarray, source: str)
     if threshold != "mcut":
         return f"{category} ≥ {threshold:g}" + (f" ({source})" if source else "")
     if not len(limits):
-        return f"{category} ≥ MCut of each picture"
+        return f"{category} ≥ MCut of each image"
     low, middle, high = np.quantile(limits, [0, 0.5, 1])
-    return f"{category} ≥ MCut of each picture ({low:.3g} to {high:.3g}, median {middle:.3g})"
+    return f"{category} ≥ MCut of each image ({low:.3g} to {high:.3g}, median {middle:.3g})"

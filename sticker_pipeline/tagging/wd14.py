@@ -1,4 +1,4 @@
-"""The WD14 tagger (v2 and v3 alike): its labels, how it sees a picture, its raw scores, and what it runs on.
+"""The WD14 tagger (v2 and v3 alike): its labels, how it sees an image, its raw scores, and what it runs on.
 
 Thresholds belong to `thresholds`, caches and files of many frames to `scoring`, what becomes a caption to `curation`.
 """
@@ -59,7 +59,7 @@ class Tagger:
     """An opened tagger. `size` is the side of its input in pixels; `provider` is what it really runs on, and `fallback`
     why that is the CPU where a GPU might have been expected.
 
-    `single` says that the model was exported for one picture at a time; `scores` then runs a batch one by one.
+    `single` says that the model was exported for one image at a time; `scores` then runs a batch one by one.
     """
 
     folder: Path
@@ -131,7 +131,7 @@ def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
 
 
 def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
-    """The tagger's view of one picture: float32 [size, size, 3], **BGR**, 0–255. See `square`."""
+    """The tagger's view of one image: float32 [size, size, 3], **BGR**, 0–255. See `square`."""
     return square(rgba, size).astype(np.float32)
 
 
@@ -144,11 +144,11 @@ def square(rgba: np.ndarray, size: int) -> np.ndarray:
     Raises ValueError for another shape or dtype.
     """
     if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4 or 0 in rgba.shape:
-        raise ValueError(f"a picture must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
+        raise ValueError(f"an image must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
     height, width = rgba.shape[:2]
     side = max(height, width)
     canvas = Image.new("RGB", (side, side), "white")
-    # the channels are swapped while the picture is small; Pillow never learns of it
+    # the channels are swapped while the image is small; Pillow never learns of it
     colour, alpha = Image.fromarray(rgba[:, :, 2::-1]), Image.fromarray(rgba[:, :, 3])
     canvas.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
     if side != size:
@@ -246,7 +246,7 @@ def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple
         raise TaggerError(f"{path}: a WD14 tagger reads one float32 [N, S, S, 3]; this model reads {described}.{hint}")
     if isinstance(shape[0], int) and shape[0] != 1:
         raise TaggerError(
-            f"{path}: exported for exactly {shape[0]} pictures at a time; export it with a free batch size."
+            f"{path}: exported for exactly {shape[0]} images at a time; export it with a free batch size."
         )
     return inputs[0].name, shape[1], shape[0] == 1
 
@@ -262,7 +262,7 @@ def _check_output(path: Path, session: "onnxruntime.InferenceSession", labels: i
 
 def _label_mismatch(path: Path, outputs: int, labels: int) -> TaggerError:
     return TaggerError(
-        f"{path} gives {outputs} scores for each picture, but {LABELS_FILE} beside it has {labels} labels: "
+        f"{path} gives {outputs} scores for each image, but {LABELS_FILE} beside it has {labels} labels: "
         "take both files from the same model."
     )
 
@@ -296,6 +296,6 @@ def _run(tagger: Tagger, part: np.ndarray) -> np.ndarray:
         return tagger.session.run(None, {tagger.input_name: part})[0]
     except Exception as error:  # onnxruntime's exceptions share no narrower public base
         raise TaggerError(
-            f"{tagger.folder / MODEL_FILE} failed on {tagger.provider} with {len(part)} pictures at a time: {error}. "
+            f"{tagger.folder / MODEL_FILE} failed on {tagger.provider} with {len(part)} images at a time: {error}. "
             "A smaller `tagging: {batch_size: 1}` or `provider: cpu` in character.yaml may help."
         ) from error

@@ -1,4 +1,4 @@
-"""Captions that were written by hand, or by another tool, beside pictures: read as tags, and given to frames.
+"""Captions that were written by hand, or by another tool, beside images: read as tags, and given to frames.
 
 Which file is whose caption belongs to media; how our own captions are made belongs to `curation`.
 """

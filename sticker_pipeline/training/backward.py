@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from sticker_pipeline.training.adapters import ADAPTER
-from sticker_pipeline.training.objective import picture_losses
+from sticker_pipeline.training.objective import image_losses
 
 Inputs = dict[str, Tensor]
-"""What a batch of b pictures is, on the device: `noisy` [b, c, h, w] and what `conditions` gives, in the dtype of the
-U-Net; `timesteps` int64[b]; `target` float32[b, c, h, w]; `share` float32[b], of each picture's error in the step's
+"""What a batch of b images is, on the device: `noisy` [b, c, h, w] and what `conditions` gives, in the dtype of the
+U-Net; `timesteps` int64[b]; `target` float32[b, c, h, w]; `share` float32[b], of each image's error in the step's
 loss; where transparent pixels count less, `pixel_weights` float32[b, 1, h, w]. Text that is being trained has a
 gradient."""
 
 Backward = Callable[[Inputs], tuple[Tensor, tuple[Tensor, ...]]]
-"""Adds the gradient of a batch to the trained weights of the U-Net. Returns the error of each picture, float32[b], and
+"""Adds the gradient of a batch to the trained weights of the U-Net. Returns the error of each image, float32[b], and
 the gradients of those inputs that have one, in their order."""
 
 CONDITIONS = ("text_embeds", "time_ids")  # further arguments of SDXL's U-Net
@@ -121,7 +121,7 @@ def unet_backward(unet: Any, weights: Weights, scale: Callable[[Tensor], Tensor]
 
     def backward(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         leaves = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}
-        errors = picture_losses(predict(unet, leaves), leaves["target"], leaves.get("pixel_weights"))
+        errors = image_losses(predict(unet, leaves), leaves["target"], leaves.get("pixel_weights"))
         of = [leaf for leaf in leaves.values() if leaf.requires_grad]
         found = torch.autograd.grad(scale((errors * leaves["share"]).sum()), [*weights.used, *of])
         count = len(weights.used)

@@ -63,7 +63,7 @@ def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]
 def conditions(
     models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """What the U-Net reads for b pictures beside the noisy latents, on `device` and in its dtype:
+    """What the U-Net reads for b images beside the noisy latents, on `device` and in its dtype:
     `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`."""
     dtype = models.dtype
     hidden = encoded.hidden.to(device, dtype)
@@ -76,7 +76,7 @@ def conditions(
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:
-    """SDXL's conditions of a picture in pixels (Podell et al. 2023, section 2.2): its height and width before it was
+    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2): its height and width before it was
     scaled, the top and left of the cut, the height and width that it was cut to. `factor`: pixels to a latent one."""
     height, width = entry.mean.shape[-2:]
     return [*entry.size, *entry.crop, height * factor, width * factor]

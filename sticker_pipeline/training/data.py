@@ -1,7 +1,7 @@
 """What is drawn when: the training set's rows, the batches of each epoch, and each step's own random numbers.
 
-Everything here is a function of (training set, seed, epoch, step); nothing is kept between steps. Pictures and latents
-belong to latents.py, how pictures of the base model's kind are found to regularisation.py.
+Everything here is a function of (training set, seed, epoch, step); nothing is kept between steps. Images and latents
+belong to latents.py, how images of the base model's kind are found to regularisation.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ Step = list[Batch]  # the batches whose gradients make one step of the optimizer
 
 
 def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
-    """The rows to train on, numbered from 0: the train split and, behind it, the regularisation pictures.
+    """The rows to train on, numbered from 0: the train split and, behind it, the regularisation images.
 
     Beside the columns of TRAINING_SET they have `path` (absolute), `width`, `height` (pixels) and `regularisation`.
-    Probabilities sum to 1, of which the regularisation pictures have settings.regularisation_share. `note` is told
+    Probabilities sum to 1, of which the regularisation images have settings.regularisation_share. `note` is told
     which of those are left out, and why. Raises SpecError for a missing table or column, an empty train split,
-    probabilities that do not sum to 1, a size that is no multiple of 8, a picture that is not there, and a
+    probabilities that do not sum to 1, a size that is no multiple of 8, an image that is not there, and a
     regularisation folder without any.
     """
     train = _split(spec, TRAIN)
     if train.empty:
-        raise SpecError(f"training_set: {_index(spec)} has no picture to train on (no row with split '{TRAIN}').")
+        raise SpecError(f"training_set: {_index(spec)} has no image to train on (no row with split '{TRAIN}').")
     if not np.isclose(train["probability"].sum(), 1.0, atol=1e-6) or (train["probability"] < 0).any():
         raise SpecError(
             f"training_set: {_index(spec)}: probabilities of the train split sum to {train['probability'].sum()}."
@@ -97,7 +97,7 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise SpecError(f"training_set: {_index(spec)} names {file!r}, but {path} is missing.") from error
     except OSError as error:
-        raise SpecError(f"training_set: {path} cannot be read as a picture: {error}.") from error
+        raise SpecError(f"training_set: {path} cannot be read as an image: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
     the number of each row's), keeping the order within each bucket.
 
     A bucket has as few batches as it needs. Where they do not come out even they differ by one at most, instead of
-    leaving a rest: in a batch of its own a picture would move the weights more than the others do. Batches come in a
+    leaving a rest: in a batch of its own an image would move the weights more than the others do. Batches come in a
     random order, so that no bucket, and no smaller batch, has its place at the end of every epoch.
     """
     of_bucket = buckets[order]
@@ -184,7 +184,7 @@ def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
 
 def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
     """The epoch's batches in groups of `accumulation`, one for each step; the last group may be smaller. They differ in
-    size: a step's gradient is the mean over its pictures, not over its batches."""
+    size: a step's gradient is the mean over its images, not over its batches."""
     return [list(epoch[start : start + accumulation]) for start in range(0, len(epoch), accumulation)]
 
 

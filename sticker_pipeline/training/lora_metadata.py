@@ -51,7 +51,7 @@ def lora_metadata(
         **_optimization(spec.settings, total_steps),
         **_loss(spec.settings),
         **_captions(spec),
-        **_pictures(spec, table, regularisation_images),
+        **_images(spec, table, regularisation_images),
         "ss_mixed_precision": mixed_precision,
         "ss_seed": spec.settings.seed,
         "ss_num_epochs": spec.settings.epochs,
@@ -167,7 +167,7 @@ def _clip_skip(spec: TrainingSpec) -> int | None:
     return None if FAMILIES[spec.family].penultimate else spec.settings.clip_skip
 
 
-def _pictures(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int) -> dict[str, Any]:
+def _images(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int) -> dict[str, Any]:
     folder, sides = f"1_{spec.name}", table[["bucket_width", "bucket_height"]]
     return {
         "ss_resolution": f"({spec.resolution}, {spec.resolution})",
@@ -203,13 +203,13 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
 
 
 def tag_frequency(table: pd.DataFrame) -> dict[str, int]:
-    """On how many pictures each comma-separated tag stands; most frequent first, then by name."""
+    """On how many images each comma-separated tag stands; most frequent first, then by name."""
     counts = Counter(tag.strip() for caption in table["caption"] for tag in set(caption.split(",")) if tag.strip())
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def bucket_info(table: pd.DataFrame) -> dict[str, Any]:
-    """kohya's `ss_bucket_info`: how many pictures each size has, sizes in ascending order."""
+    """kohya's `ss_bucket_info`: how many images each size has, sizes in ascending order."""
     sizes = Counter(zip(table["bucket_width"].tolist(), table["bucket_height"].tolist(), strict=True))
     buckets = {
         str(number): {"resolution": list(size), "count": count}

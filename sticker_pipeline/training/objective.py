@@ -1,7 +1,7 @@
-"""What a training minimises: the loss of each picture and its weight, as pure functions of tensors.
+"""What a training minimises: the loss of each image and its weight, as pure functions of tensors.
 
 Nothing here knows of models or files; noise is added, and v computed, by diffusers' scheduler (models.py).
-b: pictures of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
+b: images of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
@@ -20,7 +20,7 @@ def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
             "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
-            "(epsilon) learns nothing about the picture. Set `prediction: v_prediction` with a base model of that "
+            "(epsilon) learns nothing about the image. Set `prediction: v_prediction` with a base model of that "
             "kind, or leave zero_terminal_snr out."
         )
 
@@ -32,8 +32,8 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus an offset times one normal draw for each picture and channel, so that the mean colour
-    of pictures is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0.
+    """`noise` [b, c, h, w] plus an offset times one normal draw for each image and channel, so that the mean colour
+    of images is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0.
 
     The offset is settings.noise_offset, and adaptive_noise_scale · |mean of the channel in `latents`| more; never below
     0 (sd-scripts, library/custom_train_functions.py).
@@ -66,25 +66,25 @@ def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.G
     return noise / noise.std()
 
 
-def draw_timesteps(pictures: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """A noise level for each picture, int64[pictures]: each of min_timestep … max_timestep − 1 as likely as the others,
+def draw_timesteps(images: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """A noise level for each image, int64[images]: each of min_timestep … max_timestep − 1 as likely as the others,
     of the model's `levels`. On the CPU, from `generator`."""
-    return torch.randint(settings.min_timestep, min(settings.max_timestep, levels), (pictures,), generator=generator)
+    return torch.randint(settings.min_timestep, min(settings.max_timestep, levels), (images,), generator=generator)
 
 
 def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:
-    """Weight in the loss of each latent pixel of pictures with opacity `alpha` (0–1): 1 where something is seen,
+    """Weight in the loss of each latent pixel of images with opacity `alpha` (0–1): 1 where something is seen,
     `background_weight` (0–1) where nothing is."""
     return alpha + (1.0 - alpha) * background_weight
 
 
-def picture_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Squared error of each picture, float32[b]: the mean over its latent pixels [b, c, h, w], weighted by `weights`
+def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Squared error of each image, float32[b]: the mean over its latent pixels [b, c, h, w], weighted by `weights`
     [b, 1, h, w] where given.
 
-    It is divided by the sum of the weights, not by the number of pixels as in sd-scripts: how much a picture counts is
+    It is divided by the sum of the weights, not by the number of pixels as in sd-scripts: how much an image counts is
     for its sampling weight to say, and not for the share of it that is transparent; and losses of the same model stay
-    comparable. A picture whose weights are all 0 has loss 0, and gradient 0.
+    comparable. An image whose weights are all 0 has loss 0, and gradient 0.
     """
     errors = (predicted.float() - wanted.float()).square().mean(dim=1, keepdim=True)
     if weights is None:
@@ -95,7 +95,7 @@ def picture_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = N
 
 
 def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
-    """Weight of each picture's loss, float[b], from the `snr` float[b] of its noise level, by settings.loss_weighting.
+    """Weight of each image's loss, float[b], from the `snr` float[b] of its noise level, by settings.loss_weighting.
 
     uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction min(snr, γ)/(snr + 1). debiased (Yu et al.
     2023, Debias the training of diffusion models): 1/√snr; for v-prediction, as sd-scripts does, 1/(snr + 1); snr at

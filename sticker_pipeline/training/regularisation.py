@@ -1,4 +1,4 @@
-"""Pictures of the base model's own kind, mixed into a training so that the trigger alone carries the character.
+"""Images of the base model's own kind, mixed into a training so that the trigger alone carries the character.
 
 They are read as they lie in a person's folder and become rows like those of the training set. How often they are drawn
 is decided in data.py, what their loss weighs in the step.
@@ -26,14 +26,14 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import DECODER_VERSION, useless_because
-from sticker_pipeline.media.header import is_picture, what_is_it
+from sticker_pipeline.media.header import is_image, what_is_it
 from sticker_pipeline.media.inventory import media_files, unopened_files
 from sticker_pipeline.media.limits import read_within
-from sticker_pipeline.media.other_files import beside_pictures
+from sticker_pipeline.media.other_files import beside_images
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
 from sticker_pipeline.training.spec import SpecError
 
-SHOWN = 20  # reasons for pictures that are left out, before only their number is told
+SHOWN = 20  # reasons for images that are left out, before only their number is told
 LIMITS = MediaSettings()
 
 Size = tuple[int, int]  # width, height in pixels
@@ -41,7 +41,7 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the folder: the size of the picture in it, or why there is none; neither for text beside pictures."""
+    """A file of the folder: the size of the image in it, or why there is none; neither for text beside images."""
 
     size: Size | None = None
     reason: str = ""
@@ -57,29 +57,29 @@ def read_regularisation(
     roots: Sequence[Path] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """The pictures in `folder` and the folders in it, as rows of data.read_training_set that are drawn equally often
+    """The images in `folder` and the folders in it, as rows of data.read_training_set that are drawn equally often
     and make up `share` (0..1) of all draws. Of an animation the first frame counts.
 
     What lies in `folder`, or is linked to there, lies below `roots` (see inside.py), which default to `folder`.
-    A picture's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
-    and useless pictures are left out, and those whose caption cannot be read; `note` is told which and why, and how
-    many have no caption. Each picture is decoded once to know that it can be; the sizes of good ones are remembered
-    below `cache` by their content. Raises SpecError for no such folder, and no usable picture.
+    An image's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
+    and useless images are left out, and those whose caption cannot be read; `note` is told which and why, and how
+    many have no caption. Each image is decoded once to know that it can be; the sizes of good ones are remembered
+    below `cache` by their content. Raises SpecError for no such folder, and no usable image.
     """
     if not folder.is_dir():
         raise SpecError(f"regularisation: there is no folder {folder}.")
     roots = roots or [folder.absolute()]
     sizes = _usable(folder, cache, roots, note)
     if not sizes:
-        raise SpecError(f"regularisation: {folder} has no usable picture.")
+        raise SpecError(f"regularisation: {folder} has no usable image.")
     by_name = {path.relative_to(folder.absolute()).as_posix(): path for path in sizes}
     captions = _captions(folder.absolute(), list(by_name), roots, note)
     names = [name for name in by_name if name in captions]
     if not names:
-        raise SpecError(f"regularisation: {folder} has no usable picture.")
+        raise SpecError(f"regularisation: {folder} has no usable image.")
     sizes = {by_name[name]: sizes[by_name[name]] for name in names}
     if missing := list(captions.values()).count(""):
-        note(f"regularisation: {missing} of {len(captions)} pictures have no caption: theirs is empty")
+        note(f"regularisation: {missing} of {len(captions)} images have no caption: theirs is empty")
     sides = np.array(list(sizes.values()), dtype=np.int64)
     try:
         chosen = assign_buckets(sides[:, 0], sides[:, 1], resolution, buckets)
@@ -102,7 +102,7 @@ def read_regularisation(
 
 
 def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
-    """The usable pictures with their sizes, sorted by path."""
+    """The usable images with their sizes, sorted by path."""
     files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]
@@ -137,8 +137,8 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
         return _Found(reason="its name is not UTF-8: rename it")
     try:
         data = read_within(path, LIMITS, roots)
-        if not is_picture(data):
-            is_beside = is_caption_file(path.name) or beside_pictures(path.suffix, data)
+        if not is_image(data):
+            is_beside = is_caption_file(path.name) or beside_images(path.suffix, data)
             return _Found(reason="" if is_beside else what_is_it(data))
         with closing(decode_bytes(data, LIMITS)) as frames:
             rgba = next(frames).rgba
@@ -149,10 +149,10 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
 
 
 def _captions(
-    folder: Path, pictures: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
+    folder: Path, images: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """The caption of each of `pictures` (relative to `folder`), found as for a character's; "" where there is none. A
-    picture whose caption cannot be read is left out. `note` is told of that, and of a text that gives way to another
+    """The caption of each of `images` (relative to `folder`), found as for a character's; "" where there is none. An
+    image whose caption cannot be read is left out. `note` is told of that, and of a text that gives way to another
     for having no word."""
     texts = {
         path.relative_to(folder).as_posix(): read_caption_file(path, roots)
@@ -160,14 +160,14 @@ def _captions(
         if is_caption_file(path.name) and path.stat().st_size <= MAX_BYTES
     }
     wordless = {name for name, text in texts.items() if not text.line}
-    owned = owned_captions(pictures, texts, wordless)
-    for name, instead in outdone_texts(pictures, wordless, owned).items():
+    owned = owned_captions(images, texts, wordless)
+    for name, instead in outdone_texts(images, wordless, owned).items():
         note(f"regularisation: passed over {name}: {texts[name].problem}: {instead}")
     captions = {}
-    for picture in pictures:
-        text = texts.get(owned.get(picture, ""), CaptionFile())
+    for image in images:
+        text = texts.get(owned.get(image, ""), CaptionFile())
         if text.is_unreadable:
-            note(f"regularisation: left out {picture}: its caption {owned[picture]} cannot be read: {text.problem}")
+            note(f"regularisation: left out {image}: its caption {owned[image]} cannot be read: {text.problem}")
         else:
-            captions[picture] = text.line
+            captions[image] = text.line
     return captions

@@ -1,6 +1,6 @@
-"""The pictures that a person looks at after each epoch, to see a LoRA grow.
+"""The images that a person looks at after each epoch, to see a LoRA grow.
 
-A quick look with few prompts; the pictures that the benchmark measures are made by generation/.
+A quick look with few prompts; the images that the benchmark measures are made by generation/.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ def encode_samples(models: TextModels, spec: TrainingSpec) -> Prompts:
 
 
 @torch.no_grad()
-def sample_pictures(
+def sample_images(
     models: Models,
     spec: TrainingSpec,
     prompts: PromptSource,
     memory: MemoryPlan,
     stop: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Image.Image]:
-    """One picture of each of spec.sample_prompts, drawn with the adapters as they are; fewer when `stop` asks to end.
+    """One image of each of spec.sample_prompts, drawn with the adapters as they are; fewer when `stop` asks to end.
 
     Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone. As many
     are drawn at once as `memory` allows, and the VAE comes to the U-Net's device for as long as it decodes.

@@ -78,7 +78,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     unseen = {HELD_OUT: read_holdout(spec), VALIDATION: read_validation(spec)}
     check_optimizer(settings)
     accelerator = make_accelerator(spec)
-    progress.note(f"{spec.name}: {len(table)} pictures, base model {spec.base}, on {accelerator.device}")
+    progress.note(f"{spec.name}: {len(table)} images, base model {spec.base}, on {accelerator.device}")
     memory = plan_memory(spec, table, accelerator, progress.note)
     progress.note(memory.line())
     models = load_models(
@@ -193,7 +193,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
         family=spec.family,
         settings=spec.settings,
         adapt=lambda unet, encoders: add_adapters(unet, encoders, spec.family, spec.settings),
-        width=max(width, spec.resolution),  # sample pictures are squares of it
+        width=max(width, spec.resolution),  # sample images are squares of it
         height=max(height, spec.resolution),
         dtype=DTYPES[accelerator.mixed_precision],
         sample_batch=min(len(spec.sample_prompts), spec.generation.batch_size) or 1,

@@ -43,12 +43,12 @@ class TrainingSpec(Strict):
         description="work folder: an unfinished run of the same spec in it goes on, what another one left is replaced"
     )
     cache: Path = Field(description="folder of cached latents and text encodings, shared between runs")
-    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training picture")
-    background: str = Field("white", description="what transparent pictures are flattened over")
+    resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training image")
+    background: str = Field("white", description="what transparent images are flattened over")
     buckets: BucketSettings = Field(
-        BucketSettings(shape="square"), description="how the training set's sizes were chosen, and pictures are cut"
+        BucketSettings(shape="square"), description="how the training set's sizes were chosen, and images are cut"
     )
-    regularisation: Path | None = Field(None, description="folder of the pictures that settings.regularisation names")
+    regularisation: Path | None = Field(None, description="folder of the images that settings.regularisation names")
     regularisation_roots: tuple[Path, ...] = Field(
         (), description="folders below which that one and all that it links to lie; none: it is its own"
     )
@@ -57,7 +57,7 @@ class TrainingSpec(Strict):
         "float16",
         description="of the LoRA file's matrices: float16 halves the file and costs under 0.1 % of a weight's value",
     )
-    sample_prompts: list[str] = Field(default_factory=list, description="a picture of each is drawn after every epoch")
+    sample_prompts: list[str] = Field(default_factory=list, description="an image of each is drawn after every epoch")
     state_seconds: float = Field(300.0, ge=0, description="between two states to go on from; one is kept at each epoch")
     sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")
     generation: GenerationSettings = GenerationSettings()

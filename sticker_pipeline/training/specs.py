@@ -11,7 +11,7 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.dataset.style_set import PICTURES
+from sticker_pipeline.dataset.style_set import IMAGES
 from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline.training.spec import TrainingSpec
 
@@ -62,7 +62,7 @@ def style_spec(
         name=name,
         trigger=None,
         training_set=training_set.folder,
-        frames=training_set.folder / PICTURES,
+        frames=training_set.folder / IMAGES,
         output=output,
         settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "clip_id"].nunique()),
         sample_prompts=prompts,

@@ -24,16 +24,16 @@ from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.step import History, Run
 
 FOLDER = "state"
-VERSION = 2  # of the training as a function of its spec and pictures; raise it when equal input trains differently
+VERSION = 2  # of the training as a function of its spec and images; raise it when equal input trains differently
 NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
 
 
-def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], pictures: list[str], processes: int) -> str:
+def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list[str], processes: int) -> str:
     """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (of every split), the
-    hashes of the `pictures` trained on, and the number of processes. Only a state with the same is taken up."""
+    hashes of the `images` trained on, and the number of processes. Only a state with the same is taken up."""
     decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
     rows = [table.drop(columns="path").to_json(orient="split", double_precision=15) for table in tables]
-    return content_hash([VERSION, decisive, rows, pictures, processes])
+    return content_hash([VERSION, decisive, rows, images, processes])
 
 
 def keep_state(run: Run) -> Path:

@@ -70,7 +70,7 @@ class Run:
 
 def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = None) -> LogRow:
     """One optimizer step on the rows in `batches`, whose gradients add up; the log says which step it is. Returns its
-    row for the log: losses of this process, pictures of all of them. `upcoming` are the batches of the next step, which
+    row for the log: losses of this process, images of all of them. `upcoming` are the batches of the next step, which
     are drawn while a GPU computes this one.
 
     A function of (seed, step) and the weights alone. Raises TrainingDiverged before the weights are touched.
@@ -115,10 +115,10 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     )
 
 
-def forward_backward(run: Run, drawn: "Drawn", pictures: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Adds the gradient of a batch of a step of so many `pictures`. Returns of each picture the squared error
+def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Adds the gradient of a batch of a step of so many `images`. Returns of each image the squared error
     float32[b], the same times its weight, and the timestep int64[b]."""
-    inputs = whole_inputs(run, drawn, pictures)
+    inputs = whole_inputs(run, drawn, images)
     errors, of_text = run.backward(inputs)
     if of_text:
         texts, weights = [tensor for tensor in inputs.values() if tensor.requires_grad], run.weights["text_encoder"]
@@ -137,7 +137,7 @@ def average_over_processes(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """b pictures of a step: the `inputs` of the U-Net but what it is told about them, which is the `text`, encoded when
+    """b images of a step: the `inputs` of the U-Net but what it is told about them, which is the `text`, encoded when
     it is needed, and of the `entries`; and the `weights` of their errors, float32[b]. Tensors are on the device."""
 
     inputs: Inputs
@@ -172,7 +172,7 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     levels = run.models.noise.config.num_train_timesteps
     timesteps = objective.draw_timesteps(len(batch), levels, settings, generator)
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
-    weights = objective.loss_weights(settings, run.models.prediction_type, snr) * picture_weights(run, batch)
+    weights = objective.loss_weights(settings, run.models.prediction_type, snr) * image_weights(run, batch)
     inputs = {
         "noisy": run.models.noise.add_noise(latents, noise, timesteps).to(run.models.dtype),
         "timesteps": timesteps,
@@ -190,13 +190,13 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def whole_inputs(run: Run, drawn: Drawn, pictures: int) -> Inputs:
-    """All inputs of the U-Net, for a step of so many `pictures`."""
+def whole_inputs(run: Run, drawn: Drawn, images: int) -> Inputs:
+    """All inputs of the U-Net, for a step of so many `images`."""
     told = conditions(run.models, drawn.text(), drawn.entries, run.accelerator.device)
-    return {**drawn.inputs, **told, "share": drawn.weights / pictures}
+    return {**drawn.inputs, **told, "share": drawn.weights / images}
 
 
-def picture_weights(run: Run, batch: Batch) -> torch.Tensor:
+def image_weights(run: Run, batch: Batch) -> torch.Tensor:
     """What the loss of each row of `batch` is multiplied by, float32[b]."""
     regular = run.table["regularisation"].to_numpy()[batch]
     return torch.from_numpy(np.where(regular, run.spec.settings.regularisation_weight, 1.0)).float()

@@ -26,7 +26,7 @@ from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
 from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
 from sticker_pipeline.training.logs.tensorboard import Board, open_board
 from sticker_pipeline.training.lora_metadata import lora_metadata
-from sticker_pipeline.training.samples import sample_pictures
+from sticker_pipeline.training.samples import sample_images
 from sticker_pipeline.training.setup import Prepared, set_up
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.state import keep_state
@@ -40,7 +40,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
 
     Writes to spec.output: spec.json, log.parquet, held_out.parquet, checkpoints/epoch_NN.safetensors,
     samples/epoch_NN_k.png, tensorboard/ and state/. Where state/ holds an unfinished training with the same spec and
-    pictures, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
+    images, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
 
     Raises SpecError before any long work; TrainingDiverged when the loss is no number or explodes; SpaceError when
     something cannot be written; Interrupted, having saved checkpoints/interrupted_step_NNNN.safetensors, when `stop`
@@ -82,7 +82,7 @@ def steps_left(run: Run, epoch: int) -> list[Step]:
 
 
 def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
-    """What follows the epoch's last step: its checkpoint, the held-out loss, sample pictures, and a state to go on
+    """What follows the epoch's last step: its checkpoint, the held-out loss, sample images, and a state to go on
     from, in which all of these are done. An epoch that was stopped before its last sample is ended again, whole."""
     run, history = prepared.run, prepared.run.history
     forget(run.recordings)
@@ -90,12 +90,12 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
         save(run, f"epoch_{epoch:02d}", epoch)
         with in_use(*run.weights.values()):
             rows = held_out_rows(run, prepared.probes, epoch, prepared.memory.sample_batch)
-            pictures = draw_samples(prepared, board, stop, epoch)
+            images = draw_samples(prepared, board, stop, epoch)
     stop_if_asked(run, stop)
     note_held_out(run, board, rows)
     progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)
     losses = {f"{row['split']}_loss": row["loss"] for row in rows}
-    progress.report(epoch_done=epoch, step=len(history.log), pictures=[str(path) for path in pictures], **losses)
+    progress.report(epoch_done=epoch, step=len(history.log), images=[str(path) for path in images], **losses)
     history.epochs_done = epoch
     keep_logs(run)
     keep(run)
@@ -107,7 +107,7 @@ def averaged(run: Run) -> AbstractContextManager[None]:
 
 
 def note_held_out(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
-    """The losses on the fixed pictures into the log and onto the board."""
+    """The losses on the fixed images into the log and onto the board."""
     run.history.held_out += rows
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 
@@ -118,11 +118,11 @@ def draw_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int
     paths: list[Path] = []
     if not run.accelerator.is_main_process:
         return paths
-    for number, picture in enumerate(sample_pictures(run.models, run.spec, prepared.prompts, prepared.memory, stop)):
+    for number, image in enumerate(sample_images(run.models, run.spec, prepared.prompts, prepared.memory, stop)):
         path = run.spec.output / "samples" / f"epoch_{epoch:02d}_{number}.png"
         with writing(path), atomic_file(path) as staging:
-            picture.save(staging, "PNG")
-        board.picture(f"sample_{number}", picture, len(run.history.log))
+            image.save(staging, "PNG")
+        board.image(f"sample_{number}", image, len(run.history.log))
         paths.append(path)
     return paths
 

@@ -1,6 +1,6 @@
-"""The error on fixed pictures, noise and timesteps: curves that are smooth where those of single steps are noise.
+"""The error on fixed images, noise and timesteps: curves that are smooth where those of single steps are noise.
 
-Of pictures that are never trained on, and of as many that are: where the two part, the LoRA begins to learn by heart.
+Of images that are never trained on, and of as many that are: where the two part, the LoRA begins to learn by heart.
 The split `held_out` has the benchmark's references, to look at and never to choose by; `validation` has others, by
 which the epoch is chosen.
 """
@@ -25,13 +25,13 @@ from sticker_pipeline.training.conditioning import conditions
 from sticker_pipeline.training.logs.tables import BAND_COLUMNS, BANDS, HELD_OUT
 from sticker_pipeline.training.step import Run
 
-MOST_PICTURES = 16  # of each split
+MOST_IMAGES = 16  # of each split
 TIMESTEPS = [(low + high) // 2 for low, high in BANDS]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Pictures of one split that are looked at after each epoch: their captions and cache entries."""
+    """Images of one split that are looked at after each epoch: their captions and cache entries."""
 
     split: str
     captions: list[str]
@@ -39,15 +39,15 @@ class Probe:
 
 
 def chosen_rows(table: pd.DataFrame) -> np.ndarray:
-    """At most MOST_PICTURES row numbers of `table`, evenly spread; regularisation pictures are none of them."""
+    """At most MOST_IMAGES row numbers of `table`, evenly spread; regularisation images are none of them."""
     rows = np.flatnonzero(~table["regularisation"].to_numpy())
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_PICTURES)).round().astype(int)] if len(rows) else rows
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).round().astype(int)] if len(rows) else rows
 
 
 def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
-    """The plain mean squared error of each of the probe's pictures at each of TIMESTEPS, float64 [pictures, bands].
+    """The plain mean squared error of each of the probe's images at each of TIMESTEPS, float64 [images, bands].
 
-    Noise is a function of the picture's place and the band; the posterior's mean is used, captions as they are written.
+    Noise is a function of the image's place and the band; the posterior's mean is used, captions as they are written.
     The U-Net gets `at_once` of them at a time; on a CPU two batches are worked on side by side.
     """
     with torch.no_grad():  # one by one: captions of several lengths would be filled up to the longest
@@ -71,7 +71,7 @@ def batches_alike(shapes: Sequence[Hashable], most: int) -> list[list[int]]:
 
 
 def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[int], at_once: int) -> np.ndarray:
-    """probe_errors of the pictures at `places` alone, whose latents and `texts` have one shape each."""
+    """probe_errors of the images at `places` alone, whose latents and `texts` have one shape each."""
     config, device, bands = run.models.vae.config, run.accelerator.device, len(TIMESTEPS)
     timesteps = torch.tensor(TIMESTEPS * len(places))
     entries = [probe.entries[place] for place in places for _ in TIMESTEPS]
@@ -89,7 +89,7 @@ def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[i
         predict(run.models.unet, {name: tensor[start : start + at_once] for name, tensor in inputs.items()})
         for start in range(0, len(entries), at_once)
     ]
-    errors = objective.picture_losses(torch.cat(predicted), target.to(device))
+    errors = objective.image_losses(torch.cat(predicted), target.to(device))
     return errors.double().cpu().numpy().reshape(len(places), bands)
 
 
@@ -113,7 +113,7 @@ def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -
                 "epoch": epoch,
                 "step": len(run.history.log),
                 "split": probe.split,
-                "pictures": len(probe.captions),
+                "images": len(probe.captions),
                 "loss": float(bands.mean()),
                 **named,
             }

@@ -1,7 +1,7 @@
 """Models whose faults are known, as embeddings of what they would draw, and the benchmark's tables of them.
 
-A picture is a unit vector. A character is a direction; its clips lie around it, the frames of a GIF closely together,
-and so do the pictures of a LoRA, as far from it as the LoRA is bad. The figures are worked out here once more, from
+An image is a unit vector. A character is a direction; its clips lie around it, the frames of a GIF closely together,
+and so do the images of a LoRA, as far from it as the LoRA is bad. The figures are worked out here once more, from
 their definitions.
 """
 
@@ -22,7 +22,7 @@ Model = dict[str, np.ndarray]  # style -> unit float64 [IMAGES, DIMENSIONS]
 
 @dataclass(frozen=True)
 class World:
-    """One character in two styles: of each, training pictures with their clips, and held-out ones (a clip each)."""
+    """One character in two styles: of each, training images with their clips, and held-out ones (a clip each)."""
 
     rng: np.random.Generator
     directions: np.ndarray  # of this character and three others
@@ -54,7 +54,7 @@ def world(seed: int) -> World:
 
 
 def drawn(of: World, distance: float, character: int = 0) -> Model:
-    """Pictures `distance` away from a character (0: the world's own): .45 is a good LoRA, 2 hardly knows it."""
+    """Images `distance` away from a character (0: the world's own): .45 is a good LoRA, 2 hardly knows it."""
     return {style: around(of.rng, np.tile(of.directions[character], (IMAGES, 1)), distance) for style in STYLES}
 
 
@@ -63,7 +63,7 @@ def noise(of: World) -> Model:
 
 
 def memorised(of: World) -> Model:
-    """A training picture each, each clip as often as any other."""
+    """A training image each, each clip as often as any other."""
     rows = {style: np.searchsorted(of.clips[style], np.arange(IMAGES) % 15) for style in STYLES}
     return {style: around(of.rng, of.training[style][rows[style]], 0.02) for style in STYLES}
 

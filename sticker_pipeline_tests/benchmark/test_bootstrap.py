@@ -19,29 +19,29 @@ PROMPTS = [prompt for prompt in "abcdef" for _ in range(4)]
 
 
 def covered(*, prompts: list[str] | None, about_other_prompts: bool, trials: int = 400) -> float:
-    """How often the interval holds the truth, 0, of pictures with effects of 6 prompts, 4 seeds each, and of 8
+    """How often the interval holds the truth, 0, of images with effects of 6 prompts, 4 seeds each, and of 8
     references."""
     rng = np.random.default_rng(5)
     hits = 0
     for trial in range(trials):
         by_prompt = np.repeat(rng.normal(0, 0.1, 6), 4)
-        pictures = by_prompt + rng.normal(0, 0.1, 24)
-        values = pictures[:, None] + rng.normal(0, 0.05, 8) + rng.normal(0, 0.05, (24, 8))
+        images = by_prompt + rng.normal(0, 0.1, 24)
+        values = images[:, None] + rng.normal(0, 0.05, 8) + rng.normal(0, 0.05, (24, 8))
         estimate = two_way(values, 400, trial, prompts)
         truth = 0.0 if about_other_prompts else by_prompt.mean()
         hits += estimate.ci_low <= truth <= estimate.ci_high
     return hits / trials
 
 
-def test_resampling_prompts_covers_the_truth_about_other_prompts_and_resampling_pictures_does_not() -> None:
+def test_resampling_prompts_covers_the_truth_about_other_prompts_and_resampling_images_does_not() -> None:
     by_prompt = covered(prompts=PROMPTS, about_other_prompts=True)
-    by_picture = covered(prompts=None, about_other_prompts=True)
+    by_image = covered(prompts=None, about_other_prompts=True)
     assert 0.88 < by_prompt < 0.96
-    assert by_picture < 0.85
+    assert by_image < 0.85
     assert covered(prompts=None, about_other_prompts=False) > 0.93
 
 
-def test_prompts_of_one_picture_each_vary_as_much_as_their_mean_does() -> None:
+def test_prompts_of_one_image_each_vary_as_much_as_their_mean_does() -> None:
     """P − 1 of P draws: the variance of the drawn means is s²/P with s² the unbiased one."""
     values = np.random.default_rng(0).normal(size=5)
     estimate = row_mean(values, 40_000, 0, list("abcde"))
@@ -49,7 +49,7 @@ def test_prompts_of_one_picture_each_vary_as_much_as_their_mean_does() -> None:
     assert estimate.draws.mean() == pytest.approx(values.mean(), abs=0.01)
 
 
-def test_pictures_of_a_prompt_are_drawn_together_and_the_rest_independently() -> None:
+def test_images_of_a_prompt_are_drawn_together_and_the_rest_independently() -> None:
     counts, (references,) = resampled(6, (3,), ["a", "b", "a", "c", "b", "a"], 500, 0)
     assert np.array_equal(counts[:, 0], counts[:, 2]) and np.array_equal(counts[:, 0], counts[:, 5])
     assert np.array_equal(counts[:, 1], counts[:, 4])
@@ -62,11 +62,11 @@ def test_one_prompt_gives_a_mean_without_an_interval() -> None:
     estimate = row_mean(np.array([0.0, 1.0]), 100, 0, ["a", "a"])
     assert estimate.mean == 0.5
     assert math.isnan(estimate.ci_low) and math.isnan(estimate.ci_high)
-    with pytest.raises(ValueError, match="3 pictures, but 2 prompts"):
+    with pytest.raises(ValueError, match="3 images, but 2 prompts"):
         row_mean(np.zeros(3), 100, 0, ["a", "b"])
 
 
-def test_pictures_without_a_value_do_not_count() -> None:
+def test_images_without_a_value_do_not_count() -> None:
     estimate = row_mean(np.array([1.0, np.nan, 0.0, np.nan, 1.0]), 500, 0)
     assert (estimate.mean, estimate.n) == (pytest.approx(2 / 3), 3)
     assert 0 <= estimate.ci_low < estimate.mean < estimate.ci_high <= 1

@@ -70,22 +70,22 @@ def test_every_epoch_has_its_reason() -> None:
     losses = {0: 0.5, 1: 0.2, 2: 0.12, 3: 0.10, 4: 0.11, 5: 0.11, 6: 0.11, 7: 0.09}
     assert told(rows, losses, patience=3, most_copies=0.2) == {
         1: "not: its similarity 0.500 is below 0.790, the lower end of the interval of epoch 4.",
-        2: "not: its loss on validation pictures is 0.1200, that of epoch 3 0.1000.",
-        3: "chosen: the lowest loss on validation pictures (0.1000) of the epochs that do not copy and are as like the "
+        2: "not: its loss on validation images is 0.1200, that of epoch 3 0.1000.",
+        3: "chosen: the lowest loss on validation images (0.1000) of the epochs that do not copy and are as like the "
         "character as the best (its similarity is 0.820).",
-        4: "not: its loss on validation pictures is 0.1100, that of epoch 3 0.1000.",
-        5: "not: 30% of its pictures are copies of training pictures; the limit is 20%.",
-        6: "not: its loss on validation pictures is 0.1100, that of epoch 3 0.1000.",
-        7: "not: trained on after the loss on validation pictures had not fallen for 3 epochs (lowest at epoch 3).",
+        4: "not: its loss on validation images is 0.1100, that of epoch 3 0.1000.",
+        5: "not: 30% of its images are copies of training images; the limit is 20%.",
+        6: "not: its loss on validation images is 0.1100, that of epoch 3 0.1000.",
+        7: "not: trained on after the loss on validation images had not fallen for 3 epochs (lowest at epoch 3).",
     }
 
 
-def test_without_validation_pictures_similarity_decides() -> None:
+def test_without_validation_images_similarity_decides() -> None:
     rows = {1: (0.80, 0.75, 0.0), 2: (0.82, 0.78, 0.2), 3: (0.9, 0.85, 0.5)}
     assert told(rows, {}, most_copies=0.2) == {
         1: "not: its similarity is 0.8000, that of epoch 2 0.8200.",
-        2: "chosen: the most similar of the epochs that do not copy (0.820); there are no validation pictures.",
-        3: "not: 50% of its pictures are copies of training pictures; the limit is 20%.",
+        2: "chosen: the most similar of the epochs that do not copy (0.820); there are no validation images.",
+        3: "not: 50% of its images are copies of training images; the limit is 20%.",
     }
     assert told({4: (0.8, 0.7, 0.0)}, {}) == {4: "chosen: it is the only epoch."}
 
@@ -93,8 +93,8 @@ def test_without_validation_pictures_similarity_decides() -> None:
 def test_where_all_copy_the_one_that_copies_least_is_chosen() -> None:
     rows = {1: (0.80, 0.75, 0.9), 2: (0.82, 0.78, 0.4), 3: (0.9, 0.85, 0.4)}
     reasons = told(rows, {1: 0.1, 2: 0.2, 3: 0.05}, most_copies=0.2)
-    assert reasons[2] == "chosen: 40% of its pictures are copies of training pictures, and it copies least."
-    assert reasons[3] == "not: 40% of its pictures are copies of training pictures; the limit is 20%."
+    assert reasons[2] == "chosen: 40% of its images are copies of training images, and it copies least."
+    assert reasons[3] == "not: 40% of its images are copies of training images; the limit is 20%."
 
 
 share = st.sampled_from([0.0, 0.1, 0.2, 0.3])
@@ -183,12 +183,12 @@ def test_metrics_are_means_over_styles_and_survive_parquet(tmp_path: Path) -> No
     assert list(read["chosen"]) == [False, True]
 
 
-def test_a_style_without_validation_pictures_does_not_count() -> None:
+def test_a_style_without_validation_images_does_not_count() -> None:
     table = checkpoint_metrics(
         {1: {"art": np.array([X]), "sticker": np.array([Y])}}, {"art": np.array([X])}, samples=100
     )
     assert table["metrics"][0]["clip_similarity"] == pytest.approx(1)
-    with pytest.raises(ValueError, match="Epoch 1 has no generated pictures"):
+    with pytest.raises(ValueError, match="Epoch 1 has no generated images"):
         checkpoint_metrics({1: {"art": np.array([X])}}, {}, samples=100)
 
 
@@ -209,7 +209,7 @@ def test_validation_takes_the_middle_frame_of_each_clip() -> None:
     ]
 
 
-def test_a_new_clip_exchanges_at_most_one_validation_picture() -> None:
+def test_a_new_clip_exchanges_at_most_one_validation_image() -> None:
     clips = {f"s/{number}": ("s", 2) for number in range(40)}
     before = set(validation_frames(frames(clips), {"s": "sticker"}, most=10)["frame_id"])
     after = set(validation_frames(frames(clips | {"s/new": ("s", 3)}), {"s": "sticker"}, most=10)["frame_id"])

@@ -1,4 +1,4 @@
-"""The same two pictures have the same similarity in open_clip's `ViT-L-14-quickgelu`, which real profiles use, and in
+"""The same two images have the same similarity in open_clip's `ViT-L-14-quickgelu`, which real profiles use, and in
 transformers' CLIP, in which others report it. Both are built small with the same random weights.
 
 What differs between the libraries is resizing alone. open_clip resizes with Pillow (bicubic, antialiased, rounded to
@@ -102,43 +102,43 @@ def write_open_clip(folder: Path, model: CLIPModel, *, quick_gelu: bool = True) 
     return folder
 
 
-def ours(folder: Path, pictures: list[Image.Image], resolution: int) -> float:
-    rows = embed(open_embedder(folder, resolution=resolution, background="white"), pictures)
+def ours(folder: Path, images: list[Image.Image], resolution: int) -> float:
+    rows = embed(open_embedder(folder, resolution=resolution, background="white"), images)
     return clip_similarity(rows[:1], rows[1:]).mean
 
 
-def theirs(model: CLIPModel, pictures: list[Image.Image], processor: type) -> float:
-    prepared = processor(size={"shortest_edge": SIZE}, crop_size=SIZE)(images=pictures, return_tensors="pt")
+def theirs(model: CLIPModel, images: list[Image.Image], processor: type) -> float:
+    prepared = processor(size={"shortest_edge": SIZE}, crop_size=SIZE)(images=images, return_tensors="pt")
     with torch.inference_mode():
         pooled = model.vision_model(prepared["pixel_values"]).pooler_output
         one, other = torch.nn.functional.normalize(model.visual_projection(pooled), dim=-1).double()
     return float(one @ other)
 
 
-def pictures(width: int, height: int, mode: str = "RGB") -> list[Image.Image]:
-    """Two pictures with edges and fine grain, which show how they are resized."""
+def images(width: int, height: int, mode: str = "RGB") -> list[Image.Image]:
+    """Two images with edges and fine grain, which show how they are resized."""
     rng = np.random.default_rng(0)
     coarse = [Image.fromarray(rng.integers(0, 256, (6, 6, 4), dtype=np.uint8)) for _ in range(2)]
-    grown = [np.asarray(picture.resize((width, height), Image.Resampling.NEAREST)) for picture in coarse]
+    grown = [np.asarray(image.resize((width, height), Image.Resampling.NEAREST)) for image in coarse]
     grain = rng.integers(-40, 41, (2, height, width, 4))
     return [
-        Image.fromarray(np.clip(picture + noise, 0, 255).astype(np.uint8)).convert(mode)
-        for picture, noise in zip(grown, grain, strict=True)
+        Image.fromarray(np.clip(image + noise, 0, 255).astype(np.uint8)).convert(mode)
+        for image, noise in zip(grown, grain, strict=True)
     ]
 
 
 @pytest.mark.parametrize("processor", [CLIPImageProcessorPil, CLIPImageProcessor])
 def test_equal_numbers_where_nothing_is_resized(reference: CLIPModel, processor: type, tmp_path: Path) -> None:
-    folder, two = write_open_clip(tmp_path / "clip", reference), pictures(SIZE, SIZE)
-    for picture in two:
-        np.testing.assert_array_equal(prepare(picture, SIZE, "white"), np.asarray(picture))
+    folder, two = write_open_clip(tmp_path / "clip", reference), images(SIZE, SIZE)
+    for image in two:
+        np.testing.assert_array_equal(prepare(image, SIZE, "white"), np.asarray(image))
     assert ours(folder, two, SIZE) == pytest.approx(theirs(reference, two, processor), abs=1e-5)
 
 
 @pytest.mark.parametrize("resolution", [96, 512, 40])
 def test_equal_numbers_where_clip_resizes(reference: CLIPModel, resolution: int, tmp_path: Path) -> None:
-    """Pictures have the profile's resolution already, so CLIP's own resizing is the only one."""
-    folder, two = write_open_clip(tmp_path / "clip", reference), pictures(resolution, resolution)
+    """Images have the profile's resolution already, so CLIP's own resizing is the only one."""
+    folder, two = write_open_clip(tmp_path / "clip", reference), images(resolution, resolution)
     number = ours(folder, two, resolution)
     assert -0.9 < number < 0.99
     assert number == pytest.approx(theirs(reference, two, CLIPImageProcessorPil), abs=1e-5)
@@ -146,11 +146,11 @@ def test_equal_numbers_where_clip_resizes(reference: CLIPModel, resolution: int,
     assert number == pytest.approx(theirs(reference, two, CLIPImageProcessor), abs=1e-3)
 
 
-def test_equal_numbers_for_the_prepared_picture_of_any_shape(reference: CLIPModel, tmp_path: Path) -> None:
+def test_equal_numbers_for_the_prepared_image_of_any_shape(reference: CLIPModel, tmp_path: Path) -> None:
     """Flattening and padding to the profile's square are ours, and come first: transformers gets that square. (Left to
     itself it would cut the sides off, and show what is under transparency.)"""
-    folder, two = write_open_clip(tmp_path / "clip", reference), pictures(130, 70, "RGBA")
-    squares = [Image.fromarray(prepare(picture, 96, "white")) for picture in two]
+    folder, two = write_open_clip(tmp_path / "clip", reference), images(130, 70, "RGBA")
+    squares = [Image.fromarray(prepare(image, 96, "white")) for image in two]
     number = ours(folder, two, 96)
     assert number == pytest.approx(theirs(reference, squares, CLIPImageProcessorPil), abs=1e-5)
     assert abs(number - theirs(reference, [p.convert("RGB") for p in two], CLIPImageProcessorPil)) > 1e-3
@@ -158,5 +158,5 @@ def test_equal_numbers_for_the_prepared_picture_of_any_shape(reference: CLIPMode
 
 def test_the_plain_activation_is_another_model(reference: CLIPModel, tmp_path: Path) -> None:
     """`ViT-L-14` without quickgelu loads the same weights without complaint, and gives other numbers."""
-    folder, two = write_open_clip(tmp_path / "clip", reference, quick_gelu=False), pictures(SIZE, SIZE)
+    folder, two = write_open_clip(tmp_path / "clip", reference, quick_gelu=False), images(SIZE, SIZE)
     assert abs(ours(folder, two, SIZE) - theirs(reference, two, CLIPImageProcessorPil)) > 1e-4

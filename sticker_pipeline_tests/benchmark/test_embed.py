@@ -28,17 +28,17 @@ def embedder(tiny_clip: Path) -> Embedder:
     return open_embedder(tiny_clip, resolution=48, background="white")
 
 
-def pictures(n: int, mode: str = "RGB") -> list[Image.Image]:
+def images(n: int, mode: str = "RGB") -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).convert(mode) for _ in range(n)]
 
 
 def test_embeddings_are_unit_rows_whatever_the_batch(embedder: Embedder) -> None:
-    rows = embed(embedder, pictures(5), batch_size=2)
+    rows = embed(embedder, images(5), batch_size=2)
     assert rows.shape == (5, 16) and rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(rows, embed(embedder, iter(pictures(5))), atol=1e-6)
-    np.testing.assert_allclose(rows[::-1], embed(embedder, pictures(5)[::-1], batch_size=1), atol=1e-6)
+    np.testing.assert_allclose(rows, embed(embedder, iter(images(5))), atol=1e-6)
+    np.testing.assert_allclose(rows[::-1], embed(embedder, images(5)[::-1], batch_size=1), atol=1e-6)
 
 
 def test_embeddings_are_those_of_open_clip_itself(embedder: Embedder, tiny_clip: Path) -> None:
@@ -52,7 +52,7 @@ def test_embeddings_are_those_of_open_clip_itself(embedder: Embedder, tiny_clip:
     np.testing.assert_allclose(embed(embedder, [square])[0], expected / np.linalg.norm(expected), atol=1e-5)
 
 
-def test_no_pictures_give_no_rows(embedder: Embedder) -> None:
+def test_no_images_give_no_rows(embedder: Embedder) -> None:
     assert embed(embedder, []).shape == (0, 16)
 
 
@@ -66,12 +66,12 @@ def test_transparency_and_margins_become_background() -> None:
     assert square[24, 24].tolist() == [0, 0, 255]
 
 
-def test_a_palette_picture_equals_the_same_in_rgba(embedder: Embedder) -> None:
-    picture = pictures(1, "P")[0]
-    np.testing.assert_array_equal(embed(embedder, [picture]), embed(embedder, [picture.convert("RGBA")]))
+def test_a_palette_image_equals_the_same_in_rgba(embedder: Embedder) -> None:
+    image = images(1, "P")[0]
+    np.testing.assert_array_equal(embed(embedder, [image]), embed(embedder, [image.convert("RGBA")]))
 
 
-def test_only_new_pictures_reach_the_model(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_images_reach_the_model(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = replace(embedder, cache=tmp_path)
     runs: list[int] = []
     run = module._run
@@ -81,14 +81,14 @@ def test_only_new_pictures_reach_the_model(embedder: Embedder, tmp_path: Path, m
         return run(embedder, squares)
 
     monkeypatch.setattr(module, "_run", counted)
-    first = embed(cached, [*pictures(3), pictures(1)[0]])
+    first = embed(cached, [*images(3), images(1)[0]])
     assert runs == [3]
     np.testing.assert_array_equal(first[0], first[3])
-    np.testing.assert_array_equal(embed(cached, pictures(4))[:3], first[:3])
+    np.testing.assert_array_equal(embed(cached, images(4))[:3], first[:3])
     assert runs == [3, 1]
-    np.testing.assert_array_equal(embed(cached, pictures(4)), embed(cached, pictures(4)))
+    np.testing.assert_array_equal(embed(cached, images(4)), embed(cached, images(4)))
     assert runs == [3, 1]
-    embed(replace(cached, key="another model"), pictures(1))
+    embed(replace(cached, key="another model"), images(1))
     assert runs == [3, 1, 1]
 
 
@@ -109,9 +109,9 @@ def test_a_busy_machine_does_not_change_an_embedding(embedder: Embedder) -> None
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        alone = embed(embedder, pictures(3))
+        alone = embed(embedder, images(3))
         with waiting_asleep(2, 2):
-            shared = embed(embedder, pictures(3))
+            shared = embed(embedder, images(3))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(alone, shared)

@@ -12,7 +12,7 @@ def seen(seconds: float, calls: int, embeddings: list[list[float]], found: list[
     return Seen(seconds, calls, np.array(embeddings, dtype=np.float32), np.array(found, dtype=bool))
 
 
-def test_figures_of_known_pictures() -> None:
+def test_figures_of_known_images() -> None:
     many = seen(0.5, 50, [EAST, NORTH, EAST, EAST], [[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
     few = seen(0.1, 4, [EAST, EAST, NORTH, EAST], [[1, 1, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
     table = few_step_table({"many": many, "few": few}, "many", PROMPTS, NAMES, samples=200)

@@ -14,7 +14,7 @@ def test_tags_are_read_as_captions_spell_them() -> None:
     assert asked_tags(" ") == []
 
 
-def test_each_picture_counts_alike() -> None:
+def test_each_image_counts_alike() -> None:
     """1 of 1, 1 of 2, 0 of 2: by tag it would be 2 of 5."""
     found = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1]], dtype=bool)
     estimate = prompt_fidelity(found, NAMES, ["smile", "smile, arms up", "arms up, open mouth"])
@@ -41,7 +41,7 @@ def test_prompts_are_resampled_whole() -> None:
     assert (estimate.mean, estimate.ci_low, estimate.ci_high) == (0.5, 0, 1)
 
 
-def test_found_is_at_least_the_threshold_of_the_picture_and_category() -> None:
+def test_found_is_at_least_the_threshold_of_the_image_and_category() -> None:
     labels = [
         Label("smile", "general"),
         Label("general", "rating"),
@@ -54,6 +54,6 @@ def test_found_is_at_least_the_threshold_of_the_picture_and_category() -> None:
     assert found_tags(scores, limits, columns).tolist() == [[True, False, False, False], [False, False, True, True]]
 
 
-def test_found_must_fit_pictures_and_tags() -> None:
-    with pytest.raises(ValueError, match=r"found is \[2, 3\] for 2 pictures and 4 tags"):
+def test_found_must_fit_images_and_tags() -> None:
+    with pytest.raises(ValueError, match=r"found is \[2, 3\] for 2 images and 4 tags"):
         prompt_fidelity(np.zeros((2, 3), dtype=bool), NAMES, ["smile", "smile"])

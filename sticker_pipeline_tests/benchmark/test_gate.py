@@ -64,7 +64,7 @@ def test_noise_is_refused_since_it_is_no_character(of: World) -> None:
 def test_a_memorised_lora_is_refused_for_copying_alone(of: World) -> None:
     checks = judged(of, memorised(of))
     assert failed(checks) == {"no_copies"}
-    assert "It copies its training pictures" in decision(checks)
+    assert "It copies its training images" in decision(checks)
 
 
 def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
@@ -195,7 +195,7 @@ def test_noise_that_is_a_little_nearer_than_the_base_model_is_not_enough() -> No
     assert not gate(table, compared(0.5, 0.3, 0.9), None, Gate(gain=0.5))[0].verdict.passed
 
 
-def test_few_pictures_may_be_nearest_to_one_clip_as_often_as_chance_has_it() -> None:
+def test_few_images_may_be_nearest_to_one_clip_as_often_as_chance_has_it() -> None:
     by_chance = pd.DataFrame([("chance", "art", "one_clip_share", 0.5, 0.25, 0.75, 4)], columns=planted.TABLE)
     for share, broken in ((0.75, set()), (0.76, {"not_collapsed"})):
         table = pd.concat([figures(lora_one_clip_share=share), by_chance])
@@ -218,7 +218,7 @@ def test_the_limits_are_the_settings() -> None:
     assert failed(checks) == set(CHECKS) - {"better_than_base"}
     assert checks[1].verdict.summary == (
         "art: copies 0.200, must be ≤ 0.100. "
-        "It copies its training pictures: train fewer epochs, lower the rank, or add pictures."
+        "It copies its training images: train fewer epochs, lower the rank, or add images."
     )
     assert failed(gate(figures(), compared(0.5, 0.0, 0.9), None, Gate())) == {"better_than_base"}
 
@@ -260,7 +260,7 @@ def test_few_held_out_clips_prove_little_about_copying() -> None:
 
 
 @pytest.mark.parametrize("clips", [1, 2, 3, 5, 10, 30])
-def test_honest_pictures_copy_more_than_by_chance_once_in_twenty_times(clips: int) -> None:
+def test_honest_images_copy_more_than_by_chance_once_in_twenty_times(clips: int) -> None:
     """Against a simulation: the largest of `clips` uniform numbers, and the share of uniform ones above it."""
     largest = np.random.default_rng(clips).random((20_000, clips)).max(axis=1)
     assert (1 - largest > copies_by_chance(clips)).mean() == pytest.approx(0.05, abs=0.008)

@@ -20,8 +20,8 @@ def test_the_nearest_character_is_the_right_one_or_not() -> None:
     assert 0.25 <= estimate.ci_low < 0.75 < estimate.ci_high <= 1
 
 
-def test_a_character_of_varied_pictures_is_not_farther_away() -> None:
-    """The centroid of X and Y is short. In its very direction lies the picture, at .8 to it the other character."""
+def test_a_character_of_varied_images_is_not_farther_away() -> None:
+    """The centroid of X and Y is short. In its very direction lies the image, at .8 to it the other character."""
     middle = (X + Y) / np.sqrt(2)
     estimate = identity_retrieval(np.array([middle, middle]), np.array([X, Y]), [np.array([0.8 * middle + 0.6 * Z])])
     assert estimate is not None and estimate.mean == 1
@@ -46,7 +46,7 @@ def test_references_are_compared_with_the_centroid_of_the_others() -> None:
 
 
 def test_guesses_are_right_as_often_as_chance() -> None:
-    """Pictures of nobody among four characters of equal spread around one centre: a quarter."""
+    """Images of nobody among four characters of equal spread around one centre: a quarter."""
     shares = []
     for seed in range(60):
         clips = [around(np.eye(16)[0], 6, 0.3, 10 * seed + k) for k in range(4)]

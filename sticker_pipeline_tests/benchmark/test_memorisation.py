@@ -25,7 +25,7 @@ def test_nearest_training_finds_copies() -> None:
 
 
 def test_the_excess_is_over_held_out_clips_each_counting_once() -> None:
-    """Held out: a clip of two pictures at .8 and 1, and a still at 0: .45 on average; the images are at 1."""
+    """Held out: a clip of two images at .8 and 1, and a still at 0: .45 on average; the images are at 1."""
     estimate = nearest_training_excess(
         np.array([X, Y]), np.array([X, Y]), np.array([DIAGONAL, X, Z]), ["long", "long", "still"]
     )
@@ -33,8 +33,8 @@ def test_the_excess_is_over_held_out_clips_each_counting_once() -> None:
     assert estimate.ci_low == pytest.approx(1 - 0.9) and estimate.ci_high == pytest.approx(1)
 
 
-def test_copies_are_nearer_than_the_percentile_of_held_out_pictures() -> None:
-    """20 held-out stills at known cosines 0, .05, … .95 with the only training picture: the 95th percentile is .90."""
+def test_copies_are_nearer_than_the_percentile_of_held_out_images() -> None:
+    """20 held-out stills at known cosines 0, .05, … .95 with the only training image: the 95th percentile is .90."""
     cosines = np.arange(20) / 20
     held_out = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
     images = np.array([[c, np.sqrt(1 - c * c)] for c in (0.85, 0.89, 0.91, 1.0)])
@@ -45,7 +45,7 @@ def test_copies_are_nearer_than_the_percentile_of_held_out_pictures() -> None:
 
 
 def test_a_long_clip_does_not_set_the_bound_alone() -> None:
-    """A clip of 21 pictures at cosine 1 beside stills at 0. It has most of the pictures, but is one clip of 20, and the
+    """A clip of 21 images at cosine 1 beside stills at 0. It has most of the images, but is one clip of 20, and the
     bound is 0; of 19 it is more than 5 %, and the bound is 1."""
     training, images = np.array([X]), np.array([DIAGONAL, DIAGONAL])
     for stills, copied in ((19, 1.0), (18, 0.0)):
@@ -74,7 +74,7 @@ def test_a_model_that_copies_is_told_from_one_that_draws_anew() -> None:
     character = np.eye(24)[0]
     training, held_out, honest = (around(character, n, 0.1, seed) for n, seed in ((60, 0), (30, 1), (32, 2)))
     copies = around(character, 32, 0.1, 3)
-    copies[::2] = training[:16]  # every second picture is a copy
+    copies[::2] = training[:16]  # every second image is a copy
     clips = [str(i) for i in range(30)]
     fair, copied = copied_share(honest, training, held_out, clips), copied_share(copies, training, held_out, clips)
     assert fair.mean < 0.15 and copied.mean >= 0.5 and copied.ci_low > fair.ci_high
@@ -85,14 +85,14 @@ def test_a_model_that_copies_is_told_from_one_that_draws_anew() -> None:
 
 @pytest.mark.parametrize("clips", [1, 3, 19, 20, 40])
 def test_an_honest_model_copies_as_often_as_the_fair_share_says(clips: int) -> None:
-    """Held-out and generated pictures of one distribution, by their cosine with the only training picture."""
+    """Held-out and generated images of one distribution, by their cosine with the only training image."""
     rng, training = np.random.default_rng(clips), np.array([[1.0, 0.0]])
     names = [str(clip) for clip in range(clips)]
     shares = []
     for _ in range(2_000):
         cosines = rng.uniform(size=clips + 8)
-        pictures = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
-        shares.append(copied_share(pictures[clips:], training, pictures[:clips], names, samples=1).mean)
+        images = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+        shares.append(copied_share(images[clips:], training, images[:clips], names, samples=1).mean)
     assert fair_copied_share(clips).mean == pytest.approx(np.mean(shares), abs=0.02)
 
 
@@ -105,7 +105,7 @@ def test_one_clip_share_finds_the_gif_that_a_model_collapsed_onto() -> None:
 
 
 def test_the_fair_share_is_what_a_multinomial_gives() -> None:
-    """Two pictures, two clips: both in one with probability ½, so E = ½·1 + ½·½. Three: 1 with ¼, ⅔ with ¾."""
+    """Two images, two clips: both in one with probability ½, so E = ½·1 + ½·½. Three: 1 with ¼, ⅔ with ¾."""
     assert fair_clip_share(2, 2, samples=40_000).mean == pytest.approx(0.75, abs=0.01)
     assert fair_clip_share(3, 2, samples=40_000).mean == pytest.approx(0.25 + 0.75 * 2 / 3, abs=0.01)
     only = fair_clip_share(5, 1)

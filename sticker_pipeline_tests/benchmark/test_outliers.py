@@ -43,13 +43,13 @@ def test_strangeness_by_hand() -> None:
     assert strangeness(embeddings, clips).argmax() == 5
 
 
-def test_among_pictures_that_are_nearly_alike_a_small_difference_is_not_strange() -> None:
+def test_among_images_that_are_nearly_alike_a_small_difference_is_not_strange() -> None:
     angles = np.radians([0, 0.1, 0.2, 0.3, 0.4, 8])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     assert strangeness(embeddings, pd.Series(list("abcdef"))).max() < 1
 
 
-def test_equal_pictures_are_no_strangers() -> None:
+def test_equal_images_are_no_strangers() -> None:
     assert (strangeness(np.ones((6, 1), dtype=np.float32), pd.Series(list("abcdef"))) == 0).all()
 
 
@@ -60,7 +60,7 @@ def test_with_few_clips_nobody_is_a_stranger() -> None:
 
 
 @pytest.mark.parametrize("name", ["bram_thistle", "pip_comet", "velvet_moth"])
-def test_pictures_of_somebody_else_are_found_and_nobody_is_suspected_for_nothing(name, embedded_models) -> None:
+def test_images_of_somebody_else_are_found_and_nobody_is_suspected_for_nothing(name, embedded_models) -> None:
     embedder = open_embedder(embedded_models / "clip", resolution=96, background="white")
     own = sorted(path for path in (DEMO / name).rglob("*.png"))
     others = [

@@ -90,7 +90,7 @@ def test_a_fault_puts_a_setting_out_however_good_it_is(column: str, sign: int, w
     assert faults(rows.iloc[1]) == []
 
 
-def test_darker_and_sharper_pictures_have_no_fault() -> None:
+def test_darker_and_sharper_images_have_no_fault() -> None:
     assert faults(table({"veil": -0.5, "sharpness_shift": 0.5}).iloc[0]) == []
 
 

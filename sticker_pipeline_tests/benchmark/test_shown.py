@@ -22,7 +22,7 @@ ROWS = pd.DataFrame(
 
 def test_the_line_has_base_and_lora_of_each_style() -> None:
     assert headline(ROWS) == "similarity: art: base 0.100, LoRA 0.800; sticker: base 0.250, LoRA 0.750"
-    assert headline(ROWS[ROWS["metric"] == "identity"]) == "no style has held-out pictures"
+    assert headline(ROWS[ROWS["metric"] == "identity"]) == "no style has held-out images"
     assert plotted(ROWS) == {"similarity_art": 0.8, "similarity_sticker": 0.75}
 
 

@@ -14,7 +14,7 @@ from sticker_pipeline.benchmark.side_by_side import (
     shown_characters,
     side_by_side,
     side_by_side_table,
-    similarity_picture,
+    similarity_image,
     verdict,
 )
 from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, compare
@@ -130,7 +130,7 @@ def test_a_difference_is_called_by_its_whole_interval(low: float, high: float, s
     assert verdict(low, high) == says
 
 
-def test_the_picture_has_a_row_for_each_style_and_frames_the_best_lora() -> None:
+def test_the_image_has_a_row_for_each_style_and_frames_the_best_lora() -> None:
     """Columns: held out, base, LoRA, released, zed, which is best in art. Nothing was measured in stickers."""
     models = ("zed", "lora", "reference", "released", "base")
     shown = {("art", model): [Image.new("RGB", (8, 8), "red")] * 4 for model in models}
@@ -140,7 +140,7 @@ def test_the_picture_has_a_row_for_each_style_and_frames_the_best_lora() -> None
     assert per_column == [4 * 88 * 88] * 5
     frame = (one == [82, 70, 214]).all(axis=2)
     assert frame[:, 62 + 4 * 200 :].sum() > 500 and not frame[:, : 62 + 4 * 200].any()
-    stickers = {("sticker", model): pictures[:2] for (_, model), pictures in shown.items()}
+    stickers = {("sticker", model): images[:2] for (_, model), images in shown.items()}
     both = side_by_side(TABLE, COMPARED, shown | stickers)
     assert both.width == one.shape[1] and both.height > one.shape[0] + 88
     assert (np.asarray(both) == [255, 0, 0]).all(axis=2).sum() == (20 + 10) * 88 * 88
@@ -155,15 +155,15 @@ def test_the_best_is_a_lora_and_alone() -> None:
     assert _best({"lora": NAN, "zed": 0.5, "other": 0.4}) == "zed"
 
 
-def test_a_picture_of_many_models_fits_into_metadata() -> None:
+def test_an_image_of_many_models_fits_into_metadata() -> None:
     """Noise, which compresses worst, of ten rivals in two styles."""
     rng = np.random.default_rng(0)
-    pictures = {
+    images = {
         (style, model): [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(4)]
         for style in ("art", "sticker")
         for model in ("reference", "base", "lora", *(f"rival_{number}" for number in range(10)))
     }
-    assert len(embedded_markdown(side_by_side(TABLE, COMPARED, pictures), "models")) < MAX_EMBEDDED_BYTES + 100
+    assert len(embedded_markdown(side_by_side(TABLE, COMPARED, images), "models")) < MAX_EMBEDDED_BYTES + 100
 
 
 def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
@@ -203,8 +203,8 @@ def test_of_many_characters_the_best_and_the_worst_are_shown() -> None:
     assert shown_characters({}) == []
 
 
-def test_the_picture_of_many_characters_is_no_larger_than_that_of_a_few() -> None:
-    sizes = {count: similarity_picture(similarities(count)).size for count in (45, 1_000)}
+def test_the_image_of_many_characters_is_no_larger_than_that_of_a_few() -> None:
+    sizes = {count: similarity_image(similarities(count)).size for count in (45, 1_000)}
     assert sizes[45] == sizes[1_000]
-    assert len(embedded_markdown(similarity_picture(similarities(1_000)), "all")) < MAX_EMBEDDED_BYTES + 100
-    assert similarity_picture({}).mode == "RGB"
+    assert len(embedded_markdown(similarity_image(similarities(1_000)), "all")) < MAX_EMBEDDED_BYTES + 100
+    assert similarity_image({}).mode == "RGB"

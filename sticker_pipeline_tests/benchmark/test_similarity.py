@@ -47,7 +47,7 @@ def test_a_clip_mean_gives_the_mean_cosine_to_its_frames() -> None:
     assert by_clip == pytest.approx(float((images @ frames.T).mean()), abs=1e-12)
 
 
-def test_reference_similarity_leaves_out_a_picture_with_itself() -> None:
+def test_reference_similarity_leaves_out_an_image_with_itself() -> None:
     estimate = reference_similarity(np.array([X, Y, DIAGONAL]))
     assert estimate is not None
     assert estimate.mean == pytest.approx((0 + 0.6 + 0.8) / 3)
@@ -61,11 +61,11 @@ def test_two_references_have_a_mean_but_no_interval() -> None:
     assert math.isnan(estimate.ci_low) and math.isnan(estimate.ci_high)
 
 
-def test_diversity_is_nought_for_a_collapsed_model_and_one_for_orthogonal_pictures() -> None:
+def test_diversity_is_nought_for_a_collapsed_model_and_one_for_orthogonal_images() -> None:
     collapsed, spread = diversity(np.array([X, X, X])), diversity(np.array([X, Y, Z]))
     assert collapsed is not None and spread is not None
     assert (collapsed.mean, collapsed.ci_low, collapsed.ci_high) == pytest.approx((0, 0, 0))
-    # A picture drawn twice by the bootstrap is no pair: the interval does not fall below 1.
+    # An image drawn twice by the bootstrap is no pair: the interval does not fall below 1.
     assert (spread.mean, spread.ci_low, spread.ci_high) == pytest.approx((1, 1, 1))
 
 

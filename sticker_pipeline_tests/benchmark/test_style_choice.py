@@ -60,7 +60,7 @@ def test_where_later_epochs_leak_an_earlier_one_wins() -> None:
         "0.340 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
         4: "not: epoch 3 is as good, and earlier.",
         5: "not: epoch 3 is as good, and earlier.",
-        6: "not: 50% of its pictures pass for a character of the style or copy one; the limit is 12%.",
+        6: "not: 50% of its images pass for a character of the style or copy one; the limit is 12%.",
     }
 
 
@@ -106,7 +106,7 @@ def test_the_bound_is_that_of_the_characters_own_clips() -> None:
     assert math.isnan(passing_bound(Embeddings(ADA.vectors, ["one"] * 4)))
 
 
-def test_who_a_picture_passes_for() -> None:
+def test_who_an_image_passes_for() -> None:
     images = unit((1, 0, 0), (0, 1, 0), (1, 1, 1), (-1, 0, 0))
     assert passes_for(images, {"bo": BO, "ada": ADA}).tolist() == ["ada", "bo", "", ""]
     one_clip = Embeddings(BO.vectors, ["one"] * 3)
@@ -119,7 +119,7 @@ def evaluation() -> StyleEvaluationContext:
     return StyleEvaluationContext(held_out, {"ada": ADA, "bo": BO}, asked, ["smile", "angry", "hat"], samples=200)
 
 
-# a copy of a training picture, one that passes for bo, and two that are somebody else in the style
+# a copy of a training image, one that passes for bo, and two that are somebody else in the style
 LEARNED = Drawn(
     np.concatenate([ADA.vectors[:1], unit((0.02, 1, 0.02), (0, 0, 1), (0.1, 0.1, 1))]),
     np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=bool),
@@ -133,7 +133,7 @@ def test_the_figures_are_what_they_say() -> None:
     assert found["style_similarity"].mean == pytest.approx(float((LEARNED.embeddings @ references.T).mean()))
     assert found["fidelity"].mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert found["leaks"].mean == 0.5
-    assert found["copies"].mean == 0.5  # the one that passes for bo lies between two pictures of bo's
+    assert found["copies"].mean == 0.5  # the one that passes for bo lies between two images of bo's
     assert {
         name: one.mean for name, one in style_metrics(PLAIN, evaluation()).items() if name != "style_similarity"
     } == {
@@ -154,10 +154,10 @@ def test_the_goal_is_paired_with_the_base_model() -> None:
 
 def test_both_tables_are_as_their_schemas_say() -> None:
     """The figures of a tagger that knows none of the asked tags have no fidelity."""
-    pictures = {"base": PLAIN, "lora": LEARNED}
-    check(goal(pictures, evaluation()), GOAL)
+    images = {"base": PLAIN, "lora": LEARNED}
+    check(goal(images, evaluation()), GOAL)
     unknown = replace(evaluation(), tag_names=["x", "y", "z"])
-    check(goal(pictures, unknown), GOAL)
+    check(goal(images, unknown), GOAL)
     seen = {0: style_metrics(PLAIN, unknown), 1: style_metrics(LEARNED, unknown)}
     assert np.isnan(seen[1]["fidelity"].mean)
     check(choose_style_epoch(seen, most_leaks=0.1, most_lost=0.1), CHOICE)

@@ -91,9 +91,9 @@ def test_values_by_hand() -> None:
     assert value(table, "base", "nearest_training")["mean"] == pytest.approx(2 / 3)
     assert lora["n"] == base["n"] == 3
     ceiling = value(table, "reference", "clip_similarity")
-    assert (ceiling["mean"], ceiling["n"]) == (pytest.approx((0.6 + 0 + 0.8) / 3), 3)  # three clips of four pictures
+    assert (ceiling["mean"], ceiling["n"]) == (pytest.approx((0.6 + 0 + 0.8) / 3), 3)  # three clips of four images
     assert value(table, "reference", "nearest_training")["n"] == 4
-    # of the three pictures one is at the clip of Y or Z each, X at both alike: the first of them, which is Y's
+    # of the three images one is at the clip of Y or Z each, X at both alike: the first of them, which is Y's
     assert value(table, "rival", "one_clip_share")["mean"] == pytest.approx(2 / 3)
     assert value(table, "chance", "one_clip_share")["n"] == 2
 
@@ -101,7 +101,7 @@ def test_values_by_hand() -> None:
 def test_everything_that_is_given_is_measured_in_both_styles() -> None:
     outcome = full()
     table = outcome.table
-    # nova has no art: there it is known by its stickers, Y, and so is as near to the art picture Y as nobody else is
+    # nova has no art: there it is known by its stickers, Y, and so is as near to the art image Y as nobody else is
     assert [value(table, "lora", "identity", style)["mean"] for style in ("sticker", "art")] == [1, 0.5]
     assert [value(table, "base", "identity", style)["mean"] for style in ("sticker", "art")] == [0, 0]
     chance = value(table, "chance", "identity")
@@ -155,12 +155,12 @@ def test_compare_is_paired_and_in_the_columns_of_the_contract() -> None:
     same = compare(outcome, "lora", "lora")
     assert (same["difference"] == 0).all()
     assert (same[["ci_low", "ci_high"]].dropna() == 0).all(axis=None)
-    # of two pictures there is one pair: nothing to resample
+    # of two images there is one pair: nothing to resample
     assert set(same.loc[same["ci_low"].isna(), "metric"]) == {"diversity"}
 
 
 def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
-    """The good model draws the character anew. Noise draws nobody, a copier repeats training pictures, a collapsed one
+    """The good model draws the character anew. Noise draws nobody, a copier repeats training images, a collapsed one
     frames of one GIF: the last two are more like the references than the good one, and that alone would choose them."""
     rng, character, somebody = np.random.default_rng(0), np.eye(32)[0], np.eye(32)[1]
 
@@ -206,7 +206,7 @@ def test_compare_names_a_model_that_is_not_there() -> None:
         compare(result(), "lora", "released")
 
 
-def test_40_characters_with_200_pictures_take_seconds() -> None:
+def test_40_characters_with_200_images_take_seconds() -> None:
     """One of 40, so a fortieth of it: measured .3 s on a busy core."""
     rng = np.random.default_rng(0)
 
@@ -228,7 +228,7 @@ def test_40_characters_with_200_pictures_take_seconds() -> None:
     assert time.perf_counter() - start < 3
 
 
-def test_a_style_without_held_out_pictures_is_left_out_and_said() -> None:
+def test_a_style_without_held_out_images_is_left_out_and_said() -> None:
     outcome = result()
     assert set(outcome.table["style"]) == {"all", "sticker"}
     assert len(outcome.left_out) == 2

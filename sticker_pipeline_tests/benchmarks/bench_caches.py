@@ -35,7 +35,7 @@ def main() -> None:
     """Print the table."""
     print(f"{'one entry, ms':44}{'before':>10}{'checked':>10}{'bytes':>12}")
     with tempfile.TemporaryDirectory() as temporary:
-        for make in (memo, decoded, scores, embedding, picture, latents, encodings):
+        for make in (memo, decoded, scores, embedding, generated, latents, encodings):
             name, before, checked, size = make(Path(temporary))
             times: list[list[float]] = [[], []]
             for _ in range(TURNS):
@@ -117,7 +117,7 @@ def embedding(folder: Path) -> tuple[str, Read, Read, int]:
     )
 
 
-def picture(folder: Path) -> tuple[str, Read, Read, int]:
+def generated(folder: Path) -> tuple[str, Read, Read, int]:
     """A generated image."""
     path = folder / "generated.png"
     image(0, 512, "RGB").save(path)

@@ -2,7 +2,7 @@
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_characters [COUNT…]   (default: 10, 100 and 1,000 characters)
 
-Each character has one picture, and every asset and check of it is made: scripted, in files and in Dagster's history as
+Each character has one image, and every asset and check of it is made: scripted, in files and in Dagster's history as
 the steps leave them. CPU seconds; the last column is the cost of one character at the largest count over that at the
 smallest.
 """
@@ -59,8 +59,8 @@ def costs(root: Path, count: int) -> dict[str, float]:
     timed("sensor, nothing changed", lambda: look(deployment))
     first = timed("automation, first look", lambda: automation_look(deployment, world, None))
     timed("automation, nothing changed", lambda: automation_look(deployment, world, first))
-    deployment.add_picture("c0000")
-    timed("sensor, one new picture", lambda: look(deployment))
+    deployment.add_image("c0000")
+    timed("sensor, one new image", lambda: look(deployment))
     timed("update, nothing to do", lambda: update_all(deployment, world))
     return found
 

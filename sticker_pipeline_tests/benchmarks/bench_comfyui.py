@@ -4,7 +4,7 @@ Run: python -m sticker_pipeline_tests.benchmarks.bench_comfyui --comfyui CHECKOU
 
 PYTHON has what CHECKOUT's requirements.txt names. FOLDER is an SD1.5 model in the diffusers layout and of the true
 architecture (random weights will do: benchmarks/true_base.py), of which a single file is written. Takes 2 GB of disk
-and 9 GB of memory. `--chromium PROGRAM` drops the pictures into ComfyUI's browser part. `--keep FOLDER` keeps pictures,
+and 9 GB of memory. `--chromium PROGRAM` drops the images into ComfyUI's browser part. `--keep FOLDER` keeps images,
 the log and screenshots.
 """
 
@@ -48,7 +48,7 @@ SIDE, STEPS, RANK = 64, 5, 4
 CHECKPOINT, LORA, STRANGE_LORA = "random_sd15.safetensors", "moth.safetensors", "strange.safetensors"
 OTHER_LORA = "style.safetensors"
 STACKED = (Lora(OTHER_LORA, 0.5), Lora(LORA, 0.75))
-START_SECONDS, PICTURE_SECONDS = 120.0, 300.0
+START_SECONDS, IMAGE_SECONDS = 120.0, 300.0
 NOT_MATCHED = ("lora key not loaded", "NOT LOADED")
 # What a LoRA may have been trained for, as its metadata state it.
 TRAINED = {
@@ -81,11 +81,11 @@ class ComfyUI:
             return json.loads(answer.read() or "null")
 
     def draw(self, prompt: dict[str, Any]) -> np.ndarray:
-        """RGB pixels of the first picture of a prompt in the API format. Raises RuntimeError where it fails."""
-        return self.picture(self.ask("/prompt", {"prompt": prompt})["prompt_id"])
+        """RGB pixels of the first image of a prompt in the API format. Raises RuntimeError where it fails."""
+        return self.image(self.ask("/prompt", {"prompt": prompt})["prompt_id"])
 
-    def picture(self, prompt_id: str) -> np.ndarray:
-        deadline = time.monotonic() + PICTURE_SECONDS
+    def image(self, prompt_id: str) -> np.ndarray:
+        deadline = time.monotonic() + IMAGE_SECONDS
         while time.monotonic() < deadline:
             if entry := self.ask(f"/history/{prompt_id}").get(prompt_id):
                 if entry["status"]["status_str"] != "success":
@@ -95,7 +95,7 @@ class ComfyUI:
                 with urlopen(self.url + query) as answer:
                     return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB"))
             time.sleep(0.2)
-        raise TimeoutError(f"No picture in {PICTURE_SECONDS:.0f} s; see {self.log}.")
+        raise TimeoutError(f"No image in {IMAGE_SECONDS:.0f} s; see {self.log}.")
 
     def unmatched(self) -> list[str]:
         """Lines of the log about keys of a LoRA that ComfyUI found no module for."""
@@ -113,17 +113,17 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         folder = Path(temporary) / "comfyui"
         _write_models(arguments.base, folder / "models")
-        ours, stacked = _our_pictures(arguments.base, folder / "models" / "loras")
-        trained = _our_pictures_as_trained(arguments.base, folder / "models" / "loras")
+        ours, stacked = _our_images(arguments.base, folder / "models" / "loras")
+        trained = _our_images_as_trained(arguments.base, folder / "models" / "loras")
         with _running(arguments.comfyui, arguments.comfyui_python, folder, keep / "comfyui.log") as comfyui:
             _check_definitions(comfyui)
             _check_refusals(comfyui)
-            pictures = _check_drawing(comfyui)
+            images = _check_drawing(comfyui)
             _check_against_our_pipeline(comfyui, base_noise(arguments.base), ours)
             _check_stacked(comfyui, base_noise(arguments.base), stacked)
             _check_as_trained(comfyui, trained)
             if arguments.chromium:
-                _check_browser(comfyui, arguments.chromium, pictures, keep)
+                _check_browser(comfyui, arguments.chromium, images, keep)
     print("all checks passed")
 
 
@@ -211,7 +211,7 @@ def _check(what: str, passed: bool) -> None:
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean of the absolute differences of two uint8 pictures, from 0 to 255."""
+    """Mean of the absolute differences of two uint8 images, from 0 to 255."""
     return float(np.abs(one.astype(float) - other.astype(float)).mean())
 
 
@@ -251,23 +251,23 @@ def _check_drawing(comfyui: ComfyUI) -> dict[str, tuple[Workflow, np.ndarray]]:
         ),
         "stacked, lcm": _workflow(loras=STACKED, sampler="lcm", scheduler="sgm_uniform", cfg=1.0, steps=2),
     }
-    pictures = {name: (workflow, comfyui.draw(api_format(workflow))) for name, workflow in workflows.items()}
-    for name, (workflow, picture) in pictures.items():
-        _check(f"{name}: the API format draws {picture.shape}", picture.shape == (workflow.height, workflow.width, 3))
+    images = {name: (workflow, comfyui.draw(api_format(workflow))) for name, workflow in workflows.items()}
+    for name, (workflow, image) in images.items():
+        _check(f"{name}: the API format draws {image.shape}", image.shape == (workflow.height, workflow.width, 3))
     _check("no key of our LoRA is unmatched", not comfyui.unmatched())
-    plain = pictures["plain"][1]
+    plain = images["plain"][1]
     without = _difference(plain, comfyui.draw(api_format(_workflow(loras=(Lora(LORA, 0.0),)))))
-    _check(f"the LoRA changes the picture: by {without:.1f} of 255 on average", without > 1)
+    _check(f"the LoRA changes the image: by {without:.1f} of 255 on average", without > 1)
     for changes in ({"clip_skip": 2}, {"v_prediction": True}):
         changed = _difference(plain, comfyui.draw(api_format(_workflow(**changes))))
-        _check(f"{changes} changes the picture: by {changed:.2f}", changed > 0)
+        _check(f"{changes} changes the image: by {changed:.2f}", changed > 0)
     comfyui.draw(api_format(_workflow(loras=(Lora(STRANGE_LORA),), steps=1)))
     _check(f"a strange key would be seen: {comfyui.unmatched()}", len(comfyui.unmatched()) >= 1)
-    return pictures
+    return images
 
 
 def _check_refusals(comfyui: ComfyUI) -> None:
-    """That a picture says something: what is wrong is not drawn."""
+    """That an image says something: what is wrong is not drawn."""
     _check("/prompt refuses the UI format", _refused(comfyui, ui_format(_workflow())))
     wrong = api_format(_workflow())
     wrong["9"]["inputs"]["sampler_name"] = "plms"
@@ -282,7 +282,7 @@ def _refused(comfyui: ComfyUI, prompt: dict[str, Any]) -> bool:
     return False
 
 
-def _our_pictures(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _our_images(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What generation/ draws with the LoRA, RGB pixels by our samplers' names; and with STACKED by the first of them.
     `loras`: the folder of the files."""
     workflow = _workflow()
@@ -290,7 +290,7 @@ def _our_pictures(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.nd
     pipeline.set_progress_bar_config(disable=True)
     request = Request("sticker", workflow.positive, workflow.seed)
     shared = {"steps": STEPS, "guidance_scale": workflow.cfg, "negative_prompt": workflow.negative}
-    config, pictures = pipeline.scheduler.config, {}
+    config, images = pipeline.scheduler.config, {}
 
     def drawn(name: str, *used: Lora) -> np.ndarray:
         pipeline.scheduler = make_scheduler(name, config)
@@ -299,15 +299,15 @@ def _our_pictures(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.nd
             return np.asarray(next(generate(model, [request], settings, SIDE)))
 
     for name in SCHEDULERS.keys() - {"lcm"}:  # which adds noise between its steps, each program its own
-        pictures[name] = drawn(name, Lora(LORA))
-    return pictures, drawn("dpmsolver++", *STACKED)
+        images[name] = drawn(name, Lora(LORA))
+    return images, drawn("dpmsolver++", *STACKED)
 
 
 def _trained_name(number: int) -> str:
     return f"trained_{number}.safetensors"
 
 
-def _our_pictures_as_trained(base: Path, loras: Path) -> dict[str, tuple[Workflow, np.ndarray]]:
+def _our_images_as_trained(base: Path, loras: Path) -> dict[str, tuple[Workflow, np.ndarray]]:
     """What generation/ draws with LoRAs that state what they were trained for, and of other prompts, by name, each with
     the workflow that is published for it."""
     pipeline = open_base(base, "sd15", torch.float32, torch.float32)
@@ -338,11 +338,11 @@ def _our_pictures_as_trained(base: Path, loras: Path) -> dict[str, tuple[Workflo
 
 
 def _check_as_trained(comfyui: ComfyUI, ours: dict[str, tuple[Workflow, np.ndarray]]) -> None:
-    """That ComfyUI draws the same of the published workflow, and another picture where that leaves it out."""
-    for name, (workflow, picture) in ours.items():
-        difference = _difference(picture, comfyui.draw(api_format(workflow)))
+    """That ComfyUI draws the same of the published workflow, and another image where that leaves it out."""
+    for name, (workflow, image) in ours.items():
+        difference = _difference(image, comfyui.draw(api_format(workflow)))
         without = replace(workflow, clip_skip=1, v_prediction=False, zero_snr=False, positive=_workflow().positive)
-        left_out = _difference(picture, comfyui.draw(api_format(without)))
+        left_out = _difference(image, comfyui.draw(api_format(without)))
         _check(f"{name}: {difference:.2f} of 255 from ours, {left_out:.2f} without it", difference < SAME < left_out)
 
 
@@ -353,12 +353,12 @@ def _check_against_our_pipeline(comfyui: ComfyUI, noise: BaseNoise, ours: dict[s
         name: comfyui.draw(api_format(_workflow(sampler=sampler, scheduler=scheduler)))
         for name, (sampler, scheduler) in names.items()
     }
-    for name, picture in ours.items():
-        differences = {other: _difference(picture, drawn) for other, drawn in theirs.items()}
+    for name, image in ours.items():
+        differences = {other: _difference(image, drawn) for other, drawn in theirs.items()}
         shown = ", ".join(f"{other} {value:.2f}" for other, value in differences.items())
         nearest = min(differences, key=lambda other: differences[other])
         passed = nearest == name and differences[name] < SAME
-        _check(f"our {name} against ComfyUI's pictures: {shown} of 255", passed)
+        _check(f"our {name} against ComfyUI's images: {shown} of 255", passed)
 
 
 def _check_stacked(comfyui: ComfyUI, noise: BaseNoise, ours: np.ndarray) -> None:
@@ -371,15 +371,13 @@ def _check_stacked(comfyui: ComfyUI, noise: BaseNoise, ours: np.ndarray) -> None
     _check(f"two LoRAs: {difference:.2f} of 255 from ours, {alone:.2f} without one", difference < SAME < alone)
 
 
-def _check_browser(
-    comfyui: ComfyUI, chromium: str, pictures: dict[str, tuple[Workflow, np.ndarray]], keep: Path
-) -> None:
-    """That a picture dropped into the browser part becomes the workflow that it carries, and runs from there."""
+def _check_browser(comfyui: ComfyUI, chromium: str, images: dict[str, tuple[Workflow, np.ndarray]], keep: Path) -> None:
+    """That an image dropped into the browser part becomes the workflow that it carries, and runs from there."""
     comfyui.ask("/settings", {"Comfy.TutorialCompleted": True})  # else its templates lie over the canvas
     with opened(chromium, comfyui.url) as page:
         page.wait_for("window.app && window.app.graph && window.app.canvas && window.LiteGraph")
         page.wait_for("Object.keys(window.LiteGraph.registered_node_types).includes('KSampler')")
-        for name, (workflow, pixels) in pictures.items():
+        for name, (workflow, pixels) in images.items():
             png = png_with_workflow(Image.fromarray(pixels), workflow)
             (keep / f"{name}.png").write_bytes(png)
             _drop(page, png)
@@ -397,16 +395,16 @@ def _check_browser(
             time.sleep(1)  # the canvas is drawn
             (keep / f"{name}_screenshot.png").write_bytes(page.screenshot())
         _check_texts(page)
-        workflow, pixels = pictures["plain"]
+        workflow, pixels = images["plain"]
         _drop(page, png_with_workflow(Image.fromarray(pixels), workflow))
         page.wait_for(f"app.graph.nodes.length === {len(ui_format(workflow)['nodes'])}")
         before = set(comfyui.ask("/history"))
         page.evaluate("app.queuePrompt(0)")
-        deadline = time.monotonic() + PICTURE_SECONDS
+        deadline = time.monotonic() + IMAGE_SECONDS
         while not (new := set(comfyui.ask("/history")) - before) and time.monotonic() < deadline:
             time.sleep(0.2)
-        queued = comfyui.picture(new.pop())
-        _check("run from the browser, the picture is the same", _difference(queued, pixels) == 0)
+        queued = comfyui.image(new.pop())
+        _check("run from the browser, the image is the same", _difference(queued, pixels) == 0)
 
 
 def _check_texts(page: Page) -> None:

@@ -20,7 +20,7 @@ import pandas as pd
 
 CHARACTER = "pip_comet"
 UPDATE = "from sticker_pipeline.cli.commands import main; main()"
-TRAINER_SAYS = {"start-up of the trainer": r": \d+ pictures, base model", "preparation": r"\d+ adapters; \d+ steps"}
+TRAINER_SAYS = {"start-up of the trainer": r": \d+ images, base model", "preparation": r"\d+ adapters; \d+ steps"}
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def seconds_of_a_look(folder: Path) -> tuple[float, float]:
     """Seconds of the losses on all fixed images and of the sample images of one epoch, with fresh adapters: each the
     faster of two."""
     from sticker_pipeline.training.logs.progress import Progress
-    from sticker_pipeline.training.samples import sample_pictures
+    from sticker_pipeline.training.samples import sample_images
     from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.spec import FILE_NAME, load_spec
     from sticker_pipeline.training.validation_loss import held_out_rows
@@ -109,7 +109,7 @@ def seconds_of_a_look(folder: Path) -> tuple[float, float]:
         run, memory = prepared.run, prepared.memory
         return (
             faster(lambda: held_out_rows(run, prepared.probes, 0, memory.sample_batch)),
-            faster(lambda: list(sample_pictures(run.models, spec, prepared.prompts, memory))),
+            faster(lambda: list(sample_images(run.models, spec, prepared.prompts, memory))),
         )
 
 

@@ -1,8 +1,8 @@
 """How long a distillation of an LCM-LoRA takes, and what its few steps save: `python -m …benchmarks.bench_few_steps`.
 
-On a CUDA machine with bases of the true architectures and random weights, kept in `--work`: their pictures are noise,
+On a CUDA machine with bases of the true architectures and random weights, kept in `--work`: their images are noise,
 and only seconds and memory count. Without one, the embedded base. The distillation has the profile's settings but for
-pictures and steps, of which a few are enough to time one.
+images and steps, of which a few are enough to time one.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.generation.few_steps import FEW, MANY, ways_to_draw
 from sticker_pipeline.generation.generate import pipelines, with_loras
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.generation.timing import seconds_per_picture
+from sticker_pipeline.generation.timing import seconds_per_image
 from sticker_pipeline.training.distill.spec import ConsistencySpec
 from sticker_pipeline.training.distill.train import distil
 from sticker_pipeline.training.logs.progress import Progress
@@ -26,7 +26,7 @@ from sticker_pipeline_tests.benchmarks.true_base import true_base
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 PROMPT = "1girl, solo, short hair, smile, white background"
-STEPS, WARM_UP, PICTURES = 14, 4, 4
+STEPS, WARM_UP, IMAGES = 14, 4, 4
 BATCH = 4
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _distillation(profile: Profile, folder: Path) -> Path:
-    settings = profile.lcm.model_copy(update={"steps": STEPS, "pictures": PICTURES})
+    settings = profile.lcm.model_copy(update={"steps": STEPS, "images": IMAGES})
     spec = ConsistencySpec(
         name="bench",
         family=profile.family,
@@ -59,9 +59,9 @@ def _distillation(profile: Profile, folder: Path) -> Path:
         base_sha="",
         output=folder,
         resolution=profile.resolution,
-        prompts=[f"{PROMPT}, {number}" for number in range(PICTURES)],
+        prompts=[f"{PROMPT}, {number}" for number in range(IMAGES)],
         settings=settings,
-        generation=profile.generation.model_copy(update={"steps": 2, "batch_size": PICTURES}),
+        generation=profile.generation.model_copy(update={"steps": 2, "batch_size": IMAGES}),
     )
     began = time.perf_counter()
     lora = distil(spec, Progress(lambda line: None))
@@ -85,11 +85,11 @@ def _drawing(profile: Profile, lora: Path) -> None:
         way = ways[name]
         pipeline, settings = opened(way.settings.scheduler), way.settings.model_copy(update={"batch_size": BATCH})
         with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
-            seconds[name] = seconds_per_picture(model, requests, settings, profile.resolution)
+            seconds[name] = seconds_per_image(model, requests, settings, profile.resolution)
     for name, taken in seconds.items():
         times = seconds[f"base, steps: {MANY}"] / taken
         print(f"  {name}, CFG {ways[name].settings.guidance_scale:g}: ", end="")
-        print(f"{taken:.3f} s/picture, {times:.1f} times as fast", flush=True)
+        print(f"{taken:.3f} s/image, {times:.1f} times as fast", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_folders [COUNT…]   (default: 1,000 4,000 and 16,000 files)
 
-Half of the files are pictures of 24 px, no two of which look alike; the others are their captions. Milliseconds for
+Half of the files are images of 24 px, no two of which look alike; the others are their captions. Milliseconds for
 each file; cost is flat where the last column is near 1.
 """
 

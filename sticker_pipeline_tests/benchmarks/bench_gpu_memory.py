@@ -1,5 +1,5 @@
 """GPU memory of LoRA training with `preset: low_memory`: what the dry run predicts and, on a CUDA machine, what our
-trainer takes under its plan, on a base of the true architecture with random weights, sample pictures included.
+trainer takes under its plan, on a base of the true architecture with random weights, sample images included.
 
 `--work` keeps the base models and what the dry run counted. What the trainer takes is read from nvidia-smi while it
 runs: its own share where nvidia-smi knows it, else all that is in use beyond what was before. Fails where that exceeds
@@ -24,7 +24,7 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.adapters import add_adapters
 from sticker_pipeline.training.memory.dry_run import GIB, MIB, RESERVE, MemoryPlan, Workload, decide, true_parts
 from sticker_pipeline.training.spec import save_spec
-from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_pictures
+from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_images
 from sticker_pipeline_tests.benchmarks.true_base import true_base
 
 CASES = [  # family, side in pixels, rank
@@ -87,9 +87,9 @@ def measure(family: str, side: int, work: Workload, bases: Path) -> int:
     settings = work.settings.model_dump(include={"rank", "alpha", "targets", "batch_size", "memory_budget"})
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_pictures(folder / "pictures", side)
+        write_images(folder / "images", side)
         done = Work(family, true_base(family, bases / family), side, 1, settings.pop("targets"), "bfloat16")  # type: ignore[arg-type]
-        spec = our_spec(done, folder / "pictures", folder / "out", STEPS, **settings, epochs=EPOCHS)
+        spec = our_spec(done, folder / "images", folder / "out", STEPS, **settings, epochs=EPOCHS)
         changes = {"sample_prompts": ["bench"] * SAMPLES, "cache": bases / "cache"}
         spec = spec.model_copy(update={**changes, "generation": spec.generation.model_copy(update={"steps": 2})})
         save_spec(spec, folder / "bench.json")

@@ -81,7 +81,7 @@ def timed(name: str, work: Callable[[], T]) -> T:
 
 
 def write_gif(path: Path, seed: int) -> None:
-    """Frames of large random squares: no two of them are nearly the same picture."""
+    """Frames of large random squares: no two of them are nearly the same image."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (FRAMES_PER_CLIP, 8, 8), dtype=np.uint8)
     frames = [Image.fromarray(np.kron(one, np.ones((SIDE // 8, SIDE // 8), np.uint8))) for one in blocks]

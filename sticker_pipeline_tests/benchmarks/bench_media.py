@@ -36,7 +36,7 @@ class Row:
 def main() -> None:
     folders = [Path(name) for name in sys.argv[1:]] or [Path("data/characters")]
     rows: defaultdict[str, Row] = defaultdict(Row)
-    for path, kind, frames, pixels in pictures(folders):
+    for path, kind, frames, pixels in images(folders):
         row = rows[kind]
         row.files += 1
         row.frames += frames
@@ -53,7 +53,7 @@ def main() -> None:
         )
 
 
-def pictures(folders: list[Path]) -> Iterator[tuple[Path, str, int, int]]:
+def images(folders: list[Path]) -> Iterator[tuple[Path, str, int, int]]:
     """(path, format, frames, pixels of a frame) of each file that Pillow can read too: whole, and no video."""
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         try:

@@ -75,7 +75,7 @@ def peak_mb(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
-def pictures() -> Iterator[Image.Image]:
+def images() -> Iterator[Image.Image]:
     """A disc that wanders over stripes, so that each frame differs over most of the canvas."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     for number in range(FRAMES):
@@ -84,7 +84,7 @@ def pictures() -> Iterator[Image.Image]:
 
 
 def write_gif(path: Path) -> Path:
-    frames = pictures()
+    frames = images()
     next(frames).save(path, save_all=True, append_images=frames, duration=40)
     return path
 

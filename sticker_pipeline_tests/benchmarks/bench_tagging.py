@@ -2,7 +2,7 @@
 
 The bound is bare onnxruntime on tensors that are already in memory; the difference is decoding, preprocessing and the
 cache. It is measured with the shipped tagger, which is so small that decoding takes longer than the model, and with one
-of the size of a real one's input and output, of random weights, which takes tens of milliseconds for a picture.
+of the size of a real one's input and output, of random weights, which takes tens of milliseconds for an image.
 
 The peer is the tagging script of kohya-ss/sd-scripts, from files to captions, as a process of its own beside ours:
 `--peer CHECKOUT --peer-python PYTHON` (or the environment's SD_SCRIPTS and SD_SCRIPTS_PYTHON), where PYTHON has what
@@ -104,7 +104,7 @@ def _against_the_peer(model: Path, folder: Path, checkout: Path | None, python: 
         "sd-scripts, 2 loading processes": [*theirs, *options, "--max_data_loader_n_workers=2"],
         "sticker_pipeline": [*ours, frames, model, folder / "tags"],
     }
-    print(f"{files} pictures to captions or tags, whole processes")
+    print(f"{files} images to captions or tags, whole processes")
     whole = _in_turns({name: lambda line=line: _run(line, checkout) for name, line in commands.items()}, rounds=3)
     _print(whole, files, "sd-scripts", "sd-scripts")
     starting = _in_turns(
@@ -181,7 +181,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def write_large_tagger(folder: Path) -> Path:
     """A tagger with the input and output of a real one: patches, a few layers of a perceptron, their mean, a sigmoid.
 
-    The weights are random. 5.1 billion multiplications for a picture, a fifteenth of ViT-B/16 (78), the smallest of the
+    The weights are random. 5.1 billion multiplications for an image, a fifteenth of ViT-B/16 (78), the smallest of the
     v3 taggers, beside which decoding weighs less still.
     """
     import onnx
@@ -238,18 +238,18 @@ def write_large_tagger(folder: Path) -> Path:
 
 
 def _write_frames(folder: Path, count: int) -> Files:
-    """Sticker-like pictures: a few flat shapes on transparency, which compress as drawn stickers do."""
+    """Sticker-like images: a few flat shapes on transparency, which compress as drawn stickers do."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     files = {}
     for number in range(count):
-        picture = np.zeros((SIDE, SIDE, 4), dtype=np.uint8)
+        image = np.zeros((SIDE, SIDE, 4), dtype=np.uint8)
         for _ in range(12):
             top, left, height, width = rng.integers(10, SIDE // 2, 4)
-            picture[top : top + height, left : left + width] = (*rng.integers(0, 256, 3), 255)
+            image[top : top + height, left : left + width] = (*rng.integers(0, 256, 3), 255)
         path = folder / f"{number}.png"
-        Image.fromarray(picture).save(path)
-        files[f"frame{number}"] = (path, pixel_sha256(picture))
+        Image.fromarray(image).save(path)
+        files[f"frame{number}"] = (path, pixel_sha256(image))
     return files
 
 

@@ -36,14 +36,14 @@ from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.step import training_step
 from sticker_pipeline_tests.benchmarks.bench_training import EMBEDDED
-from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_pictures
+from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_images
 
 PROFILE = load_profile("embedded", EMBEDDED.parents[1])
 WARM_UP, TIMED = 1.0, 2.0  # seconds
-STEPS = 5  # of a picture drawn
+STEPS = 5  # of an image drawn
 WANTED = {"idle": 0.95, "busy": 0.5}
 Once = Callable[[], int]
-"""Does some of the work; returns of how many pictures."""
+"""Does some of the work; returns of how many images."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def compare(name: str, before: Way, after: Way, *, rounds: int, busy: int) -> No
 
 
 def beside(way: Way, busy: int) -> tuple[float, float]:
-    """Pictures a second beside so many `busy` processes, and the cores that anybody else used meanwhile."""
+    """Images a second beside so many `busy` processes, and the cores that anybody else used meanwhile."""
     with busy_processes(busy) as used:
         before = usage()
         found = rate(way)
@@ -98,7 +98,7 @@ def beside(way: Way, busy: int) -> tuple[float, float]:
 
 
 def rate(way: Way) -> float:
-    """Pictures a second."""
+    """Images a second."""
     with way.around():
         repeat(way.once, WARM_UP)
         return repeat(way.once, TIMED)
@@ -147,9 +147,9 @@ def alike(once: Once) -> tuple[Way, Way]:
 
 
 def training(folder: Path) -> tuple[Way, Way]:
-    write_pictures(folder / "pictures", 96)
+    write_images(folder / "images", 96)
     (folder / "out").mkdir()
-    spec = our_spec(Work("sd15", EMBEDDED, 96, 8, "attention", "float32"), folder / "pictures", folder / "out", 10)
+    spec = our_spec(Work("sd15", EMBEDDED, 96, 8, "attention", "float32"), folder / "images", folder / "out", 10)
     run = set_up(spec, Progress(lambda line: None), lambda: None).run
     batches = run.plan.epoch(0)[0]
     return alike(lambda: training_step(run, batches, 1).samples)
@@ -164,13 +164,13 @@ def drawing(folder: Path) -> tuple[Way, Way]:
 
 def clip(folder: Path) -> tuple[Way, Way]:
     embedder = open_embedder(PROFILE.clip, resolution=PROFILE.resolution, background="white")
-    return alike(lambda: len(embed(embedder, pictures(32))))
+    return alike(lambda: len(embed(embedder, images(32))))
 
 
 def tagging(folder: Path) -> tuple[Way, Way]:
     tagger = open_tagger(PROFILE.tagger, "cpu")
     spinning = onnxruntime.InferenceSession(str(PROFILE.tagger / MODEL_FILE), providers=[CPU])
-    batch = np.stack([np.asarray(picture) for picture in pictures(PROFILE.tagging.batch_size)]).astype(np.float32)
+    batch = np.stack([np.asarray(image) for image in images(PROFILE.tagging.batch_size)]).astype(np.float32)
 
     def of(session: onnxruntime.InferenceSession) -> Way:
         return Way(lambda: len(session.run(None, {tagger.input_name: batch})[0]), nullcontext)
@@ -178,7 +178,7 @@ def tagging(folder: Path) -> tuple[Way, Way]:
     return of(spinning), of(tagger.session)
 
 
-def pictures(count: int) -> list[Image.Image]:
+def images(count: int) -> list[Image.Image]:
     noise = np.random.default_rng(0).integers(0, 256, (count, 96, 96, 3), dtype=np.uint8)
     return [Image.fromarray(one) for one in noise]
 

@@ -1,4 +1,4 @@
-"""How many pictures a second training learns from, beside the peers: `python -m …benchmarks.bench_training`.
+"""How many images a second training learns from, beside the peers: `python -m …benchmarks.bench_training`.
 
 The peers are diffusers' example scripts and kohya-ss/sd-scripts, run as they are, each as a process of its own:
 `--diffusers CHECKOUT` (needs the package `datasets`; `--diffusers-python` where another environment has it) and
@@ -6,7 +6,7 @@ The peers are diffusers' example scripts and kohya-ss/sd-scripts, run as they ar
 
 Each trainer's own progress is read while it runs: the time between two steps that it shows is the time of the steps
 between them, and all that happens there counts; loading, caching and saving drop out. Trainers take turns; medians.
-Equal for all: pictures, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing.
+Equal for all: images, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing.
 Each caches what it can. sd-scripts cannot open the embedded base: its U-Net has the channels of SD1.5 built in.
 
 Without peers, ours alone: its speed, and where the time of a step goes. On a CUDA machine the same at real sizes, with
@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.training.spec import load_spec
-from sticker_pipeline_tests.benchmarks.trainers import Work, diffusers_script, ours, sd_scripts, write_pictures
+from sticker_pipeline_tests.benchmarks.trainers import Work, diffusers_script, ours, sd_scripts, write_images
 from sticker_pipeline_tests.benchmarks.true_base import true_base
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "models" / "embedded" / "base"
-Command = Callable[[Work, Path, Path, int], list[Any]]  # of (work, pictures, output folder, steps)
+Command = Callable[[Work, Path, Path, int], list[Any]]  # of (work, images, output folder, steps)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            write_pictures(folder / "pictures", case.work.side)
+            write_images(folder / "images", case.work.side)
             turns = Turns(arguments.work / "turn.lock", arguments.together)
             _race(case, {name: peers[name] for name in case.wanted if name in peers}, folder, arguments.rounds, turns)
             if arguments.no_profile:
@@ -177,7 +177,7 @@ def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int, turn
         for name, command in contenders.items():
             outputs[name] = folder / f"{name}_{number}"
             outputs[name].mkdir()
-            commands[name] = command(case.work, folder / "pictures", outputs[name], case.steps)
+            commands[name] = command(case.work, folder / "images", outputs[name], case.steps)
         with ThreadPoolExecutor(len(contenders)) as threads:
             started = {n: threads.submit(_rate, commands[n], outputs[n], case, turns) for n in contenders}
         for name, future in started.items():
@@ -197,7 +197,7 @@ def _rate(command: list[Any], output: Path, case: Case, turns: Turns) -> float:
     where the trainer fails."""
     with ExitStack() as start:
         start.enter_context(turns.hold(fcntl.LOCK_SH if turns.together else fcntl.LOCK_EX))
-        # No network, and every run reads its pictures anew: what `datasets` kept of another run would be quicker.
+        # No network, and every run reads its images anew: what `datasets` kept of another run would be quicker.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "datasets")}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         shown = _shown(process, case.steps)
@@ -249,7 +249,7 @@ def _shares_of_a_step(work: Work, folder: Path) -> None:
 
     output = folder / "shares"
     output.mkdir()
-    ours(work, folder / "pictures", output, 3 * STEPS_PROFILED)
+    ours(work, folder / "images", output, 3 * STEPS_PROFILED)
     run = set_up(load_spec(output / "bench.json"), Progress(lambda line: None), lambda: None).run
     batches = run.plan.epoch(0)[0]
 

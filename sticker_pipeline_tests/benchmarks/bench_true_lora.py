@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.train import train
-from sticker_pipeline_tests.benchmarks.trainers import RANK, Work, our_spec, write_pictures
+from sticker_pipeline_tests.benchmarks.trainers import RANK, Work, our_spec, write_images
 from sticker_pipeline_tests.benchmarks.true_base import true_base
 from sticker_pipeline_tests.diffusion.lora.expected_keys import Expected, read
 
@@ -27,9 +27,9 @@ def main(family: str) -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_pictures(folder / "pictures", SIDE)
+        write_images(folder / "images", SIDE)
         work = Work(family, true_base(family, BASES / family), SIDE, 1, "all", "bfloat16")  # type: ignore[arg-type]
-        spec = our_spec(work, folder / "pictures", folder / "out", steps=2, learning_rate_text_encoder=1e-5)
+        spec = our_spec(work, folder / "images", folder / "out", steps=2, learning_rate_text_encoder=1e-5)
         with safe_open(train(spec, Progress(print)), "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     wanted = {name: shape for one in read(family) if one.targets != "all+conv" for name, shape in tensors(one).items()}

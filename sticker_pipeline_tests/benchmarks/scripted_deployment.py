@@ -1,4 +1,4 @@
-"""A deployment whose characters have one picture each and everything made of it: scripted, without any work.
+"""A deployment whose characters have one image each and everything made of it: scripted, without any work.
 
 Artifacts hold a few bytes; manifests, and the events in Dagster's history, are as the steps would leave them.
 """
@@ -39,8 +39,8 @@ class Deployment:
     workspace: Workspace
     cursor: str | None = None
 
-    def add_picture(self, name: str) -> None:
-        _picture(self.workspace.characters_folder / name / "stickers" / "new.png", 9)
+    def add_image(self, name: str) -> None:
+        _image(self.workspace.characters_folder / name / "stickers" / "new.png", 9)
 
 
 def scripted_deployment(root: Path, world: dg.Definitions, count: int) -> Deployment:
@@ -50,7 +50,7 @@ def scripted_deployment(root: Path, world: dg.Definitions, count: int) -> Deploy
     names = [f"c{number:04}" for number in range(count)]
     for number, name in enumerate(names):
         folder = workspace.characters_folder / name
-        _picture(folder / "stickers" / "one.png", number)
+        _image(folder / "stickers" / "one.png", number)
         (folder / "character.yaml").write_text(f"trigger: {name}_x\ngroups: {{stickers: {{}}}}\n", encoding="utf-8")
     for asset in _made(world, "character_line"):
         for name in names:
@@ -98,7 +98,7 @@ def _made(world: dg.Definitions, job: str) -> list[dg.AssetKey]:
     return [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
 
 
-def _picture(path: Path, number: int) -> None:
+def _image(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (16, 16), (number % 256, number // 256, 7)).save(path)
 

@@ -1,6 +1,6 @@
 """The trainers of bench_training's race as commands: ours, diffusers' example scripts, kohya-ss/sd-scripts.
 
-Each is given the same pictures and settings, in the form that it reads; the peers' scripts run as they are. How their
+Each is given the same images and settings, in the form that it reads; the peers' scripts run as they are. How their
 speed is measured stands in bench_training.py.
 """
 
@@ -20,12 +20,12 @@ from sticker_pipeline.training.spec import TrainingSpec, save_spec
 RANK = 16  # and alpha
 LEARNING_RATE = 1e-4
 CAPTION = "bench, 1girl, blue hair, smile, white background"
-PICTURES = 16
+IMAGES = 16
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is trained, in which precision, on pictures of which side; text encoders are not."""
+    """What is trained, in which precision, on images of which side; text encoders are not."""
 
     family: Literal["sd15", "sdxl"]
     base: Path
@@ -39,32 +39,32 @@ class Work:
         return {"float32": "no", "bfloat16": "bf16"}[self.precision]
 
 
-def write_pictures(folder: Path, side: int) -> None:
-    """PICTURES squares of `side` pixels to `folder`: for ours with a table, for diffusers with metadata.jsonl, for
+def write_images(folder: Path, side: int) -> None:
+    """IMAGES squares of `side` pixels to `folder`: for ours with a table, for diffusers with metadata.jsonl, for
     sd-scripts with captions as text."""
     rng = np.random.default_rng(0)
     for name in ("ours/frames", "diffusers", f"sd_scripts/{_repeats(10_000)}_bench"):
         (folder / name).mkdir(parents=True)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         path = folder / "ours" / "frames" / f"{number:02}.png"
         blocks = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize((side, side), Image.Resampling.NEAREST).save(path)
         for copies in (folder / "diffusers", *(folder / "sd_scripts").iterdir()):
             shutil.copy(path, copies)
         (next((folder / "sd_scripts").iterdir()) / f"{number:02}.txt").write_text(CAPTION, encoding="utf-8")
-    names = [f"{number:02}.png" for number in range(PICTURES)]
+    names = [f"{number:02}.png" for number in range(IMAGES)]
     lines = [json.dumps({"file_name": name, "text": CAPTION}) for name in names]
     (folder / "diffusers" / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table = pd.DataFrame({"frame_id": names, "file": names, "caption": CAPTION, "probability": 1 / PICTURES})
+    table = pd.DataFrame({"frame_id": names, "file": names, "caption": CAPTION, "probability": 1 / IMAGES})
     table.assign(bucket_width=side, bucket_height=side, split="train").to_parquet(folder / "ours" / "index.parquet")
 
 
 def _repeats(samples: int) -> int:
     """So many that `samples` are one epoch: between two, sd-scripts starts its loader anew, which costs time."""
-    return -(-samples // PICTURES)
+    return -(-samples // IMAGES)
 
 
-def our_spec(work: Work, pictures: Path, output: Path, steps: int, **changes: Any) -> TrainingSpec:
+def our_spec(work: Work, images: Path, output: Path, steps: int, **changes: Any) -> TrainingSpec:
     """One epoch of so many draws that it has `steps` steps; `changes` are to its settings."""
     return TrainingSpec.model_validate(
         {
@@ -73,8 +73,8 @@ def our_spec(work: Work, pictures: Path, output: Path, steps: int, **changes: An
             "family": work.family,
             "base": work.base.absolute(),
             "base_sha": "",
-            "training_set": pictures / "ours",
-            "frames": pictures / "ours" / "frames",
+            "training_set": images / "ours",
+            "frames": images / "ours" / "frames",
             "output": output,
             "cache": output / "cache",
             "resolution": work.side,
@@ -97,20 +97,20 @@ def our_spec(work: Work, pictures: Path, output: Path, steps: int, **changes: An
     )
 
 
-def ours(work: Work, pictures: Path, output: Path, steps: int) -> list[str | Path]:
+def ours(work: Work, images: Path, output: Path, steps: int) -> list[str | Path]:
     """What `python -m sticker_pipeline.training` runs, with a line for each step."""
-    save_spec(our_spec(work, pictures, output, steps), output / "bench.json")
+    save_spec(our_spec(work, images, output, steps), output / "bench.json")
     return [sys.executable, "-m", "sticker_pipeline_tests.benchmarks.train_ours", output / "bench.json"]
 
 
-def diffusers_script(checkout: Path, python: Path, work: Work, pictures: Path, output: Path, steps: int) -> list[str]:
-    """It encodes pictures and captions anew in every step: it has no cache."""
+def diffusers_script(checkout: Path, python: Path, work: Work, images: Path, output: Path, steps: int) -> list[str]:
+    """It encodes images and captions anew in every step: it has no cache."""
     name = {"sd15": "train_text_to_image_lora.py", "sdxl": "train_text_to_image_lora_sdxl.py"}[work.family]
     return [
         str(python),
         str(checkout / "examples" / "text_to_image" / name),
         f"--pretrained_model_name_or_path={work.base.absolute()}",
-        f"--train_data_dir={pictures / 'diffusers'}",
+        f"--train_data_dir={images / 'diffusers'}",
         f"--output_dir={output}",
         f"--cache_dir={output / 'cache'}",
         f"--resolution={work.side}",
@@ -127,7 +127,7 @@ def diffusers_script(checkout: Path, python: Path, work: Work, pictures: Path, o
     ]
 
 
-def sd_scripts(checkout: Path, python: Path, work: Work, pictures: Path, output: Path, steps: int) -> list[str]:
+def sd_scripts(checkout: Path, python: Path, work: Work, images: Path, output: Path, steps: int) -> list[str]:
     """Its latents are cached, and for SDXL its text encodings: for SD1.5 it cannot. Attention by PyTorch, no loader
     processes: what they would read is in memory."""
     name = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py"}[work.family]
@@ -137,7 +137,7 @@ def sd_scripts(checkout: Path, python: Path, work: Work, pictures: Path, output:
         str(checkout / name),
         f"--pretrained_model_name_or_path={work.base.absolute()}",
         f"--tokenizer_cache_dir={output / 'tokenizers'}",
-        f"--train_data_dir={pictures / 'sd_scripts'}",
+        f"--train_data_dir={images / 'sd_scripts'}",
         "--caption_extension=.txt",
         f"--output_dir={output}",
         "--save_model_as=safetensors",

@@ -81,7 +81,7 @@ def test_a_full_disk_is_one_sentence_whoever_meets_it(
     assert "Traceback" not in result.output and isinstance(result.exception, SystemExit)
 
 
-def test_doctor_mentions_a_folder_of_pictures_without_settings(characters: Path) -> None:
+def test_doctor_mentions_a_folder_of_images_without_settings(characters: Path) -> None:
     for name in ("loose/gifs", "empty/gifs", ".hidden"):
         (characters / name).mkdir(parents=True)
     for name in ("loose/gifs/a.gif", ".hidden/a.gif"):
@@ -116,7 +116,7 @@ def test_doctor_names_rivals_that_are_left_out(characters: Path, monkeypatch: py
 
 @pytest.fixture
 def linked(characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The character `good`, whose pictures are links that nothing allows, as an earlier `--link` made them."""
+    """The character `good`, whose images are links that nothing allows, as an earlier `--link` made them."""
     monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
     shutil.rmtree(characters / "good")
     draw_character(tmp_path / "originals" / "good")
@@ -221,7 +221,7 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
     characters: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
-    (characters / "good" / "stickers" / "notes.png").write_text("This is no picture.")
+    (characters / "good" / "stickers" / "notes.png").write_text("This is no image.")
     (characters / "empty" / "gifs").mkdir(parents=True)
     (characters / "empty" / "character.yaml").write_text("trigger: skv_empty\n")
     (characters / "folder" / "character.yaml").mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_update_goes_on_with_the_good_character_and_fails_in_the_end(
     assert (
         "good dataset_line: raw_media" in shown
         and "raw_media failed" in shown
-        and "holds no picture that can be used" in shown
+        and "holds no image that can be used" in shown
     )
     assert "Traceback" not in shown
 
@@ -290,7 +290,7 @@ def publish_small_set(characters: Path) -> None:
         with store.writing("luma", asset) as staging:
             write_rows(table, staging)
             if asset == "frames":
-                shutil.copytree(small.pictures, staging, dirs_exist_ok=True)
+                shutil.copytree(small.images, staging, dirs_exist_ok=True)
             store.publish(staging, "luma", asset, code_version="1", inputs={}, settings={})
 
 
@@ -299,7 +299,7 @@ def test_a_training_set_goes_to_kohya_and_back(characters: Path, tmp_path: Path)
     target = tmp_path / "for [kohya]"
     result = run("export-kohya", "luma", str(target), "--max-error", "0")
     assert result.exit_code == 0, result.output
-    for words in (f"{target} has 7 pictures, and 6 held out", "An epoch is 24 pictures", ": 0.0000 (",
+    for words in (f"{target} has 7 images, and 6 held out", "An epoch is 24 images", ": 0.0000 (",
                   "no repeats: 0.3214", f"--train_data_dir {target}"):  # fmt: skip
         assert words in result.output
     again = run("export-kohya", "luma", str(target))

@@ -113,7 +113,7 @@ def test_a_sealed_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "P"])
 def test_no_flipped_bit_of_a_png_passes(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
     data = path.read_bytes()
@@ -129,7 +129,7 @@ def test_no_flipped_bit_of_a_png_passes(tmp_path: Path, mode: str) -> None:
             check_png(data[:size])
 
 
-def test_a_picture_of_another_kind_is_no_png(tmp_path: Path) -> None:
+def test_an_image_of_another_kind_is_no_png(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "BMP")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())

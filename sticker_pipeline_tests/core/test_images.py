@@ -42,7 +42,7 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def test_contact_sheet_puts_pictures_in_rows_of_columns() -> None:
+def test_contact_sheet_puts_images_in_rows_of_columns() -> None:
     sheet = contact_sheet([square(RED), square(BLUE), square(BLUE)], columns=2)
     assert (sheet.mode, sheet.size) == ("RGB", (200, 200))
     centres = [sheet.getpixel((x, y)) for y in (50, 150) for x in (50, 150)]
@@ -54,7 +54,7 @@ def test_contact_sheet_shows_transparency_as_checkers_and_never_hidden_colour() 
     assert {tuple(colour) for colour in sheet.reshape(-1, 3).tolist()} == {WHITE, (226, 226, 232)}
 
 
-def test_contact_sheet_keeps_the_shape_of_pictures() -> None:
+def test_contact_sheet_keeps_the_shape_of_images() -> None:
     sheet = np.asarray(contact_sheet([Image.new("RGB", (200, 50), RED)])).astype(int)
     red = (sheet == RED).all(axis=2)
     assert (red.any(axis=1).sum(), red.any(axis=0).sum()) == (24, 96)
@@ -70,7 +70,7 @@ def test_contact_sheet_of_nothing_is_one_empty_cell() -> None:
     assert contact_sheet([]).size == (100, 100)
 
 
-def test_small_pictures_grow_by_whole_factors_with_sharp_edges() -> None:
+def test_small_images_grow_by_whole_factors_with_sharp_edges() -> None:
     pixels = np.array([[RED, BLUE], [BLUE, RED]], dtype=np.uint8)
     sheet = np.asarray(contact_sheet([Image.fromarray(pixels)], cell=9))
     assert {tuple(colour) for colour in sheet[2:10, 2:10].reshape(-1, 3).tolist()} == {RED, BLUE}
@@ -145,11 +145,11 @@ def test_an_interval_without_bounds_is_a_dot() -> None:
 def test_embedded_markdown_fits_the_event_log() -> None:
     markdown = embedded_markdown(noise(1200, 900), "frames")
     assert len(markdown) <= MAX_EMBEDDED_BYTES + 100
-    picture = decoded(markdown)
-    assert picture.width / picture.height == pytest.approx(4 / 3, abs=0.05)
+    image = decoded(markdown)
+    assert image.width / image.height == pytest.approx(4 / 3, abs=0.05)
 
 
-def test_a_small_picture_is_embedded_as_large_as_it_is() -> None:
+def test_a_small_image_is_embedded_as_large_as_it_is() -> None:
     assert decoded(embedded_markdown(square(RED, 120), "x")).size == (120, 120)
 
 
@@ -162,10 +162,10 @@ def test_a_sheet_taller_than_webp_allows_is_embedded_smaller() -> None:
     assert decoded(embedded_markdown(Image.new("RGB", (1000, 20_000)), "x")).height == MAX_EMBEDDED_SIDE
 
 
-def test_embedding_flattens_over_white_and_leaves_the_picture_alone() -> None:
-    picture = square((255, 0, 0, 0))
-    assert decoded(embedded_markdown(picture, "x")).convert("RGB").getpixel((50, 50)) == WHITE
-    assert picture.mode == "RGBA"
+def test_embedding_flattens_over_white_and_leaves_the_image_alone() -> None:
+    image = square((255, 0, 0, 0))
+    assert decoded(embedded_markdown(image, "x")).convert("RGB").getpixel((50, 50)) == WHITE
+    assert image.mode == "RGBA"
 
 
 def _pixels(image: Image.Image, colour: tuple[int, int, int]) -> int:
@@ -197,7 +197,7 @@ def test_the_word_cloud_shows_what_is_frequent_larger_and_is_the_same_every_time
     assert _pixels(word_cloud({}), WHITE) == 640 * 320
 
 
-def test_panels_keep_their_pictures_and_frame_what_is_marked() -> None:
+def test_panels_keep_their_images_and_frame_what_is_marked() -> None:
     rows = {"art": [Panel([square(RED, 88)] * 4, [("one", (0, 0, 0))]), Panel([square(RED, 88)] * 3, [], marked=True)]}
     sheet = panels(rows, ["ours", "theirs"], title="t")
     assert _pixels(sheet, RED) == 7 * 88 * 88

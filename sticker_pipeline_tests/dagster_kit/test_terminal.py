@@ -45,7 +45,7 @@ def test_a_step_shows_what_nobody_sees(tmp_path: Path) -> None:
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         scope: Any = SimpleNamespace(place="luma", artifact_name=lambda key: key.path[-1])
         with writing(context, workspace, scope):
-            context.log.warning("%s is no picture", BAD)
+            context.log.warning("%s is no image", BAD)
             context.log.info(BAD)
         return dg.MaterializeResult(
             metadata={SUMMARY: f"a summary {BAD}"},
@@ -64,11 +64,11 @@ def test_a_step_shows_what_nobody_sees(tmp_path: Path) -> None:
             instance=instance, raise_on_error=False, run_config={"loggers": {"terminal": {"config": {}}}}
         )
         entries = instance.all_logs(result.run_id)
-    assert {f"{SHOWN} is no picture", SHOWN} <= {entry.user_message for entry in entries}
+    assert {f"{SHOWN} is no image", SHOWN} <= {entry.user_message for entry in entries}
     (failure,) = [entry for entry in entries if entry.dagster_event and entry.dagster_event.is_step_failure]
     assert BAD not in str(failure.dagster_event) and BAD not in failure.message
     shown = target.getvalue()
-    for line in (f"{SHOWN} is no picture", f"a summary {SHOWN} (", f"fine: a check {SHOWN}\n", f"an error {SHOWN}\n"):
+    for line in (f"{SHOWN} is no image", f"a summary {SHOWN} (", f"fine: a check {SHOWN}\n", f"an error {SHOWN}\n"):
         assert line in shown
     assert {letter for letter in shown if not letter.isprintable()} == {"\n"}
 

@@ -29,13 +29,13 @@ benchmark: {holdout: [stickers/3.png, gifs/b.gif, art/1.png]}
 class SmallSet:
     character: Character
     frames: pd.DataFrame
-    pictures: Path
+    images: Path
     weights: pd.DataFrame
     rows: pd.DataFrame
 
 
 def noise(number: int, alpha: bool = False) -> Image.Image:
-    """A picture like no other: 24 × 20 cells of random colour; with `alpha`, some of them transparent."""
+    """An image like no other: 24 × 20 cells of random colour; with `alpha`, some of them transparent."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 256, (20, 24, 4), dtype=np.uint8)
     pixels[..., 3] = np.where(rng.random((20, 24)) < 0.3, 0, 255) if alpha else 255
@@ -44,7 +44,7 @@ def noise(number: int, alpha: bool = False) -> Image.Image:
 
 
 def draw_character(folder: Path, settings: str = SETTINGS) -> Path:
-    """Two animations of 3 and 4 frames, four stickers and two pictures of art."""
+    """Two animations of 3 and 4 frames, four stickers and two images of art."""
     for group in ("gifs", "stickers", "art"):
         (folder / group).mkdir(parents=True)
     for name, first, count in (("a", 10, 3), ("b", 20, 4)):
@@ -60,7 +60,7 @@ def draw_character(folder: Path, settings: str = SETTINGS) -> Path:
 
 def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
     """The training set of the character `folder`. `captions` by file name and frame number (`a.gif#1`), else the text
-    beside the picture."""
+    beside the image."""
     character = load_character(folder)
     profile = character_profile(character, REPOSITORY / "data" / "models")
     inventory = scan(folder, character.groups.keys(), profile.media)

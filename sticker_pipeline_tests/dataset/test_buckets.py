@@ -1,4 +1,4 @@
-"""Sizes for training: the published tables, and which picture goes where, against a search through all sizes."""
+"""Sizes for training: the published tables, and which image goes where, against a search through all sizes."""
 
 import math
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_small_resolutions_have_sizes_although_the_smallest_side_is_larger():
         (1920, 1080, [640, 384]),  # 16:9 = 1.778
     ],
 )
-def test_a_picture_goes_to_the_nearest_shape(width, height, bucket):
+def test_an_image_goes_to_the_nearest_shape(width, height, bucket):
     assert assign_buckets(np.array([width]), np.array([height]), 512, BucketSettings(max_side=1024)).tolist() == [
         bucket
     ]
@@ -91,17 +91,17 @@ def test_a_picture_goes_to_the_nearest_shape(width, height, bucket):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pictures=st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=8),
+    images=st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=8),
     resolution=resolutions,
     step=steps,
     upscale=st.booleans(),
 )
-def test_assignments_against_a_search(pictures, resolution, step, upscale):
+def test_assignments_against_a_search(images, resolution, step, upscale):
     chosen = BucketSettings(step=step, upscale=upscale)
     sizes = bucket_sizes(resolution, chosen)
-    widths, heights = np.array(pictures).T
+    widths, heights = np.array(images).T
     found = assign_buckets(widths, heights, resolution, chosen)
-    for (width, height), (bucket_width, bucket_height) in zip(pictures, found.tolist(), strict=True):
+    for (width, height), (bucket_width, bucket_height) in zip(images, found.tolist(), strict=True):
         distances = {size: abs(math.log(width / height) - math.log(size[0] / size[1])) for size in sizes}
         best = [size for size, distance in distances.items() if distance <= min(distances.values()) + 1e-12]
         assert bucket_width % step == bucket_height % step == 0
@@ -114,17 +114,17 @@ def test_assignments_against_a_search(pictures, resolution, step, upscale):
         assert [bucket_width, bucket_height] in [[min(a, limits[0]), min(b, limits[1])] for a, b in best]
 
 
-def test_without_upscaling_a_small_picture_keeps_its_size_in_whole_steps():
+def test_without_upscaling_a_small_image_keeps_its_size_in_whole_steps():
     chosen = BucketSettings(upscale=False)
-    pictures = np.array([[300, 200], [64, 64], [500, 530], [20, 300], [3000, 2000], [100, 4000]])
-    found = assign_buckets(*pictures.T, 512, chosen)
+    images = np.array([[300, 200], [64, 64], [500, 530], [20, 300], [3000, 2000], [100, 4000]])
+    found = assign_buckets(*images.T, 512, chosen)
     # 20×300 is scaled by 3.2 to 64×960; the last one is cut to the length of its bucket
     assert found.tolist() == [[256, 192], [64, 64], [448, 512], [64, 960], [640, 384], [64, 1024]]
 
 
-def test_the_profile_of_sdxl_scales_no_picture_up_and_cuts_large_ones_to_its_sizes():
+def test_the_profile_of_sdxl_scales_no_image_up_and_cuts_large_ones_to_its_sizes():
     profile = load_profile("sdxl", Path("models"))
-    pictures = {
+    images = {
         (2000, 1500): [1152, 896],
         (1500, 2000): [896, 1152],
         (1920, 1080): [1344, 768],
@@ -134,8 +134,8 @@ def test_the_profile_of_sdxl_scales_no_picture_up_and_cuts_large_ones_to_its_siz
         (512, 512): [512, 512],
         (96, 96): [64, 64],
     }
-    found = assign_buckets(*np.array(list(pictures)).T, profile.resolution, profile.buckets)
-    assert found.tolist() == list(pictures.values())
+    found = assign_buckets(*np.array(list(images)).T, profile.resolution, profile.buckets)
+    assert found.tolist() == list(images.values())
     sizes = bucket_sizes(profile.resolution, profile.buckets)
     assert all(width % 64 == height % 64 == 0 and width * height <= 1024**2 for width, height in sizes)
 
@@ -144,5 +144,5 @@ def test_the_table_of_buckets_adds_up():
     rows = pd.DataFrame(
         {"bucket_width": [64, 128, 64], "bucket_height": [64, 32, 64], "probability": [0.125, 0.625, 0.25]}
     )
-    expected = {"width": [128, 64], "height": [32, 64], "pictures": [1, 2], "share": [0.625, 0.375]}
+    expected = {"width": [128, 64], "height": [32, 64], "images": [1, 2], "share": [0.625, 0.375]}
     assert bucket_table(rows).to_dict(orient="list") == expected

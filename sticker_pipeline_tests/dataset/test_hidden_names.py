@@ -10,7 +10,7 @@ from sticker_pipeline.dataset.kohya_import import import_kohya
 
 
 def folder_with(source: Path, name: str) -> None:
-    """A training folder of one picture."""
+    """A training folder of one image."""
     (source / name).mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save(source / name / "one.png")
 

@@ -1,4 +1,4 @@
-"""A training set as kohya folders: every picture and caption, repeats, and config files that sd-scripts knows."""
+"""A training set as kohya folders: every image and caption, repeats, and config files that sd-scripts knows."""
 
 import json
 import math
@@ -44,16 +44,16 @@ SQUARE = BucketSettings(shape="square")
 
 def export(one: SmallSet, target: Path, max_error: float = 0.0, resolution: int = 96, buckets: BucketSettings = SQUARE):
     options = {"batch_size": 8, "resolution": resolution, "buckets": buckets, "max_error": max_error}
-    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, **options)
+    return export_kohya(one.rows, one.frames, one.images, one.character, target, **options)
 
 
-def test_validation_pictures_are_kept_from_other_trainers_too(luma: SmallSet, tmp_path: Path):
+def test_validation_images_are_kept_from_other_trainers_too(luma: SmallSet, tmp_path: Path):
     rows = luma.rows.copy()
     still = rows.index[(rows["split"] == "train") & rows["frame_id"].map(clips_of(luma)).str.startswith("stickers/")][0]
     rows.loc[still, ["split", "probability"]] = ["validation", 0.0]
     rows["probability"] /= rows["probability"].sum()
     exported = export(replace(luma, rows=rows), tmp_path / "out", max_error=1.0)
-    assert (exported.pictures, exported.held_out, exported.folders["holdout/stickers"]) == (6, 7, 2)
+    assert (exported.images, exported.held_out, exported.folders["holdout/stickers"]) == (6, 7, 2)
     assert (exported.folder / "holdout" / "stickers" / f"{rows.loc[still, 'frame_id']}.png").is_file()
 
 
@@ -65,13 +65,13 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_picture_is_there_with_its_caption_and_repeats(luma: SmallSet, tmp_path: Path):
+def test_every_image_is_there_with_its_caption_and_repeats(luma: SmallSet, tmp_path: Path):
     exported = export(luma, tmp_path / "out")
-    # Trained: one GIF of 3 frames, 3 stickers that count twice, one picture of art: shares 1/24 × 3, 1/4 × 3, 1/8.
+    # Trained: one GIF of 3 frames, 3 stickers that count twice, one image of art: shares 1/24 × 3, 1/4 × 3, 1/8.
     assert exported.folders == {
         "1_gifs": 3, "3_art": 1, "6_stickers": 3, "holdout/art": 1, "holdout/gifs": 4, "holdout/stickers": 1,
     }  # fmt: skip
-    assert (exported.pictures, exported.held_out, exported.images_per_epoch) == (7, 6, 3 * 1 + 3 + 3 * 6)
+    assert (exported.images, exported.held_out, exported.images_per_epoch) == (7, 6, 3 * 1 + 3 + 3 * 6)
     assert exported.error < 1e-15
     # Without repeats: ½·(3·|1/7 − 1/24| + |1/7 − 1/8| + 3·|1/7 − 1/4|); per group nothing is lost.
     by_hand = (3 * abs(Fraction(1, 7) - Fraction(1, 24)) + Fraction(1, 56) + 3 * (Fraction(1, 4) - Fraction(1, 7))) / 2
@@ -82,10 +82,10 @@ def test_every_picture_is_there_with_its_caption_and_repeats(luma: SmallSet, tmp
     digest = luma.frames.set_index("frame_id")["pixel_sha256"]
     for row in luma.rows.itertuples():
         folder = folder_of[row.frame_id]
-        picture = folder / f"{row.frame_id}.png"
-        assert picture.read_bytes() == (luma.pictures / row.file).read_bytes()
-        assert pixel_sha256(np.asarray(Image.open(picture))) == digest[row.frame_id]
-        assert picture.with_suffix(".txt").read_text() == row.caption + "\n"
+        image = folder / f"{row.frame_id}.png"
+        assert image.read_bytes() == (luma.images / row.file).read_bytes()
+        assert pixel_sha256(np.asarray(Image.open(image))) == digest[row.frame_id]
+        assert image.with_suffix(".txt").read_text() == row.caption + "\n"
         repeats = folder.name.partition("_")[0]
         if row.split == "train":
             assert int(repeats) / 24 == pytest.approx(row.probability, abs=1e-15)
@@ -155,7 +155,7 @@ def test_metadata_for_fine_tuning(luma: SmallSet, tmp_path: Path):
     assert found == {row.frame_id: {"caption": row.caption} for row in trained.itertuples()}
 
 
-def test_the_record_says_where_each_picture_comes_from(luma: SmallSet, tmp_path: Path):
+def test_the_record_says_where_each_image_comes_from(luma: SmallSet, tmp_path: Path):
     exported = export(luma, tmp_path / "out")
     record = json.loads((exported.folder / "sticker_pipeline.json").read_text())
     assert set(record["files"]) == {name for name in files(exported.folder) if name.endswith(".png")}
@@ -208,7 +208,7 @@ def test_nothing_that_exists_is_touched(luma: SmallSet, tmp_path: Path):
 
 
 def test_a_failing_export_leaves_nothing_behind(luma: SmallSet, tmp_path: Path):
-    (luma.pictures / luma.rows["file"].iloc[-1]).unlink()
+    (luma.images / luma.rows["file"].iloc[-1]).unlink()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError):
         export(luma, tmp_path / "out")

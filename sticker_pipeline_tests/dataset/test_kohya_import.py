@@ -83,7 +83,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: loose.png: sd-scripts reads only files in <repeats>_<name> folders",
         "left out: 10_luma/deeper: sd-scripts does not look into folders inside it",
         "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
-        "left out: 3_art/nobody.txt: text that is no picture's caption: no such name",
+        "left out: 3_art/nobody.txt: text that is no image's caption: no such name",
         "1 of 3_art (sd-scripts would call them 'art')",
         "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
         "15 % of each group is held out from training by default, of large ones 10 % more for validation",
@@ -105,7 +105,7 @@ def test_what_no_export_wrote_is_named_and_what_is_hidden(source: Path, tmp_path
         "left out: .DS_Store: a file of the operating system or hidden",
         "left out: 10_luma/.c.png: a file of the operating system or hidden",
         "left out: 10_luma/metadata.json: text, such as notes",
-        "left out: holdout/loose.png: an export keeps held-out pictures in folders inside it",
+        "left out: holdout/loose.png: an export keeps held-out images in folders inside it",
         "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
     ):
         assert note in notes
@@ -121,7 +121,7 @@ def test_captions_that_are_cut_are_named_up_to_eight(tmp_path: Path):
 
 
 def test_probabilities_are_the_repeats(tmp_path: Path):
-    """Also of pictures that are there twice: kohya's trainer would show both."""
+    """Also of images that are there twice: kohya's trainer would show both."""
     for number in range(5):
         place(tmp_path / "img" / "7_a" / f"{number}.png", number, "yes")
     place(tmp_path / "img" / "2_b" / "one.png", 0, "yes")
@@ -139,7 +139,7 @@ def test_probabilities_are_the_repeats(tmp_path: Path):
         assert row.pixel_sha256 == pixels(tmp_path / "img" / row.path)
 
 
-def test_an_animation_counts_as_one_picture_and_is_noted(tmp_path: Path):
+def test_an_animation_counts_as_one_image_and_is_noted(tmp_path: Path):
     place(tmp_path / "img" / "4_a" / "still.png", 1, "yes")
     images = [noise(number) for number in (2, 3, 4)]
     images[0].save(tmp_path / "img" / "4_a" / "move.gif", save_all=True, append_images=images[1:])
@@ -164,7 +164,7 @@ def test_one_folder_alone(source: Path, tmp_path: Path):
             {"img/10_luma/a.png": "yes"},
             r"no folder called <repeats>_<name>.* There are some in .*/top/img: import that",
         ),
-        ({"a.png": "yes"}, r"no folder called .* Put its pictures into a folder such as .*/top/1_top"),
+        ({"a.png": "yes"}, r"no folder called .* Put its images into a folder such as .*/top/1_top"),
         ({}, r"top has no folder called <repeats>_<name>, such as 10_luma\.$"),
         ({"10_luma/a.png": None}, "there are no captions: say which made-up word .* --trigger"),
         ({"10_a/a.png": "one, x", "10_a/b.png": "two, x"}, "do not all begin with one tag"),
@@ -185,12 +185,12 @@ def test_bad_files_stop_nothing(tmp_path: Path):
     folder = tmp_path / "img" / "2_a"
     place(folder / "good.png", 1, "(yes:1.2), smile")
     (folder / "broken.png").write_bytes(b"GIF89a")
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     place(folder / "latin.png", 2, "yes, grün".encode("latin-1"))
     place(folder / "empty.png", 3, "")
     place(folder / "story.png", 5, "yes, " + "long " * 4000)
     place(tmp_path / "img" / "3_none" / "x.txt.png", 4)
-    (tmp_path / "img" / "3_none" / "x.txt.png").write_text("no picture")
+    (tmp_path / "img" / "3_none" / "x.txt.png").write_text("no image")
     (folder / "broken.txt").write_text("yes, broken")
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")
     assert created.trigger == "yes"
@@ -203,9 +203,9 @@ def test_bad_files_stop_nothing(tmp_path: Path):
         f"2_a/empty.txt: {unread.format('empty')}: its first line is empty",
         "2_a/broken.png",
         "2_a/broken.txt: the caption of broken.png, which is left out",
-        "2_a/text.png: not a picture",
-        "pictures without a caption, which get one from the tagger: 3 of 2_a",
-        "3_none: it holds no picture",
+        "2_a/text.png: not an image",
+        "images without a caption, which get one from the tagger: 3 of 2_a",
+        "3_none: it holds no image",
     ):
         assert words in notes
 
@@ -238,7 +238,7 @@ def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
 
 
 def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
-    """Where two pictures are called alike, a caption is named after the whole file; a held-out group gets a prefix."""
+    """Where two images are called alike, a caption is named after the whole file; a held-out group gets a prefix."""
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     stem, group = "x" * (longest - 4), "h" * longest
     place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, smile")
@@ -253,7 +253,7 @@ def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
 
 
 def test_thumbnails_are_left_out_as_the_inventory_would_pass_them_over(tmp_path: Path):
-    """Else benchmark.holdout would name a file that is no picture of the character."""
+    """Else benchmark.holdout would name a file that is no image of the character."""
     place(tmp_path / "img" / "5_a" / "one.png", 1, "yes, smile")
     for place_of, number in (("holdout/a/x.png", 2), ("5_a/y.webp", 3)):
         place(tmp_path / "img" / place_of, number, "yes, hat")
@@ -304,7 +304,7 @@ def test_a_given_trigger_wins_and_a_broken_record_is_named(source: Path, tmp_pat
 
 def export(one: SmallSet, target: Path) -> Path:
     options = {"batch_size": 8, "resolution": 96, "buckets": BucketSettings(shape="square"), "max_error": 0}
-    return export_kohya(one.rows, one.frames, one.pictures, one.character, target, **options).folder
+    return export_kohya(one.rows, one.frames, one.images, one.character, target, **options).folder
 
 
 SPECIAL = {
@@ -322,7 +322,7 @@ SPECIAL = {
 @pytest.mark.parametrize("special", SPECIAL.values(), ids=SPECIAL.keys())
 @pytest.mark.parametrize("holdout", ["[stickers/3.png, gifs/b.gif, art/1.png]", "[]"], ids=["holdout", "none"])
 def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str], holdout: str):
-    """Pixels, captions, probabilities and split, for every picture; and the second export is the first."""
+    """Pixels, captions, probabilities and split, for every image; and the second export is the first."""
     settings = SETTINGS.replace("[stickers/3.png, gifs/b.gif, art/1.png]", holdout)
     folder = draw_character(tmp_path / "luma", settings)
     before = made(folder, tmp_path / "work", captions_of(folder, special))
@@ -365,7 +365,7 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str],
     assert one == two
 
 
-def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: Path):
+def test_a_caption_stays_with_its_image_where_two_are_called_alike(tmp_path: Path):
     folder = tmp_path / "img" / "10_x"
     place(folder / "fox.png", 1)
     place(folder / "other.png", 2, "yes, other")
@@ -376,7 +376,7 @@ def test_a_caption_stays_with_its_picture_where_two_are_called_alike(tmp_path: P
     assert said == {"fox.png.txt": "yes, first\n", "other.txt": "yes, other\n"}
 
 
-def test_captions_of_pictures_called_like_others_with_an_ending_more(tmp_path: Path):
+def test_captions_of_images_called_like_others_with_an_ending_more(tmp_path: Path):
     folder = tmp_path / "img" / "10_x"
     for number, name in enumerate(("fox.png", "fox.png.jpg", "fox.bmp")):
         place(folder / name, number)
@@ -406,7 +406,7 @@ def test_a_caption_without_a_word_gives_way_to_one_that_has_words(tmp_path: Path
         assert note in created.notes
 
 
-def test_what_is_no_caption_is_left_out_as_that_pictures(tmp_path: Path):
+def test_what_is_no_caption_is_left_out_as_that_images(tmp_path: Path):
     place(tmp_path / "img" / "10_x" / "a.png", 1, "yes, a")
     place(tmp_path / "img" / "10_x" / "b.png", 2, "version https://git-lfs.github.com/spec/v1")
     created = import_kohya("luma", tmp_path / "img", tmp_path / "characters")

@@ -76,7 +76,7 @@ def test_every_kept_frame_has_its_row():
     assert (table[["bucket_width", "bucket_height"]] == 96).all(axis=None)
 
 
-def test_each_picture_goes_to_the_size_of_its_shape():
+def test_each_image_goes_to_the_size_of_its_shape():
     frames = frames_of()
     frames.loc[frames["clip_id"] == "art/two.png", ["width", "height"]] = [100, 400]
     drop(frames, "gifs/a.gif#2", "blank")  # rows do not stand where frames do
@@ -93,7 +93,7 @@ def test_whole_clips_are_held_out_in_every_group_that_can_spare_one():
     held = clips_of(table, "holdout")
     assert held.isdisjoint(clips_of(table, "train"))
     groups = [clip.split("/")[0] for clip in held]
-    # 0.15 · 20 = 3 stickers, at least one of 4 GIFs, none of 2 pictures of art.
+    # 0.15 · 20 = 3 stickers, at least one of 4 GIFs, none of 2 images of art.
     assert (groups.count("stickers"), groups.count("gifs"), groups.count("art")) == (3, 1, 0)
     assert (table["split"] == "holdout").sum() == 3 + 5
 
@@ -117,7 +117,7 @@ def test_validation_takes_whole_clips_that_are_neither_trained_on_nor_held_out()
     without, table = made(frames_of()), made(frames_of(), validation=0.1)
     splits = {split: clips_of(table, split) for split in ("train", "holdout", "validation")}
     assert splits["holdout"] == clips_of(without, "holdout")
-    # 0.1 · 20 = 2 stickers; four GIFs and two pictures of art are too few to give any.
+    # 0.1 · 20 = 2 stickers; four GIFs and two images of art are too few to give any.
     assert len(splits["validation"]) == 2 and all(clip.startswith("stickers/") for clip in splits["validation"])
     assert splits["train"] == clips_of(without, "train") - splits["validation"]
     assert (table.loc[table["split"] != "train", "probability"] == 0).all()
@@ -187,10 +187,10 @@ def test_a_file_may_be_named_in_another_case_or_composition():
     assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
 
 
-def test_a_named_file_takes_along_the_clip_that_keeps_its_picture():
+def test_a_named_file_takes_along_the_clip_that_keeps_its_image():
     frames = frames_of()
-    drop(frames, "stickers/03.png#0", "the same picture as stickers/02.png", duplicate_of="stickers/02.png#0")
-    drop(frames, "gifs/b.gif#1", "nearly the same picture as art/two.png", duplicate_of="art/two.png#0")
+    drop(frames, "stickers/03.png#0", "the same image as stickers/02.png", duplicate_of="stickers/02.png#0")
+    drop(frames, "gifs/b.gif#1", "nearly the same image as art/two.png", duplicate_of="art/two.png#0")
     table = made(frames, holdout=["stickers/03.png", "gifs/b.gif"])
     assert clips_of(table, "holdout") == {"stickers/02.png", "gifs/b.gif", "art/two.png"}
 
@@ -203,9 +203,9 @@ def test_no_holdout_where_no_group_can_spare_a_clip():
 @pytest.mark.parametrize(
     ("holdout", "message"),
     [
-        (["stickers/1.png"], r"no accepted picture file 'stickers/1\.png'\. Did you mean 'stickers/1\d\.png'"),
+        (["stickers/1.png"], r"no accepted image file 'stickers/1\.png'\. Did you mean 'stickers/1\d\.png'"),
         (["nothing like it"], r"'nothing like it'\.$"),
-        (["stickers/05.png"], r"'stickers/05\.png' has no usable picture: blank"),
+        (["stickers/05.png"], r"'stickers/05\.png' has no usable image: blank"),
         ([clip for _, clip in CLIPS if clip != "stickers/05.png"], "keeps all 25 clips from training"),
     ],
 )

@@ -23,7 +23,7 @@ from sticker_pipeline_tests.media.makers import noise, video
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A still and an animation lying loose, two groups, of which one has a caption, and things that are no pictures."""
+    """A still and an animation lying loose, two groups, of which one has a caption, and things that are no images."""
     folder = tmp_path / "downloads"
     (folder / "art" / "2025").mkdir(parents=True)
     (folder / "my: stickers").mkdir()
@@ -34,7 +34,7 @@ def source(tmp_path: Path) -> Path:
     still.save(folder / "art" / "2025" / "a.png")
     still.save(folder / "my: stickers" / "b.webp")
     (folder / "my: stickers" / "b.txt").write_text("smile")
-    (folder / "papers" / "notes.txt").write_text("no pictures here")
+    (folder / "papers" / "notes.txt").write_text("no images here")
     (folder / "broken.gif").write_bytes(b"GIF89a")
     (folder / ".hidden.png").write_bytes((folder / "hello.png").read_bytes())
     return folder
@@ -56,7 +56,7 @@ def test_files_are_sorted_into_groups(source: Path, tmp_path: Path, link: bool) 
     assert created.notes == [
         "left out: .hidden.png: a file of the operating system or hidden",
         "left out: broken.gif: the GIF is cut off inside its header",
-        "left out: papers/notes.txt: text that is no picture's caption: no such name, or another is taken",
+        "left out: papers/notes.txt: text that is no image's caption: no such name, or another is taken",
     ]
     files = tree(created.folder)
     assert files.pop("character.yaml")
@@ -91,9 +91,7 @@ def test_a_loose_file_never_replaces_one_of_a_group(source: Path, tmp_path: Path
     assert load_character(tmp_path / "characters" / "luma").trigger == "yes"
 
 
-def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pictures(
-    source: Path, tmp_path: Path
-) -> None:
+def test_captions_beside_loose_images_come_along_under_the_names_of_their_images(source: Path, tmp_path: Path) -> None:
     (source / "gifs").mkdir(exist_ok=True)
     (source / "gifs" / "Wave.gif").write_bytes((source / "wave.gif").read_bytes() + b"other")
     (source / "wave.txt").write_text("waving")
@@ -101,7 +99,7 @@ def test_captions_beside_loose_pictures_come_along_under_the_names_of_their_pict
     (source / "readme.txt").write_text("not a caption")
     folder = create("luma", source, tmp_path / "characters", "yes").folder
     assert (folder / "gifs" / "wave_2.gif.caption").read_text() == "waving back"
-    assert not (folder / "gifs" / "wave_2.txt").exists()  # a picture has one caption
+    assert not (folder / "gifs" / "wave_2.txt").exists()  # an image has one caption
     assert not any("readme" in name for name in tree(folder))
 
 
@@ -133,14 +131,14 @@ def test_every_file_that_is_not_taken_is_named_with_why(source: Path, tmp_path: 
         "IMG_1.HEIC": "HEIC", "a.tgs": "an animated sticker of Telegram", "empty.png": "the file is empty",
         "gone.png": "a link to a file that does not exist", "art/drawing.psd": "a Photoshop drawing",
         "@eaDir": "a folder of the system", "rivals": "is for other people's LoRAs: rename it",
-        "regularisation": "is for pictures of no character: rename it", "character.yaml": "a character's settings",
+        "regularisation": "is for images of no character: rename it", "character.yaml": "a character's settings",
     }.items():  # fmt: skip
         assert re.search(f"left out: [^:]*{re.escape(name)}[^:]*: [^\n]*{reason}", notes), name
     assert load_character(created.folder).trigger == "yes"
     assert not (created.folder / "art" / "drawing.psd").exists()
 
 
-def test_a_caption_stays_with_its_picture_whatever_else_is_called_alike(tmp_path: Path) -> None:
+def test_a_caption_stays_with_its_image_whatever_else_is_called_alike(tmp_path: Path) -> None:
     source = tmp_path / "downloads"
     (source / "stickers").mkdir(parents=True)
     captions = {
@@ -163,7 +161,7 @@ def test_a_caption_stays_with_its_picture_whatever_else_is_called_alike(tmp_path
 
 
 def test_a_name_that_is_too_long_is_left_out_by_name_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
-    """The caption of a loose picture is named after the whole file, and a second `a.png` gets a number."""
+    """The caption of a loose image is named after the whole file, and a second `a.png` gets a number."""
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     captioned, plain, twice = "c" * (longest - 4), "p" * (longest - 4), "t" * (longest - 4)
     for name in (captioned, plain, twice):
@@ -182,7 +180,7 @@ def test_a_name_that_is_too_long_is_left_out_by_name_and_the_rest_goes_on(source
 
 
 @pytest.mark.parametrize("group", ["", "stickers"])
-def test_a_picture_called_like_another_with_an_ending_more_has_its_own_caption(tmp_path: Path, group: str) -> None:
+def test_an_image_called_like_another_with_an_ending_more_has_its_own_caption(tmp_path: Path, group: str) -> None:
     """`fox.png.txt` is the caption of `fox.png.jpg`, whose name without the ending it is."""
     source = tmp_path / "downloads"
     (source / group).mkdir(parents=True)
@@ -266,15 +264,15 @@ def test_kohyas_folders_are_pointed_to_the_command_for_them(source: Path, tmp_pa
     assert any(note.startswith("10_luma: called as kohya's folders are") for note in created.notes)
 
 
-@pytest.mark.parametrize("pictures", ["img", "image", "train", "zz"])
+@pytest.mark.parametrize("images", ["img", "image", "train", "zz"])
 @pytest.mark.parametrize("others", ["reg", "Regularization", "reg_images"])
-def test_a_project_of_kohyas_is_known_by_the_folders_in_it(source: Path, tmp_path: Path, pictures, others) -> None:
-    for folder in (f"{pictures}/10_luma", f"{others}/1_girl", "log", "model"):
+def test_a_project_of_kohyas_is_known_by_the_folders_in_it(source: Path, tmp_path: Path, images, others) -> None:
+    for folder in (f"{images}/10_luma", f"{others}/1_girl", "log", "model"):
         (tmp_path / "project" / folder).mkdir(parents=True)
         shutil.copy(source / "hello.png", tmp_path / "project" / folder)
-    with pytest.raises(CharacterError, match=rf"import-kohya NAME .*project/{pictures}`"):
+    with pytest.raises(CharacterError, match=rf"import-kohya NAME .*project/{images}`"):
         create("other", tmp_path / "project", tmp_path / "characters", "yes")
-    with pytest.raises(CharacterError, match=rf"There are some in .*project/{pictures}: import that"):
+    with pytest.raises(CharacterError, match=rf"There are some in .*project/{images}: import that"):
         import_kohya("other", tmp_path / "project", tmp_path / "characters")
     assert not (tmp_path / "characters" / "other").exists()
 
@@ -321,7 +319,7 @@ def test_faults_leave_nothing_behind(source: Path, tmp_path: Path) -> None:
         create("Luma!", source, characters, "a")
     with pytest.raises(CharacterError, match="'trigger' = 'two words'"):
         create("luma", source, characters, "two words")
-    with pytest.raises(CharacterError, match="holds no picture or video that can be read"):
+    with pytest.raises(CharacterError, match="holds no image or video that can be read"):
         create("luma", source / "papers", characters, "a")
     with pytest.raises(CharacterError, match="contains"):
         create("luma", tmp_path, characters, "a")

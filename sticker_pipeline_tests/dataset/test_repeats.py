@@ -75,7 +75,7 @@ def test_a_clip_counts_as_a_still():
     assert choose_repeats(p, 0.0)[0].tolist() == [3] * 4 + [4] * 3 + [12]
 
 
-def test_equal_pictures_need_no_repeats():
+def test_equal_images_need_no_repeats():
     found, error = choose_repeats(np.full(30_000, 1 / 30_000), 0.0)
     assert set(found) == {1}
     assert error < 1e-12
@@ -97,7 +97,7 @@ def test_what_cannot_be_reached_says_how_near_it_came(monkeypatch):
         DatasetError, match=r"at most 1e-05 in an epoch of at most 50 .* smallest error is 0\.001, with 2 "
     ):
         choose_repeats(p, 1e-5)
-    with pytest.raises(DatasetError, match="51 pictures are more than"):
+    with pytest.raises(DatasetError, match="51 images are more than"):
         choose_repeats(np.full(51, 1 / 51), 0.5)
 
 

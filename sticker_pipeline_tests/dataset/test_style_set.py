@@ -84,7 +84,7 @@ def test_the_tags_that_say_most_are_kept() -> None:
     assert tags.loc["smile", "share"] == 0.75
     assert tags.loc[["red hair", "blue hair"], "bits"].tolist() == [1, 1]
     assert tags.loc["mug", "bits"] == pytest.approx(-(1 / 8 * math.log2(1 / 8) + 7 / 8 * math.log2(7 / 8)))
-    assert tags.loc["crying", ["share", "bits"]].tolist() == [0, 0]  # on held-out pictures alone
+    assert tags.loc["crying", ["share", "bits"]].tolist() == [0, 0]  # on held-out images alone
     assert tags.loc["waving", ["share", "ada", "bo"]].tolist() == [0.25, 0.5, 0]
     assert tags.index[:5].tolist() == ["blue hair", "red hair", "outline", "smile", "waving"]
     assert set(found.rows["caption"]) == {"red hair", "blue hair"}
@@ -108,7 +108,7 @@ def test_what_no_style_can_be_made_of() -> None:
     with pytest.raises(DatasetError, match="at least 2 characters"):
         style_set([member("ada", ADA)], 8, 96, SQUARE)
     held = {"x": ("x.png", "art", "holdout", "smile", {})}
-    with pytest.raises(DatasetError, match="'bo' has no picture to train on"):
+    with pytest.raises(DatasetError, match="'bo' has no image to train on"):
         style_set([member("ada", ADA), member("bo", held)], 8, 96, SQUARE)
     with pytest.raises(DatasetError, match=r"buckets\.step is 128"):
         style_set([member("ada", ADA), member("bo", BO)], 8, 96, BucketSettings(step=128))

@@ -39,7 +39,7 @@ def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEva
 
 
 def art(folder: Path) -> list[Path]:
-    """The pictures of the group art; not their captions."""
+    """The images of the group art; not their captions."""
     return sorted(path for path in (folder / "art").iterdir() if path.suffix != ".txt")
 
 
@@ -49,7 +49,7 @@ def checked(bench: Bench) -> Bench:
     own and one that is far too long."""
     bench.add_character("good", "bram_thistle")
     folder = bench.add_character("bad", "velvet_moth", settings="trigger: smile\n")
-    (folder / "stickers" / "notes.png").write_text("This is no picture.")
+    (folder / "stickers" / "notes.png").write_text("This is no image.")
     shutil.copy(DEMO / "pip_comet" / "stickers" / "hello.png", folder / "stickers" / "somebody_else.png")
     first, second, *_ = art(folder)
     first.with_suffix(".txt").write_text("a moth at night, (wings:1.2)")
@@ -57,7 +57,7 @@ def checked(bench: Bench) -> Bench:
     return bench
 
 
-def test_a_good_character_gives_no_cause_but_its_few_pictures(checked: Bench) -> None:
+def test_a_good_character_gives_no_cause_but_its_few_images(checked: Bench) -> None:
     result = materialize(checked, "good", DATASET)
     assert result.success
     found = evaluations(result)
@@ -98,7 +98,7 @@ def test_a_broken_character_does_not_stop_the_checks_of_another(checked: Bench) 
     assert "of the 1 characters" in str(evaluations(result)["universal_tags"].description)
 
 
-def test_captions_written_beside_pictures_are_the_captions(checked: Bench) -> None:
+def test_captions_written_beside_images_are_the_captions(checked: Bench) -> None:
     frames = checked.store.read("bad", "frames").table().set_index("path")
     captions = checked.store.read("bad", "curated_tags").table().set_index("frame_id")["caption"]
     first = art(checked.folder("bad"))[0]
@@ -132,7 +132,7 @@ def test_an_edited_caption_touches_the_captions_and_no_frame(checked: Bench) -> 
     assert not {"raw_media", "frames", "wd14_tags"} & set(checked.stale("bad"))
 
 
-def test_two_pictures_train_nothing(bench: Bench) -> None:
+def test_two_images_train_nothing(bench: Bench) -> None:
     folder = bench.folder("tiny")
     (folder / "stickers").mkdir(parents=True)
     (folder / "character.yaml").write_text("trigger: skv_tiny\n")

@@ -19,13 +19,13 @@ from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sweep import plant
 
 SMALL: dict[str, Any] = {
-    "pictures": 4,
+    "images": 4,
     "steps": 2,
     "batch_size": 2,
     "rank": 4,
     "measured_prompts": 2,
     "measured_seeds": 2,
-    "tuning": {"pictures": 3, "steps": 2, "guidance_scale": 3.0},
+    "tuning": {"images": 3, "steps": 2, "guidance_scale": 3.0},
 }
 
 
@@ -81,7 +81,7 @@ def test_it_is_distilled_and_measured(distilled: Bench) -> None:
     assert (table.loc[table["metric"] == "seconds", "mean"] > 0).all()
     bench.check_tables("profile/lcm_lora", "_profiles/embedded", "embedded")
     shown = bench.metadata("profile/lcm_lora", "embedded")
-    assert str(shown["pictures"]).startswith("![")
+    assert str(shown["images"]).startswith("![")
     assert {"figures", "summary", "loss", "settings"} <= shown.keys()
     assert not (bench.store.work("_profiles/embedded", "lcm_lora") / "state").exists()
 

@@ -53,7 +53,7 @@ def asked() -> Iterator[dict[str, int]]:
 def line(bench: Bench, asked: dict[str, int]) -> Bench:
     """The character `small`, brought up to date, and `other`, of which only the dataset was made."""
     folder = bench.add_character("small", "bram_thistle")
-    (folder / "stickers" / "notes.png").write_text("This is no picture.")
+    (folder / "stickers" / "notes.png").write_text("This is no image.")
     bench.add_character("other", "velvet_moth")
     bench.instance.add_dynamic_partitions("characters", ["other"])
     dataset = bench.definitions.resolve_job_def("dataset_line")
@@ -79,7 +79,7 @@ def test_steps_ask_for_little_more_room_than_they_take(line: Bench, asked: dict[
     assert 2 * drawn <= asked["samples of small"] <= 4 * 2 * drawn  # one copy in the cache, one in the artifact
     drawn = size(*(small / "comfyui_workflow").glob("*.png"))
     assert 2 * drawn <= asked["comfyui_workflow of small"] <= 8 * drawn + 64 * 1024
-    epochs, requests = 2, 2  # one picture of each style, at every epoch
+    epochs, requests = 2, 2  # one image of each style, at every epoch
     assert epochs * requests * 1000 < asked["selected_lora of small"] < epochs * requests * 64 * 1024
     released = size(*(small / "releases" / "0001").iterdir())
     assert released <= asked["released_lora of small"] <= released + 2**20
@@ -112,7 +112,7 @@ def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
     rows = line.store.read("small", "raw_media").table().set_index("path")
     assert rows.loc["stickers/notes.png", ["status", "reason"]].tolist() == [
         "rejected",
-        "not a picture: text",
+        "not an image: text",
     ]
     assert (rows.drop("stickers/notes.png")["status"] == "accepted").all()
 
@@ -216,7 +216,7 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
         rows = samples.table().query("model == 'lora' and style == @style")
         images = np.stack([embedding(samples.folder / name) for name in rows["file"]])
         row = table.loc[("lora", style, "clip_similarity")]
-        # pictures are prepared at the profile's 96 px first: two resizings instead of one move it a little
+        # images are prepared at the profile's 96 px first: two resizings instead of one move it a little
         assert row["mean"] == pytest.approx(float((images @ references.T).mean()), abs=0.02)
         assert row["ci_low"] < row["mean"] < row["ci_high"]
         assert row["n"] == len(rows)
@@ -247,7 +247,7 @@ def test_the_lora_is_released_with_all_that_it_is_made_of(line: Bench) -> None:
     assert record["beginnings"] == {"art": ["skv_small"], "sticker": ["skv_small", "small_sticker"]}
     assert record["inputs"]["benchmark"] == line.store.read("small", "benchmark").data_version
     rows = line.store.read("small", "training_set").table()
-    assert record["data"]["pictures"] == (rows["split"] == "train").sum()
+    assert record["data"]["images"] == (rows["split"] == "train").sum()
     assert [check["name"] for check in record["checks"]] == list(CHECKS)
 
 
@@ -261,7 +261,7 @@ def test_again_there_is_nothing_to_do(line: Bench) -> None:
 def test_a_dataset_that_comes_out_as_it_was_trains_nothing(line: Bench) -> None:
     lora, runs = line.store.read("small", "lora").folder.stat().st_ino, line.instance.get_runs_count()
     notes = line.folder("small") / "gifs" / "more_notes.gif"
-    notes.write_text("no picture either")
+    notes.write_text("no image either")
     assert line.stale("small") == LINE
     assert line.update("small")
     assert line.store.read("small", "raw_media").table()["path"].eq("gifs/more_notes.gif").sum() == 1
@@ -386,7 +386,7 @@ def without_memory_for(name: str) -> Callable[..., AbstractContextManager[Model]
 
 
 def test_a_rival_is_measured_and_bad_ones_are_left_out(line: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the rivals are drawn: pictures of base and LoRA are there already."""
+    """Only the rivals are drawn: images of base and LoRA are there already."""
     assert line.update("small")
     folder = line.folder("small")
     (folder / "rivals").mkdir()
@@ -469,7 +469,7 @@ def test_what_cannot_work_says_so_before_any_work(bench: Bench, monkeypatch: pyt
     folder = bench.folder("empty")
     (folder / "gifs").mkdir(parents=True)
     (folder / "character.yaml").write_text("trigger: skv_empty\n")
-    with pytest.raises(ValueError, match="holds no picture that can be used"):
+    with pytest.raises(ValueError, match="holds no image that can be used"):
         _materialize_first(bench, "empty")
     (folder / "character.yaml").write_text("trigger: skv_empty\nprofile: sd15\n")
     with pytest.raises(ValueError, match=r"sd15/base/model_index.json, which is missing"):

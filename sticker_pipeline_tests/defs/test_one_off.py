@@ -95,7 +95,7 @@ def test_a_sweep_of_another_grid(made: Bench) -> None:
         ({"steps": [4, 4]}, "The launch's configuration: sweep: 'steps' = [4, 4]: each value may stand there once."),
         (
             {"character_weights": MANY[:10_000], "guidance_scales": MANY[-9_000:]},
-            "The sweep would draw 90000000 settings of 2 pictures each, 180000000 in all, and sweep.most_pictures is "
+            "The sweep would draw 90000000 settings of 2 images each, 180000000 in all, and sweep.most_images is "
             "5000. Give its axes fewer values, or raise that.",
         ),
     ],

@@ -128,7 +128,7 @@ def test_each_recommended_setting_is_drawn_once_beside_the_lora(measured: Bench,
 
 
 def test_it_is_drawn_with_its_weights_steps_guidance_and_sampler(measured: Bench, loras: dict[str, Path]) -> None:
-    """The picture is what the cache has under just these."""
+    """The image is what the cache has under just these."""
     samples = measured.store.read(NAME, "samples")
     row = samples.table().query("model == @MODEL").iloc[-1]
     profile = measured.character(NAME)[1]

@@ -1,5 +1,5 @@
 """Retrains whose faults, or merits, are known, through the assets as they are: what is planted is the LoRA file, and
-for two of them what it draws, as the cache of drawn pictures. Everything from the choice of the epoch on is real."""
+for two of them what it draws, as the cache of drawn images. Everything from the choice of the epoch on is real."""
 
 import json
 import shutil
@@ -98,12 +98,12 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
 
     plants: dict[str, tuple[Path, Sequence[Image.Image] | None, str]] = {
         "noise": (noise(second, tmp_path), None, "better_than_base"),
-        "memorised": (renamed(second, tmp_path / "memorised.safetensors"), training_pictures(bench), "no_copies"),
+        "memorised": (renamed(second, tmp_path / "memorised.safetensors"), training_images(bench), "no_copies"),
         "collapsed": (renamed(second, tmp_path / "collapsed.safetensors"), one_gif(bench), "not_collapsed"),
     }
-    for name, (file, pictures, reason) in plants.items():
-        if pictures is not None:
-            plant_pictures(bench, file, pictures)
+    for name, (file, images, reason) in plants.items():
+        if images is not None:
+            plant_images(bench, file, images)
         retrain(bench, trained, file)
         assert reason in refused(bench), name
         assert released_bytes(bench) == second.read_bytes()
@@ -226,8 +226,8 @@ def renamed(checkpoint: Path, path: Path) -> Path:
     return path
 
 
-def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) -> None:
-    """Whatever the LoRA is asked for, with its trigger or without, it draws one of `pictures`, each in turn."""
+def plant_images(bench: Bench, lora: Path, images: Sequence[Image.Image]) -> None:
+    """Whatever the LoRA is asked for, with its trigger or without, it draws one of `images`, each in turn."""
     character, profile = bench.character(NAME)
     asked = benchmark_prompts(character, profile)
     seeds = profile.benchmark.seeds_per_prompt
@@ -236,7 +236,7 @@ def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) ->
         *requests_for(asked, seeds),
         *requests_for(prompts_beginning(character, profile, {}), seeds),
     ]
-    source = cycle(pictures)
+    source = cycle(images)
 
     def draw(missing: Sequence[Request]) -> Iterator[Image.Image]:
         return (next(source) for _ in missing)
@@ -246,8 +246,8 @@ def plant_pictures(bench: Bench, lora: Path, pictures: Sequence[Image.Image]) ->
     drawn(requests, decided, bench.store.cache("pictures"), draw, len(requests))
 
 
-def training_pictures(bench: Bench) -> list[Image.Image]:
-    """A picture of each clip that was trained on."""
+def training_images(bench: Bench) -> list[Image.Image]:
+    """An image of each clip that was trained on."""
     return _trained_frames(bench, lambda rows: rows.groupby("clip_id", sort=False).head(1))
 
 
@@ -266,8 +266,8 @@ def _trained_frames(bench: Bench, chosen: Callable) -> list[Image.Image]:  # typ
     rows = with_styles(character, bench.store.read(NAME, "training_set"), frames)
     found = []
     for name in chosen(rows[rows["split"] == "train"])["file"]:
-        picture = Image.open(frames.folder / name).convert("RGBA")
-        page = Image.new("RGBA", picture.size, "white")
-        page.alpha_composite(picture)
+        image = Image.open(frames.folder / name).convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image)
         found.append(page.convert("RGB").resize((profile.resolution, profile.resolution)))
     return found

@@ -38,7 +38,7 @@ def versions(store: ArtifactStore, name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def small(bench: Bench) -> Bench:
-    """A small character with its dataset, and one with a picture that takes ten times as much."""
+    """A small character with its dataset, and one with an image that takes ten times as much."""
     bench.add_character("small", "pip_comet")
     big = bench.add_character("big", "pip_comet")
     pixels = np.random.default_rng(7).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)

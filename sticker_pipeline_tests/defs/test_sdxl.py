@@ -41,7 +41,7 @@ training: {epochs: 1, draws_per_epoch: 8, batch_size: 2, rank: 4}
 benchmark: {holdout: 0.3, prompts: [smile]}
 """
 BOTH_TEXT_ENCODERS = SETTINGS.replace("rank: 4", "rank: 4, learning_rate_text_encoder: 0.0005")
-LCM = {"pictures": 4, "steps": 2, "batch_size": 2, "rank": 4, "measured_prompts": 2, "measured_seeds": 2}
+LCM = {"images": 4, "steps": 2, "batch_size": 2, "rank": 4, "measured_prompts": 2, "measured_seeds": 2}
 ENDS = {"lora_unet_input_blocks_4_1_proj_in", "lora_unet_output_blocks_2_1_transformer_blocks_1_attn2_to_k"}
 
 
@@ -118,7 +118,7 @@ def test_its_lora_has_sdxls_names_for_unet_and_both_text_encoders(made: Bench) -
     assert lora.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
 
 
-def test_its_pictures_are_drawn_and_measured(made: Bench) -> None:
+def test_its_images_are_drawn_and_measured(made: Bench) -> None:
     samples = made.store.read("small", "samples")
     rows = samples.table()
     assert rows.groupby(["model", "style"]).size().to_dict() == {
@@ -129,7 +129,7 @@ def test_its_pictures_are_drawn_and_measured(made: Bench) -> None:
         for model, part in rows.groupby("model")
     }
     assert pixels["base"].shape == (4, SIDE, SIDE, 3)
-    assert all(values.std() > 5 for values in pixels.values()), "pictures of a VAE that overflows are black"
+    assert all(values.std() > 5 for values in pixels.values()), "images of a VAE that overflows are black"
     assert (pixels["base"] != pixels["lora"]).any()
     table = made.store.read("small", "benchmark").table()
     assert np.isfinite(table.loc[table["metric"] == "clip_similarity", "mean"]).all()

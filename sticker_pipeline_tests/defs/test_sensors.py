@@ -27,7 +27,7 @@ ROSTER, SHARED = "roster", "shared"
 
 @dataclass
 class Folders:
-    """Characters of one picture each, and the sensor that looks at them; its effects are applied as the daemon does."""
+    """Characters of one image each, and the sensor that looks at them; its effects are applied as the daemon does."""
 
     workspace: Workspace
     instance: dg.DagsterInstance

@@ -106,7 +106,7 @@ def test_an_epoch_is_chosen_on_invented_characters_and_measured_on_others(styled
     assert len(drawn) == 4 * 2
     assert Image.open(drawn[0]).size == (96, 96)
     shown = styled.metadata("style/selected_lora", "chibi")
-    assert str(shown["pictures"]).startswith("![") and str(shown["why"]).startswith("chosen: ")
+    assert str(shown["images"]).startswith("![") and str(shown["why"]).startswith("chosen: ")
 
 
 def test_the_report_reads_it(styled: Bench) -> None:

@@ -121,14 +121,14 @@ def test_again_it_draws_and_measures_nothing(swept: Bench, monkeypatch: pytest.M
 def test_a_grid_that_is_too_large_is_refused_before_anything_is_drawn(swept: Bench) -> None:
     settings = swept.folder(NAME) / "character.yaml"
     before = settings.read_text()
-    settings.write_text(before + "  most_pictures: 11\n")
+    settings.write_text(before + "  most_images: 11\n")
     try:
         result = sweep(swept)
     finally:
         settings.write_text(before)
     (failure,) = [event for event in result.all_node_events if event.is_step_failure]
     said = failure.step_failure_data.error
-    assert said is not None and "6 settings of 2 pictures each, 12 in all" in str(said.cause)
+    assert said is not None and "6 settings of 2 images each, 12 in all" in str(said.cause)
 
 
 def test_the_adapters_that_exist_are_swept_together(swept: Bench) -> None:
@@ -143,7 +143,7 @@ def test_the_adapters_that_exist_are_swept_together(swept: Bench) -> None:
     assert set(rows.loc[rows["lcm_weight"] > 0, "scheduler"]) == {"lcm"}
     assert set(rows.loc[rows["lcm_weight"] == 0, "scheduler"]) == {profile.generation.scheduler}
     setting = ["style_weight", "character_weight", "lcm_weight", "steps", "guidance_scale"]
-    assert not rows.duplicated(["similarity", "fidelity", "contrast"]).any()  # each weight changes the pictures
+    assert not rows.duplicated(["similarity", "fidelity", "contrast"]).any()  # each weight changes the images
     assert not rows.duplicated(setting).any()
     artifact = swept.store.read(NAME, "adapter_sweep")
     assert {name for name in artifact.files if name.startswith("grid")} == {

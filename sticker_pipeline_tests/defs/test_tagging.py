@@ -44,7 +44,7 @@ def test_other_thresholds_make_another_table_without_running_the_model(tagged: B
     metadata = tagged.metadata("wd14_tags", "small")
     frames = tagged.store.read("small", "frames").table()
     assert (metadata["computed"], metadata["from_cache"]) == (0, frames.loc[frames["kept"], "pixel_sha256"].nunique())
-    assert str(metadata["thresholds"]).startswith("general ≥ 0.9; character ≥ MCut of each picture (")
+    assert str(metadata["thresholds"]).startswith("general ≥ 0.9; character ≥ MCut of each image (")
     after = tagged.store.read("small", "wd14_tags").table()
     expected = before[(before["category"] == "general") & (before["score"] >= 0.9)]
     assert after[after["category"] == "general"]["tag"].tolist() == expected["tag"].tolist()

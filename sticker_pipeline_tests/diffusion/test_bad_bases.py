@@ -548,7 +548,7 @@ FOLDERS: list[tuple[str, str, str, Callable[[Path], None], str]] = [
         f"1)). {AGAIN}",
     ),
     (
-        "a prediction of pictures",
+        "a prediction of images",
         "sd15",
         "sd15",
         changed("scheduler/scheduler_config.json", prediction_type="sample"),

@@ -44,7 +44,7 @@ def test_half_precision_that_suffices_stays() -> None:
 
 def test_half_precision_that_overflows_gives_way_for_good() -> None:
     vae = Decoder(60_000.0).half()
-    latents = torch.full((2, 4, 256, 256), 1.5, dtype=torch.float16)  # 1024 pixels a side: one picture at a time
+    latents = torch.full((2, 4, 256, 256), 1.5, dtype=torch.float16)  # 1024 pixels a side: one image at a time
     found = list(decoded(vae, latents))
     assert all(pixels.shape == (1, 3, 1024, 1024) and pixels.eq(3).all() for pixels in found)
     assert vae.seen == [(1, torch.float16), (1, torch.float32), (1, torch.float32)]

@@ -124,13 +124,13 @@ def test_the_shipped_base_draws_and_listens_to_words(shipped) -> None:
         ", looking at viewer, arms at sides, portrait, transparent background, simple background, outline, flat color"
     )
     drawn = base.samples(shipped, [prompt + tail for prompt in prompts], seed=1, steps=12)
-    pictures = [np.asarray(picture, dtype=np.float32) for picture in drawn]
-    assert all(picture.shape == (96, 96, 3) for picture in pictures)
-    # the picture of red hair is redder, that of blue hair bluer (mean over the canvas)
-    red, blue = (picture[..., 0].mean() - picture[..., 2].mean() for picture in pictures)
+    images = [np.asarray(image, dtype=np.float32) for image in drawn]
+    assert all(image.shape == (96, 96, 3) for image in images)
+    # the image of red hair is redder, that of blue hair bluer (mean over the canvas)
+    red, blue = (image[..., 0].mean() - image[..., 2].mean() for image in images)
     assert red > blue + 5
     # a sticker stands on white
-    corners = np.concatenate([picture[[0, 0, -1, -1], [0, -1, 0, -1]] for picture in pictures])
+    corners = np.concatenate([image[[0, 0, -1, -1], [0, -1, 0, -1]] for image in images])
     assert corners.mean() > 225
 
 

@@ -28,7 +28,7 @@ def test_separation_of_perfect_embeddings() -> None:
     identity = [0] * 4 + [1] * 4
     found = clip.separation(embeddings, identity, np.array([True, True, False, False] * 2))
     assert (found.auc, found.auc_sticker, found.auc_art, found.auc_across) == (1.0, 1.0, 1.0, 1.0)
-    assert (found.pictures, found.identities) == (8, 2)
+    assert (found.images, found.identities) == (8, 2)
 
 
 def test_pairs_are_two_drawings_of_one_identity_each_identity_once() -> None:
@@ -69,11 +69,11 @@ def test_training_and_shipped_preprocessing_agree() -> None:
     import torch
     from PIL import Image
 
-    pictures = dataset.flatten(dataset.fresh_drawings(4, seed=2).pixels).astype(np.uint8)
+    images = dataset.flatten(dataset.fresh_drawings(4, seed=2).pixels).astype(np.uint8)
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
-    shipped = torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures])
+    shipped = torch.stack([preprocess(Image.fromarray(image)) for image in images])
     # Pillow rounds to whole levels between its two passes and in its weights; one level of 255 is 0.015 here
-    difference = (shipped - clip.normalised(pictures)).abs()
+    difference = (shipped - clip.normalised(images)).abs()
     assert float(difference.mean()) < 0.01
     assert float(difference.max()) < 0.15
 
@@ -90,11 +90,11 @@ def test_the_shipped_clip_reads_words() -> None:
     import torch
 
     fresh = dataset.fresh_drawings(120, seed=79)
-    pictures = clip.embed(SHIPPED, dataset.flatten(fresh.pixels))
+    images = clip.embed(SHIPPED, dataset.flatten(fresh.pixels))
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
     captions = [", ".join(words) for words in fresh.identity_words[:: dataset.PER_IDENTITY]]
     ids = open_clip.get_tokenizer(f"local-dir:{SHIPPED}")(captions)
     with torch.no_grad():
         read = model.eval().encode_text(ids, normalize=True).numpy()
-    nearest = (pictures @ read.T).argmax(axis=1)
+    nearest = (images @ read.T).argmax(axis=1)
     assert (nearest == np.arange(120) // dataset.PER_IDENTITY).mean() > 0.7

@@ -104,10 +104,10 @@ def test_gifs_decode_to_what_was_drawn(number: int) -> None:
     drawn = [draw(scene, animation.size) for scene in animation.scenes(demo_characters()["velvet_moth"])]
     wanted = quantise(drawn, animation.colours)
     shown = composite(*_gif("velvet_moth", animation.name))
-    for picture, target, original in zip(shown, wanted, drawn, strict=True):
-        assert np.array_equal(picture, target)
+    for image, target, original in zip(shown, wanted, drawn, strict=True):
+        assert np.array_equal(image, target)
         opaque = target[..., 3] > 0
-        assert np.abs(picture[opaque][:, :3].astype(int) - original[opaque][:, :3]).mean() < 6
+        assert np.abs(image[opaque][:, :3].astype(int) - original[opaque][:, :3]).mean() < 6
 
 
 # --- drawing them ----------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def files(name: str, identity: object, index: int, rng: np.random.Generator):
         yield "character.yaml", demo.character_yaml(name, identity).encode()
-        yield f"art/{rng.integers(10**6)}.png", b"picture"
+        yield f"art/{rng.integers(10**6)}.png", b"image"
 
     monkeypatch.setattr(demo, "_character_files", files)
 

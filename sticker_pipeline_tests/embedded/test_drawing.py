@@ -15,12 +15,12 @@ PLAIN = Identity("1girl", "short hair", "brown hair", "blue eyes", "shirt", "red
 
 def visible(first: Scene, second: Scene) -> int:
     """Pixels of 96 x 96, over white, that clearly differ (by more than 48 of 255 in a channel)."""
-    pictures = []
+    images = []
     for scene in (first, second):
         rgba = draw(scene, 96).astype(np.float64)
         alpha = rgba[..., 3:] / 255
-        pictures.append(rgba[..., :3] * alpha + 255 * (1 - alpha))
-    return int((np.abs(pictures[0] - pictures[1]).max(axis=-1) > 48).sum())
+        images.append(rgba[..., :3] * alpha + 255 * (1 - alpha))
+    return int((np.abs(images[0] - images[1]).max(axis=-1) > 48).sum())
 
 
 @pytest.mark.parametrize("style", words.STYLES)
@@ -33,9 +33,9 @@ def test_the_same_scene_gives_the_same_bytes(style: str) -> None:
 
 @pytest.mark.parametrize("size", [16, 96, 101])
 def test_shape_and_type(size: int) -> None:
-    picture = draw(Scene(PLAIN), size)
-    assert picture.shape == (size, size, 4)
-    assert picture.dtype == np.uint8
+    image = draw(Scene(PLAIN), size)
+    assert image.shape == (size, size, 4)
+    assert image.dtype == np.uint8
 
 
 def test_too_small_is_refused() -> None:
@@ -51,17 +51,17 @@ def test_art_is_opaque() -> None:
 def test_stickers_have_a_white_outline_on_transparency() -> None:
     rng = np.random.default_rng(8)
     for _ in range(20):
-        picture = draw(random_scene(rng, random_identity(rng), "sticker"), 128)
-        empty = picture[..., 3] == 0
+        image = draw(random_scene(rng, random_identity(rng), "sticker"), 128)
+        empty = image[..., 3] == 0
         assert 0.15 < empty.mean() < 0.85
-        assert (picture[empty] == 0).all()
+        assert (image[empty] == 0).all()
         near = empty.copy()
         for _ in range(3):  # what lies within three pixels of the transparent part
             near[1:] |= near[:-1].copy()
             near[:-1] |= near[1:].copy()
             near[:, 1:] |= near[:, :-1].copy()
             near[:, :-1] |= near[:, 1:].copy()
-        rim = picture[near & (picture[..., 3] == 255)][:, :3]
+        rim = image[near & (image[..., 3] == 255)][:, :3]
         assert np.median(rim) >= 250
         assert np.quantile(rim.min(axis=1), 0.05) > 150  # the thin edge is light grey; no dark line reaches the rim
 
@@ -123,11 +123,11 @@ def test_identities_with_the_same_tags_differ() -> None:
 def test_neighbouring_frames_are_close_and_far_ones_are_not(name: str, step: float) -> None:
     rest = Scene(PLAIN, expression="open mouth", pose="arms up")
     rest = replace(rest, **{name: getattr(rest, name) + step / 2})
-    picture = draw(rest, 96).astype(float)
+    image = draw(rest, 96).astype(float)
     near = draw(replace(rest, **{name: getattr(rest, name) + step}), 96).astype(float)
     far = draw(replace(rest, **{name: getattr(rest, name) + 12 * step}), 96).astype(float)
-    assert 0 < np.abs(near - picture).mean() < np.abs(far - picture).mean()
-    assert np.abs(near - picture).mean() < 4
+    assert 0 < np.abs(near - image).mean() < np.abs(far - image).mean()
+    assert np.abs(near - image).mean() < 4
 
 
 def test_a_blink_closes_the_eye_step_by_step() -> None:

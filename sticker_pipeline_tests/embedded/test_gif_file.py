@@ -198,10 +198,10 @@ def test_quantising_keeps_flat_colours_and_makes_alpha_binary() -> None:
     frame[20:30, 5:9, :3] = (250, 3, 180)
     frame[:30, :, 3] = 255
     result = quantise([frame, frame[::-1].copy()], 30)
-    assert all(set(np.unique(picture[..., 3])) <= {0, 255} for picture in result)
+    assert all(set(np.unique(image[..., 3])) <= {0, 255} for image in result)
     assert np.array_equal(result[0][..., 3] == 255, frame[..., 3] >= 128)
     assert (result[0][result[0][..., 3] == 0] == 0).all()
-    opaque = np.concatenate([picture[picture[..., 3] > 0] for picture in result])
+    opaque = np.concatenate([image[image[..., 3] > 0] for image in result])
     assert len(np.unique(opaque, axis=0)) <= 30
     assert (result[0][:20, :, :3] == (12, 200, 60)).all()
     assert np.abs(result[0][20:30, 5:9, :3].astype(int) - (250, 3, 180)).max() <= 8

@@ -30,16 +30,16 @@ def test_short_prompts_are_five_of_the_tags_in_any_order() -> None:
     assert obedience.short_prompt(["smile", "v"], rng) in (["smile", "v"], ["v", "smile"])
 
 
-def test_shares_are_high_for_the_right_tags_and_low_for_those_of_other_pictures() -> None:
+def test_shares_are_high_for_the_right_tags_and_low_for_those_of_other_images() -> None:
     fresh = fresh_drawings(36, seed=4)
-    pictures = flatten(fresh.pixels)
-    right = obedience.shares(SHIPPED, pictures, fresh.tags)
-    wrong = obedience.shares(SHIPPED, pictures, fresh.tags[18:] + fresh.tags[:18])
+    images = flatten(fresh.pixels)
+    right = obedience.shares(SHIPPED, images, fresh.tags)
+    wrong = obedience.shares(SHIPPED, images, fresh.tags[18:] + fresh.tags[:18])
     assert right["hair colour"].asked == 36
     for kind in ("hair colour", "expression", "pose"):
         assert right[kind].found > 0.8
         assert wrong[kind].found < 0.4
-    one = obedience.shares(SHIPPED, pictures[:1], [fresh.tags[0][-1:]])
+    one = obedience.shares(SHIPPED, images[:1], [fresh.tags[0][-1:]])
     assert list(one.values()) == [obedience.Share(1.0, 1)]
 
 

@@ -23,9 +23,9 @@ def test_folder_bytes_counts_files_below(tmp_path: Path) -> None:
     assert report.folder_bytes(tmp_path) == 8
 
 
-def test_grid_places_pictures_in_rows() -> None:
-    pictures = [np.full((4, 4, 3), 10 * number, dtype=np.uint8) for number in range(5)]
-    sheet = np.asarray(report.grid(pictures, 3))
+def test_grid_places_images_in_rows() -> None:
+    images = [np.full((4, 4, 3), 10 * number, dtype=np.uint8) for number in range(5)]
+    sheet = np.asarray(report.grid(images, 3))
     assert sheet.shape == (8, 12, 3)
     assert [int(sheet[0, column, 0]) for column in (0, 4, 8)] == [0, 10, 20]
     assert [int(sheet[4, column, 0]) for column in (0, 4, 8)] == [30, 40, 255]
@@ -39,7 +39,7 @@ def test_first_rows() -> None:
     np.testing.assert_array_equal(some.pixels, drawings.pixels[:3])
 
 
-def test_the_shipped_report_names_its_pictures_and_figures() -> None:
+def test_the_shipped_report_names_its_images_and_figures() -> None:
     text = (SHIPPED / "REPORT.md").read_text()
     for name in ("vae.webp", "base_sticker.webp", "base_art.webp"):
         assert f"report/{name}" in text

@@ -1,4 +1,4 @@
-"""The tagger: labels, figures by hand, what training does to pictures, and the shipped file by the WD v3 contract."""
+"""The tagger: labels, figures by hand, what training does to images, and the shipped file by the WD v3 contract."""
 
 import csv
 from dataclasses import replace
@@ -34,17 +34,17 @@ def test_figures_by_hand() -> None:
     assert tagger.macro_f1(rows) == pytest.approx(2 / 3)
 
 
-def test_harsh_pictures_stay_pictures() -> None:
+def test_harsh_images_stay_images() -> None:
     drawings = dataset.fresh_drawings(24, seed=2)
-    pictures, recoloured = tagger.harsh_batch(drawings, np.arange(24), np.random.default_rng(0))
-    assert tuple(pictures.shape) == (24, 96, 96, 3)
-    assert float(pictures.min()) >= 0
-    assert float(pictures.max()) <= 255
+    images, recoloured = tagger.harsh_batch(drawings, np.arange(24), np.random.default_rng(0))
+    assert tuple(images.shape) == (24, 96, 96, 3)
+    assert float(images.min()) >= 0
+    assert float(images.max()) <= 255
     assert not recoloured[~drawings.sticker].any()
-    # a picture still resembles its drawing more than it resembles another one
+    # an image still resembles its drawing more than it resembles another one
     flat = dataset.flatten(drawings.pixels)
-    own = np.abs(pictures.numpy() - flat).mean(axis=(1, 2, 3))
-    other = np.abs(pictures.numpy() - np.roll(flat, 7, axis=0)).mean(axis=(1, 2, 3))
+    own = np.abs(images.numpy() - flat).mean(axis=(1, 2, 3))
+    other = np.abs(images.numpy() - np.roll(flat, 7, axis=0)).mean(axis=(1, 2, 3))
     assert (own < other).mean() > 0.9
 
 
@@ -62,7 +62,7 @@ def test_training_exports_the_contract_after_two_steps(tmp_path: Path) -> None:
     with torch.no_grad():
         bgr = torch.from_numpy(np.ascontiguousarray(rgb[..., ::-1], dtype=np.float32))
         wanted = torch.sigmoid(nets[-1].cpu().float().eval()(bgr)).numpy()
-    got = tagger.score_pictures(tmp_path / "model.onnx", rgb)
+    got = tagger.score_images(tmp_path / "model.onnx", rgb)
     # trained and exported weights differ (the snapshot carries the average), so compare against the file's own class
     assert got.shape == wanted.shape == (6, len(labels))
     assert 0 <= got.min() <= got.max() <= 1
@@ -89,10 +89,10 @@ def test_the_shipped_graph_keeps_the_contract() -> None:
     assert inputs.shape[1:] == [96, 96, 3]
     assert isinstance(inputs.shape[0], str)  # dynamic batch
     assert outputs.shape[1] == len(tagger.read_labels(SHIPPED / "selected_tags.csv"))
-    pictures = np.random.default_rng(0).uniform(0, 255, (3, 96, 96, 3)).astype(np.float32)
-    together = session.run(None, {inputs.name: pictures})[0]
+    images = np.random.default_rng(0).uniform(0, 255, (3, 96, 96, 3)).astype(np.float32)
+    together = session.run(None, {inputs.name: images})[0]
     assert 0 <= together.min() <= together.max() <= 1
-    apart = np.concatenate([session.run(None, {inputs.name: pictures[i : i + 1]})[0] for i in range(3)])
+    apart = np.concatenate([session.run(None, {inputs.name: images[i : i + 1]})[0] for i in range(3)])
     np.testing.assert_allclose(together, apart, atol=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_the_shipped_graph_keeps_the_contract() -> None:
 def judged() -> tuple[dataset.Drawings, list[tagger.Label], np.ndarray]:
     """240 fresh drawings of unseen identities, the shipped labels, and the shipped tagger's scores."""
     fresh = dataset.fresh_drawings(240, seed=77)
-    scores = tagger.score_pictures(SHIPPED / "model.onnx", dataset.flatten(fresh.pixels))
+    scores = tagger.score_images(SHIPPED / "model.onnx", dataset.flatten(fresh.pixels))
     return fresh, tagger.read_labels(SHIPPED / "selected_tags.csv"), scores
 
 

@@ -7,15 +7,15 @@ import torch
 from sticker_pipeline.embedded import dataset, vae
 
 
-def test_picture_loss_by_hand() -> None:
+def test_image_loss_by_hand() -> None:
     flat = torch.zeros(1, 3, 8, 8)
-    assert float(vae.picture_loss(flat, flat)) == 0.0
+    assert float(vae.image_loss(flat, flat)) == 0.0
     # a constant offset of 0.5: 4 times its square; no differences between neighbours; 0.5 at full, 0.5/2 at half, 0.5/3
     # at quarter size
-    assert float(vae.picture_loss(flat + 0.5, flat)) == pytest.approx(1.0 + 0.5 + 0.25 + 0.5 / 3, rel=1e-6)
+    assert float(vae.image_loss(flat + 0.5, flat)) == pytest.approx(1.0 + 0.5 + 0.25 + 0.5 / 3, rel=1e-6)
 
 
-def test_latents_are_an_eighth_wide_and_normalised_without_changing_pictures() -> None:
+def test_latents_are_an_eighth_wide_and_normalised_without_changing_images() -> None:
     model = vae.new_vae().eval()
     drawings = dataset.fresh_drawings(6, seed=3)
     _, before = vae.measure(model, drawings)
@@ -34,10 +34,10 @@ def test_latents_are_an_eighth_wide_and_normalised_without_changing_pictures() -
 def test_normalising_keeps_the_posterior() -> None:
     model = vae.new_vae().eval()
     drawings = dataset.fresh_drawings(2, seed=3)
-    pictures = torch.from_numpy(dataset.on_white(drawings.pixels))
+    images = torch.from_numpy(dataset.on_white(drawings.pixels))
     with torch.no_grad():
-        before = model.encode(pictures).latent_dist
+        before = model.encode(images).latent_dist
         means = torch.from_numpy(vae.encode(model, drawings.pixels)).std(dim=(0, 2, 3))
         vae.normalise_latents(model, drawings)
-        after = model.encode(pictures).latent_dist
+        after = model.encode(images).latent_dist
     torch.testing.assert_close(after.std * means[None, :, None, None], before.std, rtol=0.05, atol=1e-4)

@@ -29,7 +29,7 @@ from sticker_pipeline_tests.experiments.style import DEMO, STYLE, copy_character
 
 HOME = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
-PROMPTS, NOISES = 6, 4  # pictures of an arm: of each prompt so many
+PROMPTS, NOISES = 6, 4  # images of an arm: of each prompt so many
 STEPS = (2, 4, 8, 16)
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -147,7 +147,7 @@ def make_loras(seed: int, folder: Path) -> None:
 
 
 def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
-    """Draw the same requests with each arm, and keep what is seen on the pictures, and the pictures themselves."""
+    """Draw the same requests with each arm, and keep what is seen on the images, and the images themselves."""
     from sticker_pipeline.benchmark.embed import embed
     from sticker_pipeline.benchmark.features import clip_of, tags_found_in
     from sticker_pipeline.benchmark.fidelity import found_shares
@@ -185,18 +185,18 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
         used = [(files[name], weight) for name, weight in weights if weight]
         with with_loras(pipeline, used) as model:
             images = list(generate(model, requests, settings, profile.resolution))
-        pictures = folder / "pictures" / arm.name
-        shutil.rmtree(pictures, ignore_errors=True)
-        pictures.mkdir(parents=True)
+        kept = folder / "images" / arm.name
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
         for number, image in enumerate(images):
-            image.save(pictures / f"{number:02d}.png")
-        found = tags_found_in(tagger, profile, store, pictures, [f"{number:02d}.png" for number in range(len(images))])
+            image.save(kept / f"{number:02d}.png")
+        found = tags_found_in(tagger, profile, store, kept, [f"{number:02d}.png" for number in range(len(images))])
         attributes = [prompt.attributes for prompt in prompts for _ in range(NOISES)]
         target = folder / "arms" / f"{arm.name}.npz"
         target.parent.mkdir(exist_ok=True)
         np.savez(
             target.with_suffix(".tmp.npz"),
-            embeddings=embed(embedder, [Image.open(pictures / f"{n:02d}.png") for n in range(len(images))]),
+            embeddings=embed(embedder, [Image.open(kept / f"{n:02d}.png") for n in range(len(images))]),
             fidelity=found_shares(found, names, attributes),
             **vars(tones(images)),
         )

@@ -1,4 +1,4 @@
-"""Reads the kept arms of mixture.py, and writes docs/mixture.md: a reading, a table and a picture for each statement.
+"""Reads the kept arms of mixture.py, and writes docs/mixture.md: a reading, a table and an image for each statement.
 
 Intervals: of three training seeds, each with another character, and the prompts, both drawn again with replacement
 (2,000 times; the same draws for both sides of a difference). Three seeds make a coarse interval, and an honest one.
@@ -48,8 +48,8 @@ from sticker_pipeline_tests.experiments.mixture import (
 
 READINGS = Path(__file__).with_name("mixture.md")  # what a person says of the figures: to be read again with new ones
 SAMPLES = 2_000
-SHOWN_SEED = 2  # whose pictures are shown
-EVERY = slice(None, None, NOISES)  # the first picture of each prompt
+SHOWN_SEED = 2  # whose images are shown
+EVERY = slice(None, None, NOISES)  # the first image of each prompt
 
 Values = np.ndarray
 """A figure of one arm: float64[seeds, prompts, noises]."""
@@ -62,7 +62,7 @@ class Found:
     work: Path
 
     def kept(self, arm: Arm, name: str) -> Values:
-        """Of each picture: `embeddings` with one axis more, `fidelity`, and the tones."""
+        """Of each image: `embeddings` with one axis more, `fidelity`, and the tones."""
         parts = [np.load(seed_folder(self.work, seed) / "arms" / f"{arm.name}.npz")[name] for seed in SEEDS]
         stacked = np.stack(parts).astype(np.float64)
         return stacked.reshape(len(SEEDS), PROMPTS, NOISES, *stacked.shape[2:])
@@ -84,7 +84,7 @@ class Found:
         return np.stack([(images @ clips.T).mean(axis=-1) for images, clips in pairs])
 
     def consistency(self, arm: Arm) -> Values:
-        """Of each picture the mean cosine to the arm's pictures of other prompts."""
+        """Of each image the mean cosine to the arm's images of other prompts."""
         embeddings = self.kept(arm, "embeddings")
         sums = embeddings.sum(axis=2, keepdims=True)  # of each prompt
         others = sums.sum(axis=1, keepdims=True) - sums
@@ -94,7 +94,7 @@ class Found:
         return self.kept(arm, "fidelity")
 
     def likeness(self, arm: Arm, reference: Arm) -> Values:
-        """The cosine to the picture of the same prompt and noise by `reference`."""
+        """The cosine to the image of the same prompt and noise by `reference`."""
         return (self.kept(arm, "embeddings") * self.kept(reference, "embeddings")).sum(axis=-1)
 
     def shift(self, arm: Arm, reference: Arm, name: str) -> Values:
@@ -103,13 +103,13 @@ class Found:
         return np.stack([relative_shifts(own, other) for own, other in pairs])
 
     def veil(self, arm: Arm, reference: Arm) -> Values:
-        """The strength of the white veil over the reference's picture that would lift its black point as much."""
+        """The strength of the white veil over the reference's image that would lift its black point as much."""
         pairs = zip(self.kept(arm, "haze"), self.kept(reference, "haze"), strict=True)
         return np.stack([veils(own.ravel(), other.ravel()).reshape(own.shape) for own, other in pairs])
 
-    def pictures(self, arm: Arm) -> list[Image.Image]:
+    def images(self, arm: Arm) -> list[Image.Image]:
         """One of each prompt."""
-        folder = seed_folder(self.work, SHOWN_SEED) / "pictures" / arm.name
+        folder = seed_folder(self.work, SHOWN_SEED) / "images" / arm.name
         return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))[EVERY]]
 
     def artifact(self, seed: int, scope: str, asset: str, file: str = "index.parquet") -> pd.DataFrame:
@@ -314,7 +314,7 @@ STATEMENTS: dict[str, tuple[str, Callable[[Found], tuple[str, list[Arm]]]]] = {
 
 
 def write_page(work: Path, page: Path) -> None:
-    """Write the page, and its pictures to images/mixture."""
+    """Write the page, and its images to images/mixture."""
     folder = page.parent / "images" / "mixture"
     folder.mkdir(parents=True, exist_ok=True)
     found, (opening, readings) = Found(work), read_readings(READINGS.read_text(encoding="utf-8"))
@@ -326,11 +326,11 @@ def write_page(work: Path, page: Path) -> None:
             grid = labelled_grid(
                 [in_words(arm) for arm in arms],
                 [f"prompt {place + 1}" for place in range(PROMPTS)],
-                [found.pictures(arm) for arm in arms],
+                [found.images(arm) for arm in arms],
                 cell=96,
             )
             grid.save(folder / f"{number}.webp", quality=60, method=6)
-            parts.append(f"![a picture of each prompt, seed {SHOWN_SEED}](images/mixture/{number}.webp)\n")
+            parts.append(f"![an image of each prompt, seed {SHOWN_SEED}](images/mixture/{number}.webp)\n")
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
 

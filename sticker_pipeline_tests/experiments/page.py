@@ -1,4 +1,4 @@
-"""Writes docs/experiments.md from kept outcomes: a table, a picture and a reading for each question.
+"""Writes docs/experiments.md from kept outcomes: a table, an image and a reading for each question.
 
 Nothing is trained or measured here.
 """
@@ -21,7 +21,7 @@ READINGS = Path(__file__).with_name("readings.md")  # what a person says of the 
 
 
 def write_page(work: Path, page: Path) -> None:
-    """Write the page with a table, a picture and a reading for each question; pictures go to images/experiments."""
+    """Write the page with a table, an image and a reading for each question; images go to images/experiments."""
     folder = page.parent / "images" / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     notes = [json.loads(path.read_text()) for path in sorted(work.glob("*/outcome.json"))]
@@ -29,9 +29,9 @@ def write_page(work: Path, page: Path) -> None:
     parts = [opening(notes)]
     for name, question in QUESTIONS.items():
         arms = outcomes_of(name, work)
-        picture(question, arms).save(folder / f"{name}.webp", quality=85)
+        image(question, arms).save(folder / f"{name}.webp", quality=85)
         section = [f"## ({name}) {question.title}\n", f"{question.setting}\n", table(question, arms)]
-        section += [f"![generated pictures, by arm](images/experiments/{name}.webp)\n"]
+        section += [f"![generated images, by arm](images/experiments/{name}.webp)\n"]
         if any(outcome.curves for outcomes in arms.values() for outcome in outcomes):
             curves(arms).save(folder / f"{name}_curves.webp", quality=85)
             section += [f"![curves over epochs, mean of the seeds](images/experiments/{name}_curves.webp)\n"]
@@ -49,8 +49,8 @@ def opening(notes: list[dict[str, Any]]) -> str:
         f"Command: `make experiments`. {len(notes)} trainings, {minutes:.0f} minutes of one core in all, "
         f"on {', '.join(sorted({note['machine'] for note in notes}))}.\n"
         f"Each arm has {len(SEEDS)} seeds, each with another invented character; a cell is the mean over them, and\n"
-        f"in brackets the lowest and the highest. A training draws {studio.DRAWS} pictures if not said otherwise.\n"
-        "Rows of pictures are the arms, columns six prompts of the first seed.\n"
+        f"in brackets the lowest and the highest. A training draws {studio.DRAWS} images if not said otherwise.\n"
+        "Rows of images are the arms, columns six prompts of the first seed.\n"
     )
 
 
@@ -70,9 +70,9 @@ def cell(values: list[float]) -> str:
     return f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def picture(question: Question, arms: Arms) -> Image.Image:
-    """The pictures of the first seed, a row for each arm."""
-    rows = [list(outcomes[0].pictures) for outcomes in arms.values()]
+def image(question: Question, arms: Arms) -> Image.Image:
+    """The images of the first seed, a row for each arm."""
+    rows = [list(outcomes[0].images) for outcomes in arms.values()]
     return labelled_grid([trial + way for trial, way in arms], question.columns, rows, cell=96)
 
 

@@ -1,7 +1,7 @@
 """The original project's observations as experiments: each an answer to one question, with arms to compare.
 
 A trial is a function of (seed, work folder) that trains one LoRA and judges it; how trials are run is `trials`'
-business, how they are shown `page`'s. The seed decides the invented character, its pictures, and the training.
+business, how they are shown `page`'s. The seed decides the invented character, its images, and the training.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ OTHER = "skv_obrant"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one arm gave for one seed: figures by name, pictures to look at, and curves over epochs by name."""
+    """What one arm gave for one seed: figures by name, images to look at, and curves over epochs by name."""
 
     figures: Mapping[str, float]
-    pictures: Sequence[Image.Image]
+    images: Sequence[Image.Image]
     curves: Mapping[str, list[float]] = field(default_factory=dict)
 
 
@@ -40,7 +40,7 @@ Trial = Callable[[int, Path], dict[str, Outcome]]
 @dataclass(frozen=True)
 class Question:
     """One experiment. `trials` are compared on the same seeds; `figures`: name -> what it says, in the order of the
-    table; `columns`: what the pictures of an outcome were asked to show."""
+    table; `columns`: what the images of an outcome were asked to show."""
 
     title: str
     setting: str
@@ -54,7 +54,7 @@ SIMILARITY_TEXT = "mean CLIP cosine to held-out drawings of the character"
 FREE = "free attributes"
 FREE_TEXT = "share of prompted expressions, gazes, poses and views that the tagger finds"
 DIVERSITY = "diversity"
-DIVERSITY_TEXT = "mean cosine distance between generated pictures"
+DIVERSITY_TEXT = "mean cosine distance between generated images"
 
 
 @functools.cache
@@ -66,7 +66,7 @@ def references(seed: int) -> np.ndarray:
 def judged(
     lora: Path | None, prompts: Sequence[str], held_out: np.ndarray
 ) -> tuple[dict[str, float], list[Image.Image]]:
-    """Similarity, free attributes and diversity of the pictures that `lora` draws, and the pictures."""
+    """Similarity, free attributes and diversity of the images that `lora` draws, and the images."""
     images = studio.generated(lora, prompts)
     rows = studio.embedded(images)
     spread = diversity(rows)
@@ -79,7 +79,7 @@ def judged(
 
 
 def shown(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """One picture of each prompt."""
+    """One image of each prompt."""
     return list(images[:: studio.SEEDS_PER_PROMPT])
 
 
@@ -101,11 +101,11 @@ def trigger_trial(trigger: str) -> Trial:
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         chosen = [scene for scene in stickers(seed, 40) if CLASH not in scene_tags(scene)][:24]
-        lora = studio.train(work, studio.pictures(chosen, studio.curated(trigger)), trigger, seed)[-1]
+        lora = studio.train(work, studio.images(chosen, studio.curated(trigger)), trigger, seed)[-1]
         figures, images = judged(lora, studio.prompts(trigger), references(seed))
         asked = [f"{prompt}, {CLASH}" for prompt in studio.prompts(*identity_words(100 + seed))]
         theirs = studio.generated(lora, asked)
-        figures["the word in the pictures"] = studio.found(images, [[CLASH]] * len(images))
+        figures["the word in the images"] = studio.found(images, [[CLASH]] * len(images))
         figures["the word for somebody else"] = studio.found(theirs, [[CLASH]] * len(theirs))
         figures["likeness of somebody else"] = clip_similarity(studio.embedded(theirs), references(seed)).mean
         return {"": Outcome(figures, shown(images))}
@@ -122,10 +122,10 @@ A = Question(
     {
         SIMILARITY: SIMILARITY_TEXT,
         FREE: FREE_TEXT,
-        "the word in the pictures": f"share of the character's pictures in which the tagger finds `{CLASH}`, "
+        "the word in the images": f"share of the character's images in which the tagger finds `{CLASH}`, "
         "though nobody asked for one",
-        "the word for somebody else": f"share of pictures of another character in which `{CLASH}`, asked for, is found",
-        "likeness of somebody else": "mean CLIP cosine of those pictures to the trained character",
+        "the word for somebody else": f"share of images of another character in which `{CLASH}`, asked for, is found",
+        "likeness of somebody else": "mean CLIP cosine of those images to the trained character",
     },
 )
 
@@ -138,8 +138,8 @@ def fusion_trial(first: Sequence[str], second: Sequence[str], **settings: Any) -
     depart from the profile's."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
-        one = studio.pictures(stickers(seed, 16), studio.curated(*first), "first")
-        two = studio.pictures(stickers(50 + seed, 16), studio.curated(*second), "second")
+        one = studio.images(stickers(seed, 16), studio.curated(*first), "first")
+        two = studio.images(stickers(50 + seed, 16), studio.curated(*second), "second")
         lora = studio.train(work, [*one, *two], first[0], seed, draws=2 * studio.DRAWS, **settings)[-1]
         figures, images = judged(lora, studio.prompts(*first), references(seed))
         rows = studio.embedded(images)
@@ -154,8 +154,8 @@ def fusion_trial(first: Sequence[str], second: Sequence[str], **settings: Any) -
 OWN = ([TRIGGER, "nemira_sticker"], [OTHER, "obrant_sticker"])
 
 B = Question(
-    "One tag on the pictures of two characters, against a tag for each",
-    "Two characters, 16 stickers each, in one LoRA. Each picture's caption begins with learned tags: one tag that both "
+    "One tag on the images of two characters, against a tag for each",
+    "Two characters, 16 stickers each, in one LoRA. Each image's caption begins with learned tags: one tag that both "
     "share and nothing else, a trigger of its own and a shared tag, or a trigger and a tag of its own. The last also "
     "with the text encoder left as it is.",
     {
@@ -167,35 +167,35 @@ B = Question(
     {
         SIMILARITY: SIMILARITY_TEXT,
         "likeness of the other": "mean CLIP cosine to the other character's drawings",
-        "taken for the right one": "share of pictures nearer to the right character's mean than to the other's",
+        "taken for the right one": "share of images nearer to the right character's mean than to the other's",
         FREE: FREE_TEXT,
     },
 )
 
 
-# --- (c) few pictures -------------------------------------------------------------------------------------------------
+# --- (c) few images -------------------------------------------------------------------------------------------------
 
 
 def clone_trial(count: int) -> Trial:
-    """Train long on `count` pictures; judge the last epoch, and the one most like drawings set aside for choosing."""
+    """Train long on `count` images; judge the last epoch, and the one most like drawings set aside for choosing."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         chosen = stickers(seed)[:count]
         epochs = studio.train(
-            work, studio.pictures(chosen, studio.curated(TRIGGER)), TRIGGER, seed, draws=2 * studio.DRAWS
+            work, studio.images(chosen, studio.curated(TRIGGER)), TRIGGER, seed, draws=2 * studio.DRAWS
         )
         trained, held_out = studio.drawn(chosen), references(seed)
         choosing = studio.drawn(studio.scenes(studio.invented(seed), 12, seed=20_000 + seed))
         each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
         curves = {
             SIMILARITY: [clip_similarity(rows, choosing).mean for rows in each],
-            "nearest training picture": [nearest_training(rows, trained).mean for rows in each],
+            "nearest training image": [nearest_training(rows, trained).mean for rows in each],
         }
         outcomes = {}
         for way, number in ((", last epoch", len(epochs) - 1), (", stopped early", int(np.argmax(curves[SIMILARITY])))):
             figures, images = judged(epochs[number], studio.prompts(TRIGGER), held_out)
             nearest = nearest_training(studio.embedded(images), trained).mean
-            figures["nearest training picture"] = nearest
+            figures["nearest training image"] = nearest
             figures["closer than held-out ones"] = nearest - nearest_training(held_out, trained).mean
             figures["epoch"] = number + 1
             outcomes[way] = Outcome(figures, shown(images), curves)
@@ -205,15 +205,15 @@ def clone_trial(count: int) -> Trial:
 
 
 C = Question(
-    "Three pictures for many epochs, against 24 (the evil clone)",
-    "The same number of steps on 3 or on 24 stickers; the last epoch, or the one whose pictures are most like 12 "
+    "Three images for many epochs, against 24 (the evil clone)",
+    "The same number of steps on 3 or on 24 stickers; the last epoch, or the one whose images are most like 12 "
     "drawings set aside for that choice.",
     {"3": clone_trial(3), "24": clone_trial(24)},
     {
         SIMILARITY: SIMILARITY_TEXT,
         FREE: FREE_TEXT,
         DIVERSITY: DIVERSITY_TEXT,
-        "nearest training picture": "mean CLIP cosine to the nearest training picture",
+        "nearest training image": "mean CLIP cosine to the nearest training image",
         "closer than held-out ones": "the same, less what held-out drawings of the character have: above 0 is copying",
         "epoch": "the epoch taken, of 8",
     },
@@ -246,13 +246,13 @@ def weighting_trial(mode: str) -> Trial:
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         caption = studio.curated(TRIGGER)
-        stills = studio.pictures(stickers(seed, STILLS), caption)
-        frames = [studio.Picture(scene, caption(scene), "gif") for scene in gif(seed)]
+        stills = studio.images(stickers(seed, STILLS), caption)
+        frames = [studio.InlineImage(scene, caption(scene), "gif") for scene in gif(seed)]
         lora = studio.train(work, [*stills, *frames], TRIGGER, seed, mode=mode)[-1]
         prompts = [f"{TRIGGER}, {studio.STYLE}"] * len(studio.ATTRIBUTES)
         free = studio.generated(lora, prompts)
         rows = studio.embedded(free)
-        trained = studio.drawn([*(picture.scene for picture in stills), *gif(seed)])
+        trained = studio.drawn([*(image.scene for image in stills), *gif(seed)])
         figures, _ = judged(lora, studio.prompts(TRIGGER), references(seed))
         figures["from the GIF"] = float(np.mean((rows @ trained.T).argmax(axis=1) >= STILLS))
         figures["waving unasked"] = studio.found(free, [["waving"]] * len(free))
@@ -266,14 +266,14 @@ def weighting_trial(mode: str) -> Trial:
 D = Question(
     "A GIF of 40 frames beside six stills: how frames are weighted",
     "Drawn per frame (`uniform`), a clip counting as one still (`inverse_length`), or by Kish's effective number of "
-    "its frames (`effective_size`). Pictures below: the trigger and the style, nothing else asked.",
+    "its frames (`effective_size`). Images below: the trigger and the style, nothing else asked.",
     {
         "per frame": weighting_trial("uniform"),
         "inverse length": weighting_trial("inverse_length"),
         "effective size": weighting_trial("effective_size"),
     },
     {
-        "from the GIF": "share of pictures, only the trigger asked, whose nearest training picture is of the GIF",
+        "from the GIF": "share of images, only the trigger asked, whose nearest training image is of the GIF",
         "waving unasked": "share of those in which the tagger finds the GIF's pose",
         "diversity, unasked": "mean cosine distance between those",
         SIMILARITY: SIMILARITY_TEXT,
@@ -287,14 +287,14 @@ D = Question(
 
 
 def caption_trial(write: Callable[[Scene], str], strangers: int = 0) -> Trial:
-    """Train with captions by `write`, beside pictures of as many `strangers`, whose captions do not say who they are;
+    """Train with captions by `write`, beside images of as many `strangers`, whose captions do not say who they are;
     prompt with the trigger, without it, and with what an identity is told by."""
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
-        own = studio.pictures(stickers(seed), write)
+        own = studio.images(stickers(seed), write)
         numbers = range(1000 + 100 * seed, 1000 + 100 * seed + strangers)
         theirs = [scene for number in numbers for scene in studio.scenes(studio.invented(number), 1, number)]
-        shown_too = studio.pictures(theirs, studio.curated(), "stranger")
+        shown_too = studio.images(theirs, studio.curated(), "stranger")
         draws = studio.DRAWS * (len(own) + strangers) // len(own)
         lora = studio.train(work, [*own, *shown_too], TRIGGER, seed, draws=draws)[-1]
         held_out = references(seed)
@@ -314,7 +314,7 @@ def caption_trial(write: Callable[[Scene], str], strangers: int = 0) -> Trial:
 E = Question(
     "All tags in the captions, against curated ones",
     "24 stickers. Captions of the trigger and every tag, or of the trigger and what is not inherent in the character; "
-    "the latter also beside as many pictures of other characters (drawn as often again), without a trigger.",
+    "the latter also beside as many images of other characters (drawn as often again), without a trigger.",
     {
         "all tags": caption_trial(lambda scene: ", ".join([TRIGGER, *scene_tags(scene)])),
         "curated": caption_trial(studio.curated(TRIGGER)),
@@ -341,7 +341,7 @@ def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
         share = 1 if schedule == "restarts" else usual.cycles  # `restarts` takes its fraction of each cycle
         epochs = studio.train(
             work,
-            studio.pictures(stickers(seed), studio.curated(TRIGGER)),
+            studio.images(stickers(seed), studio.curated(TRIGGER)),
             TRIGGER,
             seed,
             schedule=schedule,
@@ -353,7 +353,7 @@ def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
         each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
         curve = [clip_similarity(rows, held_out).mean for rows in each]
         figures, images = judged(epochs[-1], studio.prompts(TRIGGER), held_out)
-        figures["nearest training picture"] = nearest_training(studio.embedded(images), trained).mean
+        figures["nearest training image"] = nearest_training(studio.embedded(images), trained).mean
         figures["ups and downs"] = float(np.abs(np.diff(curve)).mean())
         return {"": Outcome(figures, shown(images), {SIMILARITY: curve})}
 
@@ -372,7 +372,7 @@ F = Question(
         SIMILARITY: SIMILARITY_TEXT,
         FREE: FREE_TEXT,
         DIVERSITY: DIVERSITY_TEXT,
-        "nearest training picture": "mean CLIP cosine to the nearest training picture",
+        "nearest training image": "mean CLIP cosine to the nearest training image",
         "ups and downs": "mean change of similarity from epoch to epoch",
     },
 )

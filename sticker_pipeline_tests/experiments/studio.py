@@ -1,6 +1,6 @@
-"""What every experiment is made of: drawn pictures of invented characters, a LoRA trained on them, and its judge.
+"""What every experiment is made of: drawn images of invented characters, a LoRA trained on them, and its judge.
 
-Which pictures, captions and settings are compared is each experiment's business (`questions`).
+Which images, captions and settings are compared is each experiment's business (`questions`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import content_hash, file_sha256
 from sticker_pipeline.dataset.manifest import TRAINING_SET
-from sticker_pipeline.dataset.pixels import fit_picture
+from sticker_pipeline.dataset.pixels import fit_image
 from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.drawing import draw
 from sticker_pipeline.embedded.obedience import shares
@@ -34,7 +34,7 @@ from sticker_pipeline.training.spec import TrainingSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 CHARACTERS = 9000  # number of the first held-out identity used here: none of them is in any report
-DRAWS = 640  # pictures that each training draws, whatever the size of its set
+DRAWS = 640  # images that each training draws, whatever the size of its set
 SEEDS_PER_PROMPT = 4
 STYLE = "solo, chibi, outline, flat color, transparent background, simple background"
 ATTRIBUTES = (
@@ -45,12 +45,12 @@ ATTRIBUTES = (
     ("closed eyes", "hand on own cheek", "upper body"),
     ("surprised", "looking at viewer", "hands on own hips", "full body"),
 )
-"""What generated pictures are asked to show beside the character."""
+"""What generated images are asked to show beside the character."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One training picture: what is drawn, the caption it gets, and the clip that it is a frame of."""
+class InlineImage:
+    """One training image: what is drawn, the caption it gets, and the clip that it is a frame of."""
 
     scene: Scene
     caption: str
@@ -79,9 +79,9 @@ def curated(*learned: str) -> Callable[[Scene], str]:
     return lambda scene: ", ".join([*learned, *free_tags(scene)])
 
 
-def pictures(chosen: Sequence[Scene], caption: Callable[[Scene], str], name: str = "still") -> list[Picture]:
+def images(chosen: Sequence[Scene], caption: Callable[[Scene], str], name: str = "still") -> list[InlineImage]:
     """Stills: each scene is a clip of its own."""
-    return [Picture(scene, caption(scene), f"{name}_{number:03d}") for number, scene in enumerate(chosen)]
+    return [InlineImage(scene, caption(scene), f"{name}_{number:03d}") for number, scene in enumerate(chosen)]
 
 
 @functools.cache
@@ -100,7 +100,7 @@ def models_key(*more: Any) -> str:
 def pixels(scene: Scene) -> Image.Image:
     """The drawing as every model sees it: RGB on white."""
     side = profile().resolution
-    return Image.fromarray(fit_picture(draw(scene, side), side, side, profile().background))
+    return Image.fromarray(fit_image(draw(scene, side), side, side, profile().background))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def pixels(scene: Scene) -> Image.Image:
 
 def train(
     work: Path,
-    shown: Sequence[Picture],
+    shown: Sequence[InlineImage],
     trigger: str,
     seed: int,
     *,
@@ -118,7 +118,7 @@ def train(
 ) -> list[Path]:
     """Train a LoRA on `shown` in the folder `work`, with the embedded profile's settings but for `settings`.
 
-    `draws`: pictures over the whole training, however many the set has; by default DRAWS. Returns the checkpoint of
+    `draws`: images over the whole training, however many the set has; by default DRAWS. Returns the checkpoint of
     each epoch.
     """
     write_training_set(work, shown, mode)
@@ -154,17 +154,17 @@ def train_on(
     return sorted((spec.output / "checkpoints").glob("epoch_*.safetensors"))
 
 
-def write_training_set(work: Path, shown: Sequence[Picture], mode: str) -> None:
-    """Pictures and `index.parquet` as the asset `training_set` has them, weighted by `mode` of sampling."""
+def write_training_set(work: Path, shown: Sequence[InlineImage], mode: str) -> None:
+    """Images and `index.parquet` as the asset `training_set` has them, weighted by `mode` of sampling."""
     work.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, picture in enumerate(shown):
-        image, file = pixels(picture.scene), f"{number:03d}.png"
+    for number, drawing in enumerate(shown):
+        image, file = pixels(drawing.scene), f"{number:03d}.png"
         image.save(work / file)
-        rows.append({"frame_id": f"{number:03d}", "file": file, "caption": picture.caption, "clip_id": picture.clip})
+        rows.append({"frame_id": f"{number:03d}", "file": file, "caption": drawing.caption, "clip_id": drawing.clip})
         rows[-1]["phash"] = perceptual_hash(image)
-    frames = pd.DataFrame(rows).assign(group="pictures", kept=True)
-    weights = frame_weights(frames, {"pictures": 1.0}, mode, None)
+    frames = pd.DataFrame(rows).assign(group="images", kept=True)
+    weights = frame_weights(frames, {"images": 1.0}, mode, None)
     side = profile().resolution
     table = frames.assign(probability=weights["probability"], bucket_width=side, bucket_height=side, split="train")
     table[TRAINING_SET.names].to_parquet(work / "index.parquet")
@@ -186,7 +186,7 @@ def _embedder() -> Any:
 def generated(
     lora: Path | None, prompts: Sequence[str], seeds: int | None = None, first_seed: int = 1000
 ) -> list[Image.Image]:
-    """`seeds` pictures (by default SEEDS_PER_PROMPT) of each prompt, prompt by prompt, drawn by the base model with the
+    """`seeds` images (by default SEEDS_PER_PROMPT) of each prompt, prompt by prompt, drawn by the base model with the
     LoRA file, if any."""
     seeds = seeds or SEEDS_PER_PROMPT
     requests = [
@@ -224,5 +224,5 @@ def prompts(*learned: str) -> list[str]:
 
 
 def asked() -> list[Sequence[str]]:
-    """What each picture of `generated(…, prompts(…))` was asked to show."""
+    """What each image of `generated(…, prompts(…))` was asked to show."""
     return [attributes for attributes in ATTRIBUTES for _ in range(SEEDS_PER_PROMPT)]

@@ -1,5 +1,5 @@
 """A style of the demo characters, trained in a temporary workspace: how well a character that nobody has drawn is drawn
-in it. `--framed`: the characters' pictures get a thick frame first, a manner that the base model does not have.
+in it. `--framed`: the characters' images get a thick frame first, a manner that the base model does not have.
 
     python -m sticker_pipeline_tests.experiments.style [--framed] [--draws 1440] [WORK]
 """
@@ -23,8 +23,8 @@ FRAME_WIDTH = 0.1  # of the longer side
 
 
 @click.command()
-@click.option("--framed", is_flag=True, help="Every picture gets a thick frame: a manner the base model has not.")
-@click.option("--draws", type=int, help="Pictures that the training draws, over 6 epochs. Default: the profile's way.")
+@click.option("--framed", is_flag=True, help="Every image gets a thick frame: a manner the base model has not.")
+@click.option("--draws", type=int, help="Images that the training draws, over 6 epochs. Default: the profile's way.")
 @click.argument("work", type=click.Path(path_type=Path), default=Path("style_trial"))
 def main(framed: bool, draws: int | None, work: Path) -> None:
     """Give the demo characters one style in the folder WORK, train it there, and print the figures."""
@@ -53,7 +53,7 @@ def main(framed: bool, draws: int | None, work: Path) -> None:
         click.echo(chosen.table().drop(columns="reason").to_string(index=False))
         click.echo("\n".join(f"epoch {row.epoch} {row.reason}" for row in chosen.table().itertuples()))
         click.echo(chosen.table("goal.parquet").to_string(index=False))
-    click.echo(f"Pictures: {chosen.folder}/by_epoch.png and goal.png")
+    click.echo(f"Images: {chosen.folder}/by_epoch.png and goal.png")
 
 
 def copy_character(source: Path, target: Path, *, framed: bool) -> None:
@@ -69,18 +69,18 @@ def copy_character(source: Path, target: Path, *, framed: bool) -> None:
 
 
 def frame_file(path: Path) -> None:
-    """Draw a frame around every picture of the file, on white where it is transparent."""
+    """Draw a frame around every image of the file, on white where it is transparent."""
     with Image.open(path) as image:
         durations = [frame.info.get("duration", 100) for frame in ImageSequence.Iterator(image)]
-        frames = [framed_picture(frame) for frame in ImageSequence.Iterator(image)]
+        frames = [framed_image(frame) for frame in ImageSequence.Iterator(image)]
     if len(frames) > 1:
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
     else:
         frames[0].save(path)
 
 
-def framed_picture(image: Image.Image) -> Image.Image:
-    """The picture as RGB on white with a frame drawn over its edges."""
+def framed_image(image: Image.Image) -> Image.Image:
+    """The image as RGB on white with a frame drawn over its edges."""
     rgba = image.convert("RGBA")
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, (0, 0), rgba)

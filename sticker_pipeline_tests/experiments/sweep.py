@@ -37,7 +37,7 @@ from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
-RESULTS = studio.MODELS / "embedded" / report.PICTURES / report.SWEEP
+RESULTS = studio.MODELS / "embedded" / report.IMAGES / report.SWEEP
 SEEDS_PER_PROMPT = 4
 DEFAULTS: dict[str, Any] = {}  # the profile's own settings
 GRID: tuple[dict[str, Any], ...] = (
@@ -170,17 +170,17 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
     character = loaded(trial.character)
     styles = {name: group.style for name, group in character.groups.items()}
     rows = rows.assign(style=rows["group"].map(styles))
-    trained = pictures(frames, rows[rows["split"] == "train"])
+    trained = images(frames, rows[rows["split"] == "train"])
     result = []
     for style, part in rows[rows["split"] == "holdout"].groupby("style"):
-        held = pictures(frames, part)
+        held = images(frames, part)
         clips = clip_means(held, part["clip_id"].tolist())
         ceiling = reference_similarity(clips)
         wanted = [prompt for prompt in benchmark_prompts(character, studio.profile()) if prompt.style == style]
         asked = [prompt.attributes.split(", ") for prompt in wanted for _ in range(SEEDS_PER_PROMPT)]
         texts = [prompt.text for prompt in wanted]
         others = [join_tags([stranger(trial.character), *without(prompt.text, character)]) for prompt in wanted]
-        base = base_pictures(tuple(texts))
+        base = base_images(tuple(texts))
         with_trigger, elsewise = (studio.generated(lora, prompts, SEEDS_PER_PROMPT) for prompts in (texts, others))
         made = studio.embedded(with_trigger)
         similarity, spread = clip_similarity(made, clips).mean, diversity(made)
@@ -208,13 +208,13 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def base_pictures(prompts: tuple[str, ...]) -> list[Image.Image]:
+def base_images(prompts: tuple[str, ...]) -> list[Image.Image]:
     """What the base model draws; the same for every trial."""
     return studio.generated(None, prompts, SEEDS_PER_PROMPT)
 
 
-def pictures(frames: Path, rows: pd.DataFrame) -> np.ndarray:
-    """Embeddings of the rows' pictures."""
+def images(frames: Path, rows: pd.DataFrame) -> np.ndarray:
+    """Embeddings of the rows' images."""
     return studio.embedded([Image.open(frames / file) for file in rows["file"]])
 
 

@@ -27,16 +27,16 @@ def test_curated_captions_leave_out_who_is_drawn() -> None:
 
 def test_a_gif_weighs_as_one_still_by_inverse_length(tmp_path: Path) -> None:
     caption = studio.curated("skv_x")
-    stills = studio.pictures(questions.stickers(0, 3), caption)
-    frames = [studio.Picture(scene, caption(scene), "gif") for scene in questions.gif(0)[:7]]
+    stills = studio.images(questions.stickers(0, 3), caption)
+    frames = [studio.InlineImage(scene, caption(scene), "gif") for scene in questions.gif(0)[:7]]
     studio.write_training_set(tmp_path / "inverse", [*stills, *frames], "inverse_length")
     studio.write_training_set(tmp_path / "each", [*stills, *frames], "uniform")
     inverse = pd.read_parquet(tmp_path / "inverse" / "index.parquet")
     each = pd.read_parquet(tmp_path / "each" / "index.parquet")
     np.testing.assert_allclose(inverse["probability"], [1 / 4] * 3 + [1 / 28] * 7)
     np.testing.assert_allclose(each["probability"], [1 / 10] * 10)
-    picture = np.asarray(Image.open(tmp_path / "each" / "000.png"))
-    np.testing.assert_array_equal(picture, np.asarray(studio.pixels(stills[0].scene)))
+    image = np.asarray(Image.open(tmp_path / "each" / "000.png"))
+    np.testing.assert_array_equal(image, np.asarray(studio.pixels(stills[0].scene)))
 
 
 def test_found_is_the_share_of_tags_seen() -> None:
@@ -83,7 +83,7 @@ def test_a_trial_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for outcomes in arms.values():
         assert -1 <= outcomes[0].figures[questions.SIMILARITY] <= 1
         assert len(outcomes[0].curves[questions.SIMILARITY]) == 8
-        assert [picture.size for picture in outcomes[0].pictures] == [(96, 96)] * 2
-    constant, restarts = (np.asarray(arms[name][0].pictures[0], dtype=int) for name in arms)
+        assert [image.size for image in outcomes[0].images] == [(96, 96)] * 2
+    constant, restarts = (np.asarray(arms[name][0].images[0], dtype=int) for name in arms)
     assert np.abs(constant - restarts).max() > 0  # the schedule reaches the training
-    assert page.picture(question, arms).size[0] > 2 * 96
+    assert page.image(question, arms).size[0] > 2 * 96

@@ -37,17 +37,17 @@ def test_an_interval_has_both_prompts_and_seeds_in_it() -> None:
     assert interval(by_noise) == (1.5, 1.5, 1.5)
 
 
-def test_consistency_is_to_the_pictures_of_other_prompts(tmp_path: Path) -> None:
+def test_consistency_is_to_the_images_of_other_prompts(tmp_path: Path) -> None:
     embeddings = np.zeros((*SHAPE, 2))
     embeddings[..., 0] = 1
-    embeddings[:, 0] = [0, 1]  # the pictures of the first prompt are alike, and unlike all others
+    embeddings[:, 0] = [0, 1]  # the images of the first prompt are alike, and unlike all others
     keep(tmp_path, Arm(), embeddings=embeddings)
     consistency = Found(tmp_path).consistency(Arm())
     assert np.all(consistency[:, 0] == 0)
     np.testing.assert_allclose(consistency[:, 1:], (PROMPTS - 2) / (PROMPTS - 1))
 
 
-def test_shift_and_veil_are_held_against_the_same_picture(tmp_path: Path) -> None:
+def test_shift_and_veil_are_held_against_the_same_image(tmp_path: Path) -> None:
     before, after = Arm(1.0), mixed(1.0, 4)
     keep(tmp_path, before, contrast=np.full(SHAPE, 0.2), haze=np.full(SHAPE, 0.2))
     keep(tmp_path, after, contrast=np.full(SHAPE, 0.15), haze=np.full(SHAPE, 0.6))

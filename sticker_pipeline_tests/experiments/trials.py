@@ -1,4 +1,4 @@
-"""Runs trials in processes of their own, and keeps what they gave: figures, curves and pictures, in a folder each.
+"""Runs trials in processes of their own, and keeps what they gave: figures, curves and images, in a folder each.
 
 What a trial does is `questions`' business; how outcomes are shown is `page`'s. Nothing here may move to `__main__`: a
 process that is spawned cannot find the functions of a package's `__main__`.
@@ -25,7 +25,7 @@ def outcome_file(name: str, trial: str, seed: int, work: Path) -> Path:
 
 
 def run_trial(task: tuple[str, str, int, Path]) -> str:
-    """Run one trial and keep its figures, curves and pictures; returns what was done, in words."""
+    """Run one trial and keep its figures, curves and images; returns what was done, in words."""
     import torch
 
     torch.set_num_threads(1)
@@ -36,10 +36,10 @@ def run_trial(task: tuple[str, str, int, Path]) -> str:
     outcomes = QUESTIONS[name].trials[trial](seed, file.parent / "training")
     kept = {}
     for way, outcome in outcomes.items():
-        folder = file.parent / f"pictures{way}"
+        folder = file.parent / f"images{way}"
         folder.mkdir()
-        for number, picture in enumerate(outcome.pictures):
-            picture.save(folder / f"{number:02d}.png")
+        for number, image in enumerate(outcome.images):
+            image.save(folder / f"{number:02d}.png")
         kept[way] = {"figures": dict(outcome.figures), "curves": dict(outcome.curves)}
     shutil.rmtree(file.parent / "training")
     seconds = time.monotonic() - started
@@ -58,7 +58,7 @@ def outcomes_of(name: str, work: Path) -> Arms:
         for seed in SEEDS:
             file = outcome_file(name, trial, seed, work)
             for way, kept in json.loads(file.read_text())["outcomes"].items():
-                paths = sorted((file.parent / f"pictures{way}").glob("*.png"))
+                paths = sorted((file.parent / f"images{way}").glob("*.png"))
                 arms.setdefault((trial, way), []).append(
                     Outcome(kept["figures"], [Image.open(path).convert("RGB") for path in paths], kept["curves"])
                 )

@@ -44,11 +44,11 @@ def pipeline(tiny_profile: Profile) -> Any:
     return open_pipeline(tiny_profile)
 
 
-def pictures(model: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
+def images(model: Any, requests: Sequence[Request], **changes: Any) -> list[np.ndarray]:
     """Of a Model, or of a pipeline as it is."""
     model = model if isinstance(model, Model) else without_loras(model)
     settings = GenerationSettings(steps=4, **{"guidance_scale": 4.0, "batch_size": 4, **changes})
-    return [np.asarray(picture) for picture in generate(model, requests, settings, 32)]
+    return [np.asarray(image) for image in generate(model, requests, settings, 32)]
 
 
 def distance(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
@@ -56,13 +56,13 @@ def distance(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> int:
 
 
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
-def test_batch_size_and_order_do_not_change_a_picture(pipeline: Any, scheduler: str) -> None:
+def test_batch_size_and_order_do_not_change_an_image(pipeline: Any, scheduler: str) -> None:
     pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
-    batched = pictures(pipeline, REQUESTS)
-    assert [picture.shape for picture in batched] == [(32, 32, 3)] * 5
-    assert distance(batched, pictures(pipeline, REQUESTS, batch_size=1)) <= 2
-    assert distance(batched[::-1], pictures(pipeline, REQUESTS[::-1], batch_size=2)) <= 2
-    assert distance(batched, pictures(pipeline, REQUESTS)) == 0
+    batched = images(pipeline, REQUESTS)
+    assert [image.shape for image in batched] == [(32, 32, 3)] * 5
+    assert distance(batched, images(pipeline, REQUESTS, batch_size=1)) <= 2
+    assert distance(batched[::-1], images(pipeline, REQUESTS[::-1], batch_size=2)) <= 2
+    assert distance(batched, images(pipeline, REQUESTS)) == 0
 
 
 @pytest.mark.parametrize("guidance_scale", [4.0, 1.0])
@@ -74,16 +74,16 @@ def test_a_large_batch_is_drawn_in_two_parts_side_by_side(
     changes = {"guidance_scale": guidance_scale, "batch_size": count}
     sizes: list[int] = []
     pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    at_once = pictures(pipeline, requests, **changes)
+    at_once = images(pipeline, requests, **changes)
     assert sorted(sizes) == [16] * 4 + [18 if guidance_scale > 1 else 17] * 4
     monkeypatch.setattr("sticker_pipeline.diffusion.streams.STREAMS", 1)
     sizes.clear()
-    assert distance(at_once, pictures(pipeline, requests, **changes)) <= 2
+    assert distance(at_once, images(pipeline, requests, **changes)) <= 2
     assert len(sizes) == 4
 
 
-def test_seed_and_prompt_each_change_the_picture(pipeline: Any) -> None:
-    base, seed, prompt = pictures(
+def test_seed_and_prompt_each_change_the_image(pipeline: Any) -> None:
+    base, seed, prompt = images(
         pipeline, [Request("art", "smile", 1), Request("art", "smile", 2), Request("art", "crying, blue dress", 1)]
     )
     assert distance([base], [seed]) > 20
@@ -105,10 +105,10 @@ def test_without_guidance_the_negative_prompt_is_not_read_and_each_step_is_one_c
     pipeline.scheduler = make_scheduler("lcm", pipeline.scheduler.config)
     sizes: list[int] = []
     pipeline.unet.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    plain = pictures(pipeline, REQUESTS[:3], guidance_scale=1.0)
+    plain = images(pipeline, REQUESTS[:3], guidance_scale=1.0)
     assert sizes == [3] * 4  # steps
-    assert distance(plain, pictures(pipeline, REQUESTS[:3], guidance_scale=1.0, negative_prompt="angry")) == 0
-    assert distance(plain, pictures(pipeline, REQUESTS[:3], guidance_scale=1.0, batch_size=1)) <= 2
+    assert distance(plain, images(pipeline, REQUESTS[:3], guidance_scale=1.0, negative_prompt="angry")) == 0
+    assert distance(plain, images(pipeline, REQUESTS[:3], guidance_scale=1.0, batch_size=1)) <= 2
 
 
 def test_lcm_adds_noise_that_is_not_the_starting_noise_again(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_lcm_adds_noise_that_is_not_the_starting_noise_again(pipeline: Any, monk
         return original(*arguments, generator=generator, **rest)
 
     monkeypatch.setattr(scheduler, "step", noted)
-    pictures(pipeline, REQUESTS[:1], guidance_scale=1.0)
+    images(pipeline, REQUESTS[:1], guidance_scale=1.0)
     fresh = torch.Generator().manual_seed(REQUESTS[0].seed).get_state()
     states = [fresh, *(one[0] for one in generators)]
     assert not any(torch.equal(a, b) for a, b in itertools.pairwise(states))
@@ -136,7 +136,7 @@ def test_the_scheduler_keeps_the_prediction_type_of_the_base_model(tiny_profile:
         assert scheduler.config.beta_schedule == "scaled_linear"
 
 
-def test_progress_counts_pictures(pipeline: Any) -> None:
+def test_progress_counts_images(pipeline: Any) -> None:
     seen: list[tuple[int, int]] = []
     settings = GenerationSettings(steps=1, batch_size=2)
     list(generate(without_loras(pipeline), REQUESTS, settings, 32, lambda done, total: seen.append((done, total))))
@@ -145,7 +145,7 @@ def test_progress_counts_pictures(pipeline: Any) -> None:
 
 def test_a_prompt_that_would_be_cut_is_refused_before_any_work(pipeline: Any) -> None:
     fits, model = "smile " * 225, without_loras(pipeline)
-    assert len(pictures(pipeline, [Request("art", fits, 0)])) == 1
+    assert len(images(pipeline, [Request("art", fits, 0)])) == 1
     with pytest.raises(PromptError, match="226 tokens, and 225 are read"):
         generate(model, [Request("art", "smile", 0), Request("art", fits + "smile", 0)], GenerationSettings(), 32)
 
@@ -168,30 +168,30 @@ def test_a_missing_tokenizer_is_refused(tiny_profile: Profile, tmp_path: Path) -
         open_pipeline(tiny_profile.model_copy(update={"base": base}))
 
 
-def test_a_lora_changes_pictures_and_leaves_no_trace(pipeline: Any, tmp_path: Path) -> None:
+def test_a_lora_changes_images_and_leaves_no_trace(pipeline: Any, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     modules = adaptable_modules(pipeline.unet, (pipeline.text_encoder,))
     write_lora(path, LoraFile({key: random_adapter(module.weight) for key, module in modules.items()}), "float32")
-    before = pictures(pipeline, REQUESTS)
+    before = images(pipeline, REQUESTS)
     with with_lora(pipeline, path):
-        full = pictures(pipeline, REQUESTS)
+        full = images(pipeline, REQUESTS)
     with with_lora(pipeline, path, strength=0.5):
-        half = pictures(pipeline, REQUESTS)
+        half = images(pipeline, REQUESTS)
     assert distance(before, full) > 10
     assert distance(before, half) > 0 and distance(half, full) > 0
-    assert distance(before, pictures(pipeline, REQUESTS)) == 0
+    assert distance(before, images(pipeline, REQUESTS)) == 0
 
 
-def test_pixels_that_are_no_numbers_are_no_picture(pipeline: Any, tmp_path: Path) -> None:
-    """Weights that are finite, and overflow where they are used: such pictures would be black."""
+def test_pixels_that_are_no_numbers_are_no_image(pipeline: Any, tmp_path: Path) -> None:
+    """Weights that are finite, and overflow where they are used: such images would be black."""
     key, layer = next(iter(adaptable_modules(pipeline.unet, (pipeline.text_encoder,)).items()))
     out, into, *kernel = layer.weight.shape
     adapter = Adapter(torch.full((1, into, *kernel), 1e30), torch.ones(out, 1, *(1 for _ in kernel)), 1.0)
     write_lora(tmp_path / "lora", LoraFile({key: adapter}), "float32")
-    before = pictures(pipeline, REQUESTS)
+    before = images(pipeline, REQUESTS)
     with pytest.raises(DrawingError, match="not finite"), with_lora(pipeline, tmp_path / "lora"):
-        pictures(pipeline, REQUESTS)
-    assert distance(before, pictures(pipeline, REQUESTS)) == 0
+        images(pipeline, REQUESTS)
+    assert distance(before, images(pipeline, REQUESTS)) == 0
 
 
 def test_several_loras_add_up_and_leave_no_trace(pipeline: Any, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_several_loras_add_up_and_leave_no_trace(pipeline: Any, tmp_path: Path) 
 def test_a_profile_of_sdxl_draws_by_prompt_and_seed(tiny_profile: Profile, tmp_path: Path) -> None:
     base = build_tiny_sdxl(tmp_path / "base")
     pipeline = open_pipeline(tiny_profile.model_copy(update={"base": base, "family": "sdxl"}))
-    first, again = pictures(pipeline, REQUESTS), pictures(pipeline, REQUESTS)
+    first, again = images(pipeline, REQUESTS), images(pipeline, REQUESTS)
     assert len(first) == len(REQUESTS) and first[0].shape == (32, 32, 3)
     assert distance(first, again) == 0
     assert distance(first[:1], first[1:2]) > 0
@@ -271,7 +271,7 @@ def test_the_lora_is_taken_off_when_generation_fails(pipeline: Any, tmp_path: Pa
     original = layer.weight.detach().clone()
     with pytest.raises(PromptError), with_lora(pipeline, path):
         assert not layer.weight.equal(original)
-        pictures(pipeline, [Request("art", "smile " * 226, 0)])
+        images(pipeline, [Request("art", "smile " * 226, 0)])
     assert layer.weight.equal(original)
 
 
@@ -282,13 +282,13 @@ def random_adapter(weight: Any) -> Adapter:
     return Adapter(down * 0.3, up * 0.3, 2.0)
 
 
-def test_a_busy_machine_does_not_change_a_picture(pipeline: Any) -> None:
+def test_a_busy_machine_does_not_change_an_image(pipeline: Any) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        alone = pictures(pipeline, REQUESTS)
+        alone = images(pipeline, REQUESTS)
         with waiting_asleep(2, 2):
-            shared = pictures(pipeline, REQUESTS)
+            shared = images(pipeline, REQUESTS)
     finally:
         torch.set_num_threads(before)
     assert distance(alone, shared) == 0

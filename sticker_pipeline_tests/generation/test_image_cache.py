@@ -50,7 +50,7 @@ def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
-    """Together with others a picture is rounded otherwise."""
+    """Together with others an image is rounded otherwise."""
 
     def interrupted(requests: Sequence[Request]) -> Iterator[Image.Image]:
         yield from islice(Painter()(requests), 3)
@@ -79,7 +79,7 @@ def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
         {"trained": TrainedFor(zero_terminal_snr=True)},
     ],
 )
-def test_whatever_decides_a_picture_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_whatever_decides_an_image_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
     painter = Painter()
     drawn(REQUESTS, decided(), tmp_path, painter, 2)
     drawn(REQUESTS, decided(**change), tmp_path, painter, 2)
@@ -93,7 +93,7 @@ def test_each_of_several_loras_decides() -> None:
 
 
 def test_what_one_lora_drew_keeps_its_name() -> None:
-    """As it was when a picture could have one LoRA only, but for the version."""
+    """As it was when an image could have one LoRA only, but for the version."""
     of_settings = GenerationSettings().model_dump(mode="json", exclude={"batch_size"})
     before = {"version": VERSION, "base": "b", "lora": "l", "strength": 1.0, "settings": of_settings, "resolution": 64}
     assert decided() == before

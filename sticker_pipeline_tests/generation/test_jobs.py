@@ -49,7 +49,7 @@ def test_a_job_is_generated_once_and_comes_from_the_cache_then(
     assert rows["image"].tolist() == [f"base-{number:03d}" for number in range(4)]
     assert rows["attributes"].tolist() == ["smile", "smile", "angry", "angry"]
     assert rows["seed"].nunique() == 4
-    assert opened == ["dpmsolver++"] and said == ["base: 4 of 4 pictures"]
+    assert opened == ["dpmsolver++"] and said == ["base: 4 of 4 images"]
     monkeypatch.setattr(jobs, "generate", None)  # nothing may call it
     again = generate_job(generator, job, tmp_path / "second", "base/again")
     assert again["file"].tolist() == [f"base/again/art_{number:03d}.png" for number in range(4)]

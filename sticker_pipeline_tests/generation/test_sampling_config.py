@@ -65,12 +65,10 @@ def test_loras_are_applied_in_one_order_and_without_a_weight_not_at_all() -> Non
     assert loras_of(Cell(0.0, 1.0, 0.0, 4, 1.0), every) == [(character, 1.0)]
 
 
-def test_too_many_pictures_are_refused_with_their_number() -> None:
-    settings = SMALL.model_copy(update={"most_pictures": 100})
+def test_too_many_images_are_refused_with_their_number() -> None:
+    settings = SMALL.model_copy(update={"most_images": 100})
     check_size(10, 10, settings)
-    with pytest.raises(
-        SweepError, match=r"10 settings of 11 pictures each, 110 in all, and sweep.most_pictures is 100"
-    ):
+    with pytest.raises(SweepError, match=r"10 settings of 11 images each, 110 in all, and sweep.most_images is 100"):
         check_size(10, 11, settings)
 
 

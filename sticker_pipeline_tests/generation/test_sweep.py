@@ -34,8 +34,8 @@ def test_every_cell_has_what_it_is_held_against_and_the_same_requests() -> None:
 
 
 def test_a_plan_that_is_too_large_is_refused() -> None:
-    small = SETTINGS.model_copy(update={"most_pictures": 23})
-    with pytest.raises(SweepError, match="6 settings of 4 pictures each, 24 in all"):
+    small = SETTINGS.model_copy(update={"most_images": 23})
+    with pytest.raises(SweepError, match="6 settings of 4 images each, 24 in all"):
         sweep_plan(Adapters(Path("c")), PROMPTS, ["art", "sticker"], small, GENERATION)
 
 

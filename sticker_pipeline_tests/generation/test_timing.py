@@ -10,10 +10,10 @@ from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation import timing
 from sticker_pipeline.generation.generate import open_pipeline, without_loras
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.generation.timing import kept_seconds, seconds_per_picture
+from sticker_pipeline.generation.timing import kept_seconds, seconds_per_image
 
 
-def test_the_fastest_batch_counts_after_a_picture_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_batch_counts_after_an_image_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 19.0, 20.0, 26.0, 30.0, 37.5])
     drawn: list[int] = []
 
@@ -24,14 +24,14 @@ def test_the_fastest_batch_counts_after_a_picture_to_warm_up(monkeypatch: pytest
     monkeypatch.setattr(timing, "generate", generate)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     requests = [Request("art", "x", 1), Request("art", "y", 2)]
-    assert seconds_per_picture(None, requests, GenerationSettings(batch_size=3), 64) == 2.0  # 6 s for 3 pictures
+    assert seconds_per_image(None, requests, GenerationSettings(batch_size=3), 64) == 2.0  # 6 s for 3 images
     assert drawn == [1, 3, 3, 3]
 
 
 def test_more_steps_take_longer(tiny_profile: Profile) -> None:
     model, requests = without_loras(open_pipeline(tiny_profile)), [Request("art", "x", 1)]
     few, many = (
-        seconds_per_picture(model, requests, GenerationSettings(steps=steps, batch_size=2), 32) for steps in (1, 20)
+        seconds_per_image(model, requests, GenerationSettings(steps=steps, batch_size=2), 32) for steps in (1, 20)
     )
     assert 0 < few < many
 

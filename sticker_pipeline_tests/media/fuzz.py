@@ -38,7 +38,7 @@ from sticker_pipeline_tests.media.makers import (
     video,
 )
 
-# Small enough that the largest picture allowed takes little time.
+# Small enough that the largest image allowed takes little time.
 LIMITS = MediaSettings(max_pixels=500_000, max_frames=100, max_seconds=60)
 KINDS = ("flip", "overwrite", "zero", "delete", "duplicate", "insert", "length", "small", "splice", "truncate")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -146,7 +146,7 @@ PIXELS, END = chunk(b"IDAT", compressed(solid(RED, 2, 2))), chunk(b"IEND", b"")
         (still(PIXELS[:-5]), "cut off"),
         (still(PIXELS[:-6] + b"x" + PIXELS[-5:], END), "wrong checksum"),
         (still(END), "no pixels"),
-        (png_header(0, 2) + PIXELS + END, "empty picture"),
+        (png_header(0, 2) + PIXELS + END, "empty image"),
         (png_header(60000, 60000) + PIXELS + END, "60000×60000 pixels: more than"),
         (apng(1, 1, [ApngImage(solid(RED, 1, 1))])[:-20], "before its first frame is whole"),
         (b"\x89PNG\r\n\x1a\n" + PIXELS, "does not begin with its header"),
@@ -176,7 +176,7 @@ def test_an_animation_without_declared_frames_is_a_still():
 
 
 @pytest.mark.parametrize(("size", "depth", "colour"), [((5, 3), 1, 0), ((9, 9), 8, 2), ((1, 1), 16, 6), ((3, 7), 4, 3)])
-def test_interlaced_pictures_are_whole_when_each_of_their_passes_is(size, depth, colour):
+def test_interlaced_images_are_whole_when_each_of_their_passes_is(size, depth, colour):
     width, height = size
     bits = depth * {0: 1, 2: 3, 3: 1, 6: 4}[colour]
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]

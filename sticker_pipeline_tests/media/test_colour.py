@@ -127,7 +127,7 @@ def test_a_grey_jpeg_with_a_grey_profile():
     assert np.abs(rgba.astype(int) - (188, 188, 188, 255)).max() <= 1
 
 
-def test_a_grey_picture_may_have_an_rgb_profile():
+def test_a_grey_image_may_have_an_rgb_profile():
     (rgba,) = frames(saved(Image.new("LA", (4, 4), (128, 50)), "PNG", icc_profile=LINEAR))
     assert np.abs(rgba.astype(int) - (188, 188, 188, 50)).max() <= 1
 

@@ -38,7 +38,7 @@ def test_an_even_border_is_cut_off_opaque_frames_only_when_asked() -> None:
     assert cropped(frame, "subject", 0.0).shape == (25, 20, 4)
 
 
-def test_noise_in_the_border_is_border_and_a_subject_may_leave_the_picture() -> None:
+def test_noise_in_the_border_is_border_and_a_subject_may_leave_the_image() -> None:
     frame = on(WHITE, (60, 60), (20, 40, 40, 60))
     frame[..., :3] -= np.random.default_rng(0).integers(0, 12, (60, 60, 3), dtype=np.uint8)
     assert subject_box(frame) == (20, 40, 40, 60)

@@ -289,7 +289,7 @@ def test_a_bmp_is_known_by_its_second_header():
     Image.new("RGB", (8, 8), "red").save(buffer, "BMP")
     data = buffer.getvalue()
     assert read_header(data[:6] + b"Grab" + data[10:], MediaSettings()).format == "BMP"
-    assert what_is_it(b"BM is a word") == "not a picture: text"
+    assert what_is_it(b"BM is a word") == "not an image: text"
 
 
 def tga(image: Image.Image) -> bytes:
@@ -306,15 +306,15 @@ def tga(image: Image.Image) -> bytes:
         (b"\0\0\2\0\1\0\x20\x20" + bytes(40), "a mouse pointer: convert it to PNG"),
         ((b"\x47" + bytes(187)) * 4, "an MPEG transport stream is not read: convert it to MP4"),
         ('<svg xmlns="http://www.w3.org/2000/svg"/>'.encode("utf-16"), "an SVG drawing: export it as PNG"),
-        ("<!DOCTYPE html><p>gone".encode("utf-16"), "a web page: download the picture itself"),
+        ("<!DOCTYPE html><p>gone".encode("utf-16"), "a web page: download the image itself"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript drawing: export it as PNG"),
-        (b"RIFF\x24\0\0\0WAVEfmt ", "sound: it holds no picture"),
-        (b"ID3\x04\0\0\0\0\0\0", "sound: it holds no picture"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "sound: it holds no image"),
+        (b"ID3\x04\0\0\0\0\0\0", "sound: it holds no image"),
         (b"DDS |\0\0\0", "DDS is not read: convert it to PNG"),
-        (b"SQLite format 3\0\x10\0", "not a picture: a database"),
+        (b"SQLite format 3\0\x10\0", "not an image: a database"),
     ],
 )
-def test_what_is_no_picture_is_called_what_it_is(data, words):
+def test_what_is_no_image_is_called_what_it_is(data, words):
     assert what_is_it(data) == words
     with pytest.raises(MediaError, match=words):
         read_header(data, MediaSettings())

@@ -80,7 +80,7 @@ def test_equal_pixels_follow_each_other_and_none_merges_only_those():
     assert merged([0, 1, 1], grey(9, 9, 9), 2, pixels=["a", "b", "b"]) == [0, 0, 0]
 
 
-def test_different_captions_keep_equal_pictures_apart():
+def test_different_captions_keep_equal_images_apart():
     alike = grey(9, 9, 9, 9)
     assert merged([0] * 4, alike, 2, captions=["a", "b", "a", "b"]) == [0, 1, 0, 1]
     assert merged([0] * 4, alike, 2, pixels=["p"] * 4, captions=["a", "b", "", "b"]) == [0, 1, 0, 1]
@@ -143,7 +143,7 @@ def test_a_still_is_looked_at_beside_the_nearest_few():
 
 
 def face(mouth: str, size: tuple[int, int] = (800, 1600)) -> Image.Image:
-    """A standing figure, whose mouth is a line of three pixels in a picture of 800×1600."""
+    """A standing figure, whose mouth is a line of three pixels in an image of 800×1600."""
     image = Image.new("RGB", (800, 1600), "white")
     draw = ImageDraw.Draw(image)
     draw.ellipse([250, 100, 550, 400], fill="#ffe0c0", outline="black", width=6)

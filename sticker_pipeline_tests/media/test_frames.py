@@ -40,7 +40,7 @@ def folder(tmp_path) -> Path:
     return root
 
 
-def picture(*, colour=RED, at: int = 4, size: int = 48) -> Image.Image:
+def image(*, colour=RED, at: int = 4, size: int = 48) -> Image.Image:
     """A disc on transparency: different `at` gives different perceptual hashes."""
     image = Image.new("RGBA", (size, size))
     ImageDraw.Draw(image).ellipse([at, size // 4, at + size // 3, size * 3 // 4], fill=(*colour, 255))
@@ -56,7 +56,7 @@ def table_of(
 
 
 def stripes(number: int) -> GifImage:
-    """A 16×16 picture with a bar whose place depends on `number`."""
+    """A 16×16 image with a bar whose place depends on `number`."""
     return GifImage([[1 if 3 * number <= x < 3 * number + 3 else 3 for x in range(16)] for _ in range(16)], delay=5)
 
 
@@ -69,7 +69,7 @@ def test_the_hash_of_pixels_ignores_hidden_colour():
 
 def test_lineage_of_every_frame(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(2), stripes(4)]))
-    picture().save(folder / "stickers/b.png")
+    image().save(folder / "stickers/b.png")
     table = table_of(folder, tmp_path)
     assert list(table.columns) == FRAMES.names
     assert table["path"].tolist() == table["clip_id"].tolist() == ["gifs/a.gif"] * 3 + ["stickers/b.png"]
@@ -100,9 +100,9 @@ def test_written_files_are_the_pixels_of_the_table(folder, tmp_path):
     assert (table.loc[~table["kept"], "file"] == "").all()
 
 
-def test_pictures_that_are_there_twice_can_both_be_kept(folder, tmp_path):
+def test_images_that_are_there_twice_can_both_be_kept(folder, tmp_path):
     for name in ("one.png", "two.png"):
-        picture().save(folder / "stickers" / name)
+        image().save(folder / "stickers" / name)
     settings = MediaSettings(merge="none")
     table = table_of(folder, tmp_path, settings)
     write_frame_files(table, scan(folder, GROUPS, settings), tmp_path / "cache", settings, tmp_path / "out")
@@ -110,7 +110,7 @@ def test_pictures_that_are_there_twice_can_both_be_kept(folder, tmp_path):
     assert [(tmp_path / "out" / file).is_file() for file in table["file"]] == [True, True]
 
 
-def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, tmp_path):
+def test_the_same_image_is_kept_once_and_a_still_before_an_animation(folder, tmp_path):
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(3)]))
     still = gif(16, 16, [stripes(3)])
     (folder / "stickers/still.gif").write_bytes(still)
@@ -120,10 +120,10 @@ def test_the_same_picture_is_kept_once_and_a_still_before_an_animation(folder, t
     assert table.loc["stickers/still copy.gif", "kept"]
     assert table.loc["stickers/still.gif", "duplicate_of"] == keeper
     assert table.loc["gifs/a.gif", "duplicate_of"].tolist() == ["", keeper]
-    assert table.loc["stickers/still.gif", "reason"] == "the same picture as stickers/still copy.gif (frame 0)"
+    assert table.loc["stickers/still.gif", "reason"] == "the same image as stickers/still copy.gif (frame 0)"
 
 
-def test_of_a_picture_and_its_thumbnail_the_larger_is_kept_also_where_the_thumbnail_alone_is_a_still(folder, tmp_path):
+def test_of_an_image_and_its_thumbnail_the_larger_is_kept_also_where_the_thumbnail_alone_is_a_still(folder, tmp_path):
     rng = np.random.default_rng(0)
     small = [Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)) for _ in range(2)]
     large = [image.resize((96, 96), Image.Resampling.BICUBIC) for image in small]
@@ -131,12 +131,12 @@ def test_of_a_picture_and_its_thumbnail_the_larger_is_kept_also_where_the_thumbn
     large[0].reduce(2).save(folder / "stickers/a thumb.png")
     table = table_of(folder, tmp_path).set_index("path")
     assert table.loc["gifs/anim.webp", "kept"].tolist() == [True, True]
-    assert table.loc["stickers/a thumb.png", "reason"] == "nearly the same picture as gifs/anim.webp (frame 0)"
+    assert table.loc["stickers/a thumb.png", "reason"] == "nearly the same image as gifs/anim.webp (frame 0)"
 
 
-def test_pictures_that_a_person_captioned_differently_are_never_merged(folder, tmp_path):
+def test_images_that_a_person_captioned_differently_are_never_merged(folder, tmp_path):
     for name in "abcd":
-        picture().save(folder / f"stickers/{name}.png")
+        image().save(folder / f"stickers/{name}.png")
     captions = {"stickers/a.png": "open eyes", "stickers/b.png": "closed eyes", "stickers/c.png": "open eyes"}
     table = table_of(folder, tmp_path, captions=captions).set_index("path")
     assert table["kept"].tolist() == [True, True, False, False]
@@ -151,35 +151,35 @@ def test_pictures_that_a_person_captioned_differently_are_never_merged(folder, t
 
 
 def test_a_still_that_merging_took_although_it_differs_is_told(folder, tmp_path):
-    picture().save(folder / "stickers/a.png")
-    picture().save(folder / "stickers/copy.png")
-    changed = np.array(picture())
+    image().save(folder / "stickers/a.png")
+    image().save(folder / "stickers/copy.png")
+    changed = np.array(image())
     changed[20, 15, 0] -= 5
     Image.fromarray(changed).save(folder / "stickers/near.png")
     (sentence,) = merging_warnings(table_of(folder, tmp_path))
-    assert sentence.startswith("Pictures that are nearly the same as another, and are not used: 1.")
+    assert sentence.startswith("Images that are nearly the same as another, and are not used: 1.")
     assert merging_warnings(table_of(folder, tmp_path, MediaSettings(merge="exact"))) == []
 
 
 def test_near_duplicates_need_the_same_colours_and_alpha(folder, tmp_path):
-    base = picture()
+    base = image()
     base.save(folder / "stickers/a.png")
     resaved = np.array(base)
     resaved[20, 15, 0] -= 5
     Image.fromarray(resaved).save(folder / "stickers/b near.png")
-    picture(colour=(255, 60, 60)).save(folder / "stickers/c colour.png")
+    image(colour=(255, 60, 60)).save(folder / "stickers/c colour.png")
     Image.alpha_composite(Image.new("RGBA", base.size, "white"), base).save(folder / "stickers/d opaque.png")
-    picture(at=24).save(folder / "stickers/e moved.png")
+    image(at=24).save(folder / "stickers/e moved.png")
     table = table_of(folder, tmp_path).set_index("path")
     assert table["phash"].nunique() == 2
     assert table["kept"].tolist() == [True, False, True, True, True]
     assert table.loc["stickers/b near.png", "duplicate_of"] == table.loc["stickers/a.png", "frame_id"]
-    assert table.loc["stickers/b near.png", "reason"] == "nearly the same picture as stickers/a.png (frame 0)"
+    assert table.loc["stickers/b near.png", "reason"] == "nearly the same image as stickers/a.png (frame 0)"
     assert table_of(folder, tmp_path, MediaSettings(merge="exact"))["kept"].all()
 
 
 def test_of_near_duplicates_the_larger_and_the_finer_is_kept(folder, tmp_path):
-    small, large = picture(size=48), picture(size=48).resize((96, 96), Image.Resampling.NEAREST)
+    small, large = image(size=48), image(size=48).resize((96, 96), Image.Resampling.NEAREST)
     small.save(folder / "stickers/a small.png")
     large.save(folder / "stickers/b large.gif")
     noisy = np.array(large)
@@ -198,11 +198,11 @@ def test_of_near_duplicates_the_larger_and_the_finer_is_kept(folder, tmp_path):
         (solid((255, 0, 0, 0), 20, 20), "empty: nothing is visible"),
         (solid((255, 0, 0, 8), 20, 20), "empty: nothing is visible"),
         (solid(RED, 20, 20), "blank: one single colour"),
-        (np.asarray(picture()), ""),
+        (np.asarray(image()), ""),
         (np.vstack([solid(RED, 80, 5), solid(BLUE, 80, 5)]), ""),
     ],
 )
-def test_useless_pictures(rgba, reason):
+def test_useless_images(rgba, reason):
     assert useless_because(rgba) == reason
 
 
@@ -225,12 +225,12 @@ def count_decoded(monkeypatch) -> list[bytes]:
 def test_what_was_decoded_is_not_decoded_again(folder, tmp_path, monkeypatch):
     decoded = count_decoded(monkeypatch)
     (folder / "gifs/a.gif").write_bytes(gif(16, 16, [stripes(0), stripes(2)]))
-    picture().save(folder / "stickers/b.png")
+    image().save(folder / "stickers/b.png")
     first = table_of(folder, tmp_path)
     assert len(decoded) == 2
     pd.testing.assert_frame_equal(table_of(folder, tmp_path), first)
     assert len(decoded) == 2
-    picture(at=20).save(folder / "stickers/new.png")
+    image(at=20).save(folder / "stickers/new.png")
     (folder / "gifs/a.gif").rename(folder / "gifs/renamed.gif")
     second = table_of(folder, tmp_path)
     assert decoded[2:] == [(folder / "stickers/new.png").read_bytes()]
@@ -239,7 +239,7 @@ def test_what_was_decoded_is_not_decoded_again(folder, tmp_path, monkeypatch):
 
 def test_a_half_written_entry_is_not_used(folder, tmp_path, monkeypatch):
     path = folder / "stickers/a.png"
-    picture().save(path)
+    image().save(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     cache = tmp_path / "cache"
     cache_entry(cache, digest, LIMITS).mkdir(parents=True)
@@ -274,9 +274,9 @@ def test_a_file_that_breaks_in_the_middle_keeps_its_frames_and_tells_its_fault(f
 
 def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_name(folder, tmp_path):
     path = folder / "stickers/a.png"
-    picture().save(path)
+    image().save(path)
     inventory = scan(folder, GROUPS, LIMITS)
-    picture(colour=BLUE).save(path)
+    image(colour=BLUE).save(path)
     table = frame_table(
         inventory, dict(decode_all(folder, inventory, tmp_path / "cache", LIMITS)), tmp_path / "cache", LIMITS, {}
     )
@@ -303,7 +303,7 @@ def test_expressions_saved_as_stills_are_all_kept_and_a_copy_of_one_goes(folder,
     table = table_of(folder, tmp_path).set_index("path")
     assert table["kept"].tolist() == [True, True, True, False]
     assert table.index[-1] == "stickers/copy.jpg"
-    assert table["reason"].iloc[-1] == "nearly the same picture as stickers/1.png (frame 0)"
+    assert table["reason"].iloc[-1] == "nearly the same image as stickers/1.png (frame 0)"
 
 
 def sprite(mouth: str) -> Image.Image:

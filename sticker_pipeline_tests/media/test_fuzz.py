@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sticker_pipeline_tests.media.fuzz import KINDS, LIMITS, MAKERS, Damage, check, damaged, outcome, seeds
 
 MOST_GROWTH = 200_000_000  # bytes of memory
-PICTURES = [name for name in MAKERS if not name.startswith(("MP4", "WEBM"))]
+IMAGES = [name for name in MAKERS if not name.startswith(("MP4", "WEBM"))]
 VIDEOS = [name for name in MAKERS if name.startswith(("MP4", "WEBM"))]
 DAMAGES = st.lists(
     st.builds(
@@ -29,7 +29,7 @@ DAMAGES = st.lists(
     min_size=1,
     max_size=4,
 )
-CASE = {"damages": DAMAGES, "other": st.sampled_from(PICTURES), "repair": st.booleans()}
+CASE = {"damages": DAMAGES, "other": st.sampled_from(IMAGES), "repair": st.booleans()}
 
 
 def steady(cases: int) -> settings:
@@ -71,10 +71,10 @@ def frames_of(name: str) -> int:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's own, about damaged EXIF
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @steady(150)
 @given(**CASE)
-def test_damaged_pictures(name, damages, other, repair):
+def test_damaged_images(name, damages, other, repair):
     assert outcome(damaged(seeds()[name], damages, seeds()[other], repair=repair), LIMITS)
 
 
@@ -89,7 +89,7 @@ def test_damaged_videos(name, damages, other, repair):
 def test_cut_off_anywhere(name):
     """Every length near the beginning, where the headers are, and some of the others."""
     data = seeds()[name]
-    step = 1 if name in PICTURES else 16
+    step = 1 if name in IMAGES else 16
     lengths = [*range(0, min(64, len(data)), step), *range(64, len(data), max(1, len(data) // (64 // step)))]
     for length in lengths:
         assert outcome(data[:length], LIMITS)

@@ -148,11 +148,11 @@ def test_frames_whose_pixels_break_off_are_not_given():
     ("data", "message"),
     [
         (b"GIF89a\1\0", "cut off inside its header"),
-        (gif(1, 1, []), "header but no picture"),
-        (gif(1, 1, [GifImage([[0]])]).replace(b"\1\0\1\0\0\x08", b"\0\0\1\0\0\x08"), "empty picture of 0×1"),
+        (gif(1, 1, []), "header but no image"),
+        (gif(1, 1, [GifImage([[0]])]).replace(b"\1\0\1\0\0\x08", b"\0\0\1\0\0\x08"), "empty image of 0×1"),
         (gif(1, 1, [GifImage([[0]], left=9000, top=9000)]), "9001×9001 pixels: more than 40000000"),
         (gif(9000, 9000, [GifImage([[0]])]), "9000×9000 pixels: more than 40000000"),
-        (gif(1, 1, [GifImage([[0]])])[:20], "before its first picture is whole"),
+        (gif(1, 1, [GifImage([[0]])])[:20], "before its first image is whole"),
         (b"GIF89a\1\0\1\0\0\0\0\x2c" + bytes(4) + b"\1\0\1\0\0\2\2\x44\1\0\x3b", "without a colour table"),
     ],
 )

@@ -71,9 +71,9 @@ def test_accepted_files_have_their_facts(folder):
 
 
 def test_video_is_known_by_its_content(folder):
-    pictures = noise(3, 16, 12)
-    (folder / "gifs/a.gif").write_bytes(video("mp4", pictures, "-c:v", "libx264rgb"))
-    (folder / "gifs/b").write_bytes(video("webm", pictures, "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p"))
+    images = noise(3, 16, 12)
+    (folder / "gifs/a.gif").write_bytes(video("mp4", images, "-c:v", "libx264rgb"))
+    (folder / "gifs/b").write_bytes(video("webm", images, "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p"))
     table = scan(folder, GROUPS, LIMITS)
     assert table["format"].tolist() == ["MP4", "WEBM"]
     assert table[["width", "height", "n_frames"]].values.tolist() == [[16, 12, 3]] * 2
@@ -86,8 +86,8 @@ def test_video_is_known_by_its_content(folder):
 
 def test_refused_by_content_with_the_cause(folder):
     contents = {
-        "text.png": (b"hello there, I am no picture", "not a picture: text"),
-        "page.gif": (b"<!DOCTYPE html><html><body>404", "a web page: download the picture itself"),
+        "text.png": (b"hello there, I am no image", "not an image: text"),
+        "page.gif": (b"<!DOCTYPE html><html><body>404", "a web page: download the image itself"),
         "lfs.png": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         "empty.png": (b"", "empty"),
@@ -142,7 +142,7 @@ def test_what_other_tools_write_is_called_what_it_is(folder):
         assert (status, contents[name.removeprefix("gifs/")][1] in reason) == ("rejected", True), (name, reason)
 
 
-def test_what_trainers_keep_beside_pictures_is_passed_over(folder):
+def test_what_trainers_keep_beside_images_is_passed_over(folder):
     arrays = io.BytesIO()
     np.savez(arrays, latents=np.zeros(3))
     (folder / "gifs/a_0512x0512_sd.npz").write_bytes(arrays.getvalue())
@@ -189,7 +189,7 @@ def test_folders_of_systems_are_passed_over_wherever_they_are(folder, name):
     assert [path.name for path in media_files(folder)] == ["a.png"]
 
 
-def test_thumbnails_beside_their_pictures_are_passed_over_and_others_are_taken(folder):
+def test_thumbnails_beside_their_images_are_passed_over_and_others_are_taken(folder):
     for name in ("a.webp", "b.png", "lonely.webp_thumb.jpg", "c.png", "thumb.png"):
         write_png(folder / "stickers" / name, (40, 40))
     for name in ("a.webp_thumb.jpg", "b_thumb.png", "anim.tgs_thumb.jpg"):
@@ -211,7 +211,7 @@ def test_the_icons_of_telegrams_page_are_passed_over_and_what_was_sent_is_taken(
     write_png(folder / "stickers/images/mine.png")
     (folder / "gifs/ChatExport" / page).write_text("<!DOCTYPE html><html>")
     found = reasons(folder)
-    assert found.pop(f"gifs/ChatExport/{page}") == ("rejected", "a web page: download the picture itself")
+    assert found.pop(f"gifs/ChatExport/{page}") == ("rejected", "a web page: download the image itself")
     icons = "icons of Telegram's page: what was sent is in photos, stickers and video_files"
     assert found.pop("gifs/ChatExport/images") == ("ignored", icons)
     assert {status for status, _ in found.values()} == {"accepted"} and len(found) == 3
@@ -234,8 +234,8 @@ def test_passed_over(folder):
         "gifs/.cache": ("ignored", "a hidden folder"),
         "gifs/.hidden.png": ("ignored", "a file of the operating system or hidden"),
         "gifs/Thumbs.db": ("ignored", "a file of the operating system or hidden"),
-        "gifs/a.txt": ("ignored", "text that is no picture's caption: no such name, or another is taken"),
-        "gifs/empty.txt": ("ignored", "text that is no picture's caption: no such name, or another is taken"),
+        "gifs/a.txt": ("ignored", "text that is no image's caption: no such name, or another is taken"),
+        "gifs/empty.txt": ("ignored", "text that is no image's caption: no such name, or another is taken"),
         "top.png": ("ignored", "not in a group's folder"),
         "unlisted/a.png": ("ignored", "the folder unlisted is not a group"),
     }

@@ -135,8 +135,8 @@ def test_a_refinement_that_is_missing_is_missed():
 
 @pytest.mark.parametrize("kind", ["baseline", "progressive"])
 @pytest.mark.parametrize("ended", [True, False])
-def test_what_follows_the_picture_does_not_count(kind, ended):
-    """A second picture, as in MPF, a video, as in motion photos, or anything, also behind a picture without an end."""
+def test_what_follows_the_image_does_not_count(kind, ended):
+    """A second image, as in MPF, a video, as in motion photos, or anything, also behind an image without an end."""
     data = KINDS[kind]()
     second = saved(Image.new("RGB", (40, 40), RED), "JPEG")
     rests = [second] if not ended else [second, video("mp4", noise(2, 16, 16)), b"\0" * 100, b"\xff", b"\xff\xd8\xff"]
@@ -144,7 +144,7 @@ def test_what_follows_the_picture_does_not_count(kind, ended):
         assert (only((data if ended else data[:-2]) + rest) == only(data)).all()
 
 
-def test_several_pictures_give_the_first():
+def test_several_images_give_the_first():
     buffer = io.BytesIO()
     drawing("RGB").save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 16), RED)])
     data = buffer.getvalue()

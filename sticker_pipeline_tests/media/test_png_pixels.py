@@ -128,13 +128,13 @@ def test_a_key_behind_the_pixels_is_ignored():
 @pytest.mark.parametrize(("depth", "colour"), [kind for kind in KINDS if kind[1] in (GREY, RGB)])
 def test_the_key_holds_for_every_frame_of_an_animation(depth, colour):
     samples = samples_of(depth, colour)
-    pictures = [samples, samples[::-1], samples[:, ::-1]]
+    images = [samples, samples[::-1], samples[:, ::-1]]
     key = samples[5, 5]
-    pixels = [png_rows(frame, depth) for frame in pictures]
+    pixels = [png_rows(frame, depth) for frame in images]
     data = animation(samples.shape[1], samples.shape[0], depth, colour, [key_of(key)], pixels)
     alphas = [rgba[..., 3] for rgba in frames(data)]
     assert len(alphas) == 3
-    for frame, alpha in zip(pictures, alphas, strict=True):
+    for frame, alpha in zip(images, alphas, strict=True):
         assert ((alpha == 0) == (frame == key).all(axis=-1)).all()
 
 

@@ -55,9 +55,9 @@ def test_every_frame_is_on_one_sheet_and_near_duplicates_stand_beside_their_keep
 
 def test_a_sheet_shows_the_frame_itself(made) -> None:
     cells = kept_cells(*made)
-    picture = sheet(cells)
-    assert picture.getpixel((2 + 42, 2 + 42))[0] > 200 > 100 > picture.getpixel((2 + 42, 2 + 42))[2]
-    assert picture.getpixel((88 + 2 + 42, 2 + 42))[2] > 200
+    image = sheet(cells)
+    assert image.getpixel((2 + 42, 2 + 42))[0] > 200 > 100 > image.getpixel((2 + 42, 2 + 42))[2]
+    assert image.getpixel((88 + 2 + 42, 2 + 42))[2] > 200
 
 
 def test_pages_show_all_cells_and_a_spread_some_of_them() -> None:

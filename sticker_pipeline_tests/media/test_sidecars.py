@@ -14,7 +14,7 @@ LIMITS = MediaSettings()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures a.png, b.png and sub/a.png; no caption yet."""
+    """Images a.png, b.png and sub/a.png; no caption yet."""
     (tmp_path / "art/sub").mkdir(parents=True)
     for name in ("a.png", "b.png", "sub/a.png"):
         Image.new("RGB", (16, 16), "red").save(tmp_path / "art" / name)
@@ -26,14 +26,14 @@ def captions(folder: Path) -> dict[str, tuple[str, str]]:
     return {row.path: (row.caption_file, row.caption) for row in table.itertuples()}
 
 
-def test_a_text_beside_a_picture_is_its_caption_and_no_other_text_is(folder: Path) -> None:
+def test_a_text_beside_an_image_is_its_caption_and_no_other_text_is(folder: Path) -> None:
     (folder / "art/a.txt").write_text("smile, red hair\n")
     (folder / "art/LICENSE.txt").write_text("Do as you like.")
     (folder / "art/notes.md").write_text("a, b")
     assert captions(folder) == {"art/a.png": ("art/a.txt", "smile, red hair")}
     inventory = scan(folder, ["art"], LIMITS).set_index("path")
     assert inventory.loc["art/a.txt", ["status", "reason"]].tolist() == ["ignored", "the caption of art/a.png"]
-    assert inventory.loc["art/LICENSE.txt", "reason"].startswith("text that is no picture's caption")
+    assert inventory.loc["art/LICENSE.txt", "reason"].startswith("text that is no image's caption")
     assert inventory.loc["art/notes.md", "reason"] == "text, such as notes"
 
 
@@ -73,7 +73,7 @@ def test_spaces_joiners_and_marked_encodings_are_read(folder: Path, data: bytes,
 
 
 @pytest.mark.parametrize("data", ["笑顔".encode("shift_jis"), b"a fox, " * 700 + b"caf\xe9", b"smile\0"])
-def test_a_caption_that_cannot_be_read_is_refused_as_that_pictures_and_nothing_else_stops(
+def test_a_caption_that_cannot_be_read_is_refused_as_that_images_and_nothing_else_stops(
     folder: Path, data: bytes
 ) -> None:
     (folder / "art/a.txt").write_bytes(data)
@@ -108,7 +108,7 @@ def test_a_text_without_a_word_or_that_cannot_be_read_gives_way_to_one_that_has_
     }
 
 
-def test_the_caption_of_a_picture_that_is_not_taken_is_called_so(folder: Path) -> None:
+def test_the_caption_of_an_image_that_is_not_taken_is_called_so(folder: Path) -> None:
     (folder / "art/b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "art/photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     Image.new("RGB", (9, 9), "red").save(folder / "art/a_thumb.png")
@@ -125,7 +125,7 @@ def test_the_caption_of_a_picture_that_is_not_taken_is_called_so(folder: Path) -
     assert set(captions(folder)) == {"art/a.png"}
 
 
-def test_a_wordless_text_is_that_pictures_where_there_is_no_other() -> None:
+def test_a_wordless_text_is_that_images_where_there_is_no_other() -> None:
     assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt"}) == {"a.png": "A.CAPTION"}
     assert owned_captions(["a.png"], ["a.txt", "A.CAPTION"], {"a.txt", "A.CAPTION"}) == {"a.png": "a.txt"}
     assert owned_captions(["a.png", "a.gif"], ["a.txt", "a.gif.txt"], {"a.txt"}) == {
@@ -185,9 +185,9 @@ def test_a_text_that_begins_as_code_does_is_a_caption(folder: Path, text: str) -
 
 def test_names_that_differ_in_case_or_composition_alone_belong_together() -> None:
     composed, apart = (unicodedata.normalize(form, "ガール") for form in ("NFC", "NFD"))
-    pictures = [f"s/{composed}.png", "s/B.PNG", "s/Dscn1.PNG", "s/ok.png", "s/e.png", "S/e.png"]
+    images = [f"s/{composed}.png", "s/B.PNG", "s/Dscn1.PNG", "s/ok.png", "s/e.png", "S/e.png"]
     texts = [f"s/{apart}.txt", "s/B.TXT", "s/dscn1.txt", "s/ok.txt", "s/OK.txt", "s/E.txt"]
-    assert owned_captions(pictures, texts) == {
+    assert owned_captions(images, texts) == {
         f"s/{composed}.png": f"s/{apart}.txt",
         "s/B.PNG": "s/B.TXT",
         "s/Dscn1.PNG": "s/dscn1.txt",
@@ -196,19 +196,19 @@ def test_names_that_differ_in_case_or_composition_alone_belong_together() -> Non
     }
 
 
-def test_a_text_of_another_spelling_is_nobodys_where_two_pictures_or_texts_would_share_it() -> None:
+def test_a_text_of_another_spelling_is_nobodys_where_two_images_or_texts_would_share_it() -> None:
     assert owned_captions(["a.png", "A.png"], ["A.TXT"]) == {}
     assert owned_captions(["a.png"], ["A.txt", "a.TXT"]) == {}
     assert owned_captions(["a.png", "a.gif"], ["A.txt"]) == {"a.png": "A.txt", "a.gif": "A.txt"}
     assert owned_captions(["a.png", "A.png"], ["a.txt"]) == {"a.png": "a.txt"}
 
 
-def test_a_text_called_like_two_pictures_is_that_ones_whose_name_without_the_ending_it_is() -> None:
-    """As sd-scripts reads it: the last ending of the picture's name gives way to .txt."""
-    pictures, texts = ["s/fox.png", "s/fox.png.jpg"], ["s/fox.txt", "s/fox.png.txt"]
-    assert owned_captions(pictures, texts) == {"s/fox.png": "s/fox.txt", "s/fox.png.jpg": "s/fox.png.txt"}
-    assert owned_captions(pictures, texts[1:]) == {"s/fox.png.jpg": "s/fox.png.txt"}
-    assert owned_captions(pictures[:1], texts) == {"s/fox.png": "s/fox.png.txt"}
+def test_a_text_called_like_two_images_is_that_ones_whose_name_without_the_ending_it_is() -> None:
+    """As sd-scripts reads it: the last ending of the image's name gives way to .txt."""
+    images, texts = ["s/fox.png", "s/fox.png.jpg"], ["s/fox.txt", "s/fox.png.txt"]
+    assert owned_captions(images, texts) == {"s/fox.png": "s/fox.txt", "s/fox.png.jpg": "s/fox.png.txt"}
+    assert owned_captions(images, texts[1:]) == {"s/fox.png.jpg": "s/fox.png.txt"}
+    assert owned_captions(images[:1], texts) == {"s/fox.png": "s/fox.png.txt"}
     assert owned_captions(["fox", "fox.png"], ["fox.txt"]) == {"fox": "fox.txt", "fox.png": "fox.txt"}
 
 

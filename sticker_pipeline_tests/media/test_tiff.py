@@ -127,8 +127,8 @@ def test_limits_hold_before_anything_is_unpacked():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (tiff(({DNG_VERSION: 1}, NOISE[..., :3])), "a camera's raw picture"),
-        (tiff(({SUBFILE: 1}, NOISE[..., :3])), "a camera's raw picture"),
+        (tiff(({DNG_VERSION: 1}, NOISE[..., :3])), "a camera's raw image"),
+        (tiff(({SUBFILE: 1}, NOISE[..., :3])), "a camera's raw image"),
         (saved(Image.new("F", (4, 4)), "TIFF"), "floating-point numbers is not read: convert it to PNG"),
         (saved(Image.new("I", (4, 4)), "TIFF"), "32-bit"),
         (b"II*\0" + bytes(30), "the TIFF is damaged, or of a kind that is not read"),

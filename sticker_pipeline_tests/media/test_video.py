@@ -22,7 +22,7 @@ from sticker_pipeline.media import video as module
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.frames import cache_entry, decode_to_cache
-from sticker_pipeline.media.header import is_picture, read_header
+from sticker_pipeline.media.header import is_image, read_header
 from sticker_pipeline.media.video import read_video, video_frames
 from sticker_pipeline_tests.media.makers import cropped_matroska, cropped_mp4, ffmpeg, noise, remuxed, solid, video
 
@@ -93,7 +93,7 @@ def test_video_stickers_keep_their_alpha(options, tolerance):
 
 def test_odd_sizes_and_halved_chroma_are_converted_as_bt601_says():
     """Lossless, so that the stored planes are known; chroma is interpolated, which a nearest-neighbour reading of a
-    smooth picture meets within 6 levels of 255."""
+    smooth image meets within 6 levels of 255."""
     y, x = np.mgrid[0:47, 0:63]
     smooth = np.dstack([40 + x, 200 - y, 100 + x + y, np.full_like(x, 255)]).astype(np.uint8)
     data = video("webm", smooth[None], *VP9, "-pix_fmt", "yuv420p")
@@ -452,7 +452,7 @@ def test_sound_alone_is_refused_even_with_a_cover():
             read_header(data, LIMITS)
 
 
-def test_sound_beside_the_pictures_changes_nothing():
+def test_sound_beside_the_images_changes_nothing():
     data = video("mp4", NOISE, "-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0", *H264, "-c:a", "aac")
     assert (pixels(data) == NOISE).all()
 
@@ -567,7 +567,7 @@ def test_the_cache_is_of_one_ffmpeg(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("text", [b"eye wide open", b"hat skipping, smile", b"the free fox", b"any moov, mdat"])
 def test_a_text_with_the_name_of_a_box_in_its_fifth_letter_is_no_video(text):
-    assert not is_picture(text)
+    assert not is_image(text)
 
 
 @pytest.mark.parametrize("box", [b"free", b"wide", b"skip"])

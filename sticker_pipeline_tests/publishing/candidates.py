@@ -41,7 +41,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
         "family": "sd15",
         "profile": "sd15",
         "epoch": 6,
-        "why_epoch": "chosen: the lowest loss on validation pictures of the epochs that are most like the character.",
+        "why_epoch": "chosen: the lowest loss on validation images of the epochs that are most like the character.",
         "drawing": Drawing(
             scheduler="dpmsolver++",
             steps=25,
@@ -51,7 +51,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
             strength=1.0,
             prompts=["skv_luma, luma_sticker, chibi, smile", "skv_luma, chibi, arms up"],
         ),
-        "data": Data(pictures=61, clips=20, held_out_pictures=9, held_out_clips=9),
+        "data": Data(images=61, clips=20, held_out_images=9, held_out_clips=9),
         "inputs": {"training_set": "ab12", "character/training": "cd34"},
         "spec": {
             "settings": {

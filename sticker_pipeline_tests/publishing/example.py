@@ -142,7 +142,7 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
     """`failed`: a frame shows somebody else; `refused`: the gate holds the new LoRA back."""
     return [
         Check("raw_media", "rejected_files", True, "every file is taken whole or passed over for a reason."),
-        Check("frames", "different_enough", True, "19 clips are as different as 11.2 unrelated pictures"),
+        Check("frames", "different_enough", True, "19 clips are as different as 11.2 unrelated images"),
         Check(
             "frames", "same_character", not failed,
             "2 of 61 frames may show somebody else: gifs/dance.gif. Look at them; remove them if so."
@@ -315,7 +315,7 @@ def _write_selected_lora(staging, frames, character, profile, models, rng) -> No
             "nearest_training": 0.6 + 0.03 * epoch,
             "copies": 0.004 * epoch**2,
         }
-        reason = "chosen: the lowest loss on validation pictures (0.1421) of the epochs that do not copy."
+        reason = "chosen: the lowest loss on validation images (0.1421) of the epochs that do not copy."
         if epoch != 6:
             reason = f"not: its similarity {similarity:.3f} is below 0.670, the lower end of the interval of epoch 7."
         rows.append((epoch, json.dumps(metrics), epoch == 6, reason))
@@ -335,8 +335,8 @@ def _write_samples(staging, frames, character, profile, models, rng) -> None:  #
             own = frames[(frames["group"].map(styles) == prompt.style) & (frames["frame_index"] == 0)]
             row = own.iloc[(number * 3 + len(model)) % len(own)].to_dict()
             image = Image.new("RGB", (96, 96), "white")
-            picture = _open(character, row).resize((96, 96), Image.Resampling.LANCZOS)
-            image.paste(picture, (0, 0), picture)
+            drawn = _open(character, row).resize((96, 96), Image.Resampling.LANCZOS)
+            image.paste(drawn, (0, 0), drawn)
             image = image.filter(ImageFilter.GaussianBlur({"base": 5, "civitai_v2": 2.5}.get(model, 0.6)))
             name = f"{model}/{prompt.style}_{number:03d}.png"
             image.save(staging / name, compress_level=1)

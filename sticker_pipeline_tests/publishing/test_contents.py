@@ -92,7 +92,7 @@ def test_an_earlier_version_without_a_table_is_read_without_it(tmp_path: Path) -
     assert [curve.name for curve in found.learning_rate] == ["U-Net"]
 
 
-def test_pictures_of_models_stand_under_what_all_were_asked_for(
+def test_images_of_models_stand_under_what_all_were_asked_for(
     example_characters: dict[str, CharacterReport], example_store: ArtifactStore
 ) -> None:
     """The rival is asked by its own trigger, so that no text of a prompt of its is one of ours."""
@@ -106,7 +106,7 @@ def test_pictures_of_models_stand_under_what_all_were_asked_for(
         asked = own["attributes"].unique()
         for row in grid.rows:
             prompts = own[own["model"] == row.model].set_index("attributes").loc[asked, "prompt"]
-            assert [picture.alt if picture else None for picture in row.pictures] == [
+            assert [image.alt if image else None for image in row.images] == [
                 f"{row.model}: {prompt}" for prompt in prompts
             ]
         assert grid.prompts == tuple(own_tags(asked))
@@ -121,7 +121,7 @@ def test_references_are_held_out_one_for_each_clip(
     held_out = frames[frames["frame_id"].map(split) == "holdout"]
     styles = held_out["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
     for grid in example_characters["bram_thistle"].grids:
-        clips = {picture.alt.rpartition(": ")[2] for picture in grid.references}
+        clips = {image.alt.rpartition(": ")[2] for image in grid.references}
         assert clips == set(held_out.loc[styles == grid.style, "clip_id"])
         assert len(clips) == len(grid.references)
 
@@ -146,7 +146,7 @@ def test_a_model_that_was_not_drawn_for_a_prompt_leaves_a_gap(example_store: Art
     first = table.index[(table["model"] == "tensorart") & (table["style"] == "art")][0]
     with_table(store, "samples", table.drop(index=first))
     grid = bram_thistle(store).grids[0]
-    assert [picture is None for picture in grid.rows[-1].pictures] == [True, *[False] * (len(grid.prompts) - 1)]
+    assert [image is None for image in grid.rows[-1].images] == [True, *[False] * (len(grid.prompts) - 1)]
 
 
 def test_samples_of_an_earlier_version_are_paired_by_their_prompts(
@@ -159,7 +159,7 @@ def test_samples_of_an_earlier_version_are_paired_by_their_prompts(
     with_table(store, "samples", table.drop(columns="attributes"))
     for grid in bram_thistle(store).grids:
         assert len(grid.prompts) == 8
-        assert all(picture for row in grid.rows for picture in row.pictures)
+        assert all(image for row in grid.rows for image in row.images)
 
 
 def test_differences_are_those_of_the_new_lora(
@@ -358,10 +358,10 @@ def test_a_style_says_who_it_is_of_why_this_epoch_and_what_it_reaches(example_st
         ("lora", "fidelity", -0.08),
         ("lora", "leaks", 0.02),
     ]
-    assert len(style.picture.data) <= contents.STYLE_BYTES and style.picture.width >= 800
+    assert len(style.image.data) <= contents.STYLE_BYTES and style.image.width >= 800
 
 
-def test_characters_of_a_style_whose_pictures_have_changed_since_are_not_named(tmp_path: Path) -> None:
+def test_characters_of_a_style_whose_images_have_changed_since_are_not_named(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     assert style_report(store, "chibi") is None
     fill_style(store, "chibi", ["bram_thistle", "pip_comet"])
@@ -391,8 +391,8 @@ def test_few_steps_are_what_was_measured(example_store: ArtifactStore) -> None:
     assert few_steps(example_store, "sdxl") is None
 
 
-def test_pictures_that_compress_worst_leave_a_page_small(tmp_path: Path) -> None:
-    """Pictures of noise: CHARACTER_BYTES of them are a third more in base64, and the first three are shown twice."""
+def test_images_that_compress_worst_leave_a_page_small(tmp_path: Path) -> None:
+    """Images of noise: CHARACTER_BYTES of them are a third more in base64, and the first three are shown twice."""
     store, character = ArtifactStore(tmp_path), demo_character("bram_thistle")
     fill(store, *character, models=("base", "lora", "released", "tensorart", "civitai_v2"))
     for asset in ("samples", "frames"):
@@ -400,5 +400,5 @@ def test_pictures_that_compress_worst_leave_a_page_small(tmp_path: Path) -> None
             pixels = np.random.default_rng(number).integers(0, 256, (320, 320, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path, compress_level=0)
     report = bram_thistle(store, example_checks())
-    assert sum(len(row.pictures) for grid in report.grids for row in grid.rows) == 80
+    assert sum(len(row.images) for grid in report.grids for row in grid.rows) == 80
     assert len(character_page(report).encode()) <= 4 / 3 * 1.2 * contents.CHARACTER_BYTES

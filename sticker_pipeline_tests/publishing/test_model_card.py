@@ -29,7 +29,7 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     released(tmp_path)
     metrics = candidate(tmp_path / "made", b"").metrics.assign(model=["rival_x", "released", *["lora"] * 8])
     card = model_card(
-        released(tmp_path, b"two", family="sdxl", data=Data(pictures=4, clips=4, held_out_pictures=7, held_out_clips=3),
+        released(tmp_path, b"two", family="sdxl", data=Data(images=4, clips=4, held_out_images=7, held_out_clips=3),
                  base_model="some/base: v1", metrics=metrics)
     )  # fmt: skip
     assert "A LoRA of one character for Stable Diffusion XL: release 2" in card

@@ -1,4 +1,4 @@
-"""Pictures that carry their workflow: chunks read from the bytes, pixels by Pillow."""
+"""Images that carry their workflow: chunks read from the bytes, pixels by Pillow."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def test_the_pixels_stay_and_both_formats_are_inside(mode: str, channels: int) -
     assert set(found) == {"prompt", "workflow", "parameters"}
 
 
-def test_prompts_in_any_script_survive_and_what_the_picture_carried_before_does_not() -> None:
+def test_prompts_in_any_script_survive_and_what_the_image_carried_before_does_not() -> None:
     image = Image.new("RGB", (8, 8))
     image.info["workflow"] = "old"
     workflow = replace(WORKFLOW, positive="日本, é")
@@ -62,7 +62,7 @@ def test_prompts_in_any_script_survive_and_what_the_picture_carried_before_does_
     assert json.loads(found["workflow"])["version"] == 0.4
 
 
-def test_a_picture_of_several_is_refused() -> None:
+def test_an_image_of_several_is_refused() -> None:
     with pytest.raises(WorkflowError, match="draws 4"):
         png_with_workflow(Image.new("RGB", (8, 8)), replace(WORKFLOW, batch=4))
 

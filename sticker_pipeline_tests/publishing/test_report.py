@@ -25,8 +25,8 @@ from sticker_pipeline.publishing.report import (
     Figure,
     Grid,
     GridRow,
+    InlineImage,
     Made,
-    Picture,
     Release,
     StyleReport,
     TagCount,
@@ -84,10 +84,10 @@ def figure(model: str, style: str, metric: str, mean: float, low: float = NAN, h
     return Figure(model, style, metric, mean, low, high, 8)
 
 
-def picture(alt: str = "a picture") -> Picture:
+def image(alt: str = "an image") -> InlineImage:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(buffer, "WEBP")
-    return Picture(buffer.getvalue(), "image/webp", 4, 4, alt)
+    return InlineImage(buffer.getvalue(), "image/webp", 4, 4, alt)
 
 
 def everything(text: str) -> CharacterReport:
@@ -108,7 +108,7 @@ def everything(text: str) -> CharacterReport:
             *(figure(text, style, "clip_similarity", 0.1, 0.05, 0.2) for style in (text, "all")),
             figure(text, "all", "copies", 0.1),
         ),
-        grids=(Grid(text, (text,), (GridRow("lora", (picture(text),)), GridRow(text, (None,))), (picture(text),)),),
+        grids=(Grid(text, (text,), (GridRow("lora", (image(text),)), GridRow(text, (None,))), (image(text),)),),
         training=Training(text, curve, curve, curve),
         choice=Choice(1, text, curve, ((2, text),)),
         tags=Tags(2.0, 1.0, (TagCount(text, 2, 1),), (DropReason(text, 1, text),), (text,)),
@@ -124,7 +124,7 @@ def every_style(text: str) -> StyleReport:
     curve = (Curve(text, "m-lora", (1.0, 2.0), (1.0, 2.0)),)
     figures = tuple(figure(model, text, "leaks", 0.5, 0.4, 0.6) for model in ("base", "lora", text))
     differences = (figure("lora", text, "leaks", 0.1, 0.05, 0.2),)
-    return StyleReport(text, (text,), Choice(1, text, curve, ((2, text),)), figures, differences, picture(text))
+    return StyleReport(text, (text,), Choice(1, text, curve, ((2, text),)), figures, differences, image(text))
 
 
 def every_way(text: str) -> FewSteps:
@@ -193,7 +193,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: Element) -> Non
             assert set(element.attributes.get(name, "").split()) <= set(ids)
 
 
-def test_pictures_have_a_size_and_words(page: Element) -> None:
+def test_images_have_a_size_and_words(page: Element) -> None:
     for image in page.all("img"):
         assert image.attributes["width"].isdigit()
         assert image.attributes["height"].isdigit()
@@ -208,7 +208,7 @@ def test_pictures_have_a_size_and_words(page: Element) -> None:
         )
 
 
-def test_pictures_are_where_there_are_any(index: Element, characters: dict[str, Element]) -> None:
+def test_images_are_where_there_are_any(index: Element, characters: dict[str, Element]) -> None:
     assert [len(list(row.all("img"))) for row in next(index.all("tbody")).all("tr")] == [1, 0, 0]
     assert {name: bool(list(page.all("img"))) for name, page in characters.items()} == {
         "bram_thistle": True, "pip_comet": False, "velvet_moth": False
@@ -364,10 +364,10 @@ def test_a_ui_that_is_no_web_address_is_refused(ui: str) -> None:
         character_page(CharacterReport("a", "b", "c"), ui)
 
 
-def test_a_picture_of_another_type_is_refused() -> None:
-    bad = replace(picture(), media_type='image/svg"onload="x')
+def test_an_image_of_another_type_is_refused() -> None:
+    bad = replace(image(), media_type='image/svg"onload="x')
     character = CharacterReport("a", "b", "c", grids=(Grid("art", (), (), (bad,)),))
-    with pytest.raises(ValueError, match="picture"):
+    with pytest.raises(ValueError, match="image"):
         character_page(character)
 
 

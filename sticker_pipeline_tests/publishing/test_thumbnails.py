@@ -42,7 +42,7 @@ def test_equal_images_give_equal_bytes() -> None:
     assert thumbnails([noise(300)], 50_000) == thumbnails([noise(300)], 50_000)
 
 
-def test_reduced_pictures_give_the_same_thumbnails() -> None:
+def test_reduced_images_give_the_same_thumbnails() -> None:
     assert thumbnails([reduced(noise(700))], 50_000) == thumbnails([noise(700)], 50_000)
 
 

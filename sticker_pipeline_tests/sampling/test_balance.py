@@ -29,25 +29,25 @@ def hashed(values: list[int]) -> pd.DataFrame:
     ).assign(phash=[f"{value:016x}" for value in values], kept=True)
 
 
-def test_variants_of_one_drawing_are_told_from_different_pictures() -> None:
+def test_variants_of_one_drawing_are_told_from_different_images() -> None:
     rng = np.random.default_rng(0)
     unrelated = [int(value) for value in rng.integers(0, 2**63, 12)]
     assert different_enough(hashed(unrelated)).passed
     variants = [unrelated[0] ^ (1 << int(bit)) for bit in rng.integers(0, 63, 12)]
     verdict = different_enough(hashed(variants))
     assert not verdict.passed
-    assert "1.1 unrelated pictures" in verdict.summary
+    assert "1.1 unrelated images" in verdict.summary
     assert verdict.evidence["differing_bits"].max() <= 2
     assert not verdict.pointless
 
 
 def test_kishs_number_by_hand() -> None:
-    """Two pairs of equal pictures that differ from each other in 32 bits: likeness 1 for 2 of 6 pairs, so n_eff is
+    """Two pairs of equal images that differ from each other in 32 bits: likeness 1 for 2 of 6 pairs, so n_eff is
     4 / (1 + 3·⅓) = 2."""
     assert "2.0 unrelated" in different_enough(hashed([0, 0, 0xFFFFFFFF, 0xFFFFFFFF])).summary
 
 
-def test_frames_of_a_clip_are_one_picture_and_few_clips_are_somebody_elses_business() -> None:
+def test_frames_of_a_clip_are_one_image_and_few_clips_are_somebody_elses_business() -> None:
     frames = hashed([0, 2**40 - 1, 7]).assign(clip_id=["a", "a", "b"])
     assert different_enough(frames).passed
     assert different_enough(frames[:0]).passed

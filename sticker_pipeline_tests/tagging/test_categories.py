@@ -19,7 +19,7 @@ def test_every_row_decides_its_own_tag() -> None:
             assert (category.kind, category.inherent_candidate) == (row["kind"], row["inherent"] == "yes"), row
 
 
-def test_every_tag_of_the_drawn_pictures_is_described() -> None:
+def test_every_tag_of_the_drawn_images_is_described() -> None:
     assert [tag for tag in VOCABULARY if known_category(tag) is None] == []
 
 
@@ -30,7 +30,7 @@ def test_every_tag_of_the_drawn_pictures_is_described() -> None:
         ("silver hair", "face", True),
         ("light brown hair", "face", True),
         ("wet hair", "face", False),
-        # eyes: colour is the person's, lids are the picture's
+        # eyes: colour is the person's, lids are the image's
         ("amber eyes", "face", True),
         ("closed eyes", "face", False),
         ("half-closed eyes", "face", False),

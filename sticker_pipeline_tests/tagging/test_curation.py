@@ -17,16 +17,16 @@ GROUPS = {"gifs": Group(learned=["hsr_sticker"]), "art": Group(style="art")}
 CATEGORIES = {"general rating": "rating", "somebody (series)": "character"}
 
 
-def curated(pictures: dict[str, list[str]], *, clips: dict[str, str] | None = None, **settings: Any) -> Curated:
+def curated(images: dict[str, list[str]], *, clips: dict[str, str] | None = None, **settings: Any) -> Curated:
     """Curation of frame -> tags (best score first), frames named by group/number, each its own clip unless stated."""
     rows = [
         (frame, tag, CATEGORIES.get(tag, "general"), np.float32(1 - 0.01 * position))
-        for frame, tags in pictures.items()
+        for frame, tags in images.items()
         for position, tag in enumerate(tags)
     ]
     tags = pd.DataFrame(rows, columns=["frame_id", "tag", "category", "score"])
-    frames = pd.DataFrame({"frame_id": list(pictures), "group": [frame.split("/")[0] for frame in pictures]})
-    frames["clip_id"] = [(clips or {}).get(frame, frame) for frame in pictures]
+    frames = pd.DataFrame({"frame_id": list(images), "group": [frame.split("/")[0] for frame in images]})
+    frames["clip_id"] = [(clips or {}).get(frame, frame) for frame in images]
     return curate(tags, frames, GROUPS, "hsr_a", Curation.model_validate({"min_images": 1, **settings}))
 
 
@@ -114,20 +114,20 @@ def test_the_reason_names_a_tag_that_is_still_there() -> None:
 
 
 def test_inherent_counts_clips_not_frames() -> None:
-    """A GIF of 30 frames with a wig is one picture of four; half of the clips is enough, less is not."""
-    pictures = {f"gifs/{i}": ["green hair"] for i in range(30)}
-    clips = dict.fromkeys(pictures, "wig.gif")
-    pictures |= {"art/1": ["blue hair"], "art/2": ["blue hair"], "art/3": []}
-    result = curated(pictures, clips=clips)
+    """A GIF of 30 frames with a wig is one image of four; half of the clips is enough, less is not."""
+    images = {f"gifs/{i}": ["green hair"] for i in range(30)}
+    clips = dict.fromkeys(images, "wig.gif")
+    images |= {"art/1": ["blue hair"], "art/2": ["blue hair"], "art/3": []}
+    result = curated(images, clips=clips)
     assert captions(result)["gifs/0"] == "hsr_a, hsr_sticker, green hair"
     assert reasons(result) == {(f"art/{i}", "blue hair"): "inherent: on 50 % of the images" for i in (1, 2)}
 
 
 def test_inherent_needs_half_of_a_clip_of_one() -> None:
-    pictures = {f"gifs/{i}": ["red eyes"] if i < 5 else ["closed eyes"] for i in range(10)}
-    assert len(reasons(curated(pictures, clips=dict.fromkeys(pictures, "a")))) == 5
-    pictures["gifs/10"] = ["closed eyes"]
-    assert not reasons(curated(pictures, clips=dict.fromkeys(pictures, "a")))
+    images = {f"gifs/{i}": ["red eyes"] if i < 5 else ["closed eyes"] for i in range(10)}
+    assert len(reasons(curated(images, clips=dict.fromkeys(images, "a")))) == 5
+    images["gifs/10"] = ["closed eyes"]
+    assert not reasons(curated(images, clips=dict.fromkeys(images, "a")))
 
 
 def test_a_trait_counts_where_a_more_specific_one_stands_for_it() -> None:
@@ -139,18 +139,18 @@ def test_a_trait_counts_where_a_more_specific_one_stands_for_it() -> None:
 
 
 def test_frequent_clothes_are_not_inherent_unless_listed() -> None:
-    pictures = {"art/1": ["cape", "blue hair"], "art/2": ["cape", "blue hair"]}
-    assert captions(curated(pictures))["art/1"] == "hsr_a, cape"
-    result = curated(pictures, inherent=["cape"])
+    images = {"art/1": ["cape", "blue hair"], "art/2": ["cape", "blue hair"]}
+    assert captions(curated(images))["art/1"] == "hsr_a, cape"
+    result = curated(images, inherent=["cape"])
     assert captions(result)["art/1"] == "hsr_a, blue hair"
     assert reasons(result)[("art/1", "cape")] == "inherent: listed"
 
 
 def test_rare_counts_clips() -> None:
-    pictures = {f"gifs/{i}": ["waving"] for i in range(5)}
-    clips = dict.fromkeys(pictures, "a.gif")
-    pictures |= {"art/1": ["smile"], "art/2": ["smile"]}
-    result = curated(pictures, clips=clips, min_images=2)
+    images = {f"gifs/{i}": ["waving"] for i in range(5)}
+    clips = dict.fromkeys(images, "a.gif")
+    images |= {"art/1": ["smile"], "art/2": ["smile"]}
+    result = curated(images, clips=clips, min_images=2)
     assert captions(result)["art/1"] == "hsr_a, smile"
     assert set(reasons(result).values()) == {"rare: on 1 of at least 2 images"}
 
@@ -203,7 +203,7 @@ NAMES = st.sampled_from(
 
 @settings(max_examples=80, deadline=None)
 @given(
-    pictures=st.dictionaries(
+    images=st.dictionaries(
         st.sampled_from([f"{group}/{i}" for group in GROUPS for i in range(4)]),
         st.lists(NAMES, unique=True, max_size=10),
     ),
@@ -215,7 +215,7 @@ NAMES = st.sampled_from(
     one_clip=st.booleans(),
 )
 def test_nothing_is_lost(
-    pictures: dict[str, list[str]],
+    images: dict[str, list[str]],
     blacklist: list[str],
     inherent: Any,
     aliases: dict[str, str],
@@ -223,9 +223,9 @@ def test_nothing_is_lost(
     min_images: int,
     one_clip: bool,
 ) -> None:
-    clips = dict.fromkeys(pictures, "one") if one_clip else None
+    clips = dict.fromkeys(images, "one") if one_clip else None
     result = curated(
-        pictures,
+        images,
         clips=clips,
         blacklist=blacklist,
         inherent=inherent,
@@ -233,17 +233,17 @@ def test_nothing_is_lost(
         weights=weights,
         min_images=min_images,
     )
-    assert result.captions["frame_id"].tolist() == list(pictures)
+    assert result.captions["frame_id"].tolist() == list(images)
     assert not result.dropped.duplicated(["frame_id", "tag"]).any()
     assert (result.dropped["reason"] != "").all()
     gone = set(result.dropped[["frame_id", "tag"]].itertuples(index=False, name=None))
-    assert gone <= {(frame, tag) for frame, tags in pictures.items() for tag in tags}
+    assert gone <= {(frame, tag) for frame, tags in images.items() for tag in tags}
     readable = {spelled(tag): alias for tag, alias in aliases.items()}
     for frame, caption, n_tags in result.captions.itertuples(index=False):
         names = [tag for tag, _ in parse_caption(caption)]
         first = ["hsr_a", *GROUPS[frame.split("/")[0]].learned]
         assert names[: len(first)] == first
-        kept = [tag for tag in pictures[frame] if (frame, tag) not in gone]
+        kept = [tag for tag in images[frame] if (frame, tag) not in gone]
         assert sorted(names[len(first) :]) == sorted(readable.get(tag, tag) for tag in kept)
         assert len(set(names)) == len(names) == n_tags
 

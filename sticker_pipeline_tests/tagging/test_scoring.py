@@ -37,7 +37,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def make_files(folder: Path, reds: range) -> Files:
-    """One-coloured pictures (red, 100, 0), named by a made-up hash."""
+    """One-coloured images (red, 100, 0), named by a made-up hash."""
     folder.mkdir(exist_ok=True)
     files = {}
     for red in reds:
@@ -49,11 +49,9 @@ def make_files(folder: Path, reds: range) -> Files:
 
 def direct(files: Files, tagger: Tagger) -> np.ndarray:
     """The same scores without cache, batches or threads."""
-    pictures = [
-        wd14.preprocess(np.asarray(Image.open(path).convert("RGBA")), tagger.size) for path, _ in files.values()
-    ]
+    images = [wd14.preprocess(np.asarray(Image.open(path).convert("RGBA")), tagger.size) for path, _ in files.values()]
     name = tagger.input_name
-    return np.concatenate([tagger.session.run(None, {name: one[None]})[0] for one in pictures])
+    return np.concatenate([tagger.session.run(None, {name: one[None]})[0] for one in images])
 
 
 def test_scores_equal_the_bare_model_in_the_order_of_the_frames(tmp_path: Path, tagger: Tagger) -> None:
@@ -65,7 +63,7 @@ def test_scores_equal_the_bare_model_in_the_order_of_the_frames(tmp_path: Path, 
     assert seen == [(5, 23), (10, 23), (15, 23), (20, 23), (23, 23)]
 
 
-def test_one_new_picture_costs_one_picture(tmp_path: Path, tagger: Tagger, batches: list[int]) -> None:
+def test_one_new_image_costs_one_image(tmp_path: Path, tagger: Tagger, batches: list[int]) -> None:
     files = make_files(tmp_path / "frames", range(10))
     first = score_frames(files, tagger, tmp_path / "cache", 4)
     assert batches == [4, 4, 2]
@@ -105,7 +103,7 @@ def test_another_model_or_preprocessing_does_not_read_old_scores(
 
 def test_an_interrupted_run_keeps_what_it_scored(tmp_path: Path, tagger: Tagger) -> None:
     files = make_files(tmp_path / "frames", range(12))
-    Path(files["f9"][0]).write_bytes(b"not a picture")
+    Path(files["f9"][0]).write_bytes(b"not an image")
     with pytest.raises(TaggerError, match=r"9\.png"):
         score_frames(files, tagger, tmp_path / "cache", 3)
     make_files(tmp_path / "frames", range(9, 10))
@@ -240,5 +238,5 @@ def test_progress_is_said_at_most_ten_times_and_at_the_end(total: int, batch: in
     progress = in_tenths(said.append)
     for start in range(0, total, batch):
         progress(min(start + batch, total), total)
-    assert said[-1] == f"{total} of {total} pictures tagged"
+    assert said[-1] == f"{total} of {total} images tagged"
     assert len(said) == lines

@@ -130,6 +130,6 @@ def test_what_was_in_force_is_said_in_one_line() -> None:
     fixed = Thresholds(0.2614, 0.85, "P=R of wd-vit-tagger-v3")
     assert described(fixed, limits) == "general ≥ 0.2614 (P=R of wd-vit-tagger-v3); character ≥ 0.85"
     found = described(Thresholds("mcut", 0.85), limits)
-    assert found == "general ≥ MCut of each picture (0.2 to 0.7, median 0.3); character ≥ 0.85"
+    assert found == "general ≥ MCut of each image (0.2 to 0.7, median 0.3); character ≥ 0.85"
     nothing = {name: values[:0] for name, values in limits.items()}
-    assert described(Thresholds("mcut", 0.85), nothing) == "general ≥ MCut of each picture; character ≥ 0.85"
+    assert described(Thresholds("mcut", 0.85), nothing) == "general ≥ MCut of each image; character ≥ 0.85"

@@ -74,20 +74,20 @@ def test_tags_that_look_like_missing_values_stay_text(tmp_path: Path) -> None:
 # --- preprocessing
 
 
-def _picture(*rows: list[tuple[int, int, int, int]]) -> np.ndarray:
+def _image(*rows: list[tuple[int, int, int, int]]) -> np.ndarray:
     return np.array(rows, dtype=np.uint8)
 
 
 def test_channels_are_bgr_and_values_0_to_255() -> None:
-    result = preprocess(_picture([(10, 20, 30, 255)]), 1)
+    result = preprocess(_image([(10, 20, 30, 255)]), 1)
     assert result.dtype == np.float32
     assert result.tolist() == [[[30.0, 20.0, 10.0]]]
 
 
 def test_alpha_is_flattened_over_white() -> None:
-    picture = _picture([(0, 0, 0, 0), (0, 100, 200, 51)], [(0, 0, 0, 255), (255, 0, 0, 128)])
+    image = _image([(0, 0, 0, 0), (0, 100, 200, 51)], [(0, 0, 0, 255), (255, 0, 0, 128)])
     # 51/255 = 0.2: 0.2*(0, 100, 200) + 0.8*255 = (204, 224, 244); 128/255: 255*127/255 = 127
-    assert preprocess(picture, 2)[:, :, ::-1].tolist() == [
+    assert preprocess(image, 2)[:, :, ::-1].tolist() == [
         [[255, 255, 255], [204, 224, 244]],
         [[0, 0, 0], [255, 127, 127]],
     ]
@@ -96,39 +96,39 @@ def test_alpha_is_flattened_over_white() -> None:
 @pytest.mark.parametrize(("height", "width", "top", "left"), [(1, 3, 1, 0), (3, 1, 0, 1), (1, 4, 1, 0), (5, 2, 0, 1)])
 def test_white_padding_is_centred(height: int, width: int, top: int, left: int) -> None:
     side = max(height, width)
-    picture = np.zeros((height, width, 4), dtype=np.uint8)
-    picture[:, :, 3] = 255
+    image = np.zeros((height, width, 4), dtype=np.uint8)
+    image[:, :, 3] = 255
     expected = np.full((side, side, 3), 255, dtype=np.float32)
     expected[top : top + height, left : left + width] = 0
-    np.testing.assert_array_equal(preprocess(picture, side), expected)
+    np.testing.assert_array_equal(preprocess(image, side), expected)
 
 
 def test_no_resampling_where_the_size_already_fits() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
-    picture[:, :, 3] = 255
-    np.testing.assert_array_equal(preprocess(picture, 24), picture[:, :, 2::-1].astype(np.float32))
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
+    image[:, :, 3] = 255
+    np.testing.assert_array_equal(preprocess(image, 24), image[:, :, 2::-1].astype(np.float32))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 48), st.integers(0, 2**32 - 1))
 def test_equals_an_independent_implementation(height: int, width: int, size: int, seed: int) -> None:
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
     side = max(height, width)
-    alpha = picture[:, :, 3:].astype(np.float64) / 255
+    alpha = image[:, :, 3:].astype(np.float64) / 255
     flat = np.full((side, side, 3), 255, dtype=np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    blended = np.floor(picture[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5 + 1e-9)
+    blended = np.floor(image[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5 + 1e-9)
     flat[top : top + height, left : left + width] = blended
     resized = np.asarray(Image.fromarray(flat).resize((size, size), Image.Resampling.BICUBIC)) if side != size else flat
-    np.testing.assert_array_equal(preprocess(picture, size), resized[:, :, [2, 1, 0]].astype(np.float32))
+    np.testing.assert_array_equal(preprocess(image, size), resized[:, :, [2, 1, 0]].astype(np.float32))
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4), np.float32), np.zeros((0, 2, 4), np.uint8)]
+    "image", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4), np.float32), np.zeros((0, 2, 4), np.uint8)]
 )
-def test_other_arrays_are_refused(picture: np.ndarray) -> None:
+def test_other_arrays_are_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
-        preprocess(picture, 8)
+        preprocess(image, 8)
 
 
 # --- the model
@@ -149,7 +149,7 @@ def test_scores_are_the_channel_means(tmp_path: Path) -> None:
     np.testing.assert_allclose(result, [[0.2, 0.4, 1.0, 0.2], [0, 0, 0, 0]], atol=1e-6)
 
 
-def test_a_model_for_one_picture_at_a_time_takes_batches(tmp_path: Path) -> None:
+def test_a_model_for_one_image_at_a_time_takes_batches(tmp_path: Path) -> None:
     batch = np.random.default_rng(1).uniform(0, 255, (5, 40, 40, 3)).astype(np.float32)
     one = open_tagger(write_tagger(tmp_path / "one", batch=1))
     many = open_tagger(write_tagger(tmp_path / "many"))
@@ -177,7 +177,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 
 def test_the_exports_of_both_generations_are_taken(tmp_path: Path) -> None:
-    """Names and first dimensions as the exports of v3 (timm) and v2 (tf2onnx, some for one picture) have them."""
+    """Names and first dimensions as the exports of v3 (timm) and v2 (tf2onnx, some for one image) have them."""
     for number, (name, batch) in enumerate([("input", "batch_size"), ("input_1:0", "unk__1234"), ("input_1:0", 1)]):
         tagger = open_tagger(write_tagger(tmp_path / str(number), size=448, batch=batch, input_name=name), "cpu")
         assert (tagger.input_name, tagger.size, tagger.single) == (name, 448, batch == 1)
@@ -188,7 +188,7 @@ def test_the_exports_of_both_generations_are_taken(tmp_path: Path) -> None:
 def test_other_contracts_are_refused_when_opening(tmp_path: Path) -> None:
     with pytest.raises(TaggerError, match=r"reads one float32.*channels first \(NCHW\)"):
         open_tagger(write_tagger(tmp_path / "nchw", layout="NCHW"))
-    with pytest.raises(TaggerError, match="exactly 4 pictures"):
+    with pytest.raises(TaggerError, match="exactly 4 images"):
         open_tagger(write_tagger(tmp_path / "four", batch=4))
     with pytest.raises(TaggerError, match=r"gives 7 scores .* has 4 labels"):
         open_tagger(write_tagger(tmp_path / "seven", weights=np.ones((3, 7))))
@@ -255,7 +255,7 @@ def test_where_cuda_starts_a_fault_on_it_does_not_go_on_silently_on_the_cpu(
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(tagger.session, "run", out_of_memory)
-    with pytest.raises(TaggerError, match=r"failed on CUDAExecutionProvider with 2 pictures.*out of memory"):
+    with pytest.raises(TaggerError, match=r"failed on CUDAExecutionProvider with 2 images.*out of memory"):
         scores(tagger, np.zeros((2, 40, 40, 3), np.float32))
 
 
@@ -313,14 +313,14 @@ def test_threads_sleep_while_they_wait(tmp_path: Path) -> None:
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-@pytest.mark.parametrize("pictures", [1, 4, 16])
+@pytest.mark.parametrize("images", [1, 4, 16])
 def test_the_number_of_threads_changes_no_score(
-    pictures: int, embedded_models: Path, monkeypatch: pytest.MonkeyPatch
+    images: int, embedded_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = embedded_models / "tagger"
     if not (folder / "model.onnx").is_file():
         pytest.skip(f"{folder} is not here")
-    batch = np.random.default_rng(0).integers(0, 256, (pictures, 96, 96, 3)).astype(np.float32)
+    batch = np.random.default_rng(0).integers(0, 256, (images, 96, 96, 3)).astype(np.float32)
     found = []
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)

@@ -111,8 +111,8 @@ def test_what_a_person_listed_in_vain_is_said_with_what_may_be_meant() -> None:
     )
     curated = curate(tags, frames, {"art": Group()}, "skv_x", curation, {"f1": "skv_x, red_hair\nskv_x"})
     assert curated.idle == [
-        "curation.blacklist: 'smlie' is on no picture. Did you mean 'smile'?",
-        "curation.aliases: 'hat' is on no picture.",
+        "curation.blacklist: 'smlie' is on no image. Did you mean 'smile'?",
+        "curation.aliases: 'hat' is on no image.",
     ]
     assert curated.captions["caption"].tolist() == ["(skv_x:1.2), smile", "skv_x, red_hair"]
     assert curated.notes.to_dict("records") == [

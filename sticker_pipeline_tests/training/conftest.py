@@ -1,4 +1,4 @@
-"""A training that takes seconds: a random base model, ten small pictures, and specs over them."""
+"""A training that takes seconds: a random base model, ten small images, and specs over them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ from sticker_pipeline.training.spec import TrainingSpec
 SpecMaker = Callable[..., TrainingSpec]
 
 
-def write_training_set(folder: Path, pictures: int = 10, side: int = 32) -> None:
-    """`pictures` blocks of colour in `folder`/frames, eight in ten to train on, and their index.parquet in `folder`."""
+def write_training_set(folder: Path, images: int = 10, side: int = 32) -> None:
+    """`images` blocks of colour in `folder`/frames, eight in ten to train on, and their index.parquet in `folder`."""
     rng = np.random.default_rng(7)
     (folder / "frames").mkdir(parents=True)
     rows = []
-    for number in range(pictures):
+    for number in range(images):
         blocks = rng.integers(0, 256, (4, 4, 4), dtype=np.uint8).repeat(10, axis=0).repeat(10, axis=1)
         Image.fromarray(blocks, "RGBA").save(folder / "frames" / f"{number}.png")
         split = "holdout" if number % 5 == 4 else "train"

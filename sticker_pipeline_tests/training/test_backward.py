@@ -10,7 +10,7 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.adapters import adapters_of, add_adapters
 from sticker_pipeline.training.backward import Inputs, Weights, in_use, predict, unet_backward, weights_of
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models
-from sticker_pipeline.training.objective import picture_losses
+from sticker_pipeline.training.objective import image_losses
 
 
 def adapted(
@@ -28,14 +28,14 @@ def adapted(
     return models, layers, weights
 
 
-def batch(dtype: torch.dtype, seed: int = 0, pictures: int = 2) -> Inputs:
+def batch(dtype: torch.dtype, seed: int = 0, images: int = 2) -> Inputs:
     dice = torch.Generator().manual_seed(seed)
     return {
-        "noisy": torch.randn(pictures, 4, 8, 8, generator=dice).to(dtype),
-        "timesteps": torch.randint(1000, (pictures,), generator=dice),
-        "target": torch.randn(pictures, 4, 8, 8, generator=dice),
-        "encoder_hidden_states": torch.randn(pictures, 77, 32, generator=dice).to(dtype),
-        "share": torch.rand(pictures, generator=dice),
+        "noisy": torch.randn(images, 4, 8, 8, generator=dice).to(dtype),
+        "timesteps": torch.randint(1000, (images,), generator=dice),
+        "target": torch.randn(images, 4, 8, 8, generator=dice),
+        "encoder_hidden_states": torch.randn(images, 77, 32, generator=dice).to(dtype),
+        "share": torch.rand(images, generator=dice),
     }
 
 
@@ -52,7 +52,7 @@ def test_in_float32_the_gradients_are_autograds(tiny_base: Path) -> None:
     inputs = batch(torch.float32)
     inputs["encoder_hidden_states"].requires_grad_()
     errors, of_text = run(models, weights, inputs)
-    expected = picture_losses(predict(models.unet, inputs), inputs["target"])
+    expected = image_losses(predict(models.unet, inputs), inputs["target"])
     assert torch.allclose(errors, expected)
     wanted = torch.autograd.grad(
         (expected * inputs["share"]).sum(), [*weights.learned, inputs["encoder_hidden_states"]]

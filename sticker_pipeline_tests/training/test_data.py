@@ -34,7 +34,7 @@ def test_only_the_train_split_is_read(make_spec: SpecMaker) -> None:
     ("change", "message"),
     [
         (lambda table: table.drop(columns="caption"), "no column 'caption'"),
-        (lambda table: table[table["split"] == "holdout"], "no picture to train on"),
+        (lambda table: table[table["split"] == "holdout"], "no image to train on"),
         (lambda table: table.assign(probability=0.3), "sum to"),
         (lambda table: table.assign(bucket_width=30), "multiples of 8"),
         (lambda table: table.assign(file="none.png"), r"none\.png is missing"),
@@ -48,7 +48,7 @@ def test_faulty_training_sets_are_named(make_spec: SpecMaker, change, message: s
         read_training_set(spec)
 
 
-def test_rows_say_where_pictures_are_and_how_large(make_spec: SpecMaker) -> None:
+def test_rows_say_where_images_are_and_how_large(make_spec: SpecMaker) -> None:
     spec = make_spec()
     for table in (read_training_set(spec), read_holdout(spec)):
         assert [Path(path) for path in table["path"]] == [spec.frames / file for file in table["file"]]
@@ -71,14 +71,14 @@ def test_there_may_be_no_holdout(make_spec: SpecMaker) -> None:
     assert empty.empty and list(empty.columns) == list(read_training_set(spec).columns)
 
 
-def test_a_frame_that_is_no_picture_is_named(make_spec: SpecMaker) -> None:
+def test_a_frame_that_is_no_image_is_named(make_spec: SpecMaker) -> None:
     spec = make_spec()
     (spec.frames / "3.png").write_bytes(b"text")
-    with pytest.raises(SpecError, match=r"3\.png cannot be read as a picture"):
+    with pytest.raises(SpecError, match=r"3\.png cannot be read as an image"):
         read_training_set(spec)
 
 
-def test_regularisation_pictures_have_their_share(make_spec: SpecMaker, tmp_path: Path) -> None:
+def test_regularisation_images_have_their_share(make_spec: SpecMaker, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     for number in range(3):
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 60, 3), dtype=np.uint8)).save(

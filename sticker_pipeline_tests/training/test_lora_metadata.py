@@ -222,7 +222,7 @@ def test_modelspec_has_what_it_must(make_spec: SpecMaker) -> None:
     assert all(found[f"modelspec.{key}"] for key in ("architecture", "implementation", "title", "resolution"))
 
 
-def test_tag_frequency_counts_pictures(make_spec: SpecMaker) -> None:
-    table = read_training_set(make_spec())  # pictures 0, 2, 6, 8 are art and 1, 3, 5, 7 stickers
+def test_tag_frequency_counts_images(make_spec: SpecMaker) -> None:
+    table = read_training_set(make_spec())  # images 0, 2, 6, 8 are art and 1, 3, 5, 7 stickers
     assert tag_frequency(table) == {"nova_tag": 8, "angry": 4, "art": 4, "smile": 4, "sticker": 4}
     assert list(tag_frequency(table)) == ["nova_tag", "angry", "art", "smile", "sticker"]

@@ -13,10 +13,10 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
     check_objective,
     draw_timesteps,
+    image_losses,
     loss_weights,
     multires_noise,
     offset_noise,
-    picture_losses,
     pixel_weights,
 )
 from sticker_pipeline.training.spec import SpecError
@@ -62,7 +62,7 @@ def test_weights_of_noise_levels(weighting: Any, prediction_type: str, snr: floa
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_min_snr_weighs_the_same_error_alike_in_either_prediction(prediction_type: str) -> None:
-    """An error e of the clean picture is √snr·e of the noise and √(snr+1)·e of v: with the weights of Hang et al. every
+    """An error e of the clean image is √snr·e of the noise and √(snr+1)·e of v: with the weights of Hang et al. every
     one of them is min(snr, γ)·e²."""
     snr = torch.tensor([0.1, 4.0, 30.0])
     squared = snr if prediction_type == "epsilon" else snr + 1
@@ -97,7 +97,7 @@ def test_an_adaptive_offset_follows_the_mean_of_each_channel(scale: float) -> No
 
 
 def enlarged(coarse: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear: the middle of pixel i lies at (i + ½)·size/new − ½ of the smaller picture, whose edges go on."""
+    """Bilinear: the middle of pixel i lies at (i + ½)·size/new − ½ of the smaller image, whose edges go on."""
 
     def weights(new: int, size: int) -> np.ndarray:
         found = np.zeros((new, size))
@@ -158,21 +158,21 @@ def test_no_timesteps_are_refused() -> None:
 def test_losses_are_weighted_means_over_pixels() -> None:
     predicted = torch.zeros(2, 2, 1, 2)
     wanted = torch.tensor([[[[1.0, 3.0]], [[1.0, 5.0]]], [[[2.0, 0.0]], [[0.0, 2.0]]]])  # errors 1, 17 and 2, 2
-    assert picture_losses(predicted, wanted).tolist() == [9.0, 2.0]
+    assert image_losses(predicted, wanted).tolist() == [9.0, 2.0]
     weights = pixel_weights(torch.tensor([[[[1.0, 0.0]]], [[[0.5, 1.0]]]]), background_weight=0.25)
     assert weights.tolist() == [[[[1.0, 0.25]]], [[[0.625, 1.0]]]]
-    assert picture_losses(predicted, wanted, weights).tolist() == pytest.approx([(1 + 0.25 * 17) / 1.25, 2.0])
+    assert image_losses(predicted, wanted, weights).tolist() == pytest.approx([(1 + 0.25 * 17) / 1.25, 2.0])
 
 
 def test_losses_of_half_precision_are_float32() -> None:
-    loss = picture_losses(torch.full((1, 1, 1, 1), 300.0, dtype=torch.float16), torch.zeros(1, 1, 1, 1))
+    loss = image_losses(torch.full((1, 1, 1, 1), 300.0, dtype=torch.float16), torch.zeros(1, 1, 1, 1))
     assert loss.dtype == torch.float32 and loss.tolist() == [90_000.0]  # float16 ends at 65,504
 
 
-def test_a_picture_of_nothing_teaches_nothing() -> None:
+def test_an_image_of_nothing_teaches_nothing() -> None:
     predicted = drawn(2, 4, 3, 3).requires_grad_()
     weights = torch.stack([torch.zeros(1, 3, 3), torch.ones(1, 3, 3)])
-    losses = picture_losses(predicted, drawn(2, 4, 3, 4)[..., :3], weights)
+    losses = image_losses(predicted, drawn(2, 4, 3, 4)[..., :3], weights)
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert losses[0] == 0 and losses[1] > 0
     assert predicted.grad is not None
@@ -183,5 +183,5 @@ def test_a_picture_of_nothing_teaches_nothing() -> None:
 def test_even_weights_change_nothing(weight: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     predicted, wanted = (torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2))
-    weighted = picture_losses(predicted, wanted, torch.full((2, 1, 4, 4), weight))
+    weighted = image_losses(predicted, wanted, torch.full((2, 1, 4, 4), weight))
     assert torch.allclose(weighted, ((predicted - wanted) ** 2).mean(dim=(1, 2, 3)), rtol=1e-5)

@@ -32,7 +32,7 @@ def train_on(processes: int, spec: TrainingSpec, folder: Path) -> dict[str, torc
 def test_two_processes_learn_what_one_learns_from_two_batches(
     family: str, make_spec: SpecMaker, tmp_path: Path
 ) -> None:
-    """One process that adds up two batches draws the same pictures, captions and noise as two with one batch each."""
+    """One process that adds up two batches draws the same images, captions and noise as two with one batch each."""
     changes = {"family": family, "base": build_tiny_sdxl(tmp_path / "sdxl")} if family == "sdxl" else {}
     settings = {"epochs": 2, "draws_per_epoch": 8, "batch_size": 2, "cycles": 1, "warmup_fraction": 0.0}
     two = make_spec(settings=settings, output=tmp_path / "two", save_precision="float32", **changes)

@@ -1,4 +1,4 @@
-"""Pictures of a person's folder: any format, captions beside them, and what becomes of those that are broken."""
+"""Images of a person's folder: any format, captions beside them, and what becomes of those that are broken."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A still in another folder, one that EXIF turns, a GIF, and files that are no pictures."""
+    """A still in another folder, one that EXIF turns, a GIF, and files that are no images."""
     root = tmp_path / "others"
     (root / "1_girl").mkdir(parents=True)
     noise(60, 30, 1).save(root / "1_girl" / "wide.png")
@@ -34,13 +34,13 @@ def folder(tmp_path: Path) -> Path:
     exif[0x0112] = 6  # turned by a quarter
     noise(60, 30, 2).save(root / "turned.jpg", exif=exif)
     (root / "turned.jpg.txt").write_text("\ufeff1boy", encoding="utf-8")
-    (root / "turned.txt").write_text("of another picture", encoding="utf-8")
+    (root / "turned.txt").write_text("of another image", encoding="utf-8")
     noise(40, 40, 3).save(root / "moving.gif", save_all=True, append_images=[noise(40, 40, 4)])
     (root / "LICENSE.txt").write_text("Free for all.", encoding="utf-8")
     return root
 
 
-def test_rows_of_all_pictures(folder: Path, tmp_path: Path) -> None:
+def test_rows_of_all_images(folder: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     table = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5, note=notes.append)
     assert table["file"].tolist() == ["1_girl/wide.png", "moving.gif", "turned.jpg"]
@@ -51,7 +51,7 @@ def test_rows_of_all_pictures(folder: Path, tmp_path: Path) -> None:
     assert table["probability"].tolist() == pytest.approx([0.5 / 3] * 3)
     assert [Path(path) for path in table["path"]] == [folder / file for file in table["file"]]
     assert table["regularisation"].all() and table["frame_id"].is_unique
-    assert notes == ["regularisation: 1 of 3 pictures have no caption: theirs is empty"]
+    assert notes == ["regularisation: 1 of 3 images have no caption: theirs is empty"]
 
 
 def test_they_stand_beside_the_training_set_and_are_prepared_like_it(
@@ -69,7 +69,7 @@ def test_they_stand_beside_the_training_set_and_are_prepared_like_it(
     assert turned.pixels.shape[:2] == (table["bucket_height"].iloc[-1], table["bucket_width"].iloc[-1])
 
 
-def test_broken_pictures_are_left_out_with_a_reason(folder: Path, tmp_path: Path) -> None:
+def test_broken_images_are_left_out_with_a_reason(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "1_girl" / "wide.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[:-200])
     (folder / "page.png").write_text("<html>", encoding="utf-8")
@@ -87,7 +87,7 @@ def test_broken_pictures_are_left_out_with_a_reason(folder: Path, tmp_path: Path
     assert left_out[4].endswith("pipe.png: a named pipe, which is never opened")
 
 
-def test_many_broken_pictures_are_told_in_short(folder: Path, tmp_path: Path) -> None:
+def test_many_broken_images_are_told_in_short(folder: Path, tmp_path: Path) -> None:
     for number in range(module.SHOWN + 3):
         (folder / f"{number:02}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     notes: list[str] = []
@@ -95,7 +95,7 @@ def test_many_broken_pictures_are_told_in_short(folder: Path, tmp_path: Path) ->
     assert len(notes) == module.SHOWN + 2 and notes[-2] == "regularisation: left out 3 more"
 
 
-def test_good_pictures_are_decoded_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_good_images_are_decoded_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)
     decoded: list[Path] = []
     judge = module._judge
@@ -114,13 +114,13 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"regularisation: there is no folder .*nowhere"):
         read_regularisation(tmp_path / "nowhere", tmp_path / "cache", 64, ASPECT, share=0.5)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SpecError, match=r"regularisation: .*empty has no usable picture"):
+    with pytest.raises(SpecError, match=r"regularisation: .*empty has no usable image"):
         read_regularisation(tmp_path / "empty", tmp_path / "cache", 64, ASPECT, share=0.5)
     with pytest.raises(SpecError, match=r"regularisation: buckets\.step is 64"):
         read_regularisation(folder, tmp_path / "cache", 32, BucketSettings(), share=0.5)
 
 
-def test_a_picture_whose_caption_or_name_cannot_be_read_is_left_out_and_stops_nothing(
+def test_an_image_whose_caption_or_name_cannot_be_read_is_left_out_and_stops_nothing(
     folder: Path, tmp_path: Path
 ) -> None:
     whole = read_regularisation(folder, tmp_path / "cache", 64, ASPECT, share=0.5)

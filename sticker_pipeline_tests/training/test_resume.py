@@ -201,7 +201,7 @@ def test_an_epoch_stopped_while_its_samples_are_drawn_is_ended_again(make_spec: 
     assert_same(spec.output, whole.output)
 
 
-@pytest.mark.parametrize("change", ["seed", "picture", "base", "held out"])
+@pytest.mark.parametrize("change", ["seed", "image", "base", "held out"])
 def test_another_training_begins_anew(
     change: str, make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -215,7 +215,7 @@ def test_another_training_begins_anew(
             spec = make_spec(settings={**SETTINGS, "seed": 1})
         case "base":
             spec = make_spec(settings=SETTINGS, base_sha="another")
-        case "picture":
+        case "image":
             first, second = spec.frames / "0.png", spec.frames / "1.png"
             first.write_bytes(second.read_bytes())
     lines: list[str] = []

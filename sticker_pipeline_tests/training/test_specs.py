@@ -78,11 +78,11 @@ def test_a_style_is_bound_to_no_word(profile: Profile, store: ArtifactStore, tmp
     assert spec.frames == training_set.folder / "frames"
 
 
-def test_a_distillation_for_a_character_sees_pictures_by_their_weights(profile: Profile, tmp_path: Path) -> None:
+def test_a_distillation_for_a_character_sees_images_by_their_weights(profile: Profile, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("start.safetensors", "lora.safetensors")]
     for path in files:
         path.write_bytes(path.name.encode())
-    tuning = profile.lcm.tuning.model_copy(update={"pictures": 8})
+    tuning = profile.lcm.tuning.model_copy(update={"images": 8})
     profile = profile.model_copy(update={"lcm": profile.lcm.model_copy(update={"tuning": tuning})})
     start, lora = files
     spec = consistency.character_spec(
@@ -92,5 +92,5 @@ def test_a_distillation_for_a_character_sees_pictures_by_their_weights(profile: 
     names, counts = np.unique(spec.tuning.files, return_counts=True)
     assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {"a.png": 4, "b.png": 2, "c.png": 2}
     assert spec.prompts == [f"skv, {name[0]}" for name in spec.tuning.files]
-    assert spec.settings.pictures == 8 and spec.settings.guidance_scale == tuning.guidance_scale
+    assert spec.settings.images == 8 and spec.settings.guidance_scale == tuning.guidance_scale
     assert spec.tuning.start_sha != spec.tuning.lora_sha

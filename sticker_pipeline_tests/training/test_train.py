@@ -14,7 +14,7 @@ from sticker_pipeline.diffusion.lora.file import LoraError, read_lora
 from sticker_pipeline.training.backward import Inputs, predict
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.logs.tables import BAND_COLUMNS, LOG
-from sticker_pipeline.training.objective import picture_losses
+from sticker_pipeline.training.objective import image_losses
 from sticker_pipeline.training.schedule import recipe
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
@@ -59,13 +59,13 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
         np.isfinite(log.drop(columns=[*BAND_COLUMNS, "weight_norm"]).to_numpy(dtype=float)).all()
         and (log["loss"] > 0).all()
     )
-    # With uniform weights the loss of a step is the mean over its pictures, and so between its bands' errors.
+    # With uniform weights the loss of a step is the mean over its images, and so between its bands' errors.
     bands = log[BAND_COLUMNS].to_numpy()
     assert (np.nanmin(bands, axis=1) <= log["loss"] + 1e-6).all() and (
         log["loss"] <= np.nanmax(bands, axis=1) + 1e-6
     ).all()
     fixed = pd.read_parquet(spec.output / "held_out.parquet")
-    assert fixed[["epoch", "split", "pictures"]].to_numpy().tolist() == [
+    assert fixed[["epoch", "split", "images"]].to_numpy().tolist() == [
         [epoch, split, count] for epoch in range(3) for split, count in (("train", 8), ("held_out", 2))
     ]
     assert fixed["loss"].to_numpy() == pytest.approx(fixed[BAND_COLUMNS].mean(axis=1).to_numpy())
@@ -75,7 +75,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert metadata["modelspec.prediction_type"] == "v"
 
 
-def test_validation_pictures_have_a_loss_of_their_own(make_spec: SpecMaker) -> None:
+def test_validation_images_have_a_loss_of_their_own(make_spec: SpecMaker) -> None:
     spec = make_spec(settings={"epochs": 1})
     index = spec.training_set / "index.parquet"
     table = pd.read_parquet(index)
@@ -86,7 +86,7 @@ def test_validation_pictures_have_a_loss_of_their_own(make_spec: SpecMaker) -> N
     table.to_parquet(index)
     train(spec.model_copy(update={"output": spec.output.with_name("again")}), QUIET)
     after = pd.read_parquet(spec.output.with_name("again") / "held_out.parquet").set_index(["epoch", "split"])
-    assert after["pictures"].to_dict() == {
+    assert after["images"].to_dict() == {
         (epoch, split): count for epoch in (0, 1) for split, count in (("train", 8), ("held_out", 1), ("validation", 1))
     }
     for epoch in (0, 1):
@@ -144,14 +144,14 @@ def test_the_base_model_stays_as_it_is_and_adapters_learn(
 def test_loss_falls_on_what_is_seen_again_and_again(make_spec: SpecMaker) -> None:
     spec = make_spec(settings={"rank": 16, "alpha": 16.0, "cycles": 1, "warmup_fraction": 0.0})
     run = set_up(spec, QUIET, lambda: None).run
-    # The log stays empty, so that each step is step 0: the same pictures, noise and noise levels at the peak rate.
+    # The log stays empty, so that each step is step 0: the same images, noise and noise levels at the peak rate.
     losses = [training_step(run, run.plan.epoch(0)[0], 1).loss for _ in range(20)]
     assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_target_follows_the_prediction_type(make_spec: SpecMaker, prediction: str) -> None:
-    """A U-Net that knows the picture (its posterior is made certain) predicts the target by its definition."""
+    """A U-Net that knows the image (its posterior is made certain) predicts the target by its definition."""
     spec = make_spec(settings={"prediction": prediction})
     run = set_up(spec, QUIET, lambda: None).run
     (batch,) = run.plan.epoch(0)[0]
@@ -168,7 +168,7 @@ def test_the_target_follows_the_prediction_type(make_spec: SpecMaker, prediction
         return (noise if prediction == "epsilon" else signal * noise - spread * latents,)
 
     def backward(inputs: Inputs) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        return picture_losses(predict(perfect, inputs), inputs["target"]), ()
+        return image_losses(predict(perfect, inputs), inputs["target"]), ()
 
     one_way = SimpleNamespace(variants=lambda row: 1, entry=lambda row, _: certain[batch.tolist().index(row)])
     run = replace(run, backward=backward, latents=one_way)
@@ -198,7 +198,7 @@ def test_what_is_drawn_follows_the_settings(
 
 
 def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
-    """The mean over a step's pictures, however they were divided: batches of 1 and 3 weigh 1 to 3."""
+    """The mean over a step's images, however they were divided: batches of 1 and 3 weigh 1 to 3."""
     run = set_up(make_spec(), QUIET, lambda: None).run
     whole = np.arange(4)
     drawn = [draw(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]

@@ -18,7 +18,7 @@ def test_batches_have_one_shape_and_no_more_than_asked() -> None:
 
 @torch.no_grad()
 def one_error(run: Run, probe: Probe, place: int, band: int) -> float:
-    """The error of one picture at one of TIMESTEPS, of all that is looked at, by itself."""
+    """The error of one image at one of TIMESTEPS, of all that is looked at, by itself."""
     entry, config = probe.entries[place], run.models.vae.config
     latents = (entry.mean[None] - (config.get("shift_factor") or 0.0)) * config.scaling_factor
     shape = (len(TIMESTEPS), *latents.shape[1:])
@@ -31,7 +31,7 @@ def one_error(run: Run, probe: Probe, place: int, band: int) -> float:
 
 
 @pytest.mark.parametrize("at_once", [1, 8, 100])
-def test_errors_are_those_of_each_picture_by_itself(make_spec: SpecMaker, at_once: int) -> None:
+def test_errors_are_those_of_each_image_by_itself(make_spec: SpecMaker, at_once: int) -> None:
     prepared = set_up(make_spec(), Progress(lambda line: None), lambda: None)
     first = prepared.probes[0]
     longer = [

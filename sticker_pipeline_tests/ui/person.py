@@ -122,13 +122,13 @@ class Person:
         row.wait_for()
         return row
 
-    def picture(self, key: str) -> Any:
-        """Open the picture of the entry `key`; returns it when the browser has decoded it."""
+    def image(self, key: str) -> Any:
+        """Open the image of the entry `key`; returns it when the browser has decoded it."""
         self.entry(key).get_by_text("[Show Markdown]").click()
-        picture = self.page.get_by_role("dialog").locator("img")
-        picture.wait_for()
-        picture.evaluate("(image) => image.decode()")
-        return picture
+        image = self.page.get_by_role("dialog").locator("img")
+        image.wait_for()
+        image.evaluate("(image) => image.decode()")
+        return image
 
     def close_dialog(self) -> None:
         dialog = self.page.get_by_role("dialog")

@@ -1,9 +1,9 @@
-"""`make screenshots`: the UI's pictures for the README, written to docs/images.
+"""`make screenshots`: the UI's images for the README, written to docs/images.
 
     python -m sticker_pipeline_tests.ui.screenshots [FOLDER]
 
 Draws the whole line for the demo characters first (minutes), in FOLDER or in a temporary one, and a newcomer's folder
-with a picture of somebody else in it.
+with an image of somebody else in it.
 """
 
 import io
@@ -29,7 +29,7 @@ EPOCHS_SEEN = 5  # of a training under way, so that there is a curve
 
 def main() -> None:
     if CHROMIUM is None:
-        sys.exit("There is no chromium, which takes the pictures: install the package of that name.")
+        sys.exit("There is no chromium, which takes the images: install the package of that name.")
     if len(sys.argv) > 1:
         take(Path(sys.argv[1]).absolute())
         return
@@ -38,13 +38,13 @@ def main() -> None:
 
 
 def take(root: Path) -> None:
-    """Take every picture, of two deployments in `root`; what is there already is not made again."""
+    """Take every image, of two deployments in `root`; what is there already is not made again."""
     of_the_demo(root / "demo")
     of_a_newcomer(root / "newcomer")
 
 
 def of_the_demo(root: Path) -> None:
-    """The lineage, and assets with their pictures."""
+    """The lineage, and assets with their images."""
     if not root.is_dir():
         shutil.copytree(DEMO, root / "characters")
     with deployment(root) as ui, browser() as chromium, visit(chromium, ui.url) as person:
@@ -58,13 +58,13 @@ def of_the_demo(root: Path) -> None:
             ("benchmark", "side_by_side"),
         ):
             person.partition(asset, CHARACTER)
-            person.picture(key)
+            person.image(key)
             save(person, f"ui-{asset}")
             person.close_dialog()
 
 
 def of_a_newcomer(root: Path) -> None:
-    """A training under way, and a check that failed: there is a picture of somebody else in the folder."""
+    """A training under way, and a check that failed: there is an image of somebody else in the folder."""
     folder = root / "characters" / NEWCOMER
     if not folder.is_dir():
         add_small_character(folder, CHARACTER, SETTINGS)
@@ -105,12 +105,12 @@ def training(ui: Deployment, person: Person) -> None:
 
 
 def failed_check(person: Person) -> None:
-    """A check that failed, with its evidence: the sentence and the table, and the pictures."""
+    """A check that failed, with its evidence: the sentence and the table, and the images."""
     person.asset("frames", "Checks")
     person.page.get_by_text("same_character", exact=True).first.click()
     person.entry("evidence")
     save(person, "ui-failed_check")
-    person.picture("strangest")
+    person.image("strangest")
     save(person, "ui-checks")
 
 

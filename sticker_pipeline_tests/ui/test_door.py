@@ -97,7 +97,7 @@ def listener() -> Iterator[Listener]:
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Iterator[Deployment]:
-    """The UI of one character, all of whose texts are attacks; each would ask the listener for a picture."""
+    """The UI of one character, all of whose texts are attacks; each would ask the listener for an image."""
     pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("there is no chromium")
@@ -126,9 +126,9 @@ def add_attacker(folder: Path, url: str) -> None:
     )
     add_small_character(folder, "bram_thistle", settings)
     in_name = attack(url.replace("/", "&#47;"), "file").replace("/", "&#47;")  # a file's name has no slash
-    pictures = sorted((folder / "stickers").iterdir())
-    pictures[0].rename(pictures[0].with_name(f"{in_name}{pictures[0].suffix}"))
-    pictures[1].with_suffix(".txt").write_text(f"smile, {attack(url, 'caption')}\n", encoding="utf-8")
+    images = sorted((folder / "stickers").iterdir())
+    images[0].rename(images[0].with_name(f"{in_name}{images[0].suffix}"))
+    images[1].with_suffix(".txt").write_text(f"smile, {attack(url, 'caption')}\n", encoding="utf-8")
     (folder / "art" / f"{in_name}.gif").write_bytes(b"GIF89a\x10\x00")
     save_file({attack(url, "tensor"): np.zeros((4, 4), np.float32)}, folder / "evil.safetensors")
 
@@ -149,7 +149,7 @@ def chromium(ui: Deployment) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def made(ui: Deployment, chromium: Any) -> str:
-    """The attacker's character, made in the UI: launch, log and pictures come through the door."""
+    """The attacker's character, made in the UI: launch, log and images come through the door."""
     with visit(chromium, ui.url) as somebody:
         somebody.job("character_line")
         run = somebody.launch(NAME)

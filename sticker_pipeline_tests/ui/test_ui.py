@@ -66,20 +66,20 @@ def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -
         ("frame_weights", ["shares"]),
         ("curated_tags", ["word_cloud", "tags_per_image"]),
         ("training_set", ["trained_on", "held_out"]),
-        ("lora", ["fixed_pictures", "samples"]),
+        ("lora", ["fixed_images", "samples"]),
         ("samples", ["same_noise"]),
         ("benchmark", ["side_by_side", "similarity_chart"]),
     ],
 )
-def test_pictures_show(luma: str, person: Person, asset: str, keys: list[str]) -> None:
+def test_images_show(luma: str, person: Person, asset: str, keys: list[str]) -> None:
     person.partition(asset, luma)
     for key in keys:
-        picture = person.picture(key)
-        width, height = picture.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
+        image = person.image(key)
+        width, height = image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
         assert width > 150, key
         assert height > 80, key
-        assert picture.evaluate("(image) => image.clientWidth") <= 1440, "it fits the screen"
-        assert picture.get_attribute("alt"), key
+        assert image.evaluate("(image) => image.clientWidth") <= 1440, "it fits the screen"
+        assert image.get_attribute("alt"), key
         person.close_dialog()
 
 
@@ -109,7 +109,7 @@ def test_a_failed_check_says_what_to_mend(ui: Deployment, clumsy: str, luma: str
     person.asset("raw_media", "Checks")
     page = person.page
     page.get_by_text("rejected_files", exact=True).first.click()
-    page.get_by_text("No file that was meant as a picture is refused.").wait_for()
+    page.get_by_text("No file that was meant as an image is refused.").wait_for()
     page.get_by_text(rejected_files(ui.store.read(clumsy, "raw_media").table()).summary).wait_for()
     assert page.get_by_text("Failed", exact=True).count() == 2, "in the list, and in the result"
     assert page.get_by_text(clumsy, exact=True).first.is_visible()

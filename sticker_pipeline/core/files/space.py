@@ -20,7 +20,7 @@ MIB = 2**20
 GIB = 2**30
 
 PNG_BYTES_PER_PIXEL = 3.1
-"""Of a generated RGB picture: what noise takes, which PNG cannot shrink (a filter byte a row included). Pictures of the
+"""Of a generated RGB image: what noise takes, which PNG cannot shrink (a filter byte a row included). Images of the
 embedded base take 1.6 to 2.4."""
 
 FRAME_BYTES_PER_PIXEL = {"GIF": 1.4, "APNG": 1.4, "PNG": 2.0}
@@ -170,18 +170,18 @@ def frame_bytes(image_format: str, width: int, height: int, frames: int) -> int:
     return FRAME_TABLE_BYTES + frames * (round(each) + FRAME_ROW_BYTES)
 
 
-def score_bytes(pictures: int, labels: int) -> int:
-    """What the tagger's scores of so many new pictures take: a float32 of each label and a name of 64 bytes."""
-    return pictures * (4 * labels + 64) + 4096
+def score_bytes(images: int, labels: int) -> int:
+    """What the tagger's scores of so many new images take: a float32 of each label and a name of 64 bytes."""
+    return images * (4 * labels + 64) + 4096
 
 
-def tagged_bytes(pictures: int, labels: int) -> int:
-    """What so many new pictures take that are tagged: their scores, and their rows of the table of tags."""
-    return score_bytes(pictures, labels) + pictures * TAG_ROW_BYTES
+def tagged_bytes(images: int, labels: int) -> int:
+    """What so many new images take that are tagged: their scores, and their rows of the table of tags."""
+    return score_bytes(images, labels) + images * TAG_ROW_BYTES
 
 
 def image_bytes(images: int, width: int, height: int, copies: int = 1) -> int:
-    """What generated pictures take as PNG, `copies` times each, and a row of their table and log."""
+    """What generated images take as PNG, `copies` times each, and a row of their table and log."""
     return images * (copies * (round(PNG_BYTES_PER_PIXEL * width * height) + 1024) + 1024) + 64 * 1024
 
 

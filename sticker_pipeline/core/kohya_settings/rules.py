@@ -134,7 +134,7 @@ def _network_alpha(form: Form) -> Answer:
     return taken(alpha=float(alpha)) if alpha else taken("0 means the rank", alpha=float(form["network_dim"]))
 
 
-# pictures
+# images
 
 
 def _resolution(form: Form) -> Answer:
@@ -153,7 +153,7 @@ def _resolution(form: Form) -> Answer:
 def _bucketing(form: Form) -> Answer:
     if form["enable_bucket"]:
         return taken_buckets(shape="aspect")
-    return buckets_differ("pictures are padded to a square, where sd-scripts cuts them to one", shape="square")
+    return buckets_differ("images are padded to a square, where sd-scripts cuts them to one", shape="square")
 
 
 LEAST_STEPS = {"sd15": 64, "sdxl": 32}  # sd-scripts stops where bucket_reso_steps is no multiple
@@ -183,7 +183,7 @@ def _bucket_upscale(form: Form) -> Answer:
     return taken_buckets(upscale=not form["bucket_no_upscale"])
 
 
-# The sides that are set then are those that no picture of the profile's area goes beyond.
+# The sides that are set then are those that no image of the profile's area goes beyond.
 NO_LIMITS = "bucket_no_upscale knows no shortest and longest side"
 
 
@@ -211,9 +211,9 @@ def _max_train_steps(form: Form) -> Answer:
         return same("off")
     if form["max_train_epochs"]:
         return ignored("max_train_epochs goes before it")
-    pictures = steps * max(form["train_batch_size"], 1) * max(form["gradient_accumulation_steps"], 1)
+    images = steps * max(form["train_batch_size"], 1) * max(form["gradient_accumulation_steps"], 1)
     epochs = form.target.epochs
-    return taken(f"{steps} steps are {pictures} pictures", epochs=epochs, draws_per_epoch=math.ceil(pictures / epochs))
+    return taken(f"{steps} steps are {images} images", epochs=epochs, draws_per_epoch=math.ceil(images / epochs))
 
 
 def _epoch(form: Form) -> Answer:
@@ -224,7 +224,7 @@ def _epoch(form: Form) -> Answer:
 
 
 def _epoch_length() -> str:
-    return "an epoch has draws_per_epoch pictures, not as many as the folders and their repeats"
+    return "an epoch has draws_per_epoch images, not as many as the folders and their repeats"
 
 
 def _random_crop(form: Form) -> Answer:
@@ -232,13 +232,13 @@ def _random_crop(form: Form) -> Answer:
         return taken(crops=1)
     if form["cache_latents"]:
         return refused("sd-scripts stops: with cache_latents there is no random_crop. Turn off one of them")
-    return differs("so many ways to cut a picture, drawn beforehand", crops=16)
+    return differs("so many ways to cut an image, drawn beforehand", crops=16)
 
 
 def _masked_loss(form: Form) -> Answer:
     if not form["masked_loss"]:
         return same("off")
-    return ignored("the form has no field for mask pictures; --alpha_mask takes the transparency of pictures")
+    return ignored("the form has no field for mask images; --alpha_mask takes the transparency of images")
 
 
 def _alpha_mask(form: Form) -> Answer:
@@ -247,7 +247,7 @@ def _alpha_mask(form: Form) -> Answer:
 
 def _regularisation(form: Form) -> Answer:
     if not form["reg_data_dir"]:
-        return same("no regularisation pictures")
+        return same("no regularisation images")
     return taken(
         "sd-scripts draws as many of them as of the others",
         regularisation=form["reg_data_dir"],

@@ -7,13 +7,13 @@ from typing import ClassVar
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.benchmark.features import clip_of, held_out_references, trained_pictures
+from sticker_pipeline.benchmark.features import clip_of, held_out_references, trained_images
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
 from sticker_pipeline.benchmark.sweep import SWEEP
 from sticker_pipeline.benchmark.swept import front, measured_sweep, pareto_chart, seen_images
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
@@ -64,14 +64,14 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
         references = held_out_references(embedder, character, *dataset)
         if not references:
             raise dg.Failure(
-                f"No picture of {character.name} is held out to compare with: give it more clips, or name files in "
+                f"No image of {character.name} is held out to compare with: give it more clips, or name files in "
                 "benchmark.holdout of character.yaml."
             )
         name, lora, prompts = _swept(work)
         adapters = adapters_of(lora, character, profile, store)
         plan = sweep_plan(adapters, prompts, sorted(references), profile.sweep, profile.generation)
         context.log.info(
-            f"{len(plan.cells)} settings of {len(plan.requests)} pictures each: {plan.images} pictures. What was drawn "
+            f"{len(plan.cells)} settings of {len(plan.requests)} images each: {plan.images} images. What was drawn "
             "before is not drawn again."
         )
         check_images(work, plan.images, profile.resolution)
@@ -82,7 +82,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
             seen = seen_images(plan, files, Path(temporary), embedder, tagger, profile, store)
             grids = sweep_grids(plan, files)
         seconds = {cell: seconds_of(generator, plan, cell, store.cache("seconds")) for cell in plan.cells}
-        trained = trained_pictures(embedder, character, *dataset)
+        trained = trained_images(embedder, character, *dataset)
         rows = measured_sweep(plan, seen, seconds, references, trained, tagger, profile)
         write_table(rows, work.staging, SWEEP)
         advice = recommendations(rows, sorted(set(rows["steps"].tolist())))
@@ -95,9 +95,9 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
                 SUMMARY: f"{len(rows)} settings of {name}; {headline(advice)}",
                 "recommended": table(advice_table(advice), most=len(advice)),
                 "why": dg.MetadataValue.md(bullets(each.why for each in advice)),
-                "pareto": picture(chart, "quality against seconds"),
+                "pareto": inline_image(chart, "quality against seconds"),
                 "front": table(front(rows), most=len(rows)),
-                **{title: picture(image, title) for title, image in list(grids.items())[:SHOWN_GRIDS]},
+                **{title: inline_image(image, title) for title, image in list(grids.items())[:SHOWN_GRIDS]},
                 "table": table(rows, most=len(rows)),
                 **described(rows, SWEEP),
             }

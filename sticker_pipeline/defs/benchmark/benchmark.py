@@ -10,7 +10,7 @@ from sticker_pipeline.benchmark.metrics import VERSION
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, side_by_side, side_by_side_table
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT
@@ -35,8 +35,8 @@ OTHERS = "others.json"  # the other characters that it was measured among -> dat
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(tables.BENCHMARK, COMPARISONS),
     pool=GPU,
-    description="How good the pictures are of the base model, the LoRA, the release that it may replace and each "
-    "rival, in figures with intervals: likeness to held-out pictures, the right character among all, prompted tags "
+    description="How good the images are of the base model, the LoRA, the release that it may replace and each "
+    "rival, in figures with intervals: likeness to held-out images, the right character among all, prompted tags "
     "found, copies, diversity, what the trigger does. Each figure says in its docstring how it can be fooled.",
 )
 @once
@@ -67,9 +67,11 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         return work.publish(
             {
                 SUMMARY: shown.headline(result.table),
-                "side_by_side": picture(side_by_side(result.table, compared, images), "every model, style by style"),
+                "side_by_side": inline_image(
+                    side_by_side(result.table, compared, images), "every model, style by style"
+                ),
                 "differences": table(differences, most=len(differences)),
-                "similarity_chart": picture(shown.similarity_chart(result.table), "CLIP similarity"),
+                "similarity_chart": inline_image(shown.similarity_chart(result.table), "CLIP similarity"),
                 "table": table(result.table, most=len(result.table)),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),
                 **shown.plotted(result.table),

@@ -4,11 +4,11 @@ import dagster as dg
 
 from sticker_pipeline.benchmark import tables
 from sticker_pipeline.benchmark.metrics import SIMILARITY
-from sticker_pipeline.benchmark.side_by_side import by_character, shown_characters, similarity_picture
+from sticker_pipeline.benchmark.side_by_side import by_character, shown_characters, similarity_image
 from sticker_pipeline.core.character import character_folders
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import StorageError, write_table
-from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import open_step
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.resources import Workspace
@@ -48,7 +48,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
         return work.publish(
             {
                 SUMMARY: f"{len(measured)} characters" + (f", {len(without)} not measured yet" if without else ""),
-                "similarity": picture(similarity_picture(similarity), "similarity of all characters"),
+                "similarity": inline_image(similarity_image(similarity), "similarity of all characters"),
                 "not_measured_yet": _told_of(without),
                 "leaderboard": table(shown[shown["metric"] == SIMILARITY], most=MOST_ROWS),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),

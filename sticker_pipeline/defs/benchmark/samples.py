@@ -12,7 +12,7 @@ from sticker_pipeline.benchmark.releases import baseline_release, releases_folde
 from sticker_pipeline.core.files.space import SpaceError, refusal
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import file_sha256, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -91,8 +91,8 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         grid = grid_of_files(staging, files, labels, seeds, most=len(labels))
         return work.publish(
             {
-                SUMMARY: f"{len(shown[BASE])} pictures each of {', '.join(shown)}",
-                "same_noise": picture(grid, "the same prompts and noise"),
+                SUMMARY: f"{len(shown[BASE])} images each of {', '.join(shown)}",
+                "same_noise": inline_image(grid, "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),
                 **described(index, SAMPLES),

@@ -17,9 +17,9 @@ from sticker_pipeline.benchmark.epochs import (
     selection_requests,
     validation_embeddings,
 )
-from sticker_pipeline.benchmark.features import clip_of, trained_pictures
+from sticker_pipeline.benchmark.features import clip_of, trained_images
 from sticker_pipeline.core.storage import link_or_copy, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -42,7 +42,7 @@ from sticker_pipeline.training.logs.tables import HELD_OUT
     kinds={"open-clip", "parquet"},
     metadata=columns(CHOICE),
     pool=GPU,
-    description="The epoch to use, by a stated rule: none after the loss on validation pictures has stopped falling, "
+    description="The epoch to use, by a stated rule: none after the loss on validation images has stopped falling, "
     "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
 )
 @once
@@ -55,7 +55,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         generator = open_generator(profile, work.roots["generation"]["base"], work.store, context.log.info)
         embedder = clip_of(profile, work.store)
         generated = embeddings_of_epochs(generator, embedder, requests, checkpoints)
-        trained = trained_pictures(embedder, character, *dataset)
+        trained = trained_images(embedder, character, *dataset)
         choice = choose_epoch(
             checkpoint_metrics(generated, validation_embeddings(embedder, character, *dataset), trained),
             validation_losses(work.inputs["lora"].table(HELD_OUT.file)),
@@ -71,7 +71,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 SUMMARY: f"epoch {epoch} of {len(checkpoints)}",
                 "epoch": epoch,
                 "why": str(shown.loc[shown["chosen"], "reason"].iloc[0]),
-                "by_epoch": picture(evidence_chart(shown), "similarity by epoch"),
+                "by_epoch": inline_image(evidence_chart(shown), "similarity by epoch"),
                 "evidence": table(shown),
                 "file": dg.MetadataValue.path(work.store.folder(work.character.name, "selected_lora")),
                 **described(choice, CHOICE),

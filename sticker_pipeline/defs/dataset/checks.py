@@ -16,7 +16,7 @@ from sticker_pipeline.benchmark.outliers import looked_at, same_character, stran
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
-from sticker_pipeline.dagster_kit.metadata import picture
+from sticker_pipeline.dagster_kit.metadata import inline_image
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -46,7 +46,7 @@ def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | 
 
 
 @dg.multi_asset_check(
-    specs=check_specs("raw_media", CHARACTERS, {"rejected_files": "No file that was meant as a picture is refused."})
+    specs=check_specs("raw_media", CHARACTERS, {"rejected_files": "No file that was meant as an image is refused."})
 )
 def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
     inventory = _artifacts(context, workspace)("raw_media").table()
@@ -73,7 +73,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
     sheet = strangest_sheet(verdict, frames, artifact.folder)
-    yield _result("frames", "same_character", verdict, {"strangest": picture(sheet, "strangest")})
+    yield _result("frames", "same_character", verdict, {"strangest": inline_image(sheet, "strangest")})
 
 
 @dg.multi_asset_check(

@@ -4,7 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -22,7 +22,7 @@ from sticker_pipeline.sampling import weights
     kinds={"pandas", "parquet"},
     metadata=columns(weights.FRAME_WEIGHTS),
     description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
-    "long it is: its frames are nearly the same picture.",
+    "long it is: its frames are nearly the same image.",
 )
 @once
 def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -44,8 +44,8 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 SUMMARY: f"{len(rows)} frames of {len(clips)} clips count as {effective:.1f} equal images",
                 "effective_images": effective,
                 "groups": table(groups),
-                "group_shares": picture(weights.group_chart(groups), "group shares"),
-                "shares": picture(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
+                "group_shares": inline_image(weights.group_chart(groups), "group shares"),
+                "shares": inline_image(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
                 "clips": table(by_clip),
                 **described(rows, weights.FRAME_WEIGHTS),
             }

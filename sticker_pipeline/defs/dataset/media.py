@@ -5,7 +5,7 @@ import dagster as dg
 from sticker_pipeline.core.files.space import frame_bytes
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.core.texts import UserError
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import FOLLOW
@@ -19,7 +19,7 @@ from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
 
 
 class NoMedia(UserError):
-    """A character without a single picture that can be used."""
+    """A character without a single image that can be used."""
 
 
 @dg.asset(
@@ -40,8 +40,8 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         accepted = int(counts.get("accepted", 0))
         if not accepted:
             raise NoMedia(
-                f"{work.character.folder} holds no picture that can be used "
-                f"({len(inventory)} files looked at). Put GIFs and pictures into {', '.join(work.character.groups)}."
+                f"{work.character.folder} holds no image that can be used "
+                f"({len(inventory)} files looked at). Put GIFs and images into {', '.join(work.character.groups)}."
             )
         rejected = inventory[inventory["status"] == "rejected"]
         for row in rejected.itertuples():
@@ -102,11 +102,11 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         return work.publish(
             {
                 SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['clip_id'].nunique()} files",
-                "kept_frames": picture(sheets.kept_sheet(cells), "kept frames"),
+                "kept_frames": inline_image(sheets.kept_sheet(cells), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),
                 "why_dropped": table(media_frames.kinds_of(dropped["reason"])),
-                **{name: picture(sheet, alt) for name, (sheet, alt) in sheets.dropped_sheets(cells).items()},
+                **{name: inline_image(sheet, alt) for name, (sheet, alt) in sheets.dropped_sheets(cells).items()},
                 "dropped_table": table(dropped[["path", "frame_index", "reason"]]),
                 "sheets": dg.MetadataValue.path(work.store.folder(work.character.name, "frames") / sheets.FOLDER),
                 **described(rows, media_frames.FRAMES),

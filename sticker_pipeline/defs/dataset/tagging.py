@@ -6,7 +6,7 @@ import pandas as pd
 from sticker_pipeline.core.files.space import tagged_bytes
 from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_csv, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -69,7 +69,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "tagger": work.profile.tagger.name,
                 "thresholds": thresholds_described(thresholds, limits),
                 "provider": f"{tagger.provider} ({tagger.fallback})" if tagger.fallback else tagger.provider,
-                "most_frequent": picture(
+                "most_frequent": inline_image(
                     bar_chart(summary.tag_counts(tags), title="what the tagger found", unit="frames"), "tags"
                 ),
                 "tags": table(tags),
@@ -107,8 +107,8 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         dropped = summary.dropped_tags(curated.dropped)
         write_csv(dropped, work.staging / "dropped_tags.csv")
         who = summary.character_tags(tags, curated.captions, curated.dropped, character.taught)
-        pictures = charts.tag_images(tags, curated.captions, who, character.taught)
-        for name, image in pictures.items():
+        images = charts.tag_images(tags, curated.captions, who, character.taught)
+        for name, image in images.items():
             image.save(work.staging / f"{name}.png")
         before, after = summary.mean_tags(tags, curated.captions)
         return work.publish(
@@ -124,7 +124,7 @@ def curated_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 "why_dropped": table(summary.drop_reasons(curated.dropped)),
                 "dropped_tags": table(dropped),
                 "who_it_is": table(who, most=40),
-                **{name: picture(image, name.replace("_", " ")) for name, image in pictures.items()},
+                **{name: inline_image(image, name.replace("_", " ")) for name, image in images.items()},
                 **described(curated.captions, CAPTIONS),
             },
             content=lambda name: name.endswith(".parquet"),

@@ -4,7 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.core.images import sheet_of_files
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import TRAINING_SET
@@ -54,8 +54,8 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
                 SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, in {len(buckets)} "
                 f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out, "
                 f"{(rows['split'] == 'validation').sum()} of {clips.get('validation', 0)} for validation",
-                "trained_on": picture(shown[0], "training pictures"),
-                "held_out": picture(shown[1], "held-out pictures"),
+                "trained_on": inline_image(shown[0], "training images"),
+                "held_out": inline_image(shown[1], "held-out images"),
                 "train_frames": len(trained),
                 "holdout_frames": len(held_out),
                 "buckets": table(buckets),

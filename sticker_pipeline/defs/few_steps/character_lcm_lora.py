@@ -1,4 +1,4 @@
-"""Asset `character_lcm_lora`: the profile's `lcm_lora`, which goes on learning on the pictures of one character.
+"""Asset `character_lcm_lora`: the profile's `lcm_lora`, which goes on learning on the images of one character.
 
 It is made when a person asks for it.
 """
@@ -30,7 +30,7 @@ from sticker_pipeline.training.logs.tables import LOG
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
-    description="The profile's `lcm_lora`, distilled further on the character's training pictures, with the base model "
+    description="The profile's `lcm_lora`, distilled further on the character's training images, with the base model "
     "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "
     "that LoRA, and held against its 25 steps. A run that was stopped or killed goes on when materialized again.",
 )

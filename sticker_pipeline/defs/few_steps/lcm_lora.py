@@ -14,7 +14,7 @@ from sticker_pipeline.benchmark.few_steps import FEW_STEPS, headline, measure_an
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import discard, link_or_copy, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.defs.partitions import PROFILE_NAMES
@@ -43,7 +43,7 @@ MODULE = "sticker_pipeline.training.distill"
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
     description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
-    "distilled from pictures that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
+    "distilled from images that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
     "the tagger finds what was asked for. A run that was stopped or killed goes on when this is materialized again.",
 )
 @once
@@ -88,12 +88,12 @@ def published(work: Step[Any], profile: Profile, answers: Answers, spec: Consist
     result = work.publish(
         {
             SUMMARY: headline(index, answers),
-            "pictures": picture(answers_grid(answers), "the same prompts and seeds in every way"),
+            "images": inline_image(answers_grid(answers), "the same prompts and seeds in every way"),
             "figures": table(side_by_side(index, answers.reference), most=40),
             "how_to_use": "LCM sampler, 1 to 8 steps, CFG 1, strength 1",
             "guidance_distilled_in": spec.settings.guidance_scale,
-            "loss": picture(curves.losses(log), "loss"),
-            "loss_by_timestep": picture(curves.losses_by_timestep(log), "squared error by timestep"),
+            "loss": inline_image(curves.losses(log), "loss"),
+            "loss_by_timestep": inline_image(curves.losses_by_timestep(log), "squared error by timestep"),
             "steps": len(log),
             "training_seconds": float(log["seconds"].sum()),
             "peak_memory_mb": peak_memory_mb(log),

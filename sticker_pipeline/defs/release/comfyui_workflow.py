@@ -6,7 +6,7 @@ import pandas as pd
 from sticker_pipeline.benchmark.releases import RECORD, Record
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -41,7 +41,7 @@ from sticker_pipeline.roots.loras import adapters_of
     metadata=columns(WORKFLOWS),
     pool=GPU,
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
-    "pictures that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
+    "images that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
     "and the LoRA files of all.",
 )
 @once
@@ -63,17 +63,17 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         if index.empty:
             raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *problems]))
         for problem in problems:
-            context.log.warning(f"No picture with {problem}")
+            context.log.warning(f"No image with {problem}")
         for sentence in swept["left_out"]:
             context.log.warning(sentence)
         write_table(index, work.staging, WORKFLOWS)
         return work.publish(
             {
-                SUMMARY: f"release {record.number}: {len(index)} pictures that carry their workflow",
+                SUMMARY: f"release {record.number}: {len(index)} images that carry their workflow",
                 "how_to_use": dg.MetadataValue.md(how_to_open(profile, record)),
                 "settings": table(ways_table(record, ways), most=len(ways)),
                 "left_out": dg.MetadataValue.md(bullets(swept["left_out"])),
-                "pictures": picture(published_sheet(index, work.staging), "pictures"),
+                "images": inline_image(published_sheet(index, work.staging), "images"),
                 "workflow": dg.MetadataValue.path(store.folder(character.name, "comfyui_workflow") / WORKFLOW),
                 **described(index, WORKFLOWS),
             }

@@ -29,7 +29,7 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
     group_name="publishing",
     kinds={"html"},
     description="An index of all characters and a page for each, in files that ask the network for nothing: "
-    "leaderboard, pictures beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of "
+    "leaderboard, images beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of "
     "drawing in a few steps. What of a character is not there yet says so.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

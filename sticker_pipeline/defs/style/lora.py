@@ -29,7 +29,7 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, HELD_OUT),
     pool=GPU,
-    description="A LoRA of the style, trained as a character's is (`lora`) on the pictures of all its characters. No "
+    description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. No "
     "word calls it.",
 )
 @once

@@ -9,7 +9,7 @@ from sticker_pipeline.benchmark import style_images
 from sticker_pipeline.benchmark.features import clip_of
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, choose_style_epoch, style_metrics
 from sticker_pipeline.core.storage import link_or_copy, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
@@ -34,8 +34,8 @@ from sticker_pipeline.training.logs.results import checkpoints_of
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(CHOICE, GOAL),
     pool=GPU,
-    description="The epoch to use, by a stated rule, on pictures of characters that nobody has drawn: none whose "
-    "pictures pass for a character of the style, none that shows less of what is asked; of those that are as much in "
+    description="The epoch to use, by a stated rule, on images of characters that nobody has drawn: none whose "
+    "images pass for a character of the style, none that shows less of what is asked; of those that are as much in "
     "the style as any, the earliest. How good it is, is measured on other invented characters.",
 )
 @once
@@ -76,12 +76,12 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
                 SUMMARY: f"epoch {epoch} of {len(checkpoints) - 1}; {style_images.headline(reached)}",
                 "epoch": epoch,
                 "why": str(choice.loc[choice["chosen"], "reason"].iloc[0]),
-                "pictures": picture(by_epoch, "characters that nobody has drawn, by epoch"),
-                "by_epoch": picture(style_images.epoch_chart(choice), "evidence by epoch"),
+                "images": inline_image(by_epoch, "characters that nobody has drawn, by epoch"),
+                "by_epoch": inline_image(style_images.epoch_chart(choice), "evidence by epoch"),
                 "evidence": table(choice, most=len(choice)),
                 "goal": table(reached, most=len(reached)),
-                "goal_figures": picture(style_images.goal_chart(reached), "the goal, with intervals"),
-                "goal_pictures": picture(shown, "other invented characters, base model and LoRA"),
+                "goal_figures": inline_image(style_images.goal_chart(reached), "the goal, with intervals"),
+                "goal_images": inline_image(shown, "other invented characters, base model and LoRA"),
                 **described(choice, CHOICE),
             },
             content=lambda name: not name.endswith(".png"),

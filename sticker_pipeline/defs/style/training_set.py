@@ -4,10 +4,10 @@ import dagster as dg
 
 from sticker_pipeline.core.images import sheet_of_files
 from sticker_pipeline.core.storage import link_or_copy, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.dataset.style_set import PICTURES, STYLE_DROPPED, STYLE_ROWS, STYLE_TAGS, reasons_table, style_set
+from sticker_pipeline.dataset.style_set import IMAGES, STYLE_DROPPED, STYLE_ROWS, STYLE_TAGS, reasons_table, style_set
 from sticker_pipeline.defs.automation import FOLLOW
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
@@ -27,7 +27,7 @@ SHEET_CELLS = 24
     group_name="style",
     kinds={"pandas", "parquet"},
     metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),
-    description="The pictures of all characters that name the style, each character counting alike, with captions the "
+    description="The images of all characters that name the style, each character counting alike, with captions the "
     "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
     "character's training is held out here.",
 )
@@ -38,20 +38,20 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
         made = style_set(members_of(work.subject, work.store), profile.style.tags, profile.resolution, profile.buckets)
         for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
             who, _, file = name.partition("/")
-            link_or_copy(work.store.folder(who, "frames") / file, work.staging / PICTURES / name)
+            link_or_copy(work.store.folder(who, "frames") / file, work.staging / IMAGES / name)
         write_table(made.rows, work.staging, STYLE_ROWS)
         write_table(made.tags, work.staging, STYLE_TAGS)
         write_table(made.dropped, work.staging, STYLE_DROPPED)
         trained = made.rows[made.rows["split"] == TRAIN]
-        per_picture = trained["caption"].map(lambda caption: len(parse_caption(caption)))
+        per_image = trained["caption"].map(lambda caption: len(parse_caption(caption)))
         splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
-        shown = sheet_of_files(work.staging / PICTURES, trained["file"].tolist(), SHEET_CELLS)
+        shown = sheet_of_files(work.staging / IMAGES, trained["file"].tolist(), SHEET_CELLS)
         return work.publish(
             {
                 SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of "
-                f"{len(work.subject.members)} characters, {per_picture.mean():.1f} tags per caption",
-                "trained_on": picture(shown, "training pictures"),
-                "tags_per_caption": float(per_picture.mean()),
+                f"{len(work.subject.members)} characters, {per_image.mean():.1f} tags per caption",
+                "trained_on": inline_image(shown, "training images"),
+                "tags_per_caption": float(per_image.mean()),
                 "clips": table(splits),
                 "what_is_said": table(made.tags, most=40),
                 "why_dropped": table(reasons_table(made.dropped)),

@@ -11,7 +11,7 @@ from sticker_pipeline.core.kohya_settings.read import report_table
 from sticker_pipeline.core.profile import character_kohya_import
 from sticker_pipeline.core.storage import discard
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, picture, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -52,7 +52,7 @@ class LoraConfig(OneOff):
     metadata=columns(LOG, HELD_OUT),
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
-    "every step, the loss on held-out pictures, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
+    "every step, the loss on held-out images, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
     "that was stopped or killed goes on where it was when this is materialized again.",
 )
 @once
@@ -91,16 +91,16 @@ def train(
 
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
-    """What a person looks at to judge a training, curves and pictures first."""
+    """What a person looks at to judge a training, curves and images first."""
     log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, HELD_OUT))
     return {
         SUMMARY: results.headline(folder, log),
-        "fixed_pictures": picture(curves.fixed_losses(fixed), "loss on fixed pictures"),
-        "loss_by_step": picture(curves.losses(log), "loss"),
-        "loss_by_timestep": picture(curves.losses_by_timestep(log), "loss by timestep"),
-        "gradient_norm": picture(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
-        "learning_rate": picture(curves.learning_rates(log), "learning rates"),
-        "samples": picture(results.sample_grid(folder), "samples per epoch"),
+        "fixed_images": inline_image(curves.fixed_losses(fixed), "loss on fixed images"),
+        "loss_by_step": inline_image(curves.losses(log), "loss"),
+        "loss_by_timestep": inline_image(curves.losses_by_timestep(log), "loss by timestep"),
+        "gradient_norm": inline_image(curves.gradient_norms(log, spec.settings.max_grad_norm), "gradient norm"),
+        "learning_rate": inline_image(curves.learning_rates(log), "learning rates"),
+        "samples": inline_image(results.sample_grid(folder), "samples per epoch"),
         "steps": len(log),
         "samples_per_s": float(log["samples_per_s"].median()),
         "peak_memory_mb": results.peak_memory_mb(log),

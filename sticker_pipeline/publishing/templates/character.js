@@ -1,5 +1,5 @@
 "use strict";
-// One prompt with all models side by side, larger: a click on a picture, arrow keys to the next prompt.
+// One prompt with all models side by side, larger: a click on an image, arrow keys to the next prompt.
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const closer = document.getElementById("closer");
@@ -15,7 +15,7 @@
       figure.append(row.cells[place].querySelector("img").cloneNode(), caption);
       return figure;
     });
-    document.getElementById("closer-pictures").replaceChildren(...parts);
+    document.getElementById("closer-images").replaceChildren(...parts);
   };
   for (const image of all("table.grid img")) {
     const button = document.createElement("button");

@@ -1,6 +1,6 @@
 """A batch's forward and backward as a CUDA graph: recorded once for each shape, then replayed in one call.
 
-At a few pictures a step a GPU is faster than Python can tell it what to do next: thousands of small kernels, each
+At a few images a step a GPU is faster than Python can tell it what to do next: thousands of small kernels, each
 started by its own call. A graph starts them all (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 

@@ -15,7 +15,7 @@ from torch import nn
 _onednn = torch.ops.mkldnn
 _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no operation fused behind
 
-SMALL, LARGE = 6, 64  # sides of the pictures that convolutions in a U-Net see, in latent pixels: the usual range
+SMALL, LARGE = 6, 64  # sides of the images that convolutions in a U-Net see, in latent pixels: the usual range
 
 
 def speed_up(model: nn.Module) -> int:
@@ -179,10 +179,10 @@ class Geometry:
     dilation: tuple[int, int]
 
     def ordered(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
-        """`weight` float32[out, in, kh, kw] as oneDNN reads it for pictures of `side` by `side`."""
-        picture = [1, self.in_channels, side, side]
+        """`weight` float32[out, in, kh, kw] as oneDNN reads it for images of `side` by `side`."""
+        image = [1, self.in_channels, side, side]
         result: torch.Tensor = _onednn._reorder_convolution_weight(
-            weight, self.padding, self.stride, self.dilation, 1, picture
+            weight, self.padding, self.stride, self.dilation, 1, image
         )
         return result
 
@@ -195,7 +195,7 @@ class Geometry:
         return result
 
     def left_over(self, size: torch.Size, out: torch.Size) -> list[int]:
-        """Rows and columns at the end of a picture of `size` that a stride over 1 never reached on the way to `out`."""
+        """Rows and columns at the end of an image of `size` that a stride over 1 never reached on the way to `out`."""
         sides = zip(size, out, self.kernel, self.padding, self.stride, self.dilation, strict=True)
         return [
             side - ((steps - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
@@ -214,7 +214,7 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Whether oneDNN reads weights of this geometry in one order, whatever the size of the picture.
+    """Whether oneDNN reads weights of this geometry in one order, whatever the size of the image.
 
     Some numbers of channels (240, say) have two, and in the wrong one a call takes thirty times as long: those
     convolutions are better left to PyTorch.

@@ -1,7 +1,7 @@
-"""Pictures as the U-Net sees them: VAE posteriors, cached for each way of seeing a picture, and fresh draws from them.
+"""Images as the U-Net sees them: VAE posteriors, cached for each way of seeing an image, and fresh draws from them.
 
 The cache knows nothing of characters or runs: an entry is named by all that decides it, and found without decoding.
-How a picture is padded or cut belongs to dataset/pixels.py, which pictures there are to data.py.
+How an image is padded or cut belongs to dataset/pixels.py, which images there are to data.py.
 """
 
 import errno
@@ -32,9 +32,9 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
 VERSION = 3  # of the way from prepared pixels to a cache entry; raise it when that changes
-MEMORY = 2**30  # bytes of entries that are kept in memory: about 7,000 pictures of 512×512 pixels
-THREADS = 2  # that prepare pictures while the VAE encodes others
-# Pictures were judged when they were taken; what was taken then is decoded whatever its size.
+MEMORY = 2**30  # bytes of entries that are kept in memory: about 7,000 images of 512×512 pixels
+THREADS = 2  # that prepare images while the VAE encodes others
+# Images were judged when they were taken; what was taken then is decoded whatever its size.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -44,10 +44,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class View:
-    """One way of seeing a picture: all that decides its pixels. `path` only says where its file is now.
+    """One way of seeing an image: all that decides its pixels. `path` only says where its file is now.
 
     `width`, `height`: its bucket; `shape`: whether it is padded to that (`square`) or covers it and is cut (`aspect`),
-    `offset` (0..1) of the free room being cut off before it (see pixels.cover_picture).
+    `offset` (0..1) of the free room being cut off before it (see pixels.cover_image).
     """
 
     path: Path
@@ -63,8 +63,8 @@ class View:
 @dataclass(frozen=True)
 class LatentEntry:
     """What the cache holds of a view: `mean` and `std` of its posterior (float32[c, h, w] on the CPU, unscaled), `mask`
-    (float32[1, h, w]): how much of each cell is picture and not background, and the conditions of SDXL in pixels:
-    `size` (height, width) of the picture before scaling, `crop` (top, left)."""
+    (float32[1, h, w]): how much of each cell is image and not background, and the conditions of SDXL in pixels:
+    `size` (height, width) of the image before scaling, `crop` (top, left)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -75,9 +75,9 @@ class LatentEntry:
 
 def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
     """The views of each row of `table` (see data.read_training_set), which are drawn alike: its cuts, and each of them
-    mirrored where the settings say so. None occurs twice: a picture without free room has one cut.
+    mirrored where the settings say so. None occurs twice: an image without free room has one cut.
 
-    Raises SpecError for a picture that cannot be read.
+    Raises SpecError for an image that cannot be read.
     """
     paths = [Path(path) for path in table["path"]]
     memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it forgets other files
@@ -89,8 +89,8 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
     crops = spec.settings.crops if spec.buckets.shape == "aspect" else 1
     views = []
     sizes = table[["width", "height", "bucket_width", "bucket_height"]].to_numpy().tolist()
-    for path, (picture_width, picture_height, width, height) in zip(paths, sizes, strict=True):
-        room = pixels.free_room(picture_width, picture_height, width, height)
+    for path, (image_width, image_height, width, height) in zip(paths, sizes, strict=True):
+        room = pixels.free_room(image_width, image_height, width, height)
         views.append(
             [
                 View(path, hashes[path], width, height, spec.buckets.shape, spec.background, offset, mirrored)
@@ -102,10 +102,10 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
 
 
 def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
-    """Where a picture with `room` free pixels is cut: at most `count` different offsets (0..1), ascending.
+    """Where an image with `room` free pixels is cut: at most `count` different offsets (0..1), ascending.
 
     One is the middle. Several are spread over the room, one in each of `count` equal parts of it, at a place that the
-    picture's own hash decides: neither the seed nor the other pictures move it.
+    image's own hash decides: neither the seed nor the other images move it.
     """
     if count == 1 or room == 0:
         return [0.5]
@@ -116,7 +116,7 @@ def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
 
 
 def vae_hash(base: Path) -> str:
-    """Hash of all that decides what the VAE of `base` makes of a picture: of the files of a diffusers folder, or of the
+    """Hash of all that decides what the VAE of `base` makes of an image: of the files of a diffusers folder, or of the
     VAE's own tensors in a single .safetensors file and its configuration beside that."""
     if base.is_file():
         beside = (base.with_suffix("") / "vae").glob("*.json")
@@ -141,7 +141,7 @@ def entry_path(cache: Path, vae: str, dtype: torch.dtype, view: View) -> Path:
 class Latents:
     """The cache entries of the `views` of a training set: read when they are asked for, those used last kept in memory.
 
-    Opening reads no picture and needs no VAE: `missing` are the views to `encode` first. `dtype` is that of the VAE:
+    Opening reads no image and needs no VAE: `missing` are the views to `encode` first. `dtype` is that of the VAE:
     float32, since SDXL's overflows in float16.
     """
 
@@ -183,7 +183,7 @@ class Latents:
             return self._read(path)
         except (OSError, ValueError) as error:
             raise OSError(
-                errno.ENOENT, "the cached latents of a picture are gone or damaged: train again, which makes them", path
+                errno.ENOENT, "the cached latents of an image are gone or damaged: train again, which makes them", path
             ) from error
 
     def encode(
@@ -197,16 +197,16 @@ class Latents:
     ) -> None:
         """Make the entries of `missing`, of several processes each its own share.
 
-        Pictures are encoded one by one: the result must not depend on which others are missing. `encoded` is called
-        with their number after each one, and may raise: what is made stays. Raises SpecError for a picture that cannot
+        Images are encoded one by one: the result must not depend on which others are missing. `encoded` is called
+        with their number after each one, and may raise: what is made stays. Raises SpecError for an image that cannot
         be read, ValueError for a VAE of another dtype, SpaceError where an entry cannot be written.
         """
         if vae.dtype != self.dtype:
             raise ValueError(f"the VAE works in {vae.dtype}, its latents are cached as those of {self.dtype}")
         mine = {path: view for path, view in missing.items() if int(path.stem[:8], 16) % ranks == rank}
         with closing(prepared_ahead(prepare, mine.values())) as prepared:
-            for number, (path, picture) in enumerate(zip(mine, prepared, strict=True), start=1):
-                self._write(path, make_entry(vae, picture))
+            for number, (path, image) in enumerate(zip(mine, prepared, strict=True), start=1):
+                self._write(path, make_entry(vae, image))
                 encoded(number)
 
     def _write(self, path: Path, entry: LatentEntry) -> None:
@@ -217,7 +217,7 @@ class Latents:
 
 
 def prepare(view: View) -> pixels.Prepared:
-    """The picture as `view` says. Raises SpecError for one that cannot be read, or is another than its hash says."""
+    """The image as `view` says. Raises SpecError for one that cannot be read, or is another than its hash says."""
     try:
         data = view.path.read_bytes()
         if hashlib.sha256(data).hexdigest() != view.sha256:
@@ -225,10 +225,10 @@ def prepare(view: View) -> pixels.Prepared:
         with closing(decode_bytes(data, NO_LIMITS)) as frames:
             rgba = next(frames).rgba
     except (MediaError, OSError) as error:
-        raise SpecError(f"{view.path}: the picture cannot be read: {error}.") from error
+        raise SpecError(f"{view.path}: the image cannot be read: {error}.") from error
     if view.shape == "square":
-        return pixels.pad_picture(rgba, view.width, view.height, view.background, mirrored=view.mirrored)
-    return pixels.cover_picture(
+        return pixels.pad_image(rgba, view.width, view.height, view.background, mirrored=view.mirrored)
+    return pixels.cover_image(
         rgba, view.width, view.height, view.background, offset=view.offset, mirrored=view.mirrored
     )
 
@@ -248,19 +248,19 @@ def prepared_ahead(function: Callable[[Item], Result], items: Iterable[Item]) ->
         pool.shutdown(cancel_futures=True)
 
 
-def make_entry(vae: Any, picture: pixels.Prepared) -> LatentEntry:
-    """The cache entry of a prepared picture: its posterior, and its alpha as the mean over each cell."""
-    mean, std = encode(vae, picture.pixels)
-    alpha = torch.from_numpy(picture.alpha)[None]
+def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
+    """The cache entry of a prepared image: its posterior, and its alpha as the mean over each cell."""
+    mean, std = encode(vae, image.pixels)
+    alpha = torch.from_numpy(image.alpha)[None]
     mask = torch.nn.functional.adaptive_avg_pool2d(alpha, (mean.shape[-2], mean.shape[-1]))
-    return LatentEntry(mean, std, mask, picture.size, picture.crop)
+    return LatentEntry(mean, std, mask, image.size, image.crop)
 
 
 @torch.no_grad()
-def encode(vae: Any, picture: np.ndarray) -> Posterior:
-    """Mean and standard deviation of the posterior of one picture (uint8[h, w, 3]); AutoencoderTiny has none: its
+def encode(vae: Any, image: np.ndarray) -> Posterior:
+    """Mean and standard deviation of the posterior of one image (uint8[h, w, 3]); AutoencoderTiny has none: its
     deviation is 0."""
-    scaled = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
+    scaled = torch.from_numpy(image.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
     output = vae.encode(scaled.to(vae.device, vae.dtype))
     if hasattr(output, "latent_dist"):
         return output.latent_dist.mean[0].float().cpu(), output.latent_dist.std[0].float().cpu()

@@ -6,7 +6,7 @@ et al. 2023, Latent Consistency Models, section 4). It is learned by being the s
 teacher's path, with one DDIM step between them. Levels and scalings are those of diffusers' LCMScheduler, which draws
 with it.
 
-b: pictures of a batch; c, h, w: channels and size of latents. `alphas`: ᾱ of DDPM, float[b], at the pictures' levels.
+b: images of a batch; c, h, w: channels and size of latents. `alphas`: ᾱ of DDPM, float[b], at the images' levels.
 """
 
 import torch
@@ -40,7 +40,7 @@ def clean_and_noise(said: Tensor, noisy: Tensor, alphas: Tensor, prediction_type
     epsilon: it says the noise ε, and x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ. v_prediction: x̂₀ = √ᾱ·x − √(1−ᾱ)·v and
     ε = √(1−ᾱ)·x + √ᾱ·v (Salimans, Ho 2022).
     """
-    signal, noise = _pictures(alphas.sqrt()), _pictures((1.0 - alphas).sqrt())
+    signal, noise = _images(alphas.sqrt()), _images((1.0 - alphas).sqrt())
     if prediction_type == "epsilon":
         return (noisy - noise * said) / signal, said
     return signal * noisy - noise * said, noise * noisy + signal * said
@@ -48,14 +48,14 @@ def clean_and_noise(said: Tensor, noisy: Tensor, alphas: Tensor, prediction_type
 
 def solver_step(clean: Tensor, noise: Tensor, alphas_next: Tensor) -> Tensor:
     """DDIM (Song et al. 2021, eq. 12, without noise of its own): the noisy latents at the levels of `alphas_next`."""
-    return _pictures(alphas_next.sqrt()) * clean + _pictures((1.0 - alphas_next).sqrt()) * noise
+    return _images(alphas_next.sqrt()) * clean + _images((1.0 - alphas_next).sqrt()) * noise
 
 
 def consistent(said: Tensor, noisy: Tensor, timesteps: Tensor, alphas: Tensor, prediction_type: str) -> Tensor:
     """f(noisy, timesteps), [b, c, h, w], of a U-Net that `said` this."""
     c_skip, c_out = scalings(timesteps)
     clean, _ = clean_and_noise(said, noisy, alphas, prediction_type)
-    return _pictures(c_skip) * noisy + _pictures(c_out) * clean
+    return _images(c_skip) * noisy + _images(c_out) * clean
 
 
 def guided(said: Tensor, unprompted: Tensor, scale: float) -> Tensor:
@@ -64,9 +64,9 @@ def guided(said: Tensor, unprompted: Tensor, scale: float) -> Tensor:
 
 
 def huber(predicted: Tensor, wanted: Tensor, width: float) -> Tensor:
-    """Pseudo-Huber loss of each picture, float[b]: the mean of √(d² + width²) − width."""
+    """Pseudo-Huber loss of each image, float[b]: the mean of √(d² + width²) − width."""
     return ((predicted - wanted).square() + width**2).sqrt().sub(width).mean(dim=(1, 2, 3))
 
 
-def _pictures(values: Tensor) -> Tensor:
+def _images(values: Tensor) -> Tensor:
     return values[:, None, None, None]

@@ -9,15 +9,15 @@ from sticker_pipeline.core.settings import ConsistencySettings, GenerationSettin
 
 
 class Tuning(Strict):
-    """What a distillation for one character has beside: it goes on from a LoRA, on pictures of the character."""
+    """What a distillation for one character has beside: it goes on from a LoRA, on images of the character."""
 
     start: Path = Field(description="LCM-LoRA of the same base model, rank and targets, to go on from")
     start_sha: str = Field(description="hash of that file")
     lora: Path = Field(description="the character's LoRA: part of the base model here, of teacher and student alike")
     lora_sha: str = Field(description="hash of that file")
-    frames: Path = Field(description="folder of the pictures")
-    files: list[str] = Field(description="names of the pictures in it: one of each prompt, its caption")
-    background: str = Field("white", description="what transparent pictures are flattened over")
+    frames: Path = Field(description="folder of the images")
+    files: list[str] = Field(description="names of the images in it: one of each prompt, its caption")
+    background: str = Field("white", description="what transparent images are flattened over")
 
 
 class ConsistencySpec(Strict):
@@ -28,9 +28,9 @@ class ConsistencySpec(Strict):
     base: Path = Field(description="the base model: a folder in the diffusers layout, or one .safetensors file")
     base_sha: str = Field(description="hash of the base model, stamped into the LoRA file")
     output: Path = Field(description="work folder: an unfinished distillation of the same spec in it goes on")
-    resolution: int = Field(gt=0, multiple_of=8, description="side of a picture in pixels")
+    resolution: int = Field(gt=0, multiple_of=8, description="side of an image in pixels")
     prompts: list[str] = Field(
-        min_length=1, description="what is learned on, one picture of each: drawn by the base model, or `tuning.files`"
+        min_length=1, description="what is learned on, one image of each: drawn by the base model, or `tuning.files`"
     )
     tuning: Tuning | None = Field(None, description="the character that an LCM-LoRA goes on learning for")
     settings: ConsistencySettings
@@ -38,9 +38,9 @@ class ConsistencySpec(Strict):
     state_seconds: float = Field(60.0, ge=0, description="between two states to go on from")
 
     @model_validator(mode="after")
-    def _pictures_are_those_of_the_settings(self) -> "ConsistencySpec":
-        if len(self.prompts) != self.settings.pictures:
-            raise ValueError(f"prompts: there are {len(self.prompts)}, and settings.pictures is not as many")
+    def _images_are_those_of_the_settings(self) -> "ConsistencySpec":
+        if len(self.prompts) != self.settings.images:
+            raise ValueError(f"prompts: there are {len(self.prompts)}, and settings.images is not as many")
         if self.tuning and len(self.tuning.files) != len(self.prompts):
             raise ValueError(f"tuning.files: there are {len(self.tuning.files)}, and not as many prompts")
         return self

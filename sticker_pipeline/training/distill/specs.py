@@ -38,12 +38,12 @@ def character_spec(
 ) -> ConsistencySpec:
     """The distillation that goes on from `start` for the character `name` and its `lora`.
 
-    Pictures and captions are drawn of the training set by its weights, systematically, once for all. `rows`: its table,
+    Images and captions are drawn of the training set by its weights, systematically, once for all. `rows`: its table,
     with files in the folder `frames`.
     """
     tuning = profile.lcm.tuning
     rows = rows[rows["split"] == TRAIN]
-    counts = systematic_draws(rows["probability"].to_numpy(dtype=np.float64), tuning.pictures, profile.lcm.seed, 0)
+    counts = systematic_draws(rows["probability"].to_numpy(dtype=np.float64), tuning.images, profile.lcm.seed, 0)
     drawn = rows.loc[np.repeat(rows.index, counts)]
     settings: ConsistencySettings = profile.lcm.model_copy(update=tuning.model_dump())
     return ConsistencySpec(

@@ -49,7 +49,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """b pictures of a step on the device: `noisy` float32[b, c, h, w] at `timesteps` int64[b], and what the U-Net is
+    """b images of a step on the device: `noisy` float32[b, c, h, w] at `timesteps` int64[b], and what the U-Net is
     told `prompted` and `unprompted`."""
 
     noisy: Tensor
@@ -97,7 +97,7 @@ def distillation_step(run: Distillation) -> LogRow:
 
 
 def draw(run: Distillation, step: int) -> Drawn:
-    """The pictures of `step`, at levels that the LCM sampler may stop at. Drawn on the CPU: the same everywhere."""
+    """The images of `step`, at levels that the LCM sampler may stop at. Drawn on the CPU: the same everywhere."""
     rng = step_rng(run.spec.settings.seed, step)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()

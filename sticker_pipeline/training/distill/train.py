@@ -22,8 +22,8 @@ from sticker_pipeline.training.accel.fast_layers import speed_up
 from sticker_pipeline.training.accel.fused_lora import fuse
 from sticker_pipeline.training.adapters import adapters_of, add_adapters, load_adapters
 from sticker_pipeline.training.backward import weights_of
+from sticker_pipeline.training.distill.images import drawn_latents, encoded_images
 from sticker_pipeline.training.distill.objective import GRID
-from sticker_pipeline.training.distill.pictures import drawn_latents, encoded_pictures
 from sticker_pipeline.training.distill.spec import ConsistencySpec
 from sticker_pipeline.training.distill.state import find_state, fingerprint, keep_state, restore_state
 from sticker_pipeline.training.distill.step import Distillation, distillation_step
@@ -72,7 +72,7 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
 
 
 def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Distillation:
-    """A distillation before its first step: texts are read and pictures drawn by the base model as it is, or those of
+    """A distillation before its first step: texts are read and images drawn by the base model as it is, or those of
     the character encoded; then comes the LoRA."""
     device, dtype = place()
     guidance = spec.settings.guidance_scale
@@ -93,7 +93,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     move([*models.text_encoders, models.unet, models.vae], device)
     texts = encoded_texts(models, spec, trained.clip_skip)
     count = counted(progress, stop)
-    latents = encoded_pictures(models, spec, tuning, count) if tuning else drawn_latents(models, spec, texts, count)
+    latents = encoded_images(models, spec, tuning, count) if tuning else drawn_latents(models, spec, texts, count)
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)
@@ -157,12 +157,12 @@ def encoded_texts(models: Models, spec: ConsistencySpec, clip_skip: int) -> Enco
 
 
 def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
-    """Says how many pictures are ready, and stops when asked. Only drawn ones are kept: encoding takes no time."""
+    """Says how many images are ready, and stops when asked. Only drawn ones are kept: encoding takes no time."""
 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
-            raise Interrupted(number, f"{done} of {total} pictures are ready; run again to go on")
-        progress.note(f"pictures {done}/{total}")
+            raise Interrupted(number, f"{done} of {total} images are ready; run again to go on")
+        progress.note(f"images {done}/{total}")
 
     return count
 

@@ -24,14 +24,14 @@ def losses_by_timestep(log: pd.DataFrame) -> Image.Image:
 
 
 def fixed_losses(rows: pd.DataFrame) -> Image.Image:
-    """The error on the same pictures, noise and timesteps after each epoch. Where the curve of held-out pictures rises
+    """The error on the same images, noise and timesteps after each epoch. Where the curve of held-out images rises
     while that of trained ones falls, the LoRA learns by heart."""
     names = {"train": "trained on", "held_out": "held out", "validation": "validation"}
     curves = {
         names[str(split)]: (part["epoch"].to_numpy(), part["loss"].to_numpy())
         for split, part in rows.groupby("split", sort=False)
     }
-    return line_chart(curves, title="error on fixed pictures and noise", x="epoch", y="mean squared error")
+    return line_chart(curves, title="error on fixed images and noise", x="epoch", y="mean squared error")
 
 
 def gradient_norms(log: pd.DataFrame, clipped_at: float | None) -> Image.Image:

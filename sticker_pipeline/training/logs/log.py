@@ -1,6 +1,6 @@
 """The log of a training, one row per step, and what a person reads from its end.
 
-progress.py and tensorboard.py show it; the loss on fixed pictures and noise is in training/validation_loss.py.
+progress.py and tensorboard.py show it; the loss on fixed images and noise is in training/validation_loss.py.
 """
 
 import math
@@ -38,7 +38,7 @@ class LogRow:
     lr_unet: float
     lr_text_encoder: float
     grad_norm: float
-    samples: int  # pictures in this step, of all processes
+    samples: int  # images in this step, of all processes
     seconds: float
     memory_bytes: int
     weights_scaled: int = 0  # modules that max_weight_norm scaled down

@@ -54,7 +54,7 @@ def peak_memory_mb(log: pd.DataFrame) -> int:
 
 
 def sample_grid(folder: Path) -> Image.Image:
-    """Sample pictures of every epoch: a row per prompt, a column per epoch."""
+    """Sample images of every epoch: a row per prompt, a column per epoch."""
     epochs = range(1, _epochs(folder) + 1)
     rows = [
         [Image.open(folder / "samples" / f"epoch_{epoch:02d}_{number}.png") for epoch in epochs]

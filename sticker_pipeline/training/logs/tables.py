@@ -39,7 +39,7 @@ LOG = TableSchema(
             "mean norm of the modules' weights; no number without max_weight_norm",
             nullable=True,
         ),
-        Column("samples_per_s", "float64", "pictures per second, of all processes"),
+        Column("samples_per_s", "float64", "images per second, of all processes"),
         Column("seconds", "float64", "seconds that the step took"),
         Column("memory_bytes", "int64", "bytes: the most taken of a GPU so far, else resident in this process", low=0),
     ),
@@ -54,14 +54,14 @@ HELD_OUT = TableSchema(
         Column(
             "split",
             "str",
-            "which pictures: trained on, the validation split by which the epoch is chosen, or the held-out references",
+            "which images: trained on, the validation split by which the epoch is chosen, or the held-out references",
             values=("train", "validation", "held_out"),
         ),
-        Column("pictures", "int64", "how many pictures", low=1),
+        Column("images", "int64", "how many images", low=1),
         Column(
             "loss",
             "float64",
-            "mean squared error on fixed pictures, noise and timesteps, of all bands alike",
+            "mean squared error on fixed images, noise and timesteps, of all bands alike",
             nullable=True,
         ),
         *(

@@ -19,7 +19,7 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes rows and pictures where there is a `writer`, and nothing where there is none."""
+    """Writes rows and images where there is a `writer`, and nothing where there is none."""
 
     def __init__(self, writer: Any | None) -> None:
         self._writer = writer
@@ -44,10 +44,10 @@ class Board:
             if value == value:
                 self._writer.add_scalar(name, value, step)
 
-    def picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """An RGB picture at `step`."""
+    def image(self, name: str, image: Image.Image, step: int) -> None:
+        """An RGB image at `step`."""
         if self._writer is not None:
-            self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+            self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Workload:
 
     `adapt` puts adapters into (U-Net, text encoders), as models.py will; it may build, but not read weights. `dtype` is
     that of the frozen base, in which the step computes; the VAE is float32. `width` and `height` are those of the
-    largest bucket in pixels; `sample_batch` is how many sample pictures are drawn at once.
+    largest bucket in pixels; `sample_batch` is how many sample images are drawn at once.
     """
 
     parts: Parts
@@ -85,10 +85,10 @@ class Workload:
 class MemoryPlan:
     """What saves memory in a training, and what each of its phases takes with it, in bytes, RESERVE included.
 
-    phasing: only what a phase works with is on the GPU: the VAE while pictures are encoded and decoded, a text encoder
+    phasing: only what a phase works with is on the GPU: the VAE while images are encoded and decoded, a text encoder
     that is not trained while captions are encoded. The U-Net stays when samples are decoded.
-    tiles: into how many tiles a side of a sample picture is cut when it is decoded (`tile_vae`), 1 for none; the
-    pictures to train on are always encoded whole.
+    tiles: into how many tiles a side of a sample image is cut when it is decoded (`tile_vae`), 1 for none; the
+    images to train on are always encoded whole.
     """
 
     phasing: bool
@@ -250,9 +250,9 @@ def _halved(number: int) -> Iterator[int]:
 
 
 def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
-    """Let `vae` decode pictures in tiles of the `tiles`-th part of their longer side.
+    """Let `vae` decode images in tiles of the `tiles`-th part of their longer side.
 
-    diffusers' own tiles are as large as the pictures that a VAE was made for, so that they would change nothing.
+    diffusers' own tiles are as large as the images that a VAE was made for, so that they would change nothing.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     vae.enable_tiling()
@@ -325,7 +325,7 @@ class DryRun:
     text_encoders: tuple[Any, ...]
 
     def encode(self) -> int:
-        """Of the VAE's encoding of one picture to train on; nothing else is needed for it."""
+        """Of the VAE's encoding of one image to train on; nothing else is needed for it."""
         with self.fake, torch.no_grad():
             return _with_reserve(*peak_bytes(self.encoding_step, tensors_of(self.vae)))
 
@@ -337,13 +337,13 @@ class DryRun:
         return _with_reserve(weights + self._kept(), beyond)
 
     def sample(self, batch: int) -> int:
-        """Of one prediction for `batch` sample pictures."""
+        """Of one prediction for `batch` sample images."""
         with self.fake, torch.no_grad():
             weights, beyond = peak_bytes(lambda: self.sampling_step(batch), self._resident())
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
     def decode(self, tiles: int) -> int:
-        """Of the VAE's decoding of one sample picture, beside the U-Net."""
+        """Of the VAE's decoding of one sample image, beside the U-Net."""
         with self.fake, torch.no_grad():
             if tiles > 1:
                 tile_vae(self.vae, self.work.width, self.work.height, tiles)
@@ -389,8 +389,8 @@ class DryRun:
         torch.autograd.grad(loss, self.trained, allow_unused=True)
 
     def sampling_step(self, batch: int) -> None:
-        pictures = 2 * batch if self.work.guided else batch
-        self._predict(pictures, *self._cached_captions(pictures, chunks=1))
+        images = 2 * batch if self.work.guided else batch
+        self._predict(images, *self._cached_captions(images, chunks=1))
 
     def decoding_step(self) -> None:
         self.vae.decode(self._latents(1, torch.float32))

@@ -67,8 +67,8 @@ def texts_to_cache(
     return sum(space.text_bytes(1, len(texts), chunks, width, reading.dtype.itemsize) for texts in missing)
 
 
-def check_memory(spec: TrainingSpec, pictures: int, work: Workload, kept: Path, say: space.Say) -> None:
-    """Raise SpaceError where a training of so many `pictures` on the CPU would need more memory than can be had.
+def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, say: space.Say) -> None:
+    """Raise SpaceError where a training of so many `images` on the CPU would need more memory than can be had.
 
     Where a rough bound fits, nothing is counted; what is counted is kept in the file `kept`, as for a GPU.
     """
@@ -80,7 +80,7 @@ def check_memory(spec: TrainingSpec, pictures: int, work: Workload, kept: Path, 
     ):
         return
     remedy = f"Lower {what_to_lower(work, 'train')}; or set memory_budget, which saves memory"
-    views = pictures * spec.settings.crops * (2 if spec.settings.flip else 1)
+    views = images * spec.settings.crops * (2 if spec.settings.flip else 1)
     latents = min(MEMORY, space.latent_bytes(views, MOST_CHANNELS, work.width, work.height, LEAST_FACTOR))
     space.enough_memory(latents + cpu_bytes(work, kept), f"the training of {spec.name}", remedy, say)
 

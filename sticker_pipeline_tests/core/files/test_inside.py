@@ -49,16 +49,16 @@ SECRET = "my bank's password is swordfish"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one picture and its caption, beside private files."""
+    """A folder with one image and its caption, beside private files."""
     for group in ("given/stickers", "private"):
         (tmp_path / group).mkdir(parents=True)
     (tmp_path / "private" / "note.txt").write_text(SECRET)
-    picture(tmp_path / "private" / "me.png", "red")
-    picture(tmp_path / "given" / "stickers" / "cheer.png", "green")
+    image(tmp_path / "private" / "me.png", "red")
+    image(tmp_path / "given" / "stickers" / "cheer.png", "green")
     return tmp_path / "given"
 
 
-def picture(path: Path, colour: str) -> None:
+def image(path: Path, colour: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (40, 40), colour)
     image.putpixel((3, 3), (255, 255, 255))
@@ -230,7 +230,7 @@ def test_a_link_made_while_a_file_is_opened_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The swap happens right before the system's open, after every look."""
-    picture(private(folder) / "cheer.png", "red")
+    image(private(folder) / "cheer.png", "red")
     path = folder / "stickers" / "cheer.png"
     real_open = os.open
     swapped = []
@@ -342,7 +342,7 @@ def test_a_linked_private_text_is_nowhere_in_what_is_made(folder: Path, tmp_path
 
 
 def made(folder: Path, tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The inventory, the captions beside pictures and the curated ones, as the assets make them."""
+    """The inventory, the captions beside images and the curated ones, as the assets make them."""
     character = load_character(folder)
     inventory = scan(folder, character.groups.keys(), LIMITS, character.roots)
     captions = read_captions(folder, inventory, character.roots)
@@ -430,7 +430,7 @@ def test_a_folder_may_be_given_as_a_dot_or_by_a_relative_path(
 
 def test_files_that_git_annex_keeps_in_the_given_folder_are_taken(folder: Path, tmp_path: Path) -> None:
     kept = folder / ".git" / "annex" / "objects" / "x" / "key.png"
-    picture(kept, "blue")
+    image(kept, "blue")
     (folder / "stickers" / "fox.png").symlink_to("../.git/annex/objects/x/key.png")
     created = create("luma", folder, tmp_path / "characters", "luma_x")
     assert (created.folder / "stickers" / "fox.png").read_bytes() == kept.read_bytes()
@@ -465,7 +465,7 @@ def test_a_folder_gives_itself_no_rights(character: Path, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["luma.links", "_all.links"])
 def test_a_person_says_beside_the_folder_where_links_may_lead(character: Path, folder: Path, name: str) -> None:
     (character / "stickers" / "me.png").symlink_to(private(folder) / "me.png")
-    (character.parent / name).write_text("# my pictures\n\n  ../private \n")
+    (character.parent / name).write_text("# my images\n\n  ../private \n")
     luma = load_character(character)
     assert refused_links(character, luma.roots) == {}
     assert [path.name for path in media_files(character, luma.roots)] == ["cheer.png", "me.png"]
@@ -476,7 +476,7 @@ def test_a_file_of_links_that_cannot_be_read_is_named(character: Path) -> None:
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(CharacterError, match=r"luma\.links cannot be read"):
         load_character(character)
-    path.write_text("~nobody_at_all/pictures")
+    path.write_text("~nobody_at_all/images")
     with pytest.raises(CharacterError, match=r"luma\.links cannot be read"):
         load_character(character)
 
@@ -503,7 +503,7 @@ def stated(character: Path, settings: dict[str, object]) -> Path:
 
 
 @pytest.mark.parametrize("path", ["absolute", "relative", "link"])
-def test_regularisation_pictures_lie_where_a_person_allows_it(character: Path, folder: Path, path: str) -> None:
+def test_regularisation_images_lie_where_a_person_allows_it(character: Path, folder: Path, path: str) -> None:
     """One shared folder for all characters is one line in _all.links."""
     if path == "link":
         (character / "regularisation").symlink_to(private(folder))
@@ -520,9 +520,9 @@ def test_regularisation_pictures_lie_where_a_person_allows_it(character: Path, f
     assert character_profile(load_character(character), character).training.regularisation == name
 
 
-def test_links_in_a_folder_of_regularisation_pictures_obey_the_same_rule(folder: Path, tmp_path: Path) -> None:
+def test_links_in_a_folder_of_regularisation_images_obey_the_same_rule(folder: Path, tmp_path: Path) -> None:
     others = folder / "regularisation"
-    picture(others / "one.png", "blue")
+    image(others / "one.png", "blue")
     (others / "me.png").symlink_to(private(folder) / "me.png")
     (others / "one.txt").symlink_to(private(folder) / "note.txt")
     notes: list[str] = []
@@ -583,7 +583,7 @@ def test_a_gate_that_a_given_folder_would_loosen_is_said(folder: Path, tmp_path:
     notes = [note for note in created.notes if "gate" in note]
     begin = "character.yaml in the given folder would let more LoRAs through, and is not taken: "
     assert len(notes) == 2 and all(note.startswith(begin) for note in notes)
-    assert "benchmark.gate.copies is 1.0, laxer than the default 0.2: at most this share of its pictures" in notes[0]
+    assert "benchmark.gate.copies is 1.0, laxer than the default 0.2: at most this share of its images" in notes[0]
     assert UNMEASURED in notes[1]
     assert rights(load_character(created.folder)) == []
 
@@ -630,8 +630,8 @@ def deep(folder: Path, levels: int) -> Iterator[None]:
 
 
 def test_folders_are_looked_into_to_a_depth(folder: Path, tmp_path: Path) -> None:
-    picture(folder.joinpath("stickers", *["d"] * (DEEPEST - 1), "in.png"), "blue")
-    picture(folder.joinpath("stickers", *["d"] * (DEEPEST + 1), "out.png"), "red")
+    image(folder.joinpath("stickers", *["d"] * (DEEPEST - 1), "in.png"), "blue")
+    image(folder.joinpath("stickers", *["d"] * (DEEPEST + 1), "out.png"), "red")
     assert [path.name for path in media_files(folder)] == ["cheer.png", "in.png"]
     table = scan(folder, ["stickers"], LIMITS).set_index("path")
     below = "stickers" + "/d" * DEEPEST
@@ -750,7 +750,7 @@ def test_deep_folders_of_nobody_are_looked_for_files(tmp_path: Path) -> None:
 )
 def test_a_name_that_reads_as_another_folder_is_not_written(tmp_path: Path, name: str) -> None:
     """`pics⏎/etc`, in two lines, would let links lead into /etc."""
-    picture(tmp_path / name / "gifs" / "a.png", "green")
+    image(tmp_path / name / "gifs" / "a.png", "green")
     characters = tmp_path / "characters"
     with pytest.raises(CharacterError) as caught:
         create("nl", tmp_path / name, characters, "luma_x", link=True)
@@ -762,14 +762,14 @@ def test_a_name_that_reads_as_another_folder_is_not_written(tmp_path: Path, name
 
 @pytest.mark.parametrize("name", ["pics\x85/etc", "pics\u2028/etc", "pics\x1c/etc", "pics /etc", "pics\t/etc", "#/~"])
 def test_a_name_that_reads_as_itself_is_written(tmp_path: Path, name: str) -> None:
-    picture(tmp_path / name / "gifs" / "a.png", "green")
+    image(tmp_path / name / "gifs" / "a.png", "green")
     created = create("nl", tmp_path / name, tmp_path / "characters", "luma_x", link=True)
     assert load_character(created.folder).links == (tmp_path / name,)
 
 
 def test_folders_elsewhere_are_written_once_and_not_too_many(folder: Path, tmp_path: Path) -> None:
     for number in range(3):
-        picture(private(folder) / "more" / str(number) / "a.png", "green")
+        image(private(folder) / "more" / str(number) / "a.png", "green")
         (folder / "stickers" / f"{number}.png").symlink_to(private(folder) / "more" / str(number) / "a.png")
     created = create("three", folder, tmp_path / "characters", "luma_x", link=True, links=ANYWHERE)
     more = private(folder) / "more"
@@ -836,7 +836,7 @@ def test_a_group_that_is_a_link_out_says_so_with_the_remedy(character: Path, fol
 
 def test_links_and_deep_folders_cost_little_in_an_import(folder: Path, tmp_path: Path) -> None:
     kohya = folder / "3_fox"
-    picture(kohya / "a.png", "green")
+    image(kohya / "a.png", "green")
     with deep(kohya, 1_900):
         for number in range(300):
             (kohya / f"{number}.png").symlink_to("d/" * 1_900 + "x.png" if number % 2 else private(folder) / "me.png")

@@ -99,7 +99,7 @@ def test_what_is_no_failed_write_passes(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as failure, writing(tmp_path):
             raise error
         assert failure.value is error
-    assert refusal(tmp_path, PermissionError(errno.EACCES, "Permission denied", "a picture of yours")) is None
+    assert refusal(tmp_path, PermissionError(errno.EACCES, "Permission denied", "an image of yours")) is None
 
 
 def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ CASES: list[Case] = [
     ("conv_alpha", {"LoRA_type": "Kohya LoCon", "conv_dim": 8, "conv_alpha": 4}, TAKEN, {"conv_alpha": 4.0}),
     ("conv_alpha", {"LoRA_type": "Kohya LoCon", "conv_dim": 8, "conv_alpha": 0}, TAKEN, {"conv_alpha": 8.0}),
     ("conv_alpha", {"conv_alpha": 4}, IGNORED, {}),
-    # pictures
+    # images
     ("max_resolution", {"max_resolution": "512,512"}, TAKEN, {}),
     ("max_resolution", {"max_resolution": "512"}, TAKEN, {}),
     ("max_resolution", {"max_resolution": "1024,256"}, TAKEN, {}),  # buckets go by the area

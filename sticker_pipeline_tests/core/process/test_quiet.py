@@ -27,7 +27,7 @@ OURS = [
     r"benchmark: [a-z_, ]+",
     r" {6}\S.*",  # what a step says
     # the trainer
-    r"small: \d+ pictures, base model \S+, on \S+",
+    r"small: \d+ images, base model \S+, on \S+",
     r"memory saved by: .+",
     r"(held_out )?latents \d+/\d+",
     r"\d+ adapters; \d+ steps in 1 epochs",
@@ -40,7 +40,7 @@ OURS = [
     r"Means over the characters, of all styles:",
     r"metric  +better  +LoRA .+",
     r"[a-z -]+  +(higher|lower|–)  .+",
-    r"(Pictures|Report|LoRA|ComfyUI):  +/.+",
+    r"(Images|Report|LoRA|ComfyUI):  +/.+",
     r"See it all in the Dagster UI: .+",
     r"Not released, see above: small\. .+",
     # doctor

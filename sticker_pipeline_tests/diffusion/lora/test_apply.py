@@ -95,11 +95,11 @@ def test_a_convolution_changes_as_two_in_a_row_would(models: tuple[Any, Any]) ->
     generator = torch.Generator().manual_seed(1)
     down = torch.randn(2, conv.in_channels, 3, 3, generator=generator) * 0.1
     up = torch.randn(conv.out_channels, 2, 1, 1, generator=generator)
-    picture = torch.randn(1, conv.in_channels, 6, 6, generator=generator)
-    plain = conv(picture)
-    added = torch.nn.functional.conv2d(torch.nn.functional.conv2d(picture, down, padding=1), up)
+    image = torch.randn(1, conv.in_channels, 6, 6, generator=generator)
+    plain = conv(image)
+    added = torch.nn.functional.conv2d(torch.nn.functional.conv2d(image, down, padding=1), up)
     with apply_lora(models[0], models[1:], LoraFile({CONV_KEY: Adapter(down, up, 1.0)})):
-        torch.testing.assert_close(conv(picture), plain + 0.5 * added, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(conv(image), plain + 0.5 * added, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("key", [KEY, ONE_BY_ONE_KEY, CONV_KEY])

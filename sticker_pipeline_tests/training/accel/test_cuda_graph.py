@@ -101,7 +101,7 @@ def test_replayed_gradients_are_those_of_eager_steps(tiny_base: Path, dtype: tor
     recordings: Recordings = {}
     replayed = recorded(plain, recordings)
     for number in range(8):
-        inputs = {name: tensor.cuda() for name, tensor in batch(dtype, number, pictures=1 + number % 2).items()}
+        inputs = {name: tensor.cuda() for name, tensor in batch(dtype, number, images=1 + number % 2).items()}
         inputs["encoder_hidden_states"].requires_grad_()
         if number == 6:
             forget(recordings)

@@ -119,7 +119,7 @@ def test_what_has_no_faster_stand_in_stays(layer: nn.Module) -> None:
 
 
 def test_a_convolution_whose_weights_have_two_orders_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = iter((b"for small pictures", b"for large pictures"))
+    orders = iter((b"for small images", b"for large images"))
     monkeypatch.setattr(fast_layers, "_order", lambda weight: next(orders))
     model = frozen(nn.Conv2d(7, 9, 3))  # a geometry that no other test has asked about
     assert speed_up(model) == 0

@@ -44,7 +44,7 @@ def vae(tiny_base: Path) -> Any:
     return load_models(tiny_base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False).vae
 
 
-def write_picture(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> Path:
+def write_image(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> Path:
     """Noise, of which the left half is transparent."""
     rgba = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
     rgba[..., 3] = np.where(np.arange(width) < width // 2, 0, 255)
@@ -59,8 +59,8 @@ def view(path: Path, **changes: Any) -> View:
 
 @pytest.fixture
 def four(tmp_path: Path) -> list[list[View]]:
-    """Three pictures, the first of which has two views."""
-    paths = [write_picture(tmp_path / f"{seed}.png", seed=seed) for seed in range(3)]
+    """Three images, the first of which has two views."""
+    paths = [write_image(tmp_path / f"{seed}.png", seed=seed) for seed in range(3)]
     return [[view(paths[0]), view(paths[0], mirrored=True)], [view(paths[1])], [view(paths[2])]]
 
 
@@ -76,10 +76,10 @@ def same(a: LatentEntry, b: LatentEntry) -> bool:
 
 
 def test_posterior_is_the_vaes(vae: Any) -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    mean, std = encode(vae, picture)
+    image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    mean, std = encode(vae, image)
     with torch.no_grad():
-        expected = vae.encode(torch.tensor(picture.transpose(2, 0, 1)[None] / 255 * 2 - 1, dtype=torch.float32))
+        expected = vae.encode(torch.tensor(image.transpose(2, 0, 1)[None] / 255 * 2 - 1, dtype=torch.float32))
     torch.testing.assert_close(mean, expected.latent_dist.mean[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(std, expected.latent_dist.std[0], rtol=1e-4, atol=1e-5)
     assert mean.shape == (4, 8, 8) and (std > 0).all()
@@ -99,8 +99,8 @@ def test_an_entry_holds_what_the_view_shows(four: list[list[View]], vae: Any, tm
     # 48×32 covers 32×32 and loses 8 pixels on each side: the transparent 24 become 16, half of the view
     for variant, visible in ((0, range(4, 8)), (1, range(4))):
         entry = latents.entry(0, variant)
-        picture = prepare(four[0][variant])
-        mean, std = encode(vae, picture.pixels)
+        image = prepare(four[0][variant])
+        mean, std = encode(vae, image.pixels)
         assert torch.equal(entry.mean, mean) and torch.equal(entry.std, std)
         assert entry.mask.tolist() == [[[float(column in visible) for column in range(8)]] * 8]
         assert (entry.size, entry.crop) == ((32, 48), (0, 8))
@@ -112,8 +112,8 @@ def test_the_mask_is_the_mean_over_each_cell() -> None:
     vae = SimpleNamespace(
         device=torch.device("cpu"), dtype=torch.float32, encode=lambda x: SimpleNamespace(latents=x[..., ::8, ::8])
     )
-    picture = pixels.Prepared(np.zeros((16, 24, 3), dtype=np.uint8), alpha, (1, 1), (0, 0))
-    mask = module.make_entry(vae, picture).mask
+    image = pixels.Prepared(np.zeros((16, 24, 3), dtype=np.uint8), alpha, (1, 1), (0, 0))
+    mask = module.make_entry(vae, image).mask
     expected = alpha.reshape(2, 8, 3, 8).mean(axis=(1, 3))
     np.testing.assert_allclose(mask.numpy()[0], expected, rtol=1e-5)
 
@@ -189,7 +189,7 @@ CHANGES: dict[str, Callable[[View], View]] = {
 
 
 def test_entries_are_named_by_all_that_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = view(write_picture(tmp_path / "a.png"))
+    one = view(write_image(tmp_path / "a.png"))
 
     def place(of: View = one, vae: str = "v1", dtype: torch.dtype = torch.float32) -> Path:
         return entry_path(tmp_path, vae, dtype, of)
@@ -206,16 +206,16 @@ def test_entries_are_named_by_all_that_decides_them(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "VERSION", -1)
     names.add(place())
     assert len(names) == 3 + len(CHANGES) + 2
-    elsewhere = write_picture(tmp_path / "b.png")  # the same picture under another name
+    elsewhere = write_image(tmp_path / "b.png")  # the same image under another name
     assert place(view(elsewhere)) == place()
 
 
-def test_another_picture_under_the_same_name_is_noticed(make_spec: SpecMaker, vae: Any, tmp_path: Path) -> None:
+def test_another_image_under_the_same_name_is_noticed(make_spec: SpecMaker, vae: Any, tmp_path: Path) -> None:
     spec = make_spec()
     table = read_training_set(spec)
     first = filled(views_of(table, spec), vae, spec.cache)
     assert not Latents(views_of(table, spec), "hash", spec.cache).missing()
-    write_picture(spec.frames / "3.png", 40, 40, seed=9)
+    write_image(spec.frames / "3.png", 40, 40, seed=9)
     again = Latents(views_of(table, spec), "hash", spec.cache)
     (changed,) = again.missing().values()
     assert changed.path == spec.frames / "3.png"
@@ -224,16 +224,16 @@ def test_another_picture_under_the_same_name_is_noticed(make_spec: SpecMaker, va
     assert same(again.entry(2, 0), first.entry(2, 0))
 
 
-def test_a_picture_that_changes_meanwhile_or_cannot_be_read_is_named(tmp_path: Path) -> None:
-    one = view(write_picture(tmp_path / "a.png"))
-    write_picture(tmp_path / "a.png", seed=5)
-    with pytest.raises(SpecError, match=r"a\.png: the picture cannot be read: it has changed"):
+def test_an_image_that_changes_meanwhile_or_cannot_be_read_is_named(tmp_path: Path) -> None:
+    one = view(write_image(tmp_path / "a.png"))
+    write_image(tmp_path / "a.png", seed=5)
+    with pytest.raises(SpecError, match=r"a\.png: the image cannot be read: it has changed"):
         prepare(one)
     (tmp_path / "a.png").write_bytes(b"text")
-    with pytest.raises(SpecError, match=r"a\.png: the picture cannot be read"):
+    with pytest.raises(SpecError, match=r"a\.png: the image cannot be read"):
         prepare(view(tmp_path / "a.png"))
     (tmp_path / "a.png").unlink()
-    with pytest.raises(SpecError, match=r"a\.png: the picture cannot be read"):
+    with pytest.raises(SpecError, match=r"a\.png: the image cannot be read"):
         prepare(one)
 
 
@@ -241,7 +241,7 @@ def test_views_follow_the_settings(make_spec: SpecMaker) -> None:
     buckets = {"step": 8, "min_side": 8}
     spec = make_spec(settings={"flip": True, "crops": 3}, buckets=buckets)
     table = read_training_set(spec)
-    table.loc[0, ["bucket_width", "bucket_height"]] = [32, 16]  # of a picture of 40×40: 16 rows to choose from
+    table.loc[0, ["bucket_width", "bucket_height"]] = [32, 16]  # of an image of 40×40: 16 rows to choose from
     views = views_of(table, spec)
     assert [len(row) for row in views] == [6] + [2] * 7  # the others are squares: they have no free room
     assert len(set(views[0])) == 6 and {one.mirrored for one in views[0]} == {True, False}
@@ -279,7 +279,7 @@ def test_crops_are_spread_over_the_free_room(sha256: str, count: int, room: int)
         assert number * (room + 1) // parts <= round(place) < (number + 1) * (room + 1) // parts
 
 
-def test_crops_are_the_pictures_own() -> None:
+def test_crops_are_the_images_own() -> None:
     assert crop_offsets("a" * 64, 4, 100) != crop_offsets("b" * 64, 4, 100)
 
 
@@ -387,7 +387,7 @@ def test_redraws_have_the_posteriors_moments() -> None:
     assert torch.equal(drawn, again)
 
 
-def test_transparent_pictures_are_flattened_over_the_background(tmp_path: Path) -> None:
+def test_transparent_images_are_flattened_over_the_background(tmp_path: Path) -> None:
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "a.png")
     prepared = prepare(view(tmp_path / "a.png", width=32, height=24, background="white"))
     assert prepared.pixels.shape == (24, 32, 3) and prepared.pixels.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""A distillation that takes seconds: a random base model, six pictures, and specs over them."""
+"""A distillation that takes seconds: a random base model, six images, and specs over them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def make_consistency_spec(tmp_path: Path, tiny_base: Path) -> ConsistencySpecMak
             "prompts": WORDS,
             "settings": {
                 "words": [WORDS],
-                "pictures": len(WORDS),
+                "images": len(WORDS),
                 "rank": 4,
                 "alpha": 4.0,
                 "steps": 6,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sticker_pipeline.training.distill.images as images
 import torch
 from PIL import Image
 
-import sticker_pipeline.training.distill.pictures as pictures
 import sticker_pipeline.training.distill.train as module
 from sticker_pipeline.core.process.threads import processors, waiting_asleep
 from sticker_pipeline.core.storage import file_sha256
@@ -99,7 +99,7 @@ def test_killed_twice_it_ends_as_one_that_was_not(
     killed_at(spec, 2, monkeypatch)
     killed_at(spec, 5, monkeypatch)
     lines: list[str] = []
-    monkeypatch.setattr(pictures, "_drawn", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(images, "_drawn", lambda *_: pytest.fail("drawn again"))
     path = distil(spec, Progress(lines.append))
     assert any(line.startswith("goes on after step 5 of 6") for line in lines)
     assert file_sha256(path) == file_sha256(whole)
@@ -137,14 +137,12 @@ def test_it_goes_on_with_another_number_of_threads(
     assert file_sha256(path) == file_sha256(whole)
 
 
-def test_stopped_while_pictures_are_drawn_and_later(
-    make_consistency_spec: ConsistencySpecMaker, tmp_path: Path
-) -> None:
+def test_stopped_while_images_are_drawn_and_later(make_consistency_spec: ConsistencySpecMaker, tmp_path: Path) -> None:
     spec = make_consistency_spec(settings={"steps": 3})
     whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
     lines: list[str] = []
-    with pytest.raises(Interrupted, match="4 of 6 pictures are ready"):
-        distil(spec, Progress(lines.append), lambda: 15 if "pictures 0/6" in lines else None)
+    with pytest.raises(Interrupted, match="4 of 6 images are ready"):
+        distil(spec, Progress(lines.append), lambda: 15 if "images 0/6" in lines else None)
     lines.clear()
     with pytest.raises(Interrupted, match="1 of 3 steps") as stopped:
         distil(spec, Progress(lines.append), lambda: 15 if any("step 1/3" in line for line in lines) else None)
@@ -161,7 +159,7 @@ def test_another_spec_begins_anew(make_consistency_spec: ConsistencySpecMaker) -
 
 @pytest.fixture
 def tuning(tmp_path: Path, make_consistency_spec: ConsistencySpecMaker) -> dict[str, Any]:
-    """Pictures of three colours, drawn unevenly; a LoRA of the character on one layer of U-Net and text encoder each;
+    """Images of three colours, drawn unevenly; a LoRA of the character on one layer of U-Net and text encoder each;
     the LoRA to go on from."""
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -234,10 +232,10 @@ def test_what_changes_nothing_lets_a_distillation_go_on(make_consistency_spec: C
     assert fingerprint(spec) != fingerprint(make_consistency_spec(settings={"huber": 0.01}))
 
 
-def test_a_picture_that_cannot_be_read_is_named(
+def test_an_image_that_cannot_be_read_is_named(
     make_consistency_spec: ConsistencySpecMaker, tuning: dict[str, Any]
 ) -> None:
-    (tuning["frames"] / "c.png").write_bytes(b"no picture")
+    (tuning["frames"] / "c.png").write_bytes(b"no image")
     with pytest.raises(SpecError, match=r"c\.png"):
         distil(make_consistency_spec(tuning=tuning), QUIET)
 

@@ -53,7 +53,7 @@ def test_where_the_gradient_is_clipped_is_shown(seen: dict[str, tuple[np.ndarray
 FACTORS = {"train": 1, "held_out": 2, "validation": 3}
 
 
-def test_fixed_pictures_have_a_curve_for_each_split(seen: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def test_fixed_images_have_a_curve_for_each_split(seen: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     rows = [(epoch, split, epoch * factor) for epoch in range(3) for split, factor in FACTORS.items()]
     curves.fixed_losses(pd.DataFrame(rows, columns=["epoch", "split", "loss"]))
     assert {name: values.tolist() for name, (_, values) in seen.items()} == {

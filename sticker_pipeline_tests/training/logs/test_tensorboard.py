@@ -19,11 +19,11 @@ def points(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def test_curves_and_pictures_are_there_for_tensorboard(tmp_path: Path) -> None:
+def test_curves_and_images_are_there_for_tensorboard(tmp_path: Path) -> None:
     with open_board(tmp_path, 0) as board:
         for step in (1, 2):
             board.step(row(step))
-        board.picture("sample_0", Image.fromarray(np.zeros((4, 6, 3), np.uint8)), 2)
+        board.image("sample_0", Image.fromarray(np.zeros((4, 6, 3), np.uint8)), 2)
     assert points(tmp_path, "training/loss") == [(1, 0.5), (2, 1.0)]
     assert points(tmp_path, "training/samples_per_s") == [(1, 2.0), (2, 2.0)]
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()
@@ -52,5 +52,5 @@ def test_what_comes_after_the_state_is_drawn_once(tmp_path: Path) -> None:
 def test_processes_without_a_folder_write_nothing(tmp_path: Path) -> None:
     with open_board(None, 0) as board:
         board.step(row(1))
-        board.picture("sample_0", Image.new("RGB", (1, 1)), 1)
+        board.image("sample_0", Image.new("RGB", (1, 1)), 1)
     assert isinstance(board, Board) and not list(tmp_path.iterdir())

@@ -200,7 +200,7 @@ def test_a_budget_that_nothing_fits(tiny_base: Path) -> None:
         assert choice in said
 
 
-def test_tiles_change_where_a_picture_is_decoded_and_not_its_size(tiny_base: Path) -> None:
+def test_tiles_change_where_an_image_is_decoded_and_not_its_size(tiny_base: Path) -> None:
     vae = folder_parts(tiny_base, "sd15").vae()
     tile_vae(vae, 96, 64, 2)
     assert (vae.tile_latent_min_size, vae.tile_sample_min_size) == (12, 48)  # 4 px for each latent

@@ -1,4 +1,4 @@
-"""The training's sample is the picture that generation draws with the LoRA it wrote, whatever the training was for."""
+"""The training's sample is the image that generation draws with the LoRA it wrote, whatever the training was for."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,8 @@
-"""The pictures that are learned on, as latents.
+"""The images that are learned on, as latents.
 
 Those of a base model it draws itself, with guidance: nothing but the model is needed, and what is distilled is how it
 draws. They are kept batch by batch in the work folder, and not drawn again by a distillation that goes on. Those of a
-character are its training pictures.
+character are its training images.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ VERSION = 2  # raise it when equal specs give other latents
 def drawn_latents(
     models: Models, spec: ConsistencySpec, texts: Encoded, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """A picture of each prompt, float32[n, c, h, w] on the CPU, scaled as the U-Net reads latents. Prompt k starts from
+    """An image of each prompt, float32[n, c, h, w] on the CPU, scaled as the U-Net reads latents. Prompt k starts from
     the noise of seed settings.seed + k.
 
     `texts`: the encodings of the prompts and, last, of the negative prompt. `count(done, of how many)` is called before
@@ -52,12 +52,12 @@ def drawn_latents(
 
 
 @torch.no_grad()
-def encoded_pictures(
+def encoded_images(
     models: Models, spec: ConsistencySpec, tuning: Tuning, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """The pictures of a character as `drawn_latents` gives those of a base model: whole, on a square.
+    """The images of a character as `drawn_latents` gives those of a base model: whole, on a square.
 
-    `count`: as there, called before each picture. Raises SpecError for a picture that cannot be read, OSError for one
+    `count`: as there, called before each image. Raises SpecError for an image that cannot be read, OSError for one
     that is not there.
     """
     known: dict[str, torch.Tensor] = {}
