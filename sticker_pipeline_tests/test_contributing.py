@@ -15,8 +15,8 @@ PAGE = REPOSITORY / "docs" / "contributing.md"
 METRIC_TESTS = (
     *("benchmark/test_metrics.py", "test_pages.py::test_the_page_of_metrics_is_that_of_the_rows"),
     "benchmark/test_similarity.py::test_an_image_is_as_near_as_the_nearest_reference_is",
-    "publishing/test_metrics_shown.py::test_a_metric_is_in_the_tables[nearest_held_out]",
-    "publishing/test_metrics_shown.py::test_a_metric_is_on_the_pages[nearest_held_out]",
+    "publishing/test_metrics_shown.py::test_a_metric_is_in_the_tables[nearest_holdout]",
+    "publishing/test_metrics_shown.py::test_a_metric_is_on_the_pages[nearest_holdout]",
 )
 OPTIMIZER_TESTS = (
     *("core/test_optimizer_table.py", "core/test_settings.py::test_the_table_of_this_test_is_whole"),

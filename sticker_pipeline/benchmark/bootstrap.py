@@ -1,7 +1,7 @@
 """Means with bootstrap intervals, differences of two of them, and averages over styles. What is measured, and whether
 it means anything, is the business of the modules that call this.
 
-**What is resampled.** Reference clips, and images, independently of each other (the "pigeonhole" bootstrap, Owen
+**What is resampled.** Reference sources, and images, independently of each other (the "pigeonhole" bootstrap, Owen
 2007): a figure is about other held-out images and about other images that the model might have drawn. Images of
 one prompt are not independent: a prompt that a model finds easy is easy with every seed. Where the prompts are given,
 whole prompts are resampled with all of their images, so that the interval is also about other prompts like these;
@@ -31,13 +31,13 @@ CONFIDENCE = 0.95
 INTERVAL = (
     Column("ci_low", "float64", "lower end of the 95 % interval; no number with too few units", nullable=True),
     Column("ci_high", "float64", "upper end of the 95 % interval; no number with too few units", nullable=True),
-    Column("n", "int64", "images in it, or clips", low=0),
+    Column("n", "int64", "images in it, or sources", low=0),
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % percentile bootstrap interval; `n` is the number of images (or clips) in it. The interval
+    """A mean with its 95 % percentile bootstrap interval; `n` is the number of images (or sources) in it. The interval
     is NaN where there are too few units to resample. `draws` (float64[samples], or none) is the mean in each bootstrap
     sample, NaN where a sample has none."""
 

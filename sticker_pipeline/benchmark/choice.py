@@ -13,7 +13,7 @@ The rule, in this order:
 
 The evidence never includes the benchmark's held-out references or its seeds: a model chosen on them would look better
 in the benchmark than it is. So the loss is that of the split `validation` (dataset/manifest.py), and never that of the
-split `held_out`, which is measured on the references themselves; similarity is that to training images; and what
+split `holdout`, which is measured on the references themselves; similarity is that to training images; and what
 counts as a copy is found among the training images alone.
 """
 
@@ -46,24 +46,24 @@ CHOICE = TableSchema(
 
 
 def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
-    """The images that epochs are compared with: one frame of each training clip, at most `most` clips per style.
+    """The images that epochs are compared with: one frame of each training source, at most `most` sources per style.
 
-    frames: frame_id, group, clip_id, frame_index of the training split only; styles: group -> style.
-    Of a clip, the frame in the middle. Which clips: those with the lowest SHA-256 of their id, so that adding a clip
-    exchanges at most one. Returns frame_id, style, clip_id, sorted by style and clip_id.
+    frames: frame_id, group, source_id, frame_index of the training split only; styles: group -> style. Of a source, the
+    frame in the middle. Which sources: those with the lowest SHA-256 of their id, so that adding a source exchanges at
+    most one. Returns frame_id, style, source_id, sorted by style and source_id.
 
     These images were trained on, so similarity to them rewards an epoch that copies; what makes the comparison fair
     is that every epoch is judged by the same ones. `nearest_training` and `diversity` stand beside it.
     """
-    ordered = frames.sort_values(["clip_id", "frame_index"], kind="stable")
-    rank, size = ordered.groupby("clip_id").cumcount(), ordered.groupby("clip_id")["frame_id"].transform("size")
+    ordered = frames.sort_values(["source_id", "frame_index"], kind="stable")
+    rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
     middle = ordered[rank == (size - 1) // 2]
     middle = middle.assign(
         style=middle["group"].map(dict(styles)),
-        key=[hashlib.sha256(clip.encode()).hexdigest() for clip in middle["clip_id"]],
+        key=[hashlib.sha256(source.encode()).hexdigest() for source in middle["source_id"]],
     )
     chosen = middle.sort_values("key").groupby("style").head(most)
-    return chosen.sort_values(["style", "clip_id"])[["frame_id", "style", "clip_id"]].reset_index(drop=True)
+    return chosen.sort_values(["style", "source_id"])[["frame_id", "style", "source_id"]].reset_index(drop=True)
 
 
 def checkpoint_metrics(
@@ -98,13 +98,13 @@ def checkpoint_metrics(
 
 def copy_threshold(trained: Embeddings) -> float:
     """How near to a training image an image is no more by being a new one of the same character: the 95th percentile
-    over clips of the cosine between a clip and the nearest image of another clip. Each clip counts once, by its most
-    ordinary image (the median over its frames). NaN for fewer than two clips."""
-    clips = np.asarray(trained.clips, dtype=str)
+    over sources of the cosine between a source and the nearest image of another source. Each source counts once, by its
+    most ordinary image (the median over its frames). NaN for fewer than two sources."""
+    sources = np.asarray(trained.sources, dtype=str)
     between = cosines(trained.vectors, trained.vectors)
-    between[clips[:, None] == clips[None, :]] = -np.inf
+    between[sources[:, None] == sources[None, :]] = -np.inf
     nearest = between.max(axis=1)
-    each = [float(np.median(nearest[clips == clip])) for clip in np.unique(clips)]
+    each = [float(np.median(nearest[sources == source])) for source in np.unique(sources)]
     return float(np.quantile(each, COPY_PERCENTILE)) if len(each) > 1 else math.nan
 
 
@@ -116,14 +116,14 @@ def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
 
 
 def copies_allowed(limit: float, trained: Embeddings) -> float:
-    """What rule 2 allows as `most_copies`: `limit` (gate.copies), but never less than what the luck of few clips can
+    """What rule 2 allows as `most_copies`: `limit` (gate.copies), but never less than what the luck of few sources can
     do (see gate.copies_by_chance)."""
-    return max(limit, copies_by_chance(len(set(trained.clips))))
+    return max(limit, copies_by_chance(len(set(trained.sources))))
 
 
 def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
-    """Epoch (0: before the first step) -> loss on the split `validation`, of a training's held_out.parquet; empty where
-    the character has no such images."""
+    """Epoch (0: before the first step) -> loss on the split `validation`, of a training's validation_loss.parquet;
+    empty where the character has no such images."""
     rows = fixed[fixed["split"] == VALIDATION]
     return {int(epoch): float(loss) for epoch, loss in zip(rows["epoch"], rows["loss"], strict=True)}
 
@@ -144,7 +144,7 @@ def choose_epoch(
             found[epoch]["validation_loss"] = loss
     left = [epoch for epoch, entry in found.items() if math.isfinite(entry["clip_similarity"])]
     if not left:
-        raise ValueError("No epoch has a clip similarity: there is nothing to choose from.")
+        raise ValueError("No epoch has a similarity: there is nothing to choose from.")
     reasons = {epoch: "not: no similarity was measured." for epoch in found if epoch not in left}
     steps = (
         lambda left: _stopped_early(losses or {}, left, patience),

@@ -60,5 +60,5 @@ def validation_embeddings(
 def evidence_chart(shown: pd.DataFrame) -> Image.Image:
     """Chart the curves of what `choice.evidence` shows."""
     return line_chart(
-        evidence_curves(shown), title="by epoch (training clips, own seeds)", x="epoch", y="cosine, share"
+        evidence_curves(shown), title="by epoch (training sources, own seeds)", x="epoch", y="cosine, share"
     )

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.benchmark.similarity import source_means
 
 FEW_PROMPTS = 3  # with fewer, whole prompts cannot be resampled: intervals are then about these very prompts
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Images that people gave: `vectors` float[n, d] of length 1, and the clip and the style of each row.
+    """Images that people gave: `vectors` float[n, d] of length 1, and the source and the style of each row.
 
     `styles` may be empty where all images have one style, or where nobody asks for it.
     """
 
     vectors: np.ndarray
-    clips: Sequence[str]
+    sources: Sequence[str]
     styles: Sequence[str] = ()
 
 
@@ -70,15 +70,14 @@ class EvaluationContext:
 class StyleContext:
     """The evaluation context of one style; each metric is computed from this and a model's images.
 
-    clips: a row for each held-out clip. others: for each other character the clips that stand for it, None where nobody
-    looked. alike: for each character the clips that stand for the style. base: the base model's images for the same
-    requests, None where there are none. images: the number of images of each model. bootstrap: the arguments `samples`
-    and `seed` of every estimate.
-    """
+    sources: a row for each held-out source. others: for each other character the sources that stand for it, None where
+    nobody looked. alike: for each character the sources that stand for the style. base: the base model's images for the
+    same requests, None where there are none. images: the number of images of each model. bootstrap: the arguments
+    `samples` and `seed` of every estimate."""
 
     name: str
-    held_out: Embeddings
-    clips: np.ndarray
+    holdout: Embeddings
+    sources: np.ndarray
     training: Embeddings
     others: list[np.ndarray] | None
     alike: list[np.ndarray]
@@ -112,23 +111,23 @@ def style_context(
 ) -> StyleContext:
     """Return the context of the style `name`, which has held-out images.
 
-    Another character is known by its clips in this style, or by all that it has where it has none in this style. The
+    Another character is known by its sources in this style, or by all that it has where it has none in this style. The
     style itself is known by what others have in it, or by the character's own where nobody else has any.
     """
-    held_out = context.references[name]
-    clips = clip_means(held_out.vectors, held_out.clips)
+    holdout = context.references[name]
+    sources = source_means(holdout.vectors, holdout.sources)
     others = [
-        {style: clip_means(each.vectors, each.clips) for style, each in styles.items() if len(each.vectors)}
+        {style: source_means(each.vectors, each.sources) for style, each in styles.items() if len(each.vectors)}
         for _, styles in sorted((context.others or {}).items())
     ]
     stand_for = [known[name] if name in known else np.concatenate(list(known.values())) for known in others if known]
     return StyleContext(
         name=name,
-        held_out=held_out,
-        clips=clips,
+        holdout=holdout,
+        sources=sources,
         training=context.training,
         others=None if context.others is None else stand_for,
-        alike=[known[name] for known in others if name in known] or [clips],
+        alike=[known[name] for known in others if name in known] or [sources],
         requests=context.requests.get(name),
         tag_names=context.tag_names,
         base=base,

@@ -20,7 +20,7 @@ from sticker_pipeline.tagging.thresholds import per_frame, resolved
 from sticker_pipeline.tagging.wd14 import Tagger, category_columns
 
 
-def clip_of(profile: Profile, store: ArtifactStore) -> Embedder:
+def source_of(profile: Profile, store: ArtifactStore) -> Embedder:
     return open_embedder(
         profile.clip,
         resolution=profile.resolution,
@@ -30,8 +30,8 @@ def clip_of(profile: Profile, store: ArtifactStore) -> Embedder:
 
 
 def with_styles(character: Character, training_set: Artifact, frames: Artifact) -> pd.DataFrame:
-    """The training set's rows with group, clip, frame number and style of each."""
-    lineage = frames.table()[["frame_id", "group", "clip_id", "frame_index"]]
+    """The training set's rows with group, source, frame number and style of each."""
+    lineage = frames.table()[["frame_id", "group", "source_id", "frame_index"]]
     rows = training_set.table().merge(lineage, on="frame_id", validate="one_to_one")
     return rows.assign(style=rows["group"].map(styles_of(character)))
 
@@ -45,13 +45,13 @@ def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np
     return embed(embedder, (Image.open(artifact.folder / name) for name in files))
 
 
-def held_out_references(
+def holdout_references(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, Embeddings]:
     """Style -> the character's held-out images."""
     rows = with_styles(character, training_set, frames)
     return {
-        str(style): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["clip_id"].tolist())
+        str(style): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["source_id"].tolist())
         for style, part in rows[rows["split"] == "holdout"].groupby("style")
     }
 
@@ -60,7 +60,7 @@ def trained_images(embedder: Embedder, character: Character, training_set: Artif
     """Every image that the character's LoRA was trained on."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
-    return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["clip_id"].tolist())
+    return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["source_id"].tolist())
 
 
 def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]:

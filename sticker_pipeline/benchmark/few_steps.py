@@ -12,7 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference, row_mean
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import clip_of, tags_found_in
+from sticker_pipeline.benchmark.features import source_of, tags_found_in
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.core.profile import Profile
@@ -99,7 +99,7 @@ def measure_answers(
 ) -> pd.DataFrame:
     """Rows of COLUMNS for all ways of `answers`; `seconds`: of an image, by way."""
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
-    embedder = clip_of(profile, store)
+    embedder = source_of(profile, store)
     seen = {
         name: Seen(
             taken,

@@ -5,13 +5,13 @@ A LoRA is released only if every rule holds. The limits stand in `benchmark: {ga
 1. `better_than_base`: it is more like the held-out images than what the base model makes of the same prompts and
    seeds: the 95 % interval of the paired difference, over all styles, lies above `gain` of the way from the base
    model's similarity to that of held-out images among themselves. Above 0 would not do: noise can be a little nearer
-   to a character than somebody else's face is. Where no style has two held-out clips, that way is not known, and 0 is
+   to a character than somebody else's face is. Where no style has two held-out sources, that way is not known, and 0 is
    the limit.
 2. `no_copies`: in each style, at most `copies` of its images are nearer to a training image than the 95th
    percentile of the held-out ones, and at most `copies_beyond_references` more than of those themselves. The limit is
    never lower than what an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each style its images differ at least `diversity` as much as held-out clips do, and at most
-   `one_clip` of them are nearest to one and the same clip, or what chance gives to so few images or clips once in
+3. `not_collapsed`: in each style its images differ at least `diversity` as much as held-out sources do, and at most
+   `one_source` of them are nearest to one and the same source, or what chance gives to so few images or sources once in
    forty times, where that is more.
 4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character among all.
    Where there is no other character, this is not checked, and does not hold a release.
@@ -56,7 +56,7 @@ from sticker_pipeline.core.verdict import Verdict
 CHECKS = {
     "better_than_base": "It is more like the character than what the base model makes of the same prompts.",
     "no_copies": "It does not copy its training images.",
-    "not_collapsed": "It does not draw one and the same image, or one clip, again and again.",
+    "not_collapsed": "It does not draw one and the same image, or one source, again and again.",
     "right_character": "Its images are nearest to this character among all.",
     "no_less_similar": "It is shown to be as good as the present release, but for the stated margin.",
     "no_more_copies": "It copies hardly more than the present release.",
@@ -118,14 +118,14 @@ def decision(checks: Sequence[Check]) -> str:
     return (f"refused. {' '.join(refused)}" if refused else "may be released: every rule holds.") + told
 
 
-def copies_by_chance(clips: int) -> float:
-    """The share of honest images that are nearer to the training images than the nearest of `clips` held-out clips,
+def copies_by_chance(sources: int) -> float:
+    """The share of honest images that are nearer to the training images than the nearest of `sources` held-out sources,
     exceeded with probability BAD_LUCK.
 
     Images that are drawn as held-out ones are exceed the largest of m with a share that is distributed as Beta(1, m):
-    P(share > x) = (1 − x)^m. With 3 clips it is .63, with 10 .26, with 20 .14: who holds out few, can prove little.
+    P(share > x) = (1 − x)^m. With 3 sources it is .63, with 10 .26, with 20 .14: who holds out few, can prove little.
     """
-    return 1.0 - float(BAD_LUCK ** (1.0 / clips))
+    return 1.0 - float(BAD_LUCK ** (1.0 / sources))
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,15 @@ class _Line:
 ADVICE = {
     "better_than_base": "It has not learned the character: train longer or at a higher rate, and look at the captions.",
     "no_copies": "It copies its training images: train fewer epochs, lower the rank, or add images.",
-    "not_collapsed": "It draws nearly the same again and again: add other clips, or lower the share of the one that it "
-    "is nearest to.",
+    "not_collapsed": "It draws nearly the same again and again: add other sources, or lower the share of the one that "
+    "it is nearest to.",
     "right_character": "It draws somebody else: look at the trigger, and for frames of others among its images.",
-    "no_less_similar": "It is not shown to be as good as the present release, which stays. More held-out clips or "
+    "no_less_similar": "It is not shown to be as good as the present release, which stays. More held-out sources or "
     "seeds would narrow the interval.",
     "no_more_copies": "The present release copies less, and stays.",
     "no_less_diverse": "The present release draws more varied images, and stays.",
 }
-UNMEASURED = "Hold out at least two clips of a style in benchmark.holdout of character.yaml."
+UNMEASURED = "Hold out at least two sources of a style in benchmark.holdout of character.yaml."
 ALONE = "there is no other character to tell it from"
 
 
@@ -178,27 +178,27 @@ def _way_to_references(figures: Figures) -> float:
 
 
 def _copies(figures: Figures, style: str, limits: Gate) -> _Line:
-    own, held_out = (figures.get((model, style, "copies")) for model in (LORA, REFERENCE))
-    if own is None or held_out is None:
+    own, holdout = (figures.get((model, style, "copies")) for model in (LORA, REFERENCE))
+    if own is None or holdout is None:
         return _Line(style, "copies", missing=f"no share of copies in style {style}")
-    clips = figures.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # it has no diversity with only one clip
-    stated = min(limits.copies, held_out["mean"] + limits.copies_beyond_references)
-    return _at_most("copies", style, own, max(stated, copies_by_chance(clips)))
+    sources = figures.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # it has no diversity with only one source
+    stated = min(limits.copies, holdout["mean"] + limits.copies_beyond_references)
+    return _at_most("copies", style, own, max(stated, copies_by_chance(sources)))
 
 
 def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
-    own, held_out = (figures.get((model, style, "diversity")) for model in (LORA, REFERENCE))
-    share = figures.get((LORA, style, "one_clip_share"))
+    own, holdout = (figures.get((model, style, "diversity")) for model in (LORA, REFERENCE))
+    share = figures.get((LORA, style, "one_source_share"))
     spread = (
-        _at_least("diversity", style, own, limits.diversity * held_out["mean"])
-        if own is not None and held_out is not None
-        else _Line(style, "diversity", missing=f"no diversity of images and held-out clips in style {style}")
+        _at_least("diversity", style, own, limits.diversity * holdout["mean"])
+        if own is not None and holdout is not None
+        else _Line(style, "diversity", missing=f"no diversity of images and held-out sources in style {style}")
     )
-    by_chance = figures.get((CHANCE, style, "one_clip_share"), {"ci_high": 0.0})["ci_high"]
+    by_chance = figures.get((CHANCE, style, "one_source_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
-        _at_most("nearest to one clip", style, share, max(limits.one_clip, by_chance))
+        _at_most("nearest to one source", style, share, max(limits.one_source, by_chance))
         if share is not None
-        else _Line(style, "nearest to one clip", missing=f"no share nearest to one clip in style {style}")
+        else _Line(style, "nearest to one source", missing=f"no share nearest to one source in style {style}")
     )
     return [spread, nearest]
 
@@ -227,11 +227,11 @@ def _no_more_copies(figures: Figures, style: str, limits: Gate) -> _Line:
 
 
 def _no_less_diverse(figures: Figures, style: str, limits: Gate) -> _Line:
-    own, present, held_out = (figures.get((model, style, "diversity")) for model in (LORA, RELEASED, REFERENCE))
+    own, present, holdout = (figures.get((model, style, "diversity")) for model in (LORA, RELEASED, REFERENCE))
     if own is None or present is None:
         return _Line(style, "diversity", missing=f"no diversity of both in style {style}")
     least = (1.0 - limits.less_diversity) * present["mean"]
-    return _at_least("diversity", style, own, min(least, held_out["mean"]) if held_out else least)
+    return _at_least("diversity", style, own, min(least, holdout["mean"]) if holdout else least)
 
 
 def _interval_line(figure: str, row: Row, bound: float, limit: str) -> _Line:

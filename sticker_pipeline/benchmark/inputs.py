@@ -9,7 +9,7 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.embed import Embedder
 from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
-from sticker_pipeline.benchmark.features import by_style, embedded, held_out_references, tags_found, with_styles
+from sticker_pipeline.benchmark.features import by_style, embedded, holdout_references, tags_found, with_styles
 from sticker_pipeline.benchmark.measure import BASE
 from sticker_pipeline.core.character import Character, CharacterError
 from sticker_pipeline.core.profile import Profile
@@ -50,9 +50,11 @@ def evaluation_context(
     trained = rows[rows["split"] == TRAIN]
     asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
     return EvaluationContext(
-        references=held_out_references(embedder, character, training_set, frames),
+        references=holdout_references(embedder, character, training_set, frames),
         training=Embeddings(
-            embedded(embedder, frames, trained["file"].tolist()), trained["clip_id"].tolist(), trained["style"].tolist()
+            embedded(embedder, frames, trained["file"].tolist()),
+            trained["source_id"].tolist(),
+            trained["style"].tolist(),
         ),
         others=others,
         requests={str(style): Requests(part.tolist(), part.tolist()) for style, part in asked},
@@ -70,7 +72,7 @@ def other_references(
         try:
             other = load(name)
             training_set, frames = (store.read(name, asset) for asset in ("training_set", "frames"))
-            found[name] = held_out_references(embedder, other, training_set, frames)
+            found[name] = holdout_references(embedder, other, training_set, frames)
         except (CharacterError, StorageError, OSError) as error:
             problems.append(f"The character '{name}' is left out of `identity`: {error}")
             continue

@@ -24,7 +24,7 @@ BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference
 NO_MODELS = (REFERENCE, CHANCE)  # rows that say what to hold models against
 RECOMMENDED = "LoRA in at most "  # so begin the rows of `lora` in a recommended setting; no rival can be called so
 OVERALL = "all"  # the style that stands for all of them
-FEW_CLIPS = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
+FEW_SOURCES = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
 
 
 def recommended_model(budget: int) -> str:
@@ -72,7 +72,7 @@ def measure(
     for name in sorted({style for styles in generated.values() for style in styles}):
         if name not in context.references or not len(context.references[name].vectors):
             left_out.append(
-                f"Style '{name}' has no row: no image of it is held out. Give it more clips, or name files in "
+                f"Style '{name}' has no row: no image of it is held out. Give it more sources, or name files in "
                 "benchmark.holdout of character.yaml."
             )
             continue
@@ -93,13 +93,13 @@ def _of_style(models: Mapping[str, GeneratedImages], style: StyleContext) -> dic
     found: dict[tuple[str, str, str], Estimate | None] = {}
     for metric, row in METRICS.items():
         found |= {(model, style.name, metric): row.of_model(images, style) for model, images in models.items()}
-        found[REFERENCE, style.name, metric] = row.of_held_out(style)
+        found[REFERENCE, style.name, metric] = row.of_holdout(style)
         found[CHANCE, style.name, metric] = row.of_chance(style)
     return {key: value for key, value in found.items() if value is not None}
 
 
 def _too_few(style: StyleContext) -> list[str]:
-    return [*_too_few_clips(style), *_too_few_prompts(style)]
+    return [*_too_few_sources(style), *_too_few_prompts(style)]
 
 
 def _too_few_prompts(style: StyleContext) -> list[str]:
@@ -110,17 +110,17 @@ def _too_few_prompts(style: StyleContext) -> list[str]:
     ]
 
 
-def _too_few_clips(style: StyleContext) -> list[str]:
-    clips = len(style.clips)
-    if clips >= FEW_CLIPS:
+def _too_few_sources(style: StyleContext) -> list[str]:
+    sources = len(style.sources)
+    if sources >= FEW_SOURCES:
         return []
-    if clips == 1:
+    if sources == 1:
         return [
             f"Style '{style.name}' has no reference rows for similarity and diversity, and its intervals say nothing "
-            "about other references: only one clip is held out."
+            "about other references: only one source is held out."
         ]
     return [
-        f"Style '{style.name}': only {clips} clips are held out, so its intervals are narrower than they should be."
+        f"Style '{style.name}': only {sources} sources are held out, so its intervals are narrower than they should be."
     ]
 
 

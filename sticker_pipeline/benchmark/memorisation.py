@@ -1,7 +1,7 @@
 """Whether a model draws anew or copies what it was trained on, as far as embeddings can say.
 
-Embeddings are unit rows float[n, d] of images, not of clips. Nearness is the cosine. The training set is taken as it
-is; images, and held-out clips where there are any, are resampled (see bootstrap.py, also for `prompts`).
+Embeddings are unit rows float[n, d] of images, not of sources. Nearness is the cosine. The training set is taken as it
+is; images, and held-out sources where there are any, are resampled (see bootstrap.py, also for `prompts`).
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def nearest_training(
 def nearest_training_excess(
     images: np.ndarray,
     training: np.ndarray,
-    held_out: np.ndarray,
-    clips: Sequence[str],
+    holdout: np.ndarray,
+    sources: Sequence[str],
     *,
     samples: int = 2_000,
     seed: int = 0,
@@ -42,15 +42,15 @@ def nearest_training_excess(
 ) -> Estimate:
     """By how much images are nearer to the training set than held-out images are, on average; n = images.
 
-    held_out, clips: held-out images and the clip of each; a clip counts once, by the mean of its images.
+    holdout, sources: held-out images and the source of each; a source counts once, by the mean of its images.
 
     Above 0 the model copies more than the character's own images repeat themselves. It rewards (with low values)
     images far from training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out images that
     are near duplicates of training images, which make copying look honest, and copies with small changes of what
     CLIP looks at (background, framing) are not seen.
     """
-    near, (_, codes) = _nearest(images, training), _clip_codes(clips)
-    own = ratio(np.bincount(codes, _nearest(held_out, training)), np.bincount(codes))
+    near, (_, codes) = _nearest(images, training), _source_codes(sources)
+    own = ratio(np.bincount(codes, _nearest(holdout, training)), np.bincount(codes))
     counts, (held,) = resampled(len(near), (len(own),), prompts, samples, seed)
     draws = ratio(counts @ near, counts.sum(axis=1)) - held @ own / len(own)
     return estimate(float(near.mean() - own.mean()), draws, len(near))
@@ -59,8 +59,8 @@ def nearest_training_excess(
 def copied_share(
     images: np.ndarray,
     training: np.ndarray,
-    held_out: np.ndarray,
-    clips: Sequence[str],
+    holdout: np.ndarray,
+    sources: Sequence[str],
     *,
     samples: int = 2_000,
     seed: int = 0,
@@ -68,17 +68,17 @@ def copied_share(
 ) -> Estimate:
     """The share of images that are nearer to a training image than 95 % of the held-out images are; n = images.
 
-    held_out, clips: as for `nearest_training_excess`; each clip has the same weight, shared among its images. With
-    fewer than 20 clips the bound is their nearest image, which an honest model passes now and then:
-    `fair_copied_share` says how often. A bound of few clips may be anywhere, and the interval says so; differences
-    between models on the same clips are steadier.
+    holdout, sources: as for `nearest_training_excess`; each source has the same weight, shared among its images. With
+    fewer than 20 sources the bound is their nearest image, which an honest model passes now and then:
+    `fair_copied_share` says how often. A bound of few sources may be anywhere, and the interval says so; differences
+    between models on the same sources are steadier.
 
     It rewards (with low values) what `nearest_training_excess` rewards, but sees a model that copies only sometimes,
     which a mean hides; it is fooled in the same ways, and one held-out duplicate of a training image raises the
     bound to where nothing is a copy any more.
     """
-    near, own = _nearest(images, training), _nearest(held_out, training)
-    names, codes = _clip_codes(clips)
+    near, own = _nearest(images, training), _nearest(holdout, training)
+    names, codes = _source_codes(sources)
     order = np.argsort(own)
     own, codes = own[order], codes[order]
     weights = 1.0 / (np.bincount(codes)[codes] * len(names))
@@ -89,55 +89,54 @@ def copied_share(
     return estimate(float(beyond[:, _at_percentile(weights[None])[0]].mean()), draws, len(near))
 
 
-def fair_copied_share(clips: int) -> Estimate:
+def fair_copied_share(sources: int) -> Estimate:
     """What `copied_share` would be of a model whose images are as near to the training set as held-out ones, of
-    which there are `clips` stills; n = clips. There is no interval: it is exact.
+    which there are `sources` stills; n = sources. There is no interval: it is exact.
 
     A new image among m like it is equally likely in each of the m + 1 places between them; above the bound, which is
     the k-th of them, are m + 1 − k. With 3 stills it is .25, with 20 .10, with very many .05.
     """
-    bound = int(_at_percentile(np.full((1, clips), 1.0 / clips))[0]) + 1
-    return Estimate((clips + 1 - bound) / (clips + 1), float("nan"), float("nan"), clips)
+    bound = int(_at_percentile(np.full((1, sources), 1.0 / sources))[0]) + 1
+    return Estimate((sources + 1 - bound) / (sources + 1), float("nan"), float("nan"), sources)
 
 
-def one_clip_share(
+def one_source_share(
     images: np.ndarray,
     training: np.ndarray,
-    clips: Sequence[str],
+    sources: Sequence[str],
     *,
     samples: int = 2_000,
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The largest share of images whose nearest training images lie in one single clip; n = images.
+    """The largest share of images whose nearest training images lie in one single source; n = images.
 
-    clips: the clip of each training image.
+    sources: the source of each training image.
 
     Near 1 the model has collapsed onto one animation (or one still). It rewards (with low values) images that are
-    spread over the training set, whether good or bad. It is fooled by prompts that all ask for what one clip shows, and
-    by few clips: `fair_clip_share` is what chance would give. The interval is about the share of the clip that was
-    found; that it was picked for being the largest is in the comparison with chance, not in the interval.
-    """
-    names, codes = _clip_codes(clips)
+    spread over the training set, whether good or bad. It is fooled by prompts that all ask for what one source shows,
+    and by few sources: `fair_source_share` is what chance would give. The interval is about the share of the source
+    that was found; that it was picked for being the largest is in the comparison with chance, not in the interval."""
+    names, codes = _source_codes(sources)
     nearest = codes[cosines(images, training).argmax(axis=1)]
     largest = np.bincount(nearest, minlength=len(names)).argmax()
     return row_mean((nearest == largest).astype(np.float64), samples, seed, prompts)
 
 
-def fair_clip_share(images: int, clips: int, *, samples: int = 2_000, seed: int = 0) -> Estimate:
-    """What `one_clip_share` would be of as many images whose nearest clips are drawn evenly from `clips`; n = clips.
-    The interval is where 95 % of such shares lie."""
-    shares = np.random.default_rng(seed).multinomial(images, np.full(clips, 1.0 / clips), size=samples).max(axis=1)
+def fair_source_share(images: int, sources: int, *, samples: int = 2_000, seed: int = 0) -> Estimate:
+    """What `one_source_share` would be of as many images whose nearest sources are drawn evenly from `sources`; n =
+    sources. The interval is where 95 % of such shares lie."""
+    shares = np.random.default_rng(seed).multinomial(images, np.full(sources, 1.0 / sources), size=samples).max(axis=1)
     low, high = np.quantile(shares / images, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(shares.mean() / images), float(low), float(high), clips, shares / images)
+    return Estimate(float(shares.mean() / images), float(low), float(high), sources, shares / images)
 
 
 def _nearest(images: np.ndarray, training: np.ndarray) -> np.ndarray:
     return cosines(images, training).max(axis=1)
 
 
-def _clip_codes(clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    names, codes = np.unique(np.asarray(clips, dtype=str), return_inverse=True)
+def _source_codes(sources: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    names, codes = np.unique(np.asarray(sources, dtype=str), return_inverse=True)
     return names, codes
 
 

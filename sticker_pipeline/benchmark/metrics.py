@@ -17,11 +17,11 @@ from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.identity import identity_retrieval, reference_retrieval
 from sticker_pipeline.benchmark.memorisation import (
     copied_share,
-    fair_clip_share,
     fair_copied_share,
+    fair_source_share,
     nearest_training,
     nearest_training_excess,
-    one_clip_share,
+    one_source_share,
 )
 from sticker_pipeline.benchmark.similarity import (
     centroid_similarity,
@@ -58,12 +58,12 @@ class Metric:
 class Measure(Metric):
     """A metric of the benchmark with the functions that compute it; None: it has no row there.
 
-    of_model: of a model's images. of_held_out: of the held-out images among themselves. of_chance: of no model's merit.
+    of_model: of a model's images. of_holdout: of the held-out images among themselves. of_chance: of no model's merit.
     over_base: it is a difference to the base model already, so models are not compared by it once more.
     """
 
     of_model: Callable[[GeneratedImages, StyleContext], Estimate | None] = lambda images, style: None
-    of_held_out: Callable[[StyleContext], Estimate | None] = lambda style: None
+    of_holdout: Callable[[StyleContext], Estimate | None] = lambda style: None
     of_chance: Callable[[StyleContext], Estimate | None] = lambda style: None
     over_base: bool = False
 
@@ -71,41 +71,41 @@ class Measure(Metric):
 def _gain(images: GeneratedImages, style: StyleContext) -> Estimate | None:
     if style.base is None or images is style.base:
         return None
-    return similarity_gain(images.embeddings, style.base.embeddings, style.clips, **style.resampled)
+    return similarity_gain(images.embeddings, style.base.embeddings, style.sources, **style.resampled)
 
 
 def _excess(images: GeneratedImages, style: StyleContext) -> Estimate:
-    held_out = style.held_out
+    holdout = style.holdout
     return nearest_training_excess(
-        images.embeddings, style.training.vectors, held_out.vectors, held_out.clips, **style.resampled
+        images.embeddings, style.training.vectors, holdout.vectors, holdout.sources, **style.resampled
     )
 
 
 def _copies(images: GeneratedImages, style: StyleContext) -> Estimate:
-    held_out = style.held_out
-    return copied_share(images.embeddings, style.training.vectors, held_out.vectors, held_out.clips, **style.resampled)
+    holdout = style.holdout
+    return copied_share(images.embeddings, style.training.vectors, holdout.vectors, holdout.sources, **style.resampled)
 
 
-def _held_out_copies(style: StyleContext) -> Estimate:
-    held_out = style.held_out
-    return copied_share(held_out.vectors, style.training.vectors, held_out.vectors, held_out.clips, **style.bootstrap)
+def _holdout_copies(style: StyleContext) -> Estimate:
+    holdout = style.holdout
+    return copied_share(holdout.vectors, style.training.vectors, holdout.vectors, holdout.sources, **style.bootstrap)
 
 
-def _even_clips(style: StyleContext) -> Estimate:
-    """Nearest clips spread evenly over the training clips of the style (over all, where it has none)."""
+def _even_sources(style: StyleContext) -> Estimate:
+    """Nearest sources spread evenly over the training sources of the style (over all, where it has none)."""
     training = style.training
-    own = {clip for clip, name in zip(training.clips, training.styles, strict=True) if name == style.name}
-    return fair_clip_share(style.images, len(own or set(training.clips)), **style.bootstrap)
+    own = {source for source, name in zip(training.sources, training.styles, strict=True) if name == style.name}
+    return fair_source_share(style.images, len(own or set(training.sources)), **style.bootstrap)
 
 
 def _identity(images: GeneratedImages, style: StyleContext) -> Estimate | None:
     if style.others is None:
         return None
-    return identity_retrieval(images.embeddings, style.clips, style.others, **style.resampled)
+    return identity_retrieval(images.embeddings, style.sources, style.others, **style.resampled)
 
 
-def _held_out_identity(style: StyleContext) -> Estimate | None:
-    return None if style.others is None else reference_retrieval(style.clips, style.others, **style.bootstrap)
+def _holdout_identity(style: StyleContext) -> Estimate | None:
+    return None if style.others is None else reference_retrieval(style.sources, style.others, **style.bootstrap)
 
 
 def _guess(style: StyleContext) -> Estimate | None:
@@ -120,11 +120,11 @@ def _style(images: GeneratedImages, style: StyleContext) -> Estimate | None:
     return None if style.others is None else style_similarity(images.embeddings, style.alike, **style.resampled)
 
 
-def _held_out_style(style: StyleContext) -> Estimate | None:
-    """None where the style is known by the character's own clips."""
-    if not style.others or style.alike[0] is style.clips:
+def _holdout_style(style: StyleContext) -> Estimate | None:
+    """None where the style is known by the character's own sources."""
+    if not style.others or style.alike[0] is style.sources:
         return None
-    return style_similarity(style.clips, style.alike, **style.bootstrap)
+    return style_similarity(style.sources, style.alike, **style.bootstrap)
 
 
 def _fidelity(images: GeneratedImages, style: StyleContext) -> Estimate | None:
@@ -136,7 +136,7 @@ def _fidelity(images: GeneratedImages, style: StyleContext) -> Estimate | None:
 def _trigger(images: GeneratedImages, style: StyleContext) -> Estimate | None:
     if images.without_trigger is None:
         return None
-    return trigger_effect(images.embeddings, images.without_trigger, style.clips, **style.resampled)
+    return trigger_effect(images.embeddings, images.without_trigger, style.sources, **style.resampled)
 
 
 _ROWS = (
@@ -145,8 +145,8 @@ _ROWS = (
         "similarity",
         "mean CLIP cosine to held-out images, which were never trained on",
         "higher",
-        of_model=lambda images, style: clip_similarity(images.embeddings, style.clips, **style.resampled),
-        of_held_out=lambda style: reference_similarity(style.clips, **style.bootstrap),
+        of_model=lambda images, style: clip_similarity(images.embeddings, style.sources, **style.resampled),
+        of_holdout=lambda style: reference_similarity(style.sources, **style.bootstrap),
     ),
     Measure(
         GAIN,
@@ -163,7 +163,7 @@ _ROWS = (
         "mean distance between images; near 0 all are the same",
         "",
         of_model=lambda images, style: diversity(images.embeddings, **style.resampled),
-        of_held_out=lambda style: diversity(style.clips, **style.bootstrap),
+        of_holdout=lambda style: diversity(style.sources, **style.bootstrap),
     ),
     Measure(
         "nearest_training",
@@ -171,7 +171,7 @@ _ROWS = (
         "cosine to it; well above the held-out images' own figure, the LoRA copies",
         "",
         of_model=lambda images, style: nearest_training(images.embeddings, style.training.vectors, **style.resampled),
-        of_held_out=lambda style: nearest_training(style.held_out.vectors, style.training.vectors, **style.bootstrap),
+        of_holdout=lambda style: nearest_training(style.holdout.vectors, style.training.vectors, **style.bootstrap),
     ),
     Measure(
         "nearest_training_excess",
@@ -188,27 +188,27 @@ _ROWS = (
         "lower",
         ".0%",
         of_model=_copies,
-        of_held_out=_held_out_copies,
-        of_chance=lambda style: fair_copied_share(len(style.clips)),
+        of_holdout=_holdout_copies,
+        of_chance=lambda style: fair_copied_share(len(style.sources)),
     ),
     Measure(
-        "one_clip_share",
-        "in one clip",
-        "largest share whose nearest training image is in one clip",
+        "one_source_share",
+        "in one source",
+        "largest share whose nearest training image is in one source",
         "lower",
         ".0%",
-        of_model=lambda images, style: one_clip_share(
-            images.embeddings, style.training.vectors, style.training.clips, **style.resampled
+        of_model=lambda images, style: one_source_share(
+            images.embeddings, style.training.vectors, style.training.sources, **style.resampled
         ),
-        of_chance=_even_clips,
+        of_chance=_even_sources,
     ),
     Measure(
         "centroid_similarity",
         "to the mean image",
         "cosine to the mean of the held-out images",
         "higher",
-        of_model=lambda images, style: centroid_similarity(images.embeddings, style.clips, **style.resampled),
-        of_held_out=lambda style: reference_centroid_similarity(style.clips, **style.bootstrap),
+        of_model=lambda images, style: centroid_similarity(images.embeddings, style.sources, **style.resampled),
+        of_holdout=lambda style: reference_centroid_similarity(style.sources, **style.bootstrap),
     ),
     Measure(
         "identity",
@@ -217,7 +217,7 @@ _ROWS = (
         "higher",
         ".0%",
         of_model=_identity,
-        of_held_out=_held_out_identity,
+        of_holdout=_holdout_identity,
         of_chance=_guess,
     ),
     Measure(
@@ -226,7 +226,7 @@ _ROWS = (
         "cosine to other characters in the same style: the manner of drawing",
         "",
         of_model=_style,
-        of_held_out=_held_out_style,
+        of_holdout=_holdout_style,
     ),
     Measure(
         "prompt_fidelity",

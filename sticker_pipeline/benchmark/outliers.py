@@ -18,28 +18,28 @@ STRANGE = 5.0
 # slightest difference would look strange.
 LEAST_DEVIATION = 0.05
 STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
-MIN_CLIPS = 5  # with fewer, nobody can say who is the stranger
+MIN_SOURCES = 5  # with fewer, nobody can say who is the stranger
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
 
 
 def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """At most `each` kept frames of each clip, evenly spread over it, in the order of `frames`."""
+    """At most `each` kept frames of each source, evenly spread over it, in the order of `frames`."""
     kept = frames[frames["kept"].astype(bool)]
-    place = kept.groupby("clip_id").cumcount()
-    size = kept.groupby("clip_id")["frame_id"].transform("size")
+    place = kept.groupby("source_id").cumcount()
+    size = kept.groupby("source_id")["frame_id"].transform("size")
     # the frames at which floor(i·each/n) steps up: the first of each of `each` equal parts
     return kept[(place * each // size) != ((place - 1) * each // size)]
 
 
-def strangeness(embeddings: np.ndarray, clips: pd.Series) -> np.ndarray:
-    """For each frame (float64 [n]) by how many robust standard deviations its mean similarity to the other clips lies
+def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
+    """For each frame (float64 [n]) by how many robust standard deviations its mean similarity to the other sources lies
     below that of the frames in the middle.
 
-    `embeddings` float32 [n, d] of length 1, `clips` the clip of each. A clip counts by the mean of its frames.
+    `embeddings` float32 [n, d] of length 1, `sources` the source of each. A source counts by the mean of its frames.
     The deviation is the median absolute one times MAD_TO_DEVIATION, which strangers themselves hardly move, and at
     least LEAST_DEVIATION of the median.
     """
-    codes, names = pd.factorize(clips)
+    codes, names = pd.factorize(sources)
     sums = np.zeros((len(names), embeddings.shape[1]))
     np.add.at(sums, codes, embeddings)
     means = sums / np.bincount(codes)[:, None]
@@ -52,13 +52,13 @@ def strangeness(embeddings: np.ndarray, clips: pd.Series) -> np.ndarray:
 
 
 def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
-    """Whether every frame seems to show the same character. `frames` has frame_id, path, frame_index and clip_id of the
-    rows of `embeddings`. Evidence: all of them, the strangest first."""
+    """Whether every frame seems to show the same character. `frames` has frame_id, path, frame_index and source_id of
+    the rows of `embeddings`. Evidence: all of them, the strangest first."""
     order = ["frame_id", "path", "frame_index"]
-    if frames["clip_id"].nunique() < MIN_CLIPS:
+    if frames["source_id"].nunique() < MIN_SOURCES:
         table = frames[order].assign(strangeness=0.0)
-        return Verdict(True, f"fewer than {MIN_CLIPS} clips: nobody can say who would be the stranger.", table)
-    values = strangeness(embeddings, frames["clip_id"])
+        return Verdict(True, f"fewer than {MIN_SOURCES} sources: nobody can say who would be the stranger.", table)
+    values = strangeness(embeddings, frames["source_id"])
     table = frames[order].assign(strangeness=values).sort_values("strangeness", ascending=False, ignore_index=True)
     strange = table[table["strangeness"] > STRANGE]
     if strange.empty:

@@ -87,12 +87,12 @@ class Drawing(_Record):
 
 
 class Data(_Record):
-    """How many images, and clips that they come from, were trained on and held out."""
+    """How many images, and sources that they come from, were trained on and held out."""
 
     images: int
-    clips: int
-    held_out_images: int
-    held_out_clips: int
+    sources: int
+    holdout_images: int
+    holdout_sources: int
 
 
 class Record(_Record):

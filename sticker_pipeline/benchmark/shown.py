@@ -41,14 +41,14 @@ def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
 
 
 def shown_images(
-    sampled: pd.DataFrame, samples: Path, held_out: pd.DataFrame, frames: Path
+    sampled: pd.DataFrame, samples: Path, holdout: pd.DataFrame, frames: Path
 ) -> dict[tuple[str, str], list[Image.Image]]:
     """(style, model) -> some images: the same requests of every model, and held-out ones.
 
-    `sampled`: style, model, and file in the folder `samples`; `held_out`: style, and file in the folder `frames`.
+    `sampled`: style, model, and file in the folder `samples`; `holdout`: style, and file in the folder `frames`.
     """
     groups = [(key, part, samples) for key, part in sampled.groupby(["style", "model"], sort=False)]
-    groups += [((style, REFERENCE), part, frames) for style, part in held_out.groupby("style")]
+    groups += [((style, REFERENCE), part, frames) for style, part in holdout.groupby("style")]
     return {
         (str(style), str(model)): [Image.open(folder / name) for name in spread(part, SHOWN_IMAGES)["file"]]
         for (style, model), part, folder in groups

@@ -1,10 +1,9 @@
 """What embeddings say about generated images: how like the held-out ones they are, and how unlike one another.
 
 Copies of training images are memorisation.py's business, other characters identity.py's, intervals bootstrap.py's,
-embedding images embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of images have length
-1, rows of clips are means of such rows (see `clip_means`) and may be shorter. `prompts`, where a function takes them,
-are the prompts of the rows of `images`; see bootstrap.py for what they do to the interval.
-"""
+embedding images embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of images have length 1,
+rows of sources are means of such rows (see `source_means`) and may be shorter. `prompts`, where a function takes them,
+are the prompts of the rows of `images`; see bootstrap.py for what they do to the interval."""
 
 from collections.abc import Sequence
 
@@ -21,16 +20,16 @@ from sticker_pipeline.benchmark.bootstrap import (
 )
 
 
-def clip_means(embeddings: np.ndarray, clips: Sequence[str]) -> np.ndarray:
-    """One row per clip, in the clips' sorted order: the mean of its frames' embeddings, float64[c, d].
+def source_means(embeddings: np.ndarray, sources: Sequence[str]) -> np.ndarray:
+    """One row per source, in the sources' sorted order: the mean of its frames' embeddings, float64[c, d].
 
-    The dot product with such a row is the mean cosine to the clip's frames. Frames of one clip are nearly the same
-    image: with the clip as the unit a long animation counts as much as one still, and does not feign certainty.
+    The dot product with such a row is the mean cosine to the source's frames. Frames of one source are nearly the same
+    image: with the source as the unit a long animation counts as much as one still, and does not feign certainty.
     Raises ValueError where the lengths differ.
     """
-    index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)[1]
+    index = np.unique(np.asarray(sources, dtype=str), return_inverse=True)[1]
     if len(index) != len(embeddings):
-        raise ValueError(f"{len(embeddings)} embeddings, but {len(index)} clips.")
+        raise ValueError(f"{len(embeddings)} embeddings, but {len(index)} sources.")
     if not len(index):
         return np.zeros((0, embeddings.shape[1]))
     sizes = np.bincount(index)
@@ -143,15 +142,15 @@ def style_similarity(
 ) -> Estimate:
     """Mean cosine to the references of other characters in the same style, each character counting alike; n = images.
 
-    others: of each character its clips in this style, float[m, d]; the character itself only where nobody else has the
-    style, and then this is `clip_similarity`.
+    others: of each character its sources in this style, float[m, d]; the character itself only where nobody else has
+    the style, and then this is `clip_similarity`.
 
     It rewards the manner of drawing apart from who is drawn: framing, outlines, background. It is fooled by images of
     nobody in particular, by a base model whose own manner is close, and by characters that look alike; far above what
     the character's own references get, it says that the character is blurred into the others. Characters, not their
-    clips, are resampled: of one other the interval says nothing about others.
+    sources, are resampled: of one other the interval says nothing about others.
     """
-    each = np.stack([clips.mean(axis=0) for clips in others])
+    each = np.stack([sources.mean(axis=0) for sources in others])
     return two_way(cosines(images, each), samples, seed, prompts)
 
 

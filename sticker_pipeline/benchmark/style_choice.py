@@ -30,7 +30,7 @@ from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.measure import BASE, REFERENCE
 from sticker_pipeline.benchmark.metrics import Metric
-from sticker_pipeline.benchmark.similarity import clip_means, cosines, style_similarity
+from sticker_pipeline.benchmark.similarity import cosines, source_means, style_similarity
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
@@ -55,7 +55,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "copies",
             "copies",
-            "share nearer to a training image than 95 % of other clips' images are",
+            "share nearer to a training image than 95 % of other sources' images are",
             "lower",
             ".0%",
         ),
@@ -104,11 +104,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class StyleEvaluationContext:
-    """What images are held against. `held_out` and `trained`: character -> its images of that split; `asked`: of
+    """What images are held against. `holdout` and `trained`: character -> its images of that split; `asked`: of
     each image the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
     bootstrap."""
 
-    held_out: Mapping[str, Embeddings]
+    holdout: Mapping[str, Embeddings]
     trained: Mapping[str, Embeddings]
     asked: Sequence[str]
     tag_names: Sequence[str]
@@ -116,10 +116,10 @@ class StyleEvaluationContext:
 
     @cached_property
     def everything(self) -> Embeddings:
-        """The training images of all characters; their clips get the character's name, so that no two are one."""
+        """The training images of all characters; their sources get the character's name, so that no two are one."""
         return Embeddings(
             np.concatenate([one.vectors for one in self.trained.values()]),
-            [f"{name}/{clip}" for name, one in self.trained.items() for clip in one.clips],
+            [f"{name}/{source}" for name, one in self.trained.items() for source in one.sources],
         )
 
     @cached_property
@@ -128,8 +128,8 @@ class StyleEvaluationContext:
 
     @cached_property
     def references(self) -> dict[str, np.ndarray]:
-        """Character -> its held-out clips, rows of similarity.clip_means."""
-        return {name: clip_means(one.vectors, one.clips) for name, one in self.held_out.items()}
+        """Character -> its held-out sources, rows of similarity.source_means."""
+        return {name: source_means(one.vectors, one.sources) for name, one in self.holdout.items()}
 
 
 Figures = Mapping[str, Estimate]  # by the names of METRICS
@@ -137,12 +137,13 @@ Figures = Mapping[str, Estimate]  # by the names of METRICS
 
 def passing_bound(own: Embeddings) -> float:
     """How near to a character's centroid an image must be to pass for it: nearer than OUTLIERS of the character's own
-    training clips are to the centroid of its other clips. NaN for fewer than two clips: then nothing passes for it."""
-    clips = clip_means(own.vectors, own.clips)
-    if len(clips) < 2:
+    training sources are to the centroid of its other sources. NaN for fewer than two sources: then nothing passes for
+    it."""
+    sources = source_means(own.vectors, own.sources)
+    if len(sources) < 2:
         return math.nan
-    rest = clips.sum(axis=0) - clips
-    nearness = (clips * rest).sum(axis=1) / (np.linalg.norm(rest, axis=1) * np.linalg.norm(clips, axis=1))
+    rest = sources.sum(axis=0) - sources
+    nearness = (sources * rest).sum(axis=1) / (np.linalg.norm(rest, axis=1) * np.linalg.norm(sources, axis=1))
     return float(np.quantile(nearness, OUTLIERS))
 
 
@@ -164,7 +165,7 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
 def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
     """The figures of METRICS. Prompts are resampled whole; figures of two models on the same requests are paired.
 
-    `style_similarity`: mean cosine to the held-out clips, each character alike. `fidelity`: share of the asked tags
+    `style_similarity`: mean cosine to the held-out sources, each character alike. `fidelity`: share of the asked tags
     that the tagger finds. `leaks`: share of images that pass for a character of the style (see passes_for) or are
     copies. `copies`: share nearer to a training image than choice.copy_threshold. What fools each stands where it is
     worked out; style similarity rises with copies and leaks too.
@@ -296,18 +297,18 @@ def _why(own: Figures, base: Figures, leaking: float, obedient: float) -> str:
 
 
 def _reference(evaluation: StyleEvaluationContext) -> Estimate | None:
-    clips = evaluation.references
-    if len(clips) < 2:
+    sources = evaluation.references
+    if len(sources) < 2:
         return None
     return average(
         [
-            style_similarity(own, [clips[other] for other in clips if other != name], samples=evaluation.samples)
-            for name, own in clips.items()
+            style_similarity(own, [sources[other] for other in sources if other != name], samples=evaluation.samples)
+            for name, own in sources.items()
         ]
     )
 
 
 def _to_centroid(images: np.ndarray, own: Embeddings) -> np.ndarray:
-    """The cosine of each image with the mean of the character's clips."""
-    centroid = clip_means(own.vectors, own.clips).mean(axis=0)
+    """The cosine of each image with the mean of the character's sources."""
+    centroid = source_means(own.vectors, own.sources).mean(axis=0)
     return cosines(images, (centroid / np.linalg.norm(centroid))[None])[:, 0]

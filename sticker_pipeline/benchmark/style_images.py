@@ -88,14 +88,14 @@ def style_evaluation_context(
     judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
 ) -> StyleEvaluationContext:
     """What images in the style are held against. Raises NothingHeldOut."""
-    held_out, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
-    if not held_out:
+    holdout, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
+    if not holdout:
         raise NothingHeldOut(
             f"Style '{style}': none of its characters has a held-out image to compare with. Add "
             "images, or name files in benchmark.holdout of a character.yaml."
         )
     return StyleEvaluationContext(
-        held_out=held_out,
+        holdout=holdout,
         trained=trained,
         asked=asked,
         tag_names=[label.name for label in judge.tagger.labels],
@@ -163,7 +163,7 @@ def _of_each_character(embedder: Embedder, training_set: Artifact, split: str) -
     rows = training_set.table()
     return {
         str(who): Embeddings(
-            embedded(embedder, training_set, [f"{IMAGES}/{name}" for name in part["file"]]), part["clip_id"].tolist()
+            embedded(embedder, training_set, [f"{IMAGES}/{name}" for name in part["file"]]), part["source_id"].tolist()
         )
         for who, part in rows[rows["split"] == split].groupby("character")
     }

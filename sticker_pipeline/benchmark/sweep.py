@@ -88,7 +88,7 @@ class Copied:
     threshold: float
 
     def of(self, embeddings: np.ndarray) -> np.ndarray:
-        """1.0 for each of the images that is a copy, else 0.0; NaN where there is no threshold (one clip)."""
+        """1.0 for each of the images that is a copy, else 0.0; NaN where there is no threshold (one source)."""
         nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
         return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)
@@ -106,7 +106,7 @@ def sweep_table(
     seen: Mapping[Cell, Mapping[str, Seen]],
     references: Mapping[Cell, Cell],
     timed: Mapping[Cell, Timed],
-    clips: Mapping[str, np.ndarray],
+    sources: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
     trained: Embeddings,
@@ -116,15 +116,16 @@ def sweep_table(
     """The table SWEEP, a row for each setting, in the order of `seen`.
 
     seen: setting -> style -> what it drew; all settings have the same styles and requests. references: setting -> the
-    one that it is held against, which is in `seen` too. clips: style -> a row for each held-out clip
-    (`similarity.clip_means`). requests: style -> what was asked for. trained: what the character's LoRA was trained on.
+    one that it is held against, which is in `seen` too. sources: style -> a row for each held-out source
+    (`similarity.source_means`). requests: style -> what was asked for. trained: what the character's LoRA was trained
+    on.
 
     quality: the root of similarity times fidelity (of similarity alone where the tagger knows nothing that was asked
     for). copies: the share of images that are copies of training images (`choice.copied`). …_change: that less the
     reference's, paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
-    measured = {cell: _measured(seen[cell], clips, requests, tag_names, copied_from, samples) for cell in seen}
+    measured = {cell: _measured(seen[cell], sources, requests, tag_names, copied_from, samples) for cell in seen}
     rows = []
     for cell, own in measured.items():
         reference = references[cell]
@@ -147,7 +148,7 @@ def sweep_table(
 
 def _measured(
     seen: Mapping[str, Seen],
-    clips: Mapping[str, np.ndarray],
+    sources: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
     copied_from: Copied,
@@ -156,7 +157,7 @@ def _measured(
     similarity, fidelity, copies = [], [], []
     for style, own in seen.items():
         prompts = resampled_prompts(requests[style])
-        similarity.append(clip_similarity(own.embeddings, clips[style], samples=samples, prompts=prompts))
+        similarity.append(clip_similarity(own.embeddings, sources[style], samples=samples, prompts=prompts))
         found = prompt_fidelity(own.tags, tag_names, requests[style].attributes, samples=samples, prompts=prompts)
         if found is not None:
             fidelity.append(found)

@@ -13,7 +13,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
 from sticker_pipeline.benchmark.features import by_style, tags_found_in
-from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.core.images import front_chart
@@ -40,7 +40,7 @@ def measured_sweep(
         seen,
         {cell: reference_of(cell, generation) for cell in plan.cells},
         {cell: Timed(drawn_with(cell, generation).scheduler, seconds[cell]) for cell in plan.cells},
-        {style: clip_means(found.vectors, found.clips) for style, found in references.items()},
+        {style: source_means(found.vectors, found.sources) for style, found in references.items()},
         {style: _requests(plan, numbers) for style, numbers in asked.items()},
         [label.name for label in tagger.labels],
         trained,

@@ -89,11 +89,10 @@ def benchmark_table(
 
     The style `all` is the plain mean over the styles that a model has this metric in, resampled within each. `n` is the
     number of generated images. Two more models are not models: `reference` says what held-out images get among
-    themselves (`n` is their number of clips; for `nearest_training`, of images), `chance` what is nobody's merit
-    (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out clips; `one_clip_share`: `n` training clips).
-    Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then style,
-    `all` first; then metric.
-    """
+    themselves (`n` is their number of sources; for `nearest_training`, of images), `chance` what is nobody's merit
+    (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out sources; `one_source_share`: `n` training
+    sources). Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then
+    style, `all` first; then metric."""
     measured = measure(generated, context, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
 

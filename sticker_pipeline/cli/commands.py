@@ -157,7 +157,7 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
     shown = str(exported.folder)
     tell(
         (shown, "bold"),
-        f" has {exported.images} images, and {exported.held_out} held out in holdout/.\n"
+        f" has {exported.images} images, and {exported.holdout} held out in holdout/.\n"
         f"An epoch is {exported.images_per_epoch} images. Total variation from the probabilities: "
         f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
         f"no repeats: {exported.uniform_error:.4f}).",

@@ -100,7 +100,7 @@ class Strict(BaseModel):
 
 
 class Group(Strict):
-    """One subfolder of media: its learned tags, the style it belongs to, and how much each of its clips counts."""
+    """One subfolder of media: its learned tags, the style it belongs to, and how much each of its sources counts."""
 
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
     style: Literal["sticker", "art"] = "sticker"
@@ -108,7 +108,7 @@ class Group(Strict):
         1.0,
         gt=0,
         allow_inf_nan=False,
-        description="how much a clip of this group counts beside a clip of another group",
+        description="how much a source of this group counts beside a source of another group",
     )
 
 
@@ -159,14 +159,14 @@ class Gate(Strict):
         0.15, ge=0, le=1, description="and at most this much more than of the held-out images themselves"
     )
     diversity: float = Field(
-        0.5, ge=0, description="at least this share of the diversity that held-out clips have among themselves"
+        0.5, ge=0, description="at least this share of the diversity that held-out sources have among themselves"
     )
-    one_clip: float = Field(
+    one_source: float = Field(
         0.5,
         gt=0,
         le=1,
         description="at most this share of its images may be nearest to one and the same "
-        "clip; where chance alone gives few images, or few clips, more than that, that much",
+        "source; where chance alone gives few images, or few sources, more than that, that much",
     )
     identity: float = Field(
         0.8, ge=0, le=1, description="at least this share of its images must be nearest to this character among all"
@@ -208,7 +208,7 @@ def laxer_than_default(gate: Gate) -> list[str]:
 
 
 class Benchmark(Strict):
-    """What the LoRA is measured on. `holdout` is a share of the clips of each group, or the
+    """What the LoRA is measured on. `holdout` is a share of the sources of each group, or the
     files themselves."""
 
     holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
@@ -216,7 +216,7 @@ class Benchmark(Strict):
         0.1,
         ge=0,
         lt=0.9,
-        description="share of the clips of each group of eight or more that is neither trained on nor compared with: "
+        description="share of the sources of each group of eight or more that is neither trained on nor compared with: "
         "the loss on them helps to choose the epoch, in which the held-out ones have no say; 0: none",
     )
     patience: int = Field(

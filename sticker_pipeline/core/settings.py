@@ -122,7 +122,7 @@ class TrainingSettings(Strict):
     # images
     epochs: int = Field(8, ge=1, le=10_000)
     draws_per_epoch: int | None = Field(
-        None, ge=1, le=1_000_000, description="images per epoch; None: 10 for each clip"
+        None, ge=1, le=1_000_000, description="images per epoch; None: 10 for each source"
     )
     batch_size: int = Field(1, ge=1)
     gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")

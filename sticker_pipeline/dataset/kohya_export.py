@@ -33,7 +33,7 @@ from sticker_pipeline.dataset.manifest import TRAIN, DatasetError
 from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_number_error
 from sticker_pipeline.tagging.captions import parse_caption
 
-LINEAGE = ["path", "group", "clip_id", "frame_index", "pixel_sha256", "width", "height"]
+LINEAGE = ["path", "group", "source_id", "frame_index", "pixel_sha256", "width", "height"]
 BUCKET_STEPS = (64, 32, 16, 8)  # sd-scripts' own default is 64; a tiny base needs finer ones
 _EXPORTED_NAME = re.compile(r"[0-9a-f]{10}-\d{4}")  # as media.frames.frame_id makes them
 
@@ -80,7 +80,7 @@ class Exported:
     folder: Path
     folders: dict[str, int]
     images: int
-    held_out: int
+    holdout: int
     images_per_epoch: int
     error: float
     one_number_error: float
@@ -131,7 +131,7 @@ def export_kohya(
         folder=target,
         folders={str(name): len(part) for name, part in table.groupby("folder", sort=True)},
         images=int(trained.sum()),
-        held_out=int((~trained).sum()),
+        holdout=int((~trained).sum()),
         images_per_epoch=int(chosen.sum()),
         error=error,
         one_number_error=one_number_error(probability, table.loc[trained, "group"].to_numpy(dtype=str)),
@@ -193,7 +193,7 @@ def _names(table: pd.DataFrame) -> list[str]:
     """A file name without suffix for each row: its frame_id. A still that an export named before keeps that name, so
     that import and export are each other's inverse."""
     stems = [Path(path).stem for path in table["path"]]
-    alone = table.groupby("clip_id")["frame_id"].transform("size") == 1
+    alone = table.groupby("source_id")["frame_id"].transform("size") == 1
     if alone.all() and len(set(stems)) == len(stems) and all(map(_EXPORTED_NAME.fullmatch, stems)):
         return stems
     return table["frame_id"].tolist()
@@ -288,7 +288,11 @@ def _record(table: pd.DataFrame, character: Character, exported: Exported, max_e
         }
         for folder, part in table.groupby("folder", sort=True)
     }
-    columns = {"path": "source", "clip_id": "clip", **{name: name for name in ("frame_index", "group", "pixel_sha256")}}
+    columns = {
+        "path": "source",
+        "source_id": "clip",
+        **{name: name for name in ("frame_index", "group", "pixel_sha256")},
+    }
     lineage = table.rename(columns=columns)[[*columns.values(), "probability"]].to_dict(orient="records")
     places = table["folder"] + "/" + table["name"] + ".png"
     return {

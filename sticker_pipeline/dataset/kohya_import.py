@@ -147,8 +147,8 @@ def import_kohya(
     }
     files |= {Path(key): text + "\n" for key, text in captions.items()}
     settings = {key: _settings(group, record or Record()) for key, group in groups.items()}
-    held_out = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.images]
-    stated = _holdout_text(held_out) if record is not None or held_out else ""
+    holdout = [f"{key}/{name}" for key, group in groups.items() if group.repeats is None for name in group.images]
+    stated = _holdout_text(holdout) if record is not None or holdout else ""
     write_character(
         target, files, settings_text(name, chosen, settings) + SETTINGS + stated, roots, link=link, say=notes.append
     )
@@ -436,6 +436,6 @@ def _settings(group: _Group, record: Record) -> Group:
     return Group(style=known.style, learned=known.learned, share=float(group.repeats or 1))
 
 
-def _holdout_text(held_out: Sequence[str]) -> str:
-    files = "".join(f"\n    - {yaml_text(file)}" for file in held_out)
+def _holdout_text(holdout: Sequence[str]) -> str:
+    files = "".join(f"\n    - {yaml_text(file)}" for file in holdout)
     return HOLDOUT_SETTINGS + (files or " []") + "\n"

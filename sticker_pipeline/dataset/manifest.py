@@ -1,7 +1,7 @@
-"""The training set: which frame is trained on with which caption, how often, and which clips are held out.
+"""The training set: which frame is trained on with which caption, how often, and which sources are held out.
 
-Clips of the split `holdout` are the benchmark's references: what is measured on them must not have been chosen by them.
-So those by whose loss the epoch is chosen are others, the split `validation`.
+Sources of the split `holdout` are the benchmark's references: what is measured on them must not have been chosen by
+them. So those by whose loss the epoch is chosen are others, the split `validation`.
 
 Frames, probabilities and captions come from earlier stages and are not changed, only chosen and rescaled.
 """
@@ -44,7 +44,7 @@ TRAINING_SET = TableSchema(
     ),
     key=("frame_id",),
 )
-MIN_CLIPS = 3  # a group with fewer clips gives none away
+MIN_SOURCES = 3  # a group with fewer sources gives none away
 MIN_VALIDATED = 8  # one with fewer gives none to validation: it needs them more for training and as references
 
 
@@ -64,29 +64,28 @@ def training_set(
 ) -> pd.DataFrame:
     """The kept frames with the columns of TRAINING_SET, in the order of `frames`.
 
-    `holdout` is the share of the clips of each group that is never trained on (see held_out_clips), or the files
-    themselves (paths in the character's folder, see named_clips), `validation` the share that goes to the split of that
-    name (see validation_clips). Frames of both have probability 0. The others are rescaled to sum to 1 by one common
-    factor: that is the formula of the sampling weights applied to the clips that are left, so any two clips in training
-    count in the same proportion to each other as before. Every image goes to the bucket that fits its width and
-    height best, see assign_buckets. Raises DatasetError for no kept frame, a kept
-    frame without weight or caption, a named file that does not exist or has no image, a holdout that leaves nothing
-    to train on, and buckets that `resolution` has no size for.
-    """
+    `holdout` is the share of the sources of each group that is never trained on (see holdout_sources), or the files
+    themselves (paths in the character's folder, see named_sources), `validation` the share that goes to the split of
+    that name (see validation_sources). Frames of both have probability 0. The others are rescaled to sum to 1 by one
+    common factor: that is the formula of the sampling weights applied to the sources that are left, so any two sources
+    in training count in the same proportion to each other as before. Every image goes to the bucket that fits its width
+    and height best, see assign_buckets. Raises DatasetError for no kept frame, a kept frame without weight or caption,
+    a named file that does not exist or has no image, a holdout that leaves nothing to train on, and buckets that
+    `resolution` has no size for."""
     kept = frames[frames["kept"].astype(bool)]
     if kept.empty:
         raise DatasetError("no frame is kept: look at the reasons in raw_media and frames, and add images")
-    table = kept[["frame_id", "file", "clip_id"]].reset_index(drop=True)
+    table = kept[["frame_id", "file", "source_id"]].reset_index(drop=True)
     table["caption"] = _matched(table["frame_id"], captions, "caption", "curated_tags")
     probability = _matched(table["frame_id"], weights, "probability", "frame_weights").to_numpy(dtype=np.float64)
-    held = held_out_clips(kept, holdout) if isinstance(holdout, float) else named_clips(frames, holdout)
-    validated = validation_clips(kept, held, validation)
-    in_holdout, in_validation = (table["clip_id"].isin(clips).to_numpy() for clips in (held, validated))
+    held = holdout_sources(kept, holdout) if isinstance(holdout, float) else named_sources(frames, holdout)
+    validated = validation_sources(kept, held, validation)
+    in_holdout, in_validation = (table["source_id"].isin(sources).to_numpy() for sources in (held, validated))
     trained = ~(in_holdout | in_validation)
     total = math.fsum(probability[trained])
     if not total > 0:
         raise DatasetError(
-            f"benchmark.holdout keeps all {len(held | validated)} clips from training: hold out fewer files, or add "
+            f"benchmark.holdout keeps all {len(held | validated)} sources from training: hold out fewer files, or add "
             "images"
         )
     table["probability"] = np.where(trained, probability / total, 0.0)
@@ -98,58 +97,56 @@ def training_set(
     return table.assign(bucket_width=sizes[:, 0], bucket_height=sizes[:, 1])[TRAINING_SET.names]
 
 
-def held_out_clips(kept: pd.DataFrame, share: float) -> set[str]:
-    """The clips that are held out when `share` (0..1) of the clips of each group is wanted.
+def holdout_sources(kept: pd.DataFrame, share: float) -> set[str]:
+    """The sources that are held out when `share` (0..1) of the sources of each group is wanted.
 
-    Each group of n ≥ MIN_CLIPS clips gives round(n·share), at least one and at most n − 1; a smaller group gives none.
-    Stills go before animations, since each animation gives training many frames; otherwise a clip's turn is decided by
-    the hash of its name, so that adding a file hardly changes who else is held out.
-    """
+    Each group of n ≥ MIN_SOURCES sources gives round(n·share), at least one and at most n − 1; a smaller group gives
+    none. Stills go before animations, since each animation gives training many frames; otherwise a source's turn is
+    decided by the hash of its name, so that adding a file hardly changes who else is held out."""
     held: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
-        lengths = group.groupby("clip_id", sort=True).size()
+        lengths = group.groupby("source_id", sort=True).size()
         count = len(lengths)
-        if count < MIN_CLIPS:
+        if count < MIN_SOURCES:
             continue
         wanted = min(max(1, math.floor(count * share + 0.5)), count - 1)
-        held.update(sorted(lengths.index, key=lambda clip: (lengths[clip] > 1, _turn(clip)))[:wanted])
+        held.update(sorted(lengths.index, key=lambda source: (lengths[source] > 1, _turn(source)))[:wanted])
     return held
 
 
-def validation_clips(kept: pd.DataFrame, held: set[str], share: float) -> set[str]:
-    """The clips that go to validation when `share` of the clips of each group is wanted, none of them in `held`.
+def validation_sources(kept: pd.DataFrame, held: set[str], share: float) -> set[str]:
+    """The sources that go to validation when `share` of the sources of each group is wanted, none of them in `held`.
 
-    Each group of n ≥ MIN_VALIDATED clips gives round(n·share), at least one, but never more than half of those that are
-    not held out; in the order of held_out_clips. A smaller group gives none, and a share of 0 takes none.
-    """
+    Each group of n ≥ MIN_VALIDATED sources gives round(n·share), at least one, but never more than half of those that
+    are not held out; in the order of holdout_sources. A smaller group gives none, and a share of 0 takes none."""
     chosen: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
-        lengths = group.groupby("clip_id", sort=True).size()
-        free = [clip for clip in lengths.index if clip not in held]
+        lengths = group.groupby("source_id", sort=True).size()
+        free = [source for source in lengths.index if source not in held]
         if share and len(lengths) >= MIN_VALIDATED:
             wanted = min(max(1, math.floor(len(lengths) * share + 0.5)), len(free) // 2)
-            chosen.update(sorted(free, key=lambda clip: (lengths[clip] > 1, _turn(clip)))[:wanted])
+            chosen.update(sorted(free, key=lambda source: (lengths[source] > 1, _turn(source)))[:wanted])
     return chosen
 
 
-def named_clips(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
-    """The clips to hold out when a person names `files`: these, and the clips that keep an image of theirs which was
-    merged as a duplicate, since otherwise that very image would be trained on. Raises DatasetError for a name that is
-    no file of the character, or one without an image."""
-    clip_of = dict(zip(frames["frame_id"], frames["clip_id"], strict=True))
-    rows = frames.groupby("clip_id", sort=True)
-    clips = [str(clip) for clip in rows.groups]
+def named_sources(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
+    """The sources to hold out when a person names `files`: these, and the sources that keep an image of theirs which
+    was merged as a duplicate, since otherwise that very image would be trained on. Raises DatasetError for a name that
+    is no file of the character, or one without an image."""
+    source_of = dict(zip(frames["frame_id"], frames["source_id"], strict=True))
+    rows = frames.groupby("source_id", sort=True)
+    sources = [str(source) for source in rows.groups]
     held: set[str] = set()
-    find = name_finder(clips)
+    find = name_finder(sources)
     for named in files:
         file = find(named)
         if file is None:
-            hint = closest(named, clips)
+            hint = closest(named, sources)
             raise DatasetError(f"benchmark.holdout: there is no accepted image file {named!r}.{hint}")
-        clip = rows.get_group(file)
-        keepers = {clip_of[name] for name in clip["duplicate_of"] if name}
-        if not keepers and not clip["kept"].any():
-            raise DatasetError(f"benchmark.holdout: {file!r} has no usable image: {clip['reason'].iloc[0]}")
+        source = rows.get_group(file)
+        keepers = {source_of[name] for name in source["duplicate_of"] if name}
+        if not keepers and not source["kept"].any():
+            raise DatasetError(f"benchmark.holdout: {file!r} has no usable image: {source['reason'].iloc[0]}")
         held |= {file} | keepers
     return held
 
@@ -163,5 +160,5 @@ def _matched(frame_ids: pd.Series, table: pd.DataFrame, column: str, asset: str)
     return values
 
 
-def _turn(clip: str) -> str:
-    return hashlib.sha256(clip.encode()).hexdigest()
+def _turn(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()

@@ -62,7 +62,7 @@ trigger: {trigger}
 # style: chibi          # a manner of drawing shared with other characters: one LoRA of it, once two name it
 
 # Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;
-# `style` is sticker or art; `share` is how much a clip counts beside a clip of another group.
+# `style` is sticker or art; `share` is how much a source counts beside a source of another group.
 groups:
 {groups}
 # curation:
@@ -79,7 +79,7 @@ groups:
 # training: {{}}          # any training setting, e.g. {{epochs: 12, rank: 32}}
 
 # benchmark:
-#   holdout: 0.15       # share of each group's clips (or a list of files) that is never trained on
+#   holdout: 0.15       # share of each group's sources (or a list of files) that is never trained on
 #   validation: 0.1     # share of large groups that is kept for choosing the epoch, and not trained on either
 #   prompts: []         # free attributes, e.g. ["smile, arms up", "crying"]
 #   gate: {{}}            # limits that a LoRA must keep to be released, e.g. {{copies: 0.1}}

@@ -37,7 +37,7 @@ STYLE_ROWS = TableSchema(
     (
         *(replace(each, description=_OF_STYLE.get(each.name, each.description)) for each in TRAINING_SET.columns),
         Column("character", "str", "whose image it is"),
-        Column("clip_id", "str", "its clip: the character's name, a slash, and the clip_id of frames"),
+        Column("source_id", "str", "its source: the character's name, a slash, and the source_id of frames"),
     ),
     key=("frame_id",),
 )
@@ -98,8 +98,8 @@ def style_set(
 ) -> StyleSet:
     """The images of all `members` in the order given, each in its own character's split.
 
-    *Probability*: of C characters with G clips to train on, of which one has n frames, each of these has 1/(C·G·n):
-    each character counts alike, and in it each clip, whatever shares and weighting its own training has.
+    *Probability*: of C characters with G sources to train on, of which one has n frames, each of these has 1/(C·G·n):
+    each character counts alike, and in it each source, whatever shares and weighting its own training has.
 
     *Captions*: what the character's captions say, without its trigger and learned tags, and what they leave out because
     the character always has it, or because it is too rare for one character. Of these are dropped, in this order,
@@ -164,14 +164,14 @@ def entropy(share: np.ndarray) -> np.ndarray:
 
 
 def _rows(member: Member, characters: int) -> pd.DataFrame:
-    lineage = member.frames[["frame_id", "clip_id", "width", "height"]]
+    lineage = member.frames[["frame_id", "source_id", "width", "height"]]
     table = member.rows[["frame_id", "file", "split"]].merge(lineage, on="frame_id", validate="one_to_one")
     trained = (table["split"] == TRAIN).to_numpy()
     if not trained.any():
         raise DatasetError(f"the character '{member.name}' has no image to train on")
-    lengths = table[trained].groupby("clip_id").size()
-    probability = 1.0 / (characters * len(lengths) * table["clip_id"].map(lengths).to_numpy(dtype=np.float64))
-    names = {name: f"{member.name}/" + table[name] for name in ("frame_id", "file", "clip_id")}
+    lengths = table[trained].groupby("source_id").size()
+    probability = 1.0 / (characters * len(lengths) * table["source_id"].map(lengths).to_numpy(dtype=np.float64))
+    names = {name: f"{member.name}/" + table[name] for name in ("frame_id", "file", "source_id")}
     return table.assign(**names, character=member.name, probability=np.where(trained, probability, 0.0))
 
 

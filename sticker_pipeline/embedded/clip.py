@@ -46,7 +46,7 @@ def model_config(vocabulary: int) -> dict[str, Any]:
     }
 
 
-def new_clip(vocabulary: int, seed: int) -> torch.nn.Module:
+def new_source(vocabulary: int, seed: int) -> torch.nn.Module:
     """An untrained open_clip model of `model_config`."""
     import torch
     from open_clip.model import CLIP
@@ -123,7 +123,7 @@ def train(
 
     from sticker_pipeline.embedded.base import token_ids
 
-    model: Any = new_clip(len(tokenizer), plan.seed)
+    model: Any = new_source(len(tokenizer), plan.seed)
     model.visual.to(memory_format=torch.channels_last)
     training = loop.Training({"clip": model}, {"clip": 1.0}, plan)
     pairs = plan.batch // 2

@@ -193,7 +193,7 @@ groups:
     learned: [{word}_sticker]
   stickers:
     learned: [{word}_sticker]
-    share: 1.0          # how much one clip counts here beside a clip of another group
+    share: 1.0          # how much one source counts here beside a source of another group
   art:
     style: art          # compared with art, never with stickers
 
@@ -201,11 +201,11 @@ groups:
 # finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.
 curation:
   inherent: [{inherent}]
-  min_images: 1         # each tag is said, were it on one clip only: what is not said, the trigger comes to mean
+  min_images: 1         # each tag is said, were it on one source only: what is not said, the trigger comes to mean
 
 benchmark:
-  validation: 0         # of few clips all that are not held out are trained on
-  holdout: 0.3          # share of each group's clips that is never trained on, but compared with
+  validation: 0         # of few sources all that are not held out are trained on
+  holdout: 0.3          # share of each group's sources that is never trained on, but compared with
   prompts:              # what new images are asked to show
 {prompts}
 """

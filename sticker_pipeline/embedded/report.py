@@ -285,7 +285,7 @@ def lora_gates(rows: pd.DataFrame) -> list[Gate]:
         Gate("LoRA: free attributes, share lost", float((by["free_base"] - by["free_lora"]).max()), most=0.10),
         Gate(
             "LoRA: closer to training than held-out",
-            float((by["nearest_lora"] - by["nearest_held_out"]).max()),
+            float((by["nearest_lora"] - by["nearest_holdout"]).max()),
             most=0.0,
         ),
     ]
@@ -307,7 +307,7 @@ def _sweep_table(rows: pd.DataFrame) -> list[str]:
         lines.append(
             f"| {name} | {mean['lora']:.3f} | {mean['base']:.3f} | {mean['share_of_ceiling']:.2f} ({worst:.2f}) "
             f"| {mean['trigger_effect']:+.3f} | {mean['free_lora']:.2f} | {mean['free_base']:.2f} "
-            f"| {mean['nearest_lora'] - mean['nearest_held_out']:+.3f} | {mean['diversity']:.2f} "
+            f"| {mean['nearest_lora'] - mean['nearest_holdout']:+.3f} | {mean['diversity']:.2f} "
             f"| {mean['train_seconds']:.0f} |"
         )
     return lines
@@ -322,7 +322,7 @@ def _default_table(rows: pd.DataFrame) -> list[str]:
         lines.append(
             f"| {mean['character']} | {mean['style']} | {mean['lora']:.3f} | {mean['references']:.3f} "
             f"| {mean['share_of_ceiling']:.2f} | {mean['without_trigger']:.3f} | {mean['free_lora']:.2f} "
-            f"| {mean['free_base']:.2f} | {mean['nearest_lora'] - mean['nearest_held_out']:+.3f} |"
+            f"| {mean['free_base']:.2f} | {mean['nearest_lora'] - mean['nearest_holdout']:+.3f} |"
         )
     return lines
 

@@ -48,7 +48,7 @@ FRAMES = TableSchema(
         ),
         Column("path", "str", "the file that it comes from, as in raw_media"),
         Column("group", "str", "the group of that file"),
-        Column("clip_id", "str", "what counts as one image: all frames of a file have its path here"),
+        Column("source_id", "str", "what counts as one image: all frames of a file have its path here"),
         Column("frame_index", "int64", "number of the frame in the file, from 0", low=0),
         Column("start_ms", "int64", "when it is first shown, milliseconds after the beginning"),
         Column("duration_ms", "int64", "how long it is shown, milliseconds; 0 for a still"),
@@ -363,7 +363,7 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         frame_id=[frame_id(path, index) for index in decoded["frame_index"]],
         path=path,
         group=row["group"],
-        clip_id=path,
+        source_id=path,
         animated=len(decoded) > 1,
         coarse=row["format"] == "GIF",
     )

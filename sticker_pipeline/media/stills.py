@@ -127,7 +127,7 @@ def _unconverted(image: Image.Image) -> np.ndarray:
 
 
 def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
-    """Pillow clips 16-bit grey to 255 when it converts; here 0..65535 is scaled to 0..255, rounded to nearest."""
+    """Pillow sources 16-bit grey to 255 when it converts; here 0..65535 is scaled to 0..255, rounded to nearest."""
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise ValueError("32-bit grey pixels are not supported")

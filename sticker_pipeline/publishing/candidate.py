@@ -97,10 +97,10 @@ def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
 
 
 def _data(rows: pd.DataFrame) -> Data:
-    trained, held_out = (rows[rows["split"] == split] for split in (TRAIN, HOLDOUT))
+    trained, holdout = (rows[rows["split"] == split] for split in (TRAIN, HOLDOUT))
     return Data(
         images=len(trained),
-        clips=trained["clip_id"].nunique(),
-        held_out_images=len(held_out),
-        held_out_clips=held_out["clip_id"].nunique(),
+        sources=trained["source_id"].nunique(),
+        holdout_images=len(holdout),
+        holdout_sources=holdout["source_id"].nunique(),
     )

@@ -48,10 +48,10 @@ from sticker_pipeline.roots.across import (
     STYLE_SET,
 )
 from sticker_pipeline.roots.loras import LCM_FACTS
-from sticker_pipeline.sampling.weights import clip_shares, effective_images
+from sticker_pipeline.sampling.weights import effective_images, source_shares
 from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import DROPPED
-from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 
 GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
 LINE = (
@@ -171,7 +171,7 @@ def character_report(sources: Sources) -> CharacterReport:
         figures=figures(_table(found, "benchmark")),
         differences=differences(_table(found, "benchmark", COMPARISONS.file)),
         grids=_grids(found, character, CHARACTER_BYTES),
-        training=training(_table(found, "lora", LOG.file), _table(found, "lora", HELD_OUT.file)),
+        training=training(_table(found, "lora", LOG.file), _table(found, "lora", VALIDATION_LOSS.file)),
         choice=chosen,
         tags=tags(
             *(_table(found, *name) for name in (("wd14_tags",), ("curated_tags",), ("curated_tags", DROPPED.file)))
@@ -254,7 +254,7 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
     smooth = log["loss"].rolling(window, min_periods=1)
     loss = Curve(f"mean of {window} steps", "m-lora", _floats(log["step"]), _floats(smooth.mean()))
     rates = {"U-Net": "lr_unet", "text encoder": "lr_text_encoder"}
-    names = {"train": "trained on", "held_out": "held out", "validation": "validation"}
+    names = {"train": "trained on", "holdout": "held out", "validation": "validation"}
     seconds = float(log["seconds"].sum()) if "seconds" in log else math.nan
     took = f", {seconds / 60:.1f} minutes of steps" if math.isfinite(seconds) else ""
     return Training(
@@ -320,11 +320,11 @@ def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.D
 
 
 def weights(table: pd.DataFrame | None) -> Weights | None:
-    """The clips' shares of the draws, the largest first."""
+    """The sources' shares of the draws, the largest first."""
     if table is None or table.empty:
         return None
-    clips = clip_shares(table).sort_values("share", ascending=False, kind="stable")
-    columns = (clips[name].tolist() for name in ("group", "clip_id", "frames", "share"))
+    sources = source_shares(table).sort_values("share", ascending=False, kind="stable")
+    columns = (sources[name].tolist() for name in ("group", "source_id", "frames", "share"))
     rows = tuple(ClipWeight(*row) for row in zip(*columns, strict=True))
     return Weights(effective_images(table["probability"].to_numpy()), rows)
 
@@ -393,20 +393,20 @@ class _InlineImages:
 
 
 def _references(found: Mapping[str, Artifact], character: Character, plans: _InlineImages) -> dict[str, list[int]]:
-    """style -> numbers of images: the middle frame of each held-out clip, at most MOST_REFERENCES."""
+    """style -> numbers of images: the middle frame of each held-out source, at most MOST_REFERENCES."""
     rows, frames = _table(found, "training_set"), _table(found, "frames")
     if rows is None or frames is None:
         return {}
     styles = {name: group.style for name, group in character.groups.items()}
     # files by the frames' own table: the training set may be of earlier frames, some of which are gone
-    held_out = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
-    held_out = held_out.assign(style=held_out["group"].map(styles)).sort_values(["clip_id", "frame_index"])
+    holdout = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
+    holdout = holdout.assign(style=holdout["group"].map(styles)).sort_values(["source_id", "frame_index"])
     wanted = {}
-    for style, part in held_out.groupby("style"):
-        middles = [(str(clip), own["file"].iloc[len(own) // 2]) for clip, own in part.groupby("clip_id")]
+    for style, part in holdout.groupby("style"):
+        middles = [(str(source), own["file"].iloc[len(own) // 2]) for source, own in part.groupby("source_id")]
         wanted[str(style)] = [
-            plans.want(found["frames"], file, f"{character.name}, held out: {clip}")
-            for clip, file in (middles[row] for row in _spread(len(middles), MOST_REFERENCES))
+            plans.want(found["frames"], file, f"{character.name}, held out: {source}")
+            for source, file in (middles[row] for row in _spread(len(middles), MOST_REFERENCES))
         ]
     return wanted
 

@@ -7,7 +7,7 @@ import math
 
 import yaml
 
-from sticker_pipeline.benchmark.measure import BASE, FEW_CLIPS, LORA, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.measure import BASE, FEW_SOURCES, LORA, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.metrics import METRICS, described, written
 from sticker_pipeline.benchmark.releases import Drawing, Figure, Record, Release
 from sticker_pipeline.core import markdown
@@ -139,12 +139,14 @@ def _limits(record: Record) -> str:
     unchecked = [check.name for check in record.checks if not check.checked]
     data = record.data
     limits = [
-        f"It has seen {data.images} images of {data.clips} clips, and knows nothing else of the character.",
+        f"It has seen {data.images} images of {data.sources} sources, and knows nothing else of the character.",
         "The figures hold for the prompts above, this base model and this CLIP. The intervals speak about other seeds "
         "and other held-out images, not about other prompts or other base models.",
     ]
-    if data.held_out_clips < FEW_CLIPS:
-        limits.append(f"Only {data.held_out_clips} clips are held out: the intervals are narrower than they should be.")
+    if data.holdout_sources < FEW_SOURCES:
+        limits.append(
+            f"Only {data.holdout_sources} sources are held out: the intervals are narrower than they should be."
+        )
     if unchecked:
         limits.append(f"Not, or not wholly, checked: {', '.join(f'`{name}`' for name in unchecked)}.")
     return "\n".join(f"- {sentence}" for sentence in limits)
@@ -154,8 +156,8 @@ def _making(release: Release) -> str:
     record, spec = release.record, release.spec()
     settings, data = spec["settings"], record.data
     lines = [
-        f"- Data: {data.images} images of {data.clips} clips trained on; {data.held_out_images} of "
-        f"{data.held_out_clips} held out",
+        f"- Data: {data.images} images of {data.sources} sources trained on; {data.holdout_images} of "
+        f"{data.holdout_sources} held out",
         f"- Network: rank {settings['rank']}, alpha {settings['alpha']:g}; trained at {spec['resolution']} pixels",
         f"- Training: {settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['optimizer']}, "
         f"learning rate {settings['learning_rate_unet']:g} (U-Net) and "

@@ -132,17 +132,17 @@ class Tags:
 @dataclass(frozen=True)
 class ClipWeight:
     group: str
-    clip: str
+    source: str
     frames: int
     share: float
 
 
 @dataclass(frozen=True)
 class Weights:
-    """`clips` with their share of the draws, the largest first; `effective` is Kish's number of equal images."""
+    """`sources` with their share of the draws, the largest first; `effective` is Kish's number of equal images."""
 
     effective: float
-    clips: tuple[ClipWeight, ...]
+    sources: tuple[ClipWeight, ...]
 
 
 @dataclass(frozen=True)

@@ -199,11 +199,11 @@ def _strip(line: CharacterLine, low: float, high: float, *, fine: bool) -> Marku
 
 
 def _faces(character: CharacterReport) -> list[str]:
-    held_out = next((image for grid in character.grids for image in grid.references), None)
-    if held_out is None:
+    holdout = next((image for grid in character.grids for image in grid.references), None)
+    if holdout is None:
         return []
-    small = (face(held_out.data, side, quality) for side, quality in FACES)
-    return [data_uri(replace(held_out, data=data, media_type="image/webp")) for data in small]
+    small = (face(holdout.data, side, quality) for side, quality in FACES)
+    return [data_uri(replace(holdout, data=data, media_type="image/webp")) for data in small]
 
 
 def _face(line: CharacterLine, count: int) -> Markup:

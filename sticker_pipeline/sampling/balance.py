@@ -5,61 +5,61 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.core.verdict import Verdict
-from sticker_pipeline.sampling.weights import clip_shares, clip_similarity, effective_images, group_shares
+from sticker_pipeline.sampling.weights import clip_similarity, effective_images, group_shares, source_shares
 
-# A holdout needs three clips in a group (dataset/manifest.py); with fewer in all, nothing could even be measured.
+# A holdout needs three sources in a group (dataset/manifest.py); with fewer in all, nothing could even be measured.
 TOO_FEW = 3
 # Our choice: the demo characters have some 25, and nothing smaller was tried.
 FEW = 10
-# Kish's effective number of clips by perceptual hash. Three real sets of stickers, mostly of one head on an empty
+# Kish's effective number of sources by perceptual hash. Three real sets of stickers, mostly of one head on an empty
 # background, get 3.3, 4.1 and 9.5; hashes that differ in a bit or two, as those of one drawing do, get about 1.
 FEW_DIFFERENT = 2.0
-# One group so much heavier than another that the other is hardly seen: with ten draws per clip, once in ten images.
+# One group so much heavier than another that the other is hardly seen: with ten draws per source, once in ten images.
 HEAVIER = 10.0
-# One clip of many that is every fourth image.
+# One source of many that is every fourth image.
 HEAVY_CLIP, MANY_CLIPS = 0.25, 8
 
 
 def enough_images(trained: pd.DataFrame) -> Verdict:
-    """Whether there is something to train on. `trained`: frame_id, group, clip_id of the frames in training."""
-    table = trained.groupby("group", sort=True).agg(clips=("clip_id", "nunique"), frames=("frame_id", "size"))
-    clips = trained["clip_id"].nunique()
-    summary = f"{clips} clips and stills to train on"
-    if clips < TOO_FEW:
+    """Whether there is something to train on. `trained`: frame_id, group, source_id of the frames in training."""
+    table = trained.groupby("group", sort=True).agg(sources=("source_id", "nunique"), frames=("frame_id", "size"))
+    sources = trained["source_id"].nunique()
+    summary = f"{sources} sources and stills to train on"
+    if sources < TOO_FEW:
         summary += f": too few to learn a character from, or to measure it. Add images until there are {FEW} or more."
-    elif clips < FEW:
+    elif sources < FEW:
         summary += f": expect poses and clothes to be copied; {FEW} or more are advised."
-    return Verdict(clips >= FEW, summary, table.reset_index(), pointless=clips < TOO_FEW)
+    return Verdict(sources >= FEW, summary, table.reset_index(), pointless=sources < TOO_FEW)
 
 
 def different_enough(frames: pd.DataFrame) -> Verdict:
-    """Whether the clips show more than one drawing again and again, which trains a LoRA that can draw nothing else.
+    """Whether the sources show more than one drawing again and again, which trains a LoRA that can draw nothing else.
 
-    Kish's effective number n / (1 + (n − 1)·ρ) of n clips, each by its first kept frame, with ρ the mean likeness of
+    Kish's effective number n / (1 + (n − 1)·ρ) of n sources, each by its first kept frame, with ρ the mean likeness of
     all pairs by perceptual hash (see weights.clip_similarity).
     """
-    first = frames[frames["kept"].astype(bool)].drop_duplicates("clip_id")
+    first = frames[frames["kept"].astype(bool)].drop_duplicates("source_id")
     count = len(first)
-    likeness = clip_similarity(first.assign(clip_id="all")).get("all", 1.0)
+    likeness = clip_similarity(first.assign(source_id="all")).get("all", 1.0)
     effective = count / (1 + (count - 1) * likeness) if count else 0.0
     passed = effective >= FEW_DIFFERENT or count < TOO_FEW
-    summary = f"{count} clips are as different as {effective:.1f} unrelated images"
+    summary = f"{count} sources are as different as {effective:.1f} unrelated images"
     if not passed:
         summary += ": they show nearly one drawing. Add other poses, framings and backgrounds."
     return Verdict(passed, summary, _closest_pairs(first))
 
 
 def balanced(weights: pd.DataFrame) -> Verdict:
-    """Whether every group, and every clip, has a fair part of the draws. `weights` is the table of frame_weights."""
-    groups, clips = group_shares(weights), clip_shares(weights)
+    """Whether every group, and every source, has a fair part of the draws. `weights` is the table of frame_weights."""
+    groups, sources = group_shares(weights), source_shares(weights)
     faults = []
     light, heavy = groups.iloc[groups["share"].argmin()], groups.iloc[groups["share"].argmax()]
     if heavy["share"] > HEAVIER * light["share"]:
         ratio = heavy["share"] / light["share"]
         faults.append(f"group {heavy['group']} is drawn {ratio:.0f} times as often as {light['group']}")
-    top = clips.iloc[clips["share"].argmax()]
-    if len(clips) >= MANY_CLIPS and top["share"] > HEAVY_CLIP:
-        faults.append(f"{top['clip_id']} alone is {top['share']:.0%} of the draws")
+    top = sources.iloc[sources["share"].argmax()]
+    if len(sources) >= MANY_CLIPS and top["share"] > HEAVY_CLIP:
+        faults.append(f"{top['source_id']} alone is {top['share']:.0%} of the draws")
     effective = effective_images(weights["probability"].to_numpy())
     advice = (
         "; ".join(faults) + ": change `share` in character.yaml, or the mode" if faults else "no group is left behind"
@@ -68,13 +68,13 @@ def balanced(weights: pd.DataFrame) -> Verdict:
 
 
 def _closest_pairs(first: pd.DataFrame, most: int = 20) -> pd.DataFrame:
-    """The pairs of clips that look most alike: one, other, differing_bits (of 64), the nearest first."""
+    """The pairs of sources that look most alike: one, other, differing_bits (of 64), the nearest first."""
     hashes = np.array([int(value, 16) for value in first["phash"]], dtype=np.uint64)
-    clips = first["clip_id"].to_numpy()
+    sources = first["source_id"].to_numpy()
     nearest = []
     for row in range(len(hashes) - 1):
         bits = np.bitwise_count(hashes[row + 1 :] ^ hashes[row])
         other = int(bits.argmin())
-        nearest.append((clips[row], clips[row + 1 + other], int(bits[other])))
+        nearest.append((sources[row], sources[row + 1 + other], int(bits[other])))
     table = pd.DataFrame(nearest, columns=["one", "other", "differing_bits"])
     return table.sort_values(["differing_bits", "one"], ignore_index=True)[:most]

@@ -1,4 +1,4 @@
-"""The probability with which each frame is drawn, and what it means for groups and clips.
+"""The probability with which each frame is drawn, and what it means for groups and sources.
 
 How often a frame then appears in an epoch is in draws.py; what is held out of training is the dataset's business.
 """
@@ -22,13 +22,13 @@ FRAME_WEIGHTS = TableSchema(
     (
         Column("frame_id", "str", "the frame, as in frames"),
         Column("group", "str", "its group"),
-        Column("clip_id", "str", "its clip"),
+        Column("source_id", "str", "its source"),
         Column("probability", "float64", "with which a draw takes it; all sum to 1", low=0, high=1),
         Column("draws_per_epoch", "float64", "how often an epoch is expected to draw it", low=0),
     ),
     key=("frame_id",),
 )
-DRAWS_PER_CLIP = 10  # an epoch of the original recipe shows each clip this often
+SAMPLES_PER_SOURCE = 10  # an epoch of the original recipe shows each source this often
 HASH_BITS = 64
 
 
@@ -45,48 +45,50 @@ def frame_weights(
 ) -> pd.DataFrame:
     """The probability of each kept frame, with the columns of FRAME_WEIGHTS, in the order of `frames`.
 
-    For source group c with clips g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g:
-    π_c = share_c·W_c / Σ_d share_d·W_d and p = π_c·(w_g / W_c) / n_g, which is share_c·w_g / n_g / Σ_d share_d·W_d.
-    With equal shares every clip counts alike, wherever it lies; a share scales how much each clip of its group counts.
+    For source group c with sources g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g: π_c = share_c·W_c / Σ_d
+    share_d·W_d and p = π_c·(w_g / W_c) / n_g, which is share_c·w_g / n_g / Σ_d share_d·W_d. With equal shares every
+    source counts alike, wherever it lies; a share scales how much each source of its group counts.
 
     `mode` gives w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
-    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by clip_id, or else from clip_similarity.
+    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, or else from clip_similarity.
     `probability` sums to 1 within 1e-12; `draws_per_epoch` is the expected number N·p for N draws, by default
-    DRAWS_PER_CLIP for each clip. Raises SamplingError for no kept frame, a group without a share, an unknown mode, a
-    clip without a similarity or one outside 0..1, a share that is not above 0, or N < 1.
-    """
+    SAMPLES_PER_SOURCE for each source. Raises SamplingError for no kept frame, a group without a share, an unknown
+    mode, a source without a similarity or one outside 0..1, a share that is not above 0, or N < 1."""
     kept = frames[frames["kept"].astype(bool)]
-    lengths = kept.groupby(["group", "clip_id"], sort=False)["frame_id"].transform("size").to_numpy(dtype=np.float64)
+    lengths = kept.groupby(["group", "source_id"], sort=False)["frame_id"].transform("size").to_numpy(dtype=np.float64)
     _check(kept, shares, mode, draws_per_epoch)
-    raw = _shares_of(kept, shares) * _clip_weights(kept, lengths, mode, similarity) / lengths
+    raw = _shares_of(kept, shares) * _source_weights(kept, lengths, mode, similarity) / lengths
     probability = raw / math.fsum(raw)
-    clips = kept[["group", "clip_id"]].drop_duplicates()
-    draws = DRAWS_PER_CLIP * len(clips) if draws_per_epoch is None else draws_per_epoch
-    table = kept[["frame_id", "group", "clip_id"]].reset_index(drop=True)
+    sources = kept[["group", "source_id"]].drop_duplicates()
+    draws = SAMPLES_PER_SOURCE * len(sources) if draws_per_epoch is None else draws_per_epoch
+    table = kept[["frame_id", "group", "source_id"]].reset_index(drop=True)
     return table.assign(probability=probability, draws_per_epoch=draws * probability)
 
 
 def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
-    """ρ by clip_id: the mean likeness of all pairs of kept frames of each clip, 0 to 1 (1 for a clip of one frame).
+    """ρ by source_id: the mean likeness of all pairs of kept frames of each source, 0 to 1 (1 for a source of one
+    frame).
 
     The likeness of two frames is 1 − d/32 for perceptual hashes that differ in d of 64 bits: unrelated images differ
-    in 32 on average. Per bit, k ones among n frames give k·(n − k) differing pairs, so a clip costs time in O(n).
+    in 32 on average. Per bit, k ones among n frames give k·(n − k) differing pairs, so a source costs time in O(n).
     """
     kept = frames[frames["kept"].astype(bool)]
-    return {str(clip): _mean_likeness(hashes.tolist()) for clip, hashes in kept.groupby("clip_id", sort=True)["phash"]}
+    return {
+        str(source): _mean_likeness(hashes.tolist()) for source, hashes in kept.groupby("source_id", sort=True)["phash"]
+    }
 
 
 def group_shares(weights: pd.DataFrame) -> pd.DataFrame:
-    """What each group amounts to: group, clips, frames, share (the sum of its probabilities), sorted by group."""
+    """What each group amounts to: group, sources, frames, share (the sum of its probabilities), sorted by group."""
     table = weights.groupby("group", sort=True).agg(
-        clips=("clip_id", "nunique"), frames=("frame_id", "size"), share=("probability", "sum")
+        sources=("source_id", "nunique"), frames=("frame_id", "size"), share=("probability", "sum")
     )
     return table.reset_index()
 
 
-def clip_shares(weights: pd.DataFrame) -> pd.DataFrame:
-    """What each clip amounts to: group, clip_id, frames, share, draws_per_epoch, sorted by group and clip."""
-    table = weights.groupby(["group", "clip_id"], sort=True).agg(
+def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
+    """What each source amounts to: group, source_id, frames, share, draws_per_epoch, sorted by group and source."""
+    table = weights.groupby(["group", "source_id"], sort=True).agg(
         frames=("frame_id", "size"), share=("probability", "sum"), draws_per_epoch=("draws_per_epoch", "sum")
     )
     return table.reset_index()
@@ -118,19 +120,19 @@ def _shares_of(kept: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
     return np.array([shares[group] for group in kept["group"]], dtype=np.float64)
 
 
-def _clip_weights(
+def _source_weights(
     kept: pd.DataFrame, lengths: np.ndarray, mode: str, similarity: Mapping[str, float] | None
 ) -> np.ndarray:
-    """w_g of the clip of each frame, float64 [n]."""
+    """w_g of the source of each frame, float64 [n]."""
     if mode == "inverse_length":
         return np.ones(len(kept))
     if mode == "uniform":
         return lengths
     known = clip_similarity(kept) if similarity is None else similarity
-    for clip in kept["clip_id"].unique():
-        if not 0 <= known.get(clip, -1) <= 1:
-            raise SamplingError(f"{clip}: its similarity is {known.get(clip)}: each clip needs one in 0..1")
-    rho = np.array([known[clip] for clip in kept["clip_id"]], dtype=np.float64)
+    for source in kept["source_id"].unique():
+        if not 0 <= known.get(source, -1) <= 1:
+            raise SamplingError(f"{source}: its similarity is {known.get(source)}: each source needs one in 0..1")
+    rho = np.array([known[source] for source in kept["source_id"]], dtype=np.float64)
     return lengths / (1 + (lengths - 1) * rho)
 
 

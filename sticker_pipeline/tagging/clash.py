@@ -64,15 +64,14 @@ def _vocabulary(tokenizer: Path) -> dict[str, int]:
 
 
 def universal_tags(
-    captions: Mapping[str, pd.DataFrame], clips: Mapping[str, pd.Series], taught: Mapping[str, Collection[str]]
+    captions: Mapping[str, pd.DataFrame], sources: Mapping[str, pd.Series], taught: Mapping[str, Collection[str]]
 ) -> Verdict:
     """Tags that nearly all images of several characters have: a LoRA of several characters ties them to each of these,
     and so the characters to one another.
 
-    By character: `captions` has frame_id and caption, `clips` the clip_id by frame_id, `taught` the trigger and learned
-    tags, which do not count. A tag's share is the mean over clips of the share of their frames.
-    """
-    shares = {name: _shares(captions[name], clips[name], taught[name]) for name in captions}
+    By character: `captions` has frame_id and caption, `sources` the source_id by frame_id, `taught` the trigger and
+    learned tags, which do not count. A tag's share is the mean over sources of the share of their frames."""
+    shares = {name: _shares(captions[name], sources[name], taught[name]) for name in captions}
     table = pd.DataFrame(shares).fillna(0.0)
     having = (table >= UNIVERSAL_SHARE).sum(axis=1)
     found = table[(having >= UNIVERSAL_CHARACTERS) & (2 * having >= len(shares))]
@@ -90,7 +89,7 @@ def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say
     """`universal_tags` of those of `characters` that have captions. `say` takes a sentence about each that is damaged,
     which is left out."""
     captions: dict[str, pd.DataFrame] = {}
-    clips: dict[str, pd.Series] = {}
+    sources: dict[str, pd.Series] = {}
     taught: dict[str, set[str]] = {}
     for character in characters:
         name = character.name
@@ -102,9 +101,9 @@ def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say
         except StorageError as error:
             say(f"{name} is left out: {error}")
             continue
-        captions[name], clips[name] = found[0], found[1].set_index("frame_id")["clip_id"]
+        captions[name], sources[name] = found[0], found[1].set_index("frame_id")["source_id"]
         taught[name] = set(character.taught)
-    return universal_tags(captions, clips, taught)
+    return universal_tags(captions, sources, taught)
 
 
 def caption_length(
@@ -128,8 +127,8 @@ def caption_length(
     )
 
 
-def _shares(captions: pd.DataFrame, clips: pd.Series, taught: Collection[str]) -> pd.Series:
-    """The share of a character's images, counted by clip, of each tag but `taught`: float64 by tag, 0 to 1."""
+def _shares(captions: pd.DataFrame, sources: pd.Series, taught: Collection[str]) -> pd.Series:
+    """The share of a character's images, counted by source, of each tag but `taught`: float64 by tag, 0 to 1."""
     rows = pd.DataFrame(
         [
             (frame, tag)
@@ -138,6 +137,8 @@ def _shares(captions: pd.DataFrame, clips: pd.Series, taught: Collection[str]) -
         ],
         columns=["frame_id", "tag"],
     )
-    clip = captions["frame_id"].map(clips)
-    each = dict(zip(captions["frame_id"], 1.0 / clip.map(clip.value_counts()) / max(1, clip.nunique()), strict=True))
+    source = captions["frame_id"].map(sources)
+    each = dict(
+        zip(captions["frame_id"], 1.0 / source.map(source.value_counts()) / max(1, source.nunique()), strict=True)
+    )
     return rows["frame_id"].map(each).groupby(rows["tag"]).sum()

@@ -81,16 +81,16 @@ def curate(
 
     Args:
         tags: frame_id, tag (with spaces), category (general, character, rating), score: as from `tag_table`.
-        frames: frame_id, group, clip_id of every frame that gets a caption, in the order of the result.
+        frames: frame_id, group, source_id of every frame that gets a caption, in the order of the result.
         groups: the character's groups; their learned tags follow the trigger.
         trigger: first tag of every caption.
         curation: what the person said. Underscores in its tags are read as spaces.
         written: frame_id -> a caption that is taken as it is, with trigger and learned tags put first where it lacks
             them; nothing else here touches it, and all of the tagger's tags of that frame are dropped.
 
-    Shares and counts go by clip, the frames of one clip being nearly one image: a tag is rare when fewer than
-    `min_images` clips have it, and inherent when the mean over clips of the share of their frames that have it is at
-    least INHERENT_SHARE (the chance of meeting it when training draws clips alike).
+    Shares and counts go by source, the frames of one source being nearly one image: a tag is rare when fewer than
+    `min_images` sources have it, and inherent when the mean over sources of the share of their frames that have it is
+    at least INHERENT_SHARE (the chance of meeting it when training draws sources alike).
 
     Returns captions for every frame (trigger and learned tags alone where nothing else is left) and the dropped tags
     in the order of `tags`.
@@ -188,7 +188,7 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
         rows.reason[rows.alive & _is_one_of(rows, curation.inherent)] = LISTED
         return
     seen = rows.alive | np.array([reason.startswith("implied") for reason in rows.reason], dtype=bool)
-    share = _clip_share(rows, frames, seen)
+    share = _source_share(rows, frames, seen)
     inherent = np.array([category_of(name).inherent_candidate for name in rows.names], dtype=bool)
     inherent &= share >= INHERENT_SHARE
     texts = np.array([f"inherent: on {100 * value:.0f} % of the images" for value in share], dtype=object)
@@ -196,19 +196,19 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
     rows.reason[which] = texts[rows.tag[which]]
 
 
-def _clip_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
-    """For each tag (float64 [tags], 0-1) the mean over clips of the share of their frames on which it is seen."""
-    clip, clips = pd.factorize(frames["clip_id"])
-    each = 1.0 / np.bincount(clip, minlength=len(clips))[clip] / max(1, len(clips))
+def _source_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
+    """For each tag (float64 [tags], 0-1) the mean over sources of the share of their frames on which it is seen."""
+    source, sources = pd.factorize(frames["source_id"])
+    each = 1.0 / np.bincount(source, minlength=len(sources))[source] / max(1, len(sources))
     sums = np.bincount(rows.tag[seen], weights=each[rows.frame[seen]], minlength=len(rows.names))
     return np.round(sums, 12)  # five times 0.1 is one half again
 
 
 def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
-    """Drop what is left on fewer than `min_images` clips."""
-    clip = pd.factorize(frames["clip_id"])[0]
+    """Drop what is left on fewer than `min_images` sources."""
+    source = pd.factorize(frames["source_id"])[0]
     alive = rows.alive
-    seen = pd.DataFrame({"tag": rows.tag[alive], "clip": clip[rows.frame[alive]]}).drop_duplicates()
+    seen = pd.DataFrame({"tag": rows.tag[alive], "source": source[rows.frame[alive]]}).drop_duplicates()
     count = np.bincount(seen["tag"], minlength=len(rows.names))
     texts = np.array([f"rare: on {n} of at least {curation.min_images} images" for n in count], dtype=object)
     which = alive & (count < curation.min_images)[rows.tag]
@@ -275,7 +275,7 @@ def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str
 def _read_written(
     frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, written: Mapping[str, str]
 ) -> dict[str, Written]:
-    """frame_id -> its written caption as it was read: once for all frames of a clip."""
+    """frame_id -> its written caption as it was read: once for all frames of a source."""
     first = _first_tags(groups, trigger)
     pairs = zip(frames["frame_id"], frames["group"], strict=True)
     of_frame = {frame: (written[frame], group) for frame, group in pairs if written.get(frame)}
@@ -285,7 +285,7 @@ def _read_written(
 
 def _notes(frames: pd.DataFrame, read: Mapping[str, Written]) -> pd.DataFrame:
     """path, note: once for each file, whatever the number of its frames."""
-    pairs = zip(frames["frame_id"], frames["clip_id"], strict=True)
+    pairs = zip(frames["frame_id"], frames["source_id"], strict=True)
     rows = [(path, note) for frame, path in pairs if frame in read for note in read[frame].notes]
     return pd.DataFrame(rows, columns=["path", "note"]).drop_duplicates(ignore_index=True).astype(str)
 

@@ -107,7 +107,7 @@ def dropped_tags(dropped: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption_sample(captions: pd.DataFrame, most: int = 8) -> pd.DataFrame:
-    """At most `most` rows of `captions`, spread evenly over the table, which goes by clip: not all of one GIF."""
+    """At most `most` rows of `captions`, spread evenly over the table, which goes by source: not all of one GIF."""
     rows = np.unique(np.linspace(0, len(captions) - 1, num=min(most, len(captions))).round().astype(np.int64))
     return captions.iloc[rows].reset_index(drop=True)
 

@@ -54,7 +54,7 @@ from sticker_pipeline.training.validation_loss import Probe, chosen_rows
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model
-TRAIN, HELD_OUT, VALIDATION = "train", "held_out", "validation"
+TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     """
     settings = spec.settings
     table = read_training_set(spec, progress.note)
-    unseen = {HELD_OUT: read_holdout(spec), VALIDATION: read_validation(spec)}
+    unseen = {HOLDOUT: read_holdout(spec), VALIDATION: read_validation(spec)}
     check_optimizer(settings)
     accelerator = make_accelerator(spec)
     progress.note(f"{spec.name}: {len(table)} images, base model {spec.base}, on {accelerator.device}")

@@ -12,7 +12,7 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.dataset.style_set import IMAGES
-from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.sampling.weights import SAMPLES_PER_SOURCE
 from sticker_pipeline.training.spec import TrainingSpec
 
 SAMPLE_PROMPTS = 2
@@ -31,7 +31,7 @@ def character_spec(
 ) -> TrainingSpec:
     """The training of a character. `base_sha`: hash of the base model. `prompts`: some of them are sampled."""
     rows, lineage = training_set.table(), frames.table()
-    clips = dict(zip(lineage["frame_id"], lineage["clip_id"], strict=True))
+    sources = dict(zip(lineage["frame_id"], lineage["source_id"], strict=True))
     return TrainingSpec(
         name=character.name,
         trigger=character.trigger,
@@ -40,7 +40,7 @@ def character_spec(
         output=store.work(character.name, "lora"),
         regularisation=regularisation,
         regularisation_roots=character.roots if profile.training.regularisation else (),
-        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "frame_id"].map(clips).nunique()),
+        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "frame_id"].map(sources).nunique()),
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         **_of_profile(profile, base_sha, store),
     )
@@ -64,17 +64,17 @@ def style_spec(
         training_set=training_set.folder,
         frames=training_set.folder / IMAGES,
         output=output,
-        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "clip_id"].nunique()),
+        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "source_id"].nunique()),
         sample_prompts=prompts,
         **_of_profile(profile, base_sha, store),
     )
 
 
-def with_draws(settings: TrainingSettings, clips: int) -> TrainingSettings:
-    """`settings` with the draws of an epoch over `clips` training clips, where they do not state them."""
+def with_draws(settings: TrainingSettings, sources: int) -> TrainingSettings:
+    """`settings` with the draws of an epoch over `sources` training sources, where they do not state them."""
     if settings.draws_per_epoch is not None:
         return settings
-    return settings.model_copy(update={"draws_per_epoch": DRAWS_PER_CLIP * clips})
+    return settings.model_copy(update={"draws_per_epoch": SAMPLES_PER_SOURCE * sources})
 
 
 def _of_profile(profile: Profile, base_sha: str, store: ArtifactStore) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def keep_state(run: Run) -> Path:
     description = {
         "fingerprint": run.fingerprint,
         "epochs_done": run.history.epochs_done,
-        "held_out": run.history.held_out,
+        "holdout": run.history.validation,
         "epochs": _epochs(run.spec.output),
         "threads": torch.get_num_threads(),
         "optimizer": rest,
@@ -112,7 +112,7 @@ def restore_state(run: Run, folder: Path) -> None:
     history: History = run.history
     log: list[LogRow] = log_rows(pd.read_parquet(folder / "log.parquet"))
     history.log[:] = log
-    history.held_out[:] = description["held_out"]
+    history.validation[:] = description["holdout"]
     history.epochs_done = description["epochs_done"]
 
 

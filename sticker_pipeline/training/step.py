@@ -37,7 +37,7 @@ class History:
     """What a training has done so far: the only part of a Run that changes beside weights and optimizer."""
 
     log: list[LogRow] = field(default_factory=list)
-    held_out: list[dict[str, Any]] = field(default_factory=list)  # rows as training/validation_loss.py makes them
+    validation: list[dict[str, Any]] = field(default_factory=list)  # rows as training/validation_loss.py makes them
     epochs_done: int = 0
 
 

@@ -22,7 +22,7 @@ from sticker_pipeline.training.backward import in_use
 from sticker_pipeline.training.data import Step
 from sticker_pipeline.training.logs.log import state, write_log
 from sticker_pipeline.training.logs.progress import Progress
-from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
 from sticker_pipeline.training.logs.tensorboard import Board, open_board
 from sticker_pipeline.training.lora_metadata import lora_metadata
@@ -32,13 +32,13 @@ from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.step import Run, check_exploding, training_step
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
-from sticker_pipeline.training.validation_loss import held_out_rows, write_held_out
+from sticker_pipeline.training.validation_loss import validation_rows, write_validation_losses
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
     """Train the LoRA that `spec` describes; returns its last checkpoint, after the last epoch.
 
-    Writes to spec.output: spec.json, log.parquet, held_out.parquet, checkpoints/epoch_NN.safetensors,
+    Writes to spec.output: spec.json, log.parquet, validation_loss.parquet, checkpoints/epoch_NN.safetensors,
     samples/epoch_NN_k.png, tensorboard/ and state/. Where state/ holds an unfinished training with the same spec and
     images, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
 
@@ -53,10 +53,10 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     checkpoint = checkpoint_path(run, f"epoch_{spec.settings.epochs:02d}")
     with open_board(board_folder, len(history.log)) as board:
         try:
-            if not history.held_out:
+            if not history.validation:
                 with in_use(*run.weights.values()):
-                    rows = held_out_rows(run, prepared.probes, 0, prepared.memory.sample_batch)
-                note_held_out(run, board, rows)
+                    rows = validation_rows(run, prepared.probes, 0, prepared.memory.sample_batch)
+                note_validation_losses(run, board, rows)
             for epoch in range(history.epochs_done + 1, spec.settings.epochs + 1):
                 steps = steps_left(run, epoch)
                 for batches, upcoming in zip_longest(steps, steps[1:]):
@@ -89,10 +89,10 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
     with averaged(run):
         save(run, f"epoch_{epoch:02d}", epoch)
         with in_use(*run.weights.values()):
-            rows = held_out_rows(run, prepared.probes, epoch, prepared.memory.sample_batch)
+            rows = validation_rows(run, prepared.probes, epoch, prepared.memory.sample_batch)
             images = draw_samples(prepared, board, stop, epoch)
     stop_if_asked(run, stop)
-    note_held_out(run, board, rows)
+    note_validation_losses(run, board, rows)
     progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)
     losses = {f"{row['split']}_loss": row["loss"] for row in rows}
     progress.report(epoch_done=epoch, step=len(history.log), images=[str(path) for path in images], **losses)
@@ -106,9 +106,9 @@ def averaged(run: Run) -> AbstractContextManager[None]:
     return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
-def note_held_out(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
+def note_validation_losses(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
     """The losses on the fixed images into the log and onto the board."""
-    run.history.held_out += rows
+    run.history.validation += rows
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 
 
@@ -178,4 +178,4 @@ def keep_logs(run: Run) -> None:
     if run.accelerator.is_main_process:
         with writing(run.spec.output):
             write_log(run.history.log, run.spec.output / LOG.file)
-            write_held_out(run.history.held_out, run.spec.output / HELD_OUT.file)
+            write_validation_losses(run.history.validation, run.spec.output / VALIDATION_LOSS.file)

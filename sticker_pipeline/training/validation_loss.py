@@ -1,7 +1,7 @@
 """The error on fixed images, noise and timesteps: curves that are smooth where those of single steps are noise.
 
 Of images that are never trained on, and of as many that are: where the two part, the LoRA begins to learn by heart.
-The split `held_out` has the benchmark's references, to look at and never to choose by; `validation` has others, by
+The split `holdout` has the benchmark's references, to look at and never to choose by; `validation` has others, by
 which the epoch is chosen.
 """
 
@@ -22,7 +22,7 @@ from sticker_pipeline.training import objective
 from sticker_pipeline.training.backward import predict
 from sticker_pipeline.training.cache.latents import LatentEntry
 from sticker_pipeline.training.conditioning import conditions
-from sticker_pipeline.training.logs.tables import BAND_COLUMNS, BANDS, HELD_OUT
+from sticker_pipeline.training.logs.tables import BAND_COLUMNS, BANDS, VALIDATION_LOSS
 from sticker_pipeline.training.step import Run
 
 MOST_IMAGES = 16  # of each split
@@ -102,8 +102,8 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
     )
 
 
-def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """A row of HELD_OUT for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
+def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
+    """A row of VALIDATION_LOSS for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
     rows = []
     for probe in probes:
         bands = probe_errors(run, probe, at_once).mean(axis=0)
@@ -121,9 +121,9 @@ def held_out_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -
     return rows
 
 
-def write_held_out(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write `rows` as the table HELD_OUT in Parquet, whole or not at all. Raises SchemaError."""
-    table = typed(pd.DataFrame(list(rows), columns=HELD_OUT.names), HELD_OUT)
-    check(table, HELD_OUT)
+def write_validation_losses(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all. Raises SchemaError."""
+    table = typed(pd.DataFrame(list(rows), columns=VALIDATION_LOSS.names), VALIDATION_LOSS)
+    check(table, VALIDATION_LOSS)
     with atomic_file(path) as staging:
         table.to_parquet(staging, index=False)

@@ -1,6 +1,6 @@
 """Models whose faults are known, as embeddings of what they would draw, and the benchmark's tables of them.
 
-An image is a unit vector. A character is a direction; its clips lie around it, the frames of a GIF closely together,
+An image is a unit vector. A character is a direction; its sources lie around it, the frames of a GIF closely together,
 and so do the images of a LoRA, as far from it as the LoRA is bad. The figures are worked out here once more, from
 their definitions.
 """
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 STYLES = ("art", "sticker")
-IMAGES, HELD_OUT, SAMPLES, DIMENSIONS = 32, 10, 400, 48
-SPREAD = 0.33  # of clips around their character: cosines of .9 between them
+IMAGES, HOLDOUT, SAMPLES, DIMENSIONS = 32, 10, 400, 48
+SPREAD = 0.33  # of sources around their character: cosines of .9 between them
 TABLE = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
 COMPARISON = ["metric", "style", "difference", "ci_low", "ci_high", "n"]
 
@@ -22,13 +22,13 @@ Model = dict[str, np.ndarray]  # style -> unit float64 [IMAGES, DIMENSIONS]
 
 @dataclass(frozen=True)
 class World:
-    """One character in two styles: of each, training images with their clips, and held-out ones (a clip each)."""
+    """One character in two styles: of each, training images with their sources, and held-out ones (a source each)."""
 
     rng: np.random.Generator
     directions: np.ndarray  # of this character and three others
     training: Mapping[str, np.ndarray]
-    clips: Mapping[str, np.ndarray]
-    held_out: Mapping[str, np.ndarray]
+    sources: Mapping[str, np.ndarray]
+    holdout: Mapping[str, np.ndarray]
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -41,16 +41,16 @@ def around(rng: np.random.Generator, centres: np.ndarray, distance: float) -> np
 
 
 def world(seed: int) -> World:
-    """Three GIFs of eight frames and twelve stills to train on in each style, HELD_OUT stills beside them."""
+    """Three GIFs of eight frames and twelve stills to train on in each style, HOLDOUT stills beside them."""
     rng = np.random.default_rng(seed)
     directions = unit(rng.standard_normal((4, DIMENSIONS)))
-    training, clips, held_out = {}, {}, {}
+    training, sources, holdout = {}, {}, {}
     for style in STYLES:
         starts = around(rng, np.tile(directions[0], (15, 1)), SPREAD)
-        clips[style] = np.repeat(np.arange(15), [8] * 3 + [1] * 12)
-        training[style] = around(rng, starts[clips[style]], 0.08)
-        held_out[style] = around(rng, np.tile(directions[0], (HELD_OUT, 1)), SPREAD)
-    return World(rng, directions, training, clips, held_out)
+        sources[style] = np.repeat(np.arange(15), [8] * 3 + [1] * 12)
+        training[style] = around(rng, starts[sources[style]], 0.08)
+        holdout[style] = around(rng, np.tile(directions[0], (HOLDOUT, 1)), SPREAD)
+    return World(rng, directions, training, sources, holdout)
 
 
 def drawn(of: World, distance: float, character: int = 0) -> Model:
@@ -63,8 +63,8 @@ def noise(of: World) -> Model:
 
 
 def memorised(of: World) -> Model:
-    """A training image each, each clip as often as any other."""
-    rows = {style: np.searchsorted(of.clips[style], np.arange(IMAGES) % 15) for style in STYLES}
+    """A training image each, each source as often as any other."""
+    rows = {style: np.searchsorted(of.sources[style], np.arange(IMAGES) % 15) for style in STYLES}
     return {style: around(of.rng, of.training[style][rows[style]], 0.02) for style in STYLES}
 
 
@@ -82,22 +82,22 @@ def table_of(of: World, models: Mapping[str, Model]) -> pd.DataFrame:
         for metric in found["art"]:
             rows.append((name, "all", metric, float(np.mean([found[style][metric] for style in STYLES])), 2 * IMAGES))
     for style in STYLES:
-        own = figures(of, style, of.held_out[style])
-        rows += [("reference", style, metric, own[metric], HELD_OUT) for metric in ("copies", "diversity")]
+        own = figures(of, style, of.holdout[style])
+        rows += [("reference", style, metric, own[metric], HOLDOUT) for metric in ("copies", "diversity")]
     table = pd.DataFrame(rows, columns=["model", "style", "metric", "mean", "n"])
     return table.assign(ci_low=table["mean"] - 0.01, ci_high=table["mean"] + 0.01)[TABLE]
 
 
 def figures(of: World, style: str, images: np.ndarray) -> dict[str, float]:
-    training, held_out = of.training[style], of.held_out[style]
-    threshold = np.quantile((held_out @ training.T).max(axis=1), 0.95)
+    training, holdout = of.training[style], of.holdout[style]
+    threshold = np.quantile((holdout @ training.T).max(axis=1), 0.95)
     to_training = images @ training.T
-    nearest = of.clips[style][to_training.argmax(axis=1)]
+    nearest = of.sources[style][to_training.argmax(axis=1)]
     pairs = (images @ images.T)[np.triu_indices(len(images), 1)]
     return {
-        "clip_similarity": float((images @ held_out.T).mean()),
+        "clip_similarity": float((images @ holdout.T).mean()),
         "copies": float((to_training.max(axis=1) > threshold).mean()),
-        "one_clip_share": float(np.bincount(nearest).max() / len(images)),
+        "one_source_share": float(np.bincount(nearest).max() / len(images)),
         "diversity": float(1 - pairs.mean()),
         "identity": float(((images @ of.directions.T).argmax(axis=1) == 0).mean()),
     }
@@ -108,10 +108,10 @@ def comparison(of: World, one: Model, other: Model) -> pd.DataFrame:
     rng = np.random.default_rng(1)
     means = np.zeros((SAMPLES + 1, len(STYLES)))
     for column, style in enumerate(STYLES):
-        difference = (one[style] - other[style]) @ of.held_out[style].T
+        difference = (one[style] - other[style]) @ of.holdout[style].T
         means[0, column] = difference.mean()
         for sample in range(1, SAMPLES + 1):
-            images, references = rng.integers(0, IMAGES, IMAGES), rng.integers(0, HELD_OUT, HELD_OUT)
+            images, references = rng.integers(0, IMAGES, IMAGES), rng.integers(0, HOLDOUT, HOLDOUT)
             means[sample, column] = difference[np.ix_(images, references)].mean()
     over_styles = means.mean(axis=1)
     low, high = np.quantile(over_styles[1:], [0.025, 0.975])

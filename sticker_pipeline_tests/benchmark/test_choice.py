@@ -124,19 +124,19 @@ def test_the_rule_taken_at_its_word(drawn: list[tuple[float, float, float, float
 
 
 def test_the_loss_on_the_references_has_no_say() -> None:
-    rows = [(epoch, split, loss) for epoch in (0, 1) for split, loss in (("train", 1.0), ("held_out", 2.0))]
+    rows = [(epoch, split, loss) for epoch in (0, 1) for split, loss in (("train", 1.0), ("holdout", 2.0))]
     fixed = pd.DataFrame(rows, columns=["epoch", "split", "loss"])
     assert validation_losses(fixed) == {}
     fixed.loc[len(fixed)] = [1, "validation", 3.0]
     assert validation_losses(fixed) == {1: 3.0}
 
 
-def test_a_copy_is_nearer_than_training_clips_are_to_each_other() -> None:
-    """Cosines by hand: X–Y .6, X–Z .8, Y–Z 0; each clip's nearest other: X .8, Y .6, Z .8."""
+def test_a_copy_is_nearer_than_training_sources_are_to_each_other() -> None:
+    """Cosines by hand: X–Y .6, X–Z .8, Y–Z 0; each source's nearest other: X .8, Y .6, Z .8."""
     x, y, z = np.array([1.0, 0, 0]), np.array([0.6, 0.8, 0]), np.array([0.8, -0.6, 0])
     trained = Embeddings(np.array([x, y, z]), ["x", "y", "z"])
     assert copy_threshold(trained) == pytest.approx(0.8)
-    frames = Embeddings(np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"])  # frames of a clip copy nobody
+    frames = Embeddings(np.array([x, x, y, z, z]), ["x", "x", "y", "z", "z"])  # frames of a source copy nobody
     assert copy_threshold(frames) == pytest.approx(0.8)
     near, far = np.array([0.9, math.sqrt(1 - 0.81), 0]), np.array([0, 0, 1.0])
     assert copied(np.array([x, near, far, far]), trained, 0.8) == 0.5
@@ -192,16 +192,18 @@ def test_a_style_without_validation_images_does_not_count() -> None:
         checkpoint_metrics({1: {"art": np.array([X])}}, {}, samples=100)
 
 
-def frames(clips: dict[str, tuple[str, int]]) -> pd.DataFrame:
+def frames(sources: dict[str, tuple[str, int]]) -> pd.DataFrame:
     rows = [
-        (f"{clip}-{index}", group, clip, index) for clip, (group, length) in clips.items() for index in range(length)
+        (f"{source}-{index}", group, source, index)
+        for source, (group, length) in sources.items()
+        for index in range(length)
     ]
-    return pd.DataFrame(rows, columns=["frame_id", "group", "clip_id", "frame_index"]).sample(frac=1, random_state=0)
+    return pd.DataFrame(rows, columns=["frame_id", "group", "source_id", "frame_index"]).sample(frac=1, random_state=0)
 
 
-def test_validation_takes_the_middle_frame_of_each_clip() -> None:
-    clips = {"gifs/a": ("gifs", 5), "gifs/b": ("gifs", 4), "art/c": ("art", 1)}
-    table = validation_frames(frames(clips), {"gifs": "sticker", "art": "art"})
+def test_validation_takes_the_middle_frame_of_each_source() -> None:
+    sources = {"gifs/a": ("gifs", 5), "gifs/b": ("gifs", 4), "art/c": ("art", 1)}
+    table = validation_frames(frames(sources), {"gifs": "sticker", "art": "art"})
     assert [tuple(row) for row in table.to_numpy()] == [
         ("art/c-0", "art", "art/c"),
         ("gifs/a-2", "sticker", "gifs/a"),
@@ -209,9 +211,9 @@ def test_validation_takes_the_middle_frame_of_each_clip() -> None:
     ]
 
 
-def test_a_new_clip_exchanges_at_most_one_validation_image() -> None:
-    clips = {f"s/{number}": ("s", 2) for number in range(40)}
-    before = set(validation_frames(frames(clips), {"s": "sticker"}, most=10)["frame_id"])
-    after = set(validation_frames(frames(clips | {"s/new": ("s", 3)}), {"s": "sticker"}, most=10)["frame_id"])
+def test_a_new_source_exchanges_at_most_one_validation_image() -> None:
+    sources = {f"s/{number}": ("s", 2) for number in range(40)}
+    before = set(validation_frames(frames(sources), {"s": "sticker"}, most=10)["frame_id"])
+    after = set(validation_frames(frames(sources | {"s/new": ("s", 3)}), {"s": "sticker"}, most=10)["frame_id"])
     assert len(before) == len(after) == 10
     assert len(before - after) <= 1

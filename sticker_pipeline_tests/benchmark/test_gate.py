@@ -72,7 +72,7 @@ def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
     assert "not_collapsed" in failed(checks) <= {"not_collapsed", "no_copies"}
     evidence = {check.name: check.verdict.evidence for check in checks}["not_collapsed"]
     assert evidence[["style", "figure", "kept"]].to_numpy().tolist() == [
-        [style, figure, False] for style in ("art", "sticker") for figure in ("diversity", "nearest to one clip")
+        [style, figure, False] for style in ("art", "sticker") for figure in ("diversity", "nearest to one source")
     ]
 
 
@@ -144,7 +144,7 @@ def figures(**changes: float) -> pd.DataFrame:
         ("lora", "all", "identity"): 0.8,
         ("lora", "art", "copies"): 0.2,
         ("lora", "art", "diversity"): 0.09375,
-        ("lora", "art", "one_clip_share"): 0.5,
+        ("lora", "art", "one_source_share"): 0.5,
         ("reference", "art", "copies"): 0.05,
         ("reference", "art", "diversity"): 0.1875,
         ("released", "all", "clip_similarity"): 0.9,
@@ -166,7 +166,7 @@ def figures(**changes: float) -> pd.DataFrame:
         ({"reference_copies": 0.0499}, {"no_copies"}),
         ({"lora_diversity": 0.0937}, {"not_collapsed", "no_less_diverse"}),
         ({"reference_diversity": 0.1876}, {"not_collapsed"}),
-        ({"lora_one_clip_share": 0.501}, {"not_collapsed"}),
+        ({"lora_one_source_share": 0.501}, {"not_collapsed"}),
         ({"lora_identity": 0.799}, {"right_character"}),
         ({"released_copies": 0.0999}, {"no_more_copies"}),
         ({"released_diversity": 0.1251}, {"no_less_diverse"}),
@@ -195,24 +195,24 @@ def test_noise_that_is_a_little_nearer_than_the_base_model_is_not_enough() -> No
     assert not gate(table, compared(0.5, 0.3, 0.9), None, Gate(gain=0.5))[0].verdict.passed
 
 
-def test_few_images_may_be_nearest_to_one_clip_as_often_as_chance_has_it() -> None:
-    by_chance = pd.DataFrame([("chance", "art", "one_clip_share", 0.5, 0.25, 0.75, 4)], columns=planted.TABLE)
+def test_few_images_may_be_nearest_to_one_source_as_often_as_chance_has_it() -> None:
+    by_chance = pd.DataFrame([("chance", "art", "one_source_share", 0.5, 0.25, 0.75, 4)], columns=planted.TABLE)
     for share, broken in ((0.75, set()), (0.76, {"not_collapsed"})):
-        table = pd.concat([figures(lora_one_clip_share=share), by_chance])
+        table = pd.concat([figures(lora_one_source_share=share), by_chance])
         assert failed(gate(table, compared(0.5, 0.1, 0.9), compared(0.0, 0.0, 0.1), Gate())) == broken
 
 
 def test_coming_as_close_as_the_references_is_no_loss_of_diversity() -> None:
     scattered = {"released_diversity": 0.4, "lora_diversity": 0.15}
-    for held_out, kept in ((0.15, True), (0.16, False)):
-        table = figures(**scattered, reference_diversity=held_out)
+    for holdout, kept in ((0.15, True), (0.16, False)):
+        table = figures(**scattered, reference_diversity=holdout)
         check = gate(table, compared(0.5, 0.1, 0.9), compared(0.0, 0.0, 0.1), Gate())[-1]
         assert (check.name, check.verdict.passed) == ("no_less_diverse", kept)
 
 
 def test_the_limits_are_the_settings() -> None:
     strict = Gate(
-        copies=0.1, diversity=0.6, one_clip=0.4, identity=0.9, loss_of_gain=0.0, more_copies=0, less_diversity=0
+        copies=0.1, diversity=0.6, one_source=0.4, identity=0.9, loss_of_gain=0.0, more_copies=0, less_diversity=0
     )
     checks = gate(figures(), compared(0.5, 0.1, 0.9), compared(0.0, -0.01, 0.1), strict)
     assert failed(checks) == set(CHECKS) - {"better_than_base"}
@@ -235,7 +235,7 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     assert failed(checks) == set(CHECKS) - {"right_character"}
     assert not any(check.checked for check in checks)
     assert all("not checked: " in check.verdict.summary for check in checks)
-    assert "Hold out at least two clips" in checks[1].verdict.summary
+    assert "Hold out at least two sources" in checks[1].verdict.summary
     assert failed(gate(empty, nothing, nothing, Gate(unmeasured="release"))) == set()
     assert "better_than_base" in failed(gate(figures(), compared(0.5, math.nan, math.nan), None, Gate()))
     assert "no_copies" in failed(gate(figures(lora_copies=math.nan), compared(0.5, 0.1, 0.9), None, Gate()))
@@ -250,20 +250,20 @@ def test_a_style_that_could_not_be_measured_is_named_beside_one_that_was() -> No
     )
 
 
-def test_few_held_out_clips_prove_little_about_copying() -> None:
+def test_few_holdout_sources_prove_little_about_copying() -> None:
     few = figures(lora_copies=0.6, released_copies=0.6)
-    for clips, kept in ((3, True), (4, False)):
-        few.loc[few["model"] == "reference", "n"] = clips
+    for sources, kept in ((3, True), (4, False)):
+        few.loc[few["model"] == "reference", "n"] = sources
         assert gate(few, compared(0.5, 0.1, 0.9), None, Gate())[1].verdict.passed == kept
-    one = few[(few["model"] != "reference") | (few["metric"] != "diversity")]  # with one clip there are no pairs
+    one = few[(few["model"] != "reference") | (few["metric"] != "diversity")]  # with one source there are no pairs
     assert gate(one, compared(0.5, 0.1, 0.9), None, Gate())[1].verdict.passed
 
 
-@pytest.mark.parametrize("clips", [1, 2, 3, 5, 10, 30])
-def test_honest_images_copy_more_than_by_chance_once_in_twenty_times(clips: int) -> None:
-    """Against a simulation: the largest of `clips` uniform numbers, and the share of uniform ones above it."""
-    largest = np.random.default_rng(clips).random((20_000, clips)).max(axis=1)
-    assert (1 - largest > copies_by_chance(clips)).mean() == pytest.approx(0.05, abs=0.008)
+@pytest.mark.parametrize("sources", [1, 2, 3, 5, 10, 30])
+def test_honest_images_copy_more_than_by_chance_once_in_twenty_times(sources: int) -> None:
+    """Against a simulation: the largest of `sources` uniform numbers, and the share of uniform ones above it."""
+    largest = np.random.default_rng(sources).random((20_000, sources)).max(axis=1)
+    assert (1 - largest > copies_by_chance(sources)).mean() == pytest.approx(0.05, abs=0.008)
 
 
 def test_a_gate_is_strict_about_its_settings() -> None:

@@ -49,8 +49,8 @@ def test_guesses_are_right_as_often_as_chance() -> None:
     """Images of nobody among four characters of equal spread around one centre: a quarter."""
     shares = []
     for seed in range(60):
-        clips = [around(np.eye(16)[0], 6, 0.3, 10 * seed + k) for k in range(4)]
-        estimate = identity_retrieval(around(np.eye(16)[0], 24, 0.3, 10 * seed + 9), clips[0], clips[1:], samples=2)
+        sources = [around(np.eye(16)[0], 6, 0.3, 10 * seed + k) for k in range(4)]
+        estimate = identity_retrieval(around(np.eye(16)[0], 24, 0.3, 10 * seed + 9), sources[0], sources[1:], samples=2)
         assert estimate is not None
         shares.append(estimate.mean)
     assert np.mean(shares) == pytest.approx(0.25, abs=0.05)
@@ -62,7 +62,9 @@ def test_interval_agrees_with_a_slow_bootstrap_written_otherwise() -> None:
     rng = np.random.default_rng(3)
     shares = []
     for _ in range(4_000):
-        centroids = np.array([clips[rng.integers(len(clips), size=len(clips))].mean(axis=0) for clips in characters])
+        centroids = np.array(
+            [sources[rng.integers(len(sources), size=len(sources))].mean(axis=0) for sources in characters]
+        )
         centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
         nearest = (images[rng.integers(24, size=24)] @ centroids.T).argmax(axis=1)
         shares.append((nearest == 0).mean())

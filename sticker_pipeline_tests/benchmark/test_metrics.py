@@ -33,13 +33,13 @@ def test_names_and_their_order_are_those_of_tables_that_exist() -> None:
     """New metrics come behind: tables of equal content stay equal."""
     assert list(METRICS)[:12] == [
         *("clip_similarity", "clip_similarity_gain", "diversity", "nearest_training", "nearest_training_excess"),
-        *("copies", "one_clip_share", "centroid_similarity", "identity", "style_similarity", "prompt_fidelity"),
+        *("copies", "one_source_share", "centroid_similarity", "identity", "style_similarity", "prompt_fidelity"),
         "trigger_effect",
     ]
 
 
 def measured() -> BenchmarkResult:
-    """Two models in one style; the training images have one clip of it and one of another."""
+    """Two models in one style; the training images have one source of it and one of another."""
     generated = {"base": [X, X], "lora": [X, Y]}
     context = EvaluationContext(
         {"art": Embeddings(np.array([X, Y]), ["a", "b"])}, Embeddings(np.array([X, Y]), ["c", "d"], ["art", "sticker"])
@@ -55,7 +55,7 @@ def test_a_row_more_is_measured_and_compared(monkeypatch: pytest.MonkeyPatch) ->
         "half of the number of images",
         "higher",
         of_model=lambda images, style: Estimate(len(images.embeddings) / 2, math.nan, math.nan, 1),
-        of_held_out=lambda style: Estimate(len(style.clips) / 2, math.nan, math.nan, 1),
+        of_holdout=lambda style: Estimate(len(style.sources) / 2, math.nan, math.nan, 1),
         of_chance=lambda style: Estimate(style.images / 2, math.nan, math.nan, 1),
     )
     before = measured()

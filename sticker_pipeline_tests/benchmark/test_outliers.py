@@ -10,37 +10,37 @@ from sticker_pipeline_tests.conftest import REPOSITORY
 DEMO = REPOSITORY / "data" / "characters"
 
 
-def table(clips: list[str]) -> pd.DataFrame:
+def table(sources: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "frame_id": [f"f{n}" for n in range(len(clips))],
-            "path": clips,
+            "frame_id": [f"f{n}" for n in range(len(sources))],
+            "path": sources,
             "frame_index": 0,
-            "clip_id": clips,
+            "source_id": sources,
             "kept": True,
         }
     )
 
 
-def test_frames_are_spread_over_each_clip() -> None:
+def test_frames_are_spread_over_each_source() -> None:
     frames = table(["a"] * 10 + ["b"] + ["c"] * 3 + ["d"] * 2)
     assert looked_at(frames, 3)["frame_id"].tolist() == [f"f{n}" for n in (0, 4, 7, 10, 11, 12, 13, 14, 15)]
     assert looked_at(frames.assign(kept=False)).empty
 
 
 def test_strangeness_by_hand() -> None:
-    """Five clips of one frame along axis x, tilted a little, and one along y; the first clip has two frames."""
+    """Five sources of one frame along axis x, tilted a little, and one along y; the first source has two frames."""
     angles = np.radians([0, 4, 10, 20, 30, 90])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    clips = pd.Series(["a", "a", "b", "c", "d", "e"])
+    sources = pd.Series(["a", "a", "b", "c", "d", "e"])
     means = np.array([embeddings[:2].mean(axis=0), *embeddings[2:]])
     own = [0, 0, 1, 2, 3, 4]
     mean = np.array([np.mean([e @ m for n, m in enumerate(means) if n != own[i]]) for i, e in enumerate(embeddings)])
     below = np.median(mean) - mean
     expected = below / (1.4826 * np.median(np.abs(below)))
     assert 1.4826 * np.median(np.abs(below)) > 0.05 * np.median(mean)
-    assert strangeness(embeddings, clips) == pytest.approx(expected)
-    assert strangeness(embeddings, clips).argmax() == 5
+    assert strangeness(embeddings, sources) == pytest.approx(expected)
+    assert strangeness(embeddings, sources).argmax() == 5
 
 
 def test_among_images_that_are_nearly_alike_a_small_difference_is_not_strange() -> None:
@@ -53,7 +53,7 @@ def test_equal_images_are_no_strangers() -> None:
     assert (strangeness(np.ones((6, 1), dtype=np.float32), pd.Series(list("abcdef"))) == 0).all()
 
 
-def test_with_few_clips_nobody_is_a_stranger() -> None:
+def test_with_few_sources_nobody_is_a_stranger() -> None:
     verdict = same_character(table(["a", "b"]), np.eye(2, dtype=np.float32))
     assert verdict.passed
     assert len(verdict.evidence) == 2

@@ -31,11 +31,11 @@ def test_rows_are_spread_evenly(count: int, rows: list[int]) -> None:
     assert spread(pd.DataFrame({"row": range(10)}), count)["row"].tolist() == rows
 
 
-def test_held_out_images_stand_beside_those_of_the_models(tmp_path: Path) -> None:
+def test_holdout_images_stand_beside_those_of_the_models(tmp_path: Path) -> None:
     for number, name in enumerate(("a.png", "b.png", "c.png")):
         Image.new("RGB", (1, 1), (number, 0, 0)).save(tmp_path / name)
     sampled = pd.DataFrame({"style": ["art"] * 2, "model": ["base", "lora"], "file": ["a.png", "b.png"]})
-    held_out = pd.DataFrame({"style": ["art"], "file": ["c.png"]})
-    found = shown_images(sampled, tmp_path, held_out, tmp_path)
+    holdout = pd.DataFrame({"style": ["art"], "file": ["c.png"]})
+    found = shown_images(sampled, tmp_path, holdout, tmp_path)
     pixels = {key: [image.getpixel((0, 0))[0] for image in images] for key, images in found.items()}
     assert pixels == {("art", "base"): [0], ("art", "lora"): [1], ("art", "reference"): [2]}

@@ -57,7 +57,7 @@ def test_the_lora_is_compared_with_every_other_model() -> None:
         pd.testing.assert_frame_equal(own, compare(result, "lora", str(other)))
     assert set(table.loc[table["other"] == "zed", "style"]) == {"all", "sticker"}
     row = table[(table["other"] == "base") & (table["metric"] == "clip_similarity") & (table["style"] == "sticker")]
-    # to the clips a, b, c: X is (1 + .6 + 0) / 3 like them, Y (0 + .8 + 1) / 3, Z not at all
+    # to the sources a, b, c: X is (1 + .6 + 0) / 3 like them, Y (0 + .8 + 1) / 3, Z not at all
     assert row["difference"].item() == pytest.approx(1.6 / 3 - (1.8 / 3 + 0 + 1.6 / 3) / 3)
     assert row["n"].item() == 3
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from sticker_pipeline.benchmark.similarity import (
     centroid_similarity,
-    clip_means,
     clip_similarity,
     diversity,
     reference_centroid_similarity,
     reference_similarity,
     similarity_gain,
+    source_means,
     style_similarity,
     trigger_effect,
 )
@@ -34,17 +34,17 @@ def test_clip_similarity_is_the_mean_over_all_pairs() -> None:
     assert estimate.n == 2
 
 
-def test_clip_means_give_each_clip_one_vote() -> None:
-    frames, clips = np.array([X, Y, X, X]), ["long", "still", "long", "long"]
-    means = clip_means(frames, clips)
+def test_source_means_give_each_source_one_vote() -> None:
+    frames, sources = np.array([X, Y, X, X]), ["long", "still", "long", "long"]
+    means = source_means(frames, sources)
     assert means.tolist() == [X.tolist(), Y.tolist()]
     assert clip_similarity(np.array([X]), means).mean == pytest.approx(0.5)  # by frame it would be .75
 
 
-def test_a_clip_mean_gives_the_mean_cosine_to_its_frames() -> None:
+def test_a_source_mean_gives_the_mean_cosine_to_its_frames() -> None:
     images, frames = unit_vectors(5), unit_vectors(6, seed=1)
-    by_clip = clip_similarity(images, clip_means(frames, ["a", "a", "b", "b", "c", "c"])).mean
-    assert by_clip == pytest.approx(float((images @ frames.T).mean()), abs=1e-12)
+    by_source = clip_similarity(images, source_means(frames, ["a", "a", "b", "b", "c", "c"])).mean
+    assert by_source == pytest.approx(float((images @ frames.T).mean()), abs=1e-12)
 
 
 def test_reference_similarity_leaves_out_an_image_with_itself() -> None:
@@ -197,5 +197,5 @@ def test_two_thousand_samples_of_64_images_and_20_references_take_far_less_than_
 def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to compare"):
         clip_similarity(np.zeros((0, 8)), unit_vectors(3))
-    with pytest.raises(ValueError, match="3 embeddings, but 2 clips"):
-        clip_means(unit_vectors(3), ["a", "b"])
+    with pytest.raises(ValueError, match="3 embeddings, but 2 sources"):
+        source_means(unit_vectors(3), ["a", "b"])

@@ -97,7 +97,7 @@ ADA = Embeddings(unit((1, 0.1, 0), (1, -0.1, 0), (1, 0, 0.1), (1, 0, -0.1)), ["a
 BO = Embeddings(unit((0, 1, 0.1), (0, 1, -0.1), (0.1, 1, 0)), ["a", "b", "b"])
 
 
-def test_the_bound_is_that_of_the_characters_own_clips() -> None:
+def test_the_bound_is_that_of_the_characters_own_sources() -> None:
     own = ADA.vectors
     nearness = [
         float(own[row] @ rest / np.linalg.norm(rest)) for row in range(4) for rest in [np.delete(own, row, 0).sum(0)]
@@ -109,14 +109,14 @@ def test_the_bound_is_that_of_the_characters_own_clips() -> None:
 def test_who_an_image_passes_for() -> None:
     images = unit((1, 0, 0), (0, 1, 0), (1, 1, 1), (-1, 0, 0))
     assert passes_for(images, {"bo": BO, "ada": ADA}).tolist() == ["ada", "bo", "", ""]
-    one_clip = Embeddings(BO.vectors, ["one"] * 3)
-    assert passes_for(images, {"bo": one_clip, "ada": ADA}).tolist() == ["ada", "", "", ""]
+    one_source = Embeddings(BO.vectors, ["one"] * 3)
+    assert passes_for(images, {"bo": one_source, "ada": ADA}).tolist() == ["ada", "", "", ""]
 
 
 def evaluation() -> StyleEvaluationContext:
-    held_out = {"ada": Embeddings(unit((1, 0, 1)), ["h"]), "bo": Embeddings(unit((0, 1, 1)), ["h"])}
+    holdout = {"ada": Embeddings(unit((1, 0, 1)), ["h"]), "bo": Embeddings(unit((0, 1, 1)), ["h"])}
     asked = ["smile, hat", "smile, hat", "angry, hat", "angry, hat"]
-    return StyleEvaluationContext(held_out, {"ada": ADA, "bo": BO}, asked, ["smile", "angry", "hat"], samples=200)
+    return StyleEvaluationContext(holdout, {"ada": ADA, "bo": BO}, asked, ["smile", "angry", "hat"], samples=200)
 
 
 # a copy of a training image, one that passes for bo, and two that are somebody else in the style
@@ -129,7 +129,7 @@ PLAIN = Drawn(unit((-1, 0, 0), (-1, 0, 0.1), (-1, 0.1, 0), (-1, 0, 0)), np.ones(
 
 def test_the_figures_are_what_they_say() -> None:
     found = style_metrics(LEARNED, evaluation())
-    references = np.concatenate([one.vectors for one in evaluation().held_out.values()])
+    references = np.concatenate([one.vectors for one in evaluation().holdout.values()])
     assert found["style_similarity"].mean == pytest.approx(float((LEARNED.embeddings @ references.T).mean()))
     assert found["fidelity"].mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert found["leaks"].mean == 0.5

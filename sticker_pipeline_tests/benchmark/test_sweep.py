@@ -14,13 +14,13 @@ from sticker_pipeline.generation.sampling_config import Cell
 REFERENCE, QUICK = Cell(0.0, 1.0, 0.0, 10, 4.0), Cell(0.0, 1.0, 1.0, 2, 1.0)
 TAGS = ["smile", "angry"]
 PROMPTS = ["x, smile", "x, angry", "x, smile, angry"]
-APART = np.arccos(0.98)  # the angle between the images of two clips: what is nearer to either is a copy
+APART = np.arccos(0.98)  # the angle between the images of two sources: what is nearer to either is a copy
 BEFORE = np.arccos(0.8) - APART
 TRAINED = Embeddings(np.array([[0.8, 0.6], [np.cos(BEFORE), np.sin(BEFORE)]]), ["one", "other"])
 
 
 def seen(cosine: float, found: list[list[bool]], contrast: float, haze: float) -> Seen:
-    """Three images, each with that cosine to the only held-out clip."""
+    """Three images, each with that cosine to the only held-out source."""
     embeddings = np.tile([cosine, np.sqrt(1 - cosine**2)], (3, 1))
     return Seen(
         embeddings, np.array(found), Tones(*(np.full(3, value) for value in (contrast, 0.4, contrast / 2, haze)))
@@ -90,7 +90,7 @@ def test_quality_is_the_root_of_the_product_draw_by_draw() -> None:
     assert np.isnan(quality(Estimate(0.5, 0, 1, 1), Estimate(0.5, 0, 1, 1)).ci_low)
 
 
-def test_of_one_clip_nothing_is_known_to_be_a_copy() -> None:
+def test_of_one_source_nothing_is_known_to_be_a_copy() -> None:
     alone = Embeddings(TRAINED.vectors[:1], ["one"])
     table = sweep_table(
         {REFERENCE: {"art": seen(0.8, [[True, True]] * 3, 0.5, 0.1)}},

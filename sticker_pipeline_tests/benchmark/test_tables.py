@@ -51,14 +51,14 @@ def test_rows_are_sorted_and_columns_are_the_contract() -> None:
     assert list(table.columns) == BENCHMARK.names
     of_a_model = [
         "clip_similarity", "clip_similarity_gain", "diversity", "nearest_training", "nearest_training_excess",
-        "copies", "one_clip_share", "centroid_similarity",
+        "copies", "one_source_share", "centroid_similarity",
     ]  # fmt: skip
     expected = {
         "base": [metric for metric in of_a_model if metric != "clip_similarity_gain"],
         "lora": of_a_model,
         "rival": of_a_model,
         "reference": ["clip_similarity", "diversity", "nearest_training", "copies", "centroid_similarity"],
-        "chance": ["copies", "one_clip_share"],
+        "chance": ["copies", "one_source_share"],
     }
     known = table[table["metric"].isin(list(METRICS)[:12])]  # later ones come behind
     assert list(zip(known["model"], known["style"], known["metric"], strict=True)) == [
@@ -82,20 +82,20 @@ def test_recommended_settings_stand_behind_the_lora_by_their_steps() -> None:
 
 def test_values_by_hand() -> None:
     table = result().table
-    clips_to_x, clips_to_y = (1 + 0.6 + 0) / 3, (0 + 0.8 + 1) / 3
+    sources_to_x, sources_to_y = (1 + 0.6 + 0) / 3, (0 + 0.8 + 1) / 3
     lora, base = value(table, "lora", "clip_similarity"), value(table, "base", "clip_similarity")
-    assert lora["mean"] == pytest.approx(clips_to_x)
-    assert base["mean"] == pytest.approx((2 * clips_to_y + clips_to_x) / 3)
+    assert lora["mean"] == pytest.approx(sources_to_x)
+    assert base["mean"] == pytest.approx((2 * sources_to_y + sources_to_x) / 3)
     assert value(table, "lora", "clip_similarity_gain")["mean"] == pytest.approx(lora["mean"] - base["mean"])
     assert value(table, "lora", "diversity")["mean"] == pytest.approx(0)
     assert value(table, "base", "nearest_training")["mean"] == pytest.approx(2 / 3)
     assert lora["n"] == base["n"] == 3
     ceiling = value(table, "reference", "clip_similarity")
-    assert (ceiling["mean"], ceiling["n"]) == (pytest.approx((0.6 + 0 + 0.8) / 3), 3)  # three clips of four images
+    assert (ceiling["mean"], ceiling["n"]) == (pytest.approx((0.6 + 0 + 0.8) / 3), 3)  # three sources of four images
     assert value(table, "reference", "nearest_training")["n"] == 4
-    # of the three images one is at the clip of Y or Z each, X at both alike: the first of them, which is Y's
-    assert value(table, "rival", "one_clip_share")["mean"] == pytest.approx(2 / 3)
-    assert value(table, "chance", "one_clip_share")["n"] == 2
+    # of the three images one is at the source of Y or Z each, X at both alike: the first of them, which is Y's
+    assert value(table, "rival", "one_source_share")["mean"] == pytest.approx(2 / 3)
+    assert value(table, "chance", "one_source_share")["n"] == 2
 
 
 def test_everything_that_is_given_is_measured_in_both_styles() -> None:
@@ -171,7 +171,7 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
     good, stills = around(character, 32, 0.14), around(character, 24, 0.12)
     gif = around(around(character, 1, 0.08)[0], 12, 0.01)
     training = np.concatenate([stills, gif])
-    clips = [str(row) for row in range(24)] + ["gif"] * 12
+    sources = [str(row) for row in range(24)] + ["gif"] * 12
     noise = around(np.zeros(32), 32, 1.0)
     models = {
         "good": good,
@@ -181,7 +181,7 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
     }
     context = EvaluationContext(
         references={"art": Embeddings(around(character, 24, 0.12), [str(row) for row in range(24)])},
-        training=Embeddings(training, clips, ["art"] * 36),
+        training=Embeddings(training, sources, ["art"] * 36),
         others={"else": {"art": Embeddings(around(somebody, 12, 0.12), [str(row) for row in range(12)])}},
         requests={"art": Requests(["smile"] * 32, [str(row // 4) for row in range(32)])},
     )
@@ -197,8 +197,8 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
     for model in ("copier", "gif"):
         assert against_good(model, "clip_similarity")[0] > 0
         assert against_good(model, "copies")[0] > 0 and against_good(model, "nearest_training_excess")[0] > 0
-    assert against_good("gif", "one_clip_share")[0] > 0 and against_good("gif", "diversity")[1] < 0
-    assert against_good("copier", "one_clip_share")[0] < 0.1
+    assert against_good("gif", "one_source_share")[0] > 0 and against_good("gif", "diversity")[1] < 0
+    assert against_good("copier", "one_source_share")[0] < 0.1
 
 
 def test_compare_names_a_model_that_is_not_there() -> None:
@@ -214,7 +214,7 @@ def test_40_characters_with_200_images_take_seconds() -> None:
         vectors = rng.normal(size=(n, 768)).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    references = [Embeddings(rows(20), [str(clip) for clip in range(20)]) for _ in range(40)]
+    references = [Embeddings(rows(20), [str(source) for source in range(20)]) for _ in range(40)]
     context = EvaluationContext(
         references={"art": references[0]},
         training=Embeddings(rows(300), [str(row // 6) for row in range(300)], ["art"] * 300),
@@ -228,23 +228,23 @@ def test_40_characters_with_200_images_take_seconds() -> None:
     assert time.perf_counter() - start < 3
 
 
-def test_a_style_without_held_out_images_is_left_out_and_said() -> None:
+def test_a_style_without_holdout_images_is_left_out_and_said() -> None:
     outcome = result()
     assert set(outcome.table["style"]) == {"all", "sticker"}
     assert len(outcome.left_out) == 2
     assert "'art' has no row" in outcome.left_out[0]
-    assert "'sticker': only 3 clips" in outcome.left_out[1]
+    assert "'sticker': only 3 sources" in outcome.left_out[1]
 
 
-def test_one_held_out_clip_gives_model_rows_but_no_ceiling() -> None:
+def test_one_holdout_source_gives_model_rows_but_no_ceiling() -> None:
     context = EvaluationContext({"art": Embeddings(np.array([X, X]), ["a", "a"])}, TRAINING)
     outcome = benchmark_table({"base": drawn(art=[X, Y])}, context, samples=100)
     reference = outcome.table[(outcome.table["model"] == "reference") & (outcome.table["style"] == "art")]
     assert list(reference["metric"])[:2] == ["nearest_training", "copies"]
-    assert "only one clip is held out" in outcome.left_out[0]
+    assert "only one source is held out" in outcome.left_out[0]
 
 
-def test_enough_held_out_clips_need_no_remark() -> None:
+def test_enough_holdout_sources_need_no_remark() -> None:
     context = EvaluationContext({"art": Embeddings(np.array([X, Y, Z, X, Y]), list("abcde"))}, TRAINING)
     assert benchmark_table({"base": drawn(art=[X, Y])}, context, samples=100).left_out == []
 

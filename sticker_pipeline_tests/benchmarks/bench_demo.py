@@ -101,14 +101,14 @@ def seconds_of_a_look(folder: Path) -> tuple[float, float]:
     from sticker_pipeline.training.samples import sample_images
     from sticker_pipeline.training.setup import set_up
     from sticker_pipeline.training.spec import FILE_NAME, load_spec
-    from sticker_pipeline.training.validation_loss import held_out_rows
+    from sticker_pipeline.training.validation_loss import validation_rows
 
     with tempfile.TemporaryDirectory() as output:
         spec = load_spec(folder / FILE_NAME).model_copy(update={"output": Path(output)})
         prepared = set_up(spec, Progress(lambda line: None), lambda: None)
         run, memory = prepared.run, prepared.memory
         return (
-            faster(lambda: held_out_rows(run, prepared.probes, 0, memory.sample_batch)),
+            faster(lambda: validation_rows(run, prepared.probes, 0, memory.sample_batch)),
             faster(lambda: list(sample_images(run.models, spec, prepared.prompts, memory))),
         )
 

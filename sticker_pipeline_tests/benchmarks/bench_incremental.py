@@ -32,15 +32,15 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    clips = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+    sources = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
     with tempfile.TemporaryDirectory() as temporary:
         folder, work = Path(temporary) / "character", Path(temporary) / "work"
         (folder / "gifs").mkdir(parents=True)
-        for number in range(clips):
+        for number in range(sources):
             write_gif(folder / "gifs" / f"{number:04}.gif", number)
-        print(f"{clips} GIFs of {FRAMES_PER_CLIP} frames, {SIDE} px")
+        print(f"{sources} GIFs of {FRAMES_PER_CLIP} frames, {SIDE} px")
         first = dataset(folder, work / "first", work / "cache")
-        write_gif(folder / "gifs" / "new.gif", clips)
+        write_gif(folder / "gifs" / "new.gif", sources)
         print("\none new GIF")
         second = dataset(folder, work / "second", work / "cache")
     print(f"\nall:          {first[0]} files decoded, {first[1]} frames tagged")

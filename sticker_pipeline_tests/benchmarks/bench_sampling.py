@@ -20,20 +20,20 @@ FRAMES, CLIPS = 30_000, 1_000
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    clips = np.sort(rng.integers(0, CLIPS, FRAMES))
+    sources = np.sort(rng.integers(0, CLIPS, FRAMES))
     hashes = rng.integers(0, 2**64, FRAMES, dtype=np.uint64)
     frames = pd.DataFrame(
         {
             "frame_id": [f"frame {number}" for number in range(FRAMES)],
-            "group": np.where(clips % 2, "gifs", "art"),
-            "clip_id": [f"clip {clip}" for clip in clips],
+            "group": np.where(sources % 2, "gifs", "art"),
+            "source_id": [f"clip {source}" for source in sources],
             "phash": [f"{value:016x}" for value in hashes],
             "kept": True,
         }
     )
     thumbnails = rng.integers(0, 256, (FRAMES, 16, 16, 4), dtype=np.uint8)
     ids, order, shares = frames["frame_id"].tolist(), np.arange(FRAMES), {"gifs": 1.0, "art": 1.0}
-    print(f"{FRAMES} frames of {CLIPS} clips")
+    print(f"{FRAMES} frames of {CLIPS} sources")
     merge = partial(representatives, ids, hashes, thumbnails, order, 2, [""] * FRAMES, [False] * FRAMES, ne)
     report("merge near duplicates", merge)
     for mode in MODES:

@@ -264,9 +264,9 @@ def _random_tags(frames: int, tags: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = np.argsort(rng.random((frames, 300)), axis=1)[:, :tags].ravel()
     ids = np.array([f"frame{number}" for number in range(frames)], dtype=object)
     table = pd.DataFrame({"frame_id": np.repeat(ids, tags), "tag": names[chosen * 3], "category": "general"})
-    clips = [f"clip{number // 20}" for number in range(frames)]
+    sources = [f"clip{number // 20}" for number in range(frames)]
     return table.assign(score=rng.random(len(table)).astype(np.float32)), pd.DataFrame(
-        {"frame_id": ids, "group": "art", "clip_id": clips}
+        {"frame_id": ids, "group": "art", "source_id": sources}
     )
 
 

@@ -85,7 +85,7 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
 def captions_of(folder: Path, special: dict[str, str] | None = None) -> dict[str, str]:
     """A caption for each frame of the drawn character, begun as curation begins it; `special` ones instead."""
     texts = {
-        **{f"{clip}.gif#{index}": f"skv_luma, luma_sticker, pose {index}" for clip in "ab" for index in range(4)},
+        **{f"{source}.gif#{index}": f"skv_luma, luma_sticker, pose {index}" for source in "ab" for index in range(4)},
         **{f"{number}.png#0": f"skv_luma, luma_sticker, smile {number}" for number in range(2, 4)},
     }
     for number in range(2):  # stickers and art have files of these names: captions are beside them

@@ -49,16 +49,18 @@ def export(one: SmallSet, target: Path, max_error: float = 0.0, resolution: int 
 
 def test_validation_images_are_kept_from_other_trainers_too(luma: SmallSet, tmp_path: Path):
     rows = luma.rows.copy()
-    still = rows.index[(rows["split"] == "train") & rows["frame_id"].map(clips_of(luma)).str.startswith("stickers/")][0]
+    still = rows.index[(rows["split"] == "train") & rows["frame_id"].map(sources_of(luma)).str.startswith("stickers/")][
+        0
+    ]
     rows.loc[still, ["split", "probability"]] = ["validation", 0.0]
     rows["probability"] /= rows["probability"].sum()
     exported = export(replace(luma, rows=rows), tmp_path / "out", max_error=1.0)
-    assert (exported.images, exported.held_out, exported.folders["holdout/stickers"]) == (6, 7, 2)
+    assert (exported.images, exported.holdout, exported.folders["holdout/stickers"]) == (6, 7, 2)
     assert (exported.folder / "holdout" / "stickers" / f"{rows.loc[still, 'frame_id']}.png").is_file()
 
 
-def clips_of(one: SmallSet) -> dict[str, str]:
-    return dict(zip(one.frames["frame_id"], one.frames["clip_id"], strict=True))
+def sources_of(one: SmallSet) -> dict[str, str]:
+    return dict(zip(one.frames["frame_id"], one.frames["source_id"], strict=True))
 
 
 def files(folder: Path) -> set[str]:
@@ -71,7 +73,7 @@ def test_every_image_is_there_with_its_caption_and_repeats(luma: SmallSet, tmp_p
     assert exported.folders == {
         "1_gifs": 3, "3_art": 1, "6_stickers": 3, "holdout/art": 1, "holdout/gifs": 4, "holdout/stickers": 1,
     }  # fmt: skip
-    assert (exported.images, exported.held_out, exported.images_per_epoch) == (7, 6, 3 * 1 + 3 + 3 * 6)
+    assert (exported.images, exported.holdout, exported.images_per_epoch) == (7, 6, 3 * 1 + 3 + 3 * 6)
     assert exported.error < 1e-15
     # Without repeats: ½·(3·|1/7 − 1/24| + |1/7 − 1/8| + 3·|1/7 − 1/4|); per group nothing is lost.
     by_hand = (3 * abs(Fraction(1, 7) - Fraction(1, 24)) + Fraction(1, 56) + 3 * (Fraction(1, 4) - Fraction(1, 7))) / 2
@@ -162,7 +164,11 @@ def test_the_record_says_where_each_image_comes_from(luma: SmallSet, tmp_path: P
     lineage, rows = luma.frames.set_index("frame_id"), luma.rows.set_index("frame_id")
     for place, entry in record["files"].items():
         frame = lineage.loc[Path(place).stem]
-        assert (entry["source"], entry["clip"], entry["frame_index"]) == (frame.path, frame.clip_id, frame.frame_index)
+        assert (entry["source"], entry["clip"], entry["frame_index"]) == (
+            frame.path,
+            frame.source_id,
+            frame.frame_index,
+        )
         assert (entry["group"], entry["pixel_sha256"]) == (frame.group, frame.pixel_sha256)
         assert entry["probability"] == rows.loc[Path(place).stem, "probability"]
     assert math.fsum(entry["probability"] for entry in record["files"].values()) == pytest.approx(1, abs=1e-15)

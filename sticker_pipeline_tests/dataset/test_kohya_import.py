@@ -148,7 +148,7 @@ def test_an_animation_counts_as_one_image_and_is_noted(tmp_path: Path):
     assert "4_a/move.gif: taken, though sd-scripts does not read .gif files" in notes
     assert "4_a/move.gif: sd-scripts reads the first of its 3 frames only" in notes
     small = made(created.folder, tmp_path / "work", {f"move.gif#{index}": "yes" for index in range(3)})
-    assert small.weights.groupby("clip_id")["probability"].sum().round(15).tolist() == [0.5, 0.5]
+    assert small.weights.groupby("source_id")["probability"].sum().round(15).tolist() == [0.5, 0.5]
 
 
 def test_one_folder_alone(source: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The training set: splits by whole clips, probabilities after the holdout, and what is refused."""
+"""The training set: splits by whole sources, probabilities after the holdout, and what is refused."""
 
 import math
 from fractions import Fraction
@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sticker_pipeline.core.settings import BucketSettings
-from sticker_pipeline.dataset.manifest import TRAINING_SET, DatasetError, held_out_clips, training_set, validation_clips
+from sticker_pipeline.dataset.manifest import (
+    TRAINING_SET,
+    DatasetError,
+    holdout_sources,
+    training_set,
+    validation_sources,
+)
 from sticker_pipeline.sampling.weights import frame_weights
 
 SQUARE = BucketSettings(shape="square")
@@ -24,17 +30,17 @@ CLIPS = {
 SHARES = {"gifs": 1.0, "stickers": 1.0, "art": 2.0}
 
 
-def frames_of(clips=CLIPS) -> pd.DataFrame:
+def frames_of(sources=CLIPS) -> pd.DataFrame:
     rows = [
-        (f"{clip}#{index}", clip, group, clip, "0" * 16, True, "", "", f"files/{clip}{index}.png", 300, 200)
-        for (group, clip), count in clips.items()
+        (f"{source}#{index}", source, group, source, "0" * 16, True, "", "", f"files/{source}{index}.png", 300, 200)
+        for (group, source), count in sources.items()
         for index in range(count)
     ]
     columns = [
         "frame_id",
         "path",
         "group",
-        "clip_id",
+        "source_id",
         "phash",
         "kept",
         "reason",
@@ -60,7 +66,7 @@ def made(
     return training_set(frames, weights, shuffled, holdout, resolution, buckets, validation=validation)
 
 
-def clips_of(table: pd.DataFrame, split: str) -> set[str]:
+def sources_of(table: pd.DataFrame, split: str) -> set[str]:
     return {name.rpartition("#")[0] for name in table.loc[table["split"] == split, "frame_id"]}
 
 
@@ -78,7 +84,7 @@ def test_every_kept_frame_has_its_row():
 
 def test_each_image_goes_to_the_size_of_its_shape():
     frames = frames_of()
-    frames.loc[frames["clip_id"] == "art/two.png", ["width", "height"]] = [100, 400]
+    frames.loc[frames["source_id"] == "art/two.png", ["width", "height"]] = [100, 400]
     drop(frames, "gifs/a.gif#2", "blank")  # rows do not stand where frames do
     table = made(frames, resolution=512, buckets=BucketSettings())
     tall = table["frame_id"] == "art/two.png#0"
@@ -88,38 +94,38 @@ def test_each_image_goes_to_the_size_of_its_shape():
         made(frames, resolution=32, buckets=BucketSettings())
 
 
-def test_whole_clips_are_held_out_in_every_group_that_can_spare_one():
+def test_whole_sources_are_holdout_in_every_group_that_can_spare_one():
     table = made(frames_of())
-    held = clips_of(table, "holdout")
-    assert held.isdisjoint(clips_of(table, "train"))
-    groups = [clip.split("/")[0] for clip in held]
+    held = sources_of(table, "holdout")
+    assert held.isdisjoint(sources_of(table, "train"))
+    groups = [source.split("/")[0] for source in held]
     # 0.15 · 20 = 3 stickers, at least one of 4 GIFs, none of 2 images of art.
     assert (groups.count("stickers"), groups.count("gifs"), groups.count("art")) == (3, 1, 0)
     assert (table["split"] == "holdout").sum() == 3 + 5
 
 
-def test_stills_are_held_out_before_animations():
+def test_stills_are_holdout_before_animations():
     kept = frames_of({("g", "a.gif"): 9, ("g", "b.png"): 1, ("g", "c.gif"): 2, ("g", "d.png"): 1, ("g", "e.gif"): 3})
-    assert held_out_clips(kept, 0.4) == {"b.png", "d.png"}
-    assert {"b.png", "d.png"} < held_out_clips(kept, 0.6)
-    assert len(held_out_clips(kept, 0.6)) == 3
+    assert holdout_sources(kept, 0.4) == {"b.png", "d.png"}
+    assert {"b.png", "d.png"} < holdout_sources(kept, 0.6)
+    assert len(holdout_sources(kept, 0.6)) == 3
 
 
-def test_a_new_file_hardly_changes_who_is_held_out():
+def test_a_new_file_hardly_changes_who_is_holdout():
     stickers = {("stickers", f"stickers/{number:03}.png"): 1 for number in range(100)}
-    before = held_out_clips(frames_of(stickers), 0.15)
-    after = held_out_clips(frames_of({("stickers", "stickers/0new.png"): 1, **stickers}), 0.15)
+    before = holdout_sources(frames_of(stickers), 0.15)
+    after = holdout_sources(frames_of({("stickers", "stickers/0new.png"): 1, **stickers}), 0.15)
     assert len(before) == len(after) == 15
     assert len(before & after) >= 14
 
 
-def test_validation_takes_whole_clips_that_are_neither_trained_on_nor_held_out():
+def test_validation_takes_whole_sources_that_are_neither_trained_on_nor_holdout():
     without, table = made(frames_of()), made(frames_of(), validation=0.1)
-    splits = {split: clips_of(table, split) for split in ("train", "holdout", "validation")}
-    assert splits["holdout"] == clips_of(without, "holdout")
+    splits = {split: sources_of(table, split) for split in ("train", "holdout", "validation")}
+    assert splits["holdout"] == sources_of(without, "holdout")
     # 0.1 · 20 = 2 stickers; four GIFs and two images of art are too few to give any.
-    assert len(splits["validation"]) == 2 and all(clip.startswith("stickers/") for clip in splits["validation"])
-    assert splits["train"] == clips_of(without, "train") - splits["validation"]
+    assert len(splits["validation"]) == 2 and all(source.startswith("stickers/") for source in splits["validation"])
+    assert splits["train"] == sources_of(without, "train") - splits["validation"]
     assert (table.loc[table["split"] != "train", "probability"] == 0).all()
     assert math.fsum(table["probability"]) == pytest.approx(1, abs=1e-12)
     trained = table[table["split"] == "train"].set_index("frame_id")["probability"]
@@ -130,28 +136,28 @@ def test_validation_takes_whole_clips_that_are_neither_trained_on_nor_held_out()
 def test_validation_never_takes_more_than_half_of_what_is_left():
     kept = frames_of({("g", f"g/{number}.png"): 1 for number in range(8)})
     held = {f"g/{number}.png" for number in range(5)}
-    assert len(validation_clips(kept, held, 0.89)) == 1
-    assert len(validation_clips(kept, set(), 0.89)) == 4
-    assert len(validation_clips(kept, set(), 0.01)) == 1
-    assert validation_clips(kept, set(), 0.0) == set()
-    assert validation_clips(kept.iloc[:7], set(), 0.5) == set()
+    assert len(validation_sources(kept, held, 0.89)) == 1
+    assert len(validation_sources(kept, set(), 0.89)) == 4
+    assert len(validation_sources(kept, set(), 0.01)) == 1
+    assert validation_sources(kept, set(), 0.0) == set()
+    assert validation_sources(kept.iloc[:7], set(), 0.5) == set()
 
 
 def test_a_new_file_hardly_changes_who_validates():
     stickers = {("stickers", f"stickers/{number:03}.png"): 1 for number in range(100)}
     frames, more = frames_of(stickers), frames_of({("stickers", "stickers/0new.png"): 1, **stickers})
-    before = validation_clips(frames, held_out_clips(frames, 0.15), 0.1)
-    after = validation_clips(more, held_out_clips(more, 0.15), 0.1)
+    before = validation_sources(frames, holdout_sources(frames, 0.15), 0.1)
+    after = validation_sources(more, holdout_sources(more, 0.15), 0.1)
     assert len(before) == len(after) == 10
     assert len(before & after) >= 9
 
 
 @pytest.mark.parametrize("mode", ["inverse_length", "uniform"])
-def test_probabilities_follow_the_formula_on_the_clips_that_are_left(mode):
+def test_probabilities_follow_the_formula_on_the_sources_that_are_left(mode):
     frames = frames_of()
     table = made(frames, mode=mode)
     training = table[table["split"] == "train"]
-    left = frames[frames["clip_id"].isin(clips_of(table, "train"))]
+    left = frames[frames["source_id"].isin(sources_of(table, "train"))]
     again = frame_weights(left, SHARES, mode, None)
     assert training["frame_id"].tolist() == again["frame_id"].tolist()
     np.testing.assert_allclose(training["probability"], again["probability"], rtol=0, atol=1e-15)
@@ -165,10 +171,10 @@ def test_probabilities_follow_the_formula_on_the_clips_that_are_left(mode):
     share=st.floats(0.01, 0.89),
 )
 def test_any_character_can_be_split(lengths, share):
-    clips = {(group, f"{group}/{number}"): count for number, (group, count) in enumerate(lengths)}
-    held = held_out_clips(frames_of(clips), share)
+    sources = {(group, f"{group}/{number}"): count for number, (group, count) in enumerate(lengths)}
+    held = holdout_sources(frames_of(sources), share)
     for group in "abc":
-        names = [clip for of, clip in clips if of == group]
+        names = [source for of, source in sources if of == group]
         count = len(held & set(names))
         if len(names) < 3:
             assert count == 0
@@ -179,23 +185,23 @@ def test_any_character_can_be_split(lengths, share):
 
 def test_named_files():
     table = made(frames_of(), holdout=["gifs/b.gif", "art/one.png"])
-    assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
+    assert sources_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
 
 
 def test_a_file_may_be_named_in_another_case_or_composition():
     table = made(frames_of(), holdout=["gifs/B.GIF", "ART/one.png"])
-    assert clips_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
+    assert sources_of(table, "holdout") == {"gifs/b.gif", "art/one.png"}
 
 
-def test_a_named_file_takes_along_the_clip_that_keeps_its_image():
+def test_a_named_file_takes_along_the_source_that_keeps_its_image():
     frames = frames_of()
     drop(frames, "stickers/03.png#0", "the same image as stickers/02.png", duplicate_of="stickers/02.png#0")
     drop(frames, "gifs/b.gif#1", "nearly the same image as art/two.png", duplicate_of="art/two.png#0")
     table = made(frames, holdout=["stickers/03.png", "gifs/b.gif"])
-    assert clips_of(table, "holdout") == {"stickers/02.png", "gifs/b.gif", "art/two.png"}
+    assert sources_of(table, "holdout") == {"stickers/02.png", "gifs/b.gif", "art/two.png"}
 
 
-def test_no_holdout_where_no_group_can_spare_a_clip():
+def test_no_holdout_where_no_group_can_spare_a_source():
     table = made(frames_of({("gifs", "a"): 3, ("stickers", "b"): 1, ("art", "c"): 1}))
     assert set(table["split"]) == {"train"}
 
@@ -206,7 +212,7 @@ def test_no_holdout_where_no_group_can_spare_a_clip():
         (["stickers/1.png"], r"no accepted image file 'stickers/1\.png'\. Did you mean 'stickers/1\d\.png'"),
         (["nothing like it"], r"'nothing like it'\.$"),
         (["stickers/05.png"], r"'stickers/05\.png' has no usable image: blank"),
-        ([clip for _, clip in CLIPS if clip != "stickers/05.png"], "keeps all 25 clips from training"),
+        ([source for _, source in CLIPS if source != "stickers/05.png"], "keeps all 25 sources from training"),
     ],
 )
 def test_holdouts_that_cannot_be(holdout, message):

@@ -69,7 +69,7 @@ def test_any_probabilities(raw, max_error):
     assert (np.diff(found[order]) >= 0).all()  # the likelier is never shown less often
 
 
-def test_a_clip_counts_as_a_still():
+def test_a_source_counts_as_a_still():
     """A GIF of 4 frames, one of 3 and a still: repeats 3, 4 and 12."""
     p = np.array([1 / 12] * 4 + [1 / 9] * 3 + [1 / 3])
     assert choose_repeats(p, 0.0)[0].tolist() == [3] * 4 + [4] * 3 + [12]
@@ -108,7 +108,7 @@ def test_what_are_no_probabilities(p):
 
 
 def test_errors_by_hand():
-    """A still and a clip of 3 frames: 1/2 and 3 × 1/6. Without repeats each has 1/4: ½·(1/4 + 3·1/12) = 1/4."""
+    """A still and a source of 3 frames: 1/2 and 3 × 1/6. Without repeats each has 1/4: ½·(1/4 + 3·1/12) = 1/4."""
     p = np.array([1 / 2, 1 / 6, 1 / 6, 1 / 6])
     assert error_of(np.ones(4), p) == pytest.approx(1 / 4)
     assert one_number_error(p, np.array(["g"] * 4)) == pytest.approx(1 / 4)

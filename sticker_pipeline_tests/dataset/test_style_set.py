@@ -12,7 +12,7 @@ from sticker_pipeline.dataset.style_set import Member, entropy, own_traits, styl
 
 SQUARE = BucketSettings(shape="square")
 
-# frame: (clip, group, split, caption behind the trigger, {dropped tag: reason})
+# frame: (source, group, split, caption behind the trigger, {dropped tag: reason})
 ADA = {
     "a1": ("still.png", "stickers", "train", "outline, solo, smile", {"red hair": "inherent: on 100 % of the images"}),
     "a2": ("wave.gif", "stickers", "train", "solo, waving", {"red hair": "inherent: listed", "hair": "implied: 'red'"}),
@@ -27,7 +27,7 @@ BO = {
 
 def member(name: str, frames: dict[str, tuple[str, str, str, str, dict[str, str]]]) -> Member:
     ids = list(frames)
-    clips, groups, splits, said, dropped = zip(*frames.values(), strict=True)
+    sources, groups, splits, said, dropped = zip(*frames.values(), strict=True)
     learned = {"stickers": f"{name}_sticker", "art": ""}
     captions = [
         ", ".join(filter(None, [f"skv_{name}", learned[group], text])) for group, text in zip(groups, said, strict=True)
@@ -35,7 +35,7 @@ def member(name: str, frames: dict[str, tuple[str, str, str, str, dict[str, str]
     return Member(
         name,
         frames=pd.DataFrame(
-            {"frame_id": ids, "clip_id": clips, "group": groups, "width": 96, "height": [64 + len(ids)] * len(ids)}
+            {"frame_id": ids, "source_id": sources, "group": groups, "width": 96, "height": [64 + len(ids)] * len(ids)}
         ),
         rows=pd.DataFrame({"frame_id": ids, "file": [f"frames/{name}.png" for name in ids], "split": splits}),
         captions=pd.DataFrame({"frame_id": ids, "caption": captions}),
@@ -51,12 +51,16 @@ def made(most: int = 8, universal: float = 0.9):  # type: ignore[no-untyped-def]
     return style_set([member("ada", ADA), member("bo", BO)], most, 96, SQUARE, universal=universal)
 
 
-def test_each_character_counts_alike_and_in_it_each_clip() -> None:
+def test_each_character_counts_alike_and_in_it_each_source() -> None:
     rows = made().rows.set_index("frame_id")
     expected = {"ada/a1": 1 / 4, "ada/a2": 1 / 8, "ada/a3": 1 / 8, "ada/a4": 0, "bo/a1": 1 / 2, "bo/b2": 0}
     assert rows["probability"].to_dict() == expected
     assert rows["split"].tolist() == ["train", "train", "train", "holdout", "train", "validation"]
-    assert rows.loc["ada/a2", ["file", "clip_id", "character"]].tolist() == ["ada/frames/a2.png", "ada/wave.gif", "ada"]
+    assert rows.loc["ada/a2", ["file", "source_id", "character"]].tolist() == [
+        "ada/frames/a2.png",
+        "ada/wave.gif",
+        "ada",
+    ]
     assert set(rows["bucket_width"]) == set(rows["bucket_height"]) == {96}
 
 

@@ -120,14 +120,14 @@ def test_a_text_file_named_png_is_a_row_with_a_reason(line: Bench) -> None:
 def test_weights_follow_the_formula(line: Bench) -> None:
     frames = line.store.read("small", "frames").table()
     kept = frames[frames["kept"]]
-    lengths = kept.groupby("clip_id").size()
-    group_of = kept.groupby("clip_id")["group"].first()
+    lengths = kept.groupby("source_id").size()
+    group_of = kept.groupby("source_id")["group"].first()
     share = {"gifs": 1, "stickers": 2, "art": 1}
     total = sum(share[group] for group in group_of)
     weights = line.store.read("small", "frame_weights").table().set_index("frame_id")
     assert len(weights) == len(kept)
     for row in kept.itertuples():
-        expected = Fraction(share[row.group], total) / int(lengths[row.clip_id])
+        expected = Fraction(share[row.group], total) / int(lengths[row.source_id])
         assert weights.loc[row.frame_id, "probability"] == pytest.approx(float(expected), abs=1e-12)
         assert weights.loc[row.frame_id, "draws_per_epoch"] == pytest.approx(float(96 * expected), abs=1e-10)
     assert math.fsum(weights["probability"]) == pytest.approx(1, abs=1e-12)
@@ -148,12 +148,12 @@ def test_captions_begin_with_what_is_to_be_learned(line: Bench) -> None:
     assert dropped["reason"].str.len().min() > 0
 
 
-def test_held_out_clips_are_never_trained_on(line: Bench) -> None:
+def test_holdout_sources_are_never_trained_on(line: Bench) -> None:
     rows = line.store.read("small", "training_set").table()
-    clips = line.store.read("small", "frames").table().set_index("frame_id")["clip_id"]
+    sources = line.store.read("small", "frames").table().set_index("frame_id")["source_id"]
     split = rows.set_index("frame_id")["split"]
-    by_clip = split.groupby(clips.loc[split.index].to_numpy()).nunique()
-    assert (by_clip == 1).all()
+    by_source = split.groupby(sources.loc[split.index].to_numpy()).nunique()
+    assert (by_source == 1).all()
     assert set(split) == {"train", "holdout"}
     assert (rows.loc[rows["split"] == "holdout", "probability"] == 0).all()
     assert math.fsum(rows["probability"]) == pytest.approx(1, abs=1e-12)
@@ -185,12 +185,13 @@ def test_base_and_lora_draw_the_same_seeds(line: Bench) -> None:
 
 
 def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
-    """Recomputed with open_clip alone: mean cosine over all pairs, each held-out clip being the mean of its frames."""
+    """Recomputed with open_clip alone: mean cosine over all pairs, each held-out source being the mean of its
+    frames."""
     import open_clip
     import torch
 
     model, _, preprocess = open_clip.create_model_and_transforms(
-        f"local-dir:{Path(line.workspace.models).absolute() / 'embedded' / 'clip'}"
+        f"local-dir:{Path(line.workspace.models).absolute() / 'embedded' / 'source'}"
     )
 
     def embedding(path: Path) -> np.ndarray:
@@ -203,15 +204,15 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
         return features / np.linalg.norm(features)
 
     frames = line.store.read("small", "frames")
-    held_out = line.store.read("small", "training_set").table().query("split == 'holdout'")
+    holdout = line.store.read("small", "training_set").table().query("split == 'holdout'")
     lineage = frames.table().set_index("frame_id")
     samples = line.store.read("small", "samples")
     table = line.store.read("small", "benchmark").table().set_index(["model", "style", "metric"])
     for style, groups in {"art": ["art"], "sticker": ["gifs", "stickers"]}.items():
-        chosen = held_out[held_out["frame_id"].map(lineage["group"]).isin(groups)]
-        clips = chosen.groupby(chosen["frame_id"].map(lineage["clip_id"]))["file"]
+        chosen = holdout[holdout["frame_id"].map(lineage["group"]).isin(groups)]
+        sources = chosen.groupby(chosen["frame_id"].map(lineage["source_id"]))["file"]
         references = np.stack(
-            [np.mean([embedding(frames.folder / name) for name in files], axis=0) for _, files in clips]
+            [np.mean([embedding(frames.folder / name) for name in files], axis=0) for _, files in sources]
         )
         rows = samples.table().query("model == 'lora' and style == @style")
         images = np.stack([embedding(samples.folder / name) for name in rows["file"]])

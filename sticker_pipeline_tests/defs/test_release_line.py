@@ -247,15 +247,15 @@ def plant_images(bench: Bench, lora: Path, images: Sequence[Image.Image]) -> Non
 
 
 def training_images(bench: Bench) -> list[Image.Image]:
-    """An image of each clip that was trained on."""
-    return _trained_frames(bench, lambda rows: rows.groupby("clip_id", sort=False).head(1))
+    """An image of each source that was trained on."""
+    return _trained_frames(bench, lambda rows: rows.groupby("source_id", sort=False).head(1))
 
 
 def one_gif(bench: Bench) -> list[Image.Image]:
-    """The frames of one clip, mirrored: nothing that was trained on, and nothing else."""
+    """The frames of one source, mirrored: nothing that was trained on, and nothing else."""
 
     def longest(rows):  # type: ignore[no-untyped-def]
-        return rows[rows["clip_id"] == rows["clip_id"].value_counts().index[0]]
+        return rows[rows["source_id"] == rows["source_id"].value_counts().index[0]]
 
     return [ImageOps.mirror(image) for image in _trained_frames(bench, longest)]
 

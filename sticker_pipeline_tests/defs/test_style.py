@@ -61,8 +61,8 @@ def test_it_is_made_of_the_characters_that_name_it(styled: Bench) -> None:
         of_style = rows[rows["character"] == name]
         assert (f"{name}/" + own["frame_id"]).tolist() == of_style["frame_id"].tolist()
         assert own["split"].tolist() == of_style["split"].tolist()
-        clips = trained[trained["character"] == name].groupby("clip_id")["probability"].sum()
-        np.testing.assert_allclose(clips, 0.5 / len(clips), rtol=1e-12)
+        sources = trained[trained["character"] == name].groupby("source_id")["probability"].sum()
+        np.testing.assert_allclose(sources, 0.5 / len(sources), rtol=1e-12)
 
 
 def test_its_captions_are_the_other_way_round(styled: Bench) -> None:

@@ -16,8 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import clip_of, held_out_references
-from sticker_pipeline.benchmark.similarity import clip_means
+from sticker_pipeline.benchmark.features import holdout_references, source_of
+from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.benchmark.tone import relative_shifts, veils
 from sticker_pipeline.core.character import load_character
 from sticker_pipeline.core.images import labelled_grid
@@ -69,7 +69,7 @@ class Found:
 
     @cached_property
     def references(self) -> dict[str, list[np.ndarray]]:
-        """ "character" and "style" -> for each seed a row for each held-out clip."""
+        """ "character" and "style" -> for each seed a row for each held-out source."""
         found = [_references(seed, seed_folder(self.work, seed)) for seed in SEEDS]
         return {name: [each[name] for each in found] for name in ("character", "style")}
 
@@ -81,7 +81,7 @@ class Found:
 
     def _to(self, arm: Arm, whom: str) -> Values:
         pairs = zip(self.kept(arm, "embeddings"), self.references[whom], strict=True)
-        return np.stack([(images @ clips.T).mean(axis=-1) for images, clips in pairs])
+        return np.stack([(images @ sources.T).mean(axis=-1) for images, sources in pairs])
 
     def consistency(self, arm: Arm) -> Values:
         """Of each image the mean cosine to the arm's images of other prompts."""
@@ -122,15 +122,15 @@ def _references(seed: int, folder: Path) -> dict[str, np.ndarray]:
         characters=str(folder / "characters"), artifacts=str(folder / "artifacts"), models=str(studio.MODELS)
     )
     store, character = workspace.store, load_character(folder / "characters" / character_of(seed))
-    embedder = clip_of(studio.profile(), store)
+    embedder = source_of(studio.profile(), store)
     training_set, frames = (store.read(character.name, name) for name in ("training_set", "frames"))
-    own = held_out_references(embedder, character, training_set, frames)["sticker"]
+    own = holdout_references(embedder, character, training_set, frames)["sticker"]
     shared = store.read(f"_styles/{STYLE}", "style_training_set")
     rows = shared.table()
     rows = rows[rows["split"] == "holdout"]
     images = [Image.open(shared.folder / "frames" / name) for name in rows["file"]]
-    clips = clip_means(embed(embedder, images), (rows["character"] + "/" + rows["clip_id"]).tolist())
-    return {"character": clip_means(own.vectors, own.clips), "style": clips}
+    sources = source_means(embed(embedder, images), (rows["character"] + "/" + rows["source_id"]).tolist())
+    return {"character": source_means(own.vectors, own.sources), "style": sources}
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

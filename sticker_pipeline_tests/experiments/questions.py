@@ -64,14 +64,14 @@ def references(seed: int) -> np.ndarray:
 
 
 def judged(
-    lora: Path | None, prompts: Sequence[str], held_out: np.ndarray
+    lora: Path | None, prompts: Sequence[str], holdout: np.ndarray
 ) -> tuple[dict[str, float], list[Image.Image]]:
     """Similarity, free attributes and diversity of the images that `lora` draws, and the images."""
     images = studio.generated(lora, prompts)
     rows = studio.embedded(images)
     spread = diversity(rows)
     figures = {
-        SIMILARITY: clip_similarity(rows, held_out).mean,
+        SIMILARITY: clip_similarity(rows, holdout).mean,
         FREE: studio.found(images, studio.asked()),
         DIVERSITY: spread.mean if spread else float("nan"),
     }
@@ -184,7 +184,7 @@ def clone_trial(count: int) -> Trial:
         epochs = studio.train(
             work, studio.images(chosen, studio.curated(TRIGGER)), TRIGGER, seed, draws=2 * studio.DRAWS
         )
-        trained, held_out = studio.drawn(chosen), references(seed)
+        trained, holdout = studio.drawn(chosen), references(seed)
         choosing = studio.drawn(studio.scenes(studio.invented(seed), 12, seed=20_000 + seed))
         each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
         curves = {
@@ -193,10 +193,10 @@ def clone_trial(count: int) -> Trial:
         }
         outcomes = {}
         for way, number in ((", last epoch", len(epochs) - 1), (", stopped early", int(np.argmax(curves[SIMILARITY])))):
-            figures, images = judged(epochs[number], studio.prompts(TRIGGER), held_out)
+            figures, images = judged(epochs[number], studio.prompts(TRIGGER), holdout)
             nearest = nearest_training(studio.embedded(images), trained).mean
             figures["nearest training image"] = nearest
-            figures["closer than held-out ones"] = nearest - nearest_training(held_out, trained).mean
+            figures["closer than held-out ones"] = nearest - nearest_training(holdout, trained).mean
             figures["epoch"] = number + 1
             outcomes[way] = Outcome(figures, shown(images), curves)
         return outcomes
@@ -265,7 +265,7 @@ def weighting_trial(mode: str) -> Trial:
 
 D = Question(
     "A GIF of 40 frames beside six stills: how frames are weighted",
-    "Drawn per frame (`uniform`), a clip counting as one still (`inverse_length`), or by Kish's effective number of "
+    "Drawn per frame (`uniform`), a source counting as one still (`inverse_length`), or by Kish's effective number of "
     "its frames (`effective_size`). Images below: the trigger and the style, nothing else asked.",
     {
         "per frame": weighting_trial("uniform"),
@@ -297,15 +297,15 @@ def caption_trial(write: Callable[[Scene], str], strangers: int = 0) -> Trial:
         shown_too = studio.images(theirs, studio.curated(), "stranger")
         draws = studio.DRAWS * (len(own) + strangers) // len(own)
         lora = studio.train(work, [*own, *shown_too], TRIGGER, seed, draws=draws)[-1]
-        held_out = references(seed)
-        figures, images = judged(lora, studio.prompts(TRIGGER), held_out)
+        holdout = references(seed)
+        figures, images = judged(lora, studio.prompts(TRIGGER), holdout)
         for name, learned in {
             "without the trigger": [],
             "another's tags instead": identity_words(100 + seed),
             "all its tags as well": [TRIGGER, *identity_words(seed)],
         }.items():
             rows = studio.embedded(studio.generated(lora, studio.prompts(*learned)))
-            figures[name] = clip_similarity(rows, held_out).mean
+            figures[name] = clip_similarity(rows, holdout).mean
         return {"": Outcome(figures, shown(images))}
 
     return run
@@ -349,10 +349,10 @@ def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
             learning_rate_unet=factor * usual.learning_rate_unet,
             learning_rate_text_encoder=factor * usual.learning_rate_text_encoder,
         )
-        held_out, trained = references(seed), studio.drawn(stickers(seed))
+        holdout, trained = references(seed), studio.drawn(stickers(seed))
         each = [studio.embedded(studio.generated(path, studio.prompts(TRIGGER), 1, first_seed=7)) for path in epochs]
-        curve = [clip_similarity(rows, held_out).mean for rows in each]
-        figures, images = judged(epochs[-1], studio.prompts(TRIGGER), held_out)
+        curve = [clip_similarity(rows, holdout).mean for rows in each]
+        figures, images = judged(epochs[-1], studio.prompts(TRIGGER), holdout)
         figures["nearest training image"] = nearest_training(studio.embedded(images), trained).mean
         figures["ups and downs"] = float(np.abs(np.diff(curve)).mean())
         return {"": Outcome(figures, shown(images), {SIMILARITY: curve})}

@@ -50,11 +50,11 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class InlineImage:
-    """One training image: what is drawn, the caption it gets, and the clip that it is a frame of."""
+    """One training image: what is drawn, the caption it gets, and the source that it is a frame of."""
 
     scene: Scene
     caption: str
-    clip: str
+    source: str
 
 
 def invented(number: int) -> Identity:
@@ -80,7 +80,7 @@ def curated(*learned: str) -> Callable[[Scene], str]:
 
 
 def images(chosen: Sequence[Scene], caption: Callable[[Scene], str], name: str = "still") -> list[InlineImage]:
-    """Stills: each scene is a clip of its own."""
+    """Stills: each scene is a source of its own."""
     return [InlineImage(scene, caption(scene), f"{name}_{number:03d}") for number, scene in enumerate(chosen)]
 
 
@@ -161,7 +161,9 @@ def write_training_set(work: Path, shown: Sequence[InlineImage], mode: str) -> N
     for number, drawing in enumerate(shown):
         image, file = pixels(drawing.scene), f"{number:03d}.png"
         image.save(work / file)
-        rows.append({"frame_id": f"{number:03d}", "file": file, "caption": drawing.caption, "clip_id": drawing.clip})
+        rows.append(
+            {"frame_id": f"{number:03d}", "file": file, "caption": drawing.caption, "source_id": drawing.source}
+        )
         rows[-1]["phash"] = perceptual_hash(image)
     frames = pd.DataFrame(rows).assign(group="images", kept=True)
     weights = frame_weights(frames, {"images": 1.0}, mode, None)

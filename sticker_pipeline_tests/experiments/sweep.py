@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.memorisation import nearest_training
-from sticker_pipeline.benchmark.similarity import clip_means, clip_similarity, diversity, reference_similarity
+from sticker_pipeline.benchmark.similarity import clip_similarity, diversity, reference_similarity, source_means
 from sticker_pipeline.core.character import Character, load_character
 from sticker_pipeline.core.profile import SETTINGS_VARIABLE
 from sticker_pipeline.core.settings import TrainingSettings
@@ -33,7 +33,7 @@ from sticker_pipeline.embedded.build import processor
 from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.embedded.scene import identity_tags
 from sticker_pipeline.generation.prompts import benchmark_prompts, join_tags
-from sticker_pipeline.sampling.weights import DRAWS_PER_CLIP
+from sticker_pipeline.sampling.weights import SAMPLES_PER_SOURCE
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
@@ -140,11 +140,11 @@ def run_trial(task: tuple[Trial, Path]) -> str:
 
 
 def dataset(character: str, work: Path) -> tuple[Path, pd.DataFrame]:
-    """The frames' folder, and the training set's rows with clip and group of each."""
+    """The frames' folder, and the training set's rows with source and group of each."""
     frames = work / "artifacts" / character / "frames"
     table = pd.read_parquet(work / "artifacts" / character / "training_set" / "index.parquet")
-    clips = pd.read_parquet(frames / "index.parquet")[["frame_id", "clip_id", "group"]]
-    return frames, table.merge(clips, on="frame_id", validate="one_to_one")
+    sources = pd.read_parquet(frames / "index.parquet")[["frame_id", "source_id", "group"]]
+    return frames, table.merge(sources, on="frame_id", validate="one_to_one")
 
 
 def train(trial: Trial, work: Path, folder: Path) -> Path:
@@ -153,7 +153,7 @@ def train(trial: Trial, work: Path, folder: Path) -> Path:
     character = loaded(trial.character)
     usual = {**studio.profile().training.model_dump(), **character.settings.training}
     chosen = TrainingSettings.model_validate({**usual, **trial.settings, "seed": trial.seed})
-    draws = chosen.draws_per_epoch or DRAWS_PER_CLIP * rows.loc[rows["split"] == "train", "clip_id"].nunique()
+    draws = chosen.draws_per_epoch or SAMPLES_PER_SOURCE * rows.loc[rows["split"] == "train", "source_id"].nunique()
     settings = chosen.model_copy(update={"draws_per_epoch": draws})
     training_set = work / "artifacts" / trial.character / "training_set"
     return studio.train_on(training_set, frames, character.trigger, settings, folder / "lora", work / "latents")[-1]
@@ -174,8 +174,8 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
     result = []
     for style, part in rows[rows["split"] == "holdout"].groupby("style"):
         held = images(frames, part)
-        clips = clip_means(held, part["clip_id"].tolist())
-        ceiling = reference_similarity(clips)
+        sources = source_means(held, part["source_id"].tolist())
+        ceiling = reference_similarity(sources)
         wanted = [prompt for prompt in benchmark_prompts(character, studio.profile()) if prompt.style == style]
         asked = [prompt.attributes.split(", ") for prompt in wanted for _ in range(SEEDS_PER_PROMPT)]
         texts = [prompt.text for prompt in wanted]
@@ -183,15 +183,15 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
         base = base_images(tuple(texts))
         with_trigger, elsewise = (studio.generated(lora, prompts, SEEDS_PER_PROMPT) for prompts in (texts, others))
         made = studio.embedded(with_trigger)
-        similarity, spread = clip_similarity(made, clips).mean, diversity(made)
-        nothing = clip_similarity(studio.embedded(elsewise), clips).mean
+        similarity, spread = clip_similarity(made, sources).mean, diversity(made)
+        nothing = clip_similarity(studio.embedded(elsewise), sources).mean
         result.append(
             {
                 "character": trial.character,
                 "settings": json.dumps(dict(trial.settings)),
                 "seed": trial.seed,
                 "style": style,
-                "base": clip_similarity(studio.embedded(base), clips).mean,
+                "base": clip_similarity(studio.embedded(base), sources).mean,
                 "lora": similarity,
                 "references": ceiling.mean if ceiling else float("nan"),
                 "share_of_ceiling": similarity / ceiling.mean if ceiling else float("nan"),
@@ -200,7 +200,7 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
                 "free_base": studio.found(base, asked),
                 "free_lora": studio.found(with_trigger, asked),
                 "nearest_lora": nearest_training(made, trained).mean,
-                "nearest_held_out": nearest_training(held, trained).mean,
+                "nearest_holdout": nearest_training(held, trained).mean,
                 "diversity": spread.mean if spread else float("nan"),
             }
         )

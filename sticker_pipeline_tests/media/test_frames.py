@@ -72,7 +72,7 @@ def test_lineage_of_every_frame(folder, tmp_path):
     image().save(folder / "stickers/b.png")
     table = table_of(folder, tmp_path)
     assert list(table.columns) == FRAMES.names
-    assert table["path"].tolist() == table["clip_id"].tolist() == ["gifs/a.gif"] * 3 + ["stickers/b.png"]
+    assert table["path"].tolist() == table["source_id"].tolist() == ["gifs/a.gif"] * 3 + ["stickers/b.png"]
     assert table["group"].tolist() == ["gifs"] * 3 + ["stickers"]
     assert table["frame_index"].tolist() == [0, 1, 2, 0]
     assert table["start_ms"].tolist() == [0, 50, 100, 0]
@@ -353,10 +353,10 @@ def test_real_frames_equal_the_files(realdata, tmp_path):
     inventory = scan(realdata / "anki_tan", ["gifs"], LIMITS)
     decoded = dict(decode_all(realdata / "anki_tan", inventory, tmp_path / "cache", LIMITS))
     table = frame_table(inventory, decoded, tmp_path / "cache", LIMITS, {})
-    for path, clip in table.groupby("path"):
-        assert len(clip) == entries[path]["frames"]
-        assert clip["pixel_sha256"].nunique() == entries[path]["distinct_frames"]
-        assert clip["duration_ms"].sum() == entries[path]["duration_ms"]
+    for path, source in table.groupby("path"):
+        assert len(source) == entries[path]["frames"]
+        assert source["pixel_sha256"].nunique() == entries[path]["distinct_frames"]
+        assert source["duration_ms"].sum() == entries[path]["duration_ms"]
     # The three GIFs of 40 frames were made of the APNGs: one frame's hash is 4 bits from its origin, the others merge.
     derived = table[table["path"].str.startswith("gifs/derived/")]
     assert (len(derived), derived["kept"].sum()) == (40, 1)

@@ -51,7 +51,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
             strength=1.0,
             prompts=["skv_luma, luma_sticker, chibi, smile", "skv_luma, chibi, arms up"],
         ),
-        "data": Data(images=61, clips=20, held_out_images=9, held_out_clips=9),
+        "data": Data(images=61, sources=20, holdout_images=9, holdout_sources=9),
         "inputs": {"training_set": "ab12", "character/training": "cd34"},
         "spec": {
             "settings": {

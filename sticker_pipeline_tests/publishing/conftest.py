@@ -28,9 +28,9 @@ def example_store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
     """Everything of one character, the dataset of another, nothing of the third; the style that they share, and an
     LCM-LoRA of their profile."""
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
-    fill(store, *demo_character("bram_thistle"), clips=9, models=("base", "lora", "released", "tensorart"))
+    fill(store, *demo_character("bram_thistle"), sources=9, models=("base", "lora", "released", "tensorart"))
     release(store, "bram_thistle", 2)
-    fill(store, *demo_character("pip_comet"), clips=6, upto="curated_tags")
+    fill(store, *demo_character("pip_comet"), sources=6, upto="curated_tags")
     fill_style(store, "chibi", ["pip_comet", "bram_thistle"])
     fill_few_steps(store, "embedded")
     return store

@@ -49,12 +49,13 @@ def fill(
     upto: str = "benchmark",
     models: Sequence[str] = MODELS,
     seed: int = 0,
-    clips: int | None = None,
+    sources: int | None = None,
 ) -> None:
-    """Publish the artifacts of `character` from raw_media up to `upto`, with the first `clips` files of each group."""
+    """Publish the artifacts of `character` from raw_media up to `upto`, with the first `sources` files of each
+    group."""
     rng = np.random.default_rng(seed)
     versions: dict[str, str] = {}
-    frames = _frames(character, clips)
+    frames = _frames(character, sources)
     for asset in LINE[: LINE.index(upto) + 1]:
         inputs = {name: versions[name] for name in _inputs(asset)}
         with store.writing(character.name, asset) as staging:
@@ -142,7 +143,7 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
     """`failed`: a frame shows somebody else; `refused`: the gate holds the new LoRA back."""
     return [
         Check("raw_media", "rejected_files", True, "every file is taken whole or passed over for a reason."),
-        Check("frames", "different_enough", True, "19 clips are as different as 11.2 unrelated images"),
+        Check("frames", "different_enough", True, "19 sources are as different as 11.2 unrelated images"),
         Check(
             "frames", "same_character", not failed,
             "2 of 61 frames may show somebody else: gifs/dance.gif. Look at them; remove them if so."
@@ -151,16 +152,16 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
         Check("frame_weights", "balanced", True, "61 frames count as 24.0 equal images; no group is left behind."),
         Check("curated_tags", "trigger_clash", True, "no word of the trigger means anything to the base model."),
         Check("curated_tags", "universal_tags", None, ""),
-        Check("training_set", "enough_images", True, "19 clips to train on.", blocking=True),
+        Check("training_set", "enough_images", True, "19 sources to train on.", blocking=True),
         Check(
             "benchmark", "better_than_base", True,
             "similarity above the base model's 0.290 [0.231, 0.347], must be > 0.", blocking=True,
         ),
         Check(
             "benchmark", "not_collapsed", not refused,
-            "sticker: nearest to one clip 0.830, must be ≤ 0.500. It draws nearly the same again and again: add other "
-            "clips, or lower the share of the one that it is nearest to." if refused else
-            "sticker: nearest to one clip 0.210, must be ≤ 0.500.", blocking=True,
+            "sticker: nearest to one source 0.830, must be ≤ 0.500. It draws nearly the same again and again: add "
+            "other sources, or lower the share of the one that it is nearest to." if refused else
+            "sticker: nearest to one source 0.210, must be ≤ 0.500.", blocking=True,
         ),
     ]  # fmt: skip
 
@@ -191,18 +192,18 @@ def _inputs(asset: str) -> tuple[str, ...]:
     return deps.get(asset, ())
 
 
-def _frames(character: Character, clips: int | None) -> pd.DataFrame:
+def _frames(character: Character, sources: int | None) -> pd.DataFrame:
     rows = []
     for group in character.groups:
         paths = (path for path in sorted((character.folder / group).rglob("*")) if path.is_file())
-        for path in islice(paths, clips):
+        for path in islice(paths, sources):
             with Image.open(path) as image:
                 count = min(3, getattr(image, "n_frames", 1))
-            clip = path.relative_to(character.folder).as_posix()
-            rows += [(f"{clip}#{index}", clip, group, clip, index, True) for index in range(count)]
-    table = pd.DataFrame(rows, columns=["frame_id", "path", "group", "clip_id", "frame_index", "kept"])
+            source = path.relative_to(character.folder).as_posix()
+            rows += [(f"{source}#{index}", source, group, source, index, True) for index in range(count)]
+    table = pd.DataFrame(rows, columns=["frame_id", "path", "group", "source_id", "frame_index", "kept"])
     table["file"] = [f"files/{number:04d}.png" for number in range(len(table))]
-    table["clip_number"] = table.groupby("group")["clip_id"].transform(lambda clips: pd.factorize(clips)[0])
+    table["clip_number"] = table.groupby("group")["source_id"].transform(lambda sources: pd.factorize(sources)[0])
     return table
 
 
@@ -224,9 +225,11 @@ def _write_frames(staging, frames, character, profile, models, rng) -> None:  # 
 
 
 def _write_frame_weights(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
-    size = frames.groupby("clip_id")["frame_id"].transform("size")
-    probability = 1 / size / frames["clip_id"].nunique()
-    table = frames[["frame_id", "group", "clip_id"]].assign(probability=probability, draws_per_epoch=300 * probability)
+    size = frames.groupby("source_id")["frame_id"].transform("size")
+    probability = 1 / size / frames["source_id"].nunique()
+    table = frames[["frame_id", "group", "source_id"]].assign(
+        probability=probability, draws_per_epoch=300 * probability
+    )
     write_rows(table, staging)
 
 
@@ -296,11 +299,9 @@ def _write_lora(staging, frames, character, profile, models, rng) -> None:  # ty
     fixed = [
         pd.DataFrame({"epoch": epochs, "split": "train", "loss": 0.10 + 0.10 * np.exp(-epochs / 3)}),
         pd.DataFrame({"epoch": epochs, "split": "validation", "loss": 0.12 + 0.09 * np.exp(-epochs / 2)}),
-        pd.DataFrame(
-            {"epoch": epochs, "split": "held_out", "loss": 0.13 + 0.08 * np.exp(-epochs / 2) + 0.002 * epochs}
-        ),
+        pd.DataFrame({"epoch": epochs, "split": "holdout", "loss": 0.13 + 0.08 * np.exp(-epochs / 2) + 0.002 * epochs}),
     ]
-    write_rows(pd.concat(fixed), staging, "held_out.parquet")
+    write_rows(pd.concat(fixed), staging, "validation_loss.parquet")
 
 
 def _write_selected_lora(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
@@ -358,7 +359,7 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
             if model not in ("base", "reference"):
                 own |= {"clip_similarity_gain": mean - LEVEL["base"] - shift - rng.uniform(0, 0.1)}
             if model != "reference":
-                own |= {"copies": mean / 6, "one_clip_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
+                own |= {"copies": mean / 6, "one_source_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
             rows += [(model, style, metric, value, value - 0.03, value + 0.028, 32) for metric, value in own.items()]
         rows.append(("chance", style, "identity", 1 / 3, np.nan, np.nan, 3))
     columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
@@ -400,7 +401,7 @@ def main(target: Path) -> None:
         store = ArtifactStore(Path(folder))
         fill(store, *demo[0], seed=1)
         fill(store, *demo[1], seed=2, models=MODELS[:4])
-        fill(store, *demo[1], upto="curated_tags", clips=9)  # what was made of the former tags is outdated
+        fill(store, *demo[1], upto="curated_tags", sources=9)  # what was made of the former tags is outdated
         fill(store, *demo[2], upto="curated_tags")
         fill_style(store, "chibi", ["bram_thistle", "pip_comet"])
         fill_few_steps(store, "embedded")

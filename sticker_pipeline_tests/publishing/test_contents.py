@@ -113,17 +113,17 @@ def test_images_of_models_stand_under_what_all_were_asked_for(
         assert all("skv_bramthistle" not in prompt for prompt in grid.prompts), "what all have is not said"
 
 
-def test_references_are_held_out_one_for_each_clip(
+def test_references_are_holdout_one_for_each_source(
     example_characters: dict[str, CharacterReport], example_store: ArtifactStore
 ) -> None:
     frames = example_store.read("bram_thistle", "frames").table()
     split = example_store.read("bram_thistle", "training_set").table().set_index("frame_id")["split"]
-    held_out = frames[frames["frame_id"].map(split) == "holdout"]
-    styles = held_out["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
+    holdout = frames[frames["frame_id"].map(split) == "holdout"]
+    styles = holdout["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
     for grid in example_characters["bram_thistle"].grids:
-        clips = {image.alt.rpartition(": ")[2] for image in grid.references}
-        assert clips == set(held_out.loc[styles == grid.style, "clip_id"])
-        assert len(clips) == len(grid.references)
+        sources = {image.alt.rpartition(": ")[2] for image in grid.references}
+        assert sources == set(holdout.loc[styles == grid.style, "source_id"])
+        assert len(sources) == len(grid.references)
 
 
 def with_table(store: ArtifactStore, asset: str, table: pd.DataFrame) -> None:
@@ -196,7 +196,7 @@ def test_the_refused_candidate_comes_first(refused: ArtifactStore) -> None:
     assert [release.name for release in found] == ["candidate", "release 2", "release 1"]
     candidate = found[0]
     assert (candidate.accepted, candidate.current, candidate.epoch) == (False, False, 6)
-    assert candidate.reason.startswith("not collapsed: sticker: nearest to one clip 0.830")
+    assert candidate.reason.startswith("not collapsed: sticker: nearest to one source 0.830")
     files = refused.read("bram_thistle", "selected_lora").files
     assert candidate.version == files["lora.safetensors"]["sha256"]
 
@@ -257,7 +257,7 @@ def test_the_curves_of_a_training() -> None:
     log = pd.DataFrame(
         {"step": steps, "epoch": (steps - 1) // 20 + 1, "loss": np.where(steps % 2, 0.1, 0.3), "seconds": 3.0}
     ).assign(lr_unet=1e-4, lr_text_encoder=5e-5)
-    fixed = pd.DataFrame({"epoch": [0, 0, 1, 1], "split": ["train", "held_out"] * 2, "loss": [4.0, 5.0, 2.0, 3.0]})
+    fixed = pd.DataFrame({"epoch": [0, 0, 1, 1], "split": ["train", "holdout"] * 2, "loss": [4.0, 5.0, 2.0, 3.0]})
     found = training(log, fixed)
     assert found is not None
     assert found.summary == "2 epochs, 40 steps, 2.0 minutes of steps; loss at the end 0.2000."
@@ -306,13 +306,21 @@ def test_tags_before_and_after() -> None:
     assert math.isnan(empty.per_image_before)
 
 
-def test_the_heaviest_clip_comes_first() -> None:
+def test_the_heaviest_source_comes_first() -> None:
     table = pd.DataFrame(
-        {"frame_id": ["a", "b", "c"], "group": "gifs", "clip_id": ["one", "two", "two"], "probability": [0.2, 0.4, 0.4]}
+        {
+            "frame_id": ["a", "b", "c"],
+            "group": "gifs",
+            "source_id": ["one", "two", "two"],
+            "probability": [0.2, 0.4, 0.4],
+        }
     ).assign(draws_per_epoch=1.0)
     found = weights(table)
     assert found is not None
-    assert [(clip.clip, clip.frames, clip.share) for clip in found.clips] == [("two", 2, 0.8), ("one", 1, 0.2)]
+    assert [(source.source, source.frames, source.share) for source in found.sources] == [
+        ("two", 2, 0.8),
+        ("one", 1, 0.2),
+    ]
     assert found.effective == pytest.approx(1 / (0.04 + 0.16 + 0.16))
 
 

@@ -29,12 +29,12 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     released(tmp_path)
     metrics = candidate(tmp_path / "made", b"").metrics.assign(model=["rival_x", "released", *["lora"] * 8])
     card = model_card(
-        released(tmp_path, b"two", family="sdxl", data=Data(images=4, clips=4, held_out_images=7, held_out_clips=3),
+        released(tmp_path, b"two", family="sdxl", data=Data(images=4, sources=4, holdout_images=7, holdout_sources=3),
                  base_model="some/base: v1", metrics=metrics)
     )  # fmt: skip
     assert "A LoRA of one character for Stable Diffusion XL: release 2" in card
     assert "- It replaced release 1\n" in card
-    assert "- Only 3 clips are held out: the intervals are narrower than they should be." in card
+    assert "- Only 3 sources are held out: the intervals are narrower than they should be." in card
     assert "|  | style | this LoRA | release before | rival_x |" in card
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["base_model"], front["tags"][2]) == ("some/base: v1", "stable-diffusion-xl")

@@ -6,26 +6,26 @@ from sticker_pipeline.sampling.balance import balanced, different_enough, enough
 from sticker_pipeline.sampling.weights import frame_weights
 
 
-def trained(clips: int, frames_each: int = 1) -> pd.DataFrame:
+def trained(sources: int, frames_each: int = 1) -> pd.DataFrame:
     return pd.DataFrame(
-        [(f"f{clip}-{frame}", "gifs", f"c{clip}") for clip in range(clips) for frame in range(frames_each)],
-        columns=["frame_id", "group", "clip_id"],
+        [(f"f{source}-{frame}", "gifs", f"c{source}") for source in range(sources) for frame in range(frames_each)],
+        columns=["frame_id", "group", "source_id"],
     )
 
 
 @pytest.mark.parametrize(
-    ("clips", "passed", "pointless"), [(0, False, True), (2, False, True), (3, False, False), (10, True, False)]
+    ("sources", "passed", "pointless"), [(0, False, True), (2, False, True), (3, False, False), (10, True, False)]
 )
-def test_clips_count_not_frames(clips: int, passed: bool, pointless: bool) -> None:
-    verdict = enough_images(trained(clips, frames_each=20))
+def test_sources_count_not_frames(sources: int, passed: bool, pointless: bool) -> None:
+    verdict = enough_images(trained(sources, frames_each=20))
     assert (verdict.passed, verdict.pointless) == (passed, pointless)
-    assert verdict.summary.startswith(f"{clips} clips")
-    assert verdict.evidence["frames"].sum() == 20 * clips
+    assert verdict.summary.startswith(f"{sources} sources")
+    assert verdict.evidence["frames"].sum() == 20 * sources
 
 
 def hashed(values: list[int]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"frame_id": [f"f{n}" for n in range(len(values))], "clip_id": [f"c{n}" for n in range(len(values))]}
+        {"frame_id": [f"f{n}" for n in range(len(values))], "source_id": [f"c{n}" for n in range(len(values))]}
     ).assign(phash=[f"{value:016x}" for value in values], kept=True)
 
 
@@ -47,25 +47,25 @@ def test_kishs_number_by_hand() -> None:
     assert "2.0 unrelated" in different_enough(hashed([0, 0, 0xFFFFFFFF, 0xFFFFFFFF])).summary
 
 
-def test_frames_of_a_clip_are_one_image_and_few_clips_are_somebody_elses_business() -> None:
-    frames = hashed([0, 2**40 - 1, 7]).assign(clip_id=["a", "a", "b"])
+def test_frames_of_a_source_are_one_image_and_few_sources_are_somebody_elses_business() -> None:
+    frames = hashed([0, 2**40 - 1, 7]).assign(source_id=["a", "a", "b"])
     assert different_enough(frames).passed
     assert different_enough(frames[:0]).passed
 
 
 def weights(groups: dict[str, list[int]], **shares: float) -> pd.DataFrame:
-    """`groups`: the lengths of each group's clips."""
+    """`groups`: the lengths of each group's sources."""
     rows = [
-        (f"{group}{clip}-{frame}", group, f"{group}{clip}", True)
+        (f"{group}{source}-{frame}", group, f"{group}{source}", True)
         for group, lengths in groups.items()
-        for clip, length in enumerate(lengths)
+        for source, length in enumerate(lengths)
         for frame in range(length)
     ]
-    frames = pd.DataFrame(rows, columns=["frame_id", "group", "clip_id", "kept"])
+    frames = pd.DataFrame(rows, columns=["frame_id", "group", "source_id", "kept"])
     return frame_weights(frames, {**dict.fromkeys(groups, 1.0), **shares}, "inverse_length", None)
 
 
-def test_a_long_clip_is_no_imbalance_but_a_forgotten_group_and_a_heavy_clip_are() -> None:
+def test_a_long_source_is_no_imbalance_but_a_forgotten_group_and_a_heavy_source_are() -> None:
     assert balanced(weights({"gifs": [300], "stickers": [1] * 9})).passed
     verdict = balanced(weights({"art": [1], "stickers": [1] * 11}))
     assert not verdict.passed

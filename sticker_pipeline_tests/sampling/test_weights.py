@@ -13,11 +13,11 @@ from sticker_pipeline.sampling.weights import (
     FRAME_WEIGHTS,
     MODES,
     SamplingError,
-    clip_shares,
     clip_similarity,
     effective_images,
     frame_weights,
     group_shares,
+    source_shares,
 )
 
 CLIPS = {
@@ -29,31 +29,31 @@ CLIPS = {
 SHARES = {"gifs": 1.0, "stickers": 1.0, "art": 0.5}
 
 
-def frames_of(clips: dict[tuple[str, str], int], dropped: int = 0) -> pd.DataFrame:
-    """A frames table with the columns that sampling reads; `dropped` frames more in each clip are not kept."""
+def frames_of(sources: dict[tuple[str, str], int], dropped: int = 0) -> pd.DataFrame:
+    """A frames table with the columns that sampling reads; `dropped` frames more in each source are not kept."""
     rows = [
-        (f"{clip}#{index}", group, clip, f"{index:016x}", index < count)
-        for (group, clip), count in clips.items()
+        (f"{source}#{index}", group, source, f"{index:016x}", index < count)
+        for (group, source), count in sources.items()
         for index in range(count + dropped)
     ]
-    return pd.DataFrame(rows, columns=["frame_id", "group", "clip_id", "phash", "kept"])
+    return pd.DataFrame(rows, columns=["frame_id", "group", "source_id", "phash", "kept"])
 
 
-def exact(clips, shares, mode, similarity) -> dict[str, Fraction]:
+def exact(sources, shares, mode, similarity) -> dict[str, Fraction]:
     """p of each frame by the formula of the design, in rational numbers."""
     weight = {}
-    for (_, clip), count in clips.items():
-        kish = Fraction(count) / (1 + (count - 1) * Fraction(similarity[clip]))
-        weight[clip] = {"inverse_length": Fraction(1), "uniform": Fraction(count), "effective_size": kish}[mode]
+    for (_, source), count in sources.items():
+        kish = Fraction(count) / (1 + (count - 1) * Fraction(similarity[source]))
+        weight[source] = {"inverse_length": Fraction(1), "uniform": Fraction(count), "effective_size": kish}[mode]
     group_weight: dict[str, Fraction] = {}
-    for group, clip in clips:
-        group_weight[group] = group_weight.get(group, Fraction(0)) + weight[clip]
+    for group, source in sources:
+        group_weight[group] = group_weight.get(group, Fraction(0)) + weight[source]
     total = sum(Fraction(shares[group]) * w for group, w in group_weight.items())
     result = {}
-    for (group, clip), count in clips.items():
+    for (group, source), count in sources.items():
         pi = Fraction(shares[group]) * group_weight[group] / total
         for index in range(count):
-            result[f"{clip}#{index}"] = pi * (weight[clip] / group_weight[group]) / count
+            result[f"{source}#{index}"] = pi * (weight[source] / group_weight[group]) / count
     assert sum(result.values()) == 1
     return result
 
@@ -78,33 +78,33 @@ def test_equals_exact_arithmetic(mode):
     mode=st.sampled_from(MODES),
 )
 def test_equals_exact_arithmetic_for_any_character(lengths, shares, mode):
-    clips = {(group, f"{group}/{number}"): count for number, (group, count, _) in enumerate(lengths)}
+    sources = {(group, f"{group}/{number}"): count for number, (group, count, _) in enumerate(lengths)}
     similarity = {f"{group}/{number}": rho for number, (group, _, rho) in enumerate(lengths)}
     by_group = dict(zip("abc", shares, strict=True))
-    table = frame_weights(frames_of(clips), by_group, mode, None, similarity)
-    expected = exact(clips, by_group, mode, similarity)
+    table = frame_weights(frames_of(sources), by_group, mode, None, similarity)
+    expected = exact(sources, by_group, mode, similarity)
     assert all(abs(Fraction(row.probability) - expected[row.frame_id]) < 1e-12 for row in table.itertuples())
     assert abs(sum(map(Fraction, table["probability"])) - 1) < 1e-12
 
 
-def test_a_clip_counts_as_much_as_a_still():
-    shares = clip_shares(frame_weights(frames_of(CLIPS), dict.fromkeys(SHARES, 1.0), "inverse_length", None))
+def test_a_source_counts_as_much_as_a_still():
+    shares = source_shares(frame_weights(frames_of(CLIPS), dict.fromkeys(SHARES, 1.0), "inverse_length", None))
     assert shares["share"].to_numpy() == pytest.approx([0.25] * 4, abs=1e-15)
     assert shares["frames"].tolist() == [1, 40, 3, 1]
     assert shares["draws_per_epoch"].to_numpy() == pytest.approx([10.0] * 4)
 
 
-def test_a_share_scales_how_much_each_clip_of_its_group_counts():
+def test_a_share_scales_how_much_each_source_of_its_group_counts():
     table = frame_weights(frames_of(CLIPS), SHARES, "inverse_length", None)
     groups = group_shares(table).set_index("group")
-    # 2 clips at 1, 1 clip at 1, 1 clip at 0.5
+    # 2 sources at 1, 1 source at 1, 1 source at 0.5
     assert groups["share"].to_dict() == pytest.approx({"gifs": 2 / 3.5, "stickers": 1 / 3.5, "art": 0.5 / 3.5})
-    assert groups["clips"].to_dict() == {"gifs": 2, "stickers": 1, "art": 1}
+    assert groups["sources"].to_dict() == {"gifs": 2, "stickers": 1, "art": 1}
     assert groups["frames"].to_dict() == {"gifs": 43, "stickers": 1, "art": 1}
 
 
 def test_effective_size_lies_between_its_two_extremes():
-    same, unlike = ({clip: rho for _, clip in CLIPS} for rho in (1.0, 0.0))
+    same, unlike = ({source: rho for _, source in CLIPS} for rho in (1.0, 0.0))
     frames = frames_of(CLIPS)
     for similarity, mode in ((same, "inverse_length"), (unlike, "uniform")):
         effective = frame_weights(frames, SHARES, "effective_size", None, similarity)
@@ -113,7 +113,7 @@ def test_effective_size_lies_between_its_two_extremes():
 
 def test_similarity_is_the_mean_over_all_pairs():
     hashes = ["0000000000000000", "00000000000000ff", "000000000000ffff", "0000000000000fff"]
-    frames = pd.DataFrame({"clip_id": "a", "phash": hashes, "kept": True})
+    frames = pd.DataFrame({"source_id": "a", "phash": hashes, "kept": True})
     pairs = [1 - (int(one, 16) ^ int(other, 16)).bit_count() / 32 for one, other in combinations(hashes, 2)]
     assert clip_similarity(frames) == {"a": pytest.approx(sum(pairs) / len(pairs), abs=1e-15)}
 
@@ -121,7 +121,7 @@ def test_similarity_is_the_mean_over_all_pairs():
 def test_similarity_stays_in_0_to_1_and_a_still_has_1():
     frames = pd.DataFrame(
         {
-            "clip_id": ["a", "a", "b", "c"],
+            "source_id": ["a", "a", "b", "c"],
             "phash": ["0" * 16, "f" * 16, "1" * 16, "2" * 16],
             "kept": [True] * 3 + [False],
         }
@@ -151,7 +151,7 @@ def test_effective_images():
         ({"draws_per_epoch": 0}, "draws_per_epoch is 0"),
         ({"frames": frames_of({("gifs", "a"): 0}, dropped=3)}, "no frame is kept"),
         ({"mode": "effective_size", "similarity": {"gifs/a.gif": 0.5}}, "gifs/b.gif: its similarity is None"),
-        ({"mode": "effective_size", "similarity": {clip: 1.5 for _, clip in CLIPS}}, "similarity is 1.5"),
+        ({"mode": "effective_size", "similarity": {source: 1.5 for _, source in CLIPS}}, "similarity is 1.5"),
     ],
 )
 def test_refused(changes, message):

@@ -59,7 +59,7 @@ def captions(*texts: str) -> pd.DataFrame:
     return pd.DataFrame({"frame_id": [f"f{n}" for n in range(len(texts))], "caption": texts})
 
 
-def each_its_clip(table: pd.DataFrame) -> pd.Series:
+def each_its_source(table: pd.DataFrame) -> pd.Series:
     return pd.Series([f"c{n}" for n in range(len(table))], index=table["frame_id"])
 
 
@@ -70,20 +70,20 @@ def test_tags_that_several_characters_always_have() -> None:
         "three": captions("t3, chibi", "t3, chibi"),
     }
     taught = {"one": {"t1"}, "two": {"t2"}, "three": {"t3"}}
-    verdict = universal_tags(tables, {name: each_its_clip(table) for name, table in tables.items()}, taught)
+    verdict = universal_tags(tables, {name: each_its_source(table) for name, table in tables.items()}, taught)
     assert not verdict.passed
     assert verdict.evidence.to_dict("records") == [{"tag": "solo", "one": 1.0, "two": 1.0, "three": 0.0}]
     alone = {"one": tables["one"]}
-    assert universal_tags(alone, {"one": each_its_clip(tables["one"])}, taught).passed
+    assert universal_tags(alone, {"one": each_its_source(tables["one"])}, taught).passed
 
 
-def test_shares_count_clips_and_not_the_trigger() -> None:
-    """One long clip with a tag beside nine stills without: on a tenth of the images, though on most frames."""
+def test_shares_count_sources_and_not_the_trigger() -> None:
+    """One long source with a tag beside nine stills without: on a tenth of the images, though on most frames."""
     table = captions(*["t, solo"] * 30, *["t"] * 9)
-    clips = pd.Series(["gif"] * 30 + [f"c{n}" for n in range(9)], index=table["frame_id"])
+    sources = pd.Series(["gif"] * 30 + [f"c{n}" for n in range(9)], index=table["frame_id"])
     both = {"one": table, "two": table}
-    assert universal_tags(both, dict.fromkeys(both, clips), {"one": {"t"}, "two": {"t"}}).passed
-    verdict = universal_tags(both, dict.fromkeys(both, clips), {"one": set(), "two": set()})
+    assert universal_tags(both, dict.fromkeys(both, sources), {"one": {"t"}, "two": {"t"}}).passed
+    verdict = universal_tags(both, dict.fromkeys(both, sources), {"one": set(), "two": set()})
     assert verdict.evidence["tag"].tolist() == ["t"]
 
 
@@ -109,7 +109,7 @@ def test_characters_without_captions_are_left_out_and_damaged_ones_are_said(tmp_
         if name == "dan":  # no captions yet
             continue
         table = captions(f"skv_{name}, own {name}, outline", f"skv_{name}, own {name}, outline, smile")
-        frames = pd.DataFrame({"frame_id": ["f0", "f1"], "clip_id": ["c0", "c1"]})
+        frames = pd.DataFrame({"frame_id": ["f0", "f1"], "source_id": ["c0", "c1"]})
         for asset, rows in (("curated_tags", table), ("frames", frames)):
             with store.writing(name, asset) as staging:
                 write_rows(rows, staging)

@@ -17,8 +17,8 @@ GROUPS = {"gifs": Group(learned=["hsr_sticker"]), "art": Group(style="art")}
 CATEGORIES = {"general rating": "rating", "somebody (series)": "character"}
 
 
-def curated(images: dict[str, list[str]], *, clips: dict[str, str] | None = None, **settings: Any) -> Curated:
-    """Curation of frame -> tags (best score first), frames named by group/number, each its own clip unless stated."""
+def curated(images: dict[str, list[str]], *, sources: dict[str, str] | None = None, **settings: Any) -> Curated:
+    """Curation of frame -> tags (best score first), frames named by group/number, each its own source unless stated."""
     rows = [
         (frame, tag, CATEGORIES.get(tag, "general"), np.float32(1 - 0.01 * position))
         for frame, tags in images.items()
@@ -26,7 +26,7 @@ def curated(images: dict[str, list[str]], *, clips: dict[str, str] | None = None
     ]
     tags = pd.DataFrame(rows, columns=["frame_id", "tag", "category", "score"])
     frames = pd.DataFrame({"frame_id": list(images), "group": [frame.split("/")[0] for frame in images]})
-    frames["clip_id"] = [(clips or {}).get(frame, frame) for frame in images]
+    frames["source_id"] = [(sources or {}).get(frame, frame) for frame in images]
     return curate(tags, frames, GROUPS, "hsr_a", Curation.model_validate({"min_images": 1, **settings}))
 
 
@@ -113,21 +113,21 @@ def test_the_reason_names_a_tag_that_is_still_there() -> None:
     assert set(reasons(result).values()) == {"implied: 'serafuku' says more"}
 
 
-def test_inherent_counts_clips_not_frames() -> None:
-    """A GIF of 30 frames with a wig is one image of four; half of the clips is enough, less is not."""
+def test_inherent_counts_sources_not_frames() -> None:
+    """A GIF of 30 frames with a wig is one image of four; half of the sources is enough, less is not."""
     images = {f"gifs/{i}": ["green hair"] for i in range(30)}
-    clips = dict.fromkeys(images, "wig.gif")
+    sources = dict.fromkeys(images, "wig.gif")
     images |= {"art/1": ["blue hair"], "art/2": ["blue hair"], "art/3": []}
-    result = curated(images, clips=clips)
+    result = curated(images, sources=sources)
     assert captions(result)["gifs/0"] == "hsr_a, hsr_sticker, green hair"
     assert reasons(result) == {(f"art/{i}", "blue hair"): "inherent: on 50 % of the images" for i in (1, 2)}
 
 
-def test_inherent_needs_half_of_a_clip_of_one() -> None:
+def test_inherent_needs_half_of_a_source_of_one() -> None:
     images = {f"gifs/{i}": ["red eyes"] if i < 5 else ["closed eyes"] for i in range(10)}
-    assert len(reasons(curated(images, clips=dict.fromkeys(images, "a")))) == 5
+    assert len(reasons(curated(images, sources=dict.fromkeys(images, "a")))) == 5
     images["gifs/10"] = ["closed eyes"]
-    assert not reasons(curated(images, clips=dict.fromkeys(images, "a")))
+    assert not reasons(curated(images, sources=dict.fromkeys(images, "a")))
 
 
 def test_a_trait_counts_where_a_more_specific_one_stands_for_it() -> None:
@@ -146,11 +146,11 @@ def test_frequent_clothes_are_not_inherent_unless_listed() -> None:
     assert reasons(result)[("art/1", "cape")] == "inherent: listed"
 
 
-def test_rare_counts_clips() -> None:
+def test_rare_counts_sources() -> None:
     images = {f"gifs/{i}": ["waving"] for i in range(5)}
-    clips = dict.fromkeys(images, "a.gif")
+    sources = dict.fromkeys(images, "a.gif")
     images |= {"art/1": ["smile"], "art/2": ["smile"]}
-    result = curated(images, clips=clips, min_images=2)
+    result = curated(images, sources=sources, min_images=2)
     assert captions(result)["art/1"] == "hsr_a, smile"
     assert set(reasons(result).values()) == {"rare: on 1 of at least 2 images"}
 
@@ -181,7 +181,7 @@ def test_weights_name_tags_of_the_caption() -> None:
 
 def test_bad_tables_are_refused() -> None:
     tags = pd.DataFrame({"frame_id": ["a", "a"], "tag": ["x", "x"], "category": "general", "score": 1.0})
-    frames = pd.DataFrame({"frame_id": ["a"], "group": ["art"], "clip_id": ["a"]})
+    frames = pd.DataFrame({"frame_id": ["a"], "group": ["art"], "source_id": ["a"]})
     with pytest.raises(ValueError, match="frame and tag twice"):
         curate(tags, frames, GROUPS, "t", Curation())
     with pytest.raises(ValueError, match="not among the frames"):
@@ -212,7 +212,7 @@ NAMES = st.sampled_from(
     aliases=st.dictionaries(NAMES, NAMES, max_size=3),
     weights=st.dictionaries(NAMES, st.floats(0.1, 2), max_size=3),
     min_images=st.integers(1, 3),
-    one_clip=st.booleans(),
+    one_source=st.booleans(),
 )
 def test_nothing_is_lost(
     images: dict[str, list[str]],
@@ -221,12 +221,12 @@ def test_nothing_is_lost(
     aliases: dict[str, str],
     weights: dict[str, float],
     min_images: int,
-    one_clip: bool,
+    one_source: bool,
 ) -> None:
-    clips = dict.fromkeys(images, "one") if one_clip else None
+    sources = dict.fromkeys(images, "one") if one_source else None
     result = curated(
         images,
-        clips=clips,
+        sources=sources,
         blacklist=blacklist,
         inherent=inherent,
         aliases=aliases,
@@ -256,7 +256,7 @@ def test_thirty_thousand_frames_of_thirty_tags() -> None:
     ids = np.array([f"frame{i}" for i in range(n)], dtype=object)
     tags = pd.DataFrame({"frame_id": np.repeat(ids, 30), "tag": names[chosen.ravel() * 3]})
     tags = tags.assign(category="general", score=rng.random(n * 30).astype(np.float32))
-    frames = pd.DataFrame({"frame_id": ids, "group": "art", "clip_id": [f"clip{i // 20}" for i in range(n)]})
+    frames = pd.DataFrame({"frame_id": ids, "group": "art", "source_id": [f"clip{i // 20}" for i in range(n)]})
     start = time.process_time()
     result = curate(tags, frames, GROUPS, "t", Curation())
     assert time.process_time() - start < 10

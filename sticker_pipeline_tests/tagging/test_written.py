@@ -83,7 +83,7 @@ def test_frames_take_the_caption_of_their_file_or_of_a_file_merged_into_them() -
 
 def test_curation_leaves_written_captions_alone_and_says_where_the_taggers_tags_went() -> None:
     frames = pd.DataFrame(
-        [("f0", "art", "a"), ("f1", "art", "b"), ("f2", "art", "c")], columns=["frame_id", "group", "clip_id"]
+        [("f0", "art", "a"), ("f1", "art", "b"), ("f2", "art", "c")], columns=["frame_id", "group", "source_id"]
     )
     tags = pd.DataFrame(
         [(frame, tag, "general", 0.9) for frame in ("f0", "f1", "f2") for tag in ("smile", "red hair")],
@@ -101,7 +101,7 @@ def test_curation_leaves_written_captions_alone_and_says_where_the_taggers_tags_
 
 
 def test_what_a_person_listed_in_vain_is_said_with_what_may_be_meant() -> None:
-    frames = pd.DataFrame([("f0", "art", "a"), ("f1", "art", "b")], columns=["frame_id", "group", "clip_id"])
+    frames = pd.DataFrame([("f0", "art", "a"), ("f1", "art", "b")], columns=["frame_id", "group", "source_id"])
     tags = pd.DataFrame(
         [(frame, tag, "general", 0.9) for frame in ("f0", "f1") for tag in ("smile", "star (symbol)")],
         columns=["frame_id", "tag", "category", "score"],

@@ -54,7 +54,7 @@ def results(output: Path) -> dict[str, str]:
 
 def logs(output: Path) -> list[pd.DataFrame]:
     steady = [name for name in LOG.names if name not in ("samples_per_s", "seconds", "memory_bytes")]
-    return [pd.read_parquet(output / "log.parquet")[steady], pd.read_parquet(output / "held_out.parquet")]
+    return [pd.read_parquet(output / "log.parquet")[steady], pd.read_parquet(output / "validation_loss.parquet")]
 
 
 def assert_same(first: Path, second: Path) -> None:

@@ -50,20 +50,20 @@ def artifact(store: ArtifactStore, asset: str, table: pd.DataFrame) -> Artifact:
         return store.publish(staging, "moth", asset, code_version="1", inputs={}, settings={})
 
 
-def test_an_epoch_has_ten_draws_of_each_clip_unless_it_says_otherwise() -> None:
+def test_an_epoch_has_ten_draws_of_each_source_unless_it_says_otherwise() -> None:
     assert with_draws(TrainingSettings(), 7).draws_per_epoch == 70
     assert with_draws(TrainingSettings(draws_per_epoch=96), 7).draws_per_epoch == 96
 
 
-def test_a_character_is_trained_on_the_clips_of_its_training_split(
+def test_a_character_is_trained_on_the_sources_of_its_training_split(
     character: Character, profile: Profile, store: ArtifactStore
 ) -> None:
-    frames = pd.DataFrame({"frame_id": list(CLIPS), "clip_id": list(CLIPS.values())})
+    frames = pd.DataFrame({"frame_id": list(CLIPS), "source_id": list(CLIPS.values())})
     profile = profile.model_copy(update={"training": profile.training.model_copy(update={"draws_per_epoch": None})})
     prompts = [f"prompt {number}" for number in range(6)]
     inputs = artifact(store, "training_set", ROWS), artifact(store, "frames", frames)
     spec = character_spec(character, profile, "ab12", *inputs, prompts=prompts, regularisation=None, store=store)
-    assert spec.draws_per_epoch == 10 * 2  # clips one and two
+    assert spec.draws_per_epoch == 10 * 2  # sources one and two
     assert spec.sample_prompts == ["prompt 0", "prompt 3"]
     assert (spec.name, spec.trigger, spec.base_sha) == ("moth", "skv_moth", "ab12")
     assert (spec.training_set, spec.frames) == tuple(each.folder for each in inputs)
@@ -71,7 +71,7 @@ def test_a_character_is_trained_on_the_clips_of_its_training_split(
 
 
 def test_a_style_is_bound_to_no_word(profile: Profile, store: ArtifactStore, tmp_path: Path) -> None:
-    rows = ROWS.assign(clip_id=ROWS["frame_id"].map(CLIPS))
+    rows = ROWS.assign(source_id=ROWS["frame_id"].map(CLIPS))
     training_set = artifact(store, "style_training_set", rows)
     spec = style_spec("flat", profile, "ab12", training_set, prompts=["smile"], output=tmp_path / "work", store=store)
     assert spec.trigger is None and spec.sample_prompts == ["smile"]

@@ -35,7 +35,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert sorted(path.relative_to(spec.output).as_posix() for path in spec.output.rglob("*.*")) == [
         "checkpoints/epoch_01.safetensors",
         "checkpoints/epoch_02.safetensors",
-        "held_out.parquet",
+        "validation_loss.parquet",
         "log.parquet",
         "memory.json",
         "samples/epoch_01_0.png",
@@ -64,9 +64,9 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert (np.nanmin(bands, axis=1) <= log["loss"] + 1e-6).all() and (
         log["loss"] <= np.nanmax(bands, axis=1) + 1e-6
     ).all()
-    fixed = pd.read_parquet(spec.output / "held_out.parquet")
+    fixed = pd.read_parquet(spec.output / "validation_loss.parquet")
     assert fixed[["epoch", "split", "images"]].to_numpy().tolist() == [
-        [epoch, split, count] for epoch in range(3) for split, count in (("train", 8), ("held_out", 2))
+        [epoch, split, count] for epoch in range(3) for split, count in (("train", 8), ("holdout", 2))
     ]
     assert fixed["loss"].to_numpy() == pytest.approx(fixed[BAND_COLUMNS].mean(axis=1).to_numpy())
 
@@ -79,15 +79,15 @@ def test_validation_images_have_a_loss_of_their_own(make_spec: SpecMaker) -> Non
     spec = make_spec(settings={"epochs": 1})
     index = spec.training_set / "index.parquet"
     table = pd.read_parquet(index)
-    held_out = table.index[table["split"] == "holdout"]
+    holdout = table.index[table["split"] == "holdout"]
     train(spec, QUIET)
-    before = pd.read_parquet(spec.output / "held_out.parquet").set_index(["epoch", "split"])["loss"]
-    table.loc[held_out[1:], "split"] = "validation"
+    before = pd.read_parquet(spec.output / "validation_loss.parquet").set_index(["epoch", "split"])["loss"]
+    table.loc[holdout[1:], "split"] = "validation"
     table.to_parquet(index)
     train(spec.model_copy(update={"output": spec.output.with_name("again")}), QUIET)
-    after = pd.read_parquet(spec.output.with_name("again") / "held_out.parquet").set_index(["epoch", "split"])
+    after = pd.read_parquet(spec.output.with_name("again") / "validation_loss.parquet").set_index(["epoch", "split"])
     assert after["images"].to_dict() == {
-        (epoch, split): count for epoch in (0, 1) for split, count in (("train", 8), ("held_out", 1), ("validation", 1))
+        (epoch, split): count for epoch in (0, 1) for split, count in (("train", 8), ("holdout", 1), ("validation", 1))
     }
     for epoch in (0, 1):
         assert after.loc[(epoch, "train"), "loss"] == before[epoch, "train"]  # nothing else is learned

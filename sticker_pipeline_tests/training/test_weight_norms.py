@@ -91,7 +91,7 @@ def test_a_limit_that_is_kept_changes_nothing_more(
     limit_norms([one], most)
     assert float(change_norm(one)) <= most * (1 + 1e-6)
     up = one.up.clone()
-    limit_norms([one], most * (1 + 1e-6))
+    limit_norms([one], most * (1 + 2e-6))  # the limit is rounded to float32, as the norm is
     assert torch.equal(one.up, up)
 
 

@@ -99,7 +99,7 @@ def training(ui: Deployment, person: Person) -> None:
     person.asset("lora")
     person.page.get_by_role("button", name="Plots").click()
     person.page.get_by_role("button", name="Events").click()
-    person.page.get_by_text("held_out_loss", exact=True).scroll_into_view_if_needed()
+    person.page.get_by_text("holdout_loss", exact=True).scroll_into_view_if_needed()
     save(person, "ui-live")
     person.terminate(run)
 

@@ -291,6 +291,7 @@ def test_no_text_of_somebody_else_asks_anybody_for_anything(
     with watched(chromium, ui, policy=policy) as person:
         for asset in SHOWN:
             person.partition(asset, NAME)
+            person.entry("summary").wait_for()
             opened[asset] = open_everything(person)
         for check in sorted(defs().resolve_asset_graph().asset_check_keys):
             person.go_to(f"/assets/{check.asset_key.to_user_string()}?view=checks&checkDetail={check.name}")

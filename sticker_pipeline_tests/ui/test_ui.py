@@ -65,7 +65,7 @@ def test_a_click_leads_upstream_and_downstream(ui: Deployment, person: Person) -
         ("frames", ["kept_frames", "dropped_frames"]),
         ("frame_weights", ["shares"]),
         ("curated_tags", ["word_cloud", "tags_per_image"]),
-        ("training_set", ["trained_on", "held_out"]),
+        ("training_set", ["trained_on", "holdout"]),
         ("lora", ["fixed_images", "samples"]),
         ("samples", ["same_noise"]),
         ("benchmark", ["side_by_side", "similarity_chart"]),

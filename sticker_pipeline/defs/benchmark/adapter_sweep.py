@@ -7,7 +7,7 @@ from typing import ClassVar
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.benchmark.features import clip_of, held_out_references, trained_images
+from sticker_pipeline.benchmark.features import holdout_references, source_of, trained_images
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
 from sticker_pipeline.benchmark.sweep import SWEEP
 from sticker_pipeline.benchmark.swept import front, measured_sweep, pareto_chart, seen_images
@@ -60,11 +60,11 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
     with open_step(context, workspace, of_character, config=config) as work:
         character, profile, store = work.character, work.profile, work.store
         dataset = work.inputs["training_set"], work.inputs["frames"]
-        embedder = clip_of(profile, store)
-        references = held_out_references(embedder, character, *dataset)
+        embedder = source_of(profile, store)
+        references = holdout_references(embedder, character, *dataset)
         if not references:
             raise dg.Failure(
-                f"No image of {character.name} is held out to compare with: give it more clips, or name files in "
+                f"No image of {character.name} is held out to compare with: give it more sources, or name files in "
                 "benchmark.holdout of character.yaml."
             )
         name, lora, prompts = _swept(work)

@@ -17,7 +17,7 @@ from sticker_pipeline.benchmark.epochs import (
     selection_requests,
     validation_embeddings,
 )
-from sticker_pipeline.benchmark.features import clip_of, trained_images
+from sticker_pipeline.benchmark.features import source_of, trained_images
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -30,7 +30,7 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.roots.loras import LORA_FILE
 from sticker_pipeline.training.logs.results import checkpoints_of
-from sticker_pipeline.training.logs.tables import HELD_OUT
+from sticker_pipeline.training.logs.tables import VALIDATION_LOSS
 
 
 @dg.asset(
@@ -53,12 +53,12 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         checkpoints, requests = checkpoints_of(work.inputs["lora"]), selection_requests(character, profile)
         check_images(work, len(requests) * len(checkpoints), profile.resolution, copies=1)
         generator = open_generator(profile, work.roots["generation"]["base"], work.store, context.log.info)
-        embedder = clip_of(profile, work.store)
+        embedder = source_of(profile, work.store)
         generated = embeddings_of_epochs(generator, embedder, requests, checkpoints)
         trained = trained_images(embedder, character, *dataset)
         choice = choose_epoch(
             checkpoint_metrics(generated, validation_embeddings(embedder, character, *dataset), trained),
-            validation_losses(work.inputs["lora"].table(HELD_OUT.file)),
+            validation_losses(work.inputs["lora"].table(VALIDATION_LOSS.file)),
             patience=character.settings.benchmark.patience,
             most_copies=copies_allowed(character.settings.benchmark.gate.copies, trained),
         )

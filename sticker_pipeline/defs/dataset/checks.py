@@ -11,7 +11,7 @@ import dagster as dg
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import clip_of
+from sticker_pipeline.benchmark.features import source_of
 from sticker_pipeline.benchmark.outliers import looked_at, same_character, strangest_sheet
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
@@ -58,7 +58,7 @@ def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspac
         "frames",
         CHARACTERS,
         {
-            "different_enough": "The clips do not all show nearly the same drawing.",
+            "different_enough": "The sources do not all show nearly the same drawing.",
             "same_character": "No frame looks like somebody else, in the eyes of the profile's CLIP.",
         },
     ),
@@ -69,7 +69,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     artifact = workspace.store.read(own.character.name, "frames")
     frames = artifact.table()
     yield _result("frames", "different_enough", balance.different_enough(frames))
-    embedder = clip_of(own.profile, workspace.store)
+    embedder = source_of(own.profile, workspace.store)
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
     sheet = strangest_sheet(verdict, frames, artifact.folder)
@@ -78,7 +78,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
 
 @dg.multi_asset_check(
     specs=check_specs(
-        "frame_weights", CHARACTERS, {"balanced": "Every group, and every clip, has a fair part of the draws."}
+        "frame_weights", CHARACTERS, {"balanced": "Every group, and every source, has a fair part of the draws."}
     )
 )
 def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
@@ -119,5 +119,5 @@ def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Works
     read = _artifacts(context, workspace)
     rows = read("training_set").table()
     trained = rows.loc[rows["split"] == "train", "frame_id"]
-    lineage = read("frames").table().set_index("frame_id").loc[trained, ["group", "clip_id"]]
+    lineage = read("frames").table().set_index("frame_id").loc[trained, ["group", "source_id"]]
     yield _result("training_set", "enough_images", balance.enough_images(lineage.reset_index()))

@@ -21,7 +21,7 @@ from sticker_pipeline.sampling import weights
     group_name="sampling",
     kinds={"pandas", "parquet"},
     metadata=columns(weights.FRAME_WEIGHTS),
-    description="The probability with which each frame is drawn. By default a clip counts as much as a still, however "
+    description="The probability with which each frame is sampled. By default a GIF counts as much as a still, however "
     "long it is: its frames are nearly the same image.",
 )
 @once
@@ -35,18 +35,20 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             work.profile.training.draws_per_epoch,
         )
         write_table(rows, work.staging, weights.FRAME_WEIGHTS)
-        groups, clips = weights.group_shares(rows), weights.clip_shares(rows)
-        by_clip = clips.sort_values("share", ascending=False, kind="stable")
+        groups, sources = weights.group_shares(rows), weights.source_shares(rows)
+        by_source = sources.sort_values("share", ascending=False, kind="stable")
         effective = weights.effective_images(rows["probability"].to_numpy())
-        bars = dict(zip(by_clip["clip_id"], by_clip["share"], strict=True))
+        bars = dict(zip(by_source["source_id"], by_source["share"], strict=True))
         return work.publish(
             {
-                SUMMARY: f"{len(rows)} frames of {len(clips)} clips count as {effective:.1f} equal images",
+                SUMMARY: f"{len(rows)} frames of {len(sources)} sources count as {effective:.1f} equal images",
                 "effective_images": effective,
                 "groups": table(groups),
                 "group_shares": inline_image(weights.group_chart(groups), "group shares"),
-                "shares": inline_image(bar_chart(bars, title="share of each clip", unit="probability"), "clip shares"),
-                "clips": table(by_clip),
+                "shares": inline_image(
+                    bar_chart(bars, title="share of each source", unit="probability"), "shares of sources"
+                ),
+                "sources": table(by_source),
                 **described(rows, weights.FRAME_WEIGHTS),
             }
         )

@@ -101,7 +101,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         dropped = rows[~rows["kept"]]
         return work.publish(
             {
-                SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['clip_id'].nunique()} files",
+                SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['source_id'].nunique()} files",
                 "kept_frames": inline_image(sheets.kept_sheet(cells), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),

@@ -26,7 +26,7 @@ SHEET_CELLS = 20
     kinds={"pandas", "parquet"},
     metadata=columns(TRAINING_SET),
     description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
-    "cut; whole clips are held out as references that are never trained on.",
+    "cut; whole sources are held out as references that are never trained on.",
 )
 @once
 def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -42,22 +42,22 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
             validation=work.character.settings.benchmark.validation,
         )
         write_table(rows, work.staging, TRAINING_SET)
-        clips = rows["frame_id"].map(frames.set_index("frame_id")["clip_id"]).groupby(rows["split"]).nunique()
-        trained, held_out = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
+        sources = rows["frame_id"].map(frames.set_index("frame_id")["source_id"]).groupby(rows["split"]).nunique()
+        trained, references = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
         buckets = bucket_table(trained)
         shown = [
             sheet_of_files(work.inputs["frames"].folder, part["file"].tolist(), SHEET_CELLS)
-            for part in (trained, held_out)
+            for part in (trained, references)
         ]
         return work.publish(
             {
-                SUMMARY: f"{len(trained)} frames of {clips['train']} clips to train on, in {len(buckets)} "
-                f"{'size' if len(buckets) == 1 else 'sizes'}; {len(held_out)} of {clips.get('holdout', 0)} held out, "
-                f"{(rows['split'] == 'validation').sum()} of {clips.get('validation', 0)} for validation",
+                SUMMARY: f"{len(trained)} frames of {sources['train']} sources to train on, in {len(buckets)} "
+                f"{'size' if len(buckets) == 1 else 'sizes'}; {len(references)} of {sources.get('holdout', 0)} held out"
+                f", {(rows['split'] == 'validation').sum()} of {sources.get('validation', 0)} for validation",
                 "trained_on": inline_image(shown[0], "training images"),
-                "held_out": inline_image(shown[1], "held-out images"),
+                "holdout": inline_image(shown[1], "held-out images"),
                 "train_frames": len(trained),
-                "holdout_frames": len(held_out),
+                "holdout_frames": len(references),
                 "buckets": table(buckets),
                 "most_drawn": table(trained.sort_values("probability", ascending=False, kind="stable")),
                 **described(rows, TRAINING_SET),

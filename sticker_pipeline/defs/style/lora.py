@@ -15,7 +15,7 @@ from sticker_pipeline.defs.scopes import STYLE_LORA, STYLE_TRAINING_SET, of_styl
 from sticker_pipeline.defs.training.lora import train, training_metadata
 from sticker_pipeline.generation.unseen import sampled_prompts
 from sticker_pipeline.training.logs.results import is_checkpoint
-from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
 
 
@@ -27,7 +27,7 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     automation_condition=RETRAIN,
     group_name="style",
     kinds={"pytorch", "diffusers"},
-    metadata=columns(LOG, HELD_OUT),
+    metadata=columns(LOG, VALIDATION_LOSS),
     pool=GPU,
     description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. No "
     "word calls it.",

@@ -44,15 +44,15 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
         write_table(made.dropped, work.staging, STYLE_DROPPED)
         trained = made.rows[made.rows["split"] == TRAIN]
         per_image = trained["caption"].map(lambda caption: len(parse_caption(caption)))
-        splits = made.rows.groupby(["character", "split"])["clip_id"].nunique().unstack(fill_value=0).reset_index()
+        splits = made.rows.groupby(["character", "split"])["source_id"].nunique().unstack(fill_value=0).reset_index()
         shown = sheet_of_files(work.staging / IMAGES, trained["file"].tolist(), SHEET_CELLS)
         return work.publish(
             {
-                SUMMARY: f"{len(trained)} frames of {trained['clip_id'].nunique()} clips of "
+                SUMMARY: f"{len(trained)} frames of {trained['source_id'].nunique()} sources of "
                 f"{len(work.subject.members)} characters, {per_image.mean():.1f} tags per caption",
                 "trained_on": inline_image(shown, "training images"),
                 "tags_per_caption": float(per_image.mean()),
-                "clips": table(splits),
+                "sources": table(splits),
                 "what_is_said": table(made.tags, most=40),
                 "why_dropped": table(reasons_table(made.dropped)),
                 "captions": table(trained[["frame_id", "caption"]].iloc[:: max(1, len(trained) // 20)]),

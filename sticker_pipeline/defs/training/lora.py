@@ -23,7 +23,7 @@ from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 from sticker_pipeline.generation.prompts import PromptError, benchmark_prompts
 from sticker_pipeline.roots.character import regularisation_folder
 from sticker_pipeline.training.logs import curves, results
-from sticker_pipeline.training.logs.tables import HELD_OUT, LOG
+from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 from sticker_pipeline.training.spec import FILE_NAME, TrainingSpec, save_spec
 from sticker_pipeline.training.specs import character_spec
 
@@ -49,7 +49,7 @@ class LoraConfig(OneOff):
     automation_condition=RETRAIN,
     group_name="training",
     kinds={"pytorch", "diffusers"},
-    metadata=columns(LOG, HELD_OUT),
+    metadata=columns(LOG, VALIDATION_LOSS),
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out images, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
@@ -92,7 +92,7 @@ def train(
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
     """What a person looks at to judge a training, curves and images first."""
-    log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, HELD_OUT))
+    log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, VALIDATION_LOSS))
     return {
         SUMMARY: results.headline(folder, log),
         "fixed_images": inline_image(curves.fixed_losses(fixed), "loss on fixed images"),

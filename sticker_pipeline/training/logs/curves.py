@@ -26,7 +26,7 @@ def losses_by_timestep(log: pd.DataFrame) -> Image.Image:
 def fixed_losses(rows: pd.DataFrame) -> Image.Image:
     """The error on the same images, noise and timesteps after each epoch. Where the curve of held-out images rises
     while that of trained ones falls, the LoRA learns by heart."""
-    names = {"train": "trained on", "held_out": "held out", "validation": "validation"}
+    names = {"train": "trained on", "holdout": "held out", "validation": "validation"}
     curves = {
         names[str(split)]: (part["epoch"].to_numpy(), part["loss"].to_numpy())
         for split, part in rows.groupby("split", sort=False)

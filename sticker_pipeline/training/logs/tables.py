@@ -46,7 +46,7 @@ LOG = TableSchema(
     key=("step",),
     file="log.parquet",
 )
-HELD_OUT = TableSchema(
+VALIDATION_LOSS = TableSchema(
     "each split before the first step and after each epoch",
     (
         Column("epoch", "int64", "whole epochs until then; 0 before the first step", low=0),
@@ -55,7 +55,7 @@ HELD_OUT = TableSchema(
             "split",
             "str",
             "which images: trained on, the validation split by which the epoch is chosen, or the held-out references",
-            values=("train", "validation", "held_out"),
+            values=("train", "validation", "holdout"),
         ),
         Column("images", "int64", "how many images", low=1),
         Column(
@@ -70,5 +70,5 @@ HELD_OUT = TableSchema(
         ),
     ),
     key=("epoch", "split"),
-    file="held_out.parquet",
+    file="validation_loss.parquet",
 )

@@ -16,7 +16,7 @@ SETTINGS = """\
 trigger: skv_small
 groups: {gifs: {}, stickers: {}, art: {style: art}}
 training: {epochs: 1, draws_per_epoch: 16, rank: 4}
-benchmark: {holdout: 0.3, prompts: [angry], gate: {one_clip: 1.0, gain: 0.0}}
+benchmark: {holdout: 0.3, prompts: [angry], gate: {one_source: 1.0, gain: 0.0}}
 """
 OURS = [
     "",
@@ -29,7 +29,7 @@ OURS = [
     # the trainer
     r"small: \d+ images, base model \S+, on \S+",
     r"memory saved by: .+",
-    r"(held_out )?latents \d+/\d+",
+    r"(holdout )?latents \d+/\d+",
     r"\d+ adapters; \d+ steps in 1 epochs",
     r"step \d+/\d+  epoch 1/1  loss [\d.]+  lr \S+  [\d.]+ img/s  eta \d+:\d\d",
     r"done: \S+/epoch_01\.safetensors",

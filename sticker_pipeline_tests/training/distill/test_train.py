@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import sticker_pipeline.training.distill.images as images
 import torch
 from PIL import Image
 
+import sticker_pipeline.training.distill.images as images
 import sticker_pipeline.training.distill.train as module
 from sticker_pipeline.core.process.threads import processors, waiting_asleep
 from sticker_pipeline.core.storage import file_sha256

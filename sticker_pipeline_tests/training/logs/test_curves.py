@@ -50,7 +50,7 @@ def test_where_the_gradient_is_clipped_is_shown(seen: dict[str, tuple[np.ndarray
     assert "clipped at" not in seen
 
 
-FACTORS = {"train": 1, "held_out": 2, "validation": 3}
+FACTORS = {"train": 1, "holdout": 2, "validation": 3}
 
 
 def test_fixed_images_have_a_curve_for_each_split(seen: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
