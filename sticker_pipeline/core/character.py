@@ -95,6 +95,15 @@ class CharacterError(UserError):
     """A character folder or its character.yaml that cannot be used; the message says where, why and what to do."""
 
 
+RENAMED_KEYS = {  # of earlier versions: what they are called now
+    "draws_per_epoch": "samples_per_epoch",
+    "most_pictures": "most_images",
+    "one_clip": "one_source",
+    "pictures": "images",
+}
+RENAMED_VALUES = {"recipe": "default", "restarts": "cosine_restarts_warmup_each"}
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -537,6 +546,9 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
+        renamed = RENAMED_KEYS.get(fault["loc"][-1])
+        if renamed in known:
+            return f"'{key}' is called '{renamed}' now."
         meant = closest(str(fault["loc"][-1])[:MOST_QUOTED], known)
         return f"unknown key '{key}'.{meant or f' Known here: {listed(known)}.'}"
     if fault["type"] == "missing":
@@ -545,6 +557,9 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "string_type" and isinstance(fault["input"], date | int | float):
         kind = "a date" if isinstance(fault["input"], date) else "a number, or yes or no"
         return f"'{key}': {shortened(str(fault['input']))} is read as {kind}: put it into quotes if it is text."
+    if fault["type"] == "literal_error" and str(fault["input"]) in RENAMED_VALUES:
+        renamed = RENAMED_VALUES[str(fault["input"])]
+        return f"'{key}': '{fault['input']}' is called '{renamed}' now."
     return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'].removeprefix('Value error, '), 200)}."
 
 

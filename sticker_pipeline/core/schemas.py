@@ -10,6 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
+EARLIER_COLUMNS = {"clip_id": "source_id", "draws_per_epoch": "samples_per_epoch", "pictures": "images"}
+EARLIER_METRICS = {"one_clip_share": "one_source_share"}
 INDEX = "index.parquet"  # the first table of an artifact
 
 Dtype = Literal["str", "int64", "float64", "float32", "bool"]
@@ -134,3 +136,11 @@ def _wrong_values(values: pd.Series, column: Column) -> Iterator[str]:
 
 def _cell(values: pd.Series, row: int) -> str:
     return repr(values.iloc[[row]].tolist()[0])
+
+
+def with_present_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Rename the columns and metrics of a table that an earlier version wrote."""
+    table = table.rename(columns=EARLIER_COLUMNS)
+    if "metric" in table:
+        table["metric"] = table["metric"].replace(EARLIER_METRICS)
+    return table

@@ -92,14 +92,16 @@ if TYPE_CHECKING:
     Optimizer = str
 else:
     Optimizer = Literal[tuple(OPTIMIZERS)]
-Schedule = Literal["restarts", "cosine_restarts", "cosine", "cosine_annealing", "linear", "constant", "relative"]
+Schedule = Literal[
+    "cosine_restarts_warmup_each", "cosine_restarts", "cosine", "cosine_annealing", "linear", "constant", "relative"
+]
 
 
 class TrainingSettings(Strict):
     """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
 
-    preset: Literal["recipe", "low_memory", "kohya_import"] = Field(
-        "recipe",
+    preset: Literal["default", "low_memory", "kohya_import"] = Field(
+        "default",
         description="where the other settings begin: the original project's; those for a small GPU; or what the "
         "kohya_ss file `kohya_json` makes sd-scripts do",
     )
@@ -121,7 +123,7 @@ class TrainingSettings(Strict):
 
     # images
     epochs: int = Field(8, ge=1, le=10_000)
-    draws_per_epoch: int | None = Field(
+    samples_per_epoch: int | None = Field(
         None, ge=1, le=1_000_000, description="images per epoch; None: 10 for each source"
     )
     batch_size: int = Field(1, ge=1)
@@ -173,14 +175,17 @@ class TrainingSettings(Strict):
         description="adafactor's rate is multiplied by the root mean square of each weight matrix, at least 0.001",
     )
     schedule: Schedule = Field(
-        "restarts",
-        description="`restarts`: cosine with hard restarts and a warm-up in each cycle; `cosine_restarts`: with one "
-        "warm-up before all; `cosine`; `linear`, falling to 0; `constant`; without a warm-up: `cosine_annealing`, down "
-        "to 0 in `annealing_steps` steps and up again in as many; `relative`, Adafactor's own: min(0.01, 1/√step)",
+        "cosine_restarts_warmup_each",
+        description="`cosine_restarts_warmup_each`: cosine with hard restarts and a warm-up in each cycle; "
+        "`cosine_restarts`: with one warm-up before all; `cosine`; `linear`, falling to 0; `constant`; without a "
+        "warm-up: `cosine_annealing`, down to 0 in `annealing_steps` steps and up again in as many; `relative`, "
+        "Adafactor's own: min(0.01, 1/√step)",
     )
     annealing_steps: int = Field(1000, ge=1, description="of `cosine_annealing`")
     cycles: int = Field(4, ge=1, description="of the schedules with restarts")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; `restarts`: of each cycle")
+    warmup_fraction: float = Field(
+        0.1, ge=0, lt=1, description="of all steps; `cosine_restarts_warmup_each`: of each cycle"
+    )
     max_grad_norm: float | None = Field(1.0, gt=0, description="None: gradients are not clipped")
     max_weight_norm: float | None = Field(
         None,
@@ -242,7 +247,11 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
         "`shuffle_tags` or `tag_dropout`, and a text encoder that is not trained",
     ),
     *((name, _not_an_argument(name), needed_by(name)) for name in OWN_SETTINGS),
-    ("cycles", lambda s: s.schedule not in ("restarts", "cosine_restarts"), "a schedule with restarts"),
+    (
+        "cycles",
+        lambda s: s.schedule not in ("cosine_restarts_warmup_each", "cosine_restarts"),
+        "a schedule with restarts",
+    ),
     ("warmup_fraction", lambda s: s.schedule in UNWARMED, "a schedule with a warm-up"),
     ("annealing_steps", lambda s: s.schedule != "cosine_annealing", "`schedule: cosine_annealing`"),
     ("min_snr_gamma", lambda s: s.loss_weighting != "min_snr", "`loss_weighting: min_snr`"),

@@ -25,7 +25,7 @@ from sticker_pipeline.core.files.claims import claimed, is_claimed, silent
 from sticker_pipeline.core.files.durable import sync_file, sync_folder, sync_tree
 from sticker_pipeline.core.files.inside import read_bytes
 from sticker_pipeline.core.files.space import Say, writing
-from sticker_pipeline.core.schemas import INDEX, TableSchema, check
+from sticker_pipeline.core.schemas import INDEX, TableSchema, check, with_present_names
 from sticker_pipeline.core.texts import UserError, shortened
 
 MANIFEST = "artifact.json"
@@ -100,8 +100,8 @@ class Artifact:
     files: dict[str, dict[str, Any]]
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
-        """A table as it was published. Raises StorageError as `content` does."""
-        return pd.read_parquet(io.BytesIO(self.content(name)))
+        """Return a table as it was published, with the names of today. Raises StorageError as `content` does."""
+        return with_present_names(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
         """The bytes of a file as they were published.

@@ -127,7 +127,7 @@ _idle = ~On.in_progress() & ~On.any_deps_in_progress()
 _judged = On.all_checks_match(On.check_passed() | On.check_failed() | On.in_progress(), blocking_only=True)
 _to_make = (OutOfDate() | (~_judged).with_label("without_a_verdict")).with_label("to_make")
 
-FOLLOW = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("follow")
+WHEN_STALE = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("when_stale")
 """As soon as what it is made from has changed and is settled; and once, where a blocking check has no verdict on it, as
 after the history was deleted. Its step then ends at once, and its checks are made."""
 
@@ -138,18 +138,18 @@ _no_check_stops = On.all_deps_match(
 _refused = (_check_stops & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_label("refused")
 _due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _refused)
 
-RETRAIN = (
+NIGHTLY_WHEN_STALE = (
     _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
-).with_label("retrain")
+).with_label("nightly_when_stale")
 """On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it, or has
 not run. A check that only warns stops nothing. What changes later waits for the next tick."""
 
-RELEASE = (FOLLOW & _no_check_stops).with_label("release")
-"""Like FOLLOW, once every blocking check has judged the latest version of what it is made from, and none stops it. What
-fails of the gate is an error, never a warning."""
+WHEN_STALE_AND_CHECKED = (WHEN_STALE & _no_check_stops).with_label("when_stale_and_checked")
+"""Like WHEN_STALE, once every blocking check has judged the latest version of what it is made from, and none stops it.
+What fails of the gate is an error, never a warning."""
 
-FOLLOW_RELEASE = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
-    "follow_release"
+WHEN_RELEASE_CHANGES = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
+    "when_release_changes"
 )
 """As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
 

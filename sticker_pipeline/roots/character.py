@@ -51,8 +51,8 @@ def _frames(character: Character, profile: Profile, store: ArtifactStore) -> Val
 
 def _sampling(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     shares = {name: group.share for name, group in character.groups.items()}
-    draws = profile.training.draws_per_epoch
-    return {"mode": profile.sampling.mode, "shares": shares, "draws_per_epoch": draws}
+    draws = profile.training.samples_per_epoch
+    return {"mode": profile.sampling.mode, "shares": shares, "samples_per_epoch": draws}
 
 
 def _tagging(character: Character, profile: Profile, store: ArtifactStore) -> Value:

@@ -24,7 +24,7 @@ FRAME_WEIGHTS = TableSchema(
         Column("group", "str", "its group"),
         Column("source_id", "str", "its source"),
         Column("probability", "float64", "with which a draw takes it; all sum to 1", low=0, high=1),
-        Column("draws_per_epoch", "float64", "how often an epoch is expected to draw it", low=0),
+        Column("samples_per_epoch", "float64", "how often an epoch is expected to draw it", low=0),
     ),
     key=("frame_id",),
 )
@@ -40,7 +40,7 @@ def frame_weights(
     frames: pd.DataFrame,
     shares: Mapping[str, float],
     mode: str,
-    draws_per_epoch: int | None,
+    samples_per_epoch: int | None,
     similarity: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """The probability of each kept frame, with the columns of FRAME_WEIGHTS, in the order of `frames`.
@@ -51,18 +51,18 @@ def frame_weights(
 
     `mode` gives w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
     number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, or else from clip_similarity.
-    `probability` sums to 1 within 1e-12; `draws_per_epoch` is the expected number N·p for N draws, by default
+    `probability` sums to 1 within 1e-12; `samples_per_epoch` is the expected number N·p for N draws, by default
     SAMPLES_PER_SOURCE for each source. Raises SamplingError for no kept frame, a group without a share, an unknown
     mode, a source without a similarity or one outside 0..1, a share that is not above 0, or N < 1."""
     kept = frames[frames["kept"].astype(bool)]
     lengths = kept.groupby(["group", "source_id"], sort=False)["frame_id"].transform("size").to_numpy(dtype=np.float64)
-    _check(kept, shares, mode, draws_per_epoch)
+    _check(kept, shares, mode, samples_per_epoch)
     raw = _shares_of(kept, shares) * _source_weights(kept, lengths, mode, similarity) / lengths
     probability = raw / math.fsum(raw)
     sources = kept[["group", "source_id"]].drop_duplicates()
-    draws = SAMPLES_PER_SOURCE * len(sources) if draws_per_epoch is None else draws_per_epoch
+    draws = SAMPLES_PER_SOURCE * len(sources) if samples_per_epoch is None else samples_per_epoch
     table = kept[["frame_id", "group", "source_id"]].reset_index(drop=True)
-    return table.assign(probability=probability, draws_per_epoch=draws * probability)
+    return table.assign(probability=probability, samples_per_epoch=draws * probability)
 
 
 def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
@@ -87,9 +87,9 @@ def group_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
-    """What each source amounts to: group, source_id, frames, share, draws_per_epoch, sorted by group and source."""
+    """What each source amounts to: group, source_id, frames, share, samples_per_epoch, sorted by group and source."""
     table = weights.groupby(["group", "source_id"], sort=True).agg(
-        frames=("frame_id", "size"), share=("probability", "sum"), draws_per_epoch=("draws_per_epoch", "sum")
+        frames=("frame_id", "size"), share=("probability", "sum"), samples_per_epoch=("samples_per_epoch", "sum")
     )
     return table.reset_index()
 
@@ -99,7 +99,7 @@ def effective_images(probability: np.ndarray) -> float:
     return float(probability.sum() ** 2 / (probability**2).sum())
 
 
-def _check(kept: pd.DataFrame, shares: Mapping[str, float], mode: str, draws_per_epoch: int | None) -> None:
+def _check(kept: pd.DataFrame, shares: Mapping[str, float], mode: str, samples_per_epoch: int | None) -> None:
     if mode not in MODES:
         raise SamplingError(f"sampling mode {mode!r} does not exist: use one of {', '.join(MODES)}")
     if kept.empty:
@@ -112,8 +112,8 @@ def _check(kept: pd.DataFrame, shares: Mapping[str, float], mode: str, draws_per
     for group, share in shares.items():
         if not (share > 0 and math.isfinite(share)):
             raise SamplingError(f"the share of group {group!r} is {share}: it must be above 0")
-    if draws_per_epoch is not None and draws_per_epoch < 1:
-        raise SamplingError(f"draws_per_epoch is {draws_per_epoch}: it must be at least 1")
+    if samples_per_epoch is not None and samples_per_epoch < 1:
+        raise SamplingError(f"samples_per_epoch is {samples_per_epoch}: it must be at least 1")
 
 
 def _shares_of(kept: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN, TRAINING_SET, VALIDATION
-from sticker_pipeline.sampling.draws import epoch_order, systematic_draws
+from sticker_pipeline.sampling.epochs import epoch_order, systematic_counts
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
@@ -142,14 +142,14 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
     probabilities = table["probability"].to_numpy(dtype=np.float64)
     lengths = []
     for epoch in range(settings.epochs):
-        drawn = systematic_draws(probabilities, spec.draws_per_epoch, settings.seed, epoch)
+        drawn = systematic_counts(probabilities, spec.samples_per_epoch, settings.seed, epoch)
         in_bucket = np.bincount(buckets, weights=drawn).astype(np.int64)
         rounds = -(-int((-(-in_bucket // settings.batch_size)).sum()) // ranks)
         lengths.append(-(-rounds // settings.gradient_accumulation))
     return Plan(
         probabilities,
         buckets,
-        spec.draws_per_epoch,
+        spec.samples_per_epoch,
         settings.seed,
         settings.batch_size,
         settings.gradient_accumulation,
@@ -160,8 +160,8 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
 
 
 def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-    """Cut `order` (int64[n_draws], rows) into batches of at most `batch_size` rows of one bucket (`buckets`: int64[n],
-    the number of each row's), keeping the order within each bucket.
+    """Cut `order` (int64[n_samples], rows) into batches of at most `batch_size` rows of one bucket (`buckets`:
+    int64[n], the number of each row's), keeping the order within each bucket.
 
     A bucket has as few batches as it needs. Where they do not come out even they differ by one at most, instead of
     leaving a rest: in a batch of its own an image would move the weights more than the others do. Batches come in a

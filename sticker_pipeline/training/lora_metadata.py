@@ -18,7 +18,7 @@ from sticker_pipeline.training.spec import TrainingSpec
 PREDICTION_NAMES = {"epsilon": "epsilon", "v_prediction": "v"}
 # Names as sd-scripts has them (train_network.py, library/train_util.py).
 SCHEDULER_NAMES = {
-    "restarts": "cosine_with_restarts",
+    "cosine_restarts_warmup_each": "cosine_with_restarts",
     "cosine_restarts": "cosine_with_restarts",
     "cosine": "cosine",
     "cosine_annealing": "CosineAnnealingLR",
@@ -94,12 +94,17 @@ def _network(settings: TrainingSettings) -> dict[str, Any]:
 
 def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any]:
     scheduler = SCHEDULER_NAMES[settings.schedule]
-    schedule: dict[str, Any] = {"warmup": settings.warmup_fraction, "warmup_in_cycle": settings.schedule == "restarts"}
+    schedule: dict[str, Any] = {
+        "warmup": settings.warmup_fraction,
+        "warmup_in_cycle": settings.schedule == "cosine_restarts_warmup_each",
+    }
     if scheduler == "cosine_with_restarts":
         schedule["cycles"] = settings.cycles
     if settings.schedule in UNWARMED:
         schedule = {"T_max": settings.annealing_steps} if settings.schedule == "cosine_annealing" else {}
-    warmed_up = math.ceil(total_steps / settings.cycles) if settings.schedule == "restarts" else total_steps
+    warmed_up = (
+        math.ceil(total_steps / settings.cycles) if settings.schedule == "cosine_restarts_warmup_each" else total_steps
+    )
     return {
         "ss_learning_rate": settings.learning_rate_unet,
         "ss_unet_lr": settings.learning_rate_unet,

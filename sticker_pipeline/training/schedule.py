@@ -10,21 +10,20 @@ from sticker_pipeline.core.settings import TrainingSettings
 
 
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
-    """What settings.schedule, cycles and warmup_fraction say: step 0 ≤ s < total_steps -> multiplier 0–1 of the peak.
+    """Return the schedule of the settings: step 0 ≤ s < total_steps -> multiplier 0–1 of the peak.
 
-    `restarts` is `recipe`. The others warm up once, over w = round(warmup_fraction·total_steps) steps: s/w while s < w.
-    Then, with p = (s−w)/(total_steps−w), cosine has ½(1 + cos πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear
-    1 − p; constant 1: the schedules of the same names in diffusers and transformers (with warm-up).
-    Two begin at once, whatever total_steps is: cosine_annealing has ½(1 + cos πs/annealing_steps), as PyTorch's
-    CosineAnnealingLR; relative has min(0.01, 1/√(s+1)), which is Adafactor's relative step (Shazeer and Stern 2018).
-    Raises ValueError for total_steps < 1.
-    """
+    `cosine_restarts_warmup_each` has a function of its own. The others warm up once, over w =
+    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), cosine has ½(1 +
+    cos πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear 1 − p; constant 1: the schedules of the same names in
+    diffusers and transformers (with warm-up). Two begin at once, whatever total_steps is: cosine_annealing has ½(1 +
+    cos πs/annealing_steps), as PyTorch's CosineAnnealingLR; relative has min(0.01, 1/√(s+1)), which is Adafactor's
+    relative step (Shazeer and Stern 2018). Raises ValueError for total_steps < 1."""
     if settings.schedule == "cosine_annealing":
         return lambda step: _half_cosine(step / settings.annealing_steps)
     if settings.schedule == "relative":
         return lambda step: min(0.01, 1.0 / math.sqrt(step + 1))
-    if settings.schedule == "restarts":
-        return recipe(total_steps, settings.cycles, settings.warmup_fraction)
+    if settings.schedule == "cosine_restarts_warmup_each":
+        return cosine_restarts_warmup_each(total_steps, settings.cycles, settings.warmup_fraction)
     shapes: dict[str, Callable[[float], float]] = {
         "cosine_restarts": lambda progress: _half_cosine(settings.cycles * progress % 1.0),
         "cosine": _half_cosine,
@@ -34,7 +33,9 @@ def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int
     return _after_warmup(shapes[settings.schedule], total_steps, settings.warmup_fraction)
 
 
-def recipe(total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1) -> Callable[[int], float]:
+def cosine_restarts_warmup_each(
+    total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1
+) -> Callable[[int], float]:
     """Cosine with hard restarts and a linear warm-up inside each cycle: multiplier 0–1 of the peak learning rate.
 
     With cycle length c = ⌈total_steps / cycles⌉, warm-up w = round(warmup_fraction·c) and u = s mod c, step s has

@@ -70,8 +70,8 @@ class TrainingSpec(Strict):
 
     @model_validator(mode="after")
     def _draws_are_stated(self) -> "TrainingSpec":
-        if self.settings.draws_per_epoch is None:
-            raise ValueError("settings.draws_per_epoch must be a number here: whoever writes the spec works it out")
+        if self.settings.samples_per_epoch is None:
+            raise ValueError("settings.samples_per_epoch must be a number here: whoever writes the spec works it out")
         return self
 
     @model_validator(mode="after")
@@ -81,9 +81,9 @@ class TrainingSpec(Strict):
         return self
 
     @property
-    def draws_per_epoch(self) -> int:
-        assert self.settings.draws_per_epoch is not None  # by the validator
-        return self.settings.draws_per_epoch
+    def samples_per_epoch(self) -> int:
+        assert self.settings.samples_per_epoch is not None  # by the validator
+        return self.settings.samples_per_epoch
 
 
 def load_spec(path: Path) -> TrainingSpec:

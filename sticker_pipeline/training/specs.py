@@ -72,9 +72,9 @@ def style_spec(
 
 def with_draws(settings: TrainingSettings, sources: int) -> TrainingSettings:
     """`settings` with the draws of an epoch over `sources` training sources, where they do not state them."""
-    if settings.draws_per_epoch is not None:
+    if settings.samples_per_epoch is not None:
         return settings
-    return settings.model_copy(update={"draws_per_epoch": SAMPLES_PER_SOURCE * sources})
+    return settings.model_copy(update={"samples_per_epoch": SAMPLES_PER_SOURCE * sources})
 
 
 def _of_profile(profile: Profile, base_sha: str, store: ArtifactStore) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.media.duplicates import representatives
-from sticker_pipeline.sampling.draws import epoch_order
+from sticker_pipeline.sampling.epochs import epoch_order
 from sticker_pipeline.sampling.weights import MODES, frame_weights
 
 FRAMES, CLIPS = 30_000, 1_000

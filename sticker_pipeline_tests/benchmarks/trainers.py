@@ -83,7 +83,7 @@ def our_spec(work: Work, images: Path, output: Path, steps: int, **changes: Any)
                 "alpha": RANK,
                 "targets": work.targets,
                 "epochs": 1,
-                "draws_per_epoch": steps * work.batch,
+                "samples_per_epoch": steps * work.batch,
                 "batch_size": work.batch,
                 "caption_dropout": 0.0,
                 "learning_rate_unet": LEARNING_RATE,

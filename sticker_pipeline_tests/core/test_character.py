@@ -49,7 +49,7 @@ groups:
   stickers: {learned: [hsr_sticker], share: 2.0}
   art: {style: art}
 curation: {blacklist: [a], inherent: auto, aliases: {serafuku: school uniform}, weights: {smile: 1.2}, min_images: 2}
-training: {preset: recipe, rank: 8}
+training: {preset: default, rank: 8}
 benchmark:
   holdout: [stickers/a.png]
   prompts: [smile]
@@ -200,6 +200,7 @@ def test_an_unknown_key_is_a_short_sentence(tmp_path: Path) -> None:
     (tmp_path / "luma" / "gifs").mkdir(parents=True)
     path = tmp_path / "luma" / "character.yaml"
     for line, said in (
+        ("benchmark: {gate: {one_clip: 0.4}}", "'benchmark.gate.one_clip' is called 'one_source' now."),
         ("benchmark: {holdot: 0.1}", "unknown key 'benchmark.holdot'. Did you mean 'holdout'?"),
         ("trigger: 1999", "'trigger': 1999 is read as a number, or yes or no: put it into quotes if it is text."),
         ("style: 2024-01-02", "'style': 2024-01-02 is read as a date: put it into quotes if it is text."),

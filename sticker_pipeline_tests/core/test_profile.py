@@ -35,7 +35,7 @@ def test_every_profile_is_valid_and_absolute(name: str) -> None:
 
 def test_the_recipe_is_the_default_of_real_models() -> None:
     training = load_profile("sd15", Path("models")).training
-    assert (training.preset, training.epochs, training.cycles, training.warmup_fraction) == ("recipe", 8, 4, 0.1)
+    assert (training.preset, training.epochs, training.cycles, training.warmup_fraction) == ("default", 8, 4, 0.1)
     assert training.learning_rate_unet == training.learning_rate_text_encoder == 1e-5
 
 
@@ -68,7 +68,13 @@ def test_training_overrides_are_checked(tmp_path: Path) -> None:
     profile = character_profile(character, tmp_path)
     assert profile.training.rank == 3
     assert profile.training.epochs == load_profile("embedded", tmp_path).training.epochs
-    for text, sentence in [("{rnk: 3}", "Did you mean 'rank'"), ("{rank: 0}", "greater than or equal to 1")]:
+    for text, sentence in [
+        ("{draws_per_epoch: 9}", "'draws_per_epoch' is called 'samples_per_epoch' now"),
+        ("{schedule: restarts}", "'schedule': 'restarts' is called 'cosine_restarts_warmup_each' now"),
+        ("{preset: recipe}", "'preset': 'recipe' is called 'default' now"),
+        ("{rnk: 3}", "Did you mean 'rank'"),
+        ("{rank: 0}", "greater than or equal to 1"),
+    ]:
         with pytest.raises(ProfileError, match=sentence) as error:
             character_profile(character_with(tmp_path, f"trigger: a\ntraining: {text}\n"), tmp_path)
         assert "character.yaml: training" in str(error.value)
@@ -102,6 +108,7 @@ def test_the_grid_of_a_sweep_may_be_overridden(tmp_path: Path) -> None:
     assert profile.sweep.steps == (3, 8) and profile.sweep.guidance_scales == own.guidance_scales
     assert profile.generation.steps in own.steps and profile.generation.guidance_scale in own.guidance_scales
     for text, sentence in [
+        ("{most_pictures: 3}", "'most_pictures' is called 'most_images' now"),
         ("{stepz: [3]}", "Did you mean 'steps'"),
         ("{steps: []}", "at least 1 item"),
         ("{guidance_scales: [0]}", "greater than or equal to 1"),

@@ -214,3 +214,12 @@ def test_a_folder_a_file_and_a_link_are_discarded_and_nothing_behind_it(tmp_path
     for name in ("folder", "link", "dangling", "file", "nowhere"):
         storage.discard(tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine"]
+
+
+def test_a_table_of_an_earlier_version_has_the_names_of_today(store: ArtifactStore) -> None:
+    with store.writing("luma", "frames") as staging:
+        pd.DataFrame({"clip_id": ["a.gif"], "metric": ["one_clip_share"], "x": [1]}).to_parquet(
+            staging / "index.parquet"
+        )
+        artifact = store.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})
+    assert artifact.table().to_dict("list") == {"source_id": ["a.gif"], "metric": ["one_source_share"], "x": [1]}

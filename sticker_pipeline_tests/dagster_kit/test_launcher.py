@@ -102,7 +102,7 @@ def test_the_trainer_saves_a_checkpoint_and_ends(tmp_path: Path, ending: signal.
         output=tmp_path / "out",
         cache=tmp_path / "cache",
         resolution=32,
-        settings=TrainingSettings(rank=4, epochs=2, draws_per_epoch=100_000),
+        settings=TrainingSettings(rank=4, epochs=2, samples_per_epoch=100_000),
     )
     save_spec(spec, tmp_path / "spec.json")
     trainer = ("sticker_pipeline.training", "30", str(tmp_path / "spec.json"))

@@ -129,7 +129,7 @@ def test_weights_follow_the_formula(line: Bench) -> None:
     for row in kept.itertuples():
         expected = Fraction(share[row.group], total) / int(lengths[row.source_id])
         assert weights.loc[row.frame_id, "probability"] == pytest.approx(float(expected), abs=1e-12)
-        assert weights.loc[row.frame_id, "draws_per_epoch"] == pytest.approx(float(96 * expected), abs=1e-10)
+        assert weights.loc[row.frame_id, "samples_per_epoch"] == pytest.approx(float(96 * expected), abs=1e-10)
     assert math.fsum(weights["probability"]) == pytest.approx(1, abs=1e-12)
 
 

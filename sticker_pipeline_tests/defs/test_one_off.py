@@ -43,7 +43,7 @@ def made(bench: Bench) -> Iterator[Bench]:
 
 
 def test_a_training_with_other_values(made: Bench) -> None:
-    given = {"epochs": 1, "draws_per_epoch": 16, "rank": 4, "learning_rate_unet": 0.002, "seed": 5}
+    given = {"epochs": 1, "samples_per_epoch": 16, "rank": 4, "learning_rate_unet": 0.002, "seed": 5}
     assert launch(made, "character_line", "lora", given).success
     lora = made.store.read(NAME, "lora")
     spec = load_spec(made.store.work(NAME, "lora-spec") / "spec.json")
@@ -56,7 +56,7 @@ def test_a_training_with_other_values(made: Bench) -> None:
     assert lora.settings["training"]["settings"] == spec.settings.model_dump(mode="json")
     summary = str(made.metadata("lora", NAME)["summary"])
     assert summary.startswith("1 epochs, 2 steps") and summary.endswith(
-        "; made with epochs = 1, draws_per_epoch = 16, rank = 4, learning_rate_unet = 0.002, seed = 5 by its launch, "
+        "; made with epochs = 1, samples_per_epoch = 16, rank = 4, learning_rate_unet = 0.002, seed = 5 by its launch, "
         "not as character.yaml says"
     )
     assert "lora" not in made.stale(NAME)

@@ -40,7 +40,7 @@ groups:
   stickers: {learned: [moth_sticker]}
   art: {style: art}
 curation: {inherent: [drill hair, purple hair, red eyes, dress, black dress, witch hat, wings, mole under eye]}
-training: {epochs: 3, draws_per_epoch: 96}
+training: {epochs: 3, samples_per_epoch: 96}
 benchmark:
   holdout: 0.3
   validation: 0

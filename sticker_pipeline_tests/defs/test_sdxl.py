@@ -37,7 +37,7 @@ profile: sdxl
 groups:
   gifs: {learned: [small_sticker]}
   art: {style: art}
-training: {epochs: 1, draws_per_epoch: 8, batch_size: 2, rank: 4}
+training: {epochs: 1, samples_per_epoch: 8, batch_size: 2, rank: 4}
 benchmark: {holdout: 0.3, prompts: [smile]}
 """
 BOTH_TEXT_ENCODERS = SETTINGS.replace("rank: 4", "rank: 4, learning_rate_text_encoder: 0.0005")

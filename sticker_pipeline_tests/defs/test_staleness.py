@@ -150,7 +150,7 @@ EDITS = {
     "curation.min_images": "curation: {min_images: 3}",
     "benchmark.holdout": "benchmark: {holdout: 0.3}",
     "training.epochs": "training: {epochs: 3}",
-    "training.draws_per_epoch": "training: {draws_per_epoch: 64}",
+    "training.samples_per_epoch": "training: {samples_per_epoch: 64}",
     "benchmark.prompts": "benchmark: {prompts: [with a hat]}",
     "benchmark.patience": "benchmark: {patience: 5}",
     "benchmark.rivals": "benchmark: {rivals: [{name: x, lora: rivals/x.safetensors, trigger: x}]}",

@@ -21,7 +21,7 @@ from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import STYLE_LINE
 
 STYLED = SETTINGS + "style: chibi\n"
-SHORT = {"training": {"epochs": 2, "draws_per_epoch": 64}, "attributes": ("smile", "angry, arms up")}
+SHORT = {"training": {"epochs": 2, "samples_per_epoch": 64}, "attributes": ("smile", "angry, arms up")}
 CHIBI = "_styles/chibi"
 
 

@@ -660,7 +660,7 @@ def test_the_training_process_exits_with_2_and_the_sentence(tmp_path: Path) -> N
         "base": str(base),
         "base_sha": "ab",
         "resolution": 64,
-        "settings": {"draws_per_epoch": 1},
+        "settings": {"samples_per_epoch": 1},
     }
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     done = subprocess.run(

@@ -338,7 +338,9 @@ def rate_trial(schedule: str, factor: float = 1.0) -> Trial:
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         usual = studio.profile().training
-        share = 1 if schedule == "restarts" else usual.cycles  # `restarts` takes its fraction of each cycle
+        share = (
+            1 if schedule == "cosine_restarts_warmup_each" else usual.cycles
+        )  # `cosine_restarts_warmup_each` takes its fraction of each cycle
         epochs = studio.train(
             work,
             studio.images(stickers(seed), studio.curated(TRIGGER)),
@@ -366,7 +368,7 @@ F = Question(
     {
         "constant": rate_trial("constant"),
         "constant, half the peak": rate_trial("constant", 0.5),
-        "4 restarts": rate_trial("restarts"),
+        "4 restarts": rate_trial("cosine_restarts_warmup_each"),
     },
     {
         SIMILARITY: SIMILARITY_TEXT,

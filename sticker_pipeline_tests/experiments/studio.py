@@ -124,7 +124,7 @@ def train(
     write_training_set(work, shown, mode)
     chosen = TrainingSettings.model_validate({**profile().training.model_dump(), **settings, "seed": seed})
     per_epoch = max(1, (draws or DRAWS) // chosen.epochs)
-    chosen = chosen.model_copy(update={"draws_per_epoch": per_epoch})
+    chosen = chosen.model_copy(update={"samples_per_epoch": per_epoch})
     return train_on(work, work, trigger, chosen, work / "lora", work / "latents")
 
 

@@ -36,7 +36,7 @@ def main(framed: bool, draws: int | None, work: Path) -> None:
     from sticker_pipeline.defs.resources import workspace_from_environment
 
     if draws:
-        PROFILES["embedded"]["style"] = {"training": {"epochs": 6, "draws_per_epoch": draws // 6}}
+        PROFILES["embedded"]["style"] = {"training": {"epochs": 6, "samples_per_epoch": draws // 6}}
     for folder in character_folders(DEMO):
         copy_character(folder, work / "characters" / folder.name, framed=framed)
     os.environ["STICKER_CHARACTERS"] = str(work / "characters")

@@ -153,8 +153,8 @@ def train(trial: Trial, work: Path, folder: Path) -> Path:
     character = loaded(trial.character)
     usual = {**studio.profile().training.model_dump(), **character.settings.training}
     chosen = TrainingSettings.model_validate({**usual, **trial.settings, "seed": trial.seed})
-    draws = chosen.draws_per_epoch or SAMPLES_PER_SOURCE * rows.loc[rows["split"] == "train", "source_id"].nunique()
-    settings = chosen.model_copy(update={"draws_per_epoch": draws})
+    draws = chosen.samples_per_epoch or SAMPLES_PER_SOURCE * rows.loc[rows["split"] == "train", "source_id"].nunique()
+    settings = chosen.model_copy(update={"samples_per_epoch": draws})
     training_set = work / "artifacts" / trial.character / "training_set"
     return studio.train_on(training_set, frames, character.trigger, settings, folder / "lora", work / "latents")[-1]
 

@@ -228,7 +228,7 @@ def _write_frame_weights(staging, frames, character, profile, models, rng) -> No
     size = frames.groupby("source_id")["frame_id"].transform("size")
     probability = 1 / size / frames["source_id"].nunique()
     table = frames[["frame_id", "group", "source_id"]].assign(
-        probability=probability, draws_per_epoch=300 * probability
+        probability=probability, samples_per_epoch=300 * probability
     )
     write_rows(table, staging)
 

@@ -314,7 +314,7 @@ def test_the_heaviest_source_comes_first() -> None:
             "source_id": ["one", "two", "two"],
             "probability": [0.2, 0.4, 0.4],
         }
-    ).assign(draws_per_epoch=1.0)
+    ).assign(samples_per_epoch=1.0)
     found = weights(table)
     assert found is not None
     assert [(source.source, source.frames, source.share) for source in found.sources] == [

@@ -138,6 +138,23 @@ def test_rolling_back_names_what_is_wrong(folder: Path) -> None:
     assert number_of(current(folder)) == 2
 
 
+def test_a_release_of_an_earlier_version_is_read(folder: Path) -> None:
+    release = released(folder, b"one").release
+    path = release.folder / "release.json"
+    record = json.loads(path.read_text())
+    now = record["data"]
+    record["data"] = {
+        "pictures": now["images"],
+        "clips": now["sources"],
+        "held_out_pictures": now["holdout_images"],
+        "held_out_clips": now["holdout_sources"],
+    }
+    record["metrics"][0]["metric"] = "one_clip_share"
+    path.write_text(json.dumps(record))
+    again = read(folder, 1).record
+    assert again.data == release.record.data and again.metrics[0].metric == "one_source_share"
+
+
 def test_damage_is_named(folder: Path) -> None:
     release = released(folder, b"one").release
     (release.folder / "release.json").write_text("{}")

@@ -67,7 +67,7 @@ def test_equals_exact_arithmetic(mode):
     assert table["frame_id"].tolist() == list(expected)
     for row in table.itertuples():
         assert abs(Fraction(row.probability) - expected[row.frame_id]) < Fraction(1, 10**15)
-        assert abs(Fraction(row.draws_per_epoch) - 200 * expected[row.frame_id]) < Fraction(1, 10**12)
+        assert abs(Fraction(row.samples_per_epoch) - 200 * expected[row.frame_id]) < Fraction(1, 10**12)
     assert abs(sum(map(Fraction, table["probability"])) - 1) < Fraction(1, 10**12)
 
 
@@ -91,7 +91,7 @@ def test_a_source_counts_as_much_as_a_still():
     shares = source_shares(frame_weights(frames_of(CLIPS), dict.fromkeys(SHARES, 1.0), "inverse_length", None))
     assert shares["share"].to_numpy() == pytest.approx([0.25] * 4, abs=1e-15)
     assert shares["frames"].tolist() == [1, 40, 3, 1]
-    assert shares["draws_per_epoch"].to_numpy() == pytest.approx([10.0] * 4)
+    assert shares["samples_per_epoch"].to_numpy() == pytest.approx([10.0] * 4)
 
 
 def test_a_share_scales_how_much_each_source_of_its_group_counts():
@@ -148,13 +148,13 @@ def test_effective_images():
         ({"shares": SHARES | {"art": 0.0}}, "share of group 'art' is 0"),
         ({"shares": SHARES | {"art": float("inf")}}, "share of group 'art' is inf"),
         ({"mode": "uniformly"}, "'uniformly' does not exist: use one of inverse_length"),
-        ({"draws_per_epoch": 0}, "draws_per_epoch is 0"),
+        ({"samples_per_epoch": 0}, "samples_per_epoch is 0"),
         ({"frames": frames_of({("gifs", "a"): 0}, dropped=3)}, "no frame is kept"),
         ({"mode": "effective_size", "similarity": {"gifs/a.gif": 0.5}}, "gifs/b.gif: its similarity is None"),
         ({"mode": "effective_size", "similarity": {source: 1.5 for _, source in CLIPS}}, "similarity is 1.5"),
     ],
 )
 def test_refused(changes, message):
-    arguments = {"frames": frames_of(CLIPS), "shares": SHARES, "mode": "inverse_length", "draws_per_epoch": None}
+    arguments = {"frames": frames_of(CLIPS), "shares": SHARES, "mode": "inverse_length", "samples_per_epoch": None}
     with pytest.raises(SamplingError, match=message):
         frame_weights(**(arguments | changes))

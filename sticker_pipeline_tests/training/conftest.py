@@ -51,7 +51,7 @@ def make_spec(tmp_path: Path, tiny_base: Path) -> SpecMaker:
                 "rank": 4,
                 "alpha": 2.0,
                 "epochs": 2,
-                "draws_per_epoch": 6,
+                "samples_per_epoch": 6,
                 "batch_size": 2,
                 "learning_rate_unet": 1e-3,
                 "learning_rate_text_encoder": 1e-3,

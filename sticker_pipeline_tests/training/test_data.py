@@ -84,7 +84,9 @@ def test_regularisation_images_have_their_share(make_spec: SpecMaker, tmp_path: 
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 60, 3), dtype=np.uint8)).save(
             tmp_path / "others" / f"{number}.png"
         )
-    spec = make_spec(settings={"regularisation_share": 0.25, "draws_per_epoch": 48}, regularisation=tmp_path / "others")
+    spec = make_spec(
+        settings={"regularisation_share": 0.25, "samples_per_epoch": 48}, regularisation=tmp_path / "others"
+    )
     table = read_training_set(spec)
     assert table["regularisation"].tolist() == [False] * 8 + [True] * 3 and table.index.tolist() == list(range(11))
     assert table["probability"].tolist() == pytest.approx([0.75 / 8] * 8 + [0.25 / 3] * 3)
@@ -98,7 +100,7 @@ def flat(epoch: list[Step]) -> list[int]:
 
 
 def test_plan_is_reproducible_and_draws_as_often_as_probabilities_say(make_spec: SpecMaker) -> None:
-    spec = make_spec(settings={"draws_per_epoch": 16, "batch_size": 3, "epochs": 3})
+    spec = make_spec(settings={"samples_per_epoch": 16, "batch_size": 3, "epochs": 3})
     table = read_training_set(spec)
     planned = plan(table, spec)
     assert planned.lengths == (6, 6, 6) and planned.total_steps == 18
@@ -108,7 +110,7 @@ def test_plan_is_reproducible_and_draws_as_often_as_probabilities_say(make_spec:
         assert Counter(flat(epoch)) == dict.fromkeys(range(8), 2)
     assert flat(plan(table, spec).epoch(1)) == flat(planned.epoch(1))
     assert flat(planned.epoch(0)) != flat(planned.epoch(1))
-    other = plan(table, make_spec(settings={"draws_per_epoch": 16, "batch_size": 3, "epochs": 3, "seed": 1}))
+    other = plan(table, make_spec(settings={"samples_per_epoch": 16, "batch_size": 3, "epochs": 3, "seed": 1}))
     assert flat(other.epoch(0)) != flat(planned.epoch(0))
 
 
@@ -123,7 +125,7 @@ def test_plan_is_reproducible_and_draws_as_often_as_probabilities_say(make_spec:
 def test_draws_are_exact_across_buckets_and_steps_are_known(
     weights: list[int], draws: int, batch_size: int, accumulation: int, ranks: int
 ) -> None:
-    chosen = {"draws_per_epoch": draws, "batch_size": batch_size, "gradient_accumulation": accumulation, "epochs": 2}
+    chosen = {"samples_per_epoch": draws, "batch_size": batch_size, "gradient_accumulation": accumulation, "epochs": 2}
     paths = dict.fromkeys(("base", "training_set", "frames", "output", "cache"), Path("none"))
     spec = TrainingSpec(name="a", trigger="a", base_sha="", resolution=32, settings=TrainingSettings(**chosen), **paths)
     table = pd.DataFrame({"probability": np.array(weights) / sum(weights)})

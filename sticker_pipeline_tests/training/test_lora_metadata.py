@@ -70,7 +70,10 @@ def metadata_of(make_spec: SpecMaker, *, family: str = "sd15", **settings: Any) 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"schedule": "restarts", "cycles": 4}, {"ss_lr_scheduler": "cosine_with_restarts", "ss_lr_warmup_steps": "2"}),
+        (
+            {"schedule": "cosine_restarts_warmup_each", "cycles": 4},
+            {"ss_lr_scheduler": "cosine_with_restarts", "ss_lr_warmup_steps": "2"},
+        ),
         ({"schedule": "cosine_restarts"}, {"ss_lr_scheduler": "cosine_with_restarts", "ss_lr_warmup_steps": "8"}),
         ({"schedule": "cosine"}, {"ss_lr_scheduler": "cosine"}),
         ({"schedule": "linear", "warmup_fraction": 0.0}, {"ss_lr_scheduler": "linear", "ss_lr_warmup_steps": "0"}),

@@ -66,7 +66,7 @@ def test_a_full_gpu_is_one_line_that_says_what_to_lower(
 
 def test_sigterm_under_dagster_leaves_a_whole_checkpoint(make_spec: SpecMaker, tmp_path: Path) -> None:
     """Started as Dagster does it (context and messages are files, named in two variables), then cancelled."""
-    spec = make_spec(settings={"epochs": 1, "draws_per_epoch": 100_000})
+    spec = make_spec(settings={"epochs": 1, "samples_per_epoch": 100_000})
     save_spec(spec, tmp_path / "spec.json")
     process = subprocess.Popen(
         [*COMMAND, str(tmp_path / "spec.json")],

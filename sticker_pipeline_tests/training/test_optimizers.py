@@ -140,7 +140,7 @@ def test_each_trains_the_tiny_model(name: str, make_spec: SpecMaker) -> None:
     rate = 1.0 if name in ONE_RATE else 1e-2
     changes = {"schedule": "constant", "warmup_fraction": 0.0, "learning_rate_text_encoder": 0.0}
     spec = make_spec(
-        settings={"optimizer": name, "epochs": 1, "draws_per_epoch": 4, "learning_rate_unet": rate, **changes}
+        settings={"optimizer": name, "epochs": 1, "samples_per_epoch": 4, "learning_rate_unet": rate, **changes}
     )
     file = read_lora(train(spec, Progress(lambda line: None)))
     assert file.metadata["ss_optimizer"].startswith(f"{OPTIMIZERS[name].constructor}(weight_decay=0.01")

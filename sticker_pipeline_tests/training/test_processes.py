@@ -34,7 +34,7 @@ def test_two_processes_learn_what_one_learns_from_two_batches(
 ) -> None:
     """One process that adds up two batches draws the same images, captions and noise as two with one batch each."""
     changes = {"family": family, "base": build_tiny_sdxl(tmp_path / "sdxl")} if family == "sdxl" else {}
-    settings = {"epochs": 2, "draws_per_epoch": 8, "batch_size": 2, "cycles": 1, "warmup_fraction": 0.0}
+    settings = {"epochs": 2, "samples_per_epoch": 8, "batch_size": 2, "cycles": 1, "warmup_fraction": 0.0}
     two = make_spec(settings=settings, output=tmp_path / "two", save_precision="float32", **changes)
     one = make_spec(
         settings={**settings, "gradient_accumulation": 2}, output=tmp_path / "one", save_precision="float32", **changes

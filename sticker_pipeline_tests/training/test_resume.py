@@ -30,7 +30,7 @@ from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(10**6)
-SETTINGS = {"epochs": 3, "draws_per_epoch": 8, "batch_size": 2, "cycles": 2}  # 4 steps in each of 3 epochs
+SETTINGS = {"epochs": 3, "samples_per_epoch": 8, "batch_size": 2, "cycles": 2}  # 4 steps in each of 3 epochs
 
 # What holds state of its own beside the weights: moments, averages, accumulated batches, cached and varied texts.
 VARIANTS: list[dict[str, Any]] = [

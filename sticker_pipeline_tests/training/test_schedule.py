@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sticker_pipeline.core.settings import TrainingSettings
-from sticker_pipeline.training.schedule import make_schedule, recipe
+from sticker_pipeline.training.schedule import cosine_restarts_warmup_each, make_schedule
 
 
 @pytest.mark.parametrize(
@@ -27,26 +27,26 @@ from sticker_pipeline.training.schedule import make_schedule, recipe
     ],
 )
 def test_recipe_of_800_steps(step: int, expected: float) -> None:
-    assert recipe(800)(step) == pytest.approx(expected, abs=1e-12)
+    assert cosine_restarts_warmup_each(800)(step) == pytest.approx(expected, abs=1e-12)
 
 
 def test_last_cycle_is_cut_short_when_steps_do_not_divide() -> None:
-    rate = recipe(10, cycles=4, warmup_fraction=0.4)  # cycles of 3, 3, 3 and 1; warm-up of 1
+    rate = cosine_restarts_warmup_each(10, cycles=4, warmup_fraction=0.4)  # cycles of 3, 3, 3 and 1; warm-up of 1
     assert [rate(s) for s in range(10)] == pytest.approx([0, 1, 0.5, 0, 1, 0.5, 0, 1, 0.5, 0])
 
 
 def test_warm_up_that_rounds_to_nothing_starts_at_the_peak() -> None:
-    rate = recipe(16, cycles=4, warmup_fraction=0.1)
+    rate = cosine_restarts_warmup_each(16, cycles=4, warmup_fraction=0.1)
     assert [rate(s) for s in (0, 2, 4)] == pytest.approx([1.0, 0.5, 1.0])
 
 
 def test_more_cycles_than_steps() -> None:
-    assert [recipe(2, cycles=4)(s) for s in range(2)] == [1.0, 1.0]
+    assert [cosine_restarts_warmup_each(2, cycles=4)(s) for s in range(2)] == [1.0, 1.0]
 
 
 @given(st.integers(1, 500), st.integers(1, 20), st.floats(0, 0.99))
 def test_every_step_is_a_share_of_the_peak(total: int, cycles: int, warmup: float) -> None:
-    for name in ("restarts", "cosine_restarts", "cosine", "linear", "constant"):
+    for name in ("cosine_restarts_warmup_each", "cosine_restarts", "cosine", "linear", "constant"):
         rate = make_schedule(TrainingSettings(schedule=name, cycles=cycles, warmup_fraction=warmup), total)
         values = [rate(s) for s in range(total)]
         assert all(0.0 <= value <= 1.0 for value in values)
@@ -56,7 +56,7 @@ def test_every_step_is_a_share_of_the_peak(total: int, cycles: int, warmup: floa
 @pytest.mark.parametrize("arguments", [(0,), (8, 0), (8, 4, 1.0), (8, 4, -0.1)])
 def test_impossible_schedules(arguments: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="A schedule needs"):
-        recipe(*arguments)
+        cosine_restarts_warmup_each(*arguments)
 
 
 def test_a_run_of_no_steps_has_no_schedule() -> None:
@@ -65,8 +65,8 @@ def test_a_run_of_no_steps_has_no_schedule() -> None:
 
 
 def test_restarts_is_the_recipe() -> None:
-    made = make_schedule(TrainingSettings(schedule="restarts", cycles=3, warmup_fraction=0.2), 100)
-    assert [made(s) for s in range(100)] == [recipe(100, 3, 0.2)(s) for s in range(100)]
+    made = make_schedule(TrainingSettings(schedule="cosine_restarts_warmup_each", cycles=3, warmup_fraction=0.2), 100)
+    assert [made(s) for s in range(100)] == [cosine_restarts_warmup_each(100, 3, 0.2)(s) for s in range(100)]
 
 
 def diffusers_multipliers(name: str, total: int, warmup: int, cycles: int) -> list[float]:

@@ -19,7 +19,7 @@ def values(**changes: Any) -> dict[str, Any]:
         "output": "/artifacts/nova/.work/lora",
         "cache": "/artifacts/_cache/latents",
         "resolution": 96,
-        "settings": {"draws_per_epoch": 40},
+        "settings": {"samples_per_epoch": 40},
         **changes,
     }
 
@@ -45,8 +45,8 @@ def test_every_effective_value_is_in_the_file(tmp_path: Path) -> None:
         (json.dumps(values(resolutoin=96)), ["unknown key 'resolutoin'", "Did you mean 'resolution'?"]),
         (json.dumps(values(resolution=99)), ["'resolution' = 99"]),
         (json.dumps(values(background="wihte")), ["'background' = 'wihte'", "unknown color"]),
-        (json.dumps(values(settings={"draws_per_epoch": 4, "rnak": 8})), ["'settings.rnak'", "Did you mean 'rank'?"]),
-        (json.dumps(values(settings={})), ["draws_per_epoch must be a number"]),
+        (json.dumps(values(settings={"samples_per_epoch": 4, "rnak": 8})), ["'settings.rnak'", "Did you mean 'rank'?"]),
+        (json.dumps(values(settings={})), ["samples_per_epoch must be a number"]),
         (json.dumps({k: v for k, v in values().items() if k != "base"}), ["'base' is missing"]),
     ],
 )

@@ -51,19 +51,19 @@ def artifact(store: ArtifactStore, asset: str, table: pd.DataFrame) -> Artifact:
 
 
 def test_an_epoch_has_ten_draws_of_each_source_unless_it_says_otherwise() -> None:
-    assert with_draws(TrainingSettings(), 7).draws_per_epoch == 70
-    assert with_draws(TrainingSettings(draws_per_epoch=96), 7).draws_per_epoch == 96
+    assert with_draws(TrainingSettings(), 7).samples_per_epoch == 70
+    assert with_draws(TrainingSettings(samples_per_epoch=96), 7).samples_per_epoch == 96
 
 
 def test_a_character_is_trained_on_the_sources_of_its_training_split(
     character: Character, profile: Profile, store: ArtifactStore
 ) -> None:
     frames = pd.DataFrame({"frame_id": list(CLIPS), "source_id": list(CLIPS.values())})
-    profile = profile.model_copy(update={"training": profile.training.model_copy(update={"draws_per_epoch": None})})
+    profile = profile.model_copy(update={"training": profile.training.model_copy(update={"samples_per_epoch": None})})
     prompts = [f"prompt {number}" for number in range(6)]
     inputs = artifact(store, "training_set", ROWS), artifact(store, "frames", frames)
     spec = character_spec(character, profile, "ab12", *inputs, prompts=prompts, regularisation=None, store=store)
-    assert spec.draws_per_epoch == 10 * 2  # sources one and two
+    assert spec.samples_per_epoch == 10 * 2  # sources one and two
     assert spec.sample_prompts == ["prompt 0", "prompt 3"]
     assert (spec.name, spec.trigger, spec.base_sha) == ("moth", "skv_moth", "ab12")
     assert (spec.training_set, spec.frames) == tuple(each.folder for each in inputs)

@@ -15,7 +15,7 @@ from sticker_pipeline.training.backward import Inputs, predict
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.logs.tables import BAND_COLUMNS, LOG
 from sticker_pipeline.training.objective import image_losses
-from sticker_pipeline.training.schedule import recipe
+from sticker_pipeline.training.schedule import cosine_restarts_warmup_each
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
 from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step, whole_inputs
@@ -53,7 +53,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert list(log.columns) == LOG.names
     assert log["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert log["epoch"].tolist() == [1, 1, 1, 2, 2, 2]
-    assert log["lr_unet"].tolist() == pytest.approx([1e-3 * recipe(6)(step) for step in range(6)])
+    assert log["lr_unet"].tolist() == pytest.approx([1e-3 * cosine_restarts_warmup_each(6)(step) for step in range(6)])
     assert (log["weights_scaled"] == 0).all() and log["weight_norm"].isna().all()  # there is no limit
     assert (
         np.isfinite(log.drop(columns=[*BAND_COLUMNS, "weight_norm"]).to_numpy(dtype=float)).all()
@@ -110,7 +110,7 @@ def test_equal_specs_give_equal_bytes_whether_latents_are_cached_or_not(make_spe
 
 
 def test_the_seed_decides_the_result(make_spec: SpecMaker, tmp_path: Path) -> None:
-    settings = {"epochs": 1, "draws_per_epoch": 2, "cycles": 1, "warmup_fraction": 0.0}
+    settings = {"epochs": 1, "samples_per_epoch": 2, "cycles": 1, "warmup_fraction": 0.0}
     first = train(make_spec(settings=settings), QUIET)
     other = train(make_spec(output=tmp_path / "other", settings={**settings, "seed": 1}), QUIET)
     assert not torch.equal(load_file(first)[f"{KEY}.lora_up.weight"], load_file(other)[f"{KEY}.lora_up.weight"])
@@ -274,7 +274,7 @@ def test_an_exploding_error_stops_the_training(make_spec: SpecMaker) -> None:
 
 
 def test_divergence_keeps_earlier_checkpoints(make_spec: SpecMaker) -> None:
-    settings = {"learning_rate_unet": 1e30, "cycles": 1, "warmup_fraction": 0.5, "epochs": 4, "draws_per_epoch": 2}
+    settings = {"learning_rate_unet": 1e30, "cycles": 1, "warmup_fraction": 0.5, "epochs": 4, "samples_per_epoch": 2}
     spec = make_spec(settings=settings, save_precision="float32")  # rates: 0, 0.5e30, 1e30 …
     with pytest.raises(TrainingDiverged, match="step 3 of 4: the training has diverged"):
         train(spec, QUIET)
@@ -283,7 +283,7 @@ def test_divergence_keeps_earlier_checkpoints(make_spec: SpecMaker) -> None:
 
 
 def test_a_checkpoint_that_overflows_is_not_written(make_spec: SpecMaker) -> None:
-    settings = {"learning_rate_unet": 1e30, "cycles": 1, "warmup_fraction": 0.5, "epochs": 4, "draws_per_epoch": 2}
+    settings = {"learning_rate_unet": 1e30, "cycles": 1, "warmup_fraction": 0.5, "epochs": 4, "samples_per_epoch": 2}
     spec = make_spec(settings=settings)
     with pytest.raises(LoraError, match="infinities"):
         train(spec, QUIET)

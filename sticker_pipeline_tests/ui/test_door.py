@@ -331,7 +331,9 @@ def test_what_slips_through_asks_nobody_by_our_policy(
 
 def test_ctrl_c_saves_a_training_and_leaves_no_process(ui: Deployment, chromium: Any, made: str) -> None:
     """The last test of the file: afterwards the UI is gone."""
-    long = (ui.characters / NAME / "character.yaml").read_text().replace("epochs: 2, draws_per_epoch: 96", "epochs: 50")
+    long = (
+        (ui.characters / NAME / "character.yaml").read_text().replace("epochs: 2, samples_per_epoch: 96", "epochs: 50")
+    )
     (ui.characters / NAME / "character.yaml").write_text(long, encoding="utf-8")
     with visit(chromium, ui.url) as person:
         person.asset("lora")

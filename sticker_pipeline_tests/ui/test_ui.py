@@ -137,7 +137,7 @@ def test_the_report_opens_from_its_asset(ui: Deployment, luma: str, person: Pers
 
 
 def test_a_cancelled_training_leaves_a_state_and_no_process(ui: Deployment, luma: str, person: Person) -> None:
-    long = SETTINGS.replace("epochs: 2, draws_per_epoch: 96", "epochs: 50, draws_per_epoch: 400")
+    long = SETTINGS.replace("epochs: 2, samples_per_epoch: 96", "epochs: 50, samples_per_epoch: 400")
     (ui.characters / luma / "character.yaml").write_text(long, encoding="utf-8")
     before = ui.store.read(luma, "lora").data_version
     person.asset("lora")

@@ -213,7 +213,7 @@ def _max_train_steps(form: Form) -> Answer:
         return ignored("max_train_epochs goes before it")
     images = steps * max(form["train_batch_size"], 1) * max(form["gradient_accumulation_steps"], 1)
     epochs = form.target.epochs
-    return taken(f"{steps} steps are {images} images", epochs=epochs, draws_per_epoch=math.ceil(images / epochs))
+    return taken(f"{steps} steps are {images} images", epochs=epochs, samples_per_epoch=math.ceil(images / epochs))
 
 
 def _epoch(form: Form) -> Answer:
@@ -224,7 +224,7 @@ def _epoch(form: Form) -> Answer:
 
 
 def _epoch_length() -> str:
-    return "an epoch has draws_per_epoch images, not as many as the folders and their repeats"
+    return "an epoch has samples_per_epoch images, not as many as the folders and their repeats"
 
 
 def _random_crop(form: Form) -> Answer:

@@ -14,7 +14,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.benchmark.samples import LEFT_OUT
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -30,7 +30,7 @@ OTHERS = "others.json"  # the other characters that it was measured among -> dat
     **made_from("samples", "training_set", "frames", uses=["tagging", "benchmark", "others", "gate"]),
     partitions_def=CHARACTERS,
     code_version=VERSION,
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="benchmark",
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(tables.BENCHMARK, COMPARISONS),

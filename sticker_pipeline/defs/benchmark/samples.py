@@ -16,7 +16,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
@@ -41,7 +41,7 @@ LEFT_OUT = "left_out.json"
     **made_from("selected_lora", uses=["generation", "release", "recommended", "rivals"]),
     partitions_def=CHARACTERS,
     code_version="6",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="generation",
     kinds={"diffusers", "parquet"},
     metadata=columns(SAMPLES, WITHOUT_TRIGGER),

@@ -23,7 +23,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -37,7 +37,7 @@ from sticker_pipeline.training.logs.tables import VALIDATION_LOSS
     **made_from("lora", "training_set", "frames", uses=["generation", "benchmark", "choice"]),
     partitions_def=CHARACTERS,
     code_version="3",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="benchmark",
     kinds={"open-clip", "parquet"},
     metadata=columns(CHOICE),

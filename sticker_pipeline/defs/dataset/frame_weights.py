@@ -6,7 +6,7 @@ from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -17,7 +17,7 @@ from sticker_pipeline.sampling import weights
     **made_from("frames", uses=["sampling"]),
     partitions_def=CHARACTERS,
     code_version="1",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="sampling",
     kinds={"pandas", "parquet"},
     metadata=columns(weights.FRAME_WEIGHTS),
@@ -32,7 +32,7 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
             work.inputs["frames"].table(),
             shares,
             work.profile.sampling.mode,
-            work.profile.training.draws_per_epoch,
+            work.profile.training.samples_per_epoch,
         )
         write_table(rows, work.staging, weights.FRAME_WEIGHTS)
         groups, sources = weights.group_shares(rows), weights.source_shares(rows)

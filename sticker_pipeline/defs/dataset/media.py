@@ -8,7 +8,7 @@ from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -26,7 +26,7 @@ class NoMedia(UserError):
     **made_from(uses=["media"]),
     partitions_def=CHARACTERS,
     code_version="3",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="media",
     kinds={"file", "parquet"},
     metadata=columns(INVENTORY, WRITTEN_CAPTIONS),
@@ -70,7 +70,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     **made_from(raw_media, uses=["frames"]),
     partitions_def=CHARACTERS,
     code_version="4",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="media",
     kinds={"pillow", "parquet"},
     metadata=columns(media_frames.FRAMES),

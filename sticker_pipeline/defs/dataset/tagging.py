@@ -10,7 +10,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -30,7 +30,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     **made_from("frames", uses=["tagging"]),
     partitions_def=CHARACTERS,
     code_version="1",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="tagging",
     kinds={"onnx", "parquet"},
     metadata=columns(WD14_TAGS),
@@ -82,7 +82,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     **made_from(wd14_tags, "frames", "raw_media", uses=["curation"]),
     partitions_def=CHARACTERS,
     code_version="4",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="tagging",
     kinds={"pandas", "parquet"},
     metadata=columns(CAPTIONS, DROPPED),

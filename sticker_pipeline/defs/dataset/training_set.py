@@ -9,7 +9,7 @@ from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.buckets import bucket_table
 from sticker_pipeline.dataset.manifest import TRAINING_SET
 from sticker_pipeline.dataset.manifest import training_set as make_training_set
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -21,7 +21,7 @@ SHEET_CELLS = 20
     **made_from("frames", "frame_weights", "curated_tags", uses=["dataset"]),
     partitions_def=CHARACTERS,
     code_version="3",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="dataset",
     kinds={"pandas", "parquet"},
     metadata=columns(TRAINING_SET),

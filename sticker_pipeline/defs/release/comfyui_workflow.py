@@ -10,7 +10,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import FOLLOW_RELEASE
+from sticker_pipeline.defs.automation import WHEN_RELEASE_CHANGES
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -35,7 +35,7 @@ from sticker_pipeline.roots.loras import adapters_of
     **made_from("released_lora", uses=["generation", "recommended_release"]),
     partitions_def=CHARACTERS,
     code_version="2",
-    automation_condition=FOLLOW_RELEASE,
+    automation_condition=WHEN_RELEASE_CHANGES,
     group_name="publishing",
     kinds={"json", "png"},
     metadata=columns(WORKFLOWS),

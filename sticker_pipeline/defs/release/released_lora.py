@@ -11,7 +11,7 @@ from sticker_pipeline.benchmark.releases import Candidate, all_releases, place, 
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import RELEASE
+from sticker_pipeline.defs.automation import WHEN_STALE_AND_CHECKED
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
@@ -29,7 +29,7 @@ BESIDE_LORA = 2**20  # bytes that a release has beside its LoRA: record, spec, m
     ),
     partitions_def=CHARACTERS,
     code_version="1",
-    automation_condition=RELEASE,
+    automation_condition=WHEN_STALE_AND_CHECKED,
     group_name="publishing",
     kinds={"safetensors"},
     description="The LoRA that people get: the new one if it passes the gate, else the release before, which stays. "

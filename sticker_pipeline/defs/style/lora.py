@@ -8,7 +8,7 @@ from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
-from sticker_pipeline.defs.automation import RETRAIN
+from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import STYLE_LORA, STYLE_TRAINING_SET, of_style, style_made_from
@@ -24,7 +24,7 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     **style_made_from(STYLE_TRAINING_SET, uses=["training"]),
     partitions_def=STYLES,
     code_version="1",
-    automation_condition=RETRAIN,
+    automation_condition=NIGHTLY_WHEN_STALE,
     group_name="style",
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS),

@@ -13,7 +13,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET, of_style, style_made_from
@@ -29,7 +29,7 @@ from sticker_pipeline.training.logs.results import checkpoints_of
     **style_made_from(STYLE_LORA, STYLE_TRAINING_SET, uses=["choice"]),
     partitions_def=STYLES,
     code_version="1",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="style",
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(CHOICE, GOAL),

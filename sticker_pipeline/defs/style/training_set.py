@@ -8,7 +8,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.dataset.style_set import IMAGES, STYLE_DROPPED, STYLE_ROWS, STYLE_TAGS, reasons_table, style_set
-from sticker_pipeline.defs.automation import FOLLOW
+from sticker_pipeline.defs.automation import WHEN_STALE
 from sticker_pipeline.defs.partitions import STYLES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import STYLE_TRAINING_SET, of_style, style_made_from
@@ -23,7 +23,7 @@ SHEET_CELLS = 24
     **style_made_from(uses=["members", "dataset"]),
     partitions_def=STYLES,
     code_version="1",
-    automation_condition=FOLLOW,
+    automation_condition=WHEN_STALE,
     group_name="style",
     kinds={"pandas", "parquet"},
     metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),

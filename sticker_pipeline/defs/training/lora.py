@@ -15,7 +15,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, i
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
-from sticker_pipeline.defs.automation import RETRAIN
+from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
@@ -34,7 +34,7 @@ class LoraConfig(OneOff):
     section: ClassVar[str] = "training"
 
     epochs: int | None = Field(None, description="passes, each with a checkpoint, 1 to 10,000")
-    draws_per_epoch: int | None = Field(None, description="images per epoch, 1 to 1,000,000")
+    samples_per_epoch: int | None = Field(None, description="images per epoch, 1 to 1,000,000")
     rank: int | None = Field(None, description="of the LoRA, 1 to 320; its strength is alpha / rank")
     alpha: float | None = Field(None, description="of the LoRA, above 0")
     learning_rate_unet: float | None = Field(None, description="its peak, above 0")
@@ -46,7 +46,7 @@ class LoraConfig(OneOff):
     **made_from("training_set", "frames", uses=["training"]),
     partitions_def=CHARACTERS,
     code_version="2",
-    automation_condition=RETRAIN,
+    automation_condition=NIGHTLY_WHEN_STALE,
     group_name="training",
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS),

@@ -10,7 +10,7 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.settings import ConsistencySettings
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.dataset.manifest import TRAIN
-from sticker_pipeline.sampling.draws import systematic_draws
+from sticker_pipeline.sampling.epochs import systematic_counts
 from sticker_pipeline.training.distill.spec import ConsistencySpec, Tuning
 
 
@@ -43,7 +43,7 @@ def character_spec(
     """
     tuning = profile.lcm.tuning
     rows = rows[rows["split"] == TRAIN]
-    counts = systematic_draws(rows["probability"].to_numpy(dtype=np.float64), tuning.images, profile.lcm.seed, 0)
+    counts = systematic_counts(rows["probability"].to_numpy(dtype=np.float64), tuning.images, profile.lcm.seed, 0)
     drawn = rows.loc[np.repeat(rows.index, counts)]
     settings: ConsistencySettings = profile.lcm.model_copy(update=tuning.model_dump())
     return ConsistencySpec(

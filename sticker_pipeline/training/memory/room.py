@@ -39,7 +39,7 @@ def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) 
         parameters=sum(parameter.numel() for parameter in trained),
         modules=len(layers),
         epochs=epochs,
-        steps=epochs * (1 + spec.draws_per_epoch // (settings.batch_size * processes)),
+        steps=epochs * (1 + spec.samples_per_epoch // (settings.batch_size * processes)),
         save_bytes={"float16": 2, "float32": 4}[spec.save_precision],
         optimizer_bytes=sum(state_bytes(settings.optimizer, parameter) for parameter in trained),
         averaged=settings.ema_decay is not None,

@@ -124,7 +124,7 @@ def test_what_is_not_there_is_what_sd_scripts_takes_then(tmp_path: Path) -> None
         "max_grad_norm": 1.0,
         "max_weight_norm": None,
         "epochs": 8,
-        "draws_per_epoch": 200,  # 1600 steps
+        "samples_per_epoch": 200,  # 1600 steps
         "precision": "float32",
         "max_tokens": 75,
         "clip_skip": 1,

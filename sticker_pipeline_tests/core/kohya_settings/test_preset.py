@@ -58,7 +58,7 @@ def test_a_number_of_steps_stays_whatever_the_epochs_are(tmp_path: Path) -> None
         more = f", epochs: {epochs}" if epochs else ""
         chosen = character(tmp_path, f"{{preset: kohya_import, kohya_json: kohya.json{more}}}", steps)
         training = character_profile(chosen, tmp_path).training
-        assert (training.epochs, training.draws_per_epoch) == (epochs or 8, draws)
+        assert (training.epochs, training.samples_per_epoch) == (epochs or 8, draws)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_replayed_gradients_are_those_of_eager_steps(tiny_base: Path, dtype: tor
 def test_trainings_on_the_gpu_learn_what_the_cpu_learns(
     make_spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    settings = {"epochs": 3, "draws_per_epoch": 12, "cycles": 1, **changes}
+    settings = {"epochs": 3, "samples_per_epoch": 12, "cycles": 1, **changes}
     quiet = Progress(lambda line: None)
     spec = make_spec(settings=settings, sample_prompts=["nova_tag"], save_precision="float32")
     AcceleratorState._reset_state(reset_partial_state=True)  # it remembers devices and precisions

@@ -30,7 +30,7 @@ def size_of(folder: Path) -> int:
     "settings",
     [
         {"epochs": 3, "rank": 16},
-        {"epochs": 2, "optimizer": "adafactor", "ema_decay": 0.9, "draws_per_epoch": 40},
+        {"epochs": 2, "optimizer": "adafactor", "ema_decay": 0.9, "samples_per_epoch": 40},
         {"epochs": 2, "learning_rate_text_encoder": 0.0, "shuffle_tags": True, "caption_variants": 4},
     ],
 )
@@ -84,7 +84,7 @@ def test_output_and_cache_on_two_disks_are_counted_apart(make_spec: SpecMaker, t
 def test_a_training_on_a_disk_that_fills_goes_on_to_the_same_bytes(
     make_spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"epochs": 2, "draws_per_epoch": 6}
+    settings = {"epochs": 2, "samples_per_epoch": 6}
     prompts = ["nova_tag, smile"]
     whole = train(make_spec(settings=settings, sample_prompts=prompts, output=tmp_path / "whole"), QUIET).read_bytes()
     monkeypatch.setattr("sticker_pipeline.training.setup.check_disk", lambda *_: None)
