@@ -28,7 +28,7 @@ A LoRA is released only if every rule holds. The limits stand in `benchmark: {ga
       is never a fault. Here the *means* are compared: rules 2 and 3 have bounded both already, and with some tens of
       images an interval is wider than any margin of use.
 
-What was not measured is never passed in silence: the check says so, and a LoRA of which a figure was measured in no
+What was not measured is never passed in silence: the check says so, and a LoRA of which a metric was measured in no
 style is refused, unless `unmeasured: release`.
 
 Where the defaults come from. Of the three demo characters in two styles with three seeds each (data/models/embedded/
@@ -63,11 +63,11 @@ CHECKS = {
     "no_less_diverse": "Its images are hardly less varied than the present release's.",
 }
 """Name of each rule -> what it says."""
-EVIDENCE = ["style", "figure", "value", "ci_low", "ci_high", "limit", "kept"]
+EVIDENCE = ["style", "metric", "value", "ci_low", "ci_high", "limit", "kept"]
 BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which images are held out
 
 Row = Mapping[str, Any]
-Figures = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
+Estimates = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,21 @@ def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFram
     paired differences, the LoRA less the base model, and the LoRA less the present release (None: there is none). Rows
     over all styles have the style `all`. A mean that is no number counts as not measured.
     """
-    figures = _figures(table)
-    styles = _styles(figures)
+    estimates = _estimates(table)
+    styles = _styles(estimates)
     lines = {
-        "better_than_base": [_better_than_base(figures, _overall(over_base), limits)],
-        "no_copies": [_copies(figures, style, limits) for style in styles],
-        "not_collapsed": [line for style in styles for line in _collapse(figures, style, limits)],
-        "right_character": [_identity(figures, limits)],
+        "better_than_base": [_better_than_base(estimates, _overall(over_base), limits)],
+        "no_copies": [_copies(estimates, style, limits) for style in styles],
+        "not_collapsed": [line for style in styles for line in _collapse(estimates, style, limits)],
+        "right_character": [_identity(estimates, limits)],
     }
     checks = [_check(name, found, limits) for name, found in lines.items()]
     if over_release is None:
         return checks + [_nothing_to_compare(name) for name in list(CHECKS)[len(checks) :]]
     beside = {
-        "no_less_similar": [_similarity_kept(figures, _overall(over_release), limits)],
-        "no_more_copies": [_no_more_copies(figures, style, limits) for style in styles],
-        "no_less_diverse": [_no_less_diverse(figures, style, limits) for style in styles],
+        "no_less_similar": [_similarity_kept(estimates, _overall(over_release), limits)],
+        "no_more_copies": [_no_more_copies(estimates, style, limits) for style in styles],
+        "no_less_diverse": [_no_less_diverse(estimates, style, limits) for style in styles],
     }
     return checks + [_check(name, found, limits) for name, found in beside.items()]
 
@@ -130,10 +130,10 @@ def copies_by_chance(sources: int) -> float:
 
 @dataclass(frozen=True)
 class _Line:
-    """One figure beside its limit. `kept` is None where it was not measured; `missing` then says what is not there."""
+    """One metric beside its limit. `kept` is None where it was not measured; `missing` then says what is not there."""
 
     style: str
-    figure: str
+    metric: str
     value: float = math.nan
     ci_low: float = math.nan
     ci_high: float = math.nan
@@ -157,44 +157,44 @@ UNMEASURED = "Hold out at least two sources of a style in benchmark.holdout of c
 ALONE = "there is no other character to tell it from"
 
 
-def _better_than_base(figures: Figures, row: Row | None, limits: Gate) -> _Line:
+def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
     name = "similarity above the base model's"
     if row is None:
         return _Line(OVERALL, name, missing="no paired comparison with the base model")
-    bound = limits.gain * _way_to_references(figures)
+    bound = limits.gain * _way_to_references(estimates)
     return _interval_line(name, row, bound, f"> {bound:.3f}")
 
 
-def _way_to_references(figures: Figures) -> float:
+def _way_to_references(estimates: Estimates) -> float:
     """How much more alike held-out images are among themselves than to the base model's, on average over the styles
     in which that is known; 0 where it is in none, or no more."""
     of = SIMILARITY
     ways = [
-        row["mean"] - figures[BASE, style, of]["mean"]
-        for (model, style, metric), row in figures.items()
-        if (model, metric) == (REFERENCE, of) and style != OVERALL and (BASE, style, of) in figures
+        row["mean"] - estimates[BASE, style, of]["mean"]
+        for (model, style, metric), row in estimates.items()
+        if (model, metric) == (REFERENCE, of) and style != OVERALL and (BASE, style, of) in estimates
     ]
     return max(0.0, sum(ways) / len(ways)) if ways else 0.0
 
 
-def _copies(figures: Figures, style: str, limits: Gate) -> _Line:
-    own, holdout = (figures.get((model, style, "copies")) for model in (LORA, REFERENCE))
+def _copies(estimates: Estimates, style: str, limits: Gate) -> _Line:
+    own, holdout = (estimates.get((model, style, "copies")) for model in (LORA, REFERENCE))
     if own is None or holdout is None:
         return _Line(style, "copies", missing=f"no share of copies in style {style}")
-    sources = figures.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # it has no diversity with only one source
+    sources = estimates.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # it has no diversity with only one source
     stated = min(limits.copies, holdout["mean"] + limits.copies_beyond_references)
     return _at_most("copies", style, own, max(stated, copies_by_chance(sources)))
 
 
-def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
-    own, holdout = (figures.get((model, style, "diversity")) for model in (LORA, REFERENCE))
-    share = figures.get((LORA, style, "one_source_share"))
+def _collapse(estimates: Estimates, style: str, limits: Gate) -> list[_Line]:
+    own, holdout = (estimates.get((model, style, "diversity")) for model in (LORA, REFERENCE))
+    share = estimates.get((LORA, style, "one_source_share"))
     spread = (
         _at_least("diversity", style, own, limits.diversity * holdout["mean"])
         if own is not None and holdout is not None
         else _Line(style, "diversity", missing=f"no diversity of images and held-out sources in style {style}")
     )
-    by_chance = figures.get((CHANCE, style, "one_source_share"), {"ci_high": 0.0})["ci_high"]
+    by_chance = estimates.get((CHANCE, style, "one_source_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
         _at_most("nearest to one source", style, share, max(limits.one_source, by_chance))
         if share is not None
@@ -203,62 +203,62 @@ def _collapse(figures: Figures, style: str, limits: Gate) -> list[_Line]:
     return [spread, nearest]
 
 
-def _identity(figures: Figures, limits: Gate) -> _Line:
-    row = figures.get((LORA, OVERALL, "identity"))
+def _identity(estimates: Estimates, limits: Gate) -> _Line:
+    row = estimates.get((LORA, OVERALL, "identity"))
     if row is None:
         return _Line(OVERALL, "right character", missing=ALONE)
     return _at_least("right character", OVERALL, row, limits.identity)
 
 
-def _similarity_kept(figures: Figures, row: Row | None, limits: Gate) -> _Line:
+def _similarity_kept(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
     name = "similarity above the present release's"
-    present, base = (figures.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
+    present, base = (estimates.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
     if row is None or present is None or base is None:
         return _Line(OVERALL, name, missing="no paired comparison with the present release")
     margin = limits.loss_of_gain * max(0.0, present["mean"] - base["mean"])
     return _interval_line(name, row, -margin, f"> {-margin:.3f}")
 
 
-def _no_more_copies(figures: Figures, style: str, limits: Gate) -> _Line:
-    own, present = (figures.get((model, style, "copies")) for model in (LORA, RELEASED))
+def _no_more_copies(estimates: Estimates, style: str, limits: Gate) -> _Line:
+    own, present = (estimates.get((model, style, "copies")) for model in (LORA, RELEASED))
     if own is None or present is None:
         return _Line(style, "copies", missing=f"no share of copies of both in style {style}")
     return _at_most("copies", style, own, present["mean"] + limits.more_copies)
 
 
-def _no_less_diverse(figures: Figures, style: str, limits: Gate) -> _Line:
-    own, present, holdout = (figures.get((model, style, "diversity")) for model in (LORA, RELEASED, REFERENCE))
+def _no_less_diverse(estimates: Estimates, style: str, limits: Gate) -> _Line:
+    own, present, holdout = (estimates.get((model, style, "diversity")) for model in (LORA, RELEASED, REFERENCE))
     if own is None or present is None:
         return _Line(style, "diversity", missing=f"no diversity of both in style {style}")
     least = (1.0 - limits.less_diversity) * present["mean"]
     return _at_least("diversity", style, own, min(least, holdout["mean"]) if holdout else least)
 
 
-def _interval_line(figure: str, row: Row, bound: float, limit: str) -> _Line:
+def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
     """Kept where the whole interval lies above `bound`."""
     if not all(math.isfinite(row[key]) for key in ("difference", "ci_low", "ci_high")):
-        return _Line(OVERALL, figure, missing=f"no interval of the {figure}")
+        return _Line(OVERALL, metric, missing=f"no interval of the {metric}")
     kept = bool(row["ci_low"] > bound)
-    return _Line(OVERALL, figure, row["difference"], row["ci_low"], row["ci_high"], limit, kept)
+    return _Line(OVERALL, metric, row["difference"], row["ci_low"], row["ci_high"], limit, kept)
 
 
-def _at_most(figure: str, style: str, row: Row, limit: float) -> _Line:
-    return _mean_line(figure, style, row, f"≤ {limit:.3f}", lambda mean: mean <= limit)
+def _at_most(metric: str, style: str, row: Row, limit: float) -> _Line:
+    return _mean_line(metric, style, row, f"≤ {limit:.3f}", lambda mean: mean <= limit)
 
 
-def _at_least(figure: str, style: str, row: Row, limit: float) -> _Line:
-    return _mean_line(figure, style, row, f"≥ {limit:.3f}", lambda mean: mean >= limit)
+def _at_least(metric: str, style: str, row: Row, limit: float) -> _Line:
+    return _mean_line(metric, style, row, f"≥ {limit:.3f}", lambda mean: mean >= limit)
 
 
-def _mean_line(figure: str, style: str, row: Row, limit: str, keeps: Callable[[float], bool]) -> _Line:
-    return _Line(style, figure, row["mean"], row["ci_low"], row["ci_high"], limit, bool(keeps(row["mean"])))
+def _mean_line(metric: str, style: str, row: Row, limit: str, keeps: Callable[[float], bool]) -> _Line:
+    return _Line(style, metric, row["mean"], row["ci_low"], row["ci_high"], limit, bool(keeps(row["mean"])))
 
 
 def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
-    """Passed if every line is kept that was measured, and no figure is left unmeasured in every style."""
+    """Passed if every line is kept that was measured, and no metric is left unmeasured in every style."""
     measured = [line for line in lines if line.kept is not None]
     missing = [line.missing for line in lines if line.kept is None] if lines else ["the LoRA has no row"]
-    nowhere = not lines or {line.figure for line in lines} != {line.figure for line in measured}
+    nowhere = not lines or {line.metric for line in lines} != {line.metric for line in measured}
     refused = nowhere and limits.unmeasured == "refuse" and missing != [ALONE]
     broken = not all(line.kept for line in measured)
     parts = [*map(_told, measured), *([f"not checked: {', '.join(missing)}"] if missing else [])]
@@ -276,21 +276,21 @@ def _nothing_to_compare(name: str) -> Check:
 def _told(line: _Line) -> str:
     interval = "" if math.isnan(line.ci_low) else f" [{line.ci_low:.3f}, {line.ci_high:.3f}]"
     style = "" if line.style == OVERALL else f"{line.style}: "
-    return f"{style}{line.figure} {line.value:.3f}{interval}, must be {line.limit}"
+    return f"{style}{line.metric} {line.value:.3f}{interval}, must be {line.limit}"
 
 
 def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(line, name) for name in EVIDENCE] for line in lines], columns=EVIDENCE)
 
 
-def _styles(figures: Figures) -> list[str]:
+def _styles(estimates: Estimates) -> list[str]:
     """The styles that the LoRA has rows of, each judged by itself: a good one must not hide a bad one. Where there are
     only rows over all styles, those."""
-    styles = sorted({style for model, style, _ in figures if model == LORA})
+    styles = sorted({style for model, style, _ in estimates if model == LORA})
     return [style for style in styles if style != OVERALL] or styles
 
 
-def _figures(table: pd.DataFrame) -> Figures:
+def _estimates(table: pd.DataFrame) -> Estimates:
     known = table[np.isfinite(table["mean"].astype(float))]
     return {(str(row["model"]), str(row["style"]), str(row["metric"])): _row(row) for row in known.to_dict("records")}
 

@@ -73,7 +73,7 @@ class _Record(BaseModel):
         return named
 
 
-class Figure(_Record):
+class MetricRow(_Record):
     """A row of the benchmark's table; None for what is no number there."""
 
     model: str
@@ -135,7 +135,7 @@ class Record(_Record):
     drawing: Drawing
     data: Data
     inputs: dict[str, str]
-    metrics: list[Figure]
+    metrics: list[MetricRow]
     checks: list[Outcome]
 
 
@@ -363,9 +363,9 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
     return read(folder, number)
 
 
-def _figure(row: Mapping[Any, Any]) -> Figure:
+def _figure(row: Mapping[Any, Any]) -> MetricRow:
     numbers = {name: None if math.isnan(row[name]) else row[name] for name in ("mean", "ci_low", "ci_high")}
-    return Figure(**{name: row[name] for name in ("model", "style", "metric", "n")}, **numbers)
+    return MetricRow(**{name: row[name] for name in ("model", "style", "metric", "n")}, **numbers)
 
 
 def _move(

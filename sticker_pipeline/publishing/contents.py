@@ -28,11 +28,11 @@ from sticker_pipeline.publishing.report import (
     ClipWeight,
     DropReason,
     FewSteps,
-    Figure,
     Grid,
     GridRow,
     InlineImage,
     Made,
+    MetricEstimate,
     Release,
     StyleReport,
     TagCount,
@@ -230,15 +230,15 @@ def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet
     return artifact.table(name) if artifact and name in artifact.files else None
 
 
-def figures(table: pd.DataFrame | None) -> tuple[Figure, ...]:
+def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     """`table`: model, style, metric, mean, ci_low, ci_high, n."""
     if table is None:
         return ()
     columns = (table[name].tolist() for name in ("model", "style", "metric", "mean", "ci_low", "ci_high", "n"))
-    return tuple(Figure(*row) for row in zip(*columns, strict=True))
+    return tuple(MetricEstimate(*row) for row in zip(*columns, strict=True))
 
 
-def differences(table: pd.DataFrame | None) -> tuple[Figure, ...]:
+def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     """`table`: model, other, metric, style, difference, ci_low, ci_high, n. The LoRA's, each under the other's name."""
     if table is None:
         return ()

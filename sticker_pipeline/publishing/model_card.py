@@ -9,7 +9,7 @@ import yaml
 
 from sticker_pipeline.benchmark.measure import BASE, FEW_SOURCES, LORA, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.metrics import METRICS, described, written
-from sticker_pipeline.benchmark.releases import Drawing, Figure, Record, Release
+from sticker_pipeline.benchmark.releases import Drawing, MetricRow, Record, Release
 from sticker_pipeline.core import markdown
 from sticker_pipeline.core.markdown import code, code_block, literal
 
@@ -87,7 +87,7 @@ def _drawn(drawing: Drawing) -> str:
     )
 
 
-def _table(metrics: list[Figure]) -> str:
+def _table(metrics: list[MetricRow]) -> str:
     """A row for each metric and style, `all` first, a column for each model."""
     cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
@@ -109,7 +109,7 @@ def _table(metrics: list[Figure]) -> str:
     return markdown.table(ruled)
 
 
-def _meanings(metrics: list[Figure]) -> str:
+def _meanings(metrics: list[MetricRow]) -> str:
     """A line for each metric: what it means, and which way is better."""
     present = {figure.metric for figure in metrics}
     return "\n".join(
@@ -124,7 +124,7 @@ def _rank(metric: str) -> tuple[int, str]:
     return (names.index(metric), "") if metric in METRICS else (len(names), metric)
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: MetricRow | None) -> str:
     if figure is None or figure.mean is None:
         return "–"
     low, high = (math.nan if bound is None else bound for bound in (figure.ci_low, figure.ci_high))

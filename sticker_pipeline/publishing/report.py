@@ -44,7 +44,7 @@ RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricEstimate:
     """One measured mean with its 95 % interval (NaN: none) over `n` units."""
 
     model: str
@@ -189,8 +189,8 @@ class CharacterReport:
     trigger: str
     profile: str
     style: str = ""
-    figures: tuple[Figure, ...] = ()
-    differences: tuple[Figure, ...] = ()
+    figures: tuple[MetricEstimate, ...] = ()
+    differences: tuple[MetricEstimate, ...] = ()
     grids: tuple[Grid, ...] = ()
     training: Training | None = None
     choice: Choice | None = None
@@ -211,8 +211,8 @@ class StyleReport:
     name: str
     characters: tuple[str, ...]
     choice: Choice
-    figures: tuple[Figure, ...]
-    differences: tuple[Figure, ...]
+    figures: tuple[MetricEstimate, ...]
+    differences: tuple[MetricEstimate, ...]
     image: InlineImage
 
 
@@ -223,7 +223,7 @@ class FewSteps:
 
     profile: str
     guidance_scale: float
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricEstimate, ...]
 
 
 @dataclass(frozen=True)
@@ -317,14 +317,14 @@ def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str,
     )
 
 
-def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, Figure]]:
+def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, MetricEstimate]]:
     """model -> metric -> figure, of one style."""
     return by_model(figure for figure in character.figures if figure.style == style)
 
 
-def by_model(figures: Iterable[Figure]) -> dict[str, dict[str, Figure]]:
+def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEstimate]]:
     """model -> metric -> figure."""
-    found: dict[str, dict[str, Figure]] = {}
+    found: dict[str, dict[str, MetricEstimate]] = {}
     for figure in figures:
         found.setdefault(figure.model, {})[figure.metric] = figure
     return found
@@ -345,7 +345,7 @@ def sign(look: Look) -> Markup:
     return Markup(svg).format(look.colour, charts.marker(look.shape, 7, 7))
 
 
-def judgement(gain: Figure | None, better: str = "higher") -> str:
+def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
     """What an interval of a paired difference says: better, worse, or unclear (also where there is none). `better`:
     whether higher or lower figures are."""
     if gain is None:
@@ -353,7 +353,7 @@ def judgement(gain: Figure | None, better: str = "higher") -> str:
     return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
 
 
-def gain_of(character: CharacterReport, style: str) -> Figure | None:
+def gain_of(character: CharacterReport, style: str) -> MetricEstimate | None:
     """Return the paired gain of the new LoRA over the base model in one style."""
     return figures_by_model(character, style).get(LORA, {}).get(GAIN)
 
@@ -380,7 +380,7 @@ def data_uri(image: InlineImage) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
-def speed(figures: Sequence[Figure]) -> dict[str, float]:
+def speed(figures: Sequence[MetricEstimate]) -> dict[str, float]:
     """Way to draw -> how many times as fast as the first one it is."""
     seconds = {figure.model: figure.mean for figure in figures if figure.metric == "seconds"}
     first = next(iter(seconds.values()), math.nan)
@@ -398,8 +398,8 @@ class Versus:
 
     style: str
     model: str
-    theirs: Figure | None
-    difference: Figure
+    theirs: MetricEstimate | None
+    difference: MetricEstimate
     strip: Markup
 
 
@@ -429,7 +429,7 @@ class _Helpers:
         return charts.line_chart(curves, label=f"{title}: {told(curves, x)}", x=x, y=y, chosen=chosen)
 
     @staticmethod
-    def columns(figures: Sequence[Figure], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
+    def columns(figures: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
         """Those of `metrics` that have a figure, in their order."""
         present = {figure.metric for figure in figures}
         return [(name, metric) for name, metric in metrics.items() if name in present]
@@ -468,11 +468,11 @@ class _Helpers:
         reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0
         return [replace(row, strip=charts.about_zero(mark, reach, label=spoken([mark]))) for row, mark in marks.items()]
 
-    def _mark(self, difference: Figure) -> Mark:
+    def _mark(self, difference: MetricEstimate) -> Mark:
         name = f"new LoRA less {self.looks[difference.model].title}"
         return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
 
-    def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, Figure]]]:
+    def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
         """Metric -> model -> difference, over all styles, of the metrics besides similarity that can be better."""
         over_all = [difference for difference in character.differences if difference.style == OVERALL]
         rows = [

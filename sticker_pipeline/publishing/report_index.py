@@ -19,8 +19,8 @@ from sticker_pipeline.publishing.charts import Mark
 from sticker_pipeline.publishing.report import (
     CharacterReport,
     FewSteps,
-    Figure,
     Look,
+    MetricEstimate,
     StyleReport,
     by_model,
     current_release,
@@ -184,7 +184,7 @@ def address(name: str, kind: str = "characters") -> str:
     return f"{kind}/{quote(name, safe='', errors='backslashreplace')}.html"
 
 
-def _interval(figure: Figure) -> list[float]:
+def _interval(figure: MetricEstimate) -> list[float]:
     return [figure.mean, figure.low, figure.high]
 
 

@@ -71,7 +71,7 @@ def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
     checks = judged(of, collapsed(of))
     assert "not_collapsed" in failed(checks) <= {"not_collapsed", "no_copies"}
     evidence = {check.name: check.verdict.evidence for check in checks}["not_collapsed"]
-    assert evidence[["style", "figure", "kept"]].to_numpy().tolist() == [
+    assert evidence[["style", "metric", "kept"]].to_numpy().tolist() == [
         [style, figure, False] for style in ("art", "sticker") for figure in ("diversity", "nearest to one source")
     ]
 

@@ -22,11 +22,11 @@ from sticker_pipeline.publishing.report import (
     ClipWeight,
     DropReason,
     FewSteps,
-    Figure,
     Grid,
     GridRow,
     InlineImage,
     Made,
+    MetricEstimate,
     Release,
     StyleReport,
     TagCount,
@@ -80,8 +80,8 @@ def test_every_page_is_tested(example_folder: Path) -> None:
     )
 
 
-def figure(model: str, style: str, metric: str, mean: float, low: float = NAN, high: float = NAN) -> Figure:
-    return Figure(model, style, metric, mean, low, high, 8)
+def figure(model: str, style: str, metric: str, mean: float, low: float = NAN, high: float = NAN) -> MetricEstimate:
+    return MetricEstimate(model, style, metric, mean, low, high, 8)
 
 
 def image(alt: str = "an image") -> InlineImage:
@@ -323,8 +323,12 @@ def test_what_people_write_is_text() -> None:
 
 
 def test_rivals_have_a_column_only_where_there_are_any() -> None:
-    ours = [Figure(model, "all", "clip_similarity", 0.5, 0.4, 0.6, 8) for model in ("base", "lora", "reference")]
-    theirs = [Figure(model, "all", "clip_similarity", mean, 0.2, 0.4, 8) for model, mean in (("a", 0.2), ("b", 0.3))]
+    ours = [
+        MetricEstimate(model, "all", "clip_similarity", 0.5, 0.4, 0.6, 8) for model in ("base", "lora", "reference")
+    ]
+    theirs = [
+        MetricEstimate(model, "all", "clip_similarity", mean, 0.2, 0.4, 8) for model, mean in (("a", 0.2), ("b", 0.3))
+    ]
     for figures, count in ((ours, 9), ([*ours, *theirs], 10)):
         character = CharacterReport("luma", "skv_luma", "embedded", figures=tuple(figures))
         (row,) = board(parsed(index_page([character_line(character)]))).values()
@@ -343,7 +347,10 @@ def test_the_address_of_an_asset_is_one_segment_and_one_value() -> None:
 def test_a_recommended_setting_is_no_rival() -> None:
     """Nor does it change how rivals look; and the best LoRA is told among those drawn alike."""
     names = ["base", "lora", "LoRA in at most 12 steps", "LoRA in at most 4 steps", "zed"]
-    rows = [Figure(name, "all", "clip_similarity", 0.1 * place, 0, 1, 8) for place, name in enumerate(names, start=1)]
+    rows = [
+        MetricEstimate(name, "all", "clip_similarity", 0.1 * place, 0, 1, 8)
+        for place, name in enumerate(names, start=1)
+    ]
     character, plain = (CharacterReport("luma", "t", "p", figures=tuple(part)) for part in (rows, [rows[0], rows[-1]]))
     looks = model_looks(character)
     assert list(looks) == ["base", "lora", "LoRA in at most 4 steps", "LoRA in at most 12 steps", "zed"]
@@ -442,7 +449,7 @@ def test_the_lora_is_beside_each_model_by_style_with_the_paired_difference(chara
 
 
 def test_a_difference_is_drawn_on_its_side_of_zero_and_fewer_copies_are_better() -> None:
-    def difference(metric: str, mean: float) -> Figure:
+    def difference(metric: str, mean: float) -> MetricEstimate:
         return figure("zed", "all", metric, mean, mean - 0.05, mean + 0.05)
 
     similar = tuple(figure(model, "all", "clip_similarity", 0.5) for model in ("lora", "zed"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sticker_pipeline.publishing.report import CharacterReport, Figure, character_page
+from sticker_pipeline.publishing.report import CharacterReport, MetricEstimate, character_page
 from sticker_pipeline.publishing.report_index import character_line, index_page
 from sticker_pipeline_tests.publishing.test_report import HOSTILE, everything
 
@@ -121,7 +121,11 @@ def sortable(tmp_path: Path) -> Path:
 
 def measured(name: str, gain: float | None) -> CharacterReport:
     figures = {"clip_similarity": 0.5, "clip_similarity_gain": gain}
-    found = [Figure("lora", "all", metric, mean, mean, mean, 8) for metric, mean in figures.items() if mean is not None]
+    found = [
+        MetricEstimate("lora", "all", metric, mean, mean, mean, 8)
+        for metric, mean in figures.items()
+        if mean is not None
+    ]
     return CharacterReport(name, "t", "p", figures=tuple(found))
 
 
