@@ -214,6 +214,11 @@ class TrainingSettings(Strict):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the frozen base model; adapters are float32. `auto`: half on a GPU, float32 on a CPU"
     )
+    accelerate: Literal["auto", "off"] = Field(
+        "auto",
+        description="faster layers, and on a GPU CUDA graphs (training/accel/), with the same results up to rounding; "
+        "`off` trains with PyTorch's own layers alone",
+    )
     memory_budget: ByteSize | None = Field(
         None, description="GPU memory to stay within, e.g. 4GiB; None: all of it. What saves memory is then decided"
     )

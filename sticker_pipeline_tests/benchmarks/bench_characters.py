@@ -7,49 +7,30 @@ the steps leave them. CPU seconds; the last column is the cost of one character 
 smallest.
 """
 
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import dagster as dg
-import pandas as pd
 from rich.console import Console
 
 from sticker_pipeline.cli.update import update
 from sticker_pipeline.dagster_kit.history import remembered_partitions
 from sticker_pipeline.definitions import defs as definitions
+from sticker_pipeline_tests.benchmarks.by_count import print_costs, timer
 from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, script_history, scripted_deployment
 from sticker_pipeline_tests.defs import sensor_look
 
 COUNTS = (10, 100, 1_000)
-T = TypeVar("T")
 
 
 def main() -> None:
-    counts = [int(argument) for argument in sys.argv[1:]] or list(COUNTS)
-    columns = {}
-    for count in counts:
-        with tempfile.TemporaryDirectory() as temporary:
-            columns[count] = costs(Path(temporary), count)
-    table = pd.DataFrame(columns)
-    table["each, last/first"] = table[counts[-1]] / counts[-1] / (table[counts[0]] / counts[0])
-    print(table.round(3).to_string())
+    print_costs(costs, COUNTS)
 
 
 def costs(root: Path, count: int) -> dict[str, float]:
     """What is done -> CPU seconds, with `count` characters."""
     found: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[], T]) -> T:
-        start = time.process_time()
-        result = work()
-        found[name] = time.process_time() - start
-        print(f"{count:6} {name:40} {found[name]:8.2f} s", flush=True)
-        return result
-
+    timed = timer(found, count)
     world = definitions()
     deployment = timed("(scripting the files)", lambda: scripted_deployment(root, world, count))
     looks = timed("sensor, first looks", lambda: look_until_quiet(deployment))

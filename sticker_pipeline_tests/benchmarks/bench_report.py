@@ -8,16 +8,11 @@ count over that at the smallest.
 """
 
 import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import dagster as dg
-import pandas as pd
 
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
@@ -25,37 +20,23 @@ from sticker_pipeline.core.storage import ALL, ArtifactStore
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import Written, report_before, write_report
+from sticker_pipeline_tests.benchmarks.by_count import print_costs, timer
 from sticker_pipeline_tests.publishing.example import demo_character, fill, release
 from sticker_pipeline_tests.some_table import write_rows
 
 COUNTS = (10, 100, 1_000)
 DEMO = "bram_thistle"
 CODE = "1"
-T = TypeVar("T")
 
 
 def main() -> None:
-    counts = [int(argument) for argument in sys.argv[1:]] or list(COUNTS)
-    columns = {}
-    for count in counts:
-        with tempfile.TemporaryDirectory() as temporary:
-            columns[count] = costs(Path(temporary), count)
-    table = pd.DataFrame(columns)
-    table["each, last/first"] = table[counts[-1]] / counts[-1] / (table[counts[0]] / counts[0])
-    print(table.round(3).to_string())
+    print_costs(costs, COUNTS)
 
 
 def costs(root: Path, count: int) -> dict[str, float]:
     """What is measured -> CPU seconds or megabytes, with `count` characters."""
     found: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[], T]) -> T:
-        start = time.process_time()
-        result = work()
-        found[name] = time.process_time() - start
-        print(f"{count:6} {name:40} {found[name]:8.2f} s", flush=True)
-        return result
-
+    timed = timer(found, count)
     store, specs = ArtifactStore(root / "artifacts"), check_specs()
     characters = timed("(scripting the files), s", lambda: scripted_characters(store, count))
     names = [character.name for character, _ in characters]

@@ -1,4 +1,3 @@
-import time
 import unicodedata
 
 import pytest
@@ -125,12 +124,10 @@ def test_thousands_of_names_take_no_longer_for_each(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_run_of_joiners_is_read_once() -> None:
-    """20,000 of them took seconds when each was a beginning of its own."""
-    begun = time.process_time()
+    """With time in proportion to its length: bench_growth.py."""
     assert tidy("a" + "\u200d" * 20_000 + "b") == "a" + "\u200d" * 20_000 + "b"
     assert tidy("a" + "\u200d" * 20_000 + " b") == "a b"
     assert tidy("a " + "\u200d" * 20_000 + "b") == "a b"
-    assert time.process_time() - begun < 0.5
 
 
 @given(st.text())

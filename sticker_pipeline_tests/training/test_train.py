@@ -35,7 +35,6 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
     assert sorted(path.relative_to(spec.output).as_posix() for path in spec.output.rglob("*.*")) == [
         "checkpoints/epoch_01.safetensors",
         "checkpoints/epoch_02.safetensors",
-        "validation_loss.parquet",
         "log.parquet",
         "memory.json",
         "samples/epoch_01_0.png",
@@ -47,6 +46,7 @@ def test_a_whole_training(make_spec: SpecMaker) -> None:
         ),
         "state/step_0000006_epoch_0002/state.json",
         *(f"tensorboard/{path.name}" for path in (spec.output / "tensorboard").iterdir()),
+        "validation_loss.parquet",
     ]
     assert load_spec(spec.output / "spec.json") == spec
     log = pd.read_parquet(spec.output / "log.parquet")
@@ -218,6 +218,16 @@ def test_transparent_pixels_may_be_left_out(make_spec: SpecMaker) -> None:
     weights = draw(run, batch, 0, 0).inputs["pixel_weights"]
     masks = torch.stack([run.latents.entry(row, 0).mask for row in batch.tolist()])
     assert torch.allclose(weights, masks + (1 - masks) * 0.25) and weights.min() < 1
+
+
+def test_accelerations_can_be_turned_off(make_spec: SpecMaker, tmp_path: Path) -> None:
+    """The same training with PyTorch's own layers alone: equal up to rounding."""
+    with_them, without = make_spec(), make_spec(output=tmp_path / "plain", settings={"accelerate": "off"})
+    prepared = set_up(without, QUIET, lambda: None)
+    assert not [module for module in prepared.run.models.unet.modules() if "accel" in type(module).__module__]
+    fast, plain = (load_file(train(spec, QUIET)) for spec in (with_them, without))
+    for name, tensor in fast.items():
+        torch.testing.assert_close(tensor, plain[name], rtol=1e-2, atol=1e-5)
 
 
 def test_a_moving_average_is_what_is_saved(make_spec: SpecMaker, tmp_path: Path) -> None:
