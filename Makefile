@@ -7,12 +7,15 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check ui dev bench models sweep experiments mixture screenshots tables
+.PHONY: demo test test-fast check ui dev bench models sweep experiments mixture screenshots tables
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
 test: $(READY) ## all tests, as many files at a time as there are cores; no GPU, no network
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY) ## the tests of functions, in about a minute: neither slow, nor in a browser, nor on a GPU
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not ui and not gpu"
 
 check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, definitions
 	@$(BIN)/ruff check .

@@ -12,6 +12,52 @@ if TYPE_CHECKING:
     import dagster as dg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SLOW = (  # files that take more than ten seconds, the slowest first
+    "ui/test_door.py",
+    "ui/test_ui.py",
+    "test_chaos.py",
+    "training/test_resume.py",
+    "defs/test_release_line.py",
+    "cli/test_ui.py",
+    "defs/test_automation.py",
+    "defs/test_line.py",
+    "dagster_kit/test_launcher.py",
+    "training/distill/test_train.py",
+    "training/memory/test_room.py",
+    "training/test_processes.py",
+    "defs/test_together.py",
+    "core/process/test_quiet.py",
+    "defs/test_style.py",
+    "training/test_damaged_state.py",
+    "training/memory/test_dry_run.py",
+    "defs/test_sweep.py",
+    "dagster_kit/test_patience.py",
+    "defs/test_staleness.py",
+    "defs/test_one_off.py",
+    "defs/test_room.py",
+    "defs/test_sdxl.py",
+    "dagster_kit/test_compat.py",
+    "experiments/test_experiments.py",
+    "training/test_train.py",
+    "defs/test_lcm.py",
+    "defs/test_real_character.py",
+    "publishing/test_release.py",
+    "dagster_kit/test_dead_runs.py",
+    "generation/test_one_image.py",
+    "test_contributing.py",
+    "defs/test_checks.py",
+    "training/test_main.py",
+    "experiments/test_sweep.py",
+    "training/test_weight_norms.py",
+    "dagster_kit/test_instance.py",
+    "defs/test_recommended.py",
+    "training/distill/test_main.py",
+    "embedded/test_base.py",
+    "diffusion/lora/test_clients.py",
+    "diffusion/test_base_model.py",
+    "embedded/test_tagger.py",
+    "dagster_kit/test_history.py",
+)
 
 
 def heed_signals() -> None:
@@ -23,6 +69,17 @@ def heed_signals() -> None:
 
 def pytest_configure() -> None:
     heed_signals()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow files and those that need a browser, and begin with the slowest: the last worker ends sooner."""
+    order = {REPOSITORY / "sticker_pipeline_tests" / file: place for place, file in enumerate(SLOW)}
+    for item in items:
+        if item.path in order:
+            item.add_marker("slow")
+        if item.path.parent.name == "ui":
+            item.add_marker("ui")
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")

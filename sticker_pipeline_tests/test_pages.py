@@ -9,7 +9,7 @@ import pytest
 
 from sticker_pipeline.definitions import defs
 from sticker_pipeline_tests import metrics_page
-from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.conftest import REPOSITORY, SLOW
 
 NAMED = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", (REPOSITORY / "docs" / "security.md").read_text())
 
@@ -56,6 +56,11 @@ def test_each_launch_that_they_show_would_begin(command: str) -> None:
 
 def test_each_module_that_they_name_is_there() -> None:
     assert {file for file in FILES if not any(path.endswith(f"/{file}") for path in KNOWN)} <= GIVEN
+
+
+def test_each_slow_file_is_there() -> None:
+    tests = REPOSITORY / "sticker_pipeline_tests"
+    assert [file for file in SLOW if not (tests / file).is_file()] == []
 
 
 def test_the_pages_show_launches() -> None:

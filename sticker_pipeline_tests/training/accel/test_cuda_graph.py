@@ -19,7 +19,9 @@ from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.training.conftest import SpecMaker
 from sticker_pipeline_tests.training.test_backward import adapted, batch
 
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+def on_gpu(test: Any) -> Any:
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")(test))
 
 
 class Again:
