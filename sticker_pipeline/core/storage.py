@@ -1,4 +1,4 @@
-"""The store of artifacts: folders that appear whole or not at all, their manifests, hashes and caches."""
+"""The store of artifacts: atomically written folders, manifests, hashes and caches."""
 
 import csv
 import errno

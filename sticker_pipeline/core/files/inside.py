@@ -50,7 +50,7 @@ class TooLargeError(OSError):
 
 
 class Entry(NamedTuple):
-    """An entry of a folder; a link is not followed. `size`: 0 except for regular files."""
+    """An entry of a folder, links not followed; `size` is of regular files, else 0."""
 
     name: str
     mode: int
@@ -150,7 +150,10 @@ def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
 
 
 def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
-    """Resolve `path`, which need not exist. Raises OutsideError for links out of `roots` or in circles."""
+    """Resolve `path`, which need not exist. Raises OutsideError.
+
+    That is for links out of `roots` or in circles.
+    """
     try:
         real = _resolved(path)
     except RecursionError as error:

@@ -23,7 +23,7 @@ MARK = "STICKER_GUARD"  # environment variable of a guard's processes
 TWICE_SECONDS = 1.0  # closing terminals and service managers repeat signals
 TWO_PRESSES_SECONDS = 0.2  # of Ctrl-C
 POLL_SECONDS = 0.1
-SAY_SECONDS = 0.5
+SAY_SECONDS = 0.5  # for writing a line
 ORPHAN_SECONDS = 60.0  # a training may take twice 20 s to save its state
 GO_ON = "What was finished is kept: the same command goes on from there."
 
