@@ -1,8 +1,8 @@
 """Cached work, verified on reading: a damaged entry is removed and made again.
 
-An entry is one file: a line with the checksum of the rest, then the rest. Files that libraries read have checksums
-inside (PNG) or beside them (a folder). CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards
-against disks, not people.
+An entry is one file: a line with the checksum of the rest, then the rest. Files for libraries have checksums inside
+(PNG) or beside them (folders). CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards against
+disks, not people.
 """
 
 import errno
@@ -37,12 +37,11 @@ def checksum(data: bytes | memoryview, before: int = 0) -> int:
 
 
 def sealed(content: bytes) -> bytes:
-    """Return `content` after a line with its checksum."""
     return _MARK + b"%08x\n" % checksum(content) + content
 
 
 def unsealed(data: bytes) -> bytes:
-    """Return the content of `sealed` data. Raises ValueError, with the reason, for other data."""
+    """Return the content of `sealed` data. Raises ValueError for other data."""
     content = memoryview(data)[_HEADER:]
     if data[:_HEADER] != _MARK + b"%08x\n" % checksum(content):
         raise ValueError("its checksum does not fit" if data.startswith(_MARK) else "it begins with no checksum")
@@ -61,12 +60,11 @@ def read_cached(path: Path) -> bytes | None:
 
 
 def write_memo(path: Path, value: Any) -> None:
-    """Write `value` (JSON types) as an entry."""
     write_cached(path, json.dumps(value, indent=1).encode("ascii") + b"\n")
 
 
 def read_memo(path: Path) -> dict[str, Any] | None:
-    """Return the object of `write_memo`; None if absent or damaged."""
+    """Return `write_memo`'s object; None if absent or damaged."""
     content = read_cached(path)
     return None if content is None else dict(json.loads(content))
 
@@ -74,8 +72,8 @@ def read_memo(path: Path) -> dict[str, Any] | None:
 def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
     """Read an entry by `read`; None if absent or damaged.
 
-    A damaged entry is removed and logged. It is one for which `read` raises OSError, ValueError, KeyError or
-    SyntaxError (Pillow's, for broken chunks).
+    Damaged is one for which `read` raises OSError, ValueError, KeyError or SyntaxError (Pillow's, for broken chunks).
+    It is removed and logged.
     """
     try:
         return read(path)
@@ -125,7 +123,6 @@ def intact_folder(folder: Path) -> bool:
 
 
 def file_checksum(path: Path) -> int:
-    """Return the CRC-32 of a file, read in blocks."""
     value = 0
     with path.open("rb", buffering=0) as file:
         while block := file.read(_BLOCK):
@@ -141,9 +138,9 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_png(path: Path) -> Image.Image:
-    """Read a PNG file and verify the checksum of each chunk.
+    """Read a PNG file and verify each chunk's checksum.
 
-    Pillow does not verify those of pixels. Raises OSError, ValueError or SyntaxError for an incomplete PNG.
+    Pillow skips those of pixels. Raises OSError, ValueError or SyntaxError for an incomplete PNG.
     """
     data = path.read_bytes()
     check_png(data)
@@ -173,8 +170,7 @@ def check_png(data: bytes) -> None:
 def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str] | None = None) -> dict[Path, str]:
     """Return each file's hex SHA-256, cached in `memo` by size, time and inode.
 
-    Files that cannot be read are left out; their users report them. A `memo` that cannot be written is skipped.
-    `sha256` hashes one file.
+    Unreadable files are left out; their users report them. An unwritable `memo` is skipped. `sha256` hashes one file.
     """
     known, hash_file = read_memo(memo) or {}, sha256 or file_sha256
     fresh: dict[str, list[Any]] = {}
@@ -193,9 +189,9 @@ def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str]
 
 
 def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
-    """Return path inside `folder` -> hex SHA-256, for every file below.
+    """Return path in `folder` -> hex SHA-256 of each file below.
 
-    Cached in a file of the folder `memos` (`file_hashes`).
+    Cached in the folder `memos` (`file_hashes`).
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json", sha256)

@@ -91,7 +91,7 @@ Overrides = Annotated[dict[str, Any], AfterValidator(_plain_section)]
 
 
 class CharacterError(UserError):
-    """An unusable character folder or character.yaml; the message has place, reason and remedy."""
+    """An unusable character folder or character.yaml; the message has the remedy."""
 
 
 RENAMED_KEYS = {  # earlier name -> present name
@@ -108,8 +108,6 @@ class Strict(BaseModel):
 
 
 class Group(Strict):
-    """A subfolder of media: its learned tags, style and weight."""
-
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
     style: Literal["sticker", "art"] = "sticker"
     share: float = Field(
@@ -142,7 +140,7 @@ OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # names in the
 class Rival(Strict):
     """Somebody else's LoRA, measured beside ours.
 
-    `lora`: relative to the character's folder; lies in it or below a folder of allowed_links.
+    `lora`: relative to the character's folder; in it or below allowed_links.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -223,7 +221,7 @@ def laxer_than_default(gate: Gate) -> list[str]:
 class Benchmark(Strict):
     """Settings of the measurement.
 
-    `holdout`: a share of each group's sources, or the files.
+    `holdout`: a share of each group's sources, or files.
     """
 
     holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
@@ -255,8 +253,6 @@ class Benchmark(Strict):
 
 
 class Settings(Strict):
-    """The contents of character.yaml."""
-
     trigger: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
     ]
@@ -279,7 +275,7 @@ class Settings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _empty_sections_are_defaults(cls, data: Any) -> Any:
-        """Read null sections, such as `curation:` without uncommented lines, as defaults."""
+        """Read null sections (all lines commented out) as defaults."""
         if not isinstance(data, dict):
             return data
         sections = set(cls.model_fields) - {"trigger"}
@@ -322,7 +318,7 @@ def load_character(folder: Path) -> Character:
     """Read `folder`/character.yaml.
 
     Raises CharacterError, with file and key, for an invalid folder name, a missing or malformed file, an unknown key,
-    groups without folder or with the same one, or a folder without media.
+    groups without or with the same folder, or no media.
     """
     check_name(folder.name)
     path = folder / FILE_NAME
@@ -407,7 +403,7 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
     """Return further folders to which a character's links and paths may lead.
 
     They stand, one a line, in links_file(folder) and ALL_LINKS beside the folder: nothing inside a folder extends its
-    rights. Raises CharacterError for a file that is unreadable or longer than MOST_PLACES lines.
+    rights. Raises CharacterError for an unreadable file or more than MOST_PLACES lines.
     """
     found: list[Path] = []
     for path in (links_file(folder), folder.with_name(ALL_LINKS)):
@@ -421,9 +417,9 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
 
 
 def places_in(data: bytes) -> list[str]:
-    """Return the folders in a file of links. Raises TextError for invalid or too long text.
+    """Return the folders in a file of links. Raises TextError for invalid text.
 
-    A name may contain anything but a line feed, and surrounding spaces and tabs.
+    More than MOST_PLACES lines are invalid. Names may contain anything but line feeds and surrounding spaces and tabs.
     """
     lines = decoded(data).split("\n")
     if len(lines) > MOST_PLACES:
@@ -447,12 +443,12 @@ def may_lead(folder: Path) -> str:
 
 
 def is_system_folder(name: str) -> bool:
-    """Tell whether `name` is hidden or a system's folder for thumbnails or deleted files."""
+    """Tell whether `name` is hidden or a system's (thumbnails, deleted files)."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
 
 
 def check_name(name: str) -> None:
-    """Raise CharacterError for an invalid character name (used in folder and file names)."""
+    """Raise CharacterError for a name unfit for a character (its folders and files)."""
     if not NAME_PATTERN.fullmatch(name):
         raise CharacterError(
             f"{name!r} cannot be a character's name: use lower-case letters, digits, '-' and '_', "
@@ -461,12 +457,11 @@ def check_name(name: str) -> None:
 
 
 def character_names(root: Path) -> list[str]:
-    """Return the sorted names of valid character folders under `root`."""
     return sorted(folder.name for folder in character_folders(root) if NAME_PATTERN.fullmatch(folder.name))
 
 
 def character_folders(root: Path) -> Iterator[Path]:
-    """Yield folders under `root` whose character.yaml exists or cannot be checked, sorted."""
+    """Yield sorted folders under `root` whose character.yaml exists or is uncheckable."""
     try:
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     except OSError:  # no folder yet
@@ -486,7 +481,7 @@ def _may_exist(path: Path) -> bool:
 
 
 def folders_of_nobody(root: Path) -> list[Path]:
-    """Return folders under `root` with files but no character.yaml, sorted."""
+    """Return sorted folders under `root` with files but no character.yaml."""
     if not root.is_dir():
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
@@ -531,7 +526,7 @@ def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
 
 
 def _text_of(path: Path, roots: Sequence[Path]) -> str:
-    """Read a text file below `roots`. Raises CharacterError for other data, else OSError."""
+    """Read a text file. Raises CharacterError for other data, else OSError."""
     try:
         return decoded(read_bytes(path, roots, MOST_BYTES))
     except TextError as error:
@@ -541,8 +536,8 @@ def _text_of(path: Path, roots: Sequence[Path]) -> str:
 def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Return a sentence per fault of pydantic in `source`.
 
-    Above MOST_FAULTS, only the first and the number of the others. For a misspelt key, the nearest field of `model` and
-    its nested models is suggested.
+    Above MOST_FAULTS: the first and the number of others. A misspelt key gets the nearest field of `model` and its
+    nested models.
     """
     faults = error.errors(include_url=False)
     shown = faults if len(faults) <= MOST_FAULTS else faults[:1]

@@ -23,7 +23,6 @@ def wide_families(installed: Collection[str]) -> list[str]:
 
 @cache
 def installed_wide() -> list[str]:
-    """Return this machine's wide families."""
     from matplotlib.font_manager import fontManager
 
     return wide_families({font.name for font in fontManager.ttflist})

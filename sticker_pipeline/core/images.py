@@ -1,7 +1,4 @@
-"""Images for the UI and artifact folders: sheets of images, bars and curves.
-
-Each stage chooses the images that it shows.
-"""
+"""Images for the UI and artifacts: sheets of images, bars and curves."""
 
 import base64
 import io
@@ -19,7 +16,7 @@ from sticker_pipeline.core.fonts import font_for, installed_wide, is_wide, wide_
 from sticker_pipeline.core.markdown import literal
 
 MAX_EMBEDDED_BYTES = 100_000  # metadata is stored in Dagster's event log
-MAX_EMBEDDED_SIDE = 4_096  # WebP allows 16,383 px, but larger images would be illegible in so few bytes
+MAX_EMBEDDED_SIDE = 4_096  # WebP allows 16,383 px, illegible in so few bytes
 CHECKER = ((255, 255, 255), (226, 226, 232))
 
 
@@ -33,7 +30,7 @@ def contact_sheet(
 ) -> Image.Image:
     """Arrange images in rows of `columns`, with captions of at most `lines` lines.
 
-    Each is fitted into a square of `cell` pixels over a checkerboard. Returns RGB; without images, one empty cell.
+    Each fits a square of `cell` pixels over a checkerboard. Returns RGB; without images, one empty cell.
     """
     columns = max(1, min(columns, len(images) or 1))
     rows = max(1, math.ceil(len(images) / columns))
@@ -64,7 +61,7 @@ def labelled_grid(
 ) -> Image.Image:
     """Arrange `images[row][column]` in a grid with names (up to three lines).
 
-    A row may be shorter than the columns.
+    Rows may be shorter.
     """
     names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
@@ -98,7 +95,7 @@ def panels(
 ) -> Image.Image:
     """Arrange panels in a table with named rows and columns; returns RGB.
 
-    A panel's images stand in squares of `cell` pixels, `across` in a row. Rows may be shorter than the columns.
+    A panel's images stand in squares of `cell` pixels, `across` in a row. Rows may be shorter.
     """
     small, large, line, pad = 12, 15, 16, 8
     left, top, width = 62, 52, across * (cell + 4) + 2 * pad
@@ -189,7 +186,7 @@ def count_histogram(counts: Mapping[str, Sequence[int]], *, title: str, x: str, 
 
 
 def word_cloud(counts: Mapping[str, int]) -> Image.Image:
-    """Render the keys of `counts`, sized by frequency, deterministically."""
+    """Render the keys of `counts`, sized by frequency; deterministic."""
     from wordcloud import WordCloud
 
     if not counts:
@@ -223,7 +220,7 @@ def front_chart(
 ) -> Image.Image:
     """Plot points `name: (x values [n], y values [n])` over a logarithmic x.
 
-    Each name has a colour. A stepped line joins the points of `front`, given in ascending order of x.
+    Names have colours. A stepped line joins `front`, in ascending order of x.
     """
     figure, axes = _figure(6.4, 3.6)
     axes.step(*front, where="post", color="#9a96a8", linewidth=1.0)
@@ -277,8 +274,8 @@ def spread_over_intervals(
 ) -> Image.Image:
     """Plot `grouped_intervals` of `rows` under a histogram of `spread`.
 
-    `spread`: each name's values in all lines; `rows`: some of the lines, with the same names. `count`: label of the
-    histogram's axis. `titles`: of the histogram and of the lines. Both parts share colours.
+    `spread`: each name's values in all lines; `rows`: some of the lines. `count`: the histogram's axis. `titles`: of
+    histogram and lines. Both share names and colours.
     """
     names = list(spread)
     figure, above = _figure(7.2, 2.6 + _height(rows, names))

@@ -1,7 +1,4 @@
-"""Models that can be fetched, with sources and files (known_models.yaml).
-
-`models/fetch.py` fetches them.
-"""
+"""Models that `models/fetch.py` fetches, with sources and files (known_models.yaml)."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +20,7 @@ _REPOSITORY = re.compile(rf"(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>{_
 
 
 class FetchError(UserError):
-    """A model that cannot be fetched or contradicts the lock file; the message has a remedy."""
+    """A model that cannot be fetched or contradicts the lock file."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,6 @@ class Source:
 
 @cache
 def known_models() -> dict[str, Source]:
-    """Return the models of known_models.yaml by name."""
     table = _table()
     return {
         name: Source(name, entry["repo"], entry["kind"], tuple(table["kinds"][entry["kind"]]))
@@ -63,9 +59,9 @@ def civitai_places() -> dict[str, str]:
 
 
 def source_of(text: str) -> Source:
-    """Return the source of a known model, or of a WD14 tagger `owner/repo[@revision]`.
+    """Return the source of a known model or WD14 tagger `owner/repo[@revision]`.
 
-    Raises FetchError for other texts, and for a repository with the folder of a known model.
+    Raises FetchError for other texts, and for a repository with a known model's folder.
     """
     known = known_models()
     if text in known:

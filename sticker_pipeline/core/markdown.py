@@ -1,7 +1,7 @@
 """Markdown that shows foreign text literally. Standard library only.
 
-File names, prompts, captions, tags and tensor names come with downloaded folders and LoRAs. All of them pass through
-here before being rendered as markdown (Dagster's UI, model cards).
+File names, prompts, captions, tags and tensor names come with downloads. They pass through here before being rendered
+(Dagster's UI, model cards).
 """
 
 import re
@@ -26,7 +26,7 @@ def literal(text: str) -> str:
 
 
 def letters(markdown: str) -> str:
-    """Undo `literal`, except for collapsed spaces."""
+    """Undo `literal`, except collapsed spaces."""
     return _ESCAPED.sub(lambda found: found[1] or "", markdown)
 
 
@@ -41,14 +41,12 @@ def code(text: str) -> str:
 
 
 def code_block(lines: Iterable[str]) -> str:
-    """Return `lines` as a fenced code block."""
     text = "\n".join(lines)
     fence = "`" * _beyond(text, 2)
     return f"{fence}\n{text}\n{fence}"
 
 
 def bullets(sentences: Iterable[str], nothing: str = "nothing") -> str:
-    """Return a list of `sentences`, or `nothing` for none."""
     return "\n".join(f"- {literal(sentence)}" for sentence in sentences) or nothing
 
 

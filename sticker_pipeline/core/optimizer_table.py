@@ -16,8 +16,8 @@ Shape = tuple[int, ...]  # of a trained float32 tensor
 class Argument:
     """A constructor's argument that is a setting here.
 
-    default: the constructor's, as a setting's value (for kohya files without it); None leaves it. always_written: LoRA
-    metadata always has it, else only if changed.
+    default: the constructor's (for kohya files without it); None leaves it. always_written: LoRA metadata has it even
+    if unchanged.
     """
 
     name: str
@@ -56,7 +56,6 @@ class Optimizer:
 
     @property
     def package(self) -> str:
-        """The constructor's package."""
         return self.constructor.partition(".")[0]
 
 
@@ -185,7 +184,6 @@ LEAN = tuple(row.name for row in _ROWS if row.state_bytes((1024, 1024)) < 4 * 10
 
 
 def needed_by(setting: str) -> str:
-    """Name the optimizers that read `setting`."""
     readers, others = ([row.name for row in _ROWS if (setting in row.arguments) == reads] for reads in (True, False))
     if len(readers) <= len(others):
         return f"`optimizer: {'` or `'.join(readers)}`"

@@ -1,7 +1,4 @@
-"""Model profiles: base model, tagger, CLIP and their defaults, as data.
-
-Code per model family belongs to training and generation; overrides belong to character.yaml.
-"""
+"""Model profiles: base model, tagger, CLIP and their defaults, as data."""
 
 import os
 from collections.abc import Mapping
@@ -44,7 +41,7 @@ class ProfileError(UserError):
 class Profile(Strict):
     """A model profile with absolute paths.
 
-    `base`: a folder in the diffusers layout or one .safetensors file. `clip`: an open_clip model folder (`local-dir`).
+    `base`: a diffusers folder or one .safetensors file. `clip`: an open_clip model folder (`local-dir`).
     """
 
     name: str
@@ -197,7 +194,7 @@ def profile_name(character: Character) -> str:
 
 
 def load_profile(name: str, models: Path) -> Profile:
-    """Return the profile with paths below `models`. Raises ProfileError for an unknown name.
+    """Return the profile with paths below `models`. Raises ProfileError for unknown names.
 
     The base model is the profile's folder, or the file of that name with `.safetensors`, beside which the folder may
     hold configurations without weights; or the only `.safetensors` file in a folder without model_index.json.
@@ -263,9 +260,9 @@ def with_values(character: Character, profile: Profile, section: str, values: Ma
 
 
 def style_profile(name: str, models: Path) -> Profile:
-    """Return the profile for a style's LoRA, with `style.training` applied.
+    """Return the profile with `style.training`, without characters' overrides.
 
-    It has no character's overrides. Raises ProfileError for an unknown profile or invalid settings.
+    Raises ProfileError for an unknown profile or invalid settings.
     """
     profile = load_profile(name, models)
     try:
@@ -277,9 +274,9 @@ def style_profile(name: str, models: Path) -> Profile:
 
 
 def character_kohya_import(character: Character, models: Path) -> KohyaImport | None:
-    """Return the character's kohya_ss import and report; None without that preset.
+    """Return the character's kohya_ss import; None without that preset.
 
-    Raises ProfileError as `character_profile`, with a line per faulty key of the file.
+    Raises ProfileError as `character_profile`, with a line per faulty key.
     """
     return _kohya_import(load_profile(profile_name(character), models), character)
 
@@ -290,7 +287,6 @@ def kohya_target(profile: Profile, epochs: int | None = None) -> Target:
 
 
 def _preset(profile: Profile, character: Character) -> dict[str, dict[str, Any]]:
-    """Return the changes of `training.preset`, by section."""
     name = character.settings.training.get("preset")
     if imported := _kohya_import(profile, character):
         return {"training": imported.training, "buckets": imported.buckets}
@@ -338,7 +334,7 @@ def _check_effects(profile: Profile, character: Character) -> None:
 def _check_regularisation(profile: Profile, character: Character) -> None:
     """Raise ProfileError for an invalid folder of regularisation images.
 
-    It may not hold the character (every file in it would be read), nor lie outside the allowed links.
+    It may not hold the character (every file would be read), nor lie outside the allowed links.
     """
     name, path = profile.training.regularisation, character.folder / FILE_NAME
     try:

@@ -1,7 +1,7 @@
 """Schemas of the assets' tables: type, range and meaning of each column.
 
-A schema stands beside the function that makes its table. Tables are checked when written, not when read: earlier
-versions' stay readable. `dagster_kit/metadata.py` shows schemas in the UI.
+A schema stands beside its table's function. Tables are checked when written, not when read: earlier versions' stay
+readable. `dagster_kit/metadata.py` shows schemas in the UI.
 """
 
 from collections.abc import Iterator, Sequence

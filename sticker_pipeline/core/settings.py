@@ -1,4 +1,4 @@
-"""Settings of all stages, as strict models that reject unknown keys and values out of range.
+"""Settings of all stages: strict models that reject unknown keys and invalid values.
 
 `core/profile.py` has the values for each base model; character.yaml changes them.
 """
@@ -18,8 +18,6 @@ class Strict(BaseModel):
 
 
 class MediaSettings(Strict):
-    """Limits before decoding, cropping of frames, and equality of images."""
-
     max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
     max_frames: int = Field(2_000, gt=0, description="of one file")
     max_seconds: float = Field(120.0, gt=0, description="of one video")
@@ -44,8 +42,8 @@ class SamplingSettings(Strict):
 class TaggingSettings(Strict):
     """The tagger, its runtime, and the score from which a tag counts.
 
-    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each image, `model` is the tagger's model
-    card's (tagging/thresholds.csv; cards state only one for general tags).
+    A threshold is a number from 0 to 1, or a word: `mcut` finds one per image, `model` is the model card's
+    (tagging/thresholds.csv; only for general tags).
     """
 
     model: str | None = Field(
@@ -72,8 +70,6 @@ class TaggingSettings(Strict):
 
 
 class BucketSettings(Strict):
-    """Sizes to which images are cut for training."""
-
     shape: Literal["square", "aspect"] = Field(
         "aspect",
         description="`square` pads every image to a square; `aspect` cuts it to the nearest of many shapes of the "
@@ -227,7 +223,6 @@ class TrainingSettings(Strict):
 
 
 def _not_an_argument(name: str) -> Callable[[TrainingSettings], bool]:
-    """Return the check that a settings' optimizer lacks the setting `name`."""
     return lambda s: name not in OPTIMIZERS[s.optimizer].arguments
 
 

@@ -60,7 +60,6 @@ def asset_of(artifact: str) -> str:
 
 
 def artifact_of(asset: str) -> str:
-    """Return the artifact name of an asset key."""
     names = {key: artifact for artifact, key in ASSETS.items()}
     return names.get(asset, asset.rpartition("/")[2])
 
@@ -225,7 +224,7 @@ class ArtifactStore:
         return self._place(scope) / CLAIMS / f"{work}.lock"
 
     def published_at(self, artifact: Artifact) -> float:
-        """Return the time of publication in seconds since 1970."""
+        """Return the publication time in seconds since 1970."""
         return (artifact.folder / MANIFEST).stat().st_mtime
 
     def damaged(self) -> list[str]:
@@ -254,7 +253,6 @@ class ArtifactStore:
         ]
 
     def remove_abandoned(self) -> list[Path]:
-        """Remove and return the folders of killed runs."""
         found = self.abandoned()
         for folder in found:
             forget(folder)
@@ -443,7 +441,7 @@ def _exchanging(final: Path) -> AbstractContextManager[Any]:
 
 
 def write_table(table: pd.DataFrame, folder: Path, schema: TableSchema) -> None:
-    """Write the Parquet file of `schema`, deterministically. Raises SchemaError."""
+    """Write the Parquet file of `schema`; deterministic. Raises SchemaError."""
     check(table, schema)
     table.to_parquet(folder / schema.file, index=False)
 

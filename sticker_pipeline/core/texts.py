@@ -33,7 +33,7 @@ MOST_LETTERS = 500  # letters of one name
 
 
 class UserError(ValueError):
-    """An error that a person can mend; its message escapes hidden letters."""
+    """An error that a person can mend; hidden letters are escaped."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(visible(str(message)))
@@ -52,7 +52,6 @@ def decoded(data: bytes) -> str:
 
 
 def is_text(data: bytes) -> bool:
-    """Tell whether a file's first BEGINNING bytes are text."""
     return beginning(data) is not None
 
 
@@ -80,8 +79,8 @@ def _decoded(data: bytes, *, whole: bool) -> str:
 def visible(text: str) -> str:
     """Return `text` with hidden letters as escapes, such as `\\x1b` and `\\u202e`.
 
-    Hidden: control characters, marks of direction, zero-width letters, lone surrogates. Line breaks, tabs, and joiners
-    inside words and emoji stay.
+    Hidden: controls, marks of direction, zero-width letters, lone surrogates. Line breaks, tabs, and joiners inside
+    words and emoji stay.
     """
     return _escaped(text, "\n\t")
 
@@ -113,7 +112,6 @@ def shortened(text: str, most: int = MOST_QUOTED) -> str:
 
 
 def quoted(value: object, most: int = MOST_QUOTED) -> str:
-    """Return the shortened `repr` of `value`."""
     return shortened(repr(value), most)
 
 
@@ -185,7 +183,7 @@ def _escape(letter: str) -> str:
 def tidy(text: str) -> str:
     """Return `text` in one line, composed (NFC), without invisible letters.
 
-    White space, also no-break and ideographic, becomes one space. Joiners stay between two letters; one stays after a
+    White space, also no-break and ideographic, becomes one space. Joiners stay between letters; one stays after a
     virama.
     """
     seen = "".join(one for one in text if not _is_invisible(one))

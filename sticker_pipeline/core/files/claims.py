@@ -1,6 +1,6 @@
-"""Claims, which keep processes from doing the same work, as file locks.
+"""Claims: file locks that keep processes from doing the same work.
 
-The system releases a lock when its process ends, however it ends.
+The system releases a lock with its process, however that ends.
 """
 
 import json
@@ -24,14 +24,14 @@ def silent(text: str) -> None:
 
 
 def go_on() -> None:
-    """Raise nothing: go on waiting."""
+    """Go on waiting."""
 
 
 @contextmanager
 def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, **more: Any) -> Iterator[None]:
     """Hold the claim `path` in the block; while waiting, `say` for whom.
 
-    Others are shown `what` and `more`, such as the run. `check` is called while waiting; its exception ends that.
+    Others see `what` and `more`, such as the run. `check` is called while waiting; its exception ends that.
     """
     from filelock import FileLock, Timeout
 
@@ -48,7 +48,7 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
             check()
             time.sleep(POLL_SECONDS)
     try:
-        with suppress(OSError):  # a full disk blocks no work: without the note, `holder` names only the path
+        with suppress(OSError):  # on a full disk work goes on, and `holder` names only the path
             told = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
             _note(path).write_text(json.dumps(told), encoding="utf-8")
         yield
@@ -58,7 +58,6 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
 
 
 def is_claimed(path: Path) -> bool:
-    """Return True while a process holds the claim `path`."""
     from filelock import FileLock, Timeout
 
     if not path.exists():
@@ -71,7 +70,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Describe the holder of the claim `path`: work, process and start."""
+    """Describe the holder of the claim `path`: work, process, start."""
     try:
         told = json.loads(_note(path).read_text(encoding="utf-8"))
         since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")

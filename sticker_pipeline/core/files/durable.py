@@ -1,6 +1,6 @@
 """Bytes synced to the disk before a name points at them, against power cuts.
 
-For artifacts, releases and training states, which are expensive to make again. Caches have checksums instead.
+For artifacts, releases and training states, which are expensive. Caches have checksums instead.
 """
 
 import errno
@@ -14,7 +14,6 @@ THREADS = 16  # a journal writes at once what several threads wait for
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the file's bytes are on the disk."""
     with path.open("r+b" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
 
@@ -34,7 +33,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until the folder and everything below it are on the disk."""
+    """Wait until the folder and everything below are on the disk."""
     paths = sorted(folder.rglob("*"))
     _sync((path for path in paths if path.is_file()), [folder, *(path for path in paths if path.is_dir())])
 

@@ -1,9 +1,8 @@
 """Files and folders opened below allowed folders, which no link can leave.
 
-`roots` are the allowed folders: the first holds the path, and links may lead into all of them. Default: the path's own
-folder. Links in the roots' own paths are followed. Below a root no link is followed on opening: a path with one is
-resolved by name, compared with the roots, and opened again from a root without links. A link made in between is
-therefore refused. Hard links cannot be told from files.
+`roots`: the first holds the path, links may lead into all of them. Default: the path's own folder. Links in the roots'
+own paths are followed. Below a root, opening follows no link: a path with one is resolved by name, compared with the
+roots, and opened again from a root. A link made in between is thus refused. Hard links cannot be told from files.
 """
 
 import errno
@@ -25,7 +24,7 @@ SPECIAL_FILES = {
 }
 CHUNK = 1 << 20  # bytes
 DEEPEST = 32  # levels of folders that are searched
-MOST_PARTS = 256  # from a root to a path
+MOST_PARTS = 256  # names from a root to a path
 # Windows has neither: there a path is resolved, compared, and opened by name.
 _BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -42,7 +41,7 @@ class OutsideError(OSError):
 
 
 class SpecialFileError(OSError):
-    """Something that is not a regular file, such as a device; it was not opened."""
+    """An irregular file, such as a device; it was not opened."""
 
 
 class TooLargeError(OSError):
@@ -69,7 +68,7 @@ class Entry(NamedTuple):
 def opened(path: Path, roots: Sequence[Path] = ()) -> Iterator[int]:
     """Open a regular file and yield its descriptor.
 
-    Raises OutsideError for a link out of `roots`, SpecialFileError for other than regular files, else OSError.
+    Raises OutsideError for a link out of `roots`, SpecialFileError for irregular files, else OSError.
     """
     descriptor = _reach(path, roots, _open_at)
     try:
@@ -81,7 +80,7 @@ def opened(path: Path, roots: Sequence[Path] = ()) -> Iterator[int]:
 def read_bytes(path: Path, roots: Sequence[Path] = (), most: int | None = None) -> bytes:
     """Read a regular file. Raises as `opened`; TooLargeError above `most` bytes.
 
-    Counted are the bytes read, whatever the stated size.
+    The bytes read count, not the stated size.
     """
     parts, count = [], 0
     with opened(path, roots) as descriptor:
@@ -121,14 +120,17 @@ def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | 
 
 
 def status(path: Path, roots: Sequence[Path] = ()) -> os.stat_result:
-    """Return the status of `path` or its link's target. Raises OutsideError or OSError."""
+    """Return the status of `path` or its link's target, unopened.
+
+    Raises OutsideError or OSError.
+    """
     return _reach(path, roots, _status_at)
 
 
 def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
-    """Tell whether `path` is, or links to, a folder below `roots`.
+    """Tell whether `path` is or links to a folder below `roots`.
 
-    False if that cannot be read.
+    False if unreadable.
     """
     try:
         return stat.S_ISDIR(status(path, roots).st_mode)
@@ -150,9 +152,9 @@ def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
 
 
 def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
-    """Resolve `path`, which need not exist. Raises OutsideError.
+    """Resolve `path`, which need not exist.
 
-    That is for links out of `roots` or in circles.
+    Raises OutsideError for links out of `roots` or in circles.
     """
     try:
         real = _resolved(path)

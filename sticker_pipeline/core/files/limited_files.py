@@ -16,7 +16,7 @@ MOST_VALUES = 20_000  # with repetitions by aliases; keys count too
 MOST_DIGITS = 100  # of a number
 MOST_DOTS = 200  # in a line of TOML: tomllib stores every prefix of a dotted key
 
-# Useless here: bytes are not text, and a set has no order.
+# Useless here: bytes are not text, sets have no order.
 _REFUSED_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "omap", "pairs", "set"))
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _KINDS = {"int": "whole number", "float": "number", "bool": "yes or no", "timestamp": "date"}
@@ -26,11 +26,11 @@ _TOO_MANY = f"there are more than {MOST_VALUES:,} values, with those that aliase
 
 
 class LimitedFileError(UserError):
-    """A refused file; the message gives place and reason, without file name and full stop."""
+    """A refused file; the message has place and reason, no file name or full stop."""
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse one YAML document of plain values. Raises LimitedFileError, naming the line."""
+    """Parse one YAML document of plain values. Raises LimitedFileError with the line."""
     loader = None
     try:
         loader = _Loader(text)
@@ -124,7 +124,6 @@ class _Loader(yaml.SafeLoader):
         self.measured: dict[int, tuple[int, int]] = {}  # node id -> its values and depth, with aliases
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose and count the next node."""
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
@@ -182,7 +181,6 @@ def _refusal(problem: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
 
 
 def _sentence(error: yaml.YAMLError) -> str:
-    """Give place and reason in one line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return shortened(" ".join(str(error).split()), 200)
     mark = error.problem_mark or error.context_mark

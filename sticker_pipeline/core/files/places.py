@@ -1,7 +1,6 @@
-"""Checks of a deployment's folders before any work: they are writable and do not overlap.
+"""Checks of a deployment's folders before any work: writable, and not overlapping.
 
-Artifacts are made, exchanged and removed by the project, so other files may not lie among them, nor they among a
-person's.
+Artifacts are made, exchanged and removed by the project: no other files may lie among them, nor they among a person's.
 """
 
 import os
@@ -31,7 +30,7 @@ class Places:
 
 
 def check_places(places: Places) -> None:
-    """Raise SpaceError, in one sentence, for folders that no work can use."""
+    """Raise SpaceError, in one sentence, for unusable folders."""
     problem = places_problem(places)
     if problem:
         raise SpaceError(problem)
@@ -43,7 +42,7 @@ def places_problem(places: Places) -> str | None:
 
 
 def check_writable(variable: str, folder: Path) -> None:
-    """Raise SpaceError, in one sentence, for a folder that cannot be written."""
+    """Raise SpaceError, in one sentence, for an unwritable folder."""
     problem = unwritable(variable, folder)
     if problem:
         raise SpaceError(problem)
@@ -82,7 +81,7 @@ def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
 
 
 def _no_folder(variable: str, folder: Path) -> str | None:
-    """Return the sentence on a path that cannot be a folder, or None."""
+    """Return the sentence on a path that cannot be our folder, or None."""
     said = f"{variable}={folder}"
     if not is_unicode(os.fspath(folder)):
         shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
@@ -104,7 +103,7 @@ def _no_folder(variable: str, folder: Path) -> str | None:
 
 
 def unwritable(variable: str, folder: Path) -> str | None:
-    """Return the sentence on a folder that cannot be written, or None."""
+    """Return the sentence on an unwritable folder, or None."""
     if problem := _no_folder(variable, folder):
         return problem
     there = _existing(folder)
@@ -130,7 +129,7 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _has_names(folder: Path) -> bool:
-    """Tell whether files can be added; systems without a limit of inodes report 0."""
+    """Tell whether files can be added; systems without an inode limit report 0."""
     if not hasattr(os, "statvfs"):
         return True
     status = os.statvfs(folder)

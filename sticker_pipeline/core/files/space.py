@@ -1,6 +1,6 @@
 """Space on disks and in memory: estimated needs, free space, and errors of writes.
 
-Estimates are upper bounds in bytes, functions of plain numbers. The work itself counts these numbers.
+Estimates are upper bounds in bytes, functions of plain numbers that the work counts.
 """
 
 import errno
@@ -32,7 +32,7 @@ characters and three real ones: GIF 0.01 to 1.33, APNG 0.23 to 0.93, PNG 0.03 to
 """
 
 FRAME_TABLE_BYTES = 32 * 1024  # of a file's table of frames: at most 32 KB for one frame in that measurement
-FRAME_ROW_BYTES = 12 * 1024  # a frame's previews in that table (0.4 to 9 KB) and in the sheets (3 KB)
+FRAME_ROW_BYTES = 12 * 1024  # a frame's previews in that table (0.4 to 9 KB) and the sheets (3 KB)
 
 TAG_ROW_BYTES = 1024  # of a frame in the table of tags: at most 100 tags of 10 bytes
 
@@ -74,16 +74,16 @@ _SQLITE = {"database or disk is full": errno.ENOSPC, "attempt to write a readonl
 
 
 class SpaceError(OSError):
-    """Something cannot be written or would not fit; the message gives place, reason and remedy."""
+    """Something cannot be written or would not fit; the message has the remedy."""
 
 
 # --- before the work --------------------------------------------------------------------------------------------------
 
 
 def enough(path: Path, need: int, what: str, say: Say) -> None:
-    """Raise SpaceError if fewer than `need` bytes are free on `path`'s disk.
+    """Raise SpaceError for fewer than `need` free bytes on `path`'s disk.
 
-    `say` a sentence below TIGHT times the need. `what` names the work. `path` need not exist.
+    `say` so below TIGHT times the need. `what` names the work. `path` need not exist.
     """
     free = free_bytes(path)
     there = f"{path}: {what} needs up to {in_words(need)}, and its disk has {in_words(free)} free"
@@ -127,7 +127,7 @@ def in_words(size: int) -> str:
 
 
 def available_memory() -> int:
-    """Return the bytes available without swapping, in the machine and this process's cgroups."""
+    """Return the bytes available without swapping, to the machine and our cgroups."""
     import psutil
 
     rooms = [int(psutil.virtual_memory().available)]
@@ -137,10 +137,10 @@ def available_memory() -> int:
 
 
 def cgroup_rooms(root: Path, membership: Path) -> list[int]:
-    """Return the bytes left in each memory-limited cgroup of a process, ancestors included.
+    """Return the bytes left in a process's memory-limited cgroups, ancestors included.
 
-    `root`: mount point of cgroups; `membership`: the process's /proc/<pid>/cgroup. Versions 2 and 1. The file cache
-    counts as free.
+    `root`: mount point; `membership`: the process's /proc/<pid>/cgroup. Versions 2 and 1. The file cache counts as
+    free.
     """
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
@@ -169,33 +169,33 @@ def cgroup_rooms(root: Path, membership: Path) -> list[int]:
 
 
 def frame_bytes(image_format: str, width: int, height: int, frames: int) -> int:
-    """Return the bytes of one file's decoded frames: PNGs, table and sheets."""
+    """Return one file's decoded frames in bytes: PNGs, table, sheets."""
     each = FRAME_BYTES_PER_PIXEL.get(image_format, OTHER_FRAME_BYTES_PER_PIXEL) * width * height
     return FRAME_TABLE_BYTES + frames * (round(each) + FRAME_ROW_BYTES)
 
 
 def score_bytes(images: int, labels: int) -> int:
-    """Return the bytes of new images' tagger scores: float32 per label, 64-byte name."""
+    """Return new images' tagger scores in bytes: float32 per label, 64-byte name."""
     return images * (4 * labels + 64) + 4096
 
 
 def tagged_bytes(images: int, labels: int) -> int:
-    """Return the bytes of newly tagged images: scores and table rows."""
+    """Return newly tagged images in bytes: scores and table rows."""
     return score_bytes(images, labels) + images * TAG_ROW_BYTES
 
 
 def image_bytes(images: int, width: int, height: int, copies: int = 1) -> int:
-    """Return the bytes of generated PNGs, `copies` each, with rows of table and log."""
+    """Return generated PNGs in bytes, `copies` each, with table and log rows."""
     return images * (copies * (round(PNG_BYTES_PER_PIXEL * width * height) + 1024) + 1024) + 64 * 1024
 
 
 def latent_bytes(views: int, channels: int, width: int, height: int, factor: int) -> int:
-    """Return the bytes of cached posteriors: mean, deviation and mask, float32 per cell."""
+    """Return cached posteriors in bytes: float32 mean, deviation and mask per cell."""
     return views * (4 * (2 * channels + 1) * (-(-width // factor)) * (-(-height // factor)) + 1024)
 
 
 def text_bytes(captions: int, variants: int, chunks: int, width: int, dtype_bytes: int) -> int:
-    """Return the bytes of cached encodings: 77 vectors per chunk and variant."""
+    """Return cached encodings in bytes: 77 vectors per chunk and variant."""
     return captions * (variants * (77 * chunks + 1) * width * dtype_bytes + 1024)
 
 
@@ -208,11 +208,11 @@ def training_bytes(
     optimizer_bytes: int,
     averaged: bool,
 ) -> int:
-    """Return the bytes of a training's checkpoints, states and logs, without samples and caches.
+    """Return a training's checkpoints, states and logs in bytes, without samples and caches.
 
     `parameters` learn in so many adapted `modules`; a checkpoint has `save_bytes` for each. There is one per epoch and
-    one of an interruption. Two states exist while the newer is written: float32 weights, their moving average if any,
-    and `optimizer_bytes`. `steps`: of all epochs.
+    one of an interruption. Two states exist while the newer is written: float32 weights, any moving average,
+    `optimizer_bytes`. `steps`: of all epochs.
     """
     header = 400 * modules + 16 * 1024  # the names, shapes and metadata in a safetensors file
     checkpoints = (epochs + 1) * (parameters * save_bytes + header)
@@ -221,9 +221,9 @@ def training_bytes(
 
 
 def rough_training_memory(weights: int, batch: int, width: int, height: int) -> int:
-    """Return a bound far above a CPU training's memory: enough to skip exact counting.
+    """Return a bound far above a CPU training's memory: counting can be skipped.
 
-    `weights`: bytes of the base model in float32. Up to three copies exist: as read, and laid out for each direction.
+    `weights`: bytes of the float32 base model, held up to three times: as read, and laid out for each direction.
     """
     return CPU_PROCESS + 3 * weights + batch * width * height * ROUGH_BYTES_PER_PIXEL
 
@@ -233,9 +233,9 @@ def rough_training_memory(weights: int, batch: int, width: int, height: int) -> 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise SpaceError, with `path` and remedy, for a full disk or a refused write.
+    """Raise SpaceError, with `path` and remedy, for a full disk or refused write.
 
-    Other errors pass, such as those of reading.
+    Other errors pass, such as reading's.
     """
     try:
         yield
@@ -247,7 +247,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def refusal(path: Path, error: Exception) -> str | None:
-    """Explain why `path` could not be written, with the remedy; None for other errors."""
+    """Explain why `path` could not be written, with remedy; None for other errors."""
     number = _error_number(error)
     if isinstance(error, SpaceError) or number not in _REFUSALS:
         return None
@@ -263,8 +263,7 @@ def refusal(path: Path, error: Exception) -> str | None:
 def _full_place(path: Path, error: Exception) -> Path:
     """Return the path on the full disk.
 
-    It is the file that the system names, or the folder of temporary files if that is full and `path` has room, else
-    `path`.
+    It is the system's file, or the folder of temporary files if only that is full, else `path`.
     """
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # copies name their source first
     if isinstance(name, str):
@@ -279,7 +278,7 @@ def _full_place(path: Path, error: Exception) -> Path:
 def _error_number(error: Exception) -> int | None:
     """Return the errno of `error`.
 
-    SQLite has messages of its own; Rust libraries, such as safetensors, state the number in theirs.
+    SQLite has its own messages; Rust libraries (safetensors) state the number.
     """
     if isinstance(error, OSError):
         return error.errno

@@ -1,7 +1,7 @@
 """A kohya_ss settings file as its form: keys, kinds and flags.
 
-keys.csv has the keys of kohya_ss's LoRA form (every version up to 45088f0) and the flags of sd-scripts (48d368f).
-`flags_file.py` fills the same form from TOML; `rules.py` interprets it.
+keys.csv has kohya_ss's LoRA form (every version up to 45088f0) and sd-scripts' flags (48d368f). `flags_file.py` reads
+TOML into the form; `rules.py` interprets it.
 """
 
 import csv
@@ -57,9 +57,8 @@ class Target:
 class Row:
     """A key of keys.csv.
 
-    `flag`: sd-scripts' equivalent, if any; a key that begins with -- is a flag without a field. `default`: the form's
-    value for a missing key. `left_out`: sd-scripts' value where the form has 0, False or nothing, for which kohya_ss
-    passes no flag.
+    `flag`: sd-scripts' equivalent, if any; a key that begins with -- is a flag without field. `default`: the form's for
+    a missing key. `left_out`: sd-scripts' value where the form has 0, False or nothing: kohya_ss then passes no flag.
     """
 
     key: str
@@ -120,7 +119,7 @@ class Form:
     """Fields and flags by key; `form[key]` is sd-scripts' effective value.
 
     `stated`: the file's original values. Flags: of additional_parameters or a TOML file. For TOML, `names` has the
-    file's name of each stated key, and fields without a flag are the only ones filled in.
+    file's name of each stated key, and only fields without a flag are filled in.
     """
 
     fields: Mapping[str, Any]
@@ -187,9 +186,9 @@ def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
 
 
 def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """Return the form of `data`, and a fault per unknown key, flag or invalid value.
+    """Return the form of `data`, and a fault per unknown or invalid entry.
 
-    As in kohya_ss, null counts as missing. Invalid values become defaults, so that reading goes on.
+    As in kohya_ss, null counts as missing. Invalid values become defaults.
     """
     fields = [key for key in rows() if not key.startswith("--")]
     faults = []

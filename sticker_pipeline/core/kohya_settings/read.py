@@ -70,8 +70,8 @@ def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = A
     """Return the importable settings, even where keys are refused.
 
     A missing key has the form's default, or sd-scripts' in a TOML file; it is reported if it becomes a setting. Refused
-    are unknown keys and flags, invalid or out-of-range values, and options without an equivalent here. An unsupported
-    kind of training is the only refusal then. Raises KohyaSettingsError for a file that does not configure LoRA
+    are unknown keys and flags, invalid or out-of-range values, and options without an equivalent here; an unsupported
+    kind of training is then the only refusal. Raises KohyaSettingsError for a file that does not configure LoRA
     training.
     """
     data = read_object(path, roots)

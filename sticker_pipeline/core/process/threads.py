@@ -1,11 +1,11 @@
 """CPU threads on a shared machine: their number, and PyTorch's waiting policy.
 
 PyTorch's (OpenMP's) threads meet after every operation, and early ones spin for milliseconds: fastest on an idle
-machine. Beside a busy process, spinning takes the core that the late thread needs, in thousands of operations. Sleeping
-is then better.
+machine. Beside a busy process, spinning takes the core that the late thread needs, thousands of times. Sleeping is then
+better.
 
-The number of threads stays fixed: with another, PyTorch rounds differently (other kernels for one thread, other cuts of
-arrays), and equal inputs must give equal bytes.
+Their number is fixed: with another, PyTorch rounds differently (other kernels for one thread, other cuts of arrays),
+and equal inputs must give equal bytes.
 """
 
 import logging
@@ -41,7 +41,6 @@ class Usage:
 
 
 def usage() -> Usage:
-    """Return the usage until now."""
     of_each = psutil.cpu_times(percpu=True)
     busy = sum(_busy(of_each[number]) for number in processors() if number < len(of_each))
     return Usage(time.monotonic(), busy, time.process_time())
@@ -54,7 +53,6 @@ def _busy(times: object) -> float:
 
 
 def processors() -> list[int]:
-    """Return the processors that this process may use."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     return list(affinity()) if affinity else list(range(psutil.cpu_count() or 1))
 
@@ -107,7 +105,7 @@ def sharing(note: Callable[[str], None] = _LOG.info) -> Iterator[None]:
     """Let PyTorch's threads sleep instead of spin while others need the cores.
 
     `note` receives a line at each change, from another thread. Threads are limited to the control group's cores, and
-    freed memory is kept (`core/process/heap.py`). With one thread waiting does not change; with a GPU nothing is done.
+    freed memory is kept (`core/process/heap.py`). One thread waits as before; with a GPU nothing is done.
     """
     import torch
 
