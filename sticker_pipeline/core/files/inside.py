@@ -2,7 +2,7 @@
 
 `roots`: the first holds the path, links may lead into all of them. Default: the path's own folder. Links in the roots'
 own paths are followed. Below a root, opening follows no link: a path with one is resolved by name, compared with the
-roots, and opened again from a root. A link made in between is thus refused. Hard links cannot be told from files.
+roots, and opened again from a root. A link made in between is thus refused. Hard links look like files.
 """
 
 import errno
@@ -181,7 +181,7 @@ def _followed(path: Path) -> Path:
         return Path(os.path.realpath(path, strict=True))
     descriptor = os.open(path, os.O_PATH)
     try:
-        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (the path is resolved already)
+        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (Path.readlink adds nothing)
     except OSError:
         real = ""
     finally:
