@@ -1,1 +1,1 @@
-"""The foundation that every stage stands on: characters, profiles, settings, the store of artifacts."""
+"""The foundation of all stages: characters, profiles, settings, the store of artifacts."""

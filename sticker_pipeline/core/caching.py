@@ -1,8 +1,8 @@
-"""Cached work, checked when it is read: an entry that is damaged counts as none, is removed, and is made again.
+"""Cached work, verified on reading: a damaged entry is removed and made again.
 
-An entry is one file: a line with the checksum of the rest, and the rest. What libraries read as files of their own has
-its checksums inside (a PNG), or in a file beside (a folder). CRC-32 finds every change of up to 32 bits in a row, at
-6 GiB/s; it guards against disks, not against people.
+An entry is one file: a line with the checksum of the rest, then the rest. Files for libraries have checksums inside
+(PNG) or beside them (folders). CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards against
+disks, not people.
 """
 
 import errno
@@ -23,26 +23,25 @@ from sticker_pipeline.core.storage import atomic_file, content_hash, file_sha256
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
-SEALS = "checksums.json"  # in a folder that `seal_folder` sealed
+SEALS = "checksums.json"  # in a sealed folder
 _MARK = b"crc32 "
 _HEADER = len(_MARK) + 9  # eight digits and a line break
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BLOCK = 1 << 20  # bytes
-_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # what says nothing about the file that is read
+_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)  # errors that are not about the file
 
 
 def checksum(data: bytes | memoryview, before: int = 0) -> int:
-    """The CRC-32 of `data`, after data with the checksum `before`."""
+    """Return the CRC-32 of `data`, continued from the checksum `before`."""
     return zlib.crc32(data, before)
 
 
 def sealed(content: bytes) -> bytes:
-    """`content` after a line with its checksum: what `write_cached` writes."""
     return _MARK + b"%08x\n" % checksum(content) + content
 
 
 def unsealed(data: bytes) -> bytes:
-    """The content of what `sealed` gave. Raises ValueError, saying what is wrong, for anything else."""
+    """Return the content of `sealed` data. Raises ValueError for other data."""
     content = memoryview(data)[_HEADER:]
     if data[:_HEADER] != _MARK + b"%08x\n" % checksum(content):
         raise ValueError("its checksum does not fit" if data.startswith(_MARK) else "it begins with no checksum")
@@ -50,32 +49,31 @@ def unsealed(data: bytes) -> bytes:
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Write the entry whole, or not at all. Raises SpaceError where it cannot be written."""
+    """Write the entry whole or not at all. Raises SpaceError."""
     with atomic_file(path) as staging:
         staging.write_bytes(sealed(content))
 
 
 def read_cached(path: Path) -> bytes | None:
-    """The content of an entry; None where there is none, or a damaged one."""
+    """Return the content of an entry; None if absent or damaged."""
     return read_entry(path, lambda entry: unsealed(entry.read_bytes()))
 
 
 def write_memo(path: Path, value: Any) -> None:
-    """Write `value` (JSON types) as an entry."""
     write_cached(path, json.dumps(value, indent=1).encode("ascii") + b"\n")
 
 
 def read_memo(path: Path) -> dict[str, Any] | None:
-    """The object that `write_memo` wrote; None where there is none, or a damaged one."""
+    """Return `write_memo`'s object; None if absent or damaged."""
     content = read_cached(path)
     return None if content is None else dict(json.loads(content))
 
 
 def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
-    """Read an entry by `read`; None where it is absent or damaged.
+    """Read an entry by `read`; None if absent or damaged.
 
-    A damaged one is removed, and named in the log. Damaged is what `read` raises OSError, ValueError, KeyError or
-    SyntaxError for (Pillow's, for broken chunks).
+    Damaged is one for which `read` raises OSError, ValueError, KeyError or SyntaxError (Pillow's, for broken chunks).
+    It is removed and logged.
     """
     try:
         return read(path)
@@ -89,7 +87,7 @@ def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
 
 
 def remove_damaged(path: Path, why: object) -> None:
-    """Remove the file or folder of an entry, and say so in the log. A name that cannot be removed stays."""
+    """Remove and log a damaged file or folder; it stays if that fails."""
     LOG.warning("%s is damaged (%s): it counts as none, and is made again.", path, why)
     forget(path)
 
@@ -98,12 +96,12 @@ def remove_damaged(path: Path, why: object) -> None:
 
 
 def seal_folder(folder: Path) -> None:
-    """Write the checksums of all files in `folder` into a file there: the last of them to be written."""
+    """Write the checksums of the files in `folder`, as its last file."""
     write_memo(folder / SEALS, {name: file_checksum(folder / name) for name in _names(folder)})
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError, naming the file, where `folder` is not what `seal_folder` sealed; OSError for none."""
+    """Raise ValueError, naming the file, for a changed folder; OSError for none."""
     if folder.is_dir() and not (folder / SEALS).exists():
         raise ValueError("it has no checksums")
     seals = json.loads(unsealed((folder / SEALS).read_bytes()))
@@ -115,7 +113,7 @@ def check_folder(folder: Path) -> None:
 
 
 def intact_folder(folder: Path) -> bool:
-    """Return True where `folder` is as it was sealed; remove it where it is damaged."""
+    """Tell whether `folder` is as sealed; remove a damaged one."""
 
     def intact(entry: Path) -> bool:
         check_folder(entry)
@@ -125,7 +123,6 @@ def intact_folder(folder: Path) -> bool:
 
 
 def file_checksum(path: Path) -> int:
-    """The CRC-32 of the file's bytes, read in blocks."""
     value = 0
     with path.open("rb", buffering=0) as file:
         while block := file.read(_BLOCK):
@@ -141,9 +138,9 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_png(path: Path) -> Image.Image:
-    """The image of a PNG file, after looking at the checksum of each of its chunks.
+    """Read a PNG file and verify each chunk's checksum.
 
-    Pillow does not compare those of pixels. Raises OSError, ValueError or SyntaxError for a file that is no whole PNG.
+    Pillow skips those of pixels. Raises OSError, ValueError or SyntaxError for an incomplete PNG.
     """
     data = path.read_bytes()
     check_png(data)
@@ -153,7 +150,7 @@ def read_png(path: Path) -> Image.Image:
 
 
 def check_png(data: bytes) -> None:
-    """Raise ValueError where `data` is no PNG, or the checksum of one of its chunks does not fit."""
+    """Raise ValueError unless `data` is a PNG with correct checksums."""
     view, place = memoryview(data), len(_PNG)
     if data[:place] != _PNG:
         raise ValueError("it is no PNG file")
@@ -171,10 +168,9 @@ def check_png(data: bytes) -> None:
 
 
 def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str] | None = None) -> dict[Path, str]:
-    """Hex SHA-256 of each file, remembered in the JSON file `memo` for as long as size, time and inode stay the same.
+    """Return each file's hex SHA-256, cached in `memo` by size, time and inode.
 
-    Files that vanish or cannot be read meanwhile are left out; whoever needs them will say so. A `memo` that cannot be
-    written is not: it only saves work the next time. `sha256` hashes one file.
+    Unreadable files are left out; their users report them. An unwritable `memo` is skipped. `sha256` hashes one file.
     """
     known, hash_file = read_memo(memo) or {}, sha256 or file_sha256
     fresh: dict[str, list[Any]] = {}
@@ -193,8 +189,10 @@ def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str]
 
 
 def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
-    """Path inside `folder` -> hex SHA-256, of every file below it, remembered in a file of the folder `memos` (see
-    `file_hashes`)."""
+    """Return path in `folder` -> hex SHA-256 of each file below.
+
+    Cached in the folder `memos` (`file_hashes`).
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json", sha256)
     return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

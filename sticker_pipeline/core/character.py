@@ -1,7 +1,6 @@
-"""A character: the folder a person makes, and character.yaml in it, as a strict model.
+"""A character: its folder and character.yaml, as a strict model.
 
-Only what the person states belongs here; what follows from it (weights, captions, settings of a model) is worked out
-by the stages.
+Only stated values belong here; the stages derive weights, captions and model settings.
 """
 
 import difflib
@@ -43,10 +42,10 @@ from sticker_pipeline.core.texts import (
 )
 
 FILE_NAME = "character.yaml"
-ALL_LINKS = "_all.links"  # as <name>.links, for all characters: no character can be called _all
+ALL_LINKS = "_all.links"  # <name>.links for all characters: none can be called _all
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-REGULARISATION, RIVALS = "regularisation", "rivals"  # folders beside the groups, which are none
+REGULARISATION, RIVALS = "regularisation", "rivals"  # folders that are not groups
 SYSTEM_FOLDERS = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
@@ -57,11 +56,11 @@ SYSTEM_FOLDERS = frozenset(
 )
 _FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
-HEAVIEST = 2.0  # weight of a tag in a caption: beyond it images fall apart
+HEAVIEST = 2.0  # weight of a tag in a caption; images break above it
 
 MOST_PLACES = 1_000  # lines of a file of links
-MOST_LED = 500  # letters about a link, in a message
-MOST_FAULTS = 10  # of one file, in a message
+MOST_LED = 500  # letters about a link in a message
+MOST_FAULTS = 10  # of one file in a message
 
 Plain = Annotated[str, AfterValidator(without_hidden)]
 Tag = Annotated[
@@ -78,7 +77,7 @@ def _plain_lines(text: str) -> str:
 
 
 def _plain_section(section: Any) -> Any:
-    """`section` as it is. Raises ValueError for hidden letters in a key or text of it."""
+    """Return `section`. Raises ValueError for hidden letters in it."""
     if isinstance(section, str):
         without_hidden(section)
     elif isinstance(section, dict | list):
@@ -92,10 +91,10 @@ Overrides = Annotated[dict[str, Any], AfterValidator(_plain_section)]
 
 
 class CharacterError(UserError):
-    """A character folder or its character.yaml that cannot be used; the message says where, why and what to do."""
+    """An unusable character folder or character.yaml; the message has the remedy."""
 
 
-RENAMED_KEYS = {  # of earlier versions: what they are called now
+RENAMED_KEYS = {  # earlier name -> present name
     "draws_per_epoch": "samples_per_epoch",
     "most_pictures": "most_images",
     "one_clip": "one_source",
@@ -109,8 +108,6 @@ class Strict(BaseModel):
 
 
 class Group(Strict):
-    """One subfolder of media: its learned tags, the style it belongs to, and how much each of its sources counts."""
-
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
     style: Literal["sticker", "art"] = "sticker"
     share: float = Field(
@@ -122,7 +119,10 @@ class Group(Strict):
 
 
 class Curation(Strict):
-    """What a person may say about captions. `inherent: auto` finds the character's own traits by frequency."""
+    """Settings of captions.
+
+    `inherent: auto` finds the character's own traits by frequency.
+    """
 
     blacklist: list[Tag] = Field(default_factory=list)
     inherent: Literal["auto"] | list[Tag] = "auto"
@@ -134,12 +134,14 @@ class Curation(Strict):
     )
 
 
-OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # what the benchmark's tables call these
+OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # names in the benchmark's tables
 
 
 class Rival(Strict):
-    """Somebody else's LoRA, measured beside ours; `lora` is relative to the character's folder, and lies in it or below
-    a folder of allowed_links."""
+    """Somebody else's LoRA, measured beside ours.
+
+    `lora`: relative to the character's folder; in it or below allowed_links.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     lora: Plain
@@ -148,7 +150,7 @@ class Rival(Strict):
 
 
 class Gate(Strict):
-    """Limits that a LoRA must keep to be released. benchmark/gate.py states the rules, and where defaults come from."""
+    """Limits for a LoRA's release; `benchmark/gate.py` has rules and sources."""
 
     gain: float = Field(
         0.2,
@@ -199,11 +201,11 @@ class Gate(Strict):
     )
 
 
-LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # limits that a LoRA must reach; it may not exceed others
+LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # lower limits; the others are upper limits
 
 
 def laxer_than_default(gate: Gate) -> list[str]:
-    """A sentence about each limit of `gate` that lets more through than the default."""
+    """Return a sentence per limit that is laxer than the default."""
     sentences = []
     for name, field in Gate.model_fields.items():
         stated, usual = getattr(gate, name), field.default
@@ -217,8 +219,10 @@ def laxer_than_default(gate: Gate) -> list[str]:
 
 
 class Benchmark(Strict):
-    """What the LoRA is measured on. `holdout` is a share of the sources of each group, or the
-    files themselves."""
+    """Settings of the measurement.
+
+    `holdout`: a share of each group's sources, or files.
+    """
 
     holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
     validation: float = Field(
@@ -249,8 +253,6 @@ class Benchmark(Strict):
 
 
 class Settings(Strict):
-    """character.yaml."""
-
     trigger: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
     ]
@@ -273,7 +275,7 @@ class Settings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _empty_sections_are_defaults(cls, data: Any) -> Any:
-        """`curation:` with all its lines commented out reads as null; a person means 'the defaults'."""
+        """Read null sections (all lines commented out) as defaults."""
         if not isinstance(data, dict):
             return data
         sections = set(cls.model_fields) - {"trigger"}
@@ -285,17 +287,20 @@ class Settings(Strict):
 
 @dataclass(frozen=True)
 class Character:
-    """A character as it lies on disk. `groups` covers every subfolder that holds media, stated or not."""
+    """A character on disk.
+
+    `groups`: the stated ones, or without any, one for each subfolder of media.
+    """
 
     name: str
     folder: Path
     settings: Settings
     groups: dict[str, Group]
-    links: tuple[Path, ...] = ()  # further folders that links and paths of this folder may lead to
+    links: tuple[Path, ...] = ()  # further folders for links and paths
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The folders below which everything of the character lies (see inside.py)."""
+        """The folders that hold everything of the character (`core/files/inside.py`)."""
         return (self.folder, *self.links)
 
     @property
@@ -304,7 +309,7 @@ class Character:
 
     @property
     def taught(self) -> list[str]:
-        """The trigger, and the learned tags of all groups, each once."""
+        """The trigger and all groups' learned tags, each once."""
         learned = (tag for group in self.groups.values() for tag in group.learned)
         return list(dict.fromkeys([self.trigger, *learned]))
 
@@ -312,8 +317,8 @@ class Character:
 def load_character(folder: Path) -> Character:
     """Read `folder`/character.yaml.
 
-    Raises CharacterError, naming the file and the key, for a bad folder name, a missing or malformed file, an unknown
-    key, or a stated group that has no folder.
+    Raises CharacterError, with file and key, for an invalid folder name, a missing or malformed file, an unknown key,
+    groups without or with the same folder, or no media.
     """
     check_name(folder.name)
     path = folder / FILE_NAME
@@ -342,7 +347,7 @@ def load_character(folder: Path) -> Character:
 
 
 def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots: Sequence[Path]) -> dict[str, str]:
-    """The subfolder that each of `groups` of the character.yaml at `path` names. Raises CharacterError for none."""
+    """Return the subfolder of each of `groups`. Raises CharacterError for none."""
     find, folders = name_finder(subfolders), {}
     for group in groups:
         found = find(group)
@@ -362,7 +367,7 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots:
 
 
 def _links_out(folder: Path, roots: Sequence[Path]) -> dict[str, str]:
-    """The links in `folder` that could be groups and leave `roots`: name -> what they are, and where they lead."""
+    """Return links out of `roots` that could be groups: name -> description with target."""
     found = {}
     for entry in list_folder(folder, roots)[1]:
         if entry.is_link and not is_system_folder(entry.name) and entry.name not in (RIVALS, REGULARISATION):
@@ -390,15 +395,15 @@ def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
 
 
 def links_file(folder: Path) -> Path:
-    """The file beside a character's `folder` that says where its links may lead."""
+    """Return the file beside `folder` with the allowed targets of its links."""
     return folder.with_name(f"{folder.name}.links")
 
 
 def allowed_links(folder: Path) -> tuple[Path, ...]:
-    """The folders that links and paths of a character's `folder` may lead to, beside itself.
+    """Return further folders to which a character's links and paths may lead.
 
-    They stand, one a line, in the files links_file(folder) and ALL_LINKS. These lie beside the folder: nothing in a
-    folder gives it rights. Raises CharacterError for a file that cannot be read, or of more than MOST_PLACES lines.
+    They stand, one a line, in links_file(folder) and ALL_LINKS beside the folder: nothing inside a folder extends its
+    rights. Raises CharacterError for an unreadable file or more than MOST_PLACES lines.
     """
     found: list[Path] = []
     for path in (links_file(folder), folder.with_name(ALL_LINKS)):
@@ -406,15 +411,15 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
             found += [folder.parent / Path(line).expanduser() for line in places_in(read_bytes(path, most=MOST_BYTES))]
         except FileNotFoundError:
             continue
-        except (OSError, TextError, RuntimeError) as error:  # the last for the home of nobody
+        except (OSError, TextError, RuntimeError) as error:  # RuntimeError: the home of an unknown user
             raise CharacterError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
     return tuple(dict.fromkeys(found))
 
 
 def places_in(data: bytes) -> list[str]:
-    """The lines of a file of links that name folders. Raises TextError for what is no text, and for too many lines.
+    """Return the folders in a file of links. Raises TextError for invalid text.
 
-    A name may hold everything but a line feed, and spaces and tabs around it.
+    More than MOST_PLACES lines are invalid. Names may contain anything but line feeds and surrounding spaces and tabs.
     """
     lines = decoded(data).split("\n")
     if len(lines) > MOST_PLACES:
@@ -424,7 +429,7 @@ def places_in(data: bytes) -> list[str]:
 
 
 def rights(character: Character) -> list[str]:
-    """Sentences on what the character is allowed beyond the usual: limits of the gate, and links out of its folder."""
+    """Return sentences on unusual rights: laxer gate limits, and allowed links."""
     path = character.folder / FILE_NAME
     laxer = [f"{path}: {sentence}" for sentence in laxer_than_default(character.settings.benchmark.gate)]
     places = listed([str(link) for link in character.links])
@@ -432,18 +437,18 @@ def rights(character: Character) -> list[str]:
 
 
 def may_lead(folder: Path) -> str:
-    """Return the remedy for a path that leads out of a character's `folder`."""
+    """Return the remedy for a path out of a character's `folder`."""
     own = links_file(folder).name
     return f"copy it into the folder, or write its folder into {own} beside {folder}, for all into {ALL_LINKS}."
 
 
 def is_system_folder(name: str) -> bool:
-    """Tell whether `name` is that of a hidden folder, or one that a system keeps for thumbnails or deleted files."""
+    """Tell whether `name` is hidden or a system's (thumbnails, deleted files)."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or bool(_FOUND_BY_CHKDSK.fullmatch(name.lower()))
 
 
 def check_name(name: str) -> None:
-    """Raise CharacterError unless `name` can be a character's name (it becomes folders and file names)."""
+    """Raise CharacterError for a name unfit for a character (its folders and files)."""
     if not NAME_PATTERN.fullmatch(name):
         raise CharacterError(
             f"{name!r} cannot be a character's name: use lower-case letters, digits, '-' and '_', "
@@ -452,12 +457,11 @@ def check_name(name: str) -> None:
 
 
 def character_names(root: Path) -> list[str]:
-    """The names of the folders under `root` with a character.yaml that can be a character's, sorted."""
     return sorted(folder.name for folder in character_folders(root) if NAME_PATTERN.fullmatch(folder.name))
 
 
 def character_folders(root: Path) -> Iterator[Path]:
-    """Yield every folder under `root` that has a character.yaml, or does not let it be looked for, sorted by name."""
+    """Yield sorted folders under `root` whose character.yaml exists or is uncheckable."""
     try:
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     except OSError:  # no folder yet
@@ -466,7 +470,7 @@ def character_folders(root: Path) -> Iterator[Path]:
 
 
 def _may_exist(path: Path) -> bool:
-    """Tell whether there is something at `path`, as a link to nothing, or it cannot be known."""
+    """Tell whether `path` exists, be it a broken link, or cannot be checked."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -477,7 +481,7 @@ def _may_exist(path: Path) -> bool:
 
 
 def folders_of_nobody(root: Path) -> list[Path]:
-    """The folders under `root` that hold files and no character.yaml, sorted by name."""
+    """Return sorted folders under `root` with files but no character.yaml."""
     if not root.is_dir():
         return []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_folder(path.name))
@@ -486,7 +490,7 @@ def folders_of_nobody(root: Path) -> list[Path]:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Tell whether a file, or a link to one, lies in `folder` or in a folder at most DEEPEST below it."""
+    """Tell whether `folder` holds files or links to files, up to DEEPEST levels down."""
     level = [folder]
     for _ in range(DEEPEST + 1):
         inner: list[Path] = []
@@ -502,7 +506,7 @@ def _holds_files(folder: Path) -> bool:
 
 
 def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
-    """Read the character.yaml at `path`, below `roots`. Raises CharacterError, naming the file and the key."""
+    """Read a character.yaml below `roots`. Raises CharacterError, with file and key."""
     try:
         data = parse_yaml(_text_of(path, roots))
     except OutsideError as error:
@@ -522,7 +526,7 @@ def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
 
 
 def _text_of(path: Path, roots: Sequence[Path]) -> str:
-    """The text of the file at `path`, below `roots`. Raises CharacterError for what is no text, else OSError."""
+    """Read a text file. Raises CharacterError for other data, else OSError."""
     try:
         return decoded(read_bytes(path, roots, MOST_BYTES))
     except TextError as error:
@@ -530,10 +534,10 @@ def _text_of(path: Path, roots: Sequence[Path]) -> str:
 
 
 def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence for each fault that pydantic found in `source`; the first and a number where there are many.
+    """Return a sentence per fault of pydantic in `source`.
 
-    It names the key, what is wrong, and for a misspelt key the nearest right one among the fields of `model` and of
-    the models inside it.
+    Above MOST_FAULTS: the first and the number of others. A misspelt key gets the nearest field of `model` and its
+    nested models.
     """
     faults = error.errors(include_url=False)
     shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
@@ -564,7 +568,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The field names of the model nested in `model` at `location`; dictionary keys and list indices are passed."""
+    """Return the field names of the model at `location`, passing keys and indices."""
     for part in location:
         field = model.model_fields.get(str(part))
         nested = _nested_model(field.annotation) if field else None
@@ -583,6 +587,6 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def closest(word: str, known: list[str]) -> str:
-    """A question after a space: is the word of `known` that is most like `word` meant? "" where none is like it."""
+    """Return " Did you mean …?" with the most similar word of `known`, or ""."""
     match = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

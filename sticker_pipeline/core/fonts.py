@@ -1,4 +1,4 @@
-"""Fonts for text in any script: the drawing libraries' own have no Chinese, Japanese or Korean letters."""
+"""Fonts for any script: the libraries' own lack Chinese, Japanese and Korean letters."""
 
 import unicodedata
 from collections.abc import Collection
@@ -7,37 +7,35 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-# Families with most of the letters of East Asia, as Linux, macOS and Windows bring them.
+# Families with most East Asian letters on Linux, macOS and Windows.
 WIDE = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Source Han Sans", "Droid Sans Fallback"),
     *("IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"),
     *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS"),
     *("Yu Gothic", "Meiryo", "MS Gothic", "Microsoft YaHei", "SimHei", "Malgun Gothic", "Unifont"),
 )
-LAST_LATIN = "\u024f"  # the last letter of those that the libraries' own fonts have
+LAST_LATIN = "\u024f"  # the last letter in the libraries' own fonts
 
 
 def wide_families(installed: Collection[str]) -> list[str]:
-    """Those of WIDE that are `installed`, in their order."""
     return [family for family in WIDE if family in installed]
 
 
 @cache
 def installed_wide() -> list[str]:
-    """The wide families of this machine."""
     from matplotlib.font_manager import fontManager
 
     return wide_families({font.name for font in fontManager.ttflist})
 
 
 def is_wide(text: str) -> bool:
-    """Tell whether `text` has letters behind the Latin ones, for which a wide font is needed."""
+    """Tell whether `text` has letters beyond Latin."""
     return any(letter > LAST_LATIN and unicodedata.category(letter).startswith("L") for letter in text)
 
 
 @cache
 def wide_file() -> Path | None:
-    """The file of this machine's first wide family; None where it has none."""
+    """Return the file of the first wide family, or None."""
     from matplotlib.font_manager import FontProperties, findfont
 
     families = installed_wide()
@@ -45,7 +43,7 @@ def wide_file() -> Path | None:
 
 
 def font_for(text: str, size: float = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font of `size` pixels, or where `text` needs it, and there is one, a wide one."""
+    """Return a font of `size` pixels, wide if `text` needs it and one exists."""
     return _font(wide_file() if is_wide(text) else None, size)
 
 

@@ -1,7 +1,4 @@
-"""Images that people look at in the UI and in artifact folders: sheets of images, bars and curves.
-
-Only the drawing belongs here; which images a stage shows is the stage's choice.
-"""
+"""Images for the UI and artifacts: sheets of images, bars and curves."""
 
 import base64
 import io
@@ -18,8 +15,8 @@ from PIL import Image, ImageDraw
 from sticker_pipeline.core.fonts import font_for, installed_wide, is_wide, wide_file
 from sticker_pipeline.core.markdown import literal
 
-MAX_EMBEDDED_BYTES = 100_000  # images in metadata live in Dagster's event log
-MAX_EMBEDDED_SIDE = 4_096  # WebP ends at 16,383 px, and nothing larger would be legible in that many bytes
+MAX_EMBEDDED_BYTES = 100_000  # metadata is stored in Dagster's event log
+MAX_EMBEDDED_SIDE = 4_096  # WebP allows 16,383 px, illegible in so few bytes
 CHECKER = ((255, 255, 255), (226, 226, 232))
 
 
@@ -31,10 +28,9 @@ def contact_sheet(
     columns: int = 10,
     lines: int = 1,
 ) -> Image.Image:
-    """Images, each fitted into a square of `cell` pixels over a checkerboard, in rows of `columns`, below each at most
-    `lines` lines of its caption.
+    """Arrange images in rows of `columns`, with captions of at most `lines` lines.
 
-    Returns an RGB image; with no images, one empty cell.
+    Each fits a square of `cell` pixels over a checkerboard. Returns RGB; without images, one empty cell.
     """
     columns = max(1, min(columns, len(images) or 1))
     rows = max(1, math.ceil(len(images) / columns))
@@ -55,7 +51,7 @@ def contact_sheet(
 
 
 def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int = 84) -> Image.Image:
-    """`contact_sheet` of at most `most` of the files in `folder`, evenly spread over all."""
+    """Make a `contact_sheet` of up to `most` files in `folder`, evenly spread."""
     chosen = names[:: max(1, -(-len(names) // most))]
     return contact_sheet([Image.open(folder / name) for name in chosen], cell=cell)
 
@@ -63,8 +59,10 @@ def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int =
 def labelled_grid(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
 ) -> Image.Image:
-    """A grid of images with a name on each row and column (up to three lines long); `images[row][column]`. A row may
-    be shorter than the columns."""
+    """Arrange `images[row][column]` in a grid with names (up to three lines).
+
+    Rows may be shorter.
+    """
     names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
@@ -85,7 +83,7 @@ def labelled_grid(
 
 @dataclass(frozen=True)
 class Panel:
-    """Images, and below them lines of text, each with its colour; a `marked` one is framed."""
+    """Images above coloured lines of text; a `marked` panel is framed."""
 
     images: Sequence[Image.Image]
     lines: Sequence[tuple[str, tuple[int, int, int]]]
@@ -95,8 +93,10 @@ class Panel:
 def panels(
     rows: Mapping[str, Sequence[Panel]], columns: Sequence[str], *, title: str, cell: int = 88, across: int = 2
 ) -> Image.Image:
-    """A table of panels with a name on each row and column: each panel's images in squares of `cell` pixels, `across`
-    beside each other. Returns an RGB image; rows may be shorter than the columns."""
+    """Arrange panels in a table with named rows and columns; returns RGB.
+
+    A panel's images stand in squares of `cell` pixels, `across` in a row. Rows may be shorter.
+    """
     small, large, line, pad = 12, 15, 16, 8
     left, top, width = 62, 52, across * (cell + 4) + 2 * pad
     heights = [max((_panel_height(panel, cell, across, line) for panel in own), default=0) for own in rows.values()]
@@ -131,14 +131,14 @@ def _panel_height(panel: Panel, cell: int, across: int, line: int) -> int:
 
 
 def _in_lines(name: str, characters: int, lines: int = 3) -> str:
-    """`name` broken into at most `lines` lines of `characters`; its own line breaks are kept."""
+    """Break `name` into at most `lines` lines of `characters`, keeping its line breaks."""
     broken = [part for line in name.split("\n") for part in textwrap.wrap(line, max(1, characters), placeholder="…")]
     last = "…" if len(broken) > lines else ""
     return "\n".join([*broken[: lines - 1], (broken[lines - 1 : lines] or [""])[0] + last]).rstrip("\n")
 
 
 def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int = 24) -> Image.Image:
-    """Horizontal bars, the first `most` of `values` in the given order, longest names cut at 32 characters."""
+    """Plot the first `most` values as horizontal bars; names cut at 32 characters."""
     names = list(values)[:most]
     figure, axes = _figure(6.4, 0.9 + 0.24 * max(1, len(names)))
     axes.barh(range(len(names)), [values[name] for name in names], color="#7a6ff0")
@@ -153,7 +153,10 @@ def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int =
 def paired_bars(
     values: Mapping[str, tuple[float, float]], *, title: str, unit: str, names: tuple[str, str], most: int = 32
 ) -> Image.Image:
-    """Two horizontal bars for each of the first `most` of `values`, one over the other; `names` says what they are."""
+    """Plot two horizontal bars for each of the first `most` values.
+
+    `names` labels the two.
+    """
     shown = list(values)[:most]
     figure, axes = _figure(6.4, 1.2 + 0.26 * max(1, len(shown)))
     for side, colour, offset in ((0, "#c9c5f5", -0.2), (1, "#5a4fe0", 0.2)):
@@ -169,7 +172,7 @@ def paired_bars(
 
 
 def count_histogram(counts: Mapping[str, Sequence[int]], *, title: str, x: str, y: str) -> Image.Image:
-    """How often each whole number occurs in each of the named sequences, as steps over one another."""
+    """Plot the frequency of whole numbers in each named sequence, overlaid."""
     figure, axes = _figure(6.4, 2.8)
     highest = max((max(values, default=0) for values in counts.values()), default=0)
     for (name, values), colour in zip(counts.items(), ("#c9c5f5", "#5a4fe0"), strict=False):
@@ -183,7 +186,7 @@ def count_histogram(counts: Mapping[str, Sequence[int]], *, title: str, x: str, 
 
 
 def word_cloud(counts: Mapping[str, int]) -> Image.Image:
-    """The keys of `counts`, each as large as it is frequent; equal counts give equal images."""
+    """Render the keys of `counts`, sized by frequency; deterministic."""
     from wordcloud import WordCloud
 
     if not counts:
@@ -195,7 +198,7 @@ def word_cloud(counts: Mapping[str, int]) -> Image.Image:
 
 
 def line_chart(series: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, x: str, y: str) -> Image.Image:
-    """Curves `name: (x values [n], y values [n])` in one image."""
+    """Plot curves `name: (x values [n], y values [n])`."""
     figure, axes = _figure(6.4, 2.8)
     for name, (xs, ys) in series.items():
         axes.plot(xs, ys, label=_plain(name), linewidth=1.4)
@@ -215,8 +218,10 @@ def front_chart(
     x: str,
     y: str,
 ) -> Image.Image:
-    """Points `name: (x values [n], y values [n])`, a colour for each name, and a stepped line through those of the
-    `front`, in ascending order of x; x is logarithmic."""
+    """Plot points `name: (x values [n], y values [n])` over a logarithmic x.
+
+    Names have colours. A stepped line joins `front`, in ascending order of x.
+    """
     figure, axes = _figure(6.4, 3.6)
     axes.step(*front, where="post", color="#9a96a8", linewidth=1.0)
     for number, (name, (xs, ys)) in enumerate(points.items()):
@@ -234,7 +239,7 @@ def front_chart(
 
 
 def interval_chart(rows: Mapping[str, tuple[float, float, float]], *, title: str, unit: str) -> Image.Image:
-    """A dot with its interval for each `name: (mean, low, high)`."""
+    """Plot a dot with its interval for each `name: (mean, low, high)`."""
     figure, axes = _figure(6.4, 0.9 + 0.28 * max(1, len(rows)))
     for number, (mean, low, high) in enumerate(rows.values()):
         axes.plot([low, high], [number, number], color="#b9b4f7", linewidth=5, solid_capstyle="round")
@@ -250,8 +255,10 @@ Intervals = Mapping[str, Mapping[str, tuple[float, float, float]]]  # line -> na
 
 
 def grouped_intervals(rows: Intervals, *, title: str, unit: str) -> Image.Image:
-    """A line for each of `rows`, and on it a dot with its interval (mean, low, high) for each of its names, one over
-    the other; a name has the same colour on all lines."""
+    """Plot dots with intervals (mean, low, high) for each name, in lines.
+
+    A name has the same colour on all lines.
+    """
     names = _names(rows)
     figure, axes = _figure(7.2, 1.2 + _height(rows, names))
     _draw_groups(axes, rows, names)
@@ -265,10 +272,10 @@ def grouped_intervals(rows: Intervals, *, title: str, unit: str) -> Image.Image:
 def spread_over_intervals(
     spread: Mapping[str, Sequence[float]], rows: Intervals, *, titles: tuple[str, str], unit: str, count: str
 ) -> Image.Image:
-    """`grouped_intervals` under a histogram of `spread`, the values of each name in all lines; `rows` are some of them.
+    """Plot `grouped_intervals` of `rows` under a histogram of `spread`.
 
-    `count` says what the histogram counts. Names of `spread` are those of the rows; colours are the same in both parts.
-    titles: of the histogram, and of the lines.
+    `spread`: each name's values in all lines; `rows`: some of the lines. `count`: the histogram's axis. `titles`: of
+    histogram and lines. Both share names and colours.
     """
     names = list(spread)
     figure, above = _figure(7.2, 2.6 + _height(rows, names))
@@ -293,7 +300,7 @@ def _names(rows: Intervals) -> list[str]:
 
 
 def _height(rows: Intervals, names: Sequence[str]) -> float:
-    """Inches that lines of a chart of intervals take."""
+    """Return the height of lines of intervals in inches."""
     return max(1, len(rows)) * max(0.24, 0.09 * len(names))
 
 
@@ -314,7 +321,7 @@ def _draw_groups(axes, rows: Intervals, names: Sequence[str]) -> None:  # type: 
 
 
 def embedded_markdown(image: Image.Image, alt: str) -> str:
-    """`image` over white as markdown: WebP in base64, made smaller until that has at most MAX_EMBEDDED_BYTES."""
+    """Return `image` over white as markdown: base64 WebP of at most MAX_EMBEDDED_BYTES."""
     image = over_white(image)
     image.thumbnail((MAX_EMBEDDED_SIDE, MAX_EMBEDDED_SIDE), Image.Resampling.LANCZOS)
     while True:
@@ -328,7 +335,7 @@ def embedded_markdown(image: Image.Image, alt: str) -> str:
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """A new RGB image: dropping alpha instead would show the colour that transparent pixels hide."""
+    """Flatten to RGB over white; dropping alpha would reveal hidden colours."""
     rgba = image.convert("RGBA")
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, (0, 0), rgba)
@@ -336,7 +343,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def _fit(image: Image.Image, cell: int) -> Image.Image:
-    """`image` as RGBA scaled to fit `cell` pixels (small images grow by whole factors only)."""
+    """Scale `image` to RGBA of `cell` pixels; small images by whole factors only."""
     rgba = image.convert("RGBA")
     scale = cell / max(rgba.size)
     if scale >= 2:
@@ -353,12 +360,12 @@ def _checkerboard(cell: int) -> Image.Image:
 
 
 def _plain(text: str) -> str:
-    """`text` as matplotlib shows it letter by letter: file names and tags may hold `$`, which begins a formula."""
+    """Escape `$`, which begins a formula in matplotlib."""
     return text.replace("$", r"\$")
 
 
 def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
-    """An Agg figure and its axes, made without pyplot: no global state, no display."""
+    """Return an Agg figure and its axes, without pyplot's global state or display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -377,7 +384,7 @@ def _rendered(figure) -> Image.Image:  # type: ignore[no-untyped-def]
         text.set_fontfamily([*text.get_fontfamily(), *installed_wide()])
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # its letters are boxes, which is seen
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # missing letters show as boxes
         figure.savefig(buffer, format="png")
     buffer.seek(0)
     return Image.open(buffer).convert("RGB")

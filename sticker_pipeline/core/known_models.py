@@ -1,7 +1,4 @@
-"""Which models can be fetched, from where, and which files of them are needed (known_models.yaml).
-
-How they are fetched belongs to `fetch`.
-"""
+"""Models that `models/fetch.py` fetches, with sources and files (known_models.yaml)."""
 
 import re
 from dataclasses import dataclass
@@ -23,13 +20,16 @@ _REPOSITORY = re.compile(rf"(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>{_
 
 
 class FetchError(UserError):
-    """A model that cannot be fetched, or is not what the lock file says; the message says what to do."""
+    """A model that cannot be fetched or contradicts the lock file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from. `name` is its folder below STICKER_MODELS, `files` are paths inside repository and
-    folder alike; `revision` is a branch, tag or commit that a person asked for, None: whatever is newest."""
+    """The source of a model.
+
+    `name`: folder below STICKER_MODELS. `files`: paths in repository and folder alike. `revision`: requested branch,
+    tag or commit; None: the newest.
+    """
 
     name: str
     repo: str
@@ -40,7 +40,6 @@ class Source:
 
 @cache
 def known_models() -> dict[str, Source]:
-    """The models of known_models.yaml by name."""
     table = _table()
     return {
         name: Source(name, entry["repo"], entry["kind"], tuple(table["kinds"][entry["kind"]]))
@@ -55,14 +54,14 @@ def _table() -> dict[str, Any]:
 
 @cache
 def civitai_places() -> dict[str, str]:
-    """What Civitai calls `baseModel` -> the place of such a base model."""
+    """Return Civitai's `baseModel` -> the place of such a base model."""
     return {base: place for place, bases in _table()["civitai"].items() for base in bases}
 
 
 def source_of(text: str) -> Source:
-    """The model that `text` names: one of known_models.yaml, `owner/repo` or `owner/repo@revision` of a WD14 tagger.
+    """Return the source of a known model or WD14 tagger `owner/repo[@revision]`.
 
-    Raises FetchError for anything else, and for a repository whose folder would be that of a known model.
+    Raises FetchError for other texts, and for a repository with a known model's folder.
     """
     known = known_models()
     if text in known:
@@ -84,6 +83,6 @@ def source_of(text: str) -> Source:
 
 
 def known_name(folder: Path) -> str | None:
-    """The known model whose place the folder of a model (any path) is, judged by the end of the path."""
+    """Return the known model of a folder, by the end of its path."""
     ends = (folder.parts[-count:] for count in (1, 2))
     return next((name for name in map("/".join, ends) if name in known_models()), None)

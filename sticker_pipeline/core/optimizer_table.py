@@ -1,8 +1,7 @@
-"""The optimizers of a training: one row for each. Adding one is a row here.
+"""The optimizers of a training, one row each; docs/contributing.md shows how to add one.
 
-Settings, the check for settings without effect, the import of kohya's files, the estimate of memory, the metadata of
-LoRA files and training/optimizers.py, which makes them, follow OPTIMIZERS. Nothing is imported here: a row names its
-constructor. docs/contributing.md adds an optimizer as an example.
+Settings, the check for settings without effect, kohya's import, the memory estimate, LoRA metadata and
+`training/optimizers.py` follow OPTIMIZERS. Rows name constructors; nothing is imported here.
 """
 
 import math
@@ -10,15 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Shape = tuple[int, ...]  # of a float32 tensor that is trained
+Shape = tuple[int, ...]  # of a trained float32 tensor
 
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a constructor that is a setting here.
+    """A constructor's argument that is a setting here.
 
-    default: what the constructor has without it (in a kohya file that does not name it), as a value of the setting; a
-    setting that is None leaves it so. always_written: the metadata of a LoRA have it, else only where it was changed.
+    default: the constructor's (for kohya files without it); None leaves it. always_written: LoRA metadata has it even
+    if unchanged.
     """
 
     name: str
@@ -28,14 +27,19 @@ class Argument:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What is known of an optimizer.
+    """A row of the table.
 
-    name: in settings. note: a few words about it for people. constructor: where it is imported from. state_bytes: what
-    it keeps for a trained float32 tensor of that shape. arguments: setting -> argument; settings of other rows that do
-    not stand there have no effect. kohya: names in kohya's files, the usual one first. fixed: argument -> its default
-    and its value here, which a kohya file has to agree with. passed: arguments that kohya's files cannot have. extra:
-    that installs its package, "" where it is always there. one_rate: it finds one step size for all weights, so all
-    have one rate. scheduled: arguments that are a schedule here.
+    - name: in settings.
+    - note: a few words for people.
+    - constructor: import path.
+    - state_bytes: kept for a trained float32 tensor of that shape.
+    - arguments: setting -> argument; other rows' settings have no effect.
+    - kohya: names in kohya's files, the usual first.
+    - fixed: argument -> default and our value, required of kohya files.
+    - passed: arguments that kohya's files cannot have.
+    - extra: installs the package, "" if always there.
+    - one_rate: one step size for all weights, so one rate.
+    - scheduled: arguments that are a schedule here.
     """
 
     name: str
@@ -52,23 +56,25 @@ class Optimizer:
 
     @property
     def package(self) -> str:
-        """The package that the constructor is in."""
         return self.constructor.partition(".")[0]
 
 
 def float32_copies(count: int) -> Callable[[Shape], int]:
-    """Return the bytes of as many float32 tensors of the trained tensor's shape."""
+    """Return the bytes of `count` float32 tensors by shape."""
     return lambda shape: 4 * count * math.prod(shape)
 
 
 def _eight_bits(shape: Shape) -> int:
-    """Two moments, and the size of each of their blocks of 256; small tensors stay float32."""
+    """Return the bytes of two 8-bit moments and scales per block of 256.
+
+    Small tensors stay float32.
+    """
     entries = math.prod(shape)
     return 8 * entries if entries < 4096 else 2 * entries + 2 * 4 * math.ceil(entries / 256)
 
 
 def _factored(shape: Shape) -> int:
-    """A sum for each row and each column; of vectors all entries."""
+    """Return the bytes of a sum per row and column; vectors keep all entries."""
     entries = math.prod(shape)
     return 4 * entries if len(shape) < 2 else 4 * (entries // shape[-1] + entries // shape[-2])
 
@@ -87,7 +93,7 @@ _ROWS = (
         constructor="torch.optim.adamw.AdamW",
         state_bytes=float32_copies(2),
         arguments=_weight_decay(0.01) | BETAS,
-        kohya=("AdamW", "PagedAdamW", "PagedAdamW32bit"),  # the paged ones compute the same
+        kohya=("AdamW", "PagedAdamW", "PagedAdamW32bit"),  # paged: same results
         fixed=_ADAMW_FIXED,
         passed={"fused": True},
     ),
@@ -166,19 +172,18 @@ _ROWS = (
 OPTIMIZERS: Mapping[str, Optimizer] = {row.name: row for row in _ROWS}
 """By name in settings."""
 BY_KOHYA_NAME: Mapping[str, Optimizer] = {name.lower(): row for row in _ROWS for name in row.kohya}
-"""By name in kohya's files, in lower case."""
+"""By lower-case name in kohya's files."""
 OWN_SETTINGS = tuple(
     setting
     for setting in dict.fromkeys(setting for row in _ROWS for setting in row.arguments)
     if not all(setting in row.arguments for row in _ROWS)
 )
-"""The settings that are an argument of some optimizers and not of others."""
+"""Settings that are arguments of some optimizers only."""
 LEAN = tuple(row.name for row in _ROWS if row.state_bytes((1024, 1024)) < 4 * 1024**2)
-"""Optimizers that keep less than one float32 for each weight."""
+"""Optimizers that keep less than one float32 per weight."""
 
 
 def needed_by(setting: str) -> str:
-    """Say which optimizers read `setting`."""
     readers, others = ([row.name for row in _ROWS if (setting in row.arguments) == reads] for reads in (True, False))
     if len(readers) <= len(others):
         return f"`optimizer: {'` or `'.join(readers)}`"

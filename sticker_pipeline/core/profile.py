@@ -1,8 +1,4 @@
-"""Model profiles: which base model, tagger and CLIP are used, and the defaults that fit them.
-
-A profile is data. Code that differs between model families belongs to training and generation; what one character
-overrides stands in its character.yaml.
-"""
+"""Model profiles: base model, tagger, CLIP and their defaults, as data."""
 
 import os
 from collections.abc import Mapping
@@ -39,12 +35,14 @@ Family = Literal["sd15", "sdxl"]
 
 
 class ProfileError(UserError):
-    """A profile that does not exist, lacks its model files, or is overridden with settings that it does not know."""
+    """A profile that does not exist, lacks model files, or has invalid overrides."""
 
 
 class Profile(Strict):
-    """Paths are absolute. `base` is a folder in the diffusers layout or one .safetensors file, `clip` an open_clip
-    model folder (`local-dir`)."""
+    """A model profile with absolute paths.
+
+    `base`: a diffusers folder or one .safetensors file. `clip`: an open_clip model folder (`local-dir`).
+    """
 
     name: str
     base: Path
@@ -67,7 +65,7 @@ class Profile(Strict):
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
 
-# What prompts are made of from which an LCM-LoRA is distilled, in the order in which the base models read tags.
+# Words of the prompts for distilling an LCM-LoRA, in the base models' order of tags.
 # fmt: off
 EMBEDDED_WORDS = [
     ["1girl", "1girl", "1boy"],
@@ -108,7 +106,7 @@ ANIME_WORDS = [
 ]
 # fmt: on
 
-# Relative paths are below STICKER_MODELS. How `embedded` got its settings: data/models/embedded/REPORT.md.
+# Relative paths are below STICKER_MODELS. Source of `embedded`'s settings: data/models/embedded/REPORT.md.
 PROFILES: dict[str, dict[str, Any]] = {
     "embedded": {
         "base": "embedded/base",
@@ -116,7 +114,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "tagger": "embedded/tagger",
         "clip": "embedded/clip",
         "resolution": 96,
-        "buckets": {"shape": "square"},  # its base model has learned squares alone
+        "buckets": {"shape": "square"},  # its base model was trained on squares only
         "tagging": {"general_threshold": 0.5, "character_threshold": 0.8, "batch_size": 32},
         "training": {
             "rank": 16,
@@ -130,7 +128,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "lcm": {
             "words": EMBEDDED_WORDS,
             "images": 64,
-            "skip": 250,  # with 20, images of several steps dissolve after so short a training
+            "skip": 250,  # with 20, images of several steps dissolve after such short training
             "rank": 32,
             "alpha": 32.0,
             "steps": 80,
@@ -164,7 +162,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
         },
     },
-    # Any SDXL model, such as animagine-xl, and any WD14 tagger. Sizes are those that SDXL was trained on.
+    # Any SDXL model, such as animagine-xl, and any WD14 tagger. Sizes as in SDXL's training.
     "sdxl": {
         "base": "sdxl/base",
         "tagger": "wd-swinv2-tagger-v3",
@@ -183,8 +181,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 
-# What `training.preset` changes in the settings of a profile of that family, before character.yaml changes single ones.
-# `kohya_import` is not among them: it is what its file says.
+# Changes of `training.preset` by family, applied before those of character.yaml. `kohya_import` comes from its file.
 _SMALL = {"batch_size": 1, "learning_rate_text_encoder": 0.0}
 PRESETS: dict[str, dict[Family, dict[str, Any]]] = {
     "low_memory": {"sd15": {**_SMALL, "memory_budget": "4GiB"}, "sdxl": {**_SMALL, "memory_budget": "8GiB"}},
@@ -192,14 +189,16 @@ PRESETS: dict[str, dict[Family, dict[str, Any]]] = {
 
 
 def profile_name(character: Character) -> str:
-    """character.yaml's `profile`, else the environment's STICKER_PROFILE, else `embedded`."""
+    """Return character.yaml's `profile`, else STICKER_PROFILE, else `embedded`."""
     return character.settings.profile or os.environ.get(SETTINGS_VARIABLE) or "embedded"
 
 
 def load_profile(name: str, models: Path) -> Profile:
-    """The profile `name` with its model paths below `models`. The base model is the folder that the profile names, or
-    the single file of that name with `.safetensors`, beside which the folder may hold configurations without weights;
-    or the one `.safetensors` file in a folder that is no model itself. Raises ProfileError for an unknown name."""
+    """Return the profile with paths below `models`. Raises ProfileError for unknown names.
+
+    The base model is the profile's folder, or the file of that name with `.safetensors`, beside which the folder may
+    hold configurations without weights; or the only `.safetensors` file in a folder without model_index.json.
+    """
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {quoted(name)} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
@@ -224,13 +223,13 @@ OVERRIDABLE: dict[str, type[Strict]] = {
     "training": TrainingSettings,
     "sweep": SweepSettings,
 }
-"""Sections of a profile of which character.yaml may override any setting, under the same name."""
+"""Sections of a profile that character.yaml may override, under the same name."""
 
 
 def character_profile(character: Character, models: Path) -> Profile:
-    """The character's profile with the overrides of its character.yaml applied.
+    """Return the profile with the overrides of character.yaml.
 
-    Raises ProfileError naming the key in character.yaml for an override that does not exist or is out of range.
+    Raises ProfileError, with the key, for an invalid override.
     """
     try:
         profile = load_profile(profile_name(character), models)
@@ -246,9 +245,9 @@ def character_profile(character: Character, models: Path) -> Profile:
 
 
 def with_values(character: Character, profile: Profile, section: str, values: Mapping[str, Any]) -> Character:
-    """Return the character as if `values` stood in the `section` of its character.yaml, for one run.
+    """Return the character as if its character.yaml's `section` had `values`.
 
-    Raises ProfileError with the key, as `character_profile` does, for a value that is out of range.
+    Raises ProfileError, with the key, for a value out of range.
     """
     model = OVERRIDABLE[section]
     try:
@@ -261,9 +260,10 @@ def with_values(character: Character, profile: Profile, section: str, values: Ma
 
 
 def style_profile(name: str, models: Path) -> Profile:
-    """The profile `name` as a LoRA of a style is trained and judged with it: no character's overrides, and `training`
-    with what its `style.training` changes. Raises ProfileError for an unknown profile, or settings that do not
-    exist."""
+    """Return the profile with `style.training`, without characters' overrides.
+
+    Raises ProfileError for an unknown profile or invalid settings.
+    """
     profile = load_profile(name, models)
     try:
         training = TrainingSettings.model_validate({**profile.training.model_dump(), **profile.style.training})
@@ -274,20 +274,19 @@ def style_profile(name: str, models: Path) -> Profile:
 
 
 def character_kohya_import(character: Character, models: Path) -> KohyaImport | None:
-    """What the character takes over from a kohya_ss file, with the report on each key; None without that preset.
+    """Return the character's kohya_ss import; None without that preset.
 
-    Raises ProfileError as `character_profile` does, with a line for each key of the file that is at fault.
+    Raises ProfileError as `character_profile`, with a line per faulty key.
     """
     return _kohya_import(load_profile(profile_name(character), models), character)
 
 
 def kohya_target(profile: Profile, epochs: int | None = None) -> Target:
-    """What a kohya_ss file is read for; `epochs` where they are not the profile's."""
+    """Return the target of a kohya_ss import; default `epochs`: the profile's."""
     return Target(profile.name, profile.family, profile.resolution, epochs or profile.training.epochs)
 
 
 def _preset(profile: Profile, character: Character) -> dict[str, dict[str, Any]]:
-    """What `training.preset` changes in the profile, by section."""
     name = character.settings.training.get("preset")
     if imported := _kohya_import(profile, character):
         return {"training": imported.training, "buckets": imported.buckets}
@@ -324,7 +323,7 @@ def _overridden(profile: Profile, section: str, character: Character, preset: di
 
 
 def _check_effects(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for what character.yaml states and what does nothing in this profile."""
+    """Raise ProfileError for stated settings without effect in this profile."""
     stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
     idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:
@@ -333,8 +332,10 @@ def _check_effects(profile: Profile, character: Character) -> None:
 
 
 def _check_regularisation(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for a folder of regularisation images that holds the character itself, of which every file
-    would be read, or that lies where the character's folder may not lead."""
+    """Raise ProfileError for an invalid folder of regularisation images.
+
+    It may not hold the character (every file would be read), nor lie outside the allowed links.
+    """
     name, path = profile.training.regularisation, character.folder / FILE_NAME
     try:
         folder = real_path(character.folder / name, character.roots) if name else None
@@ -359,7 +360,7 @@ FURTHER_BASE_FILES: dict[Family, list[str]] = {"sd15": [], "sdxl": ["text_encode
 
 
 def check_models(profile: Profile) -> None:
-    """Raise ProfileError naming the first model file that the profile needs and that is not there."""
+    """Raise ProfileError naming the first missing model file."""
     for key, names in MODEL_FILES.items():
         folder: Path = getattr(profile, key)
         further = FURTHER_BASE_FILES[profile.family] if key == "base" else []
@@ -372,14 +373,14 @@ def check_models(profile: Profile) -> None:
 
 
 def profile_models(name: str) -> list[str]:
-    """The models of the profile `name` that can be fetched. Raises ProfileError for an unknown profile."""
+    """Return a profile's fetchable models. Raises ProfileError for an unknown profile."""
     profile = load_profile(name, Path())
     names = (known_name(folder) for folder in (profile.base, profile.tagger, profile.clip))
     return [known for known in names if known]
 
 
 def _how_to_get(profile: Profile, folder: Path) -> str:
-    """The command that fetches the model of that folder, where there is one, up to the `put` of the sentence."""
+    """Return the command that fetches a model, if any, up to the sentence's `put`."""
     known = known_name(folder)
     if known in profile_models(profile.name):
         return f"`sticker-pipeline fetch-models --profile {profile.name}` downloads it; or put"

@@ -1,7 +1,7 @@
-"""Schemas of the tables that assets write: the type, the range and the meaning of each column.
+"""Schemas of the assets' tables: type, range and meaning of each column.
 
-A schema stands beside the function that makes its table. Tables are checked when they are written. They are not checked
-when they are read: tables of an earlier version stay readable. dagster_kit/metadata.py shows schemas in the UI.
+A schema stands beside its table's function. Tables are checked when written, not when read: earlier versions' stay
+readable. `dagster_kit/metadata.py` shows schemas in the UI.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ Dtype = Literal["str", "int64", "float64", "float32", "bool"]
 
 
 class SchemaError(ValueError):
-    """A table that is not as its schema says."""
+    """A table that violates its schema."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, its type, and what a person should know about it.
+    """A column: name, type and description.
 
-    `nullable`: cells may have no number. `low` and `high`: the range, both ends included. `values`: the only ones.
-    `is_open`: it stands for any number of columns, and `name` says what these are named by.
+    `nullable`: cells may be empty. `low` and `high`: inclusive range. `values`: the only ones allowed. `is_open`: any
+    number of columns, with `name` describing their names.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The columns of a table in their order.
+    """The columns of a table in order.
 
-    `rows` says what there is one row for. `key`: the columns that no two rows have alike. At most one column is open.
-    `file`: where an artifact has the table.
+    `rows`: the meaning of one row. `key`: columns that are unique together. `file`: its place in the artifact. At most
+    one column is open.
     """
 
     rows: str
@@ -54,17 +54,22 @@ class TableSchema:
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns."""
         return [column.name for column in self.columns]
 
 
 def typed(rows: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
-    """Return the columns of `schema`, which has no open one, with their types; also where there are no rows."""
+    """Return the columns of `schema`, typed, also without rows.
+
+    No column may be open.
+    """
     return rows[schema.names].astype({column.name: column.dtype for column in schema.columns})
 
 
 def columns_of(names: Sequence[str], schema: TableSchema) -> list[Column]:
-    """Return the columns that a table with `names` should have: the open one once for each name that is no other's."""
+    """Return the expected columns of a table with `names`.
+
+    The open column stands for each name that matches no other.
+    """
     known = {column.name for column in schema.columns if not column.is_open}
     further = [name for name in names if name not in known]
     return [
@@ -75,14 +80,14 @@ def columns_of(names: Sequence[str], schema: TableSchema) -> list[Column]:
 
 
 def check(rows: pd.DataFrame, schema: TableSchema) -> None:
-    """Raise SchemaError, which names the file, each column and each fault, for rows that `schema` does not allow."""
+    """Raise SchemaError for invalid rows, naming file, columns and faults."""
     faults = list(_faults(rows, schema))
     if faults:
         raise SchemaError(f"{schema.file}, one row for {schema.rows}, is not written: {'; '.join(faults)}.")
 
 
 def limits(column: Column) -> list[str]:
-    """Return what the values of `column` must be beside their type, in words."""
+    """Describe the allowed values of `column`, beside the type."""
     found = [f"one of {', '.join(map(repr, column.values))}"] if column.values else []
     if column.low is not None and column.high is not None:
         return [*found, f"{column.low:g} to {column.high:g}"]
@@ -139,7 +144,7 @@ def _cell(values: pd.Series, row: int) -> str:
 
 
 def with_present_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Rename the columns and metrics of a table that an earlier version wrote."""
+    """Rename columns and metrics of an earlier version's table."""
     table = table.rename(columns=EARLIER_COLUMNS)
     if "metric" in table:
         table["metric"] = table["metric"].replace(EARLIER_METRICS)

@@ -1,6 +1,6 @@
-"""What a person may choose about each stage, as strict models: unknown keys and values out of range are errors.
+"""Settings of all stages: strict models that reject unknown keys and invalid values.
 
-Which values belong to which base model stands in profile.py; what a character changes, in its character.yaml.
+`core/profile.py` has the values for each base model; character.yaml changes them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, fie
 
 from sticker_pipeline.core.optimizer_table import OPTIMIZERS, OWN_SETTINGS, needed_by
 
-MOST_SEED = 2**64 - 1  # that torch.Generator.manual_seed takes
+MOST_SEED = 2**64 - 1  # limit of torch.Generator.manual_seed
 
 
 class Strict(BaseModel):
@@ -18,8 +18,6 @@ class Strict(BaseModel):
 
 
 class MediaSettings(Strict):
-    """Limits checked before a file is decoded, what is cut off its frames, and when two count as the same image."""
-
     max_pixels: int = Field(40_000_000, gt=0, description="of one canvas")
     max_frames: int = Field(2_000, gt=0, description="of one file")
     max_seconds: float = Field(120.0, gt=0, description="of one video")
@@ -42,10 +40,10 @@ class SamplingSettings(Strict):
 
 
 class TaggingSettings(Strict):
-    """Which tagger looks at the frames, on what, and from which score a tag counts.
+    """The tagger, its runtime, and the score from which a tag counts.
 
-    A threshold is a number from 0 to 1, or a word: `mcut` finds one for each image, `model` is what the tagger's
-    model card states (tagging/thresholds.csv; the cards state one for general tags only).
+    A threshold is a number from 0 to 1, or a word: `mcut` finds one per image, `model` is the model card's
+    (tagging/thresholds.csv; only for general tags).
     """
 
     model: str | None = Field(
@@ -63,7 +61,7 @@ class TaggingSettings(Strict):
     @field_validator("general_threshold", "character_threshold", mode="before")
     @classmethod
     def _number_or_word(cls, value: Any, info: ValidationInfo) -> Any:
-        """One sentence for a person, where a union would give one for each of its members."""
+        """Raise one sentence instead of one per member of the union."""
         words = ("model", "mcut") if info.field_name == "general_threshold" else ("mcut",)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and 0 <= value <= 1) and value not in words:
@@ -72,8 +70,6 @@ class TaggingSettings(Strict):
 
 
 class BucketSettings(Strict):
-    """The sizes to which images are cut for training."""
-
     shape: Literal["square", "aspect"] = Field(
         "aspect",
         description="`square` pads every image to a square; `aspect` cuts it to the nearest of many shapes of the "
@@ -98,7 +94,7 @@ Schedule = Literal[
 
 
 class TrainingSettings(Strict):
-    """Every choice about a training run that a person may make. Defaults: the original recipe on SD1.5."""
+    """All settings of a training run. Defaults: the original project's, for SD1.5."""
 
     preset: Literal["default", "low_memory", "kohya_import"] = Field(
         "default",
@@ -232,11 +228,10 @@ class TrainingSettings(Strict):
 
 
 def _not_an_argument(name: str) -> Callable[[TrainingSettings], bool]:
-    """Return whether the optimizer of given settings has no argument for the setting `name`."""
     return lambda s: name not in OPTIMIZERS[s.optimizer].arguments
 
 
-UNWARMED = ("cosine_annealing", "relative")  # schedules that begin at their peak
+UNWARMED = ("cosine_annealing", "relative")  # schedules without a warm-up
 IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] = (
     ("kohya_json", lambda s: s.preset != "kohya_import", "`preset: kohya_import`"),
     ("feed_forward_rank", lambda s: s.targets == "attention", "`targets: all` or `all+conv`"),
@@ -263,17 +258,17 @@ IDLE_TRAINING: tuple[tuple[str, Callable[[TrainingSettings], bool], str], ...] =
     ("adaptive_noise_scale", lambda s: s.noise_offset == 0, "`noise_offset`"),
     ("multires_noise_discount", lambda s: s.multires_noise_iterations == 0, "`multires_noise_iterations`"),
 )
-"""A setting of the training, when it would do nothing, and what it needs to have an effect."""
+"""A training setting, when it does nothing, and what it needs to have an effect."""
 
 ASPECT = "`buckets: {shape: aspect}`"
 IDLE_IN_SQUARES = {"training": ("crops",), "buckets": ("step", "min_side", "max_side", "upscale")}
-"""Settings by section that do nothing where every image is padded to the same square."""
+"""Settings by section that do nothing when all images are padded to the same square."""
 
 
 def without_effect(
     training: TrainingSettings, buckets: BucketSettings, family: str, stated: Mapping[str, Iterable[str]]
 ) -> list[str]:
-    """A sentence for each setting that a person `stated` (section -> names) and that does nothing beside the others."""
+    """Return a sentence per `stated` setting (section -> names) without effect."""
     names = {section: set(stated.get(section, ())) for section in ("training", "buckets")}
     idle_now = [(name, needs) for name, idle, needs in IDLE_TRAINING if idle(training)]
     found = [(f"training.{name}", needs) for name, needs in idle_now if name in names["training"]]
@@ -290,7 +285,7 @@ def without_effect(
 
 
 MAX_TOKENS = 225
-"""Of a prompt: three times what a text encoder reads at once, as of captions in the training."""
+"""Of a prompt: three times what a text encoder reads at once, as for training captions."""
 
 
 class GenerationSettings(Strict):
@@ -307,7 +302,10 @@ Weight = Annotated[float, Field(ge=0, le=2)]
 
 
 class SweepSettings(Strict):
-    """What `adapter_sweep` tries: every combination of these. Axes of adapters that do not exist are left out."""
+    """Axes of `adapter_sweep`: all combinations are tried.
+
+    Axes of missing adapters are left out.
+    """
 
     style_weights: tuple[Weight, ...] = Field((0.0, 0.5, 1.0), min_length=1, description="of the LoRA of the style")
     character_weights: tuple[Weight, ...] = Field((0.6, 0.8, 1.0), min_length=1)
@@ -329,7 +327,7 @@ class SweepSettings(Strict):
 
 
 class TuningSettings(Strict):
-    """How an LCM-LoRA goes on learning on the images of one character, where it is not as before."""
+    """Changed settings for tuning an LCM-LoRA on one character's images."""
 
     images: int = Field(128, ge=1, description="drawn of the training images by their weights, before it begins")
     steps: int = Field(300, ge=1, description="of the optimizer")
@@ -340,7 +338,10 @@ class TuningSettings(Strict):
 
 
 class ConsistencySettings(Strict):
-    """How a base model is taught to draw in a few steps, as a LoRA on its U-Net (LCM-LoRA, Luo et al. 2023)."""
+    """Distillation of a base model into few steps (LCM-LoRA, Luo et al. 2023).
+
+    The result is a LoRA on its U-Net.
+    """
 
     words: list[list[str]] = Field(
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"
@@ -393,12 +394,13 @@ INVENTED_TRAITS = (
     ("red kimono", "blue overalls", "pink dress", "black jacket", "green shirt", "blue serafuku"),
     ("glasses", "beret", "cat ears", "hair bow", "rabbit ears", "crown", "hair flower"),
 )
-"""What characters that nobody has drawn are put together from: hair, its colour, eyes, clothes, and something worn.
-These are tags of danbooru, which taggers know."""
+"""Traits of invented characters: hair, its colour, eyes, clothes, and something worn. Tags of danbooru, which taggers
+recognise.
+"""
 
 
 class StyleSettings(Strict):
-    """How the LoRA of a style that several characters share is made and chosen, where it is not like a character's."""
+    """Changed settings for training and choosing the LoRA of a shared style."""
 
     tags: int = Field(
         8, ge=1, description="most tags of a caption, those that say most (dataset/style_set.py); about 8 for a style"

@@ -1,7 +1,4 @@
-"""Where artifacts live: folders that appear whole or not at all, their manifests, hashes and caches.
-
-What is inside an artifact is the business of the stage that makes it.
-"""
+"""The store of artifacts: atomically written folders, manifests, hashes and caches."""
 
 import csv
 import errno
@@ -29,7 +26,7 @@ from sticker_pipeline.core.schemas import INDEX, TableSchema, check, with_presen
 from sticker_pipeline.core.texts import UserError, shortened
 
 MANIFEST = "artifact.json"
-BEGUN = ".begun"  # in a folder that is written; gone where that was removed meanwhile, and something made again
+BEGUN = ".begun"  # in a folder being written, until somebody removes it
 _FORMULA = (
     "=",
     "+",
@@ -42,14 +39,14 @@ _FORMULA = (
     "＋",
     "－",
     "＠",
-)  # how a cell begins that a spreadsheet computes
+)  # first characters of cells that a spreadsheet computes
 CLAIMS = ".claims"
-ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a folder that an artifact is written in
+ABANDONED = re.compile(r"\..+\.[0-9a-f]{8}")  # name of a folder being written
 ALL = "_all"  # the scope of artifacts across characters
 SOFTWARE = ("sticker_pipeline", "dagster", "torch", "diffusers", "peft", "onnxruntime", "pillow", "pandas")
 
 
-ASSETS = {  # where an artifact lies under another name than its asset's key
+ASSETS = {  # artifacts whose name differs from the asset's key
     "style_training_set": "style/training_set",
     "style_lora": "style/lora",
     "selected_style_lora": "style/selected_lora",
@@ -58,38 +55,38 @@ ASSETS = {  # where an artifact lies under another name than its asset's key
 
 
 def asset_of(artifact: str) -> str:
-    """Return the key of the asset that an artifact is of, as the UI writes it."""
+    """Return the asset key of an artifact, as in the UI."""
     return ASSETS.get(artifact, artifact)
 
 
 def artifact_of(asset: str) -> str:
-    """Return the name of the artifact of an asset, given by its key as the UI writes it."""
     names = {key: artifact for artifact, key in ASSETS.items()}
     return names.get(asset, asset.rpartition("/")[2])
 
 
 def style_scope(style: str) -> str:
-    """Where the artifacts of a style that characters share lie."""
     return f"_styles/{style}"
 
 
 def profile_scope(profile: str) -> str:
-    """The scope of artifacts that belong to a profile's base model."""
     return f"_profiles/{profile}"
 
 
-_SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # the name of a scope
+_SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # a scope's name
 _SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as patterns
 Read = TypeVar("Read")
 
 
 class StorageError(UserError):
-    """An artifact that is missing, damaged, or was made by something else than this project."""
+    """An artifact that is missing, damaged, or not made by this project."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact folder. `data_version` names its content: equal content, equal version."""
+    """A published artifact folder.
+
+    `data_version` names its content: equal content, equal version.
+    """
 
     folder: Path
     asset: str
@@ -100,23 +97,23 @@ class Artifact:
     files: dict[str, dict[str, Any]]
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
-        """Return a table as it was published, with the names of today. Raises StorageError as `content` does."""
+        """Return a published table with today's column names."""
         return with_present_names(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
-        """The bytes of a file as they were published.
+        """Return the published bytes of a file.
 
-        Raises StorageError, saying what to do, for a file that is damaged, or that an earlier version did not have.
+        Raises StorageError, with the remedy, for a damaged or missing file.
         """
         return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
 
     def file(self, name: str) -> Path:
-        """The path of a file, after looking whether it is as it was published. Raises StorageError like `content`."""
+        """Return the path of a file, verified by its hash. Raises as `content`."""
         self._published(name, file_sha256, lambda sha256: sha256)
         return self.folder / name
 
     def sha256(self, name: str) -> str:
-        """Return the hex SHA-256 of a file as its manifest has it. Raises StorageError as `content` does."""
+        """Return a file's hex SHA-256 from the manifest. Raises StorageError if absent."""
         if name not in self.files:
             raise self._without(name)
         return str(self.files[name]["sha256"])
@@ -140,7 +137,7 @@ class Artifact:
 
 
 class ArtifactStore:
-    """Artifacts under one root folder: `<root>/<scope>/<asset>/`, caches under `<root>/_cache/`."""
+    """Artifacts in `<root>/<scope>/<asset>/`, caches in `<root>/_cache/`."""
 
     def __init__(self, root: Path | str) -> None:
         if "://" in str(root):
@@ -148,7 +145,7 @@ class ArtifactStore:
         self.root = Path(root).absolute()
 
     def folder(self, scope: str, asset: str) -> Path:
-        """Where an artifact lies. Raises StorageError for a scope that is no name, and so leads elsewhere."""
+        """Return an artifact's folder. Raises StorageError for an invalid scope."""
         return self._place(scope) / asset
 
     def _place(self, scope: str) -> Path:
@@ -161,26 +158,28 @@ class ArtifactStore:
         return read()
 
     def afresh(self) -> "ArtifactStore":
-        """Return the store as it is now, whatever a snapshot of it has read."""
+        """Return a store without a snapshot's results."""
         return ArtifactStore(self.root)
 
     def cache(self, kind: str) -> Path:
-        """The folder of cached work of one kind, made if needed. Entries are named by the hash of all that decides
-        them, so they are never stale; the folder may be deleted at any time."""
+        """Return the cache folder of one kind.
+
+        Entries are named by the hash of all their inputs, so never stale. The folder may be deleted at any time.
+        """
         return _folder(self.root / "_cache" / kind)
 
     def work(self, scope: str, name: str) -> Path:
-        """A folder for work that outlives an interrupted run, such as a training's checkpoints; made if needed."""
+        """Return a folder for work that survives interruptions, such as checkpoints."""
         return _folder(self._place(scope) / ".work" / name)
 
     def find(self, scope: str, asset: str) -> Artifact | None:
-        """The published artifact, or None where there is none yet. Raises StorageError for a damaged one."""
+        """Return the artifact, or None. Raises StorageError for a damaged one."""
         folder = self.folder(scope, asset)
         _finish_interrupted_swap(folder)
         try:
             return _artifact(folder, read_bytes(folder / MANIFEST))
         except FileNotFoundError:
-            # it is being exchanged, or was a moment ago
+            # it is being exchanged, or just was
             if _previous(folder).exists() or (folder / MANIFEST).is_file():
                 return self.find(scope, asset)
             return None
@@ -188,7 +187,7 @@ class ArtifactStore:
             raise _damaged(folder / MANIFEST, folder, error.strerror or str(error)) from error
 
     def read(self, scope: str, asset: str) -> Artifact:
-        """The published artifact. Raises StorageError, saying what to materialize, where there is none."""
+        """Return the artifact. Raises StorageError, naming the asset to materialize, for none."""
         artifact = self.find(scope, asset)
         if artifact is None:
             raise StorageError(
@@ -198,11 +197,10 @@ class ArtifactStore:
 
     @contextmanager
     def writing(self, scope: str, asset: str, say: Say = silent, run: str | None = None) -> Iterator[Path]:
-        """A new empty folder beside the artifact's final place, deleted when the block fails.
+        """Yield a new empty folder beside the artifact's place, deleted at the end.
 
-        `publish` inside the block moves it into place. Only one block at a time writes an artifact: another one waits,
-        and `say`s for whom, for example for the Dagster `run` that has it. Raises SpaceError where the block meets a
-        full disk, or may not write there.
+        `publish` inside the block moves it into place. One block at a time writes an artifact: another waits and `say`s
+        for whom (`run`: this Dagster run, named to the others). Raises SpaceError for a full disk or a refused write.
         """
         with (
             writing(self.folder(scope, asset)),
@@ -222,15 +220,15 @@ class ArtifactStore:
                 shutil.rmtree(staging, ignore_errors=True)
 
     def claim(self, scope: str, work: str) -> Path:
-        """The claim of whoever does `work` for the scope, such as making an asset (see claims.py)."""
+        """Return the claim file for `work` on the scope (`core/files/claims.py`)."""
         return self._place(scope) / CLAIMS / f"{work}.lock"
 
     def published_at(self, artifact: Artifact) -> float:
-        """When the artifact was published, in seconds since 1970."""
+        """Return the publication time in seconds since 1970."""
         return (artifact.folder / MANIFEST).stat().st_mtime
 
     def damaged(self) -> list[str]:
-        """A sentence about each artifact with a damaged manifest, which says what to do."""
+        """Return a sentence, with the remedy, for each damaged manifest."""
         found = []
         for place in _SCOPES:
             for folder in sorted(path for path in self.root.glob(f"{place}/[a-z]*") if path.is_dir()):
@@ -244,8 +242,7 @@ class ArtifactStore:
         return found
 
     def abandoned(self) -> list[Path]:
-        """The folders that killed runs left behind, and that nobody works on; the next one to write there removes
-        them."""
+        """Return unclaimed folders of killed runs; the next writer removes them."""
         found = [path for scope in _SCOPES for path in self.root.glob(f"{scope}/.*.????????")]
         return [
             path
@@ -256,7 +253,6 @@ class ArtifactStore:
         ]
 
     def remove_abandoned(self) -> list[Path]:
-        """Remove the folders that killed runs left behind; returns them."""
         found = self.abandoned()
         for folder in found:
             forget(folder)
@@ -273,9 +269,10 @@ class ArtifactStore:
         settings: Mapping[str, Any],
         content: Callable[[str], bool] = lambda name: True,
     ) -> Artifact:
-        """Write the manifest into `staging` and move it to the artifact's place in one rename, once it is on the disk.
+        """Write the manifest and rename `staging` to the artifact's place.
 
-        `content` says which files (posix paths in the folder) make the data version: logs with timings do not.
+        The bytes are on the disk before. `content` selects the files (posix paths in the folder) of the data version:
+        not logs with timings.
         """
         try:
             (staging / BEGUN).unlink()
@@ -305,7 +302,7 @@ class ArtifactStore:
 
 
 def _folder(path: Path) -> Path:
-    """Make the folder, if needed. Raises SpaceError where that cannot be, also where a file is in its place."""
+    """Make the folder. Raises SpaceError, also where a file is in its place."""
     with writing(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -315,7 +312,6 @@ def _folder(path: Path) -> Path:
 
 
 def _removed(staging: Path) -> StorageError:
-    """The error that says that the folder of an artifact went away while the artifact was made."""
     return StorageError(
         f"{staging} was removed, or a folder around it, while it was written: nothing was published. Leave the folder "
         "of the artifacts alone while something is made, and run this again."
@@ -323,13 +319,13 @@ def _removed(staging: Path) -> StorageError:
 
 
 def _is_inside(error: OSError, folder: Path) -> bool:
-    """Tell whether `error` is about a file in `folder`, or does not say which file."""
+    """Tell whether `error` is about a file in `folder`, or names no file."""
     names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return not names or any(name.is_relative_to(folder) for name in names)
 
 
 def _artifact(folder: Path, data: bytes) -> Artifact:
-    """The artifact in `folder`, of which `data` is the manifest. Raises StorageError for what is none."""
+    """Read the manifest `data`. Raises StorageError for an invalid one."""
     types = {"asset": str, "code_version": str, "data_version": str, "inputs": dict, "settings": dict, "files": dict}
     try:
         manifest = json.loads(data.decode("utf-8"))
@@ -350,7 +346,6 @@ def _said(error: Exception) -> str:
 
 
 def _damaged(path: Path, folder: Path, why: str) -> StorageError:
-    """The error that says that `path`, of the artifact in `folder`, is damaged, and what to do."""
     asset, owner = asset_of(folder.name), folder.parent.name
     return StorageError(
         f"{path} is damaged: {why}. It belongs to '{asset}' of '{owner}': materialize that again, or delete the folder "
@@ -359,7 +354,7 @@ def _damaged(path: Path, folder: Path, why: str) -> StorageError:
 
 
 def _sha256_now(folder: Path, name: str) -> str | None:
-    """The hash of the file by the manifest that is there now: the artifact may have been exchanged since."""
+    """Return the current manifest's hash: the artifact may have been exchanged."""
     try:
         return str(_artifact(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
     except (OSError, StorageError, KeyError):
@@ -367,7 +362,7 @@ def _sha256_now(folder: Path, name: str) -> str | None:
 
 
 def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
-    """Read the artifact in `folder` by `read`, also while it is being exchanged."""
+    """Call `read`, again after an exchange of the artifact."""
     try:
         return read()
     except FileNotFoundError:
@@ -376,7 +371,7 @@ def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
 
 
 class Snapshot(ArtifactStore):
-    """A store as it is at one look: what was read is not read again. For looks at many characters, not for writing."""
+    """A store that reads each artifact once: for surveys, not for writing."""
 
     def __init__(self, root: Path | str) -> None:
         super().__init__(root)
@@ -393,14 +388,14 @@ class Snapshot(ArtifactStore):
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:
-    """Remove what killed runs left of `asset`. Only for whoever has the claim on it."""
+    """Remove the unfinished folders of `asset`; the caller holds its claim."""
     for path in scope.glob(f".{asset}.????????"):
         if ABANDONED.fullmatch(path.name):
             forget(path)
 
 
 def forget(path: Path) -> None:
-    """`discard` what nobody needs, where that is allowed."""
+    """Discard `path`, ignoring an OSError."""
     with suppress(OSError):
         discard(path)
 
@@ -410,8 +405,10 @@ def _previous(final: Path) -> Path:
 
 
 def _swap_in(staging: Path, final: Path) -> None:
-    """Rename `staging` to `final`. Between the two renames only the previous artifact can be missing, and
-    `_finish_interrupted_swap` brings it back."""
+    """Rename `staging` to `final`.
+
+    If interrupted, `_finish_interrupted_swap` restores the previous artifact.
+    """
     with _exchanging(final):
         _mend(final)
         previous = _previous(final)
@@ -424,7 +421,7 @@ def _swap_in(staging: Path, final: Path) -> None:
 
 def _finish_interrupted_swap(final: Path) -> None:
     if _previous(final).exists():
-        with _exchanging(final):  # not while somebody is between the two renames
+        with _exchanging(final):  # not between another process's two renames
             _mend(final)
 
 
@@ -437,22 +434,22 @@ def _mend(final: Path) -> None:
 
 
 def _exchanging(final: Path) -> AbstractContextManager[Any]:
-    """Keeps out others who would exchange or mend the same artifact; whoever dies in it lets them in."""
+    """Lock an artifact for exchange or mending; the system unlocks for dead processes."""
     from filelock import FileLock
 
     return FileLock(final.with_name(f".{final.name}.lock"))
 
 
 def write_table(table: pd.DataFrame, folder: Path, schema: TableSchema) -> None:
-    """Write `table` as the Parquet file of `schema`; equal tables give equal bytes. Raises SchemaError."""
+    """Write the Parquet file of `schema`; deterministic. Raises SchemaError."""
     check(table, schema)
     table.to_parquet(folder / schema.file, index=False)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` as CSV for spreadsheets, in which no text is a formula: such texts begin with an apostrophe.
+    """Write `table` as CSV for spreadsheets, with an apostrophe before formulas.
 
-    Source: OWASP, "CSV Injection". Numbers stay numbers; texts are quoted, as pandas leaves a carriage return bare.
+    Source: OWASP, "CSV Injection". Texts are quoted, because pandas leaves a carriage return bare.
     """
     plain = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell)
     plain.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
@@ -460,8 +457,10 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A new empty folder beside `target`, renamed to it when the block succeeds and deleted when it fails: `target`
-    (absent, or an empty folder) appears whole or not at all. Raises SpaceError where it cannot be written."""
+    """Yield a new folder, renamed to `target` on success, deleted on failure.
+
+    `target` (absent, or an empty folder) appears whole or not at all. Raises SpaceError for a failed write.
+    """
     staging = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -477,8 +476,10 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block succeeds: for single files, as in caches. Raises
-    SpaceError where it cannot be written."""
+    """Yield a temporary path, renamed to `path` on success.
+
+    Raises SpaceError for a failed write.
+    """
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -491,7 +492,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[Path]:
-    """`atomic_file` whose bytes are on the disk before its name is: for what cannot be made again."""
+    """Use `atomic_file`, with the bytes on the disk before the rename.
+
+    For irreplaceable files.
+    """
     with writing(path):
         with atomic_file(path) as staging:
             yield staging
@@ -501,7 +505,10 @@ def durable_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_folder(target: Path) -> Iterator[Path]:
-    """`new_folder` whose files are on the disk before its name is: for what cannot be made again."""
+    """Use `new_folder`, with the files on the disk before the rename.
+
+    For irreplaceable folders.
+    """
     with writing(target):
         with new_folder(target) as staging:
             yield staging
@@ -511,14 +518,16 @@ def durable_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """`atomic_file` for each of `paths`, renamed one right after the other: what was computed as one batch, whose
-    other members a later batch would round otherwise, is kept as one."""
+    """Open `atomic_file` for all `paths`, renamed directly after each other.
+
+    A batch stays together: its members would round differently in another one.
+    """
     with ExitStack() as stack:
         yield [stack.enter_context(atomic_file(path)) for path in paths]
 
 
 def discard(path: Path) -> None:
-    """Remove a file, a folder, or a link without the target of it; nothing where there is none."""
+    """Remove a file, folder or link (not its target), if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -526,7 +535,7 @@ def discard(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source` (both are never written again), or a copy on another file system."""
+    """Hard-link or copy `source` to `target`; neither may be written again."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -535,13 +544,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of the file's bytes, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_hash(value: Any) -> str:
-    """Hex SHA-256 of `value` (JSON types) in canonical JSON: sorted keys, no spaces, ASCII (so that any file name,
-    even one that is no valid UTF-8, has a hash)."""
+    """Return the hex SHA-256 of `value` (JSON types) in canonical JSON.
+
+    Sorted keys, no spaces, ASCII: even a file name of invalid UTF-8 has a hash.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,6 +1,4 @@
-"""What a check of a dataset says.
-
-What is checked, and against which bound, belongs to the stages; how it reaches the UI belongs to the shell."""
+"""The result of a dataset check; `dagster_kit/checks.py` shows it in the UI."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +10,10 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """`summary` says in a sentence what was found, and what to do about it where something was; `evidence` has the rows
-    to look at. `pointless`: going on to train would be a waste."""
+    """A check's result: `summary`, a sentence with remedy; `evidence`, rows to inspect.
+
+    `pointless`: training would be a waste.
+    """
 
     passed: bool
     summary: str
@@ -22,7 +22,7 @@ class Verdict:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The distinct names, in order, for a sentence: the first NAMED, and how many more."""
+    """List the first NAMED distinct names, in order, and the number of others."""
     distinct = list(dict.fromkeys(names))
     more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
     return ", ".join(distinct[:NAMED]) + more

@@ -1,1 +1,1 @@
-"""Reading and writing files safely: inside one folder, bounded, whole or not at all, by one process at a time."""
+"""Safe reading and writing of files: confined, bounded, atomic, one process at a time."""

@@ -1,6 +1,6 @@
-"""Keeps apart processes that would do the same work, and tells whoever waits for whom.
+"""Claims: file locks that keep processes from doing the same work.
 
-A claim is a file lock: the system lets it go with the process that holds it, however that ends.
+The system releases a lock with its process, however that ends.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 from sticker_pipeline.core.files.space import Say, writing
 
 POLL_SECONDS = 0.2
-SECONDS_BETWEEN_WORDS = 30.0  # of a process that waits
+SECONDS_BETWEEN_WORDS = 30.0  # between messages of a waiting process
 
 
 def silent(text: str) -> None:
@@ -24,15 +24,14 @@ def silent(text: str) -> None:
 
 
 def go_on() -> None:
-    """Raise nothing: whoever waits goes on waiting."""
+    """Go on waiting."""
 
 
 @contextmanager
 def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, **more: Any) -> Iterator[None]:
-    """Hold the claim `path` for the block; wait for it first, and `say` for whom, now and then.
+    """Hold the claim `path` in the block; while waiting, `say` for whom.
 
-    `what` is under way meanwhile, as others are told; `more` is told too, such as the run. `check` is called while it
-    waits, and ends that by an exception.
+    Others see `what` and `more`, such as the run. `check` is called while waiting; its exception ends that.
     """
     from filelock import FileLock, Timeout
 
@@ -49,7 +48,7 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
             check()
             time.sleep(POLL_SECONDS)
     try:
-        with suppress(OSError):  # without it others wait for "somebody": a full disk holds nobody up
+        with suppress(OSError):  # on a full disk work goes on, and `holder` names only the path
             told = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
             _note(path).write_text(json.dumps(told), encoding="utf-8")
         yield
@@ -59,7 +58,6 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
 
 
 def is_claimed(path: Path) -> bool:
-    """Return True while some process holds the claim `path`."""
     from filelock import FileLock, Timeout
 
     if not path.exists():
@@ -72,19 +70,19 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Name who holds the claim `path`, what for and since when."""
+    """Describe the holder of the claim `path`: work, process, start."""
     try:
         told = json.loads(_note(path).read_text(encoding="utf-8"))
         since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")
         run = f"run {told['run'][:8]}, " if told.get("run") else ""
         where = "" if told["host"] == platform.node() else f" on {told['host']}"
         return f"{told['what']}: {run}process {told['pid']}{where}, since {since}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):  # none yet, or a damaged one
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):  # missing or damaged
         return f"whoever holds {path}"
 
 
 def now_and_then(say: Say, seconds: float = SECONDS_BETWEEN_WORDS, clock: Callable[[], float] = time.monotonic) -> Say:
-    """Return `say`, which passes nothing on until `seconds` after it last did."""
+    """Return `say`, limited to one call in `seconds`."""
     due = float("-inf")
 
     def seldom(text: str) -> None:

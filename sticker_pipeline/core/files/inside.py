@@ -1,10 +1,8 @@
-"""Files and folders opened below allowed folders: no link leads out of them, also when one is made in between.
+"""Files and folders opened below allowed folders, which no link can leave.
 
-`roots` are the folders below which everything that is opened lies: the first is the one that the path is in, links may
-lead into it and into the others. By default that is the path's own folder. Roots are opened as they are named, links in
-their own paths are followed. Below a root nothing is followed: a path with a link in it is resolved by name, compared
-with the roots, and opened again from one of them without links, so that what changes in between is refused. A hard link
-cannot be told from a file of the folder.
+`roots`: the first holds the path, links may lead into all of them. Default: the path's own folder. Links in the roots'
+own paths are followed. Below a root, opening follows no link: a path with one is resolved by name, compared with the
+roots, and opened again from a root. A link made in between is thus refused. Hard links look like files.
 """
 
 import errno
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-ANYWHERE = (Path(os.sep).absolute(),)  # roots for what a person names on the command line
+ANYWHERE = (Path(os.sep).absolute(),)  # roots for paths from the command line
 SPECIAL_FILES = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -25,33 +23,33 @@ SPECIAL_FILES = {
     stat.S_IFDIR: "a folder",
 }
 CHUNK = 1 << 20  # bytes
-DEEPEST = 32  # folders in each other below a given one that are looked into
-MOST_PARTS = 256  # names that lead from a root to a path
-# Windows has neither of these: a path is resolved and compared there, and then opened by its name.
+DEEPEST = 32  # levels of folders that are searched
+MOST_PARTS = 256  # names from a root to a path
+# Windows has neither: there a path is resolved, compared, and opened by name.
 _BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", 0)
-_PASSED = _FOLDER | getattr(os, "O_PATH", 0)  # of a folder on the way, which need not be readable
+_PASSED = _FOLDER | getattr(os, "O_PATH", 0)  # for folders on the way, which need not be readable
 _FILE = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-_OF_LINKS = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # what systems answer to O_NOFOLLOW at a link
+_OF_LINKS = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # systems' errors for O_NOFOLLOW at a link
 
 T = TypeVar("T")
 
 
 class OutsideError(OSError):
-    """A path that leads out of the allowed folders; `filename2` is the place that it leads to."""
+    """A path that leads out of the allowed folders, to `filename2`."""
 
 
 class SpecialFileError(OSError):
-    """Something that is no regular file, such as a device; it was not opened."""
+    """An irregular file, such as a device; it was not opened."""
 
 
 class TooLargeError(OSError):
-    """A file of more bytes than may be read."""
+    """A file with more bytes than allowed."""
 
 
 class Entry(NamedTuple):
-    """Something in a folder; of a link, the link itself. `size` is 0 but for regular files."""
+    """An entry of a folder, links not followed; `size` is of regular files, else 0."""
 
     name: str
     mode: int
@@ -68,9 +66,9 @@ class Entry(NamedTuple):
 
 @contextmanager
 def opened(path: Path, roots: Sequence[Path] = ()) -> Iterator[int]:
-    """Open a regular file and give its descriptor.
+    """Open a regular file and yield its descriptor.
 
-    Raises OutsideError where a link leads out of `roots`, SpecialFileError for what is no regular file, else OSError.
+    Raises OutsideError for a link out of `roots`, SpecialFileError for irregular files, else OSError.
     """
     descriptor = _reach(path, roots, _open_at)
     try:
@@ -80,9 +78,9 @@ def opened(path: Path, roots: Sequence[Path] = ()) -> Iterator[int]:
 
 
 def read_bytes(path: Path, roots: Sequence[Path] = (), most: int | None = None) -> bytes:
-    """Read a regular file. Raises as `opened` does, and TooLargeError for more than `most` bytes.
+    """Read a regular file. Raises as `opened`; TooLargeError above `most` bytes.
 
-    What is read counts, whatever the size is said to be.
+    The bytes read count, not the stated size.
     """
     parts, count = [], 0
     with opened(path, roots) as descriptor:
@@ -101,15 +99,15 @@ def _check_size(size: int, most: int | None, path: Path) -> None:
 
 
 def sha256(path: Path, roots: Sequence[Path] = ()) -> str:
-    """Hash a regular file: hex SHA-256. Raises as `opened` does."""
+    """Return the hex SHA-256 of a regular file. Raises as `opened`."""
     with opened(path, roots) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | None = None) -> None:
-    """Copy a regular file, with its times, to the new file `target`.
+    """Copy a regular file and its times to the new file `target`.
 
-    Raises as `read_bytes` does.
+    Raises as `read_bytes`.
     """
     with opened(path, roots) as descriptor, target.open("xb") as copy:
         count = 0
@@ -122,12 +120,18 @@ def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | 
 
 
 def status(path: Path, roots: Sequence[Path] = ()) -> os.stat_result:
-    """Look up what is at `path`, or what a link there leads to, unopened. Raises OutsideError, or OSError."""
+    """Return the status of `path` or its link's target, unopened.
+
+    Raises OutsideError or OSError.
+    """
     return _reach(path, roots, _status_at)
 
 
 def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
-    """Tell whether `path` is, or links to, a folder below `roots`; False where that cannot be known."""
+    """Tell whether `path` is or links to a folder below `roots`.
+
+    False if unreadable.
+    """
     try:
         return stat.S_ISDIR(status(path, roots).st_mode)
     except OSError:
@@ -135,12 +139,12 @@ def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
 
 
 def list_folder(path: Path, roots: Sequence[Path] = ()) -> tuple[tuple[int, int], list[Entry]]:
-    """List a folder: its device and inode, and its entries by name. Raises OutsideError, or OSError."""
+    """Return a folder's (device, inode) and sorted entries. Raises OutsideError or OSError."""
     return _reach(path, roots, _list_at)
 
 
 def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
-    """Name the folders in a folder, and links there to folders below `roots`. Raises as `list_folder` does."""
+    """Name subfolders, and links to folders below `roots`. Raises as `list_folder`."""
     entries = list_folder(path, roots)[1]
     return [
         entry.name for entry in entries if entry.is_folder or (entry.is_link and is_folder(path / entry.name, roots))
@@ -148,7 +152,10 @@ def folders_in(path: Path, roots: Sequence[Path] = ()) -> list[str]:
 
 
 def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
-    """Resolve `path`, which need not exist. Raises OutsideError where it leads out of `roots`, or in a circle."""
+    """Resolve `path`, which need not exist.
+
+    Raises OutsideError for links out of `roots` or in circles.
+    """
     try:
         real = _resolved(path)
     except RecursionError as error:
@@ -160,7 +167,7 @@ def real_path(path: Path, roots: Sequence[Path] = ()) -> Path:
 
 
 def _resolved(path: Path) -> Path:
-    """`path` without links; what of it does not exist stays as it is named."""
+    """Return `path` without links; missing parts stay as named."""
     try:
         return _followed(path)
     except OSError:
@@ -168,13 +175,13 @@ def _resolved(path: Path) -> Path:
 
 
 def _followed(path: Path) -> Path:
-    """`path`, which exists, without links: one look of the system's where that can be had, else one at each part."""
+    """Resolve an existing `path`: by one system call if possible, else part by part."""
     if not hasattr(os, "O_PATH"):
-        path.stat()  # a chain of links has an end here, which is no recursion in Python
+        path.stat()  # limits chains of links, without recursion in Python
         return Path(os.path.realpath(path, strict=True))
     descriptor = os.open(path, os.O_PATH)
     try:
-        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (a Path would resolve nothing more)
+        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (Path.readlink adds nothing)
     except OSError:
         real = ""
     finally:
@@ -183,7 +190,7 @@ def _followed(path: Path) -> Path:
 
 
 def _reach(path: Path, roots: Sequence[Path], act: Callable[[int | None, str], T]) -> T:
-    """The result of `act`, called with the descriptor of the folder that holds `path` and the name in it."""
+    """Call `act` with the descriptor of `path`'s folder and the name in it."""
     first = roots[0] if roots else path.parent
     parts = _parts_below(first, path)
     if _BY_DESCRIPTOR and parts is not None and os.pardir not in parts:
@@ -200,7 +207,7 @@ def _reach(path: Path, roots: Sequence[Path], act: Callable[[int | None, str], T
 
 
 def _parts_below(first: Path, path: Path) -> list[str] | None:
-    """The names that lead from `first` to `path`; None where `path` does not begin with it."""
+    """Return the names from `first` to `path`; None if it is elsewhere."""
     beginning, whole = f"{os.fspath(first).rstrip(os.sep)}{os.sep}", os.fspath(path)
     if whole.startswith(beginning):
         return whole[len(beginning) :].split(os.sep)  # noqa: PTH206 (four times as slow)
@@ -208,7 +215,7 @@ def _parts_below(first: Path, path: Path) -> list[str] | None:
 
 
 def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
-    """Find the root, resolved, that the resolved path `real` of `path` lies below. Raises OutsideError for none."""
+    """Return the resolved root that holds `real`. Raises OutsideError for none."""
     for root in roots or [path.parent]:
         resolved = _resolved(root)
         if real.is_relative_to(resolved):
@@ -218,7 +225,7 @@ def _root_of(path: Path, real: Path, roots: Sequence[Path]) -> Path:
 
 
 def _act_below(root: Path, parts: Sequence[str], act: Callable[[int | None, str], T]) -> T:
-    """`act` in the folder root/parts[:-1] for the name parts[-1]. Raises OSError (see _OF_LINKS) at any link."""
+    """Call `act` in root/parts[:-1] for parts[-1]. Raises OSError (_OF_LINKS) at links."""
     if len(parts) > MOST_PARTS:
         raise OSError(errno.ENAMETOOLONG, f"folders lie more than {MOST_PARTS} deep in each other", str(root))
     current = os.open(root, _PASSED)

@@ -1,4 +1,4 @@
-"""YAML, JSON and TOML that people give, within limits: a file of a stranger takes neither the memory nor the time."""
+"""Bounded parsing of foreign YAML, JSON and TOML: limited memory and time."""
 
 import json
 import math
@@ -10,13 +10,13 @@ import yaml
 
 from sticker_pipeline.core.texts import UserError, quoted, shortened
 
-MOST_BYTES = 256 * 1024  # of one file; those that people write have a few thousand
-MOST_DEPTH = 32  # of lists and mappings in each other
-MOST_VALUES = 20_000  # with what aliases repeat; keys are values too
+MOST_BYTES = 256 * 1024  # of one file; people's have a few thousand
+MOST_DEPTH = 32  # levels of lists and mappings
+MOST_VALUES = 20_000  # with repetitions by aliases; keys count too
 MOST_DIGITS = 100  # of a number
-MOST_DOTS = 200  # in a line of TOML: tomllib keeps every beginning of a dotted key
+MOST_DOTS = 200  # in a line of TOML: tomllib stores every prefix of a dotted key
 
-# What a person cannot mean here: bytes are no text, and a set has no order.
+# Useless here: bytes are not text, sets have no order.
 _REFUSED_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "omap", "pairs", "set"))
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _KINDS = {"int": "whole number", "float": "number", "bool": "yes or no", "timestamp": "date"}
@@ -26,18 +26,18 @@ _TOO_MANY = f"there are more than {MOST_VALUES:,} values, with those that aliase
 
 
 class LimitedFileError(UserError):
-    """A file that is not read; the message says where and why, without the file's name and a full stop."""
+    """A refused file; the message has place and reason, no file name or full stop."""
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse one YAML document of plain values. Raises LimitedFileError, naming the line."""
+    """Parse one YAML document of plain values. Raises LimitedFileError with the line."""
     loader = None
     try:
         loader = _Loader(text)
         return loader.get_single_data()
     except yaml.YAMLError as error:
         raise LimitedFileError(_sentence(error)) from error
-    except (ValueError, ArithmeticError) as error:  # of PyYAML's scanner: an escape of a letter that is none
+    except (ValueError, ArithmeticError) as error:  # PyYAML's scanner: an escape of an invalid letter
         where = f"line {loader.line + 1}: " if loader else ""
         raise LimitedFileError(f"{where}it holds a number or an escape that is none") from error
     finally:
@@ -46,7 +46,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON. Raises LimitedFileError, naming the line where there is one."""
+    """Parse JSON. Raises LimitedFileError, with the line if known."""
     try:
         data = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_no_number)
     except json.JSONDecodeError as error:
@@ -58,7 +58,7 @@ def parse_json(text: str) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML. Raises LimitedFileError, naming the line where there is one."""
+    """Parse TOML. Raises LimitedFileError, with the line if known."""
     if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
         raise LimitedFileError(f"a line has more than {MOST_DOTS} dots")
     try:
@@ -67,7 +67,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise LimitedFileError(_TOO_DEEP) from error
-    except ValueError as error:  # of tomllib, and of numbers and dates that are none
+    except ValueError as error:  # tomllib's, also for invalid numbers and dates
         raise LimitedFileError(shortened(str(error))) from error
     _check_size(data)
     return data
@@ -91,7 +91,7 @@ def _no_number(text: str) -> Any:
 
 
 def _check_size(data: Any) -> None:
-    """Raise LimitedFileError for too many values, too deep a nesting, and numbers of too many digits."""
+    """Raise LimitedFileError for too many values, levels or digits."""
     level, count = [data], 0
     for _ in range(MOST_DEPTH + 1):
         count += len(level)
@@ -112,7 +112,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses while it reads, before anything is built."""
+    """PyYAML's safe loader, refusing while it reads, before construction."""
 
     yaml_constructors: ClassVar[dict[str | None, Any]] = {
         tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag not in _REFUSED_TAGS
@@ -121,10 +121,9 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.depth = self.deepest = self.values = 0
-        self.measured: dict[int, tuple[int, int]] = {}  # a node's id -> its values and its depth, in aliases too
+        self.measured: dict[int, tuple[int, int]] = {}  # node id -> its values and depth, with aliases
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose the next node, and count it."""
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
@@ -150,7 +149,7 @@ class _Loader(yaml.SafeLoader):
             raise _refusal(_TOO_MANY, mark)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Compose a mapping. Raises YAMLError for a key that stands there twice."""
+        """Compose a mapping. Raises YAMLError for a repeated key."""
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -162,7 +161,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Construct a value. Raises YAMLError for a number, a date or a word of a tag that is none."""
+        """Construct a value. Raises YAMLError for an invalid number, date or word."""
         if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep)
         kind = node.tag.rpartition(":")[2]
@@ -182,7 +181,6 @@ def _refusal(problem: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
 
 
 def _sentence(error: yaml.YAMLError) -> str:
-    """Say where and why, in one line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return shortened(" ".join(str(error).split()), 200)
     mark = error.problem_mark or error.context_mark

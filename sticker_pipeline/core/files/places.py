@@ -1,6 +1,6 @@
-"""Folders that a deployment works on, judged before any work: whether they can be written, and do not overlap.
+"""Checks of a deployment's folders before any work: writable, and not overlapping.
 
-Artifacts are made, exchanged and removed by us, so nothing else may lie among them, nor they among what a person gives.
+Artifacts are made, exchanged and removed by the project: no other files may lie among them, nor they among a person's.
 """
 
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 from sticker_pipeline.core.files.space import MIB, SpaceError, in_words
 from sticker_pipeline.core.texts import is_unicode
 
-LEAST = MIB  # bytes that have to be free for anything to begin
+LEAST = MIB  # free bytes without which nothing begins
 _SYSTEM = ("/proc", "/sys", "/dev")
-_MEMORY = "/dev/shm"  # a disk in memory, which may be used
+_MEMORY = "/dev/shm"  # a usable disk in memory
 _OTHER = "Choose another folder."
 
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of a deployment, each by the variable that says where it is."""
+    """A deployment's folders, one for each variable."""
 
     characters: Path
     artifacts: Path
@@ -30,19 +30,19 @@ class Places:
 
 
 def check_places(places: Places) -> None:
-    """Raise SpaceError, in one sentence, where no work can begin with these folders."""
+    """Raise SpaceError, in one sentence, for unusable folders."""
     problem = places_problem(places)
     if problem:
         raise SpaceError(problem)
 
 
 def places_problem(places: Places) -> str | None:
-    """Return the sentence on folders that no work can begin with; None for good ones."""
+    """Return the sentence on unusable folders, or None."""
     return next(_problems(places), None)
 
 
 def check_writable(variable: str, folder: Path) -> None:
-    """Raise SpaceError, in one sentence, where nothing can be written below the folder."""
+    """Raise SpaceError, in one sentence, for an unwritable folder."""
     problem = unwritable(variable, folder)
     if problem:
         raise SpaceError(problem)
@@ -67,7 +67,7 @@ def _problems(places: Places) -> Iterator[str]:
 
 
 def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
-    """Return the sentence on two folders that overlap; None where they do not."""
+    """Return the sentence on two overlapping folders, or None."""
     first, second = (Path(os.path.realpath(path)) for path in (folder, beside))
     if first == second:
         how = f"it is {other}, too"
@@ -81,12 +81,12 @@ def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
 
 
 def _no_folder(variable: str, folder: Path) -> str | None:
-    """Return the sentence on a path that can be no folder of ours; None for one that can, or is."""
+    """Return the sentence on a path that cannot be our folder, or None."""
     said = f"{variable}={folder}"
     if not is_unicode(os.fspath(folder)):
         shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
         return f"{variable}={shown}: its name is not UTF-8. {_OTHER}"
-    real, named = os.path.realpath(folder), os.path.normpath(folder)  # /proc/self/cwd is elsewhere for each process
+    real, named = os.path.realpath(folder), os.path.normpath(folder)  # /proc/self/cwd differs for each process
     both = [path for path in (named, real) if not _is_inside(path, _MEMORY)]
     inside = next((top for top in _SYSTEM if any(_is_inside(path, top) for path in both)), None)
     if sys.platform != "win32" and inside:
@@ -103,7 +103,7 @@ def _no_folder(variable: str, folder: Path) -> str | None:
 
 
 def unwritable(variable: str, folder: Path) -> str | None:
-    """Return the sentence on a folder that cannot be written; None for one that can."""
+    """Return the sentence on an unwritable folder, or None."""
     if problem := _no_folder(variable, folder):
         return problem
     there = _existing(folder)
@@ -129,7 +129,7 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _has_names(folder: Path) -> bool:
-    """Return True where files can be added; some file systems have no fixed number of them, and say 0."""
+    """Tell whether files can be added; systems without an inode limit report 0."""
     if not hasattr(os, "statvfs"):
         return True
     status = os.statvfs(folder)

@@ -1,1 +1,1 @@
-"""Settings files of kohya's trainers, read key by key into settings of ours."""
+"""Reading of kohya's settings files, key by key, into ours."""

@@ -1,7 +1,4 @@
-"""What is said of a key of a kohya_ss file: a verdict, why, and the settings that it becomes.
-
-Which answer a key gets stands in rules.py and optimization.py.
-"""
+"""Answers to keys of a kohya_ss file, given by `rules.py` and `optimization.py`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +9,7 @@ from sticker_pipeline.core.kohya_settings.form import Form, Verdict
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on a key, why, and the settings that it becomes; a refused key becomes none."""
+    """The verdict on a key, its reason, and the resulting settings (none if refused)."""
 
     verdict: Verdict
     effect: str

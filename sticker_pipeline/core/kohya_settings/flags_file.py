@@ -1,9 +1,8 @@
-"""A TOML file of sd-scripts (`--config_file`) as the form that kohya_ss would show for it.
+"""A TOML file of sd-scripts (`--config_file`) as the form of kohya_ss.
 
-Its keys are the flags of sd-scripts, for which keys.csv has a column; what else has another name there stands in
-flags_file.csv. Read in sd-scripts 48d368f: library/train_util.py (read_config_from_file), train_network.py,
-networks/lora.py. Sections are only for the eye: all of their keys count as if they stood in one. What is not in the
-file is sd-scripts' own default, not the form's.
+Keys are flags of sd-scripts, a column of keys.csv; flags_file.csv has other names. Source: sd-scripts 48d368f,
+library/train_util.py (read_config_from_file), train_network.py, networks/lora.py. Sections have no meaning. Missing
+keys have sd-scripts' defaults, not the form's.
 """
 
 import csv
@@ -34,10 +33,10 @@ EMPTY: Mapping[str, Any] = {"whole": 0, "number": 0.0, "numbers": 0.0, "switch":
 
 @dataclass(frozen=True)
 class Name:
-    """Another name or default in a TOML file.
+    """A different name or default in a TOML file.
 
-    `place` is where it stands: `file`, or `network_args`, whose entries are name=value. `key` is that of keys.csv, and
-    `default` what sd-scripts takes where the file says nothing and keys.csv's `left_out` is not it.
+    `place`: `file`, or `network_args`, whose entries are name=value. `key`: of keys.csv. `default`: sd-scripts' value
+    for a missing key, if not keys.csv's `left_out`.
     """
 
     place: str
@@ -49,18 +48,17 @@ class Name:
 
 @cache
 def names() -> tuple[Name, ...]:
-    """flags_file.csv."""
     with Path(__file__).with_name("flags_file.csv").open(encoding="utf-8", newline="") as file:
         return tuple(Name(**cells) for cells in csv.DictReader(file))
 
 
 def is_dataset_config(data: Mapping[str, Any]) -> bool:
-    """Whether this is sd-scripts' description of a dataset (docs/config_README-en.md there)."""
+    """Tell whether `data` is sd-scripts' dataset configuration (docs/config_README-en.md there)."""
     return isinstance(data.get("datasets"), list)
 
 
 def read_flags_file(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """The form of a TOML table, and each unknown key or argument and each value of the wrong kind."""
+    """Return a TOML table's form, and a fault per unknown key or invalid value."""
     values = _flat(data)
     arguments, unknown = _arguments(values.pop(ARGUMENTS, []))
     _, algorithm = arguments.pop("algo", ("", ""))
@@ -82,11 +80,11 @@ def read_flags_file(data: Mapping[str, Any], target: Target) -> tuple[Form, list
 
 
 Given = dict[str, tuple[str, Any]]
-"""What a file says, by key of keys.csv: (its name there, value)."""
+"""A file's values, by key of keys.csv: (its name there, value)."""
 
 
 def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
-    """The flags in a file, what sd-scripts passes over, and what nobody knows."""
+    """Split values into flags, keys ignored by sd-scripts, and unknown keys."""
     known = {row.flag: row.key for row in rows().values() if row.flag}
     found: Given = {}
     unread, faults = [], []
@@ -104,7 +102,7 @@ def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
 
 
 def _parsed(given: Given) -> tuple[dict[str, Any], list[Fault]]:
-    """Values by key, and those that are of the wrong kind."""
+    """Return the parsed values by key, and a fault per invalid one."""
     found, faults = {}, []
     for key, (name, value) in given.items():
         try:
@@ -115,13 +113,13 @@ def _parsed(given: Given) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _defaults() -> dict[str, Any]:
-    """The fields of a form in which nothing is filled in but what sd-scripts does by itself."""
+    """Return an empty form with sd-scripts' own defaults."""
     own = {each.key: parse(rows()[each.key].kind, each.default) for each in names() if each.default}
     return {key: EMPTY.get(row.kind, "") for key, row in rows().items()} | own
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """All keys in one table; of equal ones the last counts."""
+    """Merge all sections; the last of equal keys counts."""
     flat: dict[str, Any] = {}
     for name, value in data.items():
         flat |= value if isinstance(value, dict) else {name: value}
@@ -135,7 +133,7 @@ def _unread(name: str) -> str:
 
 
 def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
-    """The entries of network_args by their names, as (key of keys.csv, value), and each that is unknown."""
+    """Return network_args by name, as (key of keys.csv, value), and their faults."""
     known = {each.name: each.key for each in names() if each.place == ARGUMENTS}
     found, faults = {}, []
     words = given if isinstance(given, list) else str(given).split()
@@ -155,8 +153,10 @@ def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
 
 
 def _type(module: Any, algorithm: str, arguments: Mapping[str, Any]) -> str:
-    """The type of LoRA as the form calls it. Without a module it is networks.lora: people give that on the command
-    line."""
+    """Return the form's LoRA type.
+
+    The default module is networks.lora, given on the command line.
+    """
     if module == LYCORIS:
         return ALGORITHMS.get(algorithm.lower() or "lora", f"LyCORIS/{algorithm}")
     kind = MODULES.get(str(module or "networks.lora"), str(module))

@@ -1,8 +1,7 @@
-"""A kohya_ss settings file as the form that it fills in: every key with its kind, and the flags that go with it.
+"""A kohya_ss settings file as its form: keys, kinds and flags.
 
-The keys stand in keys.csv: those of kohya_ss's LoRA form (every version up to 45088f0), and the flags of sd-scripts
-(48d368f). A TOML file of sd-scripts fills in the same form: see flags_file.py. What becomes of a key does not belong
-here, but in rules.py.
+keys.csv has kohya_ss's LoRA form (every version up to 45088f0) and sd-scripts' flags (48d368f). `flags_file.py` reads
+TOML into the form; `rules.py` interprets it.
 """
 
 import csv
@@ -21,12 +20,12 @@ from sticker_pipeline.core.texts import MOST_QUOTED, UserError, quoted, shortene
 
 EXTRA = "additional_parameters"
 
-MOST_KEYS = 1_000  # of a file, and words of additional_parameters or network_args
+MOST_KEYS = 1_000  # keys of a file, words of additional_parameters or network_args
 MOST_SHOWN = 500  # letters of a value in the report
 
 
 class KohyaSettingsError(UserError):
-    """A kohya_ss file that is none, or that asks for something unknown or not to be had here: a line for each fault."""
+    """An invalid kohya_ss file, or unsupported values: a line for each fault."""
 
 
 Verdict = Literal[
@@ -36,7 +35,7 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class Line:
-    """One key of the file (or one flag of its additional_parameters), what becomes of it, and why."""
+    """A key (or flag of additional_parameters), its verdict and the reason."""
 
     key: str
     value: str
@@ -46,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Target:
-    """What profile and character.yaml have decided, as far as the meaning of a kohya_ss file depends on it."""
+    """Values of profile and character.yaml that the meaning of a file depends on."""
 
     profile: str
     family: Literal["sd15", "sdxl"]
@@ -58,9 +57,8 @@ class Target:
 class Row:
     """A key of keys.csv.
 
-    `flag` is the flag of sd-scripts that says the same, if any; a key that begins with -- is a flag without a field in
-    the form. `default` is what the form shows where a file lacks the key. `left_out` is what sd-scripts does where the
-    form holds 0, False or nothing: kohya_ss then passes no flag at all.
+    `flag`: sd-scripts' equivalent, if any; a key that begins with -- is a flag without field. `default`: the form's for
+    a missing key. `left_out`: sd-scripts' value where the form has 0, False or nothing: kohya_ss then passes no flag.
     """
 
     key: str
@@ -74,7 +72,7 @@ class Row:
 
 @cache
 def rows() -> Mapping[str, Row]:
-    """keys.csv by key, in the order of the report."""
+    """Return keys.csv by key, in the report's order."""
     with Path(__file__).with_name("keys.csv").open(encoding="utf-8", newline="") as file:
         return {cells["key"]: _row(cells) for cells in csv.DictReader(file)}
 
@@ -85,8 +83,10 @@ def _row(cells: dict[str, Any]) -> Row:
 
 
 def parse(kind: str, value: Any) -> Any:
-    """`value` as the form reads it: an empty field of a number is 0; of several `numbers` the first counts. Raises
-    ValueError saying what it must be."""
+    """Parse `value` as the form does. Raises ValueError with the expected kind.
+
+    An empty number is 0; of several `numbers` the first counts.
+    """
     if kind == "numbers":
         several = value if isinstance(value, list) else str(value).split()
         return next(_number("number", each) for each in several or [0])
@@ -116,10 +116,10 @@ def _number(kind: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Form:
-    """Fields and flags by key; `stated`: what the file has in their place. `form[key]` is what sd-scripts works with.
+    """Fields and flags by key; `form[key]` is sd-scripts' effective value.
 
-    Flags are those of additional_parameters, or those of a TOML file: then `names` has what the file calls each stated
-    key, and the fields are empty but for what is no flag.
+    `stated`: the file's original values. Flags: of additional_parameters or a TOML file. For TOML, `names` has the
+    file's name of each stated key, and only fields without a flag are filled in.
     """
 
     fields: Mapping[str, Any]
@@ -127,31 +127,31 @@ class Form:
     stated: Mapping[str, Any]
     target: Target
     names: Mapping[str, str] | None = None
-    unread: tuple[Line, ...] = ()  # about keys of a TOML file that sd-scripts passes over
+    unread: tuple[Line, ...] = ()  # keys of a TOML file that sd-scripts ignores
 
     @property
     def is_toml(self) -> bool:
         return self.names is not None
 
     def name(self, key: str) -> str:
-        """What the file calls a key."""
+        """Return the file's name of a key."""
         return (self.names or {}).get(key, key)
 
     def __getitem__(self, key: str) -> Any:
-        """The flag's value, which sd-scripts lets win; else the field's, or where that is 0 or empty, `left_out`."""
+        """Return the flag's value, else the field's, else `left_out` for 0 or empty."""
         return self.flags[key] if key in self.flags else self.fields[key] or rows()[key].left_out
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A key that nobody knows, or a value of the wrong kind: its line in the report, and the sentence about it."""
+    """An unknown key or invalid value: its line and sentence."""
 
     line: Line
     sentence: str
 
 
 def fault(key: str, value: Any, problem: str, sentence: str = "") -> Fault:
-    """The fault of a key; the usual sentence is "'key' = value: problem."."""
+    """Make the fault of a key; default sentence: "'key' = value: problem."."""
     key = shortened(key)
     return Fault(
         Line(key, shown(value), "refused", problem), sentence or f"'{shortened(key)}' = {quoted(value)}: {problem}."
@@ -163,9 +163,9 @@ def shown(value: Any) -> str:
 
 
 def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
-    """The JSON object or TOML table at `path`, below `roots`; a name that ends in .toml says which.
+    """Read the JSON object or, for .toml, TOML table at `path` below `roots`.
 
-    Raises KohyaSettingsError where there is none.
+    Raises KohyaSettingsError for an invalid file.
     """
     toml = path.suffix.lower() == ".toml"
     try:
@@ -186,9 +186,9 @@ def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
 
 
 def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """The form that `data` fills in, and each unknown key or flag and each value of the wrong kind.
+    """Return the form of `data`, and a fault per unknown or invalid entry.
 
-    A null counts as a missing key, as in kohya_ss; a value of the wrong kind as the default, so that reading goes on.
+    As in kohya_ss, null counts as missing. Invalid values become defaults.
     """
     fields = [key for key in rows() if not key.startswith("--")]
     faults = []
@@ -212,7 +212,7 @@ def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault
 
 
 def _read_flags(text: str) -> tuple[dict[str, Any], list[Fault]]:
-    """The flags of additional_parameters by key of the table, and each that is wrong."""
+    """Return additional_parameters' flags by key, and their faults."""
     known = {row.flag: row for row in rows().values() if row.flag}
     words = text.replace('"', "").split()  # as kohya_ss does
     flags: dict[str, Any] = {}
@@ -237,7 +237,7 @@ def _read_flags(text: str) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
-    """`--flag value …` and `--flag=value …` as (flag, its values joined by spaces)."""
+    """Split `--flag value …` and `--flag=value …` into (flag, joined values)."""
     found: list[list[str]] = []
     for word in words:
         if word.startswith("--"):
@@ -248,6 +248,6 @@ def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """' Did you mean …?' with the word of `known` that `word` is a misspelling of, or nothing."""
+    """Return ' Did you mean …?' with the most similar word of `known`, or ""."""
     match = difflib.get_close_matches(word[:MOST_QUOTED], known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

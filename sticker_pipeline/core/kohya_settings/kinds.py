@@ -1,13 +1,13 @@
-"""Which kind of training a configuration is for: the type of LoRA, or no LoRA at all. One sentence says so.
+"""Kinds of training that a configuration asks for: LoRA types, or no LoRA.
 
-Types are those of kohya_ss's LoRA form (45088f0, kohya_gui/lora_gui.py), by the modules of sd-scripts (48d368f) and of
-LyCORIS (lycoris/kohya.py) that it starts. What single keys become stands in rules.py.
+Types of kohya_ss's LoRA form (45088f0, kohya_gui/lora_gui.py), by modules of sd-scripts (48d368f) and LyCORIS
+(lycoris/kohya.py).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-TRAINED = ("Standard", "Kohya LoCon", "LyCORIS/LoCon", "LoCon")  # the last is an older name of LyCORIS/LoCon
+TRAINED = ("Standard", "Kohya LoCon", "LyCORIS/LoCon", "LoCon")  # the last: old name of LyCORIS/LoCon
 
 OTHERS: Mapping[str, str] = {
     "LyCORIS/LoHa": "LoHa: the product, entry by entry, of two low-rank matrices",
@@ -30,7 +30,7 @@ OTHERS: Mapping[str, str] = {
     "Anima": "a LoRA of Anima models",
     "Lumina": "a LoRA of Lumina models",
 }
-"""Types that are not trained here, and what they are."""
+"""Types that are not trained here, and their meaning."""
 
 MODULES: Mapping[str, str] = {
     "networks.lora": "Standard",
@@ -46,7 +46,7 @@ MODULES: Mapping[str, str] = {
     "networks.lora_anima": "Anima",
     "networks.lora_lumina": "Lumina",
 }
-"""The type that a `network_module` trains; `lycoris.kohya` trains that of its argument `algo`."""
+"""Type by `network_module`; for `lycoris.kohya`, ALGORITHMS gives it by `algo`."""
 
 ALGORITHMS: Mapping[str, str] = {
     "lora": "LyCORIS/LoCon",
@@ -60,9 +60,9 @@ ALGORITHMS: Mapping[str, str] = {
     "glora": "LyCORIS/GLoRA",
     "full": "LyCORIS/Native Fine-Tuning",
 }
-"""The type by LyCORIS's `algo`."""
+"""Type by LyCORIS's `algo`."""
 
-# Keys that only configurations of that kind have, in kohya_ss's forms and in sd-scripts' TOML files.
+# Keys of that kind only, in kohya_ss's forms and sd-scripts' TOML files.
 NO_LORA: Mapping[str, tuple[str, ...]] = {
     "textual inversion": ("token_string", "init_word", "num_vectors_per_token"),
     "finetuning": (
@@ -75,7 +75,7 @@ OF_LORA = ("LoRA_type", "network_module", "network_dim", "network_alpha", "netwo
 
 
 def type_fault(name: str) -> str:
-    """What is wrong with a type of LoRA, or nothing where it is trained here."""
+    """Explain why a LoRA type is not trained here, or ""."""
     if name in TRAINED:
         return ""
     what = f"it is {OTHERS[name]}, which is not trained here" if name in OTHERS else "no such type is known here"
@@ -83,7 +83,7 @@ def type_fault(name: str) -> str:
 
 
 def no_lora(data: Mapping[str, Any]) -> str:
-    """What the configuration `data` trains instead of a LoRA, or nothing where it may be one of a LoRA."""
+    """Return what `data` trains instead of a LoRA, or ""."""
     if any(key in data for key in OF_LORA):
         return ""
     return next((kind for kind, keys in NO_LORA.items() if any(key in data for key in keys)), "")

@@ -1,6 +1,6 @@
-"""The rules for keys of a kohya_ss file about optimizer, learning rates, schedule, loss, noise and seed.
+"""Rules for kohya_ss keys of optimizer, rates, schedule, loss, noise and seed.
 
-The other keys have theirs in rules.py, which also says where all of this was read.
+`rules.py` has the other keys and the sources.
 """
 
 import ast
@@ -13,10 +13,10 @@ from sticker_pipeline.core.optimizer_table import BY_KOHYA_NAME, OPTIMIZERS, Opt
 
 
 def rates(form: Form) -> tuple[float, float]:
-    """Learning rates of the U-Net and the text encoder in sd-scripts; 0: not trained.
+    """Return sd-scripts' learning rates of U-Net and text encoder; 0: not trained.
 
-    kohya_ss takes a rate of 0 beside another that is not 0 as 'do not train it', and two rates of 0 as 'both have
-    learning_rate'. That is decided by the form's fields, before flags replace them.
+    kohya_ss reads one rate of 0 as 'do not train it', two as 'both have learning_rate'. The form's fields decide,
+    before flags replace them.
     """
     field_unet, field_text = form.fields["unet_lr"], form.fields["text_encoder_lr"]
     unet = 0.0 if field_text and not field_unet else _rate(form, "unet_lr")
@@ -25,7 +25,7 @@ def rates(form: Form) -> tuple[float, float]:
 
 
 def _rate(form: Form, key: str) -> float:
-    """A flag's rate, which may be 0: not trained; else the field's, else learning_rate."""
+    """Return a flag's rate, else the field's, else learning_rate."""
     return float(form.flags[key] if key in form.flags else form.fields[key] or form["learning_rate"])
 
 
@@ -108,7 +108,7 @@ def _optimizer_args(form: Form) -> Answer:
 
 
 def _relative(form: Form) -> bool:
-    """Whether Adafactor decides its rate by itself, which sd-scripts makes it do unless it is told not to."""
+    """Tell whether Adafactor sets its own rate: sd-scripts' default."""
     try:
         return form["optimizer"].lower() == "adafactor" and bool(_arguments(form).get("relative_step", True))
     except ValueError:
@@ -116,7 +116,7 @@ def _relative(form: Form) -> bool:
 
 
 def _arguments(form: Form) -> dict[str, Any]:
-    """optimizer_args by name. Raises ValueError about one that is no name=value."""
+    """Return optimizer_args by name. Raises ValueError for other than name=value."""
     return dict(_argument(word) for word in form["optimizer_args"].replace('"', "").split())
 
 
@@ -134,7 +134,7 @@ def _fixed_arguments(row: Optimizer, given: Mapping[str, Any]) -> list[str]:
 
 
 def _argument(word: str) -> tuple[str, Any]:
-    """`name=value` as sd-scripts reads it: the value is a Python literal."""
+    """Parse `name=value` with a Python literal, as sd-scripts does."""
     name, equals, value = word.partition("=")
     try:
         return name, ast.literal_eval(value)
@@ -169,7 +169,6 @@ def _schedule(form: Form) -> Answer:
 
 
 def _schedule_type(form: Form) -> Answer:
-    """A schedule of PyTorch by its class."""
     kind = form["lr_scheduler_type"].removeprefix("torch.optim.lr_scheduler.")
     if not kind:
         return same("lr_scheduler is read")
@@ -207,7 +206,7 @@ def _cycles(form: Form) -> Answer:
 
 
 def _other_schedule(form: Form) -> bool:
-    """Whether something else than lr_scheduler decides the rate."""
+    """Tell whether something other than lr_scheduler sets the rate."""
     return _relative(form) or bool(form["lr_scheduler_type"])
 
 
@@ -381,4 +380,4 @@ OPTIMIZATION: dict[str, Rule] = {
     "multires_noise_discount": _multires_discount,
     "seed": _seed,
 }
-"""What becomes of each of these keys."""
+"""The rule of each key."""

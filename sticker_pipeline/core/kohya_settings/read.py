@@ -1,7 +1,6 @@
-"""A kohya_ss settings file as settings of ours, with a report: what became of each of its keys, and why.
+"""Import of a kohya_ss settings file as our settings, with a report per key.
 
-Only files are read and reports written here; what a key makes sd-scripts do stands in rules.py. Training folders in
-kohya's layout belong to dataset/kohya_import.py.
+`rules.py` interprets keys; `dataset/kohya_import.py` imports training folders.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +41,10 @@ MOST_FAULTS = 20  # of one file, in a message
 
 @dataclass(frozen=True)
 class KohyaImport:
-    """Settings of `training` and `buckets` that go over the profile's, the report on every key of the file, and a
-    sentence for each refusal. Where there is one, the settings are those of the other keys."""
+    """Overrides of `training` and `buckets`, the report, and a sentence per refusal.
+
+    After refusals, the settings are those of the other keys.
+    """
 
     training: dict[str, Any]
     buckets: dict[str, Any]
@@ -52,11 +53,9 @@ class KohyaImport:
 
 
 def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
-    """What the kohya_ss file at `path` makes sd-scripts do, as settings of a character trained with `target`.
+    """Return the kohya_ss file at `path`, below `roots`, as settings for `target`.
 
-    The file lies below `roots` (see inside.py).
-    Raises KohyaSettingsError, naming the file and all that is wrong at once, where `examine_kohya_settings` raises it
-    or finds something to refuse.
+    Raises KohyaSettingsError, with file and all faults, for a refusal or an error of `examine_kohya_settings`.
     """
     found = examine_kohya_settings(path, target, roots)
     if found.refusals:
@@ -68,12 +67,12 @@ def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYW
 
 
 def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
-    """As `read_kohya_settings`, but with what would be taken over where keys are refused.
+    """Return the importable settings, even where keys are refused.
 
-    A key that the file lacks counts as what the form then shows, or in a TOML file as sd-scripts' own default; it is
-    reported where it becomes a setting. Refused are unknown keys and flags, values that are not of their kind or out of
-    range, and what would train in sd-scripts as nothing here does. Where the kind of training is not to be had, that
-    alone is the refusal. Raises KohyaSettingsError for a file that configures no training of a LoRA at all.
+    A missing key has the form's default, or sd-scripts' in a TOML file; it is reported if it becomes a setting. Refused
+    are unknown keys and flags, invalid or out-of-range values, and options without an equivalent here; an unsupported
+    kind of training is then the only refusal. Raises KohyaSettingsError for a file that does not configure LoRA
+    training.
     """
     data = read_object(path, roots)
     form, faults = _read(path, data, target)
@@ -92,8 +91,10 @@ def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = A
 
 
 def family_of(path: Path) -> Literal["sd15", "sdxl"]:
-    """The family of base models that a file is for; sd15 where it does not say it, as the form's default.
-    Raises KohyaSettingsError for a file that cannot be read."""
+    """Return a file's family of base models; sd15, the form's default, if unstated.
+
+    Raises KohyaSettingsError for an unreadable file.
+    """
     try:
         return "sdxl" if parse("switch", read_object(path).get("sdxl", False)) else "sd15"
     except ValueError as error:
@@ -103,7 +104,7 @@ def family_of(path: Path) -> Literal["sd15", "sdxl"]:
 
 
 def _read(path: Path, data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """The form that the file fills in. Raises KohyaSettingsError where it configures no training of a LoRA."""
+    """Return the file's form. Raises KohyaSettingsError unless it trains a LoRA."""
     if is_dataset_config(data):
         raise KohyaSettingsError(
             f"{path} is a dataset configuration of sd-scripts ([general] and [[datasets]], for --dataset_config), not "
@@ -118,13 +119,15 @@ def _read(path: Path, data: Mapping[str, Any], target: Target) -> tuple[Form, li
 
 
 def report_table(imported: KohyaImport) -> pd.DataFrame:
-    """The report as a table with the columns COLUMNS, all text, one row for each key."""
+    """Return the report: text columns COLUMNS, a row per key."""
     return pd.DataFrame([vars(line) for line in imported.report], columns=COLUMNS, dtype=str)
 
 
 def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
-    """The lines of a key: that of its flag in additional_parameters, and its own. A key that the file lacks has one
-    only where it becomes a setting."""
+    """Yield the lines of a key: for its flag in additional_parameters and itself.
+
+    A missing key has one only if it becomes a setting.
+    """
     by_flag = _by_flag(form, row.key)
     if by_flag:
         yield Line(f"--{row.flag}", shown(form.flags[row.key]), found.verdict, found.effect)
@@ -137,12 +140,12 @@ def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
 
 
 def _by_flag(form: Form, key: str) -> bool:
-    """Whether additional_parameters have the key."""
+    """Tell whether additional_parameters set the key."""
     return key in form.flags and not form.is_toml
 
 
 def _left_out(row: Row, form: Form, found: Answer) -> str:
-    """What is said more where an empty field has made sd-scripts take a value of its own."""
+    """Note sd-scripts' own value for an empty field."""
     own = row.left_out and not form.fields[row.key] and found.verdict == "taken over" and not form.is_toml
     return f"; for 0 or nothing kohya_ss passes no flag, and sd-scripts takes {row.left_out}" if own else ""
 
@@ -155,13 +158,13 @@ def _fault(form: Form, key: str, problem: str) -> Fault:
 
 
 def _within_range(form: Form, found: Answer) -> Answer:
-    """The answer, or a refusal where our settings do not have such a value."""
+    """Return the answer, or a refusal of values outside our settings' range."""
     problems = [*_out_of_range(found.training, TrainingSettings), *_out_of_range(found.buckets, BucketSettings)]
     return refused("; ".join(problems)) if problems else found
 
 
 def _out_of_range(values: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
-    """What is wrong with each of the `values` that the model refuses."""
+    """Describe each of `values` that the model rejects."""
     try:
         model.model_validate(values)
     except ValidationError as error:

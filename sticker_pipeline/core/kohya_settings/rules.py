@@ -1,8 +1,7 @@
-"""What a key of a kohya_ss file makes sd-scripts do, and what becomes of it here: one rule for each key that needs one.
+"""Rules for keys of a kohya_ss file: what sd-scripts does, and the equivalent here.
 
-What the programs do was read in kohya_ss 45088f0 (kohya_gui/lora_gui.py, common_gui.py) and sd-scripts 48d368f
-(train_network.py, library/train_util.py, networks/lora.py). A rule looks at the form and answers; nothing is read here.
-The keys about optimizer, learning rates, schedule, loss, noise and seed stand in optimization.py.
+Sources: kohya_ss 45088f0 (kohya_gui/lora_gui.py, common_gui.py), sd-scripts 48d368f (train_network.py,
+library/train_util.py, networks/lora.py). Other keys: `optimization.py`.
 """
 
 import math
@@ -26,7 +25,7 @@ from sticker_pipeline.core.kohya_settings.optimization import OPTIMIZATION, rate
 
 
 def answer(row: Row, form: Form) -> Answer:
-    """What becomes of a key, by its role in the table."""
+    """Return the answer to a key by its role in keys.csv."""
     if row.role == "rule":
         return RULES[row.key](form)
     if row.role == "setting":
@@ -90,7 +89,10 @@ def _lora_type(form: Form) -> Answer:
 
 
 def _conv_rank(form: Form) -> int:
-    """0 where the convolutions are not trained. (kohya_ss passes 0 on as it is; LyCORIS then takes network_dim.)"""
+    """Return the rank of the convolutions; 0: not trained.
+
+    kohya_ss passes 0 on; LyCORIS then takes network_dim.
+    """
     kind, rank = form["LoRA_type"], int(form.fields["conv_dim"])
     if kind in LYCORIS:
         return rank or int(form["network_dim"])
@@ -116,7 +118,7 @@ def _conv_alpha(form: Form) -> Answer:
 
 
 def _only_of_lycoris(key: str, accepted: str | bool, problem: str) -> Rule:
-    """A key that only LyCORIS reads, and there must have the `accepted` value."""
+    """Make the rule of a key that only LyCORIS reads and that must be `accepted`."""
 
     def rule(form: Form) -> Answer:
         if type_fault(form["LoRA_type"]):
@@ -156,7 +158,7 @@ def _bucketing(form: Form) -> Answer:
     return buckets_differ("images are padded to a square, where sd-scripts cuts them to one", shape="square")
 
 
-LEAST_STEPS = {"sd15": 64, "sdxl": 32}  # sd-scripts stops where bucket_reso_steps is no multiple
+LEAST_STEPS = {"sd15": 64, "sdxl": 32}  # sd-scripts stops for other than multiples
 
 
 def _only_with_buckets(rule: Rule) -> Rule:
@@ -164,7 +166,7 @@ def _only_with_buckets(rule: Rule) -> Rule:
 
 
 def _step(form: Form) -> int:
-    """The nearest that sd-scripts accepts."""
+    """Return the nearest step that sd-scripts accepts."""
     least = LEAST_STEPS[form.target.family]
     return max(least, round(form["bucket_reso_steps"] / least) * least)
 
@@ -183,7 +185,7 @@ def _bucket_upscale(form: Form) -> Answer:
     return taken_buckets(upscale=not form["bucket_no_upscale"])
 
 
-# The sides that are set then are those that no image of the profile's area goes beyond.
+# Limits that no image of the profile's area exceeds.
 NO_LIMITS = "bucket_no_upscale knows no shortest and longest side"
 
 
@@ -327,7 +329,7 @@ KINDS = (
     *("LoRA_type", "v2", "flux1_checkbox", "sd3_checkbox", "hunyuan_image_checkbox"),
     *("anima_checkbox", "lumina_checkbox", "train_inpainting"),
 )
-"""Keys that say which kind of training it is: where one is refused, the others do not matter."""
+"""Keys of the kind of training: if one is refused, the others do not matter."""
 
 RULES: dict[str, Rule] = {
     **OPTIMIZATION,
@@ -368,4 +370,4 @@ RULES: dict[str, Rule] = {
     "sdxl_cache_text_encoder_outputs": _cached_text,
     EXTRA: _additional,
 }
-"""What becomes of each key whose role in the table is `rule`."""
+"""The rule of each key with the role `rule`."""

@@ -1,1 +1,1 @@
-"""Processes that end in good order, share processors, and write to a terminal."""
+"""Processes that stop in order, share processors, and write to a terminal."""

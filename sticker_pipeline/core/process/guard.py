@@ -1,7 +1,7 @@
-"""Runs a command of ours as a process that signals cannot leave half-dead.
+"""A guard process that runs a command and handles its stop signals.
 
-The work is done in a process of its own, out of the terminal's reach. The first signal asks it to stop in good order;
-a second one ends it and all that it started, at once. Whatever ends the guard ends the work too, by its lifeline.
+The command runs in its own session. The first signal asks it to stop; the second kills it and its children. If the
+guard dies, `core/process/lifeline.py` stops the command.
 """
 
 import os
@@ -19,24 +19,24 @@ from sticker_pipeline.core.process.signals import collected
 if TYPE_CHECKING:
     import psutil
 
-MARK = "STICKER_GUARD"  # in the environment of all that a guard has started
-TWICE_SECONDS = 1.0  # a closing terminal signals more than once, and a service manager in more than one way
+MARK = "STICKER_GUARD"  # environment variable of a guard's processes
+TWICE_SECONDS = 1.0  # closing terminals and service managers repeat signals
 TWO_PRESSES_SECONDS = 0.2  # of Ctrl-C
 POLL_SECONDS = 0.1
-SAY_SECONDS = 0.5  # that a line may take
-ORPHAN_SECONDS = 60.0  # a training may take two graces of 20 s to save its state
+SAY_SECONDS = 0.5  # for writing a line
+ORPHAN_SECONDS = 60.0  # a training may take twice 20 s to save its state
 GO_ON = "What was finished is kept: the same command goes on from there."
 
 
 def run(command: Sequence[str]) -> int:
-    """Run `command` to its end; returns its exit status, or 128 + n when signal n stopped or killed it."""
+    """Run `command`; returns its exit status, or 128 + n for signal n."""
     mark = uuid.uuid4().hex
     with collected() as signals:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             env={**lifeline.environment(os.environ), MARK: mark},
-            start_new_session=True,  # the terminal's Ctrl-C and hang-up reach the guard alone
+            start_new_session=True,  # Ctrl-C and hang-up reach only the guard
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         try:
@@ -53,8 +53,10 @@ def run(command: Sequence[str]) -> int:
 
 
 def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> bool:
-    """Pass on the first signal, kill everything at the second, until the process ends. Returns whether it was killed
-    here."""
+    """Pass on the first signal and kill all at the second.
+
+    Returns whether it killed them.
+    """
     assert process.stdin is not None
     told = False
     while process.poll() is None:
@@ -76,7 +78,7 @@ def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]]
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
-    """Close the lifeline of the process, in which a word may be left that it did not live to read."""
+    """Close the lifeline, which may hold an unread byte."""
     assert process.stdin is not None
     try:
         process.stdin.close()
@@ -85,16 +87,16 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _interrupt_group(leader: int) -> None:
-    """Interrupt what a killed process has left in its session, as Ctrl-C in a terminal does."""
+    """Send SIGINT to a killed process's session, as Ctrl-C does."""
     if hasattr(os, "killpg"):
         try:
             os.killpg(leader, signal.SIGINT)
-        except OSError:  # there is nothing left
+        except OSError:  # no process is left
             return
 
 
 def _asked_again(signals: list[tuple[int, float]]) -> bool:
-    """Return True once a second signal is one of its own, and not the first one's echo."""
+    """Tell whether a second signal is no echo of the first."""
     return any(
         moment - signals[0][1] > (TWO_PRESSES_SECONDS if number == signals[0][0] == signal.SIGINT else TWICE_SECONDS)
         for number, moment in signals[1:]
@@ -103,7 +105,7 @@ def _asked_again(signals: list[tuple[int, float]]) -> bool:
 
 
 def _after_a_kill(number: int, mark: str, signals: list[tuple[int, float]]) -> None:
-    """Wait until all that the killed process had started has ended, or another signal comes, and say what happened."""
+    """Wait for the killed process's children or a signal; report."""
     asked, name = len(signals), signal.Signals(number).name
     why = ": the system may have run out of memory" if name == "SIGKILL" else ""
     deadline = time.monotonic() + ORPHAN_SECONDS
@@ -116,7 +118,7 @@ def _after_a_kill(number: int, mark: str, signals: list[tuple[int, float]]) -> N
 
 
 def kill_all(mark: str) -> None:
-    """Kill every process with `mark` in its environment, until there is none."""
+    """Kill processes with `mark` in their environment until none is left."""
     import psutil
 
     while found := marked(mark):
@@ -129,7 +131,7 @@ def kill_all(mark: str) -> None:
 
 
 def marked(mark: str) -> "list[psutil.Process]":
-    """Return the processes that a guard with `mark` has started, directly or not, and that still run."""
+    """Return the running processes, direct or indirect, of the guard with `mark`."""
     import psutil
 
     found = []
@@ -138,12 +140,12 @@ def marked(mark: str) -> "list[psutil.Process]":
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
-            continue  # it is somebody else's, or has just ended
+            continue  # another user's, or just ended
     return found
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if anybody is left to read it; never wait for a reader that has stalled."""
+    """Write to standard error without waiting for a stalled reader."""
 
     def write() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next tensor: glibc would give it back to Linux, and have it filled with zeros again."""
+"""Reuse of freed memory, which glibc would return to Linux to be zeroed again."""
 
 import ctypes
 import sys
@@ -8,18 +8,17 @@ from typing import Any
 
 from sticker_pipeline.core.files.space import GIB, MIB
 
-# man 3 mallopt: the options by their numbers in malloc.h, which are part of glibc's ABI.
+# man 3 mallopt; numbers of malloc.h, part of glibc's ABI.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_OWN_BLOCK = 32 * MIB  # larger blocks go back at once, whatever is set: glibc's maximum
-KEPT = GIB  # free bytes at the end of a heap before they go back
+LARGEST_OWN_BLOCK = 32 * MIB  # glibc's maximum; larger blocks go back at once
+KEPT = GIB  # free bytes at the end of a heap
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Inside, this process keeps up to KEPT freed bytes; behind, it gives back what is free.
+    """Keep up to KEPT freed bytes in the block, then return them.
 
-    A step of a U-Net frees and takes the same blocks hundreds of times. The most that a process takes does not change.
-    With another C library than glibc nothing is done.
+    A U-Net step frees and allocates the same blocks hundreds of times. Peak memory stays. Does nothing without glibc.
     """
     libc = _glibc()
     if libc:
@@ -33,6 +32,5 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def _glibc() -> Any:
-    """glibc, where this process has it."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     return libc if hasattr(libc, "mallopt") else None  # musl has none

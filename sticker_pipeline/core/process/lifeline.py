@@ -1,26 +1,24 @@
-"""A pipe as standard input: a process hears through it what its starter wants, and that its starter is gone.
+"""A pipe as standard input: it carries stop requests and closes with the parent.
 
-The system closes the pipe with the starter, however that ends. It works for every thread of the starter, and on every
-system, unlike a parent-death signal. Standard library only.
+Works on every system and for every thread of the parent, unlike a parent-death signal. Standard library only.
 """
 
 import os
 import threading
 from collections.abc import Callable, Mapping
 
-VARIABLE = "STICKER_LIFELINE"  # set for a process whose standard input is one
+VARIABLE = "STICKER_LIFELINE"  # set where standard input is a lifeline
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` for a process that is started with a lifeline."""
+    """Return `base` for a process with a lifeline."""
     return {**base, VARIABLE: "1"}
 
 
 def listen(handle: Callable[[int | None], None]) -> bool:
-    """Call `handle`, in a thread, with each number that the starter sends, and with None once it is gone.
+    """Call `handle` in a thread with each number received, then None.
 
-    Does nothing in a process that has no lifeline, such as one that a person started. Returns whether it has one.
-    Processes that this one starts have none, unless it gives them their own.
+    Returns False without a lifeline, as in a process that a person started. Children have none unless given their own.
     """
     if os.environ.pop(VARIABLE, None) is None:
         return False

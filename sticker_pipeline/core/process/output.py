@@ -1,7 +1,4 @@
-"""The one console that commands print to: foreign text is neither markup nor a control sequence there.
-
-Output outlives its reader, and is never silent for long.
-"""
+"""The console of all commands, safe against markup and control sequences of foreign text."""
 
 import io
 import os
@@ -24,22 +21,22 @@ QUIET_SECONDS = 30.0
 
 
 def tell(*parts: str | tuple[str, str], console: Console = CONSOLE, style: str = "") -> None:
-    """Print a line, with hidden letters as escapes. A part that is a pair is a text and its style."""
+    """Print a line, hidden letters escaped; a pair is (text, style)."""
     styled = [(visible(part), "") if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
     console.print(Text.assemble(*styled, style=style))
 
 
 def tell_error(error: click.ClickException) -> None:
-    """Print why a command fails, with hidden letters as escapes."""
+    """Print an error with hidden letters escaped."""
     shown = copy(error)
     vars(shown)["message"] = visible(error.message)
     shown.show()
 
 
 class Output(io.TextIOBase):
-    """A text output that knows when it was last written to, and goes on when nobody reads it any more.
+    """A text output with the time of its last write, unaffected by a closed reader.
 
-    A closed terminal or a broken pipe must not end work that is to be stopped in good order.
+    A closed terminal or broken pipe must not abort work that should stop in order.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -60,7 +57,6 @@ class Output(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush what was written."""
         try:
             self.stream.flush()
         except OSError:
@@ -74,18 +70,18 @@ class Output(io.TextIOBase):
 
 
 def watch_over() -> Output:
-    """Make the outputs of this process such ones; returns that of standard output."""
+    """Wrap both standard outputs; returns standard output's."""
     sys.stdout, sys.stderr = output, _ = Output(_open(sys.stdout)), Output(_open(sys.stderr))
     return output
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """The stream, or one to nowhere where the process was started without it."""
+    """Return the stream; one to nowhere for None."""
     return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 
 def speak_when_quiet(output: Output, under_way: Callable[[], str | None]) -> None:
-    """Print what is `under_way`, in a thread, whenever nothing was printed for QUIET_SECONDS."""
+    """Print `under_way`'s text, from a thread, after QUIET_SECONDS of silence."""
     threading.Thread(target=_speak, args=(output, under_way), daemon=True, name="quiet").start()
 
 

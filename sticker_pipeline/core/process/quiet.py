@@ -1,7 +1,6 @@
-"""What frameworks say between our lines: kept off the terminal, once per process, before they are imported.
+"""Suppression of frameworks' messages, before they are imported.
 
-Warnings of our own package still show, errors of frameworks always do, and whoever chooses otherwise (PYTHONWARNINGS,
-`python -W`, a variable of a framework's own) is obeyed.
+Our warnings and all errors stay. PYTHONWARNINGS, `python -W` and frameworks' own variables take precedence.
 """
 
 import logging
@@ -9,26 +8,25 @@ import os
 import sys
 import warnings
 
-# By these the frameworks that heed one decide what they say: their errors stay.
 ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "TF_CPP_MIN_LOG_LEVEL": "2",  # TensorFlow, which TensorBoard loads where it is installed: 2 is errors
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # TensorFlow, which TensorBoard loads if installed: 2 is errors
     "KMP_WARNINGS": "0",  # OpenMP
     "GRPC_VERBOSITY": "ERROR",
 }
-# These log as Python does, unasked. An own level stays.
+# These log by default. A level of their own stays.
 LOGGERS = ("accelerate", "alembic", "diffusers", "httpx", "huggingface_hub", "matplotlib", "open_clip", "peft", "PIL")
 
 OURS = r"sticker_pipeline(\.|$)"
-OF_DAGSTER = r".*(is currently in (beta|preview)|is superseded)"  # about how Dagster is used; said of our lines
+OF_DAGSTER = r".*(is currently in (beta|preview)|is superseded)"  # about uses of Dagster, attributed to our lines
 
 
 def quiet() -> None:
-    """Let frameworks say nothing but errors in this process and those that it starts."""
+    """Limit frameworks to errors in this process and its children."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in LOGGERS:
@@ -40,7 +38,7 @@ def quiet() -> None:
 
 
 def quieten_warnings() -> None:
-    """Ignore warnings, but for what our own modules are to blame for: that a framework will change is not theirs."""
+    """Ignore all warnings but our modules', and there announced changes of frameworks."""
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", module=OURS)
     for announced in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):

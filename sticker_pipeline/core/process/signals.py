@@ -1,4 +1,4 @@
-"""The signals that ask a process to stop, collected rather than obeyed at once. Standard library only."""
+"""Collection of stop signals. Standard library only."""
 
 import signal
 import time
@@ -11,9 +11,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(sign
 
 @contextmanager
 def collected() -> Iterator[list[tuple[int, float]]]:
-    """Collect the stop signals that come in the block: number and time (seconds, monotonic).
+    """Collect stop signals in the block: number and monotonic time in seconds.
 
-    Only in the main thread: Python delivers signals nowhere else. One that is ignored, as under nohup, stays so.
+    Main thread only, as Python requires. Ignored signals (nohup) stay ignored.
     """
     received: list[tuple[int, float]] = []
 

@@ -1,4 +1,4 @@
-"""The work of a command, and the wish of its guard that it stops (guard.py)."""
+"""Requests of `core/process/guard.py` to stop a command's work."""
 
 import _thread
 import logging
@@ -12,7 +12,7 @@ from sticker_pipeline.core.process import guard, lifeline
 
 
 class Stopped(BaseException):
-    """The work was asked to stop, and did so in good order. No code on the way may take it for an error."""
+    """The work stopped on request. `except Exception` does not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -20,7 +20,7 @@ class Stopped(BaseException):
 
 
 class Stopping:
-    """Whether the work is to stop: `number` is that of the signal, None while it may go on.
+    """A request to stop: `number` is the signal's, None without one.
 
     `first` is called, in another thread, before the main thread is interrupted.
     """
@@ -30,30 +30,30 @@ class Stopping:
         self.first: Callable[[], None] | None = None
 
     def ask(self, number: int) -> None:
-        """Interrupt the main thread, as by SIGINT, after `first`."""
+        """Call `first`, then interrupt the main thread as by SIGINT."""
         self.number = number
-        # It takes an interruption for an error of the connection that is just being closed, and prints a traceback.
+        # It logs an interruption of a closing connection with a traceback.
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         try:
             if self.first:
                 self.first()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the work has to stop
+        except Exception as error:  # noqa: BLE001 - the work must stop in any case
             logging.getLogger(__name__).warning("The run could not be marked as to be cancelled: %s", error)
         finally:
             _interrupt_main_thread()
 
     def check(self) -> None:
-        """Raises Stopped where the work is to stop."""
+        """Raise Stopped after a request."""
         if self.number is not None:
             raise Stopped(self.number)
 
 
 def obey_the_guard(stopping: Stopping) -> None:
-    """Ask the work to stop when the guard of this process wants it to, or is gone."""
+    """Ask the work to stop when the guard asks or is gone."""
 
     def handle(number: int | None) -> None:
         stopping.ask(number or signal.SIGTERM)
-        if number is None:  # nobody is left who could end what does not stop
+        if number is None:  # without a guard, nobody else kills work that goes on
             time.sleep(guard.ORPHAN_SECONDS)
             guard.kill_all(os.environ[guard.MARK])
 
@@ -61,7 +61,7 @@ def obey_the_guard(stopping: Stopping) -> None:
 
 
 def _interrupt_main_thread() -> None:
-    """Deliver SIGINT to the main thread, so that it leaves a sleep too, where the system can do that."""
+    """Deliver SIGINT to the main thread, which ends a sleep where supported."""
     main = threading.main_thread().ident
     if main is not None and hasattr(signal, "pthread_kill"):
         signal.pthread_kill(main, signal.SIGINT)

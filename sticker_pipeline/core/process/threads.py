@@ -1,11 +1,11 @@
-"""CPU threads on a machine that others use too: how many cores they leave, and how PyTorch's threads wait meanwhile.
+"""CPU threads on a shared machine: their number, and PyTorch's waiting policy.
 
-PyTorch's threads (OpenMP's) meet after every operation. Who is there first spins for some milliseconds: the fastest way
-on an idle machine. Beside a busy process it takes the core that the thread waited for should have, in each of thousands
-of operations. Then it is better to sleep.
+PyTorch's (OpenMP's) threads meet after every operation, and early ones spin for milliseconds: fastest on an idle
+machine. Beside a busy process, spinning takes the core that the late thread needs, thousands of times. Sleeping is then
+better.
 
-The number of threads stays as it is: PyTorch rounds otherwise with another (it chooses other kernels for one thread,
-and cuts arrays elsewhere), and equal inputs must give equal bytes.
+Their number is fixed: with another, PyTorch rounds differently (other kernels for one thread, other cuts of arrays),
+and equal inputs must give equal bytes.
 """
 
 import logging
@@ -21,16 +21,19 @@ import psutil
 
 from sticker_pipeline.core.process.heap import freed_memory_kept
 
-FIRST_LOOK, NEXT_LOOKS = 0.25, 2.0  # seconds before a look at what others use
-ENOUGH, PLENTY = 0.5, 0.25  # of a core may be missing to go on spinning, and to spin again: no change at each look
-LARGE = 2**17  # elements: more than PyTorch leaves to one thread
+FIRST_LOOK, NEXT_LOOKS = 0.25, 2.0  # seconds before a measurement
+ENOUGH, PLENTY = 0.5, 0.25  # missing cores, at most, to go on spinning and to spin again (hysteresis)
+LARGE = 2**17  # elements: more than PyTorch gives to one thread
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds, each from a start of its own: on the clock, of work on our processors, and of that in this process."""
+    """Seconds: on the clock, of our processors' work, and of this process's.
+
+    Each has a start of its own.
+    """
 
     clock: float
     busy: float
@@ -38,26 +41,24 @@ class Usage:
 
 
 def usage() -> Usage:
-    """What has been used until now."""
     of_each = psutil.cpu_times(percpu=True)
     busy = sum(_busy(of_each[number]) for number in processors() if number < len(of_each))
     return Usage(time.monotonic(), busy, time.process_time())
 
 
 def _busy(times: object) -> float:
-    """Seconds of one processor that it was not free: also what other virtual machines took."""
-    # a guest's time is part of `user`, and of `nice`
+    """Return a processor's busy seconds, other virtual machines' included."""
+    # a guest's time is part of `user` and `nice`
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
 def processors() -> list[int]:
-    """The numbers of the processors that this process may run on."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     return list(affinity()) if affinity else list(range(psutil.cpu_count() or 1))
 
 
 def cpu_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many cores' time the control groups of Linux leave this process; infinite without them, or a limit."""
+    """Return the cores that Linux control groups allow; infinite without a limit."""
     if not membership.is_file():
         return math.inf
     quotas = [math.inf]
@@ -72,7 +73,7 @@ def cpu_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/
 
 
 def _quota(folder: Path) -> float:
-    """The limit of one control group, in cores: of version 2 in one file, of version 1 in two."""
+    """Return a control group's limit in cores (version 2: one file; version 1: two)."""
     files = [folder / "cpu.max"] if (folder / "cpu.max").is_file() else []
     files = files or [folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"]
     if not all(file.is_file() for file in files):
@@ -82,27 +83,29 @@ def _quota(folder: Path) -> float:
 
 
 def cores(count: int, quota: float) -> int:
-    """How many of `count` processors a process with this `quota` can keep busy: at least one."""
+    """Return how many of `count` processors `quota` keeps busy, at least one."""
     return min(count, max(1, math.floor(min(quota, count) + 0.5)))
 
 
 def used_by_others(before: Usage, after: Usage) -> float:
-    """How many cores others kept busy between two looks."""
+    """Return the cores that others kept busy between two measurements."""
     return max(0.0, (after.busy - before.busy - (after.own - before.own)) / (after.clock - before.clock))
 
 
 def is_shared(threads: int, free: float, was: bool) -> bool:
-    """Whether `threads` want more cores than are `free`. Where they did at the look before (`was`), more must be."""
+    """Tell whether `threads` want more cores than are `free`.
+
+    If they did before (`was`), more free cores are required.
+    """
     return free + (PLENTY if was else ENOUGH) < threads
 
 
 @contextmanager
 def sharing(note: Callable[[str], None] = _LOG.info) -> Iterator[None]:
-    """Inside, PyTorch's threads sleep while they wait for each other as long as others need the cores.
+    """Let PyTorch's threads sleep instead of spin while others need the cores.
 
-    `note` is told in a line whenever that changes, from another thread. PyTorch takes no more threads than a control
-    group leaves cores, and the process keeps what memory it frees. With one thread, no other sleeps; with a GPU,
-    nothing is done.
+    `note` receives a line at each change, from another thread. Threads are limited to the control group's cores, and
+    freed memory is kept (`core/process/heap.py`). One thread waits as before; with a GPU nothing is done.
     """
     import torch
 
@@ -118,7 +121,6 @@ def sharing(note: Callable[[str], None] = _LOG.info) -> Iterator[None]:
 
 @contextmanager
 def _watched(threads: int, count: int, quota: float, note: Callable[[str], None]) -> Iterator[None]:
-    """`_watch` in a thread of its own for as long as the block lasts."""
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(threads, count, quota, note, ended), daemon=True)
     watcher.start()
@@ -130,7 +132,7 @@ def _watched(threads: int, count: int, quota: float, note: Callable[[str], None]
 
 
 def _watch(threads: int, count: int, quota: float, note: Callable[[str], None], ended: threading.Event) -> None:
-    """Look at what others use until `ended`, and have the threads of others sleep accordingly."""
+    """Measure others' use until `ended`; switch our threads between sleeping and spinning."""
     before, shared, wait = usage(), False, FIRST_LOOK
     with ExitStack() as asleep:
         while not ended.wait(wait):
@@ -146,10 +148,10 @@ def _watch(threads: int, count: int, quota: float, note: Callable[[str], None], 
 
 @contextmanager
 def waiting_asleep(threads: int, count: int) -> Iterator[None]:
-    """Inside, PyTorch's `threads` on `count` processors sleep where they would spin.
+    """Let PyTorch's `threads` on `count` processors sleep instead of spin.
 
-    OpenMP's runtimes spin only where they have at most as many threads as processors (GCC's: GOMP_SPINCOUNT in its
-    manual). Each thread that computes has a team of its own: teams that have nothing to do make them too many.
+    OpenMP spins only with at most as many threads as processors (GCC: GOMP_SPINCOUNT in its manual). Each computing
+    thread has its own team, so idle teams exceed that.
     """
     ended, teams = threading.Event(), idle_teams(threads, count)
     ready = threading.Barrier(teams + 1)
@@ -166,13 +168,16 @@ def waiting_asleep(threads: int, count: int) -> Iterator[None]:
 
 
 def idle_teams(threads: int, count: int) -> int:
-    """How many teams make more than `count` threads beside the one that works: each has `threads` − 1 of its own."""
+    """Return the number of idle teams that make more than `count` threads.
+
+    Each adds `threads` − 1.
+    """
     return -(-count // (threads - 1)) - 1
 
 
 def _hold_team(ready: threading.Barrier, ended: threading.Event) -> None:
     import torch
 
-    torch.zeros(LARGE).exp_()  # whatever all threads take part in
+    torch.zeros(LARGE).exp_()  # any operation that uses all threads
     ready.wait()
     ended.wait()
