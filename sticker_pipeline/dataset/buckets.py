@@ -19,12 +19,11 @@ class BucketError(UserError):
 def bucket_sizes(resolution: int, settings: BucketSettings) -> list[Size]:
     """Return the sizes for a `resolution` (side in pixels), largest area first.
 
-    `shape: square` has that square alone. Otherwise both sides are multiples of `step` from `min_side` to `max_side`:
-    each side with the longest other side whose area is at most resolution². These are the buckets of NovelAI ("NovelAI
-    Improvements on Stable Diffusion", 2022) and sd-scripts (model_util.make_bucket_resolutions, 2026). The square of
-    `resolution` rounded down to a step is always included. `min_side` is rounded up to a step, but at most that
-    square's side, for small resolutions. Raises BucketError for a `step` above the resolution, or a `max_side` below
-    that square.
+    `shape: square` has that square alone. Otherwise sides are multiples of `step` from `min_side` to `max_side`, each
+    with the longest other side whose area is at most resolution²: the buckets of NovelAI ("NovelAI Improvements on
+    Stable Diffusion", 2022) and sd-scripts (model_util.make_bucket_resolutions, 2026). The square of `resolution`
+    rounded down to a step is always included. `min_side` is rounded up to a step, but at most that square's side.
+    Raises BucketError for a `step` above the resolution, or a `max_side` below that square.
     """
     if settings.shape == "square":
         return [(resolution, resolution)]
@@ -48,10 +47,10 @@ def bucket_sizes(resolution: int, settings: BucketSettings) -> list[Size]:
 def assign_buckets(widths: np.ndarray, heights: np.ndarray, resolution: int, settings: BucketSettings) -> np.ndarray:
     """Return the bucket of each image: int64 [n, 2], width and height.
 
-    `widths`, `heights`: int [n], pixels, > 0. The nearest aspect ratio minimises |ln(w/h) − ln(W/H)|, which treats wide
-    and tall alike; of equals, the larger bucket. `upscale: False` limits each side to the image's, rounded down to a
-    step, so that no image is scaled up, except one with a side below a step, up to a step; `min_side` does not hold
-    then. Raises BucketError as bucket_sizes does.
+    `widths`, `heights`: int [n], pixels, > 0. The nearest aspect ratio minimises |ln(w/h) − ln(W/H)|, alike for wide
+    and tall; of equals, the larger bucket. `upscale: False` limits each side to the image's, rounded down to a step;
+    only a side below a step is scaled up, to a step. `min_side` does not hold then. Raises BucketError as bucket_sizes
+    does.
     """
     sizes = np.array(bucket_sizes(resolution, settings), dtype=np.int64)
     images = np.column_stack([widths, heights]).astype(np.int64)

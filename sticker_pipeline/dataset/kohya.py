@@ -1,7 +1,7 @@
 """The folder layout of kohya's sd-scripts: folder names, caption files, record.
 
-For `dataset/kohya_export.py` and `dataset/kohya_import.py`. Behaviour of sd-scripts is from its source
-(library/config_util.py, train_util.py and custom_train_functions.py, February 2026).
+Behaviour of sd-scripts is from its source (library/config_util.py, train_util.py and custom_train_functions.py,
+February 2026).
 """
 
 import re

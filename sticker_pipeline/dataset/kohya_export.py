@@ -1,7 +1,4 @@
-"""Export of a training set as folders for kohya's sd-scripts.
-
-Repeats are chosen in `dataset/repeats.py`; the layout is in `dataset/kohya.py`.
-"""
+"""Export of a training set as folders for kohya's sd-scripts."""
 
 import json
 import re
@@ -107,11 +104,9 @@ def export_kohya(
     """Write the training set `rows` (see `manifest.training_set`) to the new folder `target`.
 
     `frames`: the frames' table; `images`: the folder of their `file`. Training images go to `<repeats>_<group>/`, with
-    repeats from choose_repeats for `max_error`, others (holdout, validation) to `holdout/<group>/`, as `<frame_id>.png`
-    and `.txt`. `resolution` and `buckets` become options that make sd-scripts cut images to the same sizes; it cannot
-    pad to squares, and keeps their shape instead.
-
-    Images are copied byte by byte, not linked: people edit such folders in place, and artifacts must not change.
+    repeats from choose_repeats for `max_error`, others to `holdout/<group>/`, as `<frame_id>.png` and `.txt`.
+    `resolution` and `buckets` become options that make sd-scripts cut to the same sizes; instead of padding to squares
+    it keeps shapes. Images are copied, not linked: people edit such folders in place, and artifacts must not change.
 
     Raises DatasetError, before writing, for a `target` with content, tables that do not match, or an unreachable error;
     SpaceError where copies do not fit. `say` receives a warning where they just fit.
@@ -162,7 +157,6 @@ def _bytes_of(table: pd.DataFrame, images: Path) -> int:
 
 
 def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character) -> pd.DataFrame:
-    """Join the columns LINEAGE of their frames to `rows`."""
     lineage = frames.set_index("frame_id")
     again = f"sticker-pipeline update {character.name}"
     known = rows["frame_id"].isin(lineage.index)
@@ -178,8 +172,8 @@ def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character
 def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str]:
     """Map group names to folder subjects, without the prefix of an import.
 
-    An import makes `10_foo` with share 10, and `holdout_foo`, which is wholly held out. If one subject would join
-    groups with different style or learned tags, all keep their full names.
+    An import makes `10_foo` with share 10, and `holdout_foo`, wholly held out. If a subject would join groups of
+    different style or learned tags, all keep their full names.
     """
     trained = set(table.loc[table["split"] == TRAIN, "group"])
     subjects = {}
@@ -282,12 +276,10 @@ def _subsets(trained: pd.DataFrame, character: Character, exported: Exported) ->
 
 
 def _first_tags(part: pd.DataFrame, character: Character) -> list[str]:
-    """Return trigger and learned tags of a folder, equal in its groups (see _subjects)."""
     return list(dict.fromkeys([character.trigger, *character.groups[part["group"].iloc[0]].learned]))
 
 
 def _kept_in_front(captions: Sequence[str], first: Sequence[str]) -> int:
-    """Count the tags of `first` that begin every caption."""
     begun = [[tag for tag, _ in parse_caption(caption)[: len(first)]] for caption in captions]
     return next(count for count in range(len(first), -1, -1) if all(tags[:count] == first[:count] for tags in begun))
 

@@ -1,7 +1,4 @@
-"""Import of a folder for kohya's sd-scripts as a character.
-
-The layout is in `dataset/kohya.py`.
-"""
+"""Import of a folder for kohya's sd-scripts as a character."""
 
 import json
 import re
@@ -112,10 +109,10 @@ def import_kohya(
     """Make the character `characters`/`name` from a folder for sd-scripts.
 
     `source`: a folder of `<repeats>_<name>` folders, or one of these. Each becomes a group of that name with its
-    repeats as share, so that an image has the probability repeats / Σ repeats. Captions stay beside images. An export's
-    `holdout/<group>` becomes the group `holdout_<group>`, its files listed in benchmark.holdout (empty if the export
-    has none). The trigger is `trigger`, or the export's, or the tag that begins every caption. `link` makes images
-    links to the originals. Links in `source` may lead into it and the folders `links`.
+    repeats as share: an image has the probability repeats / Σ repeats. Captions stay beside images. An export's
+    `holdout/<group>` becomes the group `holdout_<group>`, listed in benchmark.holdout (empty if the export has none).
+    The trigger is `trigger`, or the export's, or the tag that begins every caption. `link` makes images links to the
+    originals. Links in `source` may lead into it and the folders `links`.
 
     Notes name files left out or read otherwise than by sd-scripts. Raises CharacterError as `new_character.create`, and
     for no images, an unreadable record, and no trigger.
@@ -235,7 +232,6 @@ def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _entries(folder: Path, ours: Collection[str], roots: Sequence[Path]) -> list[Path]:
-    """List the entries of `folder` other than `ours`, by name."""
     return [folder / entry.name for entry in list_folder(folder, roots)[1] if entry.name not in ours]
 
 
@@ -247,7 +243,7 @@ def _is_file(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _link_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip a link out of `roots`; "" for others."""
+    """Return the reason to skip a link out of `roots`, or ""."""
     try:
         status(path, roots)
     except OutsideError as error:
@@ -374,7 +370,6 @@ def _caption_names(captions: Mapping[str, str], images: Iterable[str]) -> dict[s
 
 
 def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
-    """Note images that sd-scripts reads otherwise, or not at all."""
     notes = []
     for name in group.images:
         suffix, frames = Path(name).suffix, headers[name].n_frames

@@ -62,13 +62,13 @@ def training_set(
 ) -> pd.DataFrame:
     """Return the kept frames with the columns of TRAINING_SET, in order.
 
-    `holdout`: the share of each group's sources that is not trained on (see holdout_sources), or files (paths in the
+    `holdout`: the share of each group's sources not to train on (see holdout_sources), or files (paths in the
     character's folder, see named_sources); `validation`: the share for that split (see validation_sources). Both have
     probability 0. One common factor rescales the others to sum 1, which equals the sampling weights of the remaining
-    sources: their proportions do not change. Buckets are from assign_buckets.
+    sources: proportions do not change. Buckets are from assign_buckets.
 
-    Raises DatasetError for no kept frame, one without weight or caption, a named file that does not exist or has no
-    image, a holdout that leaves nothing to train on, and buckets without a size for `resolution`.
+    Raises DatasetError for no kept frame, one without weight or caption, a named file that is missing or without image,
+    a holdout that leaves nothing to train on, and buckets without a size for `resolution`.
     """
     kept = frames[frames["kept"].astype(bool)]
     if kept.empty:

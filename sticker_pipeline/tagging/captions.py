@@ -1,9 +1,8 @@
 """The grammar of captions: tags, weights, brackets.
 
-Tags are separated by commas. `(tag:1.2)` weights one tag, `(one, two:1.2)` several; nested weights multiply. Escaped
-brackets and backslashes are literal. So are brackets without a valid weight (above 0, at most HEAVIEST), as in
-`(tag:3)`. Other trainers and UIs read weights alike, but take bare brackets for emphasis; `format_caption` escapes them
-where there are weights.
+`(tag:1.2)` weights one tag, `(one, two:1.2)` several; nested weights multiply. Escaped brackets and backslashes are
+literal, and brackets without a weight above 0 and at most HEAVIEST, as in `(tag:3)`. Other trainers and UIs read
+weights alike, but take bare brackets for emphasis.
 """
 
 import re
@@ -43,8 +42,8 @@ def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
     """Write `tags` in this order as a caption.
 
     `weights`: tag -> factor (above 0, at most HEAVIEST); may name other tags. Brackets are escaped in all tags when one
-    is weighted or would be misread: other programs escape in all captions or in none. `parse_caption` inverts this,
-    also after reordering. Raises ValueError for another weight, and a tag that is empty, has a comma or outer spaces.
+    is weighted or would be misread, as other programs escape everywhere or nowhere. `parse_caption` inverts this, also
+    after reordering. Raises ValueError for another weight, and an empty tag, or one with a comma or outer spaces.
     """
     items = list(tags)
     for tag in items:
@@ -69,8 +68,7 @@ def _escaped(tag: str, weight: float) -> str:
 def parse_caption(caption: str) -> list[tuple[str, float]]:
     """Parse a caption into (tag, weight) pairs.
 
-    Weights are above 0, products at most HEAVIEST. A weight around a part of a tag holds for all of it; of several, the
-    last.
+    Weights are above 0, products at most HEAVIEST. A weight inside a tag holds for all of it; of several, the last.
     """
     if "\\" not in caption and not _SOME_WEIGHT.search(caption):
         return [(item, 1.0) for part in caption.split(",") if (item := part.strip())]
@@ -188,8 +186,7 @@ def misread_weights(caption: str) -> list[str]:
 def _looks_weighted(plain: str, begin: int, end: int, tag: int) -> bool:
     """Tell whether `plain[begin:end]` ends with a colon and number.
 
-    `tag`: start of its last tag. `:3` is a tag too: after a comma, or without a bracket, a letter must precede the
-    colon.
+    `tag`: start of its last tag. In the tag `:3`, after a comma or without a bracket, no letter precedes the colon.
     """
     has_bracket = plain[begin] == "("
     match = _NO_WEIGHT.search(plain[max(begin + has_bracket, end - LONGEST_NUMBER) : end])

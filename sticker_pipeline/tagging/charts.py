@@ -43,7 +43,6 @@ def tag_images(
 
 
 def _weighed(tag: str, score: float, weight: float) -> str:
-    """Append the mean score (unless NaN) and caption weight (unless 1)."""
     believed = f" ({score:.2f})" if math.isfinite(score) else ""
     weighed = f" ×{weight:.2g}" if math.isfinite(weight) and weight != 1 else ""
     return f"{tag}{believed}{weighed}"

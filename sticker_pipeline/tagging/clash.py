@@ -22,9 +22,8 @@ UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
 def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
     """Check that `trigger` and its parts mean nothing to the models yet.
 
-    A known word brings its old meaning into every image, and loses it (docs/experiments.md, a). `labels` are the
-    tagger's; `words` from `known_words`. Parts are split at spaces, `_`, `-` and digits, and have at least MIN_LETTERS
-    letters.
+    A known word brings its meaning into every image, and loses it (docs/experiments.md, a). `labels`: the tagger's;
+    `words`: from `known_words`. Parts are split at spaces, `_`, `-` and digits, of MIN_LETTERS or more letters.
     """
     parts = [part for part in re.split(r"[\s_\-\d]+", trigger.lower()) if len(part) >= MIN_LETTERS]
     names = {label.name.lower(): label.category for label in labels}
@@ -71,9 +70,9 @@ def universal_tags(
 ) -> Verdict:
     """Find tags on nearly all images of several characters.
 
-    A LoRA of these characters ties them to such tags, and so to one another. `captions`: frame_id and caption;
-    `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. A tag's share is the mean over
-    sources of the share of their frames.
+    A LoRA of these ties the characters to such tags, and so to one another. `captions`: frame_id and caption;
+    `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. Share: the mean over sources of
+    the share of their frames.
     """
     shares = {name: _shares(captions[name], sources[name], taught[name]) for name in captions}
     table = pd.DataFrame(shares).fillna(0.0)

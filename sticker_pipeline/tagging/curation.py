@@ -14,8 +14,8 @@ from sticker_pipeline.tagging.implications import implied_by
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.written import Written, written_caption
 
-# Least share of images for a trait to be the character's own. It cannot be near 1: closed eyes, hoods, crops and tagger
-# misses hide a true trait on a quarter of the images and more. Occasional wrong colours stay well below it.
+# Least share of images for a trait of the character. Not near 1: closed eyes, hoods, crops and tagger misses hide a
+# true trait on a quarter of the images and more. Occasional wrong colours stay well below it.
 INHERENT_SHARE = 0.5
 
 MOST_HINTS = 20  # each search for the nearest tag takes some milliseconds
@@ -74,25 +74,23 @@ def curate(
 ) -> Curated:
     """Reduce tags to captions that bind inherent traits to the trigger.
 
-    Each tag of a frame is dropped once or kept. Dropped are, in this order: ratings, blacklisted tags and the tagger's
-    character tags; tags implied by a more specific one; inherent traits; rare tags. Kept tags get their alias; repeated
-    ones are dropped.
+    Dropped, in this order: ratings, blacklisted tags and the tagger's character tags; tags implied by a more specific
+    one; inherent traits; rare tags. Kept tags get their alias; repeated ones are dropped.
 
     Args:
         tags: frame_id, tag (with spaces), category (general, character, rating), score, from `tag_table`.
         frames: frame_id, group, source_id of every frame to caption, in result order.
-        groups: the character's groups; their learned tags follow the trigger.
+        groups: the character's groups; learned tags follow the trigger.
         trigger: first tag of every caption.
         curation: settings; underscores in tags are spaces.
-        written: frame_id -> a caption kept as it is, with missing trigger and learned tags put first; drops all of the
-            tagger's tags of that frame.
+        written: frame_id -> caption to keep, with missing trigger and learned tags put first; its frame drops all tags.
 
-    Shares and counts go by source, as frames of one source are nearly one image. Rare: on fewer than `min_images`
-    sources. Inherent: the mean over sources of the share of their frames is at least INHERENT_SHARE (the tag's
-    probability when training samples sources alike).
+    Shares and counts go by source, as frames of one are nearly one image. Rare: on fewer than `min_images` sources.
+    Inherent: mean over sources of the share of their frames at least INHERENT_SHARE (the probability when training
+    samples sources alike).
 
-    Returns captions for every frame (at least trigger and learned tags), and dropped tags in the order of `tags`.
-    Raises ValueError for an unknown frame or group, and a repeated tag of a frame or frame_id.
+    Returns a caption for every frame, and dropped tags in the order of `tags`. Raises ValueError for an unknown frame
+    or group, or a repeated frame_id or tag of a frame.
     """
     _check_input(tags, frames, groups)
     rows = _coded(tags, frames)
@@ -221,9 +219,9 @@ def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
 def _kept_names(
     rows: _Rows, groups: Mapping[str, Group], frames: pd.DataFrame, trigger: str, curation: Curation
 ) -> pd.DataFrame:
-    """Return the kept tags under their aliases: frame, name, in caption order.
+    """Return kept tags under their aliases: frame, name, in caption order.
 
-    Order: kind, row of categories.csv, name, so that additions do not change it. An alias takes the place of its tag.
+    Sorted by kind, row of categories.csv, name, so that additions change nothing. An alias takes its tag's place.
     """
     aliases = {spelled(tag): alias for tag, alias in curation.aliases.items()}
     described = [category_of(name) for name in rows.names]
@@ -278,7 +276,6 @@ def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str
 def _read_written(
     frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, written: Mapping[str, str]
 ) -> dict[str, Written]:
-    """Parse each written caption once for all frames of a source."""
     first = _first_tags(groups, trigger)
     pairs = zip(frames["frame_id"], frames["group"], strict=True)
     of_frame = {frame: (written[frame], group) for frame, group in pairs if written.get(frame)}
@@ -287,7 +284,6 @@ def _read_written(
 
 
 def _notes(frames: pd.DataFrame, read: Mapping[str, Written]) -> pd.DataFrame:
-    """List each note once per file: path, note."""
     pairs = zip(frames["frame_id"], frames["source_id"], strict=True)
     rows = [(path, note) for frame, path in pairs if frame in read for note in read[frame].notes]
     return pd.DataFrame(rows, columns=["path", "note"]).drop_duplicates(ignore_index=True).astype(str)

@@ -1,8 +1,8 @@
 """Scoring of many frames, in batches with a cache, and the tag table.
 
-The cache is shared by all characters. For each (model, preprocessing) it holds shards `<hash of content>.rows` of rows
-(pixel_sha256, checksum, float32 [T]). Shards are added by one rename, and removed only when damaged, so runs can share
-the folder. Of a frame scored twice, the first in file order is read.
+All characters share the cache. For each (model, preprocessing) it holds shards `<hash of content>.rows` of rows
+(pixel_sha256, checksum, float32 [T]), added by one rename and removed only when damaged, so that runs can share it. Of
+a repeated frame, the first in file order is read.
 """
 
 import hashlib
@@ -92,8 +92,8 @@ def score_frames(
         progress: called with (computed, to compute) after each batch.
         planned: called first with the number to compute; may raise.
 
-    Raises TaggerError, naming the file, for an unreadable frame, and for a model that breaks its contract; scores
-    computed before stay cached. Damaged shards are removed and their frames scored again.
+    Raises TaggerError, naming the file, for an unreadable frame, and for a model that breaks its contract; earlier
+    scores stay cached. Frames of damaged shards are scored again.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
@@ -168,7 +168,6 @@ def _compute(
     batch_size: int,
     progress: Progress,
 ) -> None:
-    """Score `missing` into `table`, writing a shard about every SHARD_FRAMES."""
     done = saved = 0
 
     def save() -> int:
@@ -233,9 +232,9 @@ def tag_table(
 ) -> pd.DataFrame:
     """Return the tags of each frame, with the columns of WD14_TAGS.
 
-    General and character tags need a score of at least the frame's threshold for their category (`limits`, float32 [N],
-    from `thresholds.per_frame`); of the ratings only the best is a row, whatever its score. Rows go by `frame_ids`,
-    then highest score, then name. `scores` is float32 [N, T] for N frame_ids and T labels.
+    General and character tags need the frame's threshold for their category (`limits`, float32 [N], from
+    `thresholds.per_frame`); of the ratings, the best is taken at any score. Sorted by `frame_ids`, highest score, name.
+    `scores` is float32 [N, T] for N frame_ids and T labels.
     """
     if scores.shape != (len(frame_ids), len(labels)):
         raise ValueError(f"scores are {list(scores.shape)} for {len(frame_ids)} frames and {len(labels)} labels")

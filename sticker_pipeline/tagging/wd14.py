@@ -30,7 +30,7 @@ Category = Literal["general", "character", "rating"]
 # danbooru's category numbers in selected_tags.csv (9 is the taggers' own)
 CATEGORY_CODES: dict[str, Category] = {"0": "general", "4": "character", "9": "rating"}
 
-# Underscores are part of these faces (WD taggers' model cards); all others are spaces.
+# Faces keep their underscores (WD taggers' model cards).
 # fmt: off
 KAOMOJI = frozenset({
     "0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o",
@@ -78,8 +78,8 @@ def spelled(name: str) -> str:
 def load_labels(folder: Path) -> tuple[Label, ...]:
     """Read the labels in `folder`/selected_tags.csv, in output order.
 
-    Raises TaggerError, naming file and line, when it is missing, lacks `name` or `category`, has a category other than
-    0 (general), 4 (character) and 9 (rating), or repeats a tag.
+    Raises TaggerError, naming file and line, for a missing file, `name` or `category`, a category other than 0
+    (general), 4 (character) and 9 (rating), or a repeated tag.
     """
     path = folder / LABELS_FILE
     try:
@@ -144,7 +144,7 @@ def square(rgba: np.ndarray, size: int) -> np.ndarray:
     height, width = rgba.shape[:2]
     side = max(height, width)
     canvas = Image.new("RGB", (side, side), "white")
-    # channels are swapped before padding, while the image is small
+    # channels are swapped while the image is small
     colour, alpha = Image.fromarray(rgba[:, :, 2::-1]), Image.fromarray(rgba[:, :, 3])
     canvas.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
     if side != size:
@@ -155,14 +155,12 @@ def square(rgba: np.ndarray, size: int) -> np.ndarray:
 def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
     """Open the tagger in `folder` (model.onnx, selected_tags.csv).
 
-    `provider`: `cpu`; `cuda`, which must start; `auto`: CUDA where onnxruntime offers it and it starts, else the CPU,
-    with the reason in `Tagger.fallback` where there is a GPU.
+    `provider`: `cpu`; `cuda`, which must start; `auto`: CUDA where onnxruntime offers and starts it, else the CPU, with
+    the reason in `Tagger.fallback` if there is a GPU. OMP_NUM_THREADS, else onnxruntime, sets the threads, without
+    effect on scores. On the CPU waiting threads sleep.
 
-    OMP_NUM_THREADS sets the number of threads, else onnxruntime; scores do not depend on it. On the CPU waiting threads
-    sleep.
-
-    Raises TaggerError for a missing file, a model that is not ONNX or has another contract than WD14 v2 and v3 (float32
-    [N, S, S, 3] -> [N, tags]), other than one output per label, or `cuda` that does not start.
+    Raises TaggerError for a missing file, a model that is not ONNX or not like WD14 v2 and v3 (float32 [N, S, S, 3] ->
+    [N, tags]), other than one output per label, or `cuda` that does not start.
     """
     path = folder / MODEL_FILE
     if not path.is_file():
@@ -272,8 +270,8 @@ def _model_sha256(folder: Path) -> str:
 def scores(tagger: Tagger, batch: np.ndarray) -> np.ndarray:
     """Return probabilities float32 [N, T] (0–1, T labels) of `batch`.
 
-    `batch`: float32 [N, S, S, 3], from `preprocess`. Raises TaggerError when the model fails, or its outputs are not
-    probabilities or not one per label.
+    `batch`: float32 [N, S, S, 3], from `preprocess`. Raises TaggerError when the model fails, or outputs other than one
+    probability per label.
     """
     parts = [batch[i : i + 1] for i in range(len(batch))] if tagger.single else [batch]
     result = np.concatenate([_run(tagger, part) for part in parts])

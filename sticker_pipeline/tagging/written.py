@@ -1,7 +1,4 @@
-"""Captions written beside images, by hand or by another tool.
-
-Files are matched to images in media/, captions composed in `tagging/curation.py`.
-"""
+"""Captions written beside images, by hand or by another tool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +17,8 @@ CUT_WEIGHT = f"its weights multiply to more than {HEAVIEST:g}, which is taken"
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
     """Return frame_id -> written caption of each kept frame that has one.
 
-    `frames` is the asset's table, `captions` has path and caption. A frame whose file has none takes that of the first
-    frame merged into it, so that duplicates lose no captions.
+    `frames`: the asset's table; `captions`: path and caption. A frame without one takes that of the first frame merged
+    into it, so that duplicates lose no captions.
     """
     of_path = dict(zip(captions["path"], captions["caption"], strict=True))
     kept = frames[frames["kept"].astype(bool)]
@@ -47,8 +44,8 @@ class Written:
 def written_caption(text: str, first: Sequence[str]) -> Written:
     """Put `first` (trigger and learned tags) before the tags of `text`.
 
-    Tags of `first` that `text` has, in any spelling (spaces or underscores, either case: alike to the text encoder),
-    are not added. Then the text's tags follow in order, each once, with its last weight; 1 counts as none.
+    Those that `text` has in any spelling (spaces or underscores, either case: alike to the text encoder) are not added.
+    The text's tags follow in order, once each, with their last weight; 1 counts as none.
 
     Lines form one caption. If each begins with the trigger, they are alternatives, as with sd-scripts' wildcards, and
     the first is taken. `|||`, before which sd-scripts keeps tags, separates like a comma.
@@ -67,7 +64,6 @@ def written_caption(text: str, first: Sequence[str]) -> Written:
 
 
 def _said(tag: str) -> str:
-    """Normalise the spelling of a tag."""
     return spelled(tag).casefold()
 
 
