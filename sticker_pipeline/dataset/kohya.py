@@ -116,7 +116,7 @@ def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
 def own_syntax(captions: Iterable[str]) -> list[str]:
     """Return captions of one kohya folder in our syntax.
 
-    Escapes go where there is no weight or ambiguity.
+    Escapes are removed from captions without weights or ambiguous brackets.
     """
     return [_unescaped(text) if is_weighted(text) else text for text in captions]
 

@@ -1,7 +1,7 @@
 """The training set: captions, sampling probabilities and splits of frames.
 
-`holdout` is the benchmark's references; nothing may be chosen by them. The epoch is chosen by the loss on other
-sources, `validation`.
+The split `holdout` is the benchmark's references; nothing may be chosen by them. The epoch is chosen by the loss on
+other sources, the split `validation`.
 """
 
 import hashlib

@@ -198,7 +198,7 @@ def fits(path: Path, longest: int) -> bool:
 
 
 def _links_text(target: Path, source: Path, originals: Iterable[Path]) -> bytes:
-    """Write the file of allowed link targets: `source`, and other originals' folders.
+    """Return the file of allowed link targets: `source`, and other originals' folders.
 
     Raises CharacterError for a folder that would be misread.
     """
@@ -407,7 +407,7 @@ def _changed(original: Path, error: OSError) -> CharacterError:
 
 
 def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:
-    """Write a commented character.yaml; a share of 1 is omitted."""
+    """Return a commented character.yaml; a share of 1 is omitted."""
     lines = "".join(f"  {yaml_text(key)}: {_group_text(group)}\n" for key, group in groups.items())
     return TEMPLATE.format(name=name, trigger=yaml_text(trigger), groups=lines)
 

@@ -56,8 +56,8 @@ def fetch(
         say: receives progress as sentences.
 
     Correct files are left alone; if none is missing there is no network traffic. Raises FetchError, one sentence with
-    what to do: for a file or repository other than locked or on the hub, content that may not be loaded, and errors of
-    hub or disk.
+    what to do: for a file that is not the locked one or the hub's, another repository than the locked one, content that
+    may not be loaded, and errors of hub or disk.
     """
 
     def download(revision: str, name: str, expected: RemoteFile, target: Path) -> None:

@@ -32,10 +32,10 @@ class Remote:
 
 
 def look_up(source: Source, endpoint: str | None = None) -> Remote:
-    """Return the source's commit and needed files: `revision`, else the newest.
+    """Return the commit of a source and the files needed of it.
 
-    `endpoint` None: HF_ENDPOINT, else the public hub. Raises FetchError for a repository that does not exist, may not
-    be read, or lacks a file.
+    Without `source.revision`, the newest. `endpoint` None: HF_ENDPOINT, else the public hub. Raises FetchError for a
+    repository that does not exist, may not be read, or lacks a file.
     """
     from huggingface_hub import HfApi
 

@@ -89,7 +89,7 @@ def entry_of(locked: Locked) -> dict[str, object]:
 def locked_origin(models: Path, name: str) -> str:
     """Return the name to fetch the locked model again.
 
-    Its `repo`, unless `name` means that.
+    Its `repo`, unless `name` already means that.
     """
     entry, known = read_lock(models).get(name), known_models().get(name)
     return entry.repo if entry and not (known and known.repo == entry.repo) else name

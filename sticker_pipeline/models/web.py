@@ -40,7 +40,7 @@ class Login:
 
 
 class _AsItIs(HTTPErrorProcessor):
-    """Passes every response through; `_opened` handles redirects and errors."""
+    """Pass every response through; `_opened` handles redirects and errors."""
 
     def http_response(self, request: Request, response: Any) -> Any:
         return response

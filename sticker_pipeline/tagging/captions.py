@@ -186,7 +186,8 @@ def misread_weights(caption: str) -> list[str]:
 def _looks_weighted(plain: str, begin: int, end: int, tag: int) -> bool:
     """Tell whether `plain[begin:end]` ends with a colon and number.
 
-    `tag`: start of its last tag. In the tag `:3`, after a comma or without a bracket, no letter precedes the colon.
+    `tag`: start of its last tag. `:3` is a tag too: after a comma, or without a bracket, a letter must precede the
+    colon.
     """
     has_bracket = plain[begin] == "("
     match = _NO_WEIGHT.search(plain[max(begin + has_bracket, end - LONGEST_NUMBER) : end])

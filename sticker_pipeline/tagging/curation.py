@@ -74,8 +74,9 @@ def curate(
 ) -> Curated:
     """Reduce tags to captions that bind inherent traits to the trigger.
 
-    Dropped, in this order: ratings, blacklisted tags and the tagger's character tags; tags implied by a more specific
-    one; inherent traits; rare tags. Kept tags get their alias; repeated ones are dropped.
+    Each tag of a frame is dropped once or kept. Dropped, in this order: ratings, blacklisted tags and the tagger's
+    character tags; tags implied by a more specific one on the frame; inherent traits; rare tags. Kept tags get their
+    alias; repeated ones are dropped.
 
     Args:
         tags: frame_id, tag (with spaces), category (general, character, rating), score, from `tag_table`.
@@ -83,14 +84,15 @@ def curate(
         groups: the character's groups; learned tags follow the trigger.
         trigger: first tag of every caption.
         curation: settings; underscores in tags are spaces.
-        written: frame_id -> caption to keep, with missing trigger and learned tags put first; its frame drops all tags.
+        written: frame_id -> caption to keep, with missing trigger and learned tags put first; all of the tagger's tags
+            of that frame are dropped.
 
     Shares and counts go by source, as frames of one are nearly one image. Rare: on fewer than `min_images` sources.
     Inherent: mean over sources of the share of their frames at least INHERENT_SHARE (the probability when training
     samples sources alike).
 
-    Returns a caption for every frame, and dropped tags in the order of `tags`. Raises ValueError for an unknown frame
-    or group, or a repeated frame_id or tag of a frame.
+    Returns a caption for every frame (at least trigger and learned tags), and dropped tags in the order of `tags`.
+    Raises ValueError for an unknown frame or group, or a repeated frame_id or tag of a frame.
     """
     _check_input(tags, frames, groups)
     rows = _coded(tags, frames)

@@ -41,9 +41,9 @@ def character_tags(
     """Compare the tags of the character's identity before and after curation.
 
     Where captions keep only the trigger, the character binds to it. Columns: tag; kind: `taught` (trigger and learned
-    tags, in given order), `character` (the tagger's) or `inherent` (dropped traits); found_on: share (0-1) of captioned
-    frames, score: its mean there (NaN: nowhere); written_on: share of captions, weight: its mean there (NaN: nowhere).
-    Within a kind the most found first.
+    tags, in given order), `character` (the tagger's character tags) or `inherent` (dropped traits); found_on: share
+    (0-1) of captioned frames, score: its mean there (NaN: nowhere); written_on: share of captions, weight: its mean
+    there (NaN: nowhere). Within a kind the most found first.
     """
     frames, columns = max(1, len(captions)), ["tag", "kind", "found_on", "score", "written_on", "weight"]
     scores = tags.groupby("tag")["score"]

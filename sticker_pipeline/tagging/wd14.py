@@ -78,7 +78,7 @@ def spelled(name: str) -> str:
 def load_labels(folder: Path) -> tuple[Label, ...]:
     """Read the labels in `folder`/selected_tags.csv, in output order.
 
-    Raises TaggerError, naming file and line, for a missing file, `name` or `category`, a category other than 0
+    Raises TaggerError, naming file and line, for a missing file or column (`name`, `category`), a category other than 0
     (general), 4 (character) and 9 (rating), or a repeated tag.
     """
     path = folder / LABELS_FILE
