@@ -1,1 +1,1 @@
-"""Training sets: what is trained on with which caption, and folders of other trainers."""
+"""Training sets (frames, captions, sampling), and folders of other trainers."""

@@ -1,6 +1,6 @@
-"""Aspect-ratio buckets: the few sizes to which images are cut, so that those of one batch have the same size.
+"""Aspect-ratio buckets: the sizes that images of one batch share.
 
-Which size an image goes to is decided here by its width and height alone; cutting the pixels belongs to pixels.py.
+Pixels are cut in `dataset/pixels.py`.
 """
 
 import numpy as np
@@ -13,18 +13,17 @@ Size = tuple[int, int]  # width, height in pixels
 
 
 class BucketError(UserError):
-    """Bucket settings that leave no size to train at."""
+    """Bucket settings without a size to train at."""
 
 
 def bucket_sizes(resolution: int, settings: BucketSettings) -> list[Size]:
-    """The sizes for a `resolution` (side of a square in pixels), the largest area first.
+    """Return the sizes for a `resolution` (side in pixels), largest area first.
 
-    `shape: square` has that square alone. Otherwise both sides are multiples of `step` from `min_side` to `max_side`:
-    for every side, the longest other side with which the area is at most resolution². These are the buckets of NovelAI
-    ("NovelAI Improvements on Stable Diffusion", 2022) and of sd-scripts (model_util.make_bucket_resolutions, 2026). A
-    square is always among them: `resolution` rounded down to a step. `min_side` is rounded up to a step, and counts as
-    the side of that square where it is more, so that small resolutions have sizes too. Raises BucketError for a `step`
-    above the resolution, and for a `max_side` below that square.
+    `shape: square` has that square alone. Otherwise sides are multiples of `step` from `min_side` to `max_side`, each
+    with the longest other side whose area is at most resolution²: the buckets of NovelAI ("NovelAI Improvements on
+    Stable Diffusion", 2022) and sd-scripts (model_util.make_bucket_resolutions, 2026). The square of `resolution`
+    rounded down to a step is always included. `min_side` is rounded up to a step, but at most that square's side.
+    Raises BucketError for a `step` above the resolution, or a `max_side` below that square.
     """
     if settings.shape == "square":
         return [(resolution, resolution)]
@@ -46,12 +45,12 @@ def bucket_sizes(resolution: int, settings: BucketSettings) -> list[Size]:
 
 
 def assign_buckets(widths: np.ndarray, heights: np.ndarray, resolution: int, settings: BucketSettings) -> np.ndarray:
-    """The bucket of each image: int64 [n, 2], width and height, from `widths` and `heights` (int [n], pixels, > 0).
+    """Return the bucket of each image: int64 [n, 2], width and height.
 
-    It is the one with the nearest aspect ratio: the smallest |ln(w/h) − ln(W/H)|, which treats wide and tall alike; of
-    two as near, the larger. With `upscale: False` each side is no longer than the image's, rounded down to a step:
-    no image is scaled up, but for one with a side of less than a step, which is scaled until that side is one.
-    `min_side` does not hold for such images. Raises BucketError as bucket_sizes does.
+    `widths`, `heights`: int [n], pixels, > 0. The nearest aspect ratio minimises |ln(w/h) − ln(W/H)|, alike for wide
+    and tall; of equals, the larger bucket. `upscale: False` limits each side to the image's, rounded down to a step;
+    only a side below a step is scaled up, to a step. `min_side` does not hold then. Raises BucketError as bucket_sizes
+    does.
     """
     sizes = np.array(bucket_sizes(resolution, settings), dtype=np.int64)
     images = np.column_stack([widths, heights]).astype(np.int64)
@@ -67,8 +66,10 @@ def assign_buckets(widths: np.ndarray, heights: np.ndarray, resolution: int, set
 
 
 def bucket_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each bucket of `rows` (columns bucket_width, bucket_height, probability) holds: width, height, images, and
-    their share of all draws; the most drawn first."""
+    """Count images and sampling share per bucket, largest share first.
+
+    `rows`: bucket_width, bucket_height, probability. Columns width, height, images, share.
+    """
     groups = rows.groupby(["bucket_width", "bucket_height"], sort=True)["probability"]
     table = groups.agg(["size", "sum"]).reset_index().set_axis(["width", "height", "images", "share"], axis="columns")
     return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)

@@ -1,7 +1,7 @@
-"""The folder layout of kohya's sd-scripts, as both directions know it: names of folders, caption files, our own record.
+"""The folder layout of kohya's sd-scripts: folder names, caption files, record.
 
-Writing such a folder is in kohya_export.py, reading one in kohya_import.py. What sd-scripts does is stated as its
-source has it (library/config_util.py, library/train_util.py and library/custom_train_functions.py, February 2026).
+Behaviour of sd-scripts is from its source (library/config_util.py, train_util.py and custom_train_functions.py,
+February 2026).
 """
 
 import re
@@ -20,22 +20,22 @@ from sticker_pipeline.media.other_files import caption_text
 from sticker_pipeline.media.sidecars import MAX_BYTES, too_long
 from sticker_pipeline.tagging.captions import format_caption, is_weighted, parse_caption
 
-HOLDOUT = "holdout"  # sd-scripts passes over folders that do not begin with a number
+HOLDOUT = "holdout"  # sd-scripts ignores folders that do not begin with a number
 RECORD = "sticker_pipeline.json"
 CONFIG = "dataset.toml"
 METADATA = "metadata.json"
-# train_util.IMAGE_EXTENSIONS, with what its plug-ins for Pillow add. It knows them in lower and in upper case only.
+# train_util.IMAGE_EXTENSIONS and its Pillow plug-ins, in all lower or all upper case.
 _READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl")
 IMAGE_SUFFIXES = frozenset(_READ) | {suffix.upper() for suffix in _READ}
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_MEANT = re.compile(r"[\\()\[\]]")  # custom_train_functions.parse_prompt_attention gives these a meaning
+_MEANT = re.compile(r"[\\()\[\]]")  # special in custom_train_functions.parse_prompt_attention
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BRACKET = re.compile(r"\\.|[\[\]]", re.DOTALL)
 
 
 class FolderRecord(BaseModel):
-    """What sticker_pipeline.json says of one folder beyond its name: what its group is here."""
+    """The group settings of one folder in sticker_pipeline.json."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -44,7 +44,10 @@ class FolderRecord(BaseModel):
 
 
 class Record(BaseModel):
-    """The part of sticker_pipeline.json that an import uses; the rest tells people where the images come from."""
+    """The part of sticker_pipeline.json that an import uses.
+
+    The rest documents the origin of images.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -53,8 +56,11 @@ class Record(BaseModel):
 
 
 def folder_repeats(name: str) -> int | None:
-    """The repeats that sd-scripts reads off a folder's name: the number before the first `_`; None where there is
-    none, and sd-scripts ignores the folder, as it does below 1 (generate_dreambooth_subsets_config_by_subdirs)."""
+    """Read the repeats from a folder's name: the number before the first `_`.
+
+    None without a number. sd-scripts ignores such folders, and those below 1
+    (generate_dreambooth_subsets_config_by_subdirs).
+    """
     try:
         return int(name.split("_")[0])
     except ValueError:
@@ -62,14 +68,17 @@ def folder_repeats(name: str) -> int | None:
 
 
 def folder_subject(name: str) -> str:
-    """What follows the repeats in a folder's name: the caption of its images that have no caption file."""
+    """Return the part after the repeats, sd-scripts' caption for uncaptioned images."""
     return name.partition("_")[2]
 
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """A caption file as sd-scripts reads it, unless wildcards are on: `line` is its first line, tidy; `problem` says
-    why there is none. `is_cut`: words follow that line. `is_unreadable`: it is no text."""
+    """A caption file as sd-scripts reads it without wildcards.
+
+    `line`: its first line, tidy; `problem`: reason for no line; `is_cut`: words follow that line; `is_unreadable`: not
+    text.
+    """
 
     line: str = ""
     problem: str = ""
@@ -78,7 +87,10 @@ class CaptionFile:
 
 
 def read_caption_file(path: Path, roots: Sequence[Path] = ()) -> CaptionFile:
-    """The caption in a file below `roots` (see inside.py), without a byte order mark, which sd-scripts would keep."""
+    """Read the caption of a file below `roots` (see `core/files/inside.py`).
+
+    A byte order mark is removed, which sd-scripts would keep.
+    """
     try:
         lines = [tidy(line) for line in _LINE_END.split(caption_text(read_within(path, MediaSettings(), roots)))]
     except (MediaError, TextError) as error:
@@ -90,10 +102,10 @@ def read_caption_file(path: Path, roots: Sequence[Path] = ()) -> CaptionFile:
 
 
 def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
-    """The captions as sd-scripts has to read them, and whether that is with --weighted_captions.
+    """Return captions in sd-scripts' syntax, and the need for --weighted_captions.
 
-    That option holds for all captions: when one of ours is weighted, brackets that stand for themselves are escaped in
-    every caption. Otherwise all stay as they are. `own_syntax` is the inverse.
+    That option applies to all captions: if one is weighted, literal brackets are escaped in all, else none is changed.
+    `own_syntax` is the inverse.
     """
     texts = list(captions)
     if not any(map(is_weighted, texts)):
@@ -102,7 +114,10 @@ def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
 
 
 def own_syntax(captions: Iterable[str]) -> list[str]:
-    """Captions of one kohya folder as we write them: without escapes where none has a weight or could be misread."""
+    """Return captions of one kohya folder in our syntax.
+
+    Escapes are removed from captions without weights or ambiguous brackets.
+    """
     return [_unescaped(text) if is_weighted(text) else text for text in captions]
 
 
@@ -113,7 +128,7 @@ def _unescaped(caption: str) -> str:
 
 
 def _escaped_brackets(caption: str) -> str:
-    """A weighted caption of ours, in which `[` and `]`, emphasis to sd-scripts but not to us, are escaped too."""
+    """Escape `[` and `]`, emphasis to sd-scripts only, in a weighted caption."""
     return _BRACKET.sub(lambda match: match[0] if match[0][0] == "\\" else "\\" + match[0], caption)
 
 

@@ -1,7 +1,4 @@
-"""A training set as folders for kohya's sd-scripts: images, captions, repeats, and what its config files say.
-
-How many repeats an image gets is decided in repeats.py; what the layout is stands in kohya.py.
-"""
+"""Export of a training set as folders for kohya's sd-scripts."""
 
 import json
 import re
@@ -34,8 +31,8 @@ from sticker_pipeline.dataset.repeats import choose_repeats, error_of, one_numbe
 from sticker_pipeline.tagging.captions import parse_caption
 
 LINEAGE = ["path", "group", "source_id", "frame_index", "pixel_sha256", "width", "height"]
-BUCKET_STEPS = (64, 32, 16, 8)  # sd-scripts' own default is 64; a tiny base needs finer ones
-_EXPORTED_NAME = re.compile(r"[0-9a-f]{10}-\d{4}")  # as media.frames.frame_id makes them
+BUCKET_STEPS = (64, 32, 16, 8)  # sd-scripts' default is 64; a tiny base needs finer ones
+_EXPORTED_NAME = re.compile(r"[0-9a-f]{10}-\d{4}")  # from media.frames.frame_id
 
 CONFIG_TEMPLATE = """\
 # The training set of {name} for kohya's sd-scripts: --dataset_config {config}
@@ -74,8 +71,11 @@ SUBSET_TEMPLATE = """
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. `error` is the total variation from the training set's probabilities; beside it what others
-    would have: `one_number_error` one number of repeats for each group, `uniform_error` no repeats at all."""
+    """The written export.
+
+    `error`: total variation from the training set's probabilities. For comparison: `one_number_error`, with one number
+    of repeats per group; `uniform_error`, without repeats.
+    """
 
     folder: Path
     folders: dict[str, int]
@@ -101,17 +101,16 @@ def export_kohya(
     max_error: float,
     say: Say = silent,
 ) -> Exported:
-    """Write the training set `rows` (see manifest.training_set) to the new folder `target`.
+    """Write the training set `rows` (see `manifest.training_set`) to the new folder `target`.
 
-    `frames` is the table of the frames that it was made of, `images` the folder that their `file` lies in. Each
-    training image goes to `<repeats>_<group>/` with repeats from choose_repeats for `max_error`, each other one (held
-    out, or for validation) to `holdout/<group>/`, as `<frame_id>.png` and `.txt`. `resolution` and `buckets` become the
-    options with which sd-scripts cuts images to the same sizes; where ours are padded to squares it has none, and
-    keeps their shape.
-    Images are copied byte by byte, not linked: people change such folders in place, and artifacts must not change
-    with them. Raises DatasetError, before anything is written, for a `target` that holds something, tables that do not
-    belong together, or an error that cannot be reached; and SpaceError where the copies would not fit;
-    `say` is told where they just fit.
+    `frames`: the frames' table; `images`: the folder of their `file`. Training images go to `<repeats>_<group>/`, with
+    repeats from choose_repeats for `max_error`, others to `holdout/<group>/`, as `<frame_id>.png` and `.txt`.
+    `resolution` and `buckets` become options that make sd-scripts cut to the same sizes; it cannot pad to squares, and
+    keeps shapes instead. Images are copied, not linked: people edit such folders in place, and artifacts must not
+    change.
+
+    Raises DatasetError, before writing, for a `target` with content, tables that do not match, or an unreachable error;
+    SpaceError where copies do not fit. `say` receives a warning where they just fit.
     """
     target = target.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -151,12 +150,14 @@ def export_kohya(
 
 
 def _bytes_of(table: pd.DataFrame, images: Path) -> int:
-    """What the copies take, with captions, metadata and the record: 4 KiB of each for every image."""
+    """Return the size of the copies.
+
+    Per image, captions, metadata and record take 4 KiB each.
+    """
     return sum((images / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
 def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character) -> pd.DataFrame:
-    """`rows` with the columns LINEAGE of their frames."""
     lineage = frames.set_index("frame_id")
     again = f"sticker-pipeline update {character.name}"
     known = rows["frame_id"].isin(lineage.index)
@@ -170,10 +171,10 @@ def _with_lineage(rows: pd.DataFrame, frames: pd.DataFrame, character: Character
 
 
 def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str]:
-    """What each group is called behind its repeats: its name, without what an import put in front of it.
+    """Map group names to folder subjects, without the prefix of an import.
 
-    An imported group is called `10_foo` and has the share 10, or is called `holdout_foo` and is wholly held out. Where
-    groups that differ in style or learned tags would come together under one name, all keep their full names.
+    An import makes `10_foo` with share 10, and `holdout_foo`, wholly held out. If a subject would join groups of
+    different style or learned tags, all keep their full names.
     """
     trained = set(table.loc[table["split"] == TRAIN, "group"])
     subjects = {}
@@ -190,8 +191,10 @@ def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """A file name without suffix for each row: its frame_id. A still that an export named before keeps that name, so
-    that import and export are each other's inverse."""
+    """Return a file name without suffix per row: its frame_id.
+
+    If all are stills with names from an export, they keep them, so that import and export are inverse.
+    """
     stems = [Path(path).stem for path in table["path"]]
     alone = table.groupby("source_id")["frame_id"].transform("size") == 1
     if alone.all() and len(set(stems)) == len(stems) and all(map(_EXPORTED_NAME.fullmatch, stems)):
@@ -208,8 +211,11 @@ def _write_images(table: pd.DataFrame, images: Path, staging: Path) -> None:
 
 
 def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
-    """One file for each folder, since sd-scripts has one number of repeats for each metadata file. An image's key is
-    its path from the subset's image_dir; `image_size` is width, height (train_util.FineTuningDataset)."""
+    """Write one file per folder, as sd-scripts has one repeats per metadata file.
+
+    An image's key is its path from the subset's image_dir; `image_size` is width, height
+    (train_util.FineTuningDataset).
+    """
     for folder, part in trained.sort_values("name").groupby("folder", sort=True):
         sizes = zip(part["width"].tolist(), part["height"].tolist(), strict=True)
         entries = {
@@ -236,8 +242,11 @@ def _config_head(
 
 
 def _bucket_options(resolution: int, buckets: BucketSettings) -> dict[str, int | str]:
-    """sd-scripts asks that its limits are multiples of the steps with the resolution between them
-    (train_util.adjust_min_max_bucket_reso_by_steps); its resolution may be none."""
+    """Return the bucket options of sd-scripts.
+
+    Its limits must be multiples of the steps with the resolution between
+    (train_util.adjust_min_max_bucket_reso_by_steps); its resolution need not be one.
+    """
     if buckets.shape == "square":
         steps = next(step for step in BUCKET_STEPS if resolution % step == 0)
         smallest, largest, upscale = max(steps, resolution // 2 // steps * steps), 2 * resolution, True
@@ -268,12 +277,10 @@ def _subsets(trained: pd.DataFrame, character: Character, exported: Exported) ->
 
 
 def _first_tags(part: pd.DataFrame, character: Character) -> list[str]:
-    """Trigger and learned tags of a folder; the groups that share it have the same (see _subjects)."""
     return list(dict.fromkeys([character.trigger, *character.groups[part["group"].iloc[0]].learned]))
 
 
 def _kept_in_front(captions: Sequence[str], first: Sequence[str]) -> int:
-    """How many of the tags `first` every caption begins with."""
     begun = [[tag for tag, _ in parse_caption(caption)[: len(first)]] for caption in captions]
     return next(count for count in range(len(first), -1, -1) if all(tags[:count] == first[:count] for tags in begun))
 
@@ -312,5 +319,5 @@ def _json(value: Any) -> str:
 
 
 def _toml_text(text: str) -> str:
-    """`text` as a basic string of TOML, which has the escapes of JSON."""
+    """Write a TOML basic string, which has JSON's escapes."""
     return json.dumps(text, ensure_ascii=False)

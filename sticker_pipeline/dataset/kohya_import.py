@@ -1,8 +1,4 @@
-"""A training folder of kohya's sd-scripts as a character: `<repeats>_<name>` folders become groups of that share.
-
-Only files are sorted here and settings written; weights then follow from the shares, as for every character. What the
-layout is stands in kohya.py.
-"""
+"""Import of a folder for kohya's sd-scripts as a character."""
 
 import json
 import re
@@ -71,7 +67,7 @@ from sticker_pipeline.tagging.captions import is_weighted, parse_caption
 
 LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes
-OF_EXPORTS = (RECORD, CONFIG, METADATA)  # what an export writes beside images and captions
+OF_EXPORTS = (RECORD, CONFIG, METADATA)  # written beside images and captions
 SETTINGS = """
 # Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No image is merged with another
 # or cut, so that each counts there as it did.
@@ -86,7 +82,7 @@ benchmark:
 
 @dataclass
 class _Group:
-    """A group in the making: its folder in the source, and what is taken of it."""
+    """A group being built: its source folder and accepted files."""
 
     source: Path
     repeats: int | None  # None: held out
@@ -97,7 +93,7 @@ class _Group:
 
     @property
     def label(self) -> str:
-        """Its folder as a person and sticker_pipeline.json name it."""
+        """The folder's name for messages and sticker_pipeline.json."""
         return self.source.name if self.repeats is not None else f"{HOLDOUT}/{self.source.name}"
 
 
@@ -110,15 +106,16 @@ def import_kohya(
     link: bool = False,
     links: Sequence[Path] = (),
 ) -> Created:
-    """Make the character `characters`/`name` from `source`, a folder of `<repeats>_<name>` folders, or one of these.
+    """Make the character `characters`/`name` from a folder for sd-scripts.
 
-    Each becomes a group of the same name whose share is its repeats, so that an image has the probability
-    repeats / Σ repeats. Captions come along beside their images. `holdout/<group>`, which an export writes, becomes
-    the group `holdout_<group>`, and its files are named in benchmark.holdout; so are none where an export held none
-    out. The trigger is `trigger`, or what the export recorded, or the tag that every caption begins with. With `link`,
-    images are links to the originals. Links in `source` may lead into it and into the folders `links`.
-    Notes name what was left out and what is read otherwise than sd-scripts reads it. Raises CharacterError as
-    new_character.create does, and for a folder without images, an unreadable record, and no trigger.
+    `source`: a folder of `<repeats>_<name>` folders, or one of these. Each becomes a group of that name with its
+    repeats as share: an image has the probability repeats / Σ repeats. Captions stay beside images. An export's
+    `holdout/<group>` becomes the group `holdout_<group>`, listed in benchmark.holdout (empty if the export has none).
+    The trigger is `trigger`, or the export's, or the tag that begins every caption. `link` makes images links to the
+    originals. Links in `source` may lead into it and the folders `links`.
+
+    Notes name files left out or read otherwise than by sd-scripts. Raises CharacterError as `new_character.create`, and
+    for no images, an unreadable record, and no trigger.
     """
     target = free_target(name, source, characters)
     roots = (source, *links)
@@ -163,11 +160,11 @@ def import_kohya(
 
 
 def _read_record(source: Path, roots: Sequence[Path]) -> Record | None:
-    """What the export that made `source` recorded; None where it was made by something else."""
+    """Read the export's record in `source`; None without one."""
     path = source / RECORD
     try:
         return Record.model_validate(json.loads(read_bytes(path, roots, LARGEST_RECORD).decode("utf-8")))
-    except (FileNotFoundError, OutsideError, SpecialFileError):  # which is then named with what else is left out
+    except (FileNotFoundError, OutsideError, SpecialFileError):  # then listed as left out
         return None
     except ValidationError as error:
         raise CharacterError("\n".join(describe_problems(str(path), error, Record))) from error
@@ -179,7 +176,10 @@ def _read_record(source: Path, roots: Sequence[Path]) -> Record | None:
 def _folders(
     source: Path, ours: Collection[str], roots: Sequence[Path]
 ) -> tuple[list[tuple[Path, int | None]], list[str]]:
-    """The folders to take with their repeats (None: held out), and notes on everything else in `source` but `ours`."""
+    """Return folders with repeats (None: held out), and notes on the rest.
+
+    `ours` are not noted.
+    """
     entries = _entries(source, ours, roots)
     chosen: list[tuple[Path, int | None]] = []
     left_out: dict[str, str] = {}
@@ -201,7 +201,7 @@ def _folders(
 
 
 def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Why something in a training folder is no folder to take; "" for one that is."""
+    """Return the reason to skip an entry of a training folder, or ""."""
     repeats = folder_repeats(path.name)
     if problem := _link_problem(path, roots):
         return problem
@@ -221,7 +221,7 @@ def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Why something in an export's folder `holdout` is no group to take; "" for one that is."""
+    """Return the reason to skip an entry of an export's `holdout`, or ""."""
     if problem := _link_problem(path, roots):
         return problem
     if is_folder(path, roots) and is_system_folder(path.name):
@@ -232,7 +232,6 @@ def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _entries(folder: Path, ours: Collection[str], roots: Sequence[Path]) -> list[Path]:
-    """List the files in `folder` other than `ours`, sorted by path."""
     return [folder / entry.name for entry in list_folder(folder, roots)[1] if entry.name not in ours]
 
 
@@ -244,7 +243,7 @@ def _is_file(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _link_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason why a link out of `roots` is not taken; "" for anything else."""
+    """Return the reason to skip a link out of `roots`, or ""."""
     try:
         status(path, roots)
     except OutsideError as error:
@@ -269,7 +268,10 @@ def _holdout_name(folder: Path) -> str:
 def _read_group(
     folder: Path, repeats: int | None, longest: int, ours: Collection[str], roots: Sequence[Path]
 ) -> _Group:
-    """The images of one folder, their captions, and notes on all else but `ours`: sd-scripts does not look deeper."""
+    """Read images and captions of one folder, and note all else but `ours`.
+
+    Subfolders are skipped, as by sd-scripts.
+    """
     headers, texts, left_out = _look_into(folder, ours, roots)
     sizes = {name: header.width * header.height for name, header in headers.items()}
     passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
@@ -290,7 +292,7 @@ def _read_group(
 def _look_into(
     folder: Path, ours: Collection[str], roots: Sequence[Path]
 ) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
-    """The images and the caption files in `folder`, and why each other thing but `ours` is left out; by name."""
+    """Return image headers, caption files and reasons for skipped entries, by name."""
     headers: dict[str, Header] = {}
     texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}
@@ -325,9 +327,9 @@ def _unused_texts(
     left_out: Iterable[str],
     captions: Mapping[str, str],
 ) -> dict[str, str]:
-    """Why each of `texts` that is none of the `captions` taken is none.
+    """Return the reason for each of `texts` not in `captions`.
 
-    `owned` are the captions of all `images`, `left_out` the names of files that are not taken.
+    `owned`: captions of all `images`; `left_out`: skipped files.
     """
     instead = outdone_texts(images, _wordless(texts), owned)
     nobodys = texts.keys() - owned.values()
@@ -344,7 +346,10 @@ def _unused_texts(
 
 
 def _header(path: Path, roots: Sequence[Path]) -> Header:
-    """The header of an image. Raises MediaError, saying what it is, for a file that is none."""
+    """Read the header of an image.
+
+    Raises MediaError, naming the content, for another file.
+    """
     if not is_unicode(path.name):
         raise MediaError("its name is not UTF-8: rename it")
     data = read_within(path, LIMITS, roots)
@@ -354,9 +359,9 @@ def _header(path: Path, roots: Sequence[Path]) -> Header:
 
 
 def _caption_names(captions: Mapping[str, str], images: Iterable[str]) -> dict[str, str]:
-    """The name of the caption file to write for each image of `captions`, so that it is no other's of `images`.
+    """Name the caption file of each image without clashes among `images`.
 
-    The whole name is an image's own unless another one is called so, see `owned_captions`.
+    Full names are unique, except where an image has that stem, see `owned_captions`.
     """
     stems = [Path(image).stem for image in images]
     counts, of_all = Counter(map(folded, stems)), set(stems)
@@ -365,7 +370,6 @@ def _caption_names(captions: Mapping[str, str], images: Iterable[str]) -> dict[s
 
 
 def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
-    """Notes on images that sd-scripts reads otherwise, or not at all."""
     notes = []
     for name in group.images:
         suffix, frames = Path(name).suffix, headers[name].n_frames
@@ -380,7 +384,7 @@ def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
 
 
 def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]]:
-    """The text of each caption file to write, by its path in the character's folder, and notes."""
+    """Return the caption texts by path in the character's folder, and notes."""
     lines: dict[str, str] = {}
     cut: list[str] = []
     notes = []
@@ -412,7 +416,10 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
 
 
 def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str]) -> str:
-    """The tag that every caption begins with. Raises CharacterError, with the `notes` on captions, for none."""
+    """Return the tag that begins every caption.
+
+    Raises CharacterError, with the `notes` on captions, for none.
+    """
     first = {_first_tag(caption) for caption in captions}
     if len(first) == 1:
         reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"
@@ -430,7 +437,10 @@ def _first_tag(caption: str) -> str:
 
 
 def _settings(group: _Group, record: Record) -> Group:
-    """As the export recorded it, else by the folder's name; captions of other trainers hold their learned tags."""
+    """Return the group settings of the export's record, else by folder name.
+
+    Captions of other trainers contain their learned tags.
+    """
     name = folder_subject(group.source.name) if group.repeats is not None else group.source.name
     known = record.folders.get(group.label, FolderRecord(style=default_style(name)))
     return Group(style=known.style, learned=known.learned, share=float(group.repeats or 1))

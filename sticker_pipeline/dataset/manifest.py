@@ -1,9 +1,7 @@
-"""The training set: which frame is trained on with which caption, how often, and which sources are held out.
+"""The training set: captions, sampling probabilities and splits of frames.
 
-Sources of the split `holdout` are the benchmark's references: what is measured on them must not have been chosen by
-them. So those by whose loss the epoch is chosen are others, the split `validation`.
-
-Frames, probabilities and captions come from earlier stages and are not changed, only chosen and rescaled.
+The split `holdout` is the benchmark's references; nothing may be chosen by them. The epoch is chosen by the loss on
+other sources, the split `validation`.
 """
 
 import hashlib
@@ -44,12 +42,12 @@ TRAINING_SET = TableSchema(
     ),
     key=("frame_id",),
 )
-MIN_SOURCES = 3  # a group with fewer sources gives none away
-MIN_VALIDATED = 8  # one with fewer gives none to validation: it needs them more for training and as references
+MIN_SOURCES = 3  # smaller groups give no sources away
+MIN_VALIDATED = 8  # smaller groups give none to validation: training and holdout need them more
 
 
 class DatasetError(UserError):
-    """Frames or a holdout of which no training set can be made."""
+    """Frames or a holdout without a possible training set."""
 
 
 def training_set(
@@ -62,16 +60,16 @@ def training_set(
     *,
     validation: float = 0.0,
 ) -> pd.DataFrame:
-    """The kept frames with the columns of TRAINING_SET, in the order of `frames`.
+    """Return the kept frames with the columns of TRAINING_SET, in order.
 
-    `holdout` is the share of the sources of each group that is never trained on (see holdout_sources), or the files
-    themselves (paths in the character's folder, see named_sources), `validation` the share that goes to the split of
-    that name (see validation_sources). Frames of both have probability 0. The others are rescaled to sum to 1 by one
-    common factor: that is the formula of the sampling weights applied to the sources that are left, so any two sources
-    in training count in the same proportion to each other as before. Every image goes to the bucket that fits its width
-    and height best, see assign_buckets. Raises DatasetError for no kept frame, a kept frame without weight or caption,
-    a named file that does not exist or has no image, a holdout that leaves nothing to train on, and buckets that
-    `resolution` has no size for."""
+    `holdout`: the share of each group's sources not to train on (see holdout_sources), or files (paths in the
+    character's folder, see named_sources); `validation`: the share for that split (see validation_sources). Both have
+    probability 0. One common factor rescales the others to sum 1, which equals the sampling weights of the remaining
+    sources: proportions do not change. Buckets are from assign_buckets.
+
+    Raises DatasetError for no kept frame, one without weight or caption, a named file that is missing or without image,
+    a holdout that leaves nothing to train on, and buckets without a size for `resolution`.
+    """
     kept = frames[frames["kept"].astype(bool)]
     if kept.empty:
         raise DatasetError("no frame is kept: look at the reasons in raw_media and frames, and add images")
@@ -98,11 +96,11 @@ def training_set(
 
 
 def holdout_sources(kept: pd.DataFrame, share: float) -> set[str]:
-    """The sources that are held out when `share` (0..1) of the sources of each group is wanted.
+    """Choose a holdout of `share` (0..1) of each group's sources.
 
-    Each group of n ≥ MIN_SOURCES sources gives round(n·share), at least one and at most n − 1; a smaller group gives
-    none. Stills go before animations, since each animation gives training many frames; otherwise a source's turn is
-    decided by the hash of its name, so that adding a file hardly changes who else is held out."""
+    A group of n ≥ MIN_SOURCES gives round(n·share), from 1 to n − 1; a smaller one none. Stills go first, as animations
+    give training many frames; then the hash of the name decides, so that a new file hardly changes the holdout.
+    """
     held: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
         lengths = group.groupby("source_id", sort=True).size()
@@ -115,10 +113,11 @@ def holdout_sources(kept: pd.DataFrame, share: float) -> set[str]:
 
 
 def validation_sources(kept: pd.DataFrame, held: set[str], share: float) -> set[str]:
-    """The sources that go to validation when `share` of the sources of each group is wanted, none of them in `held`.
+    """Choose the `share` of each group's sources for validation, not in `held`.
 
-    Each group of n ≥ MIN_VALIDATED sources gives round(n·share), at least one, but never more than half of those that
-    are not held out; in the order of holdout_sources. A smaller group gives none, and a share of 0 takes none."""
+    A group of n ≥ MIN_VALIDATED gives round(n·share), at least 1, at most half of those not held out, in the order of
+    holdout_sources. A smaller group, or a share of 0, gives none.
+    """
     chosen: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
         lengths = group.groupby("source_id", sort=True).size()
@@ -130,9 +129,11 @@ def validation_sources(kept: pd.DataFrame, held: set[str], share: float) -> set[
 
 
 def named_sources(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
-    """The sources to hold out when a person names `files`: these, and the sources that keep an image of theirs which
-    was merged as a duplicate, since otherwise that very image would be trained on. Raises DatasetError for a name that
-    is no file of the character, or one without an image."""
+    """Return the sources of a holdout of named `files`.
+
+    Includes sources that keep a duplicate of their images, which would be trained on otherwise. Raises DatasetError for
+    an unknown file, or one without an image.
+    """
     source_of = dict(zip(frames["frame_id"], frames["source_id"], strict=True))
     rows = frames.groupby("source_id", sort=True)
     sources = [str(source) for source in rows.groups]
@@ -152,7 +153,10 @@ def named_sources(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
 
 
 def _matched(frame_ids: pd.Series, table: pd.DataFrame, column: str, asset: str) -> pd.Series:
-    """`column` of `table` for each frame. Raises DatasetError when a frame is not in it."""
+    """Look up `column` of `table` for each frame.
+
+    Raises DatasetError for a missing frame.
+    """
     values = frame_ids.map(table.set_index("frame_id")[column])
     if values.isna().any():
         missing = frame_ids[values.isna()].iloc[0]

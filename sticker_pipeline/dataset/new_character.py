@@ -1,6 +1,6 @@
-"""Makes a character folder from a folder of media: sorts the files into groups and writes a commented character.yaml.
+"""Creation of a character folder with groups and a commented character.yaml.
 
-Nothing that exists is overwritten, and the given folder is only read.
+Nothing existing is overwritten; the source is only read.
 """
 
 import json
@@ -46,11 +46,11 @@ from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 
 LIMITS = MediaSettings()
 GIFS, STICKERS = "gifs", "stickers"
-# In a project of kohya's: the folders that kohya_ss' page tells people to make. Many call them otherwise.
+# Folders of a kohya project, as on kohya_ss' page; other names are common.
 KOHYA_IMAGES = "img"
 KOHYA_REGULARISATION = re.compile(r"reg(?:s|ulari[sz]ation)?(?:[ _-].*)?", re.IGNORECASE)
 KOHYA_FOLDER = re.compile(r"\d+_.")  # <repeats>_<name>
-BLOCK = 4096  # bytes that most file systems give at a time
+BLOCK = 4096  # bytes, the usual allocation unit of file systems
 NAME_TOO_LONG = "its name, or that of its caption, is too long for this file system: rename it shorter"
 
 TEMPLATE = """\
@@ -88,7 +88,7 @@ groups:
 
 @dataclass(frozen=True)
 class Created:
-    """What was made: the character's folder, how many media files each group has, and remarks for the person."""
+    """The created character: folder, media files per group, notes for the user."""
 
     folder: Path
     trigger: str
@@ -105,11 +105,10 @@ def create(
 ) -> Created:
     """Make `characters`/`name` from the media in `source`.
 
-    Subfolders of `source` become groups; loose files go to `gifs` when they move and to `stickers` when they do not.
-    With `link`, the files are symbolic links to the originals. The folder appears whole or not at all. Links in
-    `source` may lead into it and into the folders `links`.
-    Captions come along; the notes name every file that is not taken, with the reason. Raises CharacterError for a bad
-    name or trigger, a character that exists, a project of kohya's, or a folder without media.
+    Subfolders become groups; loose files go to `gifs` if animated, else to `stickers`, with their captions. `link`
+    makes symbolic links to the originals. Links in `source` may lead into it and the folders `links`. The folder
+    appears whole or not at all. Notes name the first skipped files for each reason. Raises CharacterError for a bad
+    name or trigger, an existing character, a kohya project, or no media.
     """
     target = free_target(name, source, characters)
     roots = (source, *links)
@@ -123,7 +122,10 @@ def create(
 
 
 def free_target(name: str, source: Path, characters: Path) -> Path:
-    """The folder of a new character. Raises CharacterError for a bad name, one that exists, or one inside `source`."""
+    """Return the folder of a new character.
+
+    Raises CharacterError for a bad name, an existing folder or file of links, or a folder inside `source`.
+    """
     check_name(name)
     target = characters / name
     if target.exists():
@@ -139,7 +141,7 @@ def free_target(name: str, source: Path, characters: Path) -> Path:
 
 
 def settings_notes(source: Path, roots: Sequence[Path]) -> list[str]:
-    """Notes on a character.yaml in `source`, which is not taken: which limits of the gate it would loosen."""
+    """Note an unused character.yaml in `source`: gate limits it would loosen."""
     path = source / FILE_NAME
     try:
         laxer = laxer_than_default(read_settings(path, roots).benchmark.gate)
@@ -152,13 +154,12 @@ def settings_notes(source: Path, roots: Sequence[Path]) -> list[str]:
 def write_character(
     target: Path, files: Mapping[Path, Path | str], settings: str, roots: Sequence[Path], *, link: bool, say: Say
 ) -> None:
-    """Make the character's folder `target` of `files` (path in it -> the original, or a text) and character.yaml.
+    """Make the folder `target` from `files` and character.yaml.
 
-    Originals lie below `roots` (see inside.py), of which the first is the given folder. With `link`, they are linked to
-    instead of copied, and the folders that they lie in are written into the file links_file(target). The folder appears
-    whole or not at all. Raises CharacterError, leaving nothing behind, when `settings` are not valid, an original is
-    another by now, or a folder cannot be named in that file; SpaceError where the copies would not fit; `say` is told
-    where they just fit.
+    `files`: path inside -> original or text. Originals lie below `roots` (see `core/files/inside.py`), the given folder
+    first. `link` links them instead, and lists their folders in links_file(target). The folder appears whole or not at
+    all. Raises CharacterError, leaving nothing, for invalid `settings`, a changed original, or a folder that this file
+    cannot name; SpaceError where copies do not fit. `say` receives a warning where they just fit.
     """
     originals = [content for content in files.values() if isinstance(content, Path)] if link else []
     real = {original: _real(original, roots) for original in originals}
@@ -187,23 +188,23 @@ def write_character(
 
 
 def longest_name(folder: Path) -> int:
-    """The most bytes of a file's name in `folder`, which need not exist yet."""
+    """Return the most bytes of a file name in `folder`, existing or not."""
     return os.pathconf(next(one for one in (folder, *folder.absolute().parents) if one.exists()), "PC_NAME_MAX")
 
 
 def fits(path: Path, longest: int) -> bool:
-    """Tell whether no name in `path` has more than `longest` bytes."""
+    """Tell whether every name in `path` has at most `longest` bytes."""
     return all(len(os.fsencode(name)) <= longest for name in path.parts)
 
 
 def _links_text(target: Path, source: Path, originals: Iterable[Path]) -> bytes:
-    """The file that lets links of the character `target` lead to `source` and to `originals` elsewhere.
+    """Return the file of allowed link targets: `source`, and other originals' folders.
 
-    Raises CharacterError for a folder that would be read as another one, or as none.
+    Raises CharacterError for a folder that would be misread.
     """
     elsewhere = sorted({path.parent for path in originals if not path.is_relative_to(source)})
     outermost: list[Path] = []
-    for path in elsewhere:  # what lies in a folder comes right behind it
+    for path in elsewhere:  # subfolders sort right after their folder
         if not outermost or not path.is_relative_to(outermost[-1]):
             outermost.append(path)
     places = [str(source), *map(str, outermost)]
@@ -225,7 +226,6 @@ def _links_text(target: Path, source: Path, originals: Iterable[Path]) -> bytes:
 
 
 def _reads_as(places: list[str], text: bytes) -> bool:
-    """Tell whether `text` is read as a file of links to `places`."""
     try:
         return places_in(text) == places
     except TextError:
@@ -233,7 +233,7 @@ def _reads_as(places: list[str], text: bytes) -> bool:
 
 
 def _bytes(contents: Iterable[Path | str], roots: Sequence[Path], *, link: bool) -> int:
-    """What the files take; a text, and a link, take a block."""
+    """Return the size of the files; a text or link takes a block."""
     sizes = (0 if link or isinstance(content, str) else _size(content, roots) for content in contents)
     return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
 
@@ -251,8 +251,7 @@ def default_style(group: str) -> Literal["sticker", "art"]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is taken of a folder: path in the character's folder -> the original; how many images each group has; and
-    a note on everything else."""
+    """The accepted files (target path -> original), images per group, notes on others."""
 
     files: dict[Path, Path]
     groups: dict[str, int]
@@ -282,11 +281,11 @@ def _plan(source: Path, longest: int, roots: Sequence[Path]) -> _Plan:
 def _loose(
     source: Path, images: Iterable[str], animated: Container[str], captions: Mapping[str, str], files: Iterable[Path]
 ) -> Iterator[dict[Path, Path]]:
-    """Of each of `images`, which lie loose in `source`: its place, and that of its caption -> the originals.
+    """Yield for each loose image {place: original}, with its caption.
 
-    `files` are the places in groups that are taken already.
+    `files`: places already taken in groups.
     """
-    owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # whose captions the texts may be
+    owners = {path.with_suffix("") for path in files if is_caption_file(path.name)}  # possible owners of the captions
     taken = set(map(_place_key, {*files, *owners}))
     stems = {_place_key(path.with_suffix("")) for path in files}
     numbers: dict[str, int] = {}
@@ -294,20 +293,20 @@ def _loose(
         target = _free(Path(GIFS if path in animated else STICKERS) / path, taken, stems, numbers)
         placed = {target: source / path}
         if caption := captions.get(path):
-            # Named after the whole file, it is no other image's, whatever else is called like it.
+            # The full name makes it this image's only.
             placed[target.with_name(target.name + Path(caption).suffix.lower())] = source / caption
         yield placed
 
 
 def _place_key(path: Path) -> str:
-    """What two places have in common that a file system which ignores case takes for one."""
+    """Return a key equal for places that differ in case."""
     return folded(path.as_posix())
 
 
 def _free(target: Path, taken: set[str], stems: set[str], numbers: dict[str, int]) -> Path:
-    """`target`, numbered where its caption or another one's could be mistaken; it is added to the three.
+    """Number `target` until no caption is ambiguous, and record it.
 
-    `taken` are places, `stems` places without the ending, `numbers` the last ones given.
+    `taken`: places; `stems`: places without suffix; `numbers`: last numbers used.
     """
     key, free = _place_key(target), target
     while {_place_key(free), _place_key(free.with_suffix(""))} & taken or _place_key(free) in stems:
@@ -319,7 +318,7 @@ def _free(target: Path, taken: set[str], stems: set[str], numbers: dict[str, int
 
 
 def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
-    """One note for each reason, with the first of its names."""
+    """Write one note per reason, with the first of its names."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in zip(names, reasons, strict=True):
         by_reason.setdefault(reason, []).append(name)
@@ -327,12 +326,11 @@ def left_out_notes(names: Iterable[str], reasons: Iterable[str]) -> list[str]:
 
 
 def left_out_note(names: Sequence[str], reason: str) -> str:
-    """A note on files that are not taken, for one reason."""
     return f"left out: {listed(names)}: {reason}"
 
 
 def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
-    """The folders in `source` that hold folders called <repeats>_<name>, those of regularisation last."""
+    """Return folders in `source` with <repeats>_<name> folders, regularisation last."""
     names = [name for name in folders_in(source, roots) if not is_system_folder(name)]
     return sorted(
         (path for path in _each_once([source / name for name in names], roots) if _holds_kohyas(path, roots)),
@@ -341,7 +339,7 @@ def kohya_parents(source: Path, roots: Sequence[Path]) -> list[Path]:
 
 
 def _each_once(folders: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
-    """`folders` without those that are another one by another name, through links."""
+    """Remove folders that links repeat under other names."""
     found: dict[tuple[int, int], Path] = {}
     for folder in folders:
         with suppress(OSError):  # the inventory says that it cannot be read
@@ -351,7 +349,7 @@ def _each_once(folders: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
 
 
 def _check_no_project(source: Path, roots: Sequence[Path]) -> None:
-    """Raise CharacterError for a project of kohya's: beside the character's images it has the base model's."""
+    """Raise CharacterError for a kohya project, which also holds base-model images."""
     parents = kohya_parents(source, roots)
     images = [path for path in parents if not _is_regularisation(path)]
     if images and (len(images) < len(parents) or images[0].name.lower() == KOHYA_IMAGES):
@@ -391,7 +389,6 @@ def _is_kohya(folder: Path, roots: Sequence[Path]) -> bool:
 
 
 def _real(original: Path, roots: Sequence[Path]) -> Path:
-    """The real place of `original`."""
     try:
         return real_path(original, roots)
     except OutsideError as error:
@@ -410,13 +407,16 @@ def _changed(original: Path, error: OSError) -> CharacterError:
 
 
 def settings_text(name: str, trigger: str, groups: Mapping[str, Group]) -> str:
-    """A commented character.yaml; a share is written where it is not 1."""
+    """Return a commented character.yaml; a share of 1 is omitted."""
     lines = "".join(f"  {yaml_text(key)}: {_group_text(group)}\n" for key, group in groups.items())
     return TEMPLATE.format(name=name, trigger=yaml_text(trigger), groups=lines)
 
 
 def yaml_text(value: object) -> str:
-    """`value` (text, or a list of texts) in one line of YAML, which JSON is too; what is not printed is escaped."""
+    """Write text, or a list of texts, as one line of YAML.
+
+    JSON is YAML; unprintable characters are escaped.
+    """
     letters = json.dumps(value, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in letters)
 

@@ -1,26 +1,22 @@
-"""The pixels that models see of an image: flattened over the background, and padded or cut to a size.
-
-Training, benchmark and samples all prepare images here, so that they see the same pixels. Which size an image goes
-to is decided in buckets.py.
-"""
+"""Preparation of pixels for training, benchmark and samples alike."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageColor
 
-VERSION = 1  # raise it whenever a function here gives other numbers: cached latents depend on it
+VERSION = 1  # raise it when a function here changes its numbers: cached latents depend on it
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as training sees it.
+    """An image prepared for training.
 
-    `pixels` uint8 [h, w, 3]; `alpha` float32 [h, w], 0..1: how much of each pixel is image and not background;
-    `size` (height, width) of the image before it was scaled, and `crop` (top, left), the pixels that were cut off
-    after scaling: the conditions "original size" and "crop" of SDXL (Podell et al. 2023, section 2.2).
+    `pixels`: uint8 [h, w, 3]; `alpha`: float32 [h, w], 0..1, opacity; `size`: (height, width) before scaling; `crop`:
+    (top, left) pixels cut off after scaling. The last two are SDXL's conditions "original size" and "crop" (Podell et
+    al. 2023, section 2.2).
     """
 
     pixels: np.ndarray
@@ -30,18 +26,21 @@ class Prepared:
 
 
 def fit_image(rgba: np.ndarray, width: int, height: int, background: str) -> np.ndarray:
-    """The whole image (uint8 [H,W,4], straight alpha) as large as fits into width × height pixels, centred on
-    `background` (a CSS colour name or #rrggbb), uint8 [height, width, 3].
+    """Fit an image into width × height pixels on a background.
 
-    Nothing is cropped or stretched. Colour under alpha 0 is never seen: the image is flattened first, then resized
-    (Lanczos). Raises ValueError for a colour that does not exist.
+    `rgba`: uint8 [H,W,4], straight alpha; `background`: a CSS colour name or #rrggbb. Returns uint8 [height, width, 3],
+    centred, uncropped, unstretched. Flattened first, then resized (Lanczos), so that colour under alpha 0 has no
+    effect. Raises ValueError for an unknown colour.
     """
     colour = ImageColor.getrgb(background)[:3]
     return np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
 
 
 def pad_image(rgba: np.ndarray, width: int, height: int, background: str, *, mirrored: bool = False) -> Prepared:
-    """`fit_image` for training; what is padded counts as transparent. `mirrored`: left and right change places."""
+    """Apply `fit_image` for training; padding is transparent.
+
+    `mirrored` swaps left and right.
+    """
     colour = ImageColor.getrgb(background)[:3]
     pixels = np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
     alpha = np.asarray(_fitted(_alpha(rgba), width, height, 0))
@@ -51,17 +50,16 @@ def pad_image(rgba: np.ndarray, width: int, height: int, background: str, *, mir
 def cover_image(
     rgba: np.ndarray, width: int, height: int, background: str, *, offset: float = 0.5, mirrored: bool = False
 ) -> Prepared:
-    """The image (uint8 [H,W,4], straight alpha) as small as covers width × height pixels, cut to that size.
+    """Scale an image to cover width × height pixels, and cut it.
 
-    Flattened over `background` as in fit_image; nothing is stretched or padded. `offset` (0..1) is the part of the
-    free room (see free_room) that is cut off before the image, on the axis that has any: 0.5 keeps the middle. A
-    `mirrored` image shows the same part, and its crop is counted from its own left edge. Raises ValueError for a
-    colour that does not exist.
+    `rgba` (uint8 [H,W,4], straight alpha) is flattened as in fit_image, not stretched or padded. `offset` (0..1): the
+    part of the free room (see free_room) cut off before the image; 0.5 keeps the middle. A `mirrored` image shows the
+    same part, its crop counted from its own left edge. Raises ValueError for an unknown colour.
     """
     scaled_width, scaled_height = _covering_size(rgba.shape[1], rgba.shape[0], width, height)
     left, top = round(offset * (scaled_width - width)), round(offset * (scaled_height - height))
     across, down = rgba.shape[1] / scaled_width, rgba.shape[0] / scaled_height
-    # Only the part that is kept is scaled: a strip scaled as a whole could take gigabytes.
+    # Only the kept part is scaled: a whole strip could take gigabytes.
     right, bottom = min((left + width) * across, rgba.shape[1]), min((top + height) * down, rgba.shape[0])
     box = (left * across, top * down, right, bottom)
     pixels = _part(flatten(rgba, ImageColor.getrgb(background)[:3]), box, width, height)
@@ -71,14 +69,16 @@ def cover_image(
 
 
 def free_room(image_width: int, image_height: int, width: int, height: int) -> int:
-    """By how many pixels the image, scaled to cover width × height, is longer than that on one of its axes; on the
-    other it fits exactly."""
+    """Return the excess pixels of an image scaled to cover width × height.
+
+    One axis has them; the other fits exactly.
+    """
     scaled_width, scaled_height = _covering_size(image_width, image_height, width, height)
     return scaled_width - width + scaled_height - height
 
 
 def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
-    """The image (uint8 [H,W,4]) over an opaque colour (R, G, B), as an RGB image."""
+    """Flatten an image (uint8 [H,W,4]) over a colour (R, G, B) to RGB."""
     image = Image.fromarray(np.ascontiguousarray(rgba))
     flat = Image.new("RGB", image.size, tuple(colour))
     flat.paste(image, mask=image.getchannel("A"))
@@ -86,7 +86,7 @@ def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
 
 
 def _covering_size(image_width: int, image_height: int, width: int, height: int) -> tuple[int, int]:
-    """Width and height, to the nearest pixel, of the smallest image of the same shape that covers width × height."""
+    """Return the smallest size, to the nearest pixel, that covers width × height."""
     if image_width * height >= image_height * width:
         return max(width, (2 * image_width * height + image_height) // (2 * image_height)), height
     return width, max(height, (2 * image_height * width + image_width) // (2 * image_width))

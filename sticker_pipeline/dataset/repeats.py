@@ -1,7 +1,4 @@
-"""Whole-number repeats in place of probabilities, for trainers that show an image so many times in each epoch.
-
-How such a trainer's folder looks is in kohya.py.
-"""
+"""Whole-number repeats in place of probabilities, for other trainers."""
 
 from collections.abc import Iterator
 
@@ -9,20 +6,19 @@ import numpy as np
 
 from sticker_pipeline.dataset.manifest import DatasetError
 
-EXACT = 1e-12  # total variation that is only the rounding of float64 probabilities
-LARGEST_EPOCH = 10_000_000  # images; at ten a second, more than eleven days for one epoch
-CELLS = 2_000_000  # of the matrix of candidates that are compared at once
+EXACT = 1e-12  # total variation from float64 rounding
+LARGEST_EPOCH = 10_000_000  # images; at ten a second, over eleven days
+CELLS = 2_000_000  # of the matrix of candidates compared at once
 
 
 def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarray, float]:
-    """Whole repeats r ≥ 1 (int64 [n]) for the `probability` of each image (float64 [n], > 0, sum 1), and their error.
+    """Return whole repeats r ≥ 1 (int64 [n]) for each `probability`, and their error.
 
-    The error is the total variation ½·Σ|r_i / Σr − p_i|: the share of an epoch's images that are others than they
-    should be. Of all r = max(1, ⌊s·p + ½⌋) for scales s > 0, those with the smallest epoch Σr whose error is at most
-    `max_error` (0..1; 0 asks for the probabilities themselves, to within EXACT). Σr never falls as s grows, so the
-    first s that is good enough is the best. Time goes by distinct probabilities, of which there are few.
-    Raises DatasetError for other probabilities, and when no epoch of at most LARGEST_EPOCH images is near enough,
-    naming the smallest error reached.
+    `probability`: float64 [n], > 0, sum 1. The error is the total variation ½·Σ|r_i / Σr − p_i|: the misplaced share of
+    an epoch. Of all r = max(1, ⌊s·p + ½⌋), s > 0, the smallest epoch Σr is taken whose error is at most `max_error`
+    (0..1; 0 means within EXACT). Σr never falls as s grows, so the first such s is best. Time depends on the few
+    distinct probabilities. Raises DatasetError for other probabilities, and, naming the smallest error, when more than
+    LARGEST_EPOCH images are needed.
     """
     values, which, counts = _distinct(probability)
     nearest, nearest_epoch = np.inf, 0
@@ -42,20 +38,23 @@ def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarra
 
 
 def error_of(repeats: np.ndarray, probability: np.ndarray) -> float:
-    """Total variation ½·Σ|r_i / Σr − p_i| of repeats (≥ 0, [n]) and probabilities (float64 [n])."""
+    """Return ½·Σ|r_i / Σr − p_i| of repeats (≥ 0, [n]) and probabilities (float64 [n])."""
     return float(np.abs(repeats / repeats.sum() - probability).sum() / 2)
 
 
 def one_number_error(probability: np.ndarray, groups: np.ndarray) -> float:
-    """The error of one number of repeats for each group ([n], any labels), as people set it by hand, though without
-    rounding and with the share of every group right: only the differences inside the groups are lost."""
+    """Return the error of one number of repeats per group.
+
+    `groups`: [n], any labels. Unlike repeats set by hand, without rounding and with correct group shares: only
+    differences inside groups are lost.
+    """
     labels, which = np.unique(groups, return_inverse=True)
     mean = np.bincount(which, weights=probability) / np.bincount(which, minlength=len(labels))
     return error_of(mean[which], probability)
 
 
 def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct probabilities, for each image which of them it has, and how many images have each."""
+    """Return the distinct probabilities, each image's index, and their counts."""
     p = np.asarray(probability, dtype=np.float64)
     if not len(p) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9:
         raise DatasetError(f"{len(p)} probabilities that sum to {p.sum()}: they must be above 0 and sum to 1")
@@ -65,15 +64,16 @@ def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _candidates(values: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
-    """The distinct max(1, ⌊s·p + ½⌋), s upwards until the epoch is beyond LARGEST_EPOCH, as int64 [candidates, m].
+    """Yield the distinct max(1, ⌊s·p + ½⌋) by growing s, int64 [candidates, m].
 
-    ⌊s·p_j + ½⌋ becomes k at the breakpoint s = (k − ½) / p_j: between two breakpoints nothing changes.
+    Ends when the epoch exceeds LARGEST_EPOCH. ⌊s·p_j + ½⌋ becomes k at the breakpoint s = (k − ½) / p_j; between
+    breakpoints nothing changes.
     """
     repeats = np.ones(len(values), dtype=np.int64)
     yield repeats[None]
     end = 1.5 / values.max()
     while repeats @ counts <= LARGEST_EPOCH:
-        # Windows grow with s, so that short epochs are found without listing the breakpoints of long ones.
+        # Windows grow with s, so that short epochs need no breakpoints of long ones.
         last = np.maximum(repeats, np.floor(end * values + 0.5).astype(np.int64))
         steps = last - repeats
         which = np.repeat(np.arange(len(values)), steps)
@@ -81,14 +81,14 @@ def _candidates(values: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
         level = repeats[which] + 1 + np.arange(len(which)) - first
         at = (level - 0.5) / values[which]
         order = np.argsort(at, kind="stable")
-        # Breakpoints that differ by rounding alone are one: only what stands after the last of them is a candidate.
+        # Breakpoints that differ only by rounding are one: the candidate is after the last.
         distinct = np.append(at[order][1:] > at[order][:-1] * (1 + EXACT), True)
         yield from _blocks(repeats, which[order], distinct)
         repeats, end = last, end * 1.5
 
 
 def _blocks(repeats: np.ndarray, which: np.ndarray, distinct: np.ndarray) -> Iterator[np.ndarray]:
-    """The repeats after each of the increments `which` that is `distinct`, in matrices of about CELLS numbers."""
+    """Yield repeats after each `distinct` increment, in matrices of about CELLS numbers."""
     size = max(1, CELLS // len(repeats))
     for start in range(0, len(which), size):
         part = which[start : start + size]

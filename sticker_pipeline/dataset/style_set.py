@@ -1,9 +1,7 @@
-"""The training set of a style: the images of all characters that share it, with captions that say everything but the
-style.
+"""The training set of a style: the images of all characters that share it.
 
-A character's captions leave out what it always has, so that its trigger comes to mean that. Here it is the other way
-round: traits and clothes are said, so that what is left unsaid is the manner of drawing. It is bound to no word: the
-LoRA draws in the style whenever it is loaded. What is held out of a character's training is held out here too.
+A character's captions omit its traits, so that its trigger means them. Here captions state traits and clothes, and omit
+only the style. It has no trigger word: the LoRA applies whenever loaded. Each character's holdout is kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +22,8 @@ from sticker_pipeline.tagging.curation import INHERENT_SHARE
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.words import pattern
 
-MIN_MEMBERS = 2  # of one character alone nobody can tell what is the style's and what its own
-COMES_BACK = ("inherent", "rare")  # kinds of reasons for which a character's captions leave out what is said here
+MIN_MEMBERS = 2  # one character's style cannot be told from its traits
+COMES_BACK = ("inherent", "rare")  # kinds of dropped tags that these captions restore
 STYLE_WORD = "says how it is drawn"
 _OF_STYLE = {
     "frame_id": "the frame: the character's name, a slash, and its frame_id",
@@ -63,13 +61,16 @@ STYLE_DROPPED = TableSchema(
     key=("frame_id", "tag"),
     file="dropped.parquet",
 )
-IMAGES = "frames"  # the folder of the images in the artifact
+IMAGES = "frames"  # folder of images in the artifact
 
 
 @dataclass(frozen=True)
 class Member:
-    """A character of the style. `frames`, `rows` (training_set), `captions` and `dropped` (curated_tags) are its tables
-    as published; `taught`: group -> trigger and learned tags, which its captions begin with."""
+    """A character of the style.
+
+    `frames`, `rows` (training_set), `captions` and `dropped` (curated_tags): its published tables; `taught`: group ->
+    trigger and learned tags, which begin its captions.
+    """
 
     name: str
     frames: pd.DataFrame
@@ -96,23 +97,21 @@ def style_set(
     *,
     universal: float = UNIVERSAL_SHARE,
 ) -> StyleSet:
-    """The images of all `members` in the order given, each in its own character's split.
+    """Combine the images of all `members` in order, each in its own split.
 
-    *Probability*: of C characters with G sources to train on, of which one has n frames, each of these has 1/(C·G·n):
-    each character counts alike, and in it each source, whatever shares and weighting its own training has.
+    *Probability*: 1/(C·G·n) per frame, for C characters, G training sources of its character, n frames in its source:
+    characters count alike, and their sources, whatever their own shares and weighting.
 
-    *Captions*: what the character's captions say, without its trigger and learned tags, and what they leave out because
-    the character always has it, or because it is too rare for one character. Of these are dropped, in this order,
+    *Captions*: the characters' captions without trigger and learned tags, with dropped inherent and rare tags restored.
+    Then dropped, in this order:
 
-    1. tags that say how an image is drawn (style_words.csv);
-    2. tags with a share of `universal` and more, the share being the probability that a
-       draw has the tag: what every caption says would come to mean the style;
-    3. all but the `most_tags` that say most. A tag says as much as the entropy of whether a draw has it, in bits:
-       −s·log₂(s) − (1 − s)·log₂(1 − s) for the share s. Of equal ones the first by name. So what tells the characters
-       apart comes first, then what they do; what is hardly ever seen comes last.
+    1. tags on drawing style (style_words.csv);
+    2. tags with a share (sampling probability) of at least `universal`, which would come to mean the style;
+    3. all but the `most_tags` with the highest entropy of presence (see `entropy`); of equals the first by name. Tags
+       that separate characters come first, then actions, then rare things.
 
-    Raises DatasetError for fewer than MIN_MEMBERS members, one without an image to train on, frames without a caption,
-    and buckets that `resolution` has no size for.
+    Raises DatasetError for fewer than MIN_MEMBERS members, one without a training image, frames without a caption, and
+    buckets without a size for `resolution`.
     """
     if len(members) < MIN_MEMBERS:
         raise DatasetError(f"a style needs at least {MIN_MEMBERS} characters with a training set, here {len(members)}")
@@ -136,29 +135,34 @@ def style_set(
 
 
 def own_traits(tags: pd.DataFrame, characters: Sequence[str]) -> set[str]:
-    """The tags (of `StyleSet.tags`) that some of `characters` has on INHERENT_SHARE of its draws and more: whoever has
-    one of them may be taken for that character."""
+    """Return tags on at least INHERENT_SHARE of some character's own samples.
+
+    `tags`: `StyleSet.tags`. An image with one may be taken for that character.
+    """
     return set(tags.loc[(tags[list(characters)] >= INHERENT_SHARE).any(axis=1), "tag"])
 
 
 def taken_traits(training_set: Artifact) -> set[str]:
-    """`own_traits` of all characters in the training set of a style."""
+    """Return `own_traits` of all characters in a style's training set."""
     return own_traits(training_set.table(STYLE_TAGS.file), sorted(set(training_set.table()["character"])))
 
 
 def reasons_table(dropped: pd.DataFrame) -> pd.DataFrame:
-    """How many tags each kind of reason dropped, and from how many frames: reason, tags, frames."""
+    """Count dropped tags and frames by kind of reason: reason, tags, frames."""
     kinds = dropped.assign(reason=dropped["reason"].map(kind_of))
     return kinds.groupby("reason").agg(tags=("tag", "nunique"), frames=("frame_id", "nunique")).reset_index()
 
 
 def kind_of(reason: str) -> str:
-    """The kind of a reason: what stands before the colon."""
+    """Return the kind of a reason: the part before the colon."""
     return reason.partition(":")[0]
 
 
 def entropy(share: np.ndarray) -> np.ndarray:
-    """−s·log₂(s) − (1 − s)·log₂(1 − s) of each share s in 0..1, in bits: 1 for a half, 0 for 0 and 1."""
+    """Return −s·log₂(s) − (1 − s)·log₂(1 − s) of shares s in 0..1, in bits.
+
+    0 for 0 and 1.
+    """
     inner = np.clip(share, 1e-300, 1.0), np.clip(1 - share, 1e-300, 1.0)
     return np.asarray(-share * np.log2(inner[0]) - (1 - share) * np.log2(inner[1]))
 
@@ -176,7 +180,10 @@ def _rows(member: Member, characters: int) -> pd.DataFrame:
 
 
 def _said(member: Member) -> pd.DataFrame:
-    """character, frame_id, tag: what the member's captions say, but for what it is taught, and what comes back."""
+    """Return the member's caption tags but taught ones, plus restored tags.
+
+    Columns character, frame_id, tag.
+    """
     group = member.frames.set_index("frame_id")["group"]
     taught = {name: {spelled(tag) for tag in words} for name, words in member.taught.items()}
     pairs = [
@@ -193,7 +200,7 @@ def _said(member: Member) -> pd.DataFrame:
 
 
 def _tag_table(said: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """tag, share, bits, and each character's share of its own draws; the tags that say most first."""
+    """Return tag, share, bits and each character's own share, most bits first."""
     probability = said["frame_id"].map(rows.set_index("frame_id")["probability"])
     each = probability.groupby([said["tag"], said["character"]]).sum().unstack(fill_value=0)
     each = each.reindex(columns=list(dict.fromkeys(rows["character"])), fill_value=0.0)
@@ -204,7 +211,7 @@ def _tag_table(said: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prune(said: pd.DataFrame, tags: pd.DataFrame, most: int, universal: float) -> None:
-    """Fill in the reason of what steps 2 and 3 drop."""
+    """Fill in the reasons of steps 2 and 3."""
     place = said["tag"].map(dict(zip(tags["tag"], range(len(tags)), strict=True)))
     share, bits = tags["share"].to_numpy()[place], tags["bits"].to_numpy()[place]
     everywhere = (said["reason"] == "").to_numpy() & (share >= universal)
@@ -216,8 +223,10 @@ def _prune(said: pd.DataFrame, tags: pd.DataFrame, most: int, universal: float) 
 
 
 def _captions(kept: pd.DataFrame, frames: pd.Series) -> list[str]:
-    """The caption of each of `frames` ("" where nothing is left), in the order of a character's captions: by kind, then
-    by row of categories.csv, then by name."""
+    """Write the caption of each of `frames`, "" without tags.
+
+    Ordered as a character's captions: by kind, row of categories.csv, name.
+    """
     categories = {tag: category_of(tag) for tag in kept["tag"].unique()}
     place = {tag: (ORDER.index(one.kind), one.rank, tag) for tag, one in categories.items()}
     found = {
@@ -228,6 +237,5 @@ def _captions(kept: pd.DataFrame, frames: pd.Series) -> list[str]:
 
 
 def _style_words(tags: Iterable[str]) -> set[str]:
-    """Those of `tags` that style_words.csv has."""
     expressions = [pattern(row["tag"]) for row in read_rows("style_words.csv")]
     return {tag for tag in tags if any(expression.fullmatch(tag) for expression in expressions)}

@@ -1,6 +1,6 @@
-"""A file that arrives from a server: kept where it breaks, never larger than it should be, and never for ever.
+"""Downloads that resume, with limits on size and time.
 
-How the server is asked belongs to `web` and `hub`.
+Requests are in `models/web.py` and `models/hub.py`.
 """
 
 import threading
@@ -14,8 +14,8 @@ from typing import TypeVar
 from sticker_pipeline.core.files.space import in_words, writing
 from sticker_pipeline.core.known_models import FetchError
 
-ATTEMPTS = 5  # in a row that bring nearly nothing, before a download gives up
-PATIENCE = 60.0  # seconds for an answer, and for LEAST bytes of a file
+ATTEMPTS = 5  # in a row with fewer than LEAST bytes, before a download fails
+PATIENCE = 60.0  # seconds for an answer, or for LEAST bytes
 LEAST = 1 << 16
 STATED = ("Content-Length", "Content-Encoding")  # headers, in the order of an Answer
 
@@ -24,17 +24,19 @@ Result = TypeVar("Result")
 
 
 class Broken(Exception):
-    """The connection broke, or is too slow; the download may go on."""
+    """A broken or slow connection; the download may resume."""
 
 
 class WrongRange(Broken):
-    """The server does not have the rest of what has arrived: the download may begin anew."""
+    """A range that the server lacks; the download may restart."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of a server: the rest of a file, or all of it. `length` is its Content-Length, `encoding` its
-    Content-Encoding, "" where it states none."""
+    """A response with the rest of a file, or all of it.
+
+    `length` is its Content-Length, `encoding` its Content-Encoding, "" if absent.
+    """
 
     is_rest: bool
     length: str
@@ -46,16 +48,16 @@ Ask = Callable[[int], AbstractContextManager[Answer]]
 
 
 def part_of(target: Path) -> Path:
-    """Where what has arrived of the file `target` is kept."""
+    """Return the path of the partial download of `target`."""
     return target.with_name(f"{target.name}.part")
 
 
 def arrive(url: str, size: int, target: Path, ask: Ask, say: Say) -> None:
-    """Make `target` the file at `url`, of `size` bytes, going on from what has arrived of it.
+    """Download `url`, of `size` bytes, to `target`, resuming a partial file.
 
-    `ask(done)` opens the file from byte `done` on, or anew; it raises Broken where another attempt may help.
-    Raises Broken when ATTEMPTS bring nothing, and FetchError for more than `size` bytes. What has arrived is kept,
-    except where it is too much.
+    `ask(done)` opens the file from byte `done` on, or anew; it raises Broken where a retry may help. Raises Broken
+    after ATTEMPTS in a row with fewer than LEAST bytes each, and FetchError for more than `size` bytes. The partial
+    file is kept unless too large.
     """
     part, failures = part_of(target), 0
     with writing(target):
@@ -76,7 +78,7 @@ def arrive(url: str, size: int, target: Path, ask: Ask, say: Say) -> None:
 
 
 def _go_on(url: str, size: int, part: Path, ask: Ask, say: Say) -> None:
-    """Append what is missing to `part`, or write all of it anew."""
+    """Append missing bytes to `part`, or rewrite it."""
     done = part.stat().st_size
     with ask(done) as answer, part.open("ab") as file:
         _check_headers(url, size - done if answer.is_rest else size, answer)
@@ -101,7 +103,7 @@ def _go_on(url: str, size: int, part: Path, ask: Ask, say: Say) -> None:
 
 
 def _check_headers(url: str, coming: int, answer: Answer) -> None:
-    """Raise FetchError, or WrongRange, where the server states that it sends something else than `coming` bytes."""
+    """Raise FetchError or WrongRange for headers that contradict `coming` bytes."""
     if answer.encoding not in ("", "identity"):
         raise FetchError(f"{url} sends the file compressed ({answer.encoding[:40]!r}), not as it is. It was refused.")
     if answer.length.isdigit() and answer.length.lstrip("0") != str(coming).lstrip("0"):
@@ -111,14 +113,17 @@ def _check_headers(url: str, coming: int, answer: Answer) -> None:
 
 
 def in_time(call: Callable[[], Result]) -> Result:
-    """`call()`, for which a server has PATIENCE seconds in all, however slowly it sends. Raises Broken after them."""
+    """Return `call()`, limited to PATIENCE seconds in all.
+
+    Raises Broken after them.
+    """
     results: list[Result] = []
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is wanted
+        except BaseException as error:  # noqa: BLE001 - raised in the calling thread
             errors.append(error)
 
     thread = threading.Thread(target=work, daemon=True)

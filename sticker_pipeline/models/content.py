@@ -1,16 +1,16 @@
-"""What a file is, judged by its content: files that could run code when loaded never reach a model's folder."""
+"""Checks of files by content, against code that runs when loaded."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 _ONNX_START = b"\x08"  # an ONNX file begins with field 1, ir_version (onnx.proto), as every serialiser writes it
-# Of a header. SDXL has 2,500 tensors, a LoRA of it at most 8,000; thumbnails and counts of tags take a few megabytes.
+# Header limits. SDXL has 2,500 tensors, its LoRAs at most 8,000; thumbnails and tag counts take a few megabytes.
 _MOST_HEADER, _MOST_TENSORS, _MOST_SIDES, _LONGEST_NAME = 32_000_000, 20_000, 8, 500
 _AGAIN = "Download it again."
 
-# What is found in the place of a model: how it begins, and what to say of it. torch.save writes a zip archive of
-# pickles; older ones, and joblib, bare pickles. GGUF: llama.cpp, ggml/docs/gguf.md. LFS: git-lfs, docs/spec.md.
+# First bytes of other files, and the message. torch.save writes a zip archive of pickles; older versions, and joblib,
+# bare pickles. GGUF: llama.cpp, ggml/docs/gguf.md. LFS: git-lfs, docs/spec.md.
 _PICKLE = "is a pickle checkpoint, which can run code when loaded. Use a .safetensors file."
 _PAGE = "is a web page, not a model: its address needs a login, or is not the file's own. Download the file itself."
 _STARTS = (
@@ -30,7 +30,10 @@ Header = dict[str, Any]
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError for anything else, and for one that is nested too deep."""
+    """Parse JSON.
+
+    Raises ValueError for other text, and for too deep nesting.
+    """
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -38,12 +41,12 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def why_not_safetensors(path: Path) -> str | None:
-    """What is wrong with `path` as a safetensors file, as the end of a sentence; None where nothing is."""
+    """Return the end of a sentence on a bad safetensors file, or None."""
     with path.open("rb") as file:
         start = file.read(64)
         length = int.from_bytes(start[:8], "little")
         size = path.stat().st_size
-        if start[8:9] != b"{":  # the length's own first byte may be any
+        if start[8:9] != b"{":  # the length may begin with any byte
             return _known(start) or "is not a safetensors file."
         if length > size - 8:
             return f"is a safetensors file that was cut off: {size} bytes do not hold its header. {_AGAIN}"
@@ -69,19 +72,21 @@ def why_not_safetensors(path: Path) -> str | None:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file that `why_not_safetensors` lets through: name -> dtype, shape, data_offsets;
-    `__metadata__`, where there is one, is name -> text."""
+    """Read the header of a file that passed `why_not_safetensors`.
+
+    name -> dtype, shape, data_offsets; the optional `__metadata__` is name -> text.
+    """
     with path.open("rb") as file:
         return json.loads(file.read(int.from_bytes(file.read(8), "little")))
 
 
 def tensors_of(header: Header) -> Header:
-    """The header without `__metadata__`."""
+    """Remove `__metadata__` from a header."""
     return {name: value for name, value in header.items() if name != "__metadata__"}
 
 
 def _end(tensor: Header) -> int:
-    """Where the bytes of a tensor end; raises for an entry that lacks something."""
+    """Return the end offset of a tensor; raises for an incomplete entry."""
     if not isinstance(tensor["dtype"], str) or not _is_shape(tensor["shape"]):
         raise TypeError("dtype is no text, or shape no list of numbers")
     start, end = tensor["data_offsets"]
@@ -96,7 +101,7 @@ def _is_shape(value: Any) -> bool:
 
 
 def why_refused(path: Path, name: str) -> str | None:
-    """What is wrong with the content of `path` for a model's file of that name; None where nothing is."""
+    """Return the error in the content of a model file `name`, or None."""
     suffix = Path(name).suffix
     if suffix == ".safetensors":
         return why_not_safetensors(path)
@@ -116,7 +121,6 @@ def why_refused(path: Path, name: str) -> str | None:
 
 
 def _known(start: bytes) -> str | None:
-    """What a file that begins with `start` is instead of a model's; None where it is none of the usual."""
     if not start:
         return f"is empty. {_AGAIN}"
     return next((what for mark, what in _STARTS if start.lstrip().lower().startswith(mark.lower())), None)

@@ -1,8 +1,7 @@
-"""Brings a model into its folder: at the locked revision, verified, whole or not at all.
+"""Fetching of models: at the locked revision, verified, whole or not at all.
 
-Which models there are stands in `known`, what is locked in `lock`; `hub` does the downloading. In the models' folder,
-`.fetch/<name>` holds what has arrived of a model. When all of it has and is verified, the new lock entry is written
-beside it, and from then on the rest (moving the files, the lock file) can be done again after any interruption.
+`.fetch/<name>` in the models' folder holds arriving files. When all are verified, the new lock entry is written beside
+them; then moving files and updating the lock can be repeated after any interruption.
 """
 
 import errno
@@ -36,29 +35,29 @@ from sticker_pipeline.models.lock import (
 
 STAGING = ".fetch"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-_WHOLE = "whole.json"  # in a staging folder: the entry whose files are all there and verified
+_WHOLE = "whole.json"  # in a staging folder: the entry of its complete, verified files
 
 Say = Callable[[str], None]
-Download = Callable[[str, str, RemoteFile, Path], None]  # (revision, name, what it has to be, where to)
+Download = Callable[[str, str, RemoteFile, Path], None]  # (revision, name, expected, target)
 Judge = Callable[[Path], str | None]
 
 
 def fetch(
     source: Source, models: Path, memos: Path, *, update: bool = False, endpoint: str | None = None, say: Say
 ) -> None:
-    """Make `models`/<name> hold the model's files, as locked, and lock them where they are not yet.
+    """Fetch the locked files of a model into `models`/<name>, or lock them.
 
     Args:
-        source: from `known.source_of`.
+        source: from `known_models.source_of`.
         models: STICKER_MODELS.
         memos: folder of remembered hashes (see `caching.folder_hashes`).
-        update: go to the newest revision (or the source's own) and lock that.
+        update: go to the newest revision (or the source's own) and lock it.
         endpoint: of the hub; None: HF_ENDPOINT, else the public one.
-        say: told what happens, a sentence at a time.
+        say: receives progress as sentences.
 
-    Files that are there and right are left alone, and without missing ones there is no network traffic.
-    Raises FetchError, one sentence with what to do: for a file that is not the locked one or not the hub's, another
-    repository than the locked one, content that may not be loaded, and whatever the hub or the disk refuses.
+    Correct files are left alone; if none is missing there is no network traffic. Raises FetchError, one sentence with
+    what to do: for a file that is not the locked one or the hub's, another repository than the locked one, content that
+    may not be loaded, and errors of hub or disk.
     """
 
     def download(revision: str, name: str, expected: RemoteFile, target: Path) -> None:
@@ -79,8 +78,11 @@ def bring(
     update: bool = False,
     say: Say,
 ) -> None:
-    """`fetch` from anywhere: `look_up` says which files there are, `download` brings one of them at a revision, and
-    `judge` says what is wrong with one that is here, as the end of a sentence."""
+    """Run `fetch` with any source.
+
+    `look_up` returns the files, `download` fetches one at a revision, `judge` returns the end of a sentence on a bad
+    file.
+    """
     with _disk_in_plain_words(models):
         old = _checked_entry(source, models, memos, update)
         interrupted = (_staging(models, source.name) / _WHOLE).is_file()
@@ -97,8 +99,10 @@ def bring(
 
 
 def _checked_entry(source: Source, models: Path, memos: Path, update: bool) -> Locked | None:
-    """The lock entry of the model, if any, after making sure that it is about this source and that what is there of it
-    is right. While an interrupted move waits to be finished, files may be of either revision."""
+    """Return the model's lock entry, if any, after checking source and files.
+
+    Nothing is checked while an interrupted move is pending: files may be of either revision.
+    """
     old = read_lock(models).get(source.name)
     if old is None or (_staging(models, source.name) / _WHOLE).is_file():
         return old
@@ -115,7 +119,7 @@ def _refuse_other_source(source: Source, old: Locked, models: Path, update: bool
             f"{source.name} is locked to {old.repo} in {models / LOCK_FILE}, not to {source.repo}. To change it, "
             "delete the folder and its entry there."
         )
-    commit = source.revision is not None and _COMMIT.fullmatch(source.revision)  # a branch may have moved on since
+    commit = source.revision is not None and _COMMIT.fullmatch(source.revision)  # a branch may have moved
     if commit and not update and not old.revision.startswith(str(source.revision)):
         raise FetchError(
             f"{source.name} is locked at {old.revision}, not at {source.revision}: "
@@ -136,7 +140,6 @@ def _bring(
     judge: Judge,
     say: Say,
 ) -> None:
-    """Download what is not in place yet, verify it, and move it there."""
     revision, wanted = remote.revision, remote.files
     folder, staging = models / source.name, _staging(models, source.name)
     absent = [name for name, expected in wanted.items() if not _is(folder / name, expected)]
@@ -177,7 +180,6 @@ def _refuse_to_overwrite(folder: Path, absent: list[str], source: Source) -> Non
 
 
 def _is(path: Path, expected: RemoteFile) -> bool:
-    """Whether the file at `path` is the expected one."""
     return path.is_file() and path.stat().st_size == expected.bytes and _hash_like(path, expected) == _hash_of(expected)
 
 
@@ -186,10 +188,9 @@ def _hash_of(expected: RemoteFile) -> str | None:
 
 
 def _hash_like(path: Path, expected: RemoteFile) -> str:
-    """The file's hash, of the sort that `expected` has."""
     if expected.sha256:
         return file_sha256(path)
-    hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # git's own
+    hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # git's
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hasher.update(block)
@@ -209,7 +210,7 @@ def _verify(path: Path, name: str, expected: RemoteFile, source: Source, revisio
 
 
 def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
-    """Raise FetchError for content that may not be loaded, and for a CLIP that would silently be another one."""
+    """Raise FetchError for content that may not be loaded, or a CLIP without quick_gelu."""
     why = why_refused(path, name) or judge(path)
     if why:
         raise FetchError(f"{source.name}: {name} of {source.repo} {why} It was not put into place.")
@@ -227,7 +228,6 @@ def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
 
 
 def _arrived(path: Path) -> int:
-    """Bytes of the file at `path` that have been downloaded, from where the download goes on."""
     part = part_of(path)
     return part.stat().st_size if part.is_file() else 0
 
@@ -237,13 +237,13 @@ def _staging(models: Path, name: str) -> Path:
 
 
 def _finish_interrupted(models: Path, name: str) -> None:
-    """Move a verified staging folder's files to their places and lock them; nothing where there is none."""
+    """Move verified staged files, if any, into place and lock them."""
     staging, folder = _staging(models, name), models / name
     if not (staging / _WHOLE).is_file():
         return
     try:
         entry = checked_entry(name, parse_json((staging / _WHOLE).read_bytes()))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # damaged: what arrived is looked at again
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # damaged: staged files are verified again
         (staging / _WHOLE).unlink()
         return
     for file in entry.files:
@@ -269,7 +269,7 @@ def _move(source: Path, target: Path) -> None:
 
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
-    """Keep a second fetch into the same folder out."""
+    """Prevent a second fetch into the same folder."""
     from filelock import FileLock, Timeout
 
     (models / STAGING).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""The only code that talks to the hub, through huggingface_hub: what a repository holds, and one file of it.
+"""Access to the hub through huggingface_hub, only here.
 
-huggingface_hub reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself, and sends the token to the hub alone. What is
-done with the files belongs to `fetch`.
+huggingface_hub reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE, and sends the token only to the hub.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from sticker_pipeline.models.arriving import STATED, Answer, Broken, WrongRange,
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """Size and hash as the hub states them: `sha256` of large files, `git_sha1` (of a git blob) of all others."""
+    """The hub's size and hash: `sha256` of large files, else git blob `git_sha1`."""
 
     bytes: int
     sha256: str | None
@@ -26,17 +25,17 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Remote:
-    """The files of a source at one commit of its repository."""
+    """The files of a source at one commit."""
 
     revision: str
     files: dict[str, RemoteFile]
 
 
 def look_up(source: Source, endpoint: str | None = None) -> Remote:
-    """The newest commit of the source's repository, or that of its `revision`, and the files needed of it.
+    """Return the commit of a source and the files needed of it.
 
-    `endpoint`: None means HF_ENDPOINT, else the public hub.
-    Raises FetchError for a repository that does not exist, may not be read, or lacks one of the files.
+    Without `source.revision`, the newest. `endpoint` None: HF_ENDPOINT, else the public hub. Raises FetchError for a
+    repository that does not exist, may not be read, or lacks a file.
     """
     from huggingface_hub import HfApi
 
@@ -62,7 +61,7 @@ def look_up(source: Source, endpoint: str | None = None) -> Remote:
 
 
 def _stated(entry: Any) -> RemoteFile:
-    """Read the hub's statement on a file. Raises for one that the hub never makes."""
+    """Read the hub's entry of a file; raises for a malformed one."""
     size = entry.lfs.size if entry.lfs else entry.size
     hashes = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
     if not isinstance(size, int) or size < 0 or not isinstance(hashes[0] or hashes[1], str):
@@ -73,10 +72,10 @@ def _stated(entry: Any) -> RemoteFile:
 def download(
     repo: str, revision: str, name: str, size: int, target: Path, endpoint: str | None, say: Callable[[str], None]
 ) -> None:
-    """Download the file `name` (of `size` bytes) of `repo` at the commit `revision` to `target`, whole or not at all.
+    """Download the file `name` of `repo` at `revision`, whole or not at all.
 
-    See `arrive`; hf_hub_download would begin a file of gigabytes anew, and take whatever size the server sends.
-    Whether it is the right file is for the caller to see. Raises FetchError.
+    Uses `arrive`: hf_hub_download would restart a file of gigabytes, and accept any size. The caller verifies the
+    content. Raises FetchError.
     """
     from huggingface_hub import hf_hub_url
 
@@ -87,12 +86,12 @@ def download(
 
 @contextmanager
 def _rest(url: str, done: int) -> Iterator[Answer]:
-    """The file at `url` from byte `done` on, or all of it where the server does not know ranges."""
+    """Request `url` from byte `done` on, or all of it without ranges."""
     from huggingface_hub import constants
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff  # type: ignore[attr-defined]
 
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # byte ranges are those of the file itself
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # ranges count the file's own bytes
     headers |= {"Range": f"bytes={done}-"} if done else {}
     limits: dict[str, Any] = {"timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT, "retry_on_exceptions": ()}
     with ExitStack() as stack:
@@ -120,7 +119,7 @@ def _rest(url: str, done: int) -> Iterator[Answer]:
 
 @contextmanager
 def _in_plain_words(repo: str, revision: str | None, endpoint: str | None) -> Iterator[None]:
-    """Raise what the hub's client raises as a FetchError of one sentence that says what to do."""
+    """Raise the hub client's errors as FetchError, one sentence with what to do."""
     from huggingface_hub import constants
 
     try:
@@ -163,7 +162,10 @@ def _sentence(error: BaseException, repo: str, revision: str | None, endpoint: s
 
 
 def _no_connection(error: BaseException) -> bool:
-    """httpx and its successor, between which versions of huggingface_hub differ, name these alike."""
+    """Tell whether `error` is a connection error.
+
+    httpx and its successor, used by different huggingface_hub versions, share these names.
+    """
     return isinstance(error, ConnectionError | Broken) or any(
         kind.__name__ == "TransportError" for kind in type(error).__mro__
     )

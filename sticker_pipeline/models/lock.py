@@ -1,6 +1,6 @@
-"""models.lock.json: which revision of each fetched model this deployment uses, with size and hash of every file.
+"""The lock file models.lock.json: revision, sizes and hashes of fetched models.
 
-It is written by the first download and obeyed by all later ones, also on another machine that is given the file.
+The first download writes it; later ones follow it, also on other machines.
 """
 
 import json
@@ -26,8 +26,10 @@ class LockedFile:
 
 @dataclass(frozen=True)
 class Locked:
-    """One model of the lock file: `revision` is a commit of `repo`, or of a single file (`single`) its SHA-256; `files`
-    by their path in the model's folder."""
+    """One model of the lock file.
+
+    `revision`: a commit of `repo`, or a single file's SHA-256 (`models/single.py`); `files`: by path in its folder.
+    """
 
     repo: str
     revision: str
@@ -35,7 +37,10 @@ class Locked:
 
 
 def read_lock(models: Path) -> dict[str, Locked]:
-    """`models`/models.lock.json by model name; empty where there is none. Raises FetchError for a malformed one."""
+    """Read `models`/models.lock.json by model name; empty without one.
+
+    Raises FetchError for a malformed one.
+    """
     path = models / LOCK_FILE
     try:
         entries = parse_json(path.read_text(encoding="utf-8"))
@@ -50,7 +55,10 @@ def read_lock(models: Path) -> dict[str, Locked]:
 
 
 def checked_entry(name: str, entry: Mapping[str, object]) -> Locked:
-    """The entry of the model `name`. Raises ValueError, TypeError or KeyError for one that leads elsewhere."""
+    """Return the entry of model `name`.
+
+    Raises ValueError, TypeError or KeyError for a malformed one, or unsafe paths.
+    """
     locked = locked_from(entry)
     for text in (name, *locked.files):
         if not SAFE_NAME.fullmatch(text):
@@ -63,7 +71,7 @@ def checked_entry(name: str, entry: Mapping[str, object]) -> Locked:
 
 
 def locked_from(entry: Mapping[str, object]) -> Locked:
-    """The entry as `entry_of` wrote it."""
+    """Read an entry written by `entry_of`."""
     files = entry["files"]
     if not isinstance(files, dict):
         raise TypeError("`files` is no object")
@@ -75,30 +83,35 @@ def locked_from(entry: Mapping[str, object]) -> Locked:
 
 
 def entry_of(locked: Locked) -> dict[str, object]:
-    """`locked` as JSON types."""
     return asdict(locked)
 
 
 def locked_origin(models: Path, name: str) -> str:
-    """What to ask for to have the locked model `name` again: its `repo`, where `name` does not mean that."""
+    """Return the name to fetch the locked model again.
+
+    Its `repo`, unless `name` already means that.
+    """
     entry, known = read_lock(models).get(name), known_models().get(name)
     return entry.repo if entry and not (known and known.repo == entry.repo) else name
 
 
 def write_entry(models: Path, name: str, locked: Locked) -> None:
-    """Put the entry of one model into the lock file, leaving all others as they are."""
+    """Replace one model's entry in the lock file."""
     entries = {**{key: entry_of(value) for key, value in read_lock(models).items()}, name: entry_of(locked)}
     with durable_file(models / LOCK_FILE) as staging:
         staging.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def missing_files(models: Path, name: str, locked: Locked) -> list[str]:
-    """The files of the entry that are not in the model's folder."""
+    """Return the entry's files absent from the model's folder."""
     return [file for file in locked.files if not (models / name / file).is_file()]
 
 
 def changed_files(models: Path, name: str, locked: Locked, memos: Path) -> list[str]:
-    """A sentence for each file of the model that is there but is not the locked one. `memos`: see `folder_hashes`."""
+    """Describe each present file that differs from its lock entry.
+
+    `memos`: see `folder_hashes`.
+    """
     folder = models / name
     sentences = []
     hashes: dict[str, str] | None = None
@@ -122,7 +135,7 @@ def changed_files(models: Path, name: str, locked: Locked, memos: Path) -> list[
 
 
 def problems(models: Path, memos: Path) -> list[str]:
-    """What is wrong with the fetched models in the folder `models`, a sentence each: changed and missing files."""
+    """Describe changed and missing files of all fetched models, a sentence each."""
     try:
         entries = read_lock(models)
     except FetchError as error:

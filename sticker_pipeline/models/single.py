@@ -1,6 +1,6 @@
-"""Base models that are one file: of a model version on Civitai, of any address, or on this machine.
+"""Base models in one file: from Civitai, another address, or this machine.
 
-They are locked like the hub's: `repo` is where the file came from, `revision` its SHA-256.
+Locked like the hub's: `repo` is the origin, `revision` the SHA-256.
 """
 
 import os
@@ -25,17 +25,17 @@ TOKEN = "CIVITAI_TOKEN"
 _VERSION = re.compile(r"civitai:(\d{1,18})", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
-_MODELS = ("Model", "Pruned Model")  # `type` of the files that are the model; others are a VAE, or training data
-_LONGEST_NAME = 100  # letters before the suffix; file systems take 255 bytes, of which temporary names need some
-_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # as files, on Windows
-_ROUNDING = 1024  # bytes by which `sizeKB` may differ from the true size
+_MODELS = ("Model", "Pruned Model")  # `type` of model files; others are a VAE, or training data
+_LONGEST_NAME = 100  # characters before the suffix; file systems take 255 bytes, for temporary names too
+_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # file names on Windows
+_ROUNDING = 1024  # bytes of tolerance in `sizeKB`
 
 Judge = Callable[[Path, str], str | None]
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file that can be had, by its name here; `place`: what its model is for, where that is known."""
+    """An available file under its local name; `place`: its model's use, if known."""
 
     name: str
     bytes: int
@@ -46,7 +46,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file of a model version, as the API states it."""
+    """A file of a model version, from the API."""
 
     name: str
     kilobytes: float
@@ -56,7 +56,7 @@ class _Entry:
 
 
 def is_single(text: str) -> bool:
-    """Whether `text` names a single file: civitai:ID, an address, or the path of a .safetensors file."""
+    """Tell whether `text` is civitai:ID, an address, or a .safetensors path."""
     return text.startswith(("civitai:", "https://", "http://", "file:")) or text.endswith(_SUFFIX)
 
 
@@ -71,19 +71,19 @@ def fetch_single(
     judge: Judge = lambda path, place: None,
     site: str = CIVITAI,
 ) -> None:
-    """Make the base model `place` (sd15/base, sdxl/base) the single file `text`, verified and locked.
+    """Fetch the file `text` as base model `place` (sd15/base, sdxl/base), verified and locked.
 
     Args:
-        text: see `is_single`; of what the lock file has, its `repo`.
+        text: see `is_single`; the `repo` of a locked file.
         models: STICKER_MODELS.
-        memos: folder of remembered hashes (see `caching.folder_hashes`).
-        say: told what happens, a sentence at a time.
-        place: None: the one that has the file in the lock file, else what Civitai says that the model is for.
-        sha256: of the file; an address and a path need it, unless the lock file has it.
-        judge: what is wrong with the file, once it is here, as the base model of a place; None where nothing is.
-        site: where Civitai's API is spoken (developer.civitai.com/site/reference/model-versions).
+        memos: see `caching.folder_hashes`.
+        say: receives progress as sentences.
+        place: None: the one locked with this file, else Civitai's.
+        sha256: required for an address or path that is not locked.
+        judge: returns the error of a file as base model of a place, or None.
+        site: Civitai's API (developer.civitai.com/site/reference/model-versions).
 
-    Raises FetchError, one sentence with what to do. CIVITAI_TOKEN is sent to `site` alone.
+    Raises FetchError, one sentence with what to do. CIVITAI_TOKEN is sent only to `site`.
     """
     login = web.Login(site, TOKEN, _token())
     sha256 = sha256.lower() if sha256 else None
@@ -127,7 +127,10 @@ def fetch_single(
 
 
 def _token() -> str | None:
-    """The token of the environment. Raises FetchError for one that cannot be sent."""
+    """Read the token from the environment.
+
+    Raises FetchError for one that cannot be sent.
+    """
     token = os.environ.get(TOKEN, "").strip()
     if not (token.isascii() and token.isprintable()):
         raise FetchError(f"{TOKEN} holds letters that no API key has. Copy the key again.")
@@ -148,7 +151,7 @@ def _refuse_secrets(origin: str) -> None:
 
 
 def _refuse_other_model(models: Path, place: str, origin: str, name: str) -> None:
-    """Raise FetchError where the profile would go on using another model than the file `name` of `origin`."""
+    """Raise FetchError where another model would stay in use at `place`."""
     entry = read_lock(models).get(place)
     if entry and entry.repo != origin:
         raise FetchError(
@@ -182,7 +185,7 @@ def _look_up(text: str, sha256: str | None, login: web.Login) -> _File:
 
 
 def _of_civitai(text: str, sha256: str | None, login: web.Login) -> _File:
-    """The safetensors file of a model version, with the size that the server of the file states."""
+    """Return a model version's safetensors file, with its server's size."""
     entry, place = _entry(text, sha256, login)
     name, size = _safe_name(entry.name, text), web.size_of(entry.url, login)
     if not abs(size - entry.kilobytes * 1024) <= _ROUNDING:
@@ -194,12 +197,11 @@ def _of_civitai(text: str, sha256: str | None, login: web.Login) -> _File:
 
 
 def _url(text: str, sha256: str, login: web.Login) -> str:
-    """Where a locked file is downloaded from."""
     return _entry(text, sha256, login)[0].url if text.startswith("civitai:") else text
 
 
 def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[_Entry, str | None]:
-    """The API's entry of the file with that hash, else of the primary safetensors file; and the place of the model."""
+    """Return the API's file with that hash, else the primary, and its place."""
     match = _VERSION.fullmatch(text)
     if not match:
         raise FetchError(f"{text}: write civitai: and the number of the model version, as in modelVersionId=128713.")
@@ -238,7 +240,6 @@ def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[_Entry, str
 
 
 def _some(names: list[str]) -> str:
-    """The first few names, each cut to a length that can be read."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(name[:80] for name in names[:5]) + more or "none at all"
 
@@ -248,7 +249,10 @@ def _stated(hashes: Mapping[str, str | None]) -> str:
 
 
 def _safe_name(name: str, text: str) -> str:
-    """The file's name with what paths and lock files do not hold replaced. Raises FetchError for a path."""
+    """Replace characters of a file name that paths or lock files cannot hold.
+
+    Raises FetchError for a path.
+    """
     if "/" in name or "\\" in name or not name.isprintable():
         raise FetchError(f"{text}: its file is named {ascii(name)[:100]}, which would lead elsewhere. It was refused.")
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name.removesuffix(_SUFFIX)).lstrip("._-")[:_LONGEST_NAME]

@@ -1,7 +1,4 @@
-"""One file over HTTP: redirects that are followed with care, and a download that goes on where it broke.
-
-What is asked for stands in `single`; the hub has a client of its own (`hub`).
-"""
+"""Downloads over HTTP, with checked redirects."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,9 +18,9 @@ from sticker_pipeline.models.arriving import PATIENCE, STATED, Answer, Broken, W
 from sticker_pipeline.models.content import parse_json
 
 MOST_REDIRECTS = 10
-MOST_JSON = 10_000_000  # bytes of an answer that is read as a whole
+MOST_JSON = 10_000_000  # bytes
 _BLOCK = 1 << 20
-_SAFE = "%/:=&?~#+!$,;'@()*[]"  # what an address may hold besides letters, digits and ._-
+_SAFE = "%/:=&?~#+!$,;'@()*[]"  # allowed in addresses besides letters, digits and ._-
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _BREAKS = (HTTPException, TimeoutError, ConnectionError, URLError, SSLError)
 _Result = TypeVar("_Result")
@@ -32,7 +29,10 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Login:
-    """A token, and the one place that it is sent to: `origin`, such as https://civitai.com. `variable` holds it."""
+    """A token and the only `origin` that receives it, such as https://civitai.com.
+
+    `variable`: its environment variable.
+    """
 
     origin: str
     variable: str
@@ -40,7 +40,7 @@ class Login:
 
 
 class _AsItIs(HTTPErrorProcessor):
-    """Gives every answer as it is: `_opened` decides what goes where."""
+    """Pass every response through; `_opened` handles redirects and errors."""
 
     def http_response(self, request: Request, response: Any) -> Any:
         return response
@@ -49,7 +49,10 @@ class _AsItIs(HTTPErrorProcessor):
 
 
 def get_json(url: str, login: Login) -> Any:
-    """The JSON that `url` answers with. Raises FetchError, one sentence, for whatever else happens."""
+    """Request JSON from `url`.
+
+    Raises FetchError, one sentence, for any failure.
+    """
 
     def answer() -> bytes:
         with _opened(url, login) as response:
@@ -65,7 +68,10 @@ def get_json(url: str, login: Login) -> Any:
 
 
 def size_of(url: str, login: Login) -> int:
-    """Bytes of the file at `url`, as the server states them. Raises FetchError, also where it states none."""
+    """Return the server's size of the file at `url`, in bytes.
+
+    Raises FetchError, also without one.
+    """
 
     def answer() -> str:
         with _opened(url, login) as response:
@@ -78,9 +84,9 @@ def size_of(url: str, login: Login) -> int:
 
 
 def download(url: str, size: int, target: Path, login: Login, say: Callable[[str], None]) -> None:
-    """Make `target` the file at `url`, of `size` bytes, going on from what has arrived of it (see `arrive`).
+    """Download `url`, of `size` bytes, to `target`, resuming (see `arrive`).
 
-    Raises FetchError; what has arrived is kept, except where more arrives than the file has.
+    Raises FetchError; the partial file is kept unless too large.
     """
     try:
         arrive(url, size, target, lambda done: _rest(url, done, login), say)
@@ -90,7 +96,7 @@ def download(url: str, size: int, target: Path, login: Login, say: Callable[[str
 
 @contextmanager
 def _rest(url: str, done: int, login: Login) -> Iterator[Answer]:
-    """The file at `url` from byte `done` on, or all of it where the server does not know ranges."""
+    """Request `url` from byte `done` on, or all of it without ranges."""
     with ExitStack() as stack:
         try:
             headers = {"Range": f"bytes={done}-"} if done else {}
@@ -113,7 +119,10 @@ def _in_plain_words(url: str, call: Callable[[], _Result]) -> _Result:
 
 @contextmanager
 def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
-    """The answer to GET `url`, behind its redirects. Raises FetchError for an answer that is none of the file."""
+    """Open `url` by GET, following redirects.
+
+    Raises FetchError for a response without the file.
+    """
     for previous in _hops(quote(url, safe=_SAFE)):
         address = previous[-1]
         sent = {"User-Agent": "sticker_pipeline", "Accept-Encoding": "identity", **(headers or {})}
@@ -139,7 +148,10 @@ def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> It
 
 
 def _hops(url: str) -> Iterator[list[str]]:
-    """The addresses so far, to which a redirect is appended; raises FetchError for one that is not followed."""
+    """Yield the addresses so far, for the caller to append a redirect.
+
+    Raises FetchError for one that is not followed.
+    """
     addresses: list[str] = [url]
     for number in range(MOST_REDIRECTS + 1):
         here = split(addresses[-1])
@@ -152,7 +164,10 @@ def _hops(url: str) -> Iterator[list[str]]:
 
 
 def split(url: str) -> SplitResult:
-    """The parts of `url`. Raises FetchError for what is no address."""
+    """Split `url` into parts.
+
+    Raises FetchError for a malformed one.
+    """
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
@@ -187,5 +202,5 @@ def _unreachable(url: str, error: BaseException) -> FetchError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the words of `error`, which a server may have written in part."""
+    """Return the text of `error`, escaped, as a server may have written it."""
     return ascii(str(getattr(error, "reason", None) or error or type(error).__name__))[1:-1][:200]

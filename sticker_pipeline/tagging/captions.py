@@ -1,11 +1,8 @@
-"""The text of a caption: how tags and their weights are written, and how they are read, whoever wrote them.
+"""The grammar of captions: tags, weights, brackets.
 
-Which tags a caption has is decided in `curation`.
-
-A caption is tags separated by commas. `(tag:1.2)` gives a tag a weight, `(one, two:1.2)` gives it to several. Groups
-may be nested, and their weights multiply. Behind a backslash, a bracket or a backslash is a letter. So is any other
-bracket, as in `(tag:3)`: a weight is above 0 and at most HEAVIEST. Trainers and UIs with prompt weights read it alike,
-but take bare brackets for emphasis; `format_caption` escapes them where there are weights.
+`(tag:1.2)` weights one tag, `(one, two:1.2)` several; nested weights multiply. Escaped brackets and backslashes are
+literal, and brackets without a weight above 0 and at most HEAVIEST, as in `(tag:3)`. Other trainers and UIs read
+weights alike, but take bare brackets for emphasis.
 """
 
 import re
@@ -15,15 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from sticker_pipeline.core.character import HEAVIEST
 
 SEPARATOR = ", "
-LONGEST_NUMBER = 40  # letters of a weight with its colon
-LIGHTEST = sys.float_info.min  # what is left where a product is nothing
+LONGEST_NUMBER = 40  # characters of a weight with its colon
+LIGHTEST = sys.float_info.min  # replaces a product that underflows to 0
 
 _NUMBER = r"(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:e[+-]?\d{1,3})?"
 _WEIGHT = re.compile(rf":\s*({_NUMBER})\s*$")
 _SOME_WEIGHT = re.compile(rf":\s*[+-]?{_NUMBER}\s*\)")
 _NO_WEIGHT = re.compile(rf"(?P<before>.?):\s*[+-]?{_NUMBER}\s*$", re.DOTALL)
 _FULL_WIDTH = str.maketrans("（），：", "(),:")
-# What A1111 (modules/prompt_parser.py), its extra networks and the extension Dynamic Prompts read in a prompt.
+# Syntax of A1111 (modules/prompt_parser.py), its extra networks and Dynamic Prompts.
 _HABITS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "loads nothing here: it is read as text"),
     (re.compile(r"\bBREAK\b"), "begins nothing here: it is read as a word"),
@@ -42,11 +39,11 @@ _TOKEN = re.compile(r"\\[()\[\]\\]|[(),]|[^\\(),]+|\\")
 
 
 def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
-    """`tags` in this order as a caption; `weights` (tag -> factor above 0, at most HEAVIEST) may name other tags too.
+    """Write `tags` in this order as a caption.
 
-    Brackets are escaped in all tags as soon as one tag has a weight, or would be read otherwise than it stands: other
-    trainers and UIs escape in all captions or in none. `parse_caption` inverts this, also of items in another order.
-    Raises ValueError for a tag that is empty, has a comma, or begins or ends with a space, and for another weight.
+    `weights`: tag -> factor (above 0, at most HEAVIEST); may name other tags. Brackets are escaped in all tags when one
+    is weighted or would be misread, as other programs escape everywhere or nowhere. `parse_caption` inverts this, also
+    after reordering. Raises ValueError for another weight, and an empty tag, or one with a comma or outer spaces.
     """
     items = list(tags)
     for tag in items:
@@ -60,7 +57,6 @@ def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
 
 
 def _stands_for_itself(tag: str) -> bool:
-    """Tell whether `tag` is read as it stands, wherever in a caption."""
     return not _SOME_WEIGHT.search(tag) and parse_caption(tag) == [(tag, 1.0)]
 
 
@@ -70,9 +66,9 @@ def _escaped(tag: str, weight: float) -> str:
 
 
 def parse_caption(caption: str) -> list[tuple[str, float]]:
-    """The (tag, weight) pairs of a caption; weights are above 0 and at most HEAVIEST, where products are cut off.
+    """Parse a caption into (tag, weight) pairs.
 
-    A weight around a part of a tag holds for the whole tag; of several, the last.
+    Weights are above 0, products at most HEAVIEST. A weight inside a tag holds for all of it; of several, the last.
     """
     if "\\" not in caption and not _SOME_WEIGHT.search(caption):
         return [(item, 1.0) for part in caption.split(",") if (item := part.strip())]
@@ -81,12 +77,12 @@ def parse_caption(caption: str) -> list[tuple[str, float]]:
 
 
 def plain_text(caption: str) -> str:
-    """The words of a caption without weights and escapes, as a text encoder reads them."""
+    """Remove weights and escapes from a caption, as for a text encoder."""
     return SEPARATOR.join(tag for tag, _ in parse_caption(caption))
 
 
 def _pieces(caption: str) -> Iterator[list[tuple[str, float]]]:
-    """Of each tag its pieces, with their weights: brackets of weights begin new ones."""
+    """Yield each tag as weighted pieces, split at brackets of weights."""
     opened, colons = _weight_groups(caption)
     factors, pieces = [1.0], [("", 1.0)]
     for token in _TOKEN.finditer(caption):
@@ -108,7 +104,6 @@ def _pieces(caption: str) -> Iterator[list[tuple[str, float]]]:
 
 
 def _joined(pieces: Iterable[tuple[str, float]]) -> tuple[str, float]:
-    """A tag of `pieces`, which are words of their own, and its weight."""
     tag, weight = "", 1.0
     for text, factor in pieces:
         space = " " if tag and text and " " not in tag[-1] + text[0] else ""
@@ -118,7 +113,7 @@ def _joined(pieces: Iterable[tuple[str, float]]) -> tuple[str, float]:
 
 
 def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
-    """Where brackets give a weight: position of each opening one -> the weight; of each closing one -> its colon's."""
+    """Return {opening bracket: weight} and {closing bracket: colon}, as positions."""
     waiting: list[int] = []
     opened: dict[int, float] = {}
     colons: dict[int, int] = {}
@@ -136,9 +131,9 @@ def _weight_groups(caption: str) -> tuple[dict[int, float], dict[int, int]]:
 
 
 def escaped_prompt(prompt: str, special: str = "()") -> str:
-    """`prompt` for a UI that takes bare brackets for emphasis: the `special` characters of tags escaped.
+    """Escape `special` in the tags of a prompt for UIs with bracket emphasis.
 
-    ComfyUI escapes round brackets alone, A1111 also square ones and the backslash.
+    ComfyUI escapes round brackets, A1111 also square ones and the backslash.
     """
     characters = re.compile(f"[{re.escape(special)}]")
 
@@ -152,24 +147,26 @@ def escaped_prompt(prompt: str, special: str = "()") -> str:
 
 
 def habits(prompt: str) -> list[str]:
-    """A sentence on each part of `prompt` that does something in A1111 or its extensions, and is plain text here."""
+    """Describe parts of `prompt` that act only in A1111 or its extensions."""
     found = ((match.group().strip(), what) for pattern, what in _HABITS for match in pattern.finditer(prompt))
     return [f"{part!r} {what}" for part, what in dict.fromkeys(found)]
 
 
 def is_weighted(caption: str) -> bool:
-    """Tell whether a reader that knows no weights would read other tags in `caption`."""
+    """Tell whether ignoring weight syntax would change the tags."""
     return parse_caption(caption) != [(item.strip(), 1.0) for item in caption.split(",") if item.strip()]
 
 
 def misread_weights(caption: str) -> list[str]:
-    """What looks like a weight in `caption`, and is read as text: `(smile:3)`, one in full-width letters, one whose
-    brackets do not match. Of several around each other, the innermost."""
+    """Return parts that resemble weights but are text.
+
+    Such as `(smile:3)`, full-width letters, unmatched brackets; of nested ones the innermost.
+    """
     opened, colons = _weight_groups(caption)
     plain = caption.translate(_FULL_WIDTH)
     found: list[tuple[int, int]] = []
     waiting: list[int] = []
-    tag = 0  # where it begins
+    tag = 0  # its start
     for token in _TOKEN.finditer(plain + ","):
         at, said = token.start(), token.group()
         if said == "(":
@@ -187,9 +184,10 @@ def misread_weights(caption: str) -> list[str]:
 
 
 def _looks_weighted(plain: str, begin: int, end: int, tag: int) -> bool:
-    """Tell whether a colon and a number end `plain` from `begin` to `end`, the last tag of which begins at `tag`.
+    """Tell whether `plain[begin:end]` ends with a colon and number.
 
-    `:3` is a tag too: behind a comma, or without a bracket, a letter has to be before the colon.
+    `tag`: start of its last tag. `:3` is a tag too: after a comma, or without a bracket, a letter must precede the
+    colon.
     """
     has_bracket = plain[begin] == "("
     match = _NO_WEIGHT.search(plain[max(begin + has_bracket, end - LONGEST_NUMBER) : end])
@@ -197,5 +195,5 @@ def _looks_weighted(plain: str, begin: int, end: int, tag: int) -> bool:
 
 
 def cut_weights(caption: str) -> list[str]:
-    """The tags whose weights multiply to more than HEAVIEST, where `parse_caption` cuts them off."""
+    """Return tags with a weight product above HEAVIEST, which `parse_caption` cuts."""
     return [tag for tag, weight in map(_joined, _pieces(caption)) if tag and weight > HEAVIEST]

@@ -1,6 +1,4 @@
-"""What a tag is about: its place in a caption, and whether it can be a character's own trait. The table is data
-(categories.csv); nothing here decides what is dropped.
-"""
+"""Tag categories (categories.csv): place in a caption, possible character trait."""
 
 import csv
 import re
@@ -16,8 +14,11 @@ ORDER = ("learned", "style", "face", "body", "props")
 
 @dataclass(frozen=True)
 class Category:
-    """`kind` is one of ORDER. `inherent_candidate`: a trait of a person (hair, eyes, ears, horns, skin, marks) rather
-    than of an image. `rank` is the row of the table that decided, which orders tags inside a kind."""
+    """The category of a tag.
+
+    `kind`: one of ORDER. `inherent_candidate`: a trait of a person (hair, eyes, ears, horns, skin, marks). `rank`: the
+    matching row, which orders tags inside a kind.
+    """
 
     kind: str
     inherent_candidate: bool
@@ -32,10 +33,10 @@ class _Table:
 
 
 def known_category(tag: str) -> Category | None:
-    """The category that categories.csv gives `tag` (spelled with spaces), or None where it says nothing.
+    """Return the category of `tag` (with spaces) in categories.csv, or None.
 
-    In this order: the row of that very tag; the row with a `*` that fits and has the most other characters; the same
-    for what the tag is a kind of ("torn red dress" -> "red dress" -> "dress").
+    Searches its own row, then the matching `*` row with most literal characters, then the same for more general tags
+    ("torn red dress" -> "red dress" -> "dress").
     """
     table = _table()
     for name in [tag, *head_endings(tag)]:
@@ -48,13 +49,16 @@ def known_category(tag: str) -> Category | None:
 
 
 def category_of(tag: str) -> Category:
-    """The category of `tag`; things that nobody has described are props, which come last in a caption."""
+    """Return the category of `tag`; unknown tags are props, which come last."""
     return known_category(tag) or Category("props", False, _table().rows)
 
 
 @cache
 def _table() -> _Table:
-    """categories.csv. Raises ValueError for an unknown kind or a tag with two rows."""
+    """Read categories.csv.
+
+    Raises ValueError for an unknown kind or a repeated tag.
+    """
     exact: dict[str, Category] = {}
     wild: list[tuple[str, Category]] = []
     rows = read_rows("categories.csv")
@@ -74,6 +78,6 @@ def _table() -> _Table:
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
-    """The rows of a table of this package; lines that begin with `# ` are comments."""
+    """Read a CSV table of this package without its `# ` comments."""
     text = files("sticker_pipeline.tagging").joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if line and not line.startswith("# ")))

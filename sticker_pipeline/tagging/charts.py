@@ -1,4 +1,4 @@
-"""Tags and captions as images: which tags there are, and what curation made of them."""
+"""Charts of tags and captions before and after curation."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from sticker_pipeline.tagging import summary
 def tag_images(
     tags: pd.DataFrame, captions: pd.DataFrame, who: pd.DataFrame, taught: Sequence[str]
 ) -> dict[str, Image.Image]:
-    """Name -> image of the tags. `who`: from `summary.character_tags`. What every caption begins with, `taught`, is
-    left out of the cloud: it would be all of it."""
+    """Chart the tags: name -> image.
+
+    `who`: from `summary.character_tags`. The word cloud omits `taught`, which every caption has.
+    """
     counts = summary.caption_tag_counts(captions)
     before, after = summary.tags_per_image(tags, captions)
     return {
@@ -41,7 +43,6 @@ def tag_images(
 
 
 def _weighed(tag: str, score: float, weight: float) -> str:
-    """`tag` with the tagger's mean score (NaN: none), and its weight in captions where that is not 1."""
     believed = f" ({score:.2f})" if math.isfinite(score) else ""
     weighed = f" ×{weight:.2g}" if math.isfinite(weight) and weight != 1 else ""
     return f"{tag}{believed}{weighed}"

@@ -1,5 +1,4 @@
-"""Whether what a caption says to the model is what was meant: triggers that mean something already, tags that every
-character has, captions longer than the text encoder reads."""
+"""Checks of captions: known triggers, universal tags, length."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,18 +13,17 @@ from sticker_pipeline.models.content import parse_json
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Label, spelled
 
-WORD_END = "</w>"  # how CLIP's tokenizer marks a token that ends a word
-MIN_LETTERS = 3  # shorter parts, such as a prefix `hsr`, name nothing by themselves
-# On nearly every image, of at least two characters and half of all: words that no single character owns.
+WORD_END = "</w>"  # CLIP's mark on a token that ends a word
+MIN_LETTERS = 3  # shorter parts, such as a prefix `hsr`, have no meaning alone
+# On nearly every image, of at least two characters and half of all: tags of no single character.
 UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
 
 
 def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
-    """Whether `trigger`, or a part of it, says something to the models already. Such a word brings its old meaning into
-    every image, and loses it (docs/experiments.md, a).
+    """Check that `trigger` and its parts mean nothing to the models yet.
 
-    `labels` are the tagger's; `words` what the text encoder reads as one token (see known_words). Parts are what lies
-    between spaces, `_`, `-` and digits, of MIN_LETTERS letters or more.
+    A known word brings its meaning into every image, and loses it (docs/experiments.md, a). `labels`: the tagger's;
+    `words`: from `known_words`. Parts are split at spaces, `_`, `-` and digits, of MIN_LETTERS or more letters.
     """
     parts = [part for part in re.split(r"[\s_\-\d]+", trigger.lower()) if len(part) >= MIN_LETTERS]
     names = {label.name.lower(): label.category for label in labels}
@@ -43,16 +41,20 @@ def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str])
 
 
 def known_words(tokenizer: Path) -> frozenset[str]:
-    """The words of MIN_LETTERS letters or more that a CLIP tokenizer has one token for, which are the words that were
-    frequent where it was made. `tokenizer` is a folder with tokenizer.json or vocab.json. Raises ValueError, naming the
-    file, without either.
+    """Return words of MIN_LETTERS or more letters with one CLIP token.
+
+    These were frequent in the tokenizer's corpus. `tokenizer`: a folder with tokenizer.json or vocab.json. Raises
+    ValueError, naming the file, without either.
     """
     whole = (token.removesuffix(WORD_END) for token in _vocabulary(tokenizer) if token.endswith(WORD_END))
     return frozenset(word for word in whole if len(word) >= MIN_LETTERS and word.isalpha())
 
 
 def _vocabulary(tokenizer: Path) -> dict[str, int]:
-    """Token -> number. Newer versions of transformers save tokenizer.json alone; published models have vocab.json."""
+    """Read token -> number.
+
+    Newer transformers save tokenizer.json alone; published models have vocab.json.
+    """
     new, old = tokenizer / "tokenizer.json", tokenizer / "vocab.json"
     path = new if new.is_file() else old
     try:
@@ -66,11 +68,12 @@ def _vocabulary(tokenizer: Path) -> dict[str, int]:
 def universal_tags(
     captions: Mapping[str, pd.DataFrame], sources: Mapping[str, pd.Series], taught: Mapping[str, Collection[str]]
 ) -> Verdict:
-    """Tags that nearly all images of several characters have: a LoRA of several characters ties them to each of these,
-    and so the characters to one another.
+    """Find tags on nearly all images of several characters.
 
-    By character: `captions` has frame_id and caption, `sources` the source_id by frame_id, `taught` the trigger and
-    learned tags, which do not count. A tag's share is the mean over sources of the share of their frames."""
+    A LoRA of these ties the characters to such tags, and so to one another. `captions`: frame_id and caption;
+    `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. Share: the mean over sources of
+    the share of their frames.
+    """
     shares = {name: _shares(captions[name], sources[name], taught[name]) for name in captions}
     table = pd.DataFrame(shares).fillna(0.0)
     having = (table >= UNIVERSAL_SHARE).sum(axis=1)
@@ -86,8 +89,10 @@ def universal_tags(
 
 
 def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say: Callable[[str], None]) -> Verdict:
-    """`universal_tags` of those of `characters` that have captions. `say` takes a sentence about each that is damaged,
-    which is left out."""
+    """Run `universal_tags` on those of `characters` with captions.
+
+    Damaged ones are left out and reported to `say`.
+    """
     captions: dict[str, pd.DataFrame] = {}
     sources: dict[str, pd.Series] = {}
     taught: dict[str, set[str]] = {}
@@ -109,8 +114,10 @@ def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say
 def caption_length(
     captions: pd.DataFrame, count_tokens: Callable[[Sequence[str]], Sequence[int]], most: int
 ) -> Verdict:
-    """Whether the text encoder reads every caption to its end. `captions` has frame_id and caption; `most` is how many
-    tokens it reads (75 for CLIP, without the two that mark beginning and end)."""
+    """Check that the text encoder reads every caption to its end.
+
+    `captions`: frame_id and caption; `most`: its token limit (75 for CLIP, without begin and end).
+    """
     distinct = captions["caption"].drop_duplicates()
     counts = dict(zip(distinct, count_tokens(distinct.tolist()), strict=True))
     table = captions.assign(tokens=captions["caption"].map(counts))
@@ -128,7 +135,7 @@ def caption_length(
 
 
 def _shares(captions: pd.DataFrame, sources: pd.Series, taught: Collection[str]) -> pd.Series:
-    """The share of a character's images, counted by source, of each tag but `taught`: float64 by tag, 0 to 1."""
+    """Return each tag's share of images, by source, without `taught`."""
     rows = pd.DataFrame(
         [
             (frame, tag)

@@ -1,7 +1,4 @@
-"""From the tagger's tags to captions: what is dropped and why, in which order the rest stands.
-
-What tags mean is data in categories.csv and implications.csv; how a caption is written belongs to `captions`.
-"""
+"""Curation of the tagger's tags: drop with reasons, rename, order."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +14,11 @@ from sticker_pipeline.tagging.implications import implied_by
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.written import Written, written_caption
 
-# A trait (hair, eyes, ears, marks ...) is the character's own when its images show it more often than not. It cannot
-# be near 1: closed eyes, hoods, crops and a tagger's misses hide a true trait on a quarter of the images and more.
-# Traits of the wrong colour that a tagger sees now and then stay well below it.
+# Least share of images for a trait of the character. Not near 1: closed eyes, hoods, crops and tagger misses hide a
+# true trait on a quarter of the images and more. Occasional wrong colours stay well below it.
 INHERENT_SHARE = 0.5
 
-MOST_HINTS = 20  # listed tags for which the nearest one is looked for: each look takes some milliseconds
+MOST_HINTS = 20  # each search for the nearest tag takes some milliseconds
 
 RATING = "rating"
 CHARACTER = "character tag of the tagger"
@@ -56,8 +52,11 @@ DROPPED = TableSchema(
 
 @dataclass(frozen=True)
 class Curated:
-    """`captions` and `dropped`: the tables CAPTIONS and DROPPED. `notes`: path, note: how written captions were read,
-    where a person should know it. `idle`: what the person said in vain."""
+    """The results of `curate`.
+
+    `captions`, `dropped`: tables CAPTIONS and DROPPED. `notes` (path, note): how written captions were read. `idle`:
+    settings without effect.
+    """
 
     captions: pd.DataFrame
     dropped: pd.DataFrame
@@ -73,29 +72,27 @@ def curate(
     curation: Curation,
     written: Mapping[str, str] | None = None,
 ) -> Curated:
-    """Captions with as few tags as possible, so that what is inherent in the character binds to its trigger.
+    """Reduce tags to captions that bind inherent traits to the trigger.
 
-    In this order, each tag of a frame is dropped once or kept: ratings, blacklisted tags and the tagger's character
-    tags; tags that a more specific one on the same frame implies; inherent traits; tags too rare to learn. A kept tag
-    gets its alias; where that gives a caption the same tag twice, the second is dropped too.
+    Each tag of a frame is dropped once or kept. Dropped, in this order: ratings, blacklisted tags and the tagger's
+    character tags; tags implied by a more specific one on the frame; inherent traits; rare tags. Kept tags get their
+    alias; repeated ones are dropped.
 
     Args:
-        tags: frame_id, tag (with spaces), category (general, character, rating), score: as from `tag_table`.
-        frames: frame_id, group, source_id of every frame that gets a caption, in the order of the result.
-        groups: the character's groups; their learned tags follow the trigger.
+        tags: frame_id, tag (with spaces), category (general, character, rating), score, from `tag_table`.
+        frames: frame_id, group, source_id of every frame to caption, in result order.
+        groups: the character's groups; learned tags follow the trigger.
         trigger: first tag of every caption.
-        curation: what the person said. Underscores in its tags are read as spaces.
-        written: frame_id -> a caption that is taken as it is, with trigger and learned tags put first where it lacks
-            them; nothing else here touches it, and all of the tagger's tags of that frame are dropped.
+        curation: settings; underscores in tags are spaces.
+        written: frame_id -> caption to keep, with missing trigger and learned tags put first; all of the tagger's tags
+            of that frame are dropped.
 
-    Shares and counts go by source, the frames of one source being nearly one image: a tag is rare when fewer than
-    `min_images` sources have it, and inherent when the mean over sources of the share of their frames that have it is
-    at least INHERENT_SHARE (the chance of meeting it when training draws sources alike).
+    Shares and counts go by source, as frames of one are nearly one image. Rare: on fewer than `min_images` sources.
+    Inherent: mean over sources of the share of their frames at least INHERENT_SHARE (the probability when training
+    samples sources alike).
 
-    Returns captions for every frame (trigger and learned tags alone where nothing else is left) and the dropped tags
-    in the order of `tags`.
-    Raises ValueError for a frame in `tags` that is not in `frames`, a group that is not in `groups`, a tag that a frame
-    has twice, or a frame_id twice.
+    Returns a caption for every frame (at least trigger and learned tags), and dropped tags in the order of `tags`.
+    Raises ValueError for an unknown frame or group, or a repeated frame_id or tag of a frame.
     """
     _check_input(tags, frames, groups)
     rows = _coded(tags, frames)
@@ -114,8 +111,10 @@ def curate(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The input rows with small numbers for their frames (row of `frames`) and tags (row of `names`), and the reason of
-    each dropped one so far ("": alive), which the steps fill in."""
+    """The input rows as numbers, with reasons filled in by each step.
+
+    `frame`: row of `frames`; `tag`: index into `names`; `reason`: "" if kept.
+    """
 
     table: pd.DataFrame
     frame: np.ndarray  # int64 [rows]
@@ -150,7 +149,7 @@ def _coded(tags: pd.DataFrame, frames: pd.DataFrame) -> _Rows:
 
 
 def _is_one_of(rows: _Rows, tags: Iterable[str]) -> np.ndarray:
-    """For each row (bool [rows]) whether its tag is one of `tags`, which may be spelled with underscores."""
+    """Return bool [rows]: the tag is one of `tags` (spaces or underscores)."""
     wanted = {spelled(tag) for tag in tags}
     return np.array([name in wanted for name in rows.names], dtype=bool)[rows.tag]
 
@@ -163,7 +162,10 @@ def _mark_unwanted(rows: _Rows, curation: Curation) -> None:
 
 
 def _mark_implied(rows: _Rows) -> None:
-    """Drop what another tag alive on the same frame implies, naming the best-scored one that is itself not implied."""
+    """Drop tags implied by another alive on the same frame.
+
+    The reason names the best-scored one that is not implied itself.
+    """
     code = {name: number for number, name in enumerate(rows.names)}
     pairs = [(code[name], code[other]) for name in rows.names for other in implied_by(name) if other in code]
     table = pd.DataFrame(
@@ -182,8 +184,10 @@ def _mark_implied(rows: _Rows) -> None:
 
 
 def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
-    """Drop the traits that the person listed, or those that the character mostly has. The share counts a trait as seen
-    where a more specific tag stood for it, so that `very long hair` on some images does not hide `long hair`."""
+    """Drop listed traits, or those that the character mostly has.
+
+    A trait also counts where a more specific tag replaced it: `very long hair` does not hide `long hair`.
+    """
     if curation.inherent != "auto":
         rows.reason[rows.alive & _is_one_of(rows, curation.inherent)] = LISTED
         return
@@ -197,15 +201,14 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
 
 
 def _source_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
-    """For each tag (float64 [tags], 0-1) the mean over sources of the share of their frames on which it is seen."""
+    """Average each tag's share of frames over sources: float64 [tags], 0 to 1."""
     source, sources = pd.factorize(frames["source_id"])
     each = 1.0 / np.bincount(source, minlength=len(sources))[source] / max(1, len(sources))
     sums = np.bincount(rows.tag[seen], weights=each[rows.frame[seen]], minlength=len(rows.names))
-    return np.round(sums, 12)  # five times 0.1 is one half again
+    return np.round(sums, 12)  # so that five times 0.1 is one half
 
 
 def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
-    """Drop what is left on fewer than `min_images` sources."""
     source = pd.factorize(frames["source_id"])[0]
     alive = rows.alive
     seen = pd.DataFrame({"tag": rows.tag[alive], "source": source[rows.frame[alive]]}).drop_duplicates()
@@ -218,10 +221,9 @@ def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
 def _kept_names(
     rows: _Rows, groups: Mapping[str, Group], frames: pd.DataFrame, trigger: str, curation: Curation
 ) -> pd.DataFrame:
-    """Columns frame, name: the kept tags of each frame under their aliases, in the order of a caption.
+    """Return kept tags under their aliases: frame, name, in caption order.
 
-    Order: kind (style, face, body, props), then row of categories.csv, then name: the same in every caption, whatever
-    is added later. An alias stands where the tag that it replaces would stand.
+    Sorted by kind, row of categories.csv, name, so that additions change nothing. An alias takes its tag's place.
     """
     aliases = {spelled(tag): alias for tag, alias in curation.aliases.items()}
     described = [category_of(name) for name in rows.names]
@@ -250,8 +252,10 @@ def _captions(
     curation: Curation,
     read: Mapping[str, Written],
 ) -> pd.DataFrame:
-    """Trigger, learned tags of the group, then the frame's kept tags; or what was `read`. Weights name tags as captions
-    do."""
+    """Write trigger, learned and kept tags, or the caption in `read`.
+
+    Weights name tags as captions do.
+    """
     weights = {**{spelled(tag): weight for tag, weight in curation.weights.items()}, **curation.weights}
     first = _first_tags(groups, trigger)
     counts = np.bincount(kept["frame"], minlength=len(frames))
@@ -268,14 +272,12 @@ def _captions(
 
 
 def _first_tags(groups: Mapping[str, Group], trigger: str) -> dict[str, list[str]]:
-    """What the captions of each group begin with."""
     return {name: list(dict.fromkeys([trigger, *group.learned])) for name, group in groups.items()}
 
 
 def _read_written(
     frames: pd.DataFrame, groups: Mapping[str, Group], trigger: str, written: Mapping[str, str]
 ) -> dict[str, Written]:
-    """frame_id -> its written caption as it was read: once for all frames of a source."""
     first = _first_tags(groups, trigger)
     pairs = zip(frames["frame_id"], frames["group"], strict=True)
     of_frame = {frame: (written[frame], group) for frame, group in pairs if written.get(frame)}
@@ -284,16 +286,15 @@ def _read_written(
 
 
 def _notes(frames: pd.DataFrame, read: Mapping[str, Written]) -> pd.DataFrame:
-    """path, note: once for each file, whatever the number of its frames."""
     pairs = zip(frames["frame_id"], frames["source_id"], strict=True)
     rows = [(path, note) for frame, path in pairs if frame in read for note in read[frame].notes]
     return pd.DataFrame(rows, columns=["path", "note"]).drop_duplicates(ignore_index=True).astype(str)
 
 
 def idle_settings(found: Iterable[str], captions: Iterable[str], curation: Curation) -> list[str]:
-    """A sentence for each tag of `curation` that changes nothing: `found` are the tagger's tags, on any frame.
+    """Describe each tag of `curation` without effect.
 
-    A weight counts for tags of `captions`; all else for what the tagger found.
+    Weights need a tag of `captions`; other settings one in `found`, the tagger's tags.
     """
     seen = set(found)
     written = {spelled(tag) for caption in captions for tag, _ in parse_caption(caption)} if curation.weights else set()

@@ -1,7 +1,4 @@
-"""Which tags a more specific tag already says: by its head noun, and by the table implications.csv.
-
-What is done with such tags belongs to `curation`.
-"""
+"""Implied tags, by head noun and implications.csv."""
 
 import re
 from collections.abc import Mapping
@@ -20,10 +17,10 @@ class _Table:
 
 
 def implied_by(tag: str) -> frozenset[str]:
-    """Every tag that holds wherever `tag` does, without `tag` itself, through any number of steps.
+    """Return every other tag that `tag` implies, in any number of steps.
 
-    A tag implies what it is a kind of ("white shirt" -> "shirt", "mole under eye" -> "mole"), and what implications.csv
-    says ("serafuku" -> "school uniform" -> "uniform"), unless a row of that table denies it ("hot dog" -> "dog").
+    By head noun ("white shirt" -> "shirt", "mole under eye" -> "mole") and by implications.csv ("serafuku" -> "school
+    uniform" -> "uniform"), unless a row denies it ("hot dog" -> "dog").
     """
     table = _table()
     found: set[str] = set()

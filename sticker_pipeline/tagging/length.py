@@ -1,4 +1,4 @@
-"""How long a caption is to the text encoder, in tokens."""
+"""Caption length in tokens."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,20 +7,22 @@ from pathlib import Path
 
 from sticker_pipeline.tagging.captions import plain_text
 
-MARKS = 2  # beginning and end, which every text has
+MARKS = 2  # begin and end tokens of every text
 
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """`count` gives the tokens of each caption without the two marks; `most` is how many the text encoder reads."""
+    """A token counter without the two marks, and the encoder's limit."""
 
     count: Callable[[Sequence[str]], list[int]]
     most: int
 
 
 def token_counter(tokenizer: Path) -> TokenCounter:
-    """The counter of a CLIP tokenizer's folder, as diffusers models have it. Weights of a caption, `(tag:1.2)`, are not
-    text. Raises ValueError, naming the folder, when there is no tokenizer."""
+    """Load the counter of a CLIP tokenizer folder, as in diffusers models.
+
+    Weights, `(tag:1.2)`, are not counted. Raises ValueError, naming the folder, without a tokenizer.
+    """
     from transformers import CLIPTokenizer
 
     try:
@@ -29,7 +31,7 @@ def token_counter(tokenizer: Path) -> TokenCounter:
         raise ValueError(f"{tokenizer} has no CLIP tokenizer: {error}") from error
 
     most = int(loaded.model_max_length) - MARKS
-    loaded.model_max_length = sys.maxsize  # else it warns of each caption that is longer, which is what we ask for
+    loaded.model_max_length = sys.maxsize  # else it warns of each longer caption
 
     def count(captions: Sequence[str]) -> list[int]:
         texts = list(map(plain_text, captions))

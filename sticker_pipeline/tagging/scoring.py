@@ -1,12 +1,8 @@
-"""Scores of many frames: read, tagged in batches, cached; and the table of tags that count.
+"""Scoring of many frames, in batches with a cache, and the tag table.
 
-One image and one model belong to `wd14`, from which score on a tag counts to `thresholds`. Nothing here knows
-characters: the cache is shared by all of them.
-
-The cache holds, for each (model, preprocessing), shards `<hash of content>.rows`: rows (pixel_sha256, checksum, float32
-[T]), and nothing else. Shards are only ever added, each in one rename, or removed for being damaged, so that runs of
-several characters may share the folder; a frame that two of them scored at once is there twice, and the first in file
-order is read.
+All characters share the cache. For each (model, preprocessing) it holds shards `<hash of content>.rows` of rows
+(pixel_sha256, checksum, float32 [T]), added by one rename and removed only when damaged, so that runs can share it. Of
+a repeated frame, the first in file order is read.
 """
 
 import hashlib
@@ -26,11 +22,11 @@ from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.tagging import wd14
 
-# A run that is killed loses the work since its last shard. 256 frames are some minutes of a full-size tagger on a CPU,
-# and 30,000 frames are 118 files.
+# A killed run loses the work since its last shard. 256 frames take a full-size tagger minutes on a CPU; 30,000 frames
+# are 118 files.
 SHARD_FRAMES = 256
-# Decoding a PNG and resizing it takes a few milliseconds outside of Python's lock: two threads keep up with a model
-# that needs 10 ms and more for an image, without taking the cores that inference uses.
+# Decoding and resizing a PNG takes a few milliseconds outside of Python's lock: two threads keep up with a model that
+# needs 10 ms or more per image, without taking inference's cores.
 DECODER_THREADS = 2
 BATCHES_AHEAD = 2
 ROWS_AT_A_TIME = 1024
@@ -54,7 +50,7 @@ WD14_TAGS = TableSchema(
 
 
 def in_tenths(say: Callable[[str], object]) -> Progress:
-    """A progress that says so at each tenth, however many batches there are."""
+    """Report progress through `say` at each tenth."""
     last = 0
 
     def show(done: int, total: int) -> None:
@@ -68,8 +64,10 @@ def in_tenths(say: Callable[[str], object]) -> Progress:
 
 @dataclass(frozen=True)
 class Scored:
-    """`scores` float32 [N, T], 0–1, in the order of the frames; how many distinct images were computed, how many read
-    from the cache."""
+    """The scores of frames.
+
+    `scores`: float32 [N, T], 0–1, in frame order; `computed`, `cached`: distinct images.
+    """
 
     scores: np.ndarray
     computed: int
@@ -84,18 +82,18 @@ def score_frames(
     progress: Progress = lambda done, total: None,
     planned: Callable[[int], None] = lambda missing: None,
 ) -> Scored:
-    """The tagger's scores of frames; images that this model has seen before are read from `cache`.
+    """Score frames with the tagger, reading known images from `cache`.
 
     Args:
         files: frame_id -> (PNG file, its pixel_sha256). Equal pixels are scored once.
         tagger: from `wd14.open_tagger`.
         cache: folder for shards, e.g. `ArtifactStore.cache("wd14")`; made if needed, may be deleted at any time.
         batch_size: images per run of the model, 1 or more.
-        progress: called with (computed so far, to compute) after each batch.
-        planned: called with how many are to be computed, before the first; it may raise.
+        progress: called with (computed, to compute) after each batch.
+        planned: called first with the number to compute; may raise.
 
-    Raises TaggerError naming the file when a frame cannot be read, or the model breaks its contract. What was scored
-    before an error is in the cache. A shard that is damaged is removed: its frames are scored again.
+    Raises TaggerError, naming the file, for an unreadable frame, and for a model that breaks its contract; earlier
+    scores stay cached. Frames of damaged shards are scored again.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
@@ -109,7 +107,7 @@ def score_frames(
     planned(len(missing))
     _compute(missing, images, row_of, table, tagger, folder, batch_size, progress)
     rows = np.fromiter((row_of[pixels] for _, pixels in files.values()), dtype=np.int64, count=len(files))
-    # the gather copies [N, T] (over 1 GB for 30,000 frames of a full-size tagger): only done where it changes anything
+    # the gather copies [N, T] (over 1 GB for 30,000 frames of a full-size tagger): only where rows repeat
     scores = table if len(rows) == len(table) else table[rows]
     return Scored(scores, computed=len(missing), cached=len(images) - len(missing))
 
@@ -119,9 +117,9 @@ def _shard_dtype(labels: int) -> np.dtype:
 
 
 def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> list[str]:
-    """Fill the rows of `table` that shards hold; returns the images still to compute, in the order of `row_of`.
+    """Fill `table` from shards; return the missing images in order.
 
-    Shards are memory-mapped: of other characters' frames only the names are read.
+    Shards are memory-mapped: only the names of other frames are read.
     """
     found = np.zeros(len(row_of), dtype=bool)
     for path in sorted(folder.glob("*.rows")):
@@ -132,8 +130,10 @@ def _read_cached(folder: Path, row_of: Mapping[str, int], table: np.ndarray) -> 
 
 
 def _wanted_rows(path: Path, row_of: Mapping[str, int], found: np.ndarray, labels: int) -> list[tuple[int, np.ndarray]]:
-    """Row of the table and scores, of those rows of a shard that are wanted and not `found` yet. Raises ValueError
-    where the shard, or one of these rows, is damaged."""
+    """Return (table row, scores) of wanted rows not `found` yet.
+
+    Raises ValueError for a damaged shard or row.
+    """
     shard = np.memmap(path, _shard_dtype(labels), mode="r")
     rows = [row_of.get(name.decode("latin-1"), -1) for name in shard["pixel_sha256"].tolist()]
     wanted = [(place, row) for place, row in enumerate(rows) if row >= 0 and not found[row]]
@@ -168,7 +168,6 @@ def _compute(
     batch_size: int,
     progress: Progress,
 ) -> None:
-    """Score the images `missing` into their rows of `table`, writing a shard every SHARD_FRAMES or a little more."""
     done = saved = 0
 
     def save() -> int:
@@ -186,14 +185,13 @@ def _compute(
                 saved = save()
             progress(done, len(missing))
     finally:
-        save()  # an interrupted run keeps what it has paid for
+        save()  # an interrupted run keeps its scores
 
 
 def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Images as float32 [n, size, size, 3], n <= batch_size, in order; the next batches are decoded meanwhile.
+    """Yield float32 [n, size, size, 3], n <= batch_size, decoding ahead.
 
-    A batch is valid until the next one is asked for: its memory is used again, as fresh pages for each batch cost as
-    much as decoding it.
+    A batch is valid until the next: its memory is reused, as fresh pages cost as much as decoding.
     """
     ring = [np.empty((min(batch_size, len(paths)), size, size, 3), np.float32) for _ in range(BATCHES_AHEAD + 1)]
     waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
@@ -219,7 +217,6 @@ def _batches(paths: Sequence[Path], size: int, batch_size: int) -> Iterator[np.n
 
 
 def _read(path: Path, size: int, row: np.ndarray) -> None:
-    """Decode the image into `row` (float32 [size, size, 3])."""
     try:
         rgba = np.asarray(read_png(path).convert("RGBA"))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
@@ -233,12 +230,11 @@ def tag_table(
     labels: Sequence[wd14.Label],
     limits: Mapping[wd14.Category, np.ndarray],
 ) -> pd.DataFrame:
-    """The tags of each frame, with the columns of WD14_TAGS.
+    """Return the tags of each frame, with the columns of WD14_TAGS.
 
-    General and character tags are rows where their score is at least the frame's threshold for their category
-    (`limits`, float32 [N], from `thresholds.per_frame`); of the ratings, which are one question with one answer, the
-    best is a row whatever its score. Frames in the order of `frame_ids`, in each the highest score first, equal scores
-    by name. `scores` is float32 [N, T] for N frame_ids and T labels.
+    General and character tags need the frame's threshold for their category (`limits`, float32 [N], from
+    `thresholds.per_frame`); of the ratings, the best is taken at any score. Sorted by `frame_ids`, highest score, name.
+    `scores` is float32 [N, T] for N frame_ids and T labels.
     """
     if scores.shape != (len(frame_ids), len(labels)):
         raise ValueError(f"scores are {list(scores.shape)} for {len(frame_ids)} frames and {len(labels)} labels")
@@ -262,8 +258,10 @@ def tag_table(
 def _chosen(
     scores: np.ndarray, columns: Mapping[wd14.Category, np.ndarray], limits: Mapping[wd14.Category, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(frame, label) numbers (int64, int64) of the tags that count; rows are looked at some at a time, as a mask of all
-    of them takes a third of a gigabyte for 30,000 frames of a full-size tagger."""
+    """Return (frame, label) numbers of chosen tags, int64 each.
+
+    Works in blocks, as a full mask takes a third of a gigabyte for 30,000 frames of a full-size tagger.
+    """
     frames, tags = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(scores), ROWS_AT_A_TIME):
         part = scores[start : start + ROWS_AT_A_TIME]

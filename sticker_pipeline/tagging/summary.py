@@ -1,6 +1,6 @@
-"""What a person wants to know about tags and captions, as small tables for the UI and for reports.
+"""Tables on tags and captions, for the UI and reports.
 
-Nothing is decided here, and nothing is drawn here (`images` draws).
+Charts are in `tagging/charts.py`.
 """
 
 from collections import Counter
@@ -16,17 +16,20 @@ TAUGHT, CHARACTER, INHERENT = "taught", "character", "inherent"
 
 
 def tag_counts(tags: pd.DataFrame) -> dict[str, int]:
-    """Tag -> number of frames that the tagger found it on (general tags), the most frequent first, then by name."""
+    """Count frames per general tag: most frequent first, then by name."""
     return _ranked(Counter(tags.loc[tags["category"] == "general", "tag"]))
 
 
 def caption_tag_counts(captions: pd.DataFrame) -> dict[str, int]:
-    """Tag -> number of captions that have it, the most frequent first, then by name."""
+    """Count captions per tag: most frequent first, then by name."""
     return _ranked(Counter(tag for caption in captions["caption"] for tag, _ in parse_caption(caption)))
 
 
 def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Tag -> (frames the tagger found it on, captions that have it), the most frequent of both first, then by name."""
+    """Return tag -> (tagged frames, captions).
+
+    Most frequent of both first, then by name.
+    """
     before, after = tag_counts(tags), caption_tag_counts(captions)
     pairs = {tag: (before.get(tag, 0), after.get(tag, 0)) for tag in {*before, *after}}
     return dict(sorted(pairs.items(), key=lambda entry: (-max(entry[1]), entry[0])))
@@ -35,13 +38,12 @@ def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tu
 def character_tags(
     tags: pd.DataFrame, captions: pd.DataFrame, dropped: pd.DataFrame, taught: Sequence[str]
 ) -> pd.DataFrame:
-    """What says who it is, before and after curation. Where the trigger alone is left in the captions, it is what the
-    character binds to.
+    """Compare the tags of the character's identity before and after curation.
 
-    Columns tag; kind: `taught` (the trigger and learned tags, in the order of `taught`), `character` (whom the tagger
-    takes it for) or `inherent` (a trait that curation dropped as the character's own); found_on, the share (0-1) of the
-    captioned frames on which the tagger found it; score, its mean score there (NaN: nowhere); written_on, the share of
-    captions that have it; weight, its mean weight there (NaN: nowhere). Within a kind what is found most often first.
+    Where captions keep only the trigger, the character binds to it. Columns: tag; kind: `taught` (trigger and learned
+    tags, in given order), `character` (the tagger's character tags) or `inherent` (dropped traits); found_on: share
+    (0-1) of captioned frames, score: its mean there (NaN: nowhere); written_on: share of captions, weight: its mean
+    there (NaN: nowhere). Within a kind the most found first.
     """
     frames, columns = max(1, len(captions)), ["tag", "kind", "found_on", "score", "written_on", "weight"]
     scores = tags.groupby("tag")["score"]
@@ -72,20 +74,26 @@ def character_tags(
 
 
 def tags_per_image(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """The number of general tags of each captioned frame before curation, and of all tags of its caption after it."""
+    """Return general tags per captioned frame, and tags per caption."""
     counts = tags[tags["category"] == "general"].groupby("frame_id").size()
     return [int(counts.get(frame, 0)) for frame in captions["frame_id"]], captions["n_tags"].tolist()
 
 
 def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]:
-    """Tags per frame before (general tags of the tagger) and after curation (with trigger); NaN without frames."""
+    """Return the mean of general tags per frame and of tags per caption.
+
+    The latter includes the trigger; NaN without frames.
+    """
     if captions.empty:
         return float("nan"), float("nan")
     return float((tags["category"] == "general").sum() / len(captions)), float(captions["n_tags"].mean())
 
 
 def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
-    """Columns reason (its kind, without details), rows, distinct_tags, examples (the most frequent tags)."""
+    """Count dropped tags by kind of reason.
+
+    Columns reason, rows, distinct_tags, examples (most frequent tags).
+    """
     kinds = dropped.assign(kind=[reason.split(":")[0] for reason in dropped["reason"]])
     entries = [
         {
@@ -101,13 +109,13 @@ def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
 
 
 def dropped_tags(dropped: pd.DataFrame) -> pd.DataFrame:
-    """Columns tag, reason, frames: every dropped tag with each of its reasons, the most frequent first."""
+    """Count dropped tags by reason: tag, reason, frames; most frequent first."""
     counts = dropped.groupby(["tag", "reason"]).size().rename("frames").reset_index()
     return counts.sort_values(["frames", "tag", "reason"], ascending=[False, True, True], ignore_index=True)
 
 
 def caption_sample(captions: pd.DataFrame, most: int = 8) -> pd.DataFrame:
-    """At most `most` rows of `captions`, spread evenly over the table, which goes by source: not all of one GIF."""
+    """Return at most `most` evenly spaced rows, so not all of one source."""
     rows = np.unique(np.linspace(0, len(captions) - 1, num=min(most, len(captions))).round().astype(np.int64))
     return captions.iloc[rows].reset_index(drop=True)
 

@@ -1,7 +1,4 @@
-"""From which score on a tag counts: the taggers' own thresholds (thresholds.csv), fixed numbers, or MCut.
-
-Scores come from `scoring`; which of the tags above a threshold reach a caption is decided in `curation`.
-"""
+"""Score thresholds of tags: thresholds.csv, fixed numbers, or MCut."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +14,18 @@ from sticker_pipeline.tagging.wd14 import Category
 Threshold = float | Literal["mcut"]
 
 # The authors' demo takes max(0.15, mcut) for character tags (app.py of https://huggingface.co/spaces/SmilingWolf/wd-tagger):
-# on an image of nobody known all scores are near 0, and the largest gap between them says nothing.
+# without a known character all scores are near 0, and their largest gap is noise.
 CHARACTER_FLOOR = 0.15
-# Rows of scores that MCut sorts at a time: 10,861 float32 scores of each are 22 MB, and as much again for their gaps.
+# Rows that MCut sorts at a time: with 10,861 float32 scores each, 22 MB, and as much for their gaps.
 ROWS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the settings mean for one tagger: numbers (0-1), or MCut for each image. `general_source` says where the
-    number for general tags comes from, for a person."""
+    """Thresholds for one tagger: numbers (0-1), or MCut for each image.
+
+    `general_source`: origin of the number for general tags, as text.
+    """
 
     general: Threshold
     character: Threshold
@@ -35,14 +34,14 @@ class Thresholds:
 
 @cache
 def model_thresholds() -> dict[str, float]:
-    """thresholds.csv: tagger -> general threshold."""
+    """Read thresholds.csv: tagger -> general threshold."""
     return {row["model"]: float(row["general"]) for row in read_rows("thresholds.csv")}
 
 
 def resolved(profile: Profile) -> Thresholds:
-    """The thresholds of the profile's tagger, `model` looked up by the name of the tagger's folder.
+    """Return the thresholds of the profile's tagger.
 
-    Raises ProfileError for `model` where thresholds.csv does not know the tagger.
+    `model` is looked up by its folder's name. Raises ProfileError where thresholds.csv lacks it.
     """
     settings = profile.tagging
     if settings.general_threshold != "model":
@@ -58,11 +57,11 @@ def resolved(profile: Profile) -> Thresholds:
 
 
 def mcut(scores: np.ndarray) -> np.ndarray:
-    """For each row of `scores` (float32 [N, T]) the threshold (float32 [N]) in the middle of the largest gap between
-    its sorted scores; of equal gaps the one nearest the top, so that fewer tags count.
+    """Return the middle of the largest score gap in each row.
 
-    Largeron, Moulin, Gery (2012), "MCut: A Thresholding Strategy for Multi-label Classification", IDA 2012. A row of
-    one score has no gap: its threshold is that score; of none, 0.
+    `scores` float32 [N, T] -> float32 [N]; of equal gaps the highest, so that fewer tags count. Largeron, Moulin, Gery
+    (2012), "MCut: A Thresholding Strategy for Multi-label Classification", IDA 2012. One score is its own threshold;
+    none gives 0.
     """
     rows, columns = scores.shape
     if columns < 2:
@@ -70,16 +69,16 @@ def mcut(scores: np.ndarray) -> np.ndarray:
     ordered = np.sort(scores, axis=1)[:, ::-1]
     gap = np.argmax(ordered[:, :-1] - ordered[:, 1:], axis=1)
     upper, lower = ordered[np.arange(rows), gap], ordered[np.arange(rows), gap + 1]
-    # two neighbouring floats have no float between them: the threshold is then the upper one, never the lower
+    # neighbouring floats have none between them: the upper one is the threshold
     return np.maximum(lower + (upper - lower) / 2, np.nextafter(lower, upper))
 
 
 def per_frame(
     thresholds: Thresholds, scores: np.ndarray, columns: Mapping[Category, np.ndarray]
 ) -> dict[Category, np.ndarray]:
-    """Category (general, character) -> the threshold of each frame, float32 [N].
+    """Return category (general, character) -> each frame's threshold, float32 [N].
 
-    `scores` float32 [N, T], `columns` from `wd14.category_columns`. MCut looks at each category by itself.
+    `scores` float32 [N, T], `columns` from `wd14.category_columns`. MCut takes each category separately.
     """
     general = _for_each(thresholds.general, scores, columns["general"])
     character = _for_each(thresholds.character, scores, columns["character"])
@@ -96,7 +95,7 @@ def _for_each(threshold: Threshold, scores: np.ndarray, columns: np.ndarray) -> 
 
 
 def described(thresholds: Thresholds, limits: Mapping[Category, np.ndarray]) -> str:
-    """What was in force, in one line; `limits` from `per_frame`."""
+    """Describe the thresholds in one line; `limits` from `per_frame`."""
     general = _words("general", thresholds.general, limits["general"], thresholds.general_source)
     return f"{general}; {_words('character', thresholds.character, limits['character'], '')}"
 

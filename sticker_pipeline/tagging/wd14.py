@@ -1,7 +1,4 @@
-"""The WD14 tagger (v2 and v3 alike): its labels, how it sees an image, its raw scores, and what it runs on.
-
-Thresholds belong to `thresholds`, caches and files of many frames to `scoring`, what becomes a caption to `curation`.
-"""
+"""The WD14 tagger (v2 and v3): labels, preprocessing, raw scores, device."""
 
 import csv
 import os
@@ -23,17 +20,17 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.onnx"
 LABELS_FILE = "selected_tags.csv"
-PREPROCESSING_VERSION = 1  # raise it whenever `preprocess` gives other numbers: cached scores depend on it
+PREPROCESSING_VERSION = 1  # raise it when `preprocess` changes its numbers: cached scores depend on it
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 Provider = Literal["auto", "cuda", "cpu"]
 CPU_BUILD = "this machine has an NVIDIA GPU, but this onnxruntime is the CPU build; onnxruntime-gpu would use it"
 
 Category = Literal["general", "character", "rating"]
-# danbooru's numbers for kinds of tags, as selected_tags.csv uses them (9 is the taggers' own addition)
+# danbooru's category numbers in selected_tags.csv (9 is the taggers' own)
 CATEGORY_CODES: dict[str, Category] = {"0": "general", "4": "character", "9": "rating"}
 
-# Tags whose underscores are part of a face (list of the WD taggers' model cards); all other underscores are spaces.
+# Faces keep their underscores (WD taggers' model cards).
 # fmt: off
 KAOMOJI = frozenset({
     "0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^", "o_o",
@@ -43,12 +40,12 @@ KAOMOJI = frozenset({
 
 
 class TaggerError(UserError):
-    """A tagger that cannot be used: a missing or malformed file, another contract than WD14, no such hardware."""
+    """An unusable tagger: bad files, another contract than WD14, missing hardware."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One output of the tagger. `name` is as captions spell it: with spaces."""
+    """One output of the tagger; `name` has spaces, as in captions."""
 
     name: str
     category: Category
@@ -56,10 +53,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Tagger:
-    """An opened tagger. `size` is the side of its input in pixels; `provider` is what it really runs on, and `fallback`
-    why that is the CPU where a GPU might have been expected.
+    """An opened tagger.
 
-    `single` says that the model was exported for one image at a time; `scores` then runs a batch one by one.
+    `size`: side of its input in pixels; `single`: exported for one image at a time, so `scores` runs batches one by
+    one; `provider`: the one in use; `fallback`: reason for the CPU where a GPU is expected.
     """
 
     folder: Path
@@ -74,15 +71,15 @@ class Tagger:
 
 
 def spelled(name: str) -> str:
-    """A danbooru tag as captions spell it: underscores become spaces, except in kaomoji such as `>_<`."""
+    """Turn underscores of a danbooru tag into spaces, except in kaomoji (`>_<`)."""
     return name if name in KAOMOJI else name.replace("_", " ")
 
 
 def load_labels(folder: Path) -> tuple[Label, ...]:
-    """The labels in `folder`/selected_tags.csv, in the order of the model's outputs.
+    """Read the labels in `folder`/selected_tags.csv, in output order.
 
-    Raises TaggerError, naming the file and line, when it is missing, lacks the columns `name` and `category`, has a
-    category other than 0 (general), 4 (character) and 9 (rating), or names a tag twice.
+    Raises TaggerError, naming file and line, for a missing file or column (`name`, `category`), a category other than 0
+    (general), 4 (character) and 9 (rating), or a repeated tag.
     """
     path = folder / LABELS_FILE
     try:
@@ -123,7 +120,7 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
 
 
 def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
-    """For each category the positions (int64) of its labels among the model's outputs."""
+    """Return the output positions (int64) of each category's labels."""
     return {
         category: np.array([i for i, label in enumerate(labels) if label.category == category], dtype=np.int64)
         for category in get_args(Category)
@@ -131,24 +128,23 @@ def category_columns(labels: Sequence[Label]) -> dict[Category, np.ndarray]:
 
 
 def preprocess(rgba: np.ndarray, size: int) -> np.ndarray:
-    """The tagger's view of one image: float32 [size, size, 3], **BGR**, 0–255. See `square`."""
+    """Return the tagger's input: float32 [size, size, 3], **BGR**, 0–255."""
     return square(rgba, size).astype(np.float32)
 
 
 def square(rgba: np.ndarray, size: int) -> np.ndarray:
-    """The same in whole numbers: uint8 [size, size, 3], BGR.
+    """Pad and resize an image: uint8 [size, size, 3], BGR.
 
     `rgba` (uint8 [H, W, 4]) is flattened over white, padded with white to a centred square (of an odd margin the
-    smaller half comes first), and resized with Pillow's bicubic filter when its side is not `size` yet.
-
-    Raises ValueError for another shape or dtype.
+    smaller half first), and, unless `size` already, resized with Pillow's bicubic filter. Raises ValueError for another
+    shape or dtype.
     """
     if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4 or 0 in rgba.shape:
         raise ValueError(f"an image must be uint8 [H, W, 4], not {rgba.dtype} {list(rgba.shape)}")
     height, width = rgba.shape[:2]
     side = max(height, width)
     canvas = Image.new("RGB", (side, side), "white")
-    # the channels are swapped while the image is small; Pillow never learns of it
+    # channels are swapped while the image is small
     colour, alpha = Image.fromarray(rgba[:, :, 2::-1]), Image.fromarray(rgba[:, :, 3])
     canvas.paste(colour, ((side - width) // 2, (side - height) // 2), mask=alpha)
     if side != size:
@@ -159,14 +155,12 @@ def square(rgba: np.ndarray, size: int) -> np.ndarray:
 def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
     """Open the tagger in `folder` (model.onnx, selected_tags.csv).
 
-    `provider`: `cpu`; `cuda`, which must really start; `auto`, CUDA where onnxruntime offers it and it starts, else the
-    CPU, with `Tagger.fallback` saying why where there is a GPU to be missed.
+    `provider`: `cpu`; `cuda`, which must start; `auto`: CUDA where onnxruntime offers and starts it, else the CPU, with
+    the reason in `Tagger.fallback` if there is a GPU. OMP_NUM_THREADS, else onnxruntime, sets the threads, without
+    effect on scores. On the CPU waiting threads sleep.
 
-    The number of threads is OMP_NUM_THREADS where that is set, else onnxruntime's choice. It changes no score. On the
-    CPU they sleep while they wait, whether or not others need the cores.
-
-    Raises TaggerError when a file is missing, the model is not ONNX or has another contract than WD14 v2 and v3
-    (float32 [N, S, S, 3] -> [N, tags]), its outputs are not as many as the labels, or `cuda` does not start.
+    Raises TaggerError for a missing file, a model that is not ONNX or not like WD14 v2 and v3 (float32 [N, S, S, 3] ->
+    [N, tags]), other than one output per label, or `cuda` that does not start.
     """
     path = folder / MODEL_FILE
     if not path.is_file():
@@ -180,7 +174,7 @@ def open_tagger(folder: Path, provider: Provider = "auto") -> Tagger:
 
 
 def _open_session(path: Path, provider: Provider) -> "tuple[onnxruntime.InferenceSession, str | None]":
-    """The session, and where `auto` took the CPU beside a GPU, why."""
+    """Return the session, and the reason if `auto` left a GPU unused."""
     import onnxruntime
 
     offered = CUDA in onnxruntime.get_available_providers()
@@ -193,7 +187,7 @@ def _open_session(path: Path, provider: Provider) -> "tuple[onnxruntime.Inferenc
             "or write `provider: auto` or `cpu`."
         )
     if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # the CUDA libraries that PyTorch brought along
+        onnxruntime.preload_dlls()  # PyTorch's CUDA libraries
     try:
         session = _session(path, CUDA)
         started = session.get_providers()[0] == CUDA
@@ -202,7 +196,7 @@ def _open_session(path: Path, provider: Provider) -> "tuple[onnxruntime.Inferenc
             raise
         started = False
     if started:
-        session.disable_fallback()  # else a fault on the GPU would go on, silently, on the CPU
+        session.disable_fallback()  # else a GPU fault would silently continue on the CPU
         return session, None
     if provider == "cuda":
         raise TaggerError(
@@ -219,22 +213,22 @@ def _session(path: Path, provider: str) -> "onnxruntime.InferenceSession":
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         options.intra_op_num_threads = int(threads)
-    if provider == CPU:  # threads that spin take cores from others (bench_threads.py)
+    if provider == CPU:  # spinning threads take cores from others (bench_threads.py)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        # single operators that CUDA does not have run on the CPU
+        # operators missing in CUDA run on the CPU
         return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, CPU))))
     except Exception as error:  # onnxruntime's exceptions share no narrower public base
         raise TaggerError(f"{path} cannot be opened as an ONNX model: {error}") from error
 
 
 def nvidia_gpu_here() -> bool:
-    """Whether this machine seems to have an NVIDIA GPU with its driver; loads no library."""
+    """Look for an NVIDIA GPU with its driver, loading no library."""
     return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
 
 
 def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple[str, int, bool]:
-    """(name, side in pixels, whether the batch dimension is fixed at 1) of the model's only input."""
+    """Return (name, side in pixels, batch fixed at 1) of the only input."""
     inputs = session.get_inputs()
     shape = list(inputs[0].shape)
     fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4 and shape[3] == 3
@@ -268,15 +262,16 @@ def _label_mismatch(path: Path, outputs: int, labels: int) -> TaggerError:
 
 
 def _model_sha256(folder: Path) -> str:
-    """Hash of model.onnx and of weights stored beside it (`model.onnx.data`, `model.onnx_data`)."""
+    """Hash model.onnx and weights beside it (`model.onnx.data`, `model.onnx_data`)."""
     hashes = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{MODEL_FILE}*"))}
     return hashes[MODEL_FILE] if len(hashes) == 1 else content_hash(hashes)
 
 
 def scores(tagger: Tagger, batch: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [N, T] (0–1, T labels) of `batch` (float32 [N, S, S, 3], from `preprocess`).
+    """Return probabilities float32 [N, T] (0–1, T labels) of `batch`.
 
-    Raises TaggerError when the model cannot run, or its outputs are not probabilities or not as many as its labels.
+    `batch`: float32 [N, S, S, 3], from `preprocess`. Raises TaggerError when the model fails, or outputs other than one
+    probability per label.
     """
     parts = [batch[i : i + 1] for i in range(len(batch))] if tagger.single else [batch]
     result = np.concatenate([_run(tagger, part) for part in parts])

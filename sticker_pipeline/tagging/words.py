@@ -1,11 +1,8 @@
-"""Tags as words: patterns with `*`, and the head of a tag.
-
-What particular tags mean is data: categories.csv and implications.csv.
-"""
+"""Words in tags: patterns with `*`, and head nouns."""
 
 import re
 
-# "mole under eye" is a mole: in a tag with one of these, the head noun is the last word before it.
+# The head noun is the last word before one of these: "mole under eye" is a mole.
 # fmt: off
 PREPOSITIONS = frozenset({
     "above", "against", "among", "around", "at", "behind", "below", "beside", "between", "by", "from", "in", "into",
@@ -15,10 +12,10 @@ PREPOSITIONS = frozenset({
 
 
 def head_endings(tag: str) -> list[str]:
-    """What `tag` is a kind of, going by its words alone, from the longest: "white dress shirt" gives "dress shirt" and
-    "shirt"; "mole under left eye" gives "mole" (the words from its first preposition on say where, not what).
+    """Return more general tags by the words of `tag`, the longest first.
 
-    Words are never cut: "sweater" does not end in "sweat", nor "elbow gloves" in "bow".
+    "white dress shirt" gives "dress shirt" and "shirt"; "mole under left eye" gives "mole" (words from its first
+    preposition on say where). Words are not cut: "sweater" does not end in "sweat".
     """
     words = tag.split(" ")
     place = next((i for i, word in enumerate(words) if word in PREPOSITIONS), len(words))
@@ -28,5 +25,5 @@ def head_endings(tag: str) -> list[str]:
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """`text` as a regular expression in which `*` stands for one or more characters, and all others for themselves."""
+    """Compile `text`, in which only `*` is special: one or more characters."""
     return re.compile("(.+)".join(re.escape(part) for part in text.split("*")))

@@ -1,7 +1,4 @@
-"""Captions that were written by hand, or by another tool, beside images: read as tags, and given to frames.
-
-Which file is whose caption belongs to media; how our own captions are made belongs to `curation`.
-"""
+"""Captions written beside images, by hand or by another tool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +15,10 @@ CUT_WEIGHT = f"its weights multiply to more than {HEAVIEST:g}, which is taken"
 
 
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
-    """frame_id of each kept frame that has a written caption -> that caption.
+    """Return frame_id -> written caption of each kept frame that has one.
 
-    `frames` is the table of the asset, `captions` has path and caption. A frame whose own file has none takes that of a
-    frame which was merged into it (the first one): the words of a person are not lost with a duplicate.
+    `frames`: the asset's table; `captions`: path and caption. A frame without one takes that of the first frame merged
+    into it, so that duplicates lose no captions.
     """
     of_path = dict(zip(captions["path"], captions["caption"], strict=True))
     kept = frames[frames["kept"].astype(bool)]
@@ -37,8 +34,7 @@ def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, 
 
 @dataclass(frozen=True)
 class Written:
-    """A written caption as one of ours: its text, the number of its tags, and what a person should know of how it was
-    read."""
+    """A written caption in our grammar, with notes on its reading."""
 
     caption: str
     n_tags: int
@@ -46,12 +42,13 @@ class Written:
 
 
 def written_caption(text: str, first: Sequence[str]) -> Written:
-    """`first` (trigger and learned tags) where `text` lacks them, however spelled (spaces or underscores, small or
-    large letters: the text encoder reads them alike), then the text's own tags as they stand, in their order, each
-    once, with the weight that it was given last; a weight of 1 is as none.
+    """Put `first` (trigger and learned tags) before the tags of `text`.
 
-    Lines are parts of one caption. Where each begins with the trigger they are several captions to choose from, as for
-    sd-scripts' wildcards, and the first is taken. `|||`, which sd-scripts keeps tags before, separates as a comma does.
+    Those that `text` has in any spelling (spaces or underscores, either case: alike to the text encoder) are not added.
+    The text's tags follow in order, once each, with their last weight; 1 counts as none.
+
+    Lines form one caption. If each begins with the trigger, they are alternatives, as with sd-scripts' wildcards, and
+    the first is taken. `|||`, before which sd-scripts keeps tags, separates like a comma.
     """
     chosen, notes = _chosen_lines(text.splitlines(), first)
     caption = ", ".join(chosen).replace(KEPT_BEFORE, ",")
@@ -67,12 +64,11 @@ def written_caption(text: str, first: Sequence[str]) -> Written:
 
 
 def _said(tag: str) -> str:
-    """What spellings of one tag have in common."""
     return spelled(tag).casefold()
 
 
 def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[str], list[str]]:
-    """The lines that are one caption, and a note where others are left."""
+    """Return the lines of one caption, with a note on others."""
     begins = [_said(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
     if len(lines) < 2 or not first or any(tag != _said(first[0]) for tag in begins):
         return lines, []
