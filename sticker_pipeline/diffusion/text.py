@@ -118,7 +118,7 @@ def _read(tokenizer: Any, parsed: list[list[tuple[str, float]]], max_tokens: int
 
 
 def _weight_at(tags: Sequence[tuple[str, float]], position: int) -> float:
-    """Return the weight of the tag at `position` in the joined tags; 1 between tags."""
+    """Return the weight of the tag at character `position`, 1 between tags."""
     start = 0
     for tag, weight in tags:
         if start <= position < start + len(tag):
@@ -163,9 +163,9 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
 
 
 def _run(encoder: Any, ids: torch.Tensor, family: Family, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return states [b, c, 77, width] and pooled output [b, width] of `ids` int64[b, c, 77].
+    """Return states [b, c, 77, width] of `ids` int64[b, c, 77].
 
-    The pooled output is that of each first chunk.
+    Also returns the pooled output [b, width] of each first chunk.
     """
     if family.penultimate and clip_skip != 1:
         raise ValueError(f"clip_skip {clip_skip}: {family.name} always reads the layer before the last. Leave it at 1.")
