@@ -1,6 +1,6 @@
-"""Safety checks of third-party base model configurations: no code, network or absurd sizes.
+"""Safety checks of third-party configurations: no code, network or absurd sizes.
 
-Checks of the model that they describe: `base_model.py`.
+Checks of the model: `base_model.py`.
 """
 
 import math
@@ -26,7 +26,7 @@ _DAMAGED = "Download it again."
 def read_config(path: Path) -> dict[str, Any]:
     """Return the JSON object in the file `path`.
 
-    Raises ValueError, with a sentence, for anything else, and for NaN and infinity.
+    Raises ValueError, with a sentence, for anything else, NaN and infinity.
     """
     try:
         found = parse_json(path.read_bytes())
@@ -40,7 +40,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def why_not_index(path: Path, index: dict[str, Any]) -> str | None:
-    """Return a sentence about parts from unusual libraries in model_index.json, or None."""
+    """Return a sentence about parts from unusual libraries, or None."""
     if not isinstance(index.get("_class_name", ""), str):
         return f"{path} names a pipeline of its own, and code of a model's folder is never run. Use another model."
     for part, entry in index.items():
@@ -57,7 +57,7 @@ def why_not_index(path: Path, index: dict[str, Any]) -> str | None:
 
 
 def why_not_part(path: Path, config: dict[str, Any]) -> str | None:
-    """Return a sentence about an unusable configuration of a part or scheduler, or None."""
+    """Return a sentence about an unusable part or scheduler configuration, or None."""
     for key in ("attn_implementation", "_attn_implementation"):
         if config.get(key) not in ATTENTION:
             return f"{path} says {key} {config[key]!r}, which is code from the hub. Remove that line."
@@ -76,7 +76,7 @@ def why_not_part(path: Path, config: dict[str, Any]) -> str | None:
 
 
 def why_not_sides(path: Path, config: dict[str, Any], header: dict[str, Any]) -> str | None:
-    """Return a sentence about a configuration with larger sizes than the weights, or None.
+    """Return a sentence about configured sizes beyond the weights', or None.
 
     Tensors of any configured size would be allocated.
     """

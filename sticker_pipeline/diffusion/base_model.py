@@ -1,6 +1,6 @@
-"""A base model on disk, opened offline: a diffusers folder or one .safetensors file.
+"""A base model on disk: a diffusers folder or one .safetensors file.
 
-Required architectures: `families.py`, `architectures.py`. Training: `training/models.py`.
+Opened offline. Architectures: `families.py`, `architectures.py`. Training: `training/models.py`.
 """
 
 import tempfile
@@ -45,14 +45,14 @@ Header = dict[str, Any]
 
 
 class BaseModelError(UserError):
-    """An unusable base model; the message names the folder or file and the defect."""
+    """An unusable base model; the message names its path and the defect."""
 
 
 @dataclass(frozen=True)
 class BaseNoise:
-    """Noise settings of a base model; `spacing`: its `timestep_spacing`, if stated.
+    """Noise settings that a base model states.
 
-    `zero_snr`: its last noise level is pure noise.
+    `zero_snr`: its last level is pure noise. `spacing`: its `timestep_spacing`.
     """
 
     v_prediction: bool = False
@@ -72,9 +72,9 @@ def check_base(base: Path, family: str) -> None:
 
 
 def base_given(base: Path) -> bool:
-    """Tell whether `check_base` has something to check at `base`.
+    """Tell whether there is anything at `base` for `check_base`.
 
-    A checkpoint of the same name in an unread format counts too.
+    A file, a folder with model_index.json, or a file of the same name in an unread format.
     """
     return base.is_file() or (base / "model_index.json").is_file() or _unreadable(base) is not None
 
@@ -100,7 +100,7 @@ def _use_instead(family: str) -> str:
 def _folder_headers(base: Path, family: str) -> dict[str, Header]:
     """Return the tensors of each part.
 
-    Raises BaseModelError for a folder of another kind and for missing files.
+    Raises BaseModelError for other kinds of folders and missing files.
     """
     if path := _unreadable(base):
         raise BaseModelError(f"{path} {why_not_safetensors(path) or 'is not read here.'}")
@@ -118,7 +118,6 @@ def _unreadable(base: Path) -> Path | None:
 
 
 def _check_index(base: Path, family: str) -> None:
-    """Check the pipeline and its parts in model_index.json."""
     index = _json(base / "model_index.json")
     has = {name for name, entry in index.items() if isinstance(entry, list) and any(entry)}
     kind = index.get("_class_name", "pipeline without a class")
@@ -174,7 +173,7 @@ def _check_configs(folder: Path, family: str, what_to_do: str) -> None:
 
 
 def _part_header(folder: Path) -> Header:
-    """Return the tensors of a part, from its one file or its index."""
+    """Return the tensors of a part, from one file or an index."""
     stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -218,7 +217,7 @@ def _refuse(why: str | None) -> None:
 def _file_headers(path: Path, family: str) -> dict[str, Header]:
     """Return the tensors of each part.
 
-    Raises BaseModelError for a file of another kind and for missing parts.
+    Raises BaseModelError for other kinds of files and missing parts.
     """
     header = _tensors(path)
     if kind := file_kind(header):
@@ -268,7 +267,7 @@ def _tensors(path: Path) -> Header:
 
 
 def _config(base: Path, family: str, part: str) -> dict[str, Any]:
-    """Return a part's configuration: the folder's or file's, else the published one."""
+    """Return a part's own configuration, else the published one."""
     path = _config_path(base, part)
     return _json(path) if path.is_file() else CONFIGS[family][part]
 
@@ -278,7 +277,7 @@ def _config_path(base: Path, part: str) -> Path:
 
 
 def _check_unet(base: Path, family: str, unet: Header) -> None:
-    """Check that the U-Net's tensors fit the VAE's latents and the text encoders."""
+    """Check the U-Net's tensors against the VAE's latents and the text encoders."""
     first = next((unet[name] for name in ("conv_in.weight", "input_blocks.0.0.weight") if name in unet), None)
     keys = next((value for name, value in unet.items() if name.endswith("attn2.to_k.weight")), None)
     if first is None or keys is None or len(first["shape"]) != 4 or len(keys["shape"]) != 2:
@@ -315,9 +314,9 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
 
 
 def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
-    """Check that the weights are plain numbers and complete.
+    """Check that weights are plain numbers and complete.
 
-    The libraries silently replace missing weights by random numbers.
+    Missing weights would silently be random numbers.
     """
     for part, header in headers.items():
         config = _config(base, family, part)
@@ -335,9 +334,9 @@ def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
 def base_noise(base: Path) -> BaseNoise:
     """Return the noise settings of a model, without loading weights.
 
-    Sources, of which one is enough: the scheduler's configuration in a folder or beside a single file; in a single file
+    One of these sources is enough: the scheduler's configuration (in a folder or beside a single file); in single files
     also `modelspec.prediction_type` of the metadata (Stability AI's ModelSpec: "epsilon", "v") and the tensors `v_pred`
-    and `ztsnr`, as clients read them. Raises BaseModelError for other values.
+    and `ztsnr`, as in clients. Raises BaseModelError for other values.
     """
     path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
     config = _json(path) if path.is_file() else {}
@@ -361,9 +360,9 @@ def base_noise(base: Path) -> BaseNoise:
 
 
 def part_files(base: Path, *parts: str) -> list[Path]:
-    """Return the files that decide the behaviour of `parts`, sorted.
+    """Return the sorted files that decide the behaviour of `parts`.
 
-    `parts`: "vae", "text_encoder", "tokenizer", …. For a single file: the file and the parts' configurations beside it.
+    `parts`: "vae", "text_encoder", "tokenizer", …. A single file comes with the parts' configurations beside it.
     """
     folder, single = (base.with_suffix(""), [base]) if base.is_file() else (base, [])
     return single + sorted(path for part in parts for path in (folder / part).glob("*") if path.is_file())
@@ -373,7 +372,7 @@ def part_files(base: Path, *parts: str) -> list[Path]:
 def config_folder(base: Path, family: str) -> Iterator[Path]:
     """Yield the folder with configurations and tokenizers of `base`.
 
-    For a single file: the folder of the same name without suffix, else a temporary one with the published architecture.
+    For a single file: that of its name without suffix, else a temporary one with the published architecture.
     """
     if not base.is_file():
         yield base
@@ -389,10 +388,10 @@ def config_folder(base: Path, family: str) -> Iterator[Path]:
 
 
 def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.dtype") -> Any:
-    """Open `base` as a diffusers pipeline on the CPU, from local safetensors only.
+    """Open `base` as a diffusers pipeline on the CPU, from local safetensors.
 
-    The VAE gets `vae_dtype`; the scheduler's configuration agrees with `base_noise`. Raises BaseModelError for a model
-    that does not open, a tokenizer that does not fit its text encoder, and an unknown prediction type.
+    The VAE gets `vae_dtype`; the scheduler's configuration follows `base_noise`. Raises BaseModelError for a model that
+    does not open, a tokenizer that does not fit its text encoder, and an unknown prediction type.
     """
     with _quiet_loading(), _in_plain_words(base):
         opened = _from_file if base.is_file() else _from_folder
@@ -409,7 +408,7 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
 
 @contextmanager
 def _in_plain_words(base: Path) -> Iterator[None]:
-    """Raise the libraries' errors about unusable models as BaseModelError."""
+    """Raise the libraries' errors as BaseModelError."""
     import torch
 
     try:
@@ -425,7 +424,7 @@ def _in_plain_words(base: Path) -> Iterator[None]:
 
 
 def _options(family: str) -> dict[str, Any]:
-    """Return loading options without safety checker: many folders have it as a pickle."""
+    """Return loading options without safety checker, often a pickle."""
     checker = {"safety_checker": None, "requires_safety_checker": False}
     return {"local_files_only": True, **(checker if family == "sd15" else {})}
 
@@ -452,7 +451,7 @@ def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.
 def check_tokenizer(base: Path, tokenizer: Any, text_encoder: Any) -> None:
     """Raise BaseModelError unless the tokenizer fits the text encoder and reads letters.
 
-    transformers silently builds an empty tokenizer from missing files: every prompt then reads the same.
+    transformers silently builds an empty tokenizer from missing files.
     """
     known, expected = len(tokenizer), text_encoder.config.vocab_size
     inner = tokenizer("sticker").input_ids[1:-1]
@@ -465,7 +464,7 @@ def check_tokenizer(base: Path, tokenizer: Any, text_encoder: Any) -> None:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Hide "Loading weights" bars, which would garble the caller's progress."""
+    """Hide loading bars, which would garble the caller's progress."""
     import diffusers
     import transformers
 

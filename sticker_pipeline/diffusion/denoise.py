@@ -16,7 +16,7 @@ PIXELS_AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class Prompts:
-    """Encodings of n prompts and their negative prompts, row by row, equally long."""
+    """Encodings of n prompts and their negative prompts, equally long."""
 
     positive: Encoded
     negative: Encoded
@@ -30,10 +30,10 @@ class Prompts:
 
 @torch.no_grad()
 def encode_prompts(models: TextModels, prompts: Sequence[str], negative: str, clip_skip: int) -> Prompts:
-    """Encode `prompts` (at least one), on the device and in the dtype of the encoders.
+    """Encode `prompts` (at least one), in the encoders' device and dtype.
 
     Shorter prompts are repeated to a common length, as in ComfyUI: attention treats repeated states like one.
-    `clip_skip`: as in `diffusion/text.py::encode`.
+    `clip_skip`: see `diffusion/text.py::encode`.
     """
     both = [tokenize(models.tokenizers, texts, MAX_TOKENS) for texts in (prompts, [negative] * len(prompts))]
     length = lcm(*(count for tokens in both for count in tokens.chunks.tolist()))
@@ -51,9 +51,9 @@ def _repeated(encoded: Encoded, tokens: Tokens, length: int) -> Encoded:
 
 
 def starting_noise(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return standard normal float32 noise, a function of a fresh `generator` and `shape`.
+    """Return standard normal float32 noise from a fresh `generator`.
 
-    It is sampled on the CPU for every device. A sampler takes later noise from the same generator.
+    It is sampled on the CPU for every device. Later noise, such as a sampler's, comes from the same generator.
     """
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
@@ -67,9 +67,9 @@ def latents_of(
     resolution: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Return latents [b, channels, side, side] in the U-Net's scale, one per prompt.
+    """Return latents [b, channels, side, side] in the U-Net's scale.
 
-    `seeds`: one per row. `pipeline`: of diffusers, with the sampler that `settings` name and a U-Net of `dtype`.
+    `seeds`: one per row. `pipeline`: diffusers', with the sampler of `settings` and a U-Net of `dtype`.
     """
     side, device = resolution // pipeline.vae_scale_factor, pipeline.unet.device
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -98,10 +98,10 @@ def _pooled(name: str, encoded: Encoded, device: torch.device, dtype: torch.dtyp
 
 @torch.no_grad()
 def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield pixels [b, 3, height, width] in -1 to 1, at most PIXELS_AT_ONCE together.
+    """Yield pixels [b, 3, height, width] in -1 to 1, PIXELS_AT_ONCE at most.
 
     `latents`: in the U-Net's scale. The VAE keeps its own precision (a pipeline would use the U-Net's). In float16,
-    some VAEs overflow to black images (SDXL's as published, some SD1.5 anime VAEs): they become float32 here.
+    some VAEs overflow to black images (SDXL's as published, some SD1.5 anime VAEs): they become float32.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))

@@ -1,6 +1,6 @@
 """Data on each family of base models: parts, handling of prompts, names.
 
-Names of modules in LoRA files: `diffusion/lora/key_map.py`. The training loop does not branch on the family.
+Names of LoRA modules: `diffusion/lora/key_map.py`. The training loop does not branch on families.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class TextEncoder:
 
     @property
     def single_file_key(self) -> str:
-        """Return the name of its first tensor in single files, absent in other families."""
+        """Return its first tensor's name in single files, unique to the family."""
         return self.single_file_prefix + self.first_tensor
 
 

@@ -46,13 +46,16 @@ _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # float8 opens to
 
 
 def file_kind(names: Iterable[str]) -> str | None:
-    """Return the kind of file, such as "a LoRA", by tensor names, or None."""
+    """Return the kind of file by tensor names, such as "a LoRA".
+
+    None for names outside the table.
+    """
     found = list(names)
     return next((what for pattern, what in _FILES if any(pattern.search(name) for name in found)), None)
 
 
 def quantised(header: dict[str, dict[str, object]]) -> str | None:
-    """Return the first weight in a safetensors header that is no plain float."""
+    """Return the first quantised tensor in a safetensors header, or None."""
     for name, tensor in header.items():
         if _QUANTISED.search(name) or (name.endswith(".weight") and tensor["dtype"] not in _FLOATS):
             return f"{name}, {tensor['dtype']}"

@@ -28,7 +28,7 @@ def make_scheduler(name: str, config: Any) -> Any:
 
 
 def scheduler_for(scheduler: Any, trained: TrainedFor) -> Any:
-    """Return `scheduler` adapted to the noise that a LoRA was `trained` for."""
+    """Return `scheduler`, adapted if a LoRA was `trained` for other noise."""
     changes: dict[str, Any] = {}
     if trained.prediction:
         changes["prediction_type"] = trained.prediction

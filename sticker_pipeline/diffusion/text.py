@@ -1,12 +1,12 @@
-"""Text encoding: token ids in chunks, tag weights, states of the text encoders.
+"""Text encoding: token chunks, tag weights, states of the text encoders.
 
-Precomputed encodings: `training/cache/text.py`. Words of a caption in a training step: `training/captions.py`.
+Precomputed encodings: `training/cache/text.py`. Words of a caption in training: `training/captions.py`.
 
-A text encoder reads 77 tokens. Longer captions are cut into chunks of 75 tokens, each encoded on its own between a
-start and an end token; the states of all chunks, start and end tokens included, are joined along the sequence, as in
-A1111 and ComfyUI. (sd-scripts keeps only the first start and last end token: lengths 77, 152, 227 instead of 77, 154,
-231.) Cuts fall at token positions, as in sd-scripts and ComfyUI. A1111 moves up to 20 tokens after the last comma to
-the next chunk, ComfyUI a weighted part of fewer than 8 tokens that would be split.
+A text encoder reads 77 tokens. Longer captions are cut into chunks of 75 tokens, each encoded alone between a start and
+an end token; the states of all chunks, with their start and end tokens, are joined along the sequence, as in A1111 and
+ComfyUI. (sd-scripts keeps only the first start and last end token: lengths 77, 152, 227, not 77, 154, 231.) Cuts fall
+at token positions, as in sd-scripts and ComfyUI. A1111 moves up to 20 tokens after the last comma to the next chunk,
+ComfyUI a weighted part of fewer than 8 tokens that would be split.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ class TextModels:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of n captions in chunks, on the CPU, one tensor per tokenizer.
+    """Tokens of n captions in chunks, on the CPU.
 
-    `ids` int64[n, c, 77]; `weights` float32[n, c, 77] where a tag has one; `chunks` int64[n]: how many of the c chunks
-    a caption fills, at least 1. The rest are empty.
+    One tensor per tokenizer: `ids` int64[n, c, 77]; `weights` float32[n, c, 77] where a tag has one. `chunks` int64[n]:
+    the chunks that a caption fills, at least 1. The rest are empty.
     """
 
     ids: tuple[torch.Tensor, ...]
@@ -74,9 +74,9 @@ class Encoded:
 def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int) -> Tokens:
     """Return `captions` (at least one) as read by each tokenizer.
 
-    Cut after `max_tokens` (a multiple of 75). SD1.5's tokenizer and SDXL's first pad with the end token, SDXL's second
-    with token 0, "!". Every "!" of a caption becomes token 0, as in diffusers; open_clip, that encoder's source, has
-    another token (diffusers issue 4153).
+    Cut after `max_tokens` (a multiple of 75). Padding is the end token, for SDXL's second tokenizer token 0, "!". Every
+    "!" of its captions becomes token 0, as in diffusers; open_clip, that encoder's source, has another token (diffusers
+    issue 4153).
     """
     parsed = [parse_caption(caption) for caption in captions]
     read = [_read(tokenizer, parsed, max_tokens) for tokenizer in tokenizers]
@@ -95,7 +95,7 @@ def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int
 
 @dataclass(frozen=True)
 class _Read:
-    """Captions as one tokenizer reads them, uncut, with token offsets in the joined tags."""
+    """Captions as one tokenizer reads them, uncut, with token offsets."""
 
     parsed: list[list[tuple[str, float]]]
     ids: list[list[int]]
@@ -140,11 +140,10 @@ def _cut(content: list[Any], count: int, start: Any, end: Any, pad: Any) -> list
 def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
     """Encode `tokens` on the encoders' device and in their dtype, differentiably.
 
-    Up to 75 tokens without weights, this equals the family's diffusers pipeline. SD1.5 uses the `clip_skip`-th last
-    layer through the final norm; SDXL the second-to-last layer without it, and the first chunk's pooled output. A
-    weight moves a token's state along the line from an empty prompt's state, as in ComfyUI (comfy/sd1_clip.py); A1111
-    and sd-scripts multiply states and rescale all to their former mean. Pooled output is never weighted, as in all
-    three.
+    Up to 75 tokens without weights equal the family's diffusers pipeline. SD1.5 uses the `clip_skip`-th last layer
+    through the final norm; SDXL the second-to-last without it, and the first chunk's pooled output. A weight moves a
+    token's state along the line from an empty prompt's, as in ComfyUI (comfy/sd1_clip.py); A1111 and sd-scripts
+    multiply states and rescale all to their former mean. As in all three, pooled output is unweighted.
 
     Raises ValueError for a `clip_skip` that the family lacks or that exceeds the encoder's layers.
     """
@@ -200,8 +199,8 @@ def final_layer_norm(encoder: Any) -> Any:
 
 
 def _weighted(states: torch.Tensor, weights: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
-    """Move `states` [b, c, 77, width] away from `empty` [1, 1, 77, width] by `weights`.
+    """Move `states` [b, c, 77, width] from `empty` [1, 1, 77, width] by `weights`.
 
-    `weights` [b, c, 77]: 1 leaves states exactly unchanged. `empty`: states of an empty prompt.
+    `weights` [b, c, 77]: 1 leaves states exactly unchanged. `empty`: an empty prompt's states.
     """
     return torch.lerp(empty.expand_as(states), states, weights[..., None].to(states.device, states.dtype))

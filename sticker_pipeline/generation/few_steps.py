@@ -1,6 +1,6 @@
-"""Images of the same requests in many steps and in few, with LCM-LoRAs.
+"""Images of the same requests in many and few steps, with LCM-LoRAs.
 
-Their measurement: `benchmark/few_steps.py`.
+Measurement: `benchmark/few_steps.py`.
 """
 
 import time
@@ -17,7 +17,7 @@ from sticker_pipeline.generation.grid import grid_of_files
 from sticker_pipeline.generation.prompts import Request
 
 STEPS = (1, 2, 4, 8)  # measured with an LCM-LoRA
-MANY, FEW = 25, 4  # of the reference, of the summary
+MANY, FEW = 25, 4  # of the reference way, of the summary
 IMAGES = "pictures"  # folder in the artifact
 
 
@@ -39,8 +39,8 @@ def ways_to_draw(
 ) -> dict[str, Way]:
     """Return the compared ways by name, the reference first.
 
-    `who` generates with the LoRAs `always`: in MANY steps, as `generation` states, in FEW steps, in FEW with the LCM
-    sampler alone, in FEW with each of the `lcm` LoRAs, and with the last of them in each of STEPS.
+    `who` generates with the LoRAs `always`: in MANY steps, as `generation` states, in FEW, in FEW with the LCM sampler
+    alone, in FEW with each `lcm` LoRA, with the last in all STEPS.
     """
     few = generation.model_copy(update={"scheduler": "lcm", "guidance_scale": 1.0})
     *others, own = lcm
@@ -60,9 +60,9 @@ def ways_to_draw(
 
 @dataclass(frozen=True)
 class Answers:
-    """Images of the same `requests`, `seeds` per prompt, in all `ways`.
+    """Images in `folder` of the same `requests`, in all `ways`.
 
-    They lie in `folder`. The other ways are compared with the first.
+    `seeds`: per prompt. The first way is the reference.
     """
 
     folder: Path
@@ -72,7 +72,7 @@ class Answers:
 
     @property
     def reference(self) -> str:
-        """Return the way with which the others are compared."""
+        """Return the way that the others are compared with."""
         return next(iter(self.ways))
 
     @property
@@ -81,7 +81,7 @@ class Answers:
         return [name for name, way in self.ways.items() if way.settings.steps == FEW][-1]
 
     def files(self, way: str) -> list[str]:
-        """Return the way's images relative to `folder`, one per request."""
+        """Return a way's images relative to `folder`, one per request."""
         number = list(self.ways).index(way)
         return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
@@ -89,7 +89,7 @@ class Answers:
 def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
     """Save all images of `answers`; return wall-clock seconds per image by way.
 
-    `say` takes a line on progress.
+    `say`: takes a line on progress.
     """
     (answers.folder / IMAGES).mkdir()
     opened, seconds = pipelines(profile), {}
@@ -111,7 +111,10 @@ def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], ob
 
 
 def answers_grid(answers: Answers) -> Image.Image:
-    """Return a grid of the first prompts in every way, first seed only."""
+    """Return a grid of the first prompts in every way.
+
+    It has the first seed only.
+    """
     labels = [request.prompt for request in answers.requests[:: answers.seeds]]
     files = {way: answers.files(way) for way in answers.ways}
     return grid_of_files(answers.folder, files, labels, answers.seeds, most=8)

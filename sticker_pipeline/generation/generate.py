@@ -1,4 +1,4 @@
-"""Generation of images from requests, with a pipeline opened from a profile.
+"""Generation of images from requests, with a profile's pipeline.
 
 Requests: `prompts.py`. LoRA files: `diffusion/lora/file.py`, `diffusion/lora/formats.py`.
 """
@@ -58,10 +58,10 @@ class DrawingError(UserError):
 
 
 def open_pipeline(profile: Profile) -> Any:
-    """Open the profile's base model to generate, from local safetensors only.
+    """Open the profile's base model to generate, from local safetensors.
 
-    On a GPU in half precision, else on the CPU, without safety checker and progress bar. Raises BaseModelError for a
-    missing or incomplete model.
+    On a GPU in half precision, else on the CPU; no safety checker, no progress bar. Raises BaseModelError for a missing
+    or incomplete model.
     """
     import torch
 
@@ -109,12 +109,12 @@ def generate(
     resolution: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Image.Image]:
-    """Yield an RGB image of `resolution`² pixels for each request, in order.
+    """Generate an RGB image of `resolution`² pixels for each request, in order.
 
-    Batches have settings.batch_size images. Batch size and other requests change an image by rounding only.
-    `progress(done, total)` is called after each batch. Raises PromptError for truncated prompts and ValueError for a
-    resolution that is no multiple of 8, both before the first batch; during generation, DrawingError for pixels that
-    are not finite.
+    Batches have settings.batch_size images; batch size and other requests change an image by rounding only.
+    `progress(done, total)` is called after each batch. Raises, at the call, PromptError for truncated prompts and
+    ValueError for a resolution that is no multiple of 8; during generation, DrawingError for pixels that are not
+    finite.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
@@ -151,9 +151,9 @@ def _batches(
 
 
 def _latents(model: Model, batch: Sequence[Request], settings: GenerationSettings, resolution: int) -> torch.Tensor:
-    """Return latents [b, c, h, w] of a batch; on a CPU, large ones in two parallel parts.
+    """Return latents [b, c, h, w] of a batch.
 
-    Prompts are encoded first: tokenizers are not thread-safe.
+    A CPU computes large batches in two parallel parts. Prompts are encoded first: tokenizers are not thread-safe.
     """
     import torch
 
@@ -173,7 +173,7 @@ def _latents(model: Model, batch: Sequence[Request], settings: GenerationSetting
 
 
 def _beside_others(pipeline: Any) -> Any:
-    """Return a pipeline of the same models with its own sampler and state."""
+    """Return a pipeline with the same models, its own sampler and state."""
     own = copy.copy(pipeline)
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     return own
@@ -192,7 +192,7 @@ def without_loras(pipeline: Any) -> Model:
 def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
     """Return the text and noise settings that `loras` (file, strength) need.
 
-    They come from headers alone, for caches and workflows; `with_loras` uses the same. Raises LoraError as that does.
+    From headers alone, for caches and workflows, equal to those of `with_loras`. Raises LoraError as that does.
     """
     stated = [(path, read_metadata(path)) for path, _ in loras]
     prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
@@ -210,10 +210,9 @@ def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[Mode
 def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[Model]:
     """Yield the model with the LoRA files `loras` applied at their strengths.
 
-    Changes add up, in order; text and noise settings are those that the LoRAs were trained with. Afterwards the
-    pipeline has the base model's weights and sampler, bit for bit. Raises LoraError, without changes, for a file that
-    cannot be read or does not fit the base model, for two that cannot be sampled together, and for a layer that the
-    text encoder lacks.
+    Changes add up, in order; text and noise settings are the LoRAs' own. Afterwards the pipeline has the base model's
+    weights and sampler, bit for bit. Raises LoraError, without changes, for files that cannot be read, do not fit the
+    base model or cannot be sampled together, and for a layer that the text encoder lacks.
     """
     family = _family(pipeline)
     encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)

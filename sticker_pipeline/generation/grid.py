@@ -1,4 +1,4 @@
-"""Grids that show a LoRA's effect: models and references in rows, prompts in columns.
+"""Grids of a LoRA's effect: models and references by the same prompts.
 
 Metrics: `benchmark/`.
 """
@@ -14,10 +14,10 @@ from sticker_pipeline.core.images import labelled_grid
 def sample_grid(
     rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[str], *, most: int = 8, cell: int = 96
 ) -> Image.Image:
-    """Return an RGB grid with a row per `name: images` and `most` columns.
+    """Return an RGB grid, a row per `name: images`, `most` columns.
 
-    Rows of models answer the same requests: a column is one prompt and seed. Rows may be shorter, as of references,
-    which belong to no prompt.
+    Models answer the same requests: a column is one prompt and seed. Rows may be shorter, such as references, which
+    belong to no prompt.
     """
     shown = list(columns)[:most]
     return labelled_grid(list(rows), shown, [list(images)[: len(shown)] for images in rows.values()], cell=cell)

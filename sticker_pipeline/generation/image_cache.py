@@ -31,8 +31,8 @@ def decisive(
     """Return everything that decides an image beside its request.
 
     `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application; `trained`:
-    their training settings. The batch size is excluded: it changes images by rounding only. Keys for at most one LoRA
-    are unchanged since several became possible.
+    their training settings. The batch size is excluded: it changes images by rounding only. `more` is absent for at
+    most one LoRA: older entries stay valid.
     """
     first = loras[0] if loras else (None, None)
     return {
@@ -55,10 +55,10 @@ def drawn(
     draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
     batch_size: int,
 ) -> list[Image.Image]:
-    """Return an RGB image for each request, from the folder `cache` or from `draw`.
+    """Return an RGB image per request, from `cache` or from `draw`.
 
-    `draw` is called once with the missing requests, if any. Every `batch_size` images are saved together as soon as
-    they exist: an interrupted run resumes with the same batches.
+    `draw` is called once with the missing requests, if any. Images are saved in groups of `batch_size` as they are
+    made: an interrupted run resumes with the same batches.
     """
     paths = [_entry(cache, decided, request) for request in requests]
     found = {path: _read(path) for path in paths}

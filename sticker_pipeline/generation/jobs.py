@@ -1,4 +1,4 @@
-"""Images of models for assets: a job describes them, a generator makes them.
+"""Images of models for assets: jobs describe them, generators make them.
 
 Generation: `generate.py`. Cache: `image_cache.py`.
 """
@@ -59,14 +59,17 @@ class GenerationJob:
 
     @property
     def folder(self) -> str:
-        """Return the image folder; a setting's lies below its LoRA's, unlike a rival's."""
+        """Return the image folder; a setting's lies below its LoRA's.
+
+        No rival can have one there.
+        """
         return f"{self.below}/{self.model.replace(' ', '_')}" if self.below else self.model
 
     @property
     def has_trigger(self) -> bool:
         """Tell whether images without the trigger are generated too.
 
-        Not for a setting: its LoRA's count.
+        Not for a setting: its LoRA is measured instead.
         """
         return bool(self.loras) and self.settings is None
 
@@ -83,10 +86,10 @@ def generated(
     loras: Sequence[tuple[Path, float]] = (),
     settings: GenerationSettings | None = None,
 ) -> list[Image.Image]:
-    """Return an RGB image per request by the model with `loras` (file, strength).
+    """Return an RGB image per request by the model with `loras`.
 
-    Images come from the cache; the pipeline opens for missing ones only. `who`: the model's name in the log.
-    `settings`: None for the profile's. Raises LoraError for a LoRA that does not fit the base model.
+    Images come from the cache; the pipeline opens for missing ones only. `loras`: (file, strength). `who`: its name in
+    the log. `settings`: None for the profile's. Raises LoraError for a LoRA that does not fit the base model.
     """
     profile = generator.profile
     settings, resolution = settings or profile.generation, profile.resolution
@@ -126,5 +129,5 @@ def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder
 def generate_without_trigger(
     generator: Generator, job: GenerationJob, prompts: list[Prompt], staging: Path
 ) -> pd.DataFrame:
-    """Save the job's images of `prompts`, its prompts without trigger, as `generate_job` does."""
+    """Save the job's images of `prompts`, without trigger, as `generate_job` does."""
     return generate_job(generator, replace(job, prompts=prompts), staging, f"{job.model}/without_trigger")

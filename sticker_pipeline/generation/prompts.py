@@ -1,6 +1,6 @@
-"""Prompts from a character's settings, and requests that pair prompts with seeds.
+"""Prompts from a character's settings, and requests that add seeds.
 
-No model is used here. Generation: `generate.py`.
+No model is used. Generation: `generate.py`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class PromptError(UserError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt; `attributes`: its free part, fixed by no group of the character."""
+    """A prompt; no group of the character fixes its `attributes`."""
 
     style: str
     text: str
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Request:
-    """One image to generate; equal for all models, so that images pair up."""
+    """An image to generate; equal for all models, so images pair up."""
 
     style: str
     prompt: str
@@ -44,16 +44,15 @@ class Request:
 def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
     """Return the character's benchmark prompts by style, in the order of attributes.
 
-    For each style of its groups: the trigger, the learned tags of these groups, the base model's tag for the style
-    (`profile.benchmark.style_tags`), and the free attributes, the character's own (`benchmark.prompts` in
-    character.yaml) or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a style of
-    the character.
+    For each style of its groups: trigger, the groups' learned tags, the base model's tag for the style
+    (`profile.benchmark.style_tags`), and free attributes, the character's own (`benchmark.prompts` in character.yaml)
+    or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a style of the character.
     """
     return prompts_beginning(character, profile, beginnings(character))
 
 
 def beginnings(character: Character) -> dict[str, list[str]]:
-    """Return the start of prompts by style: trigger and the groups' learned tags."""
+    """Return prompt starts by style: the trigger and the groups' learned tags."""
     found = {style: [character.trigger] for style in _styles(character)}
     for group in character.groups.values():
         found[group.style] += [tag for tag in group.learned if tag not in found[group.style]]
@@ -87,7 +86,7 @@ def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Se
 
 
 def join_tags(parts: Sequence[str]) -> str:
-    """Return the tags of `parts` in order, each once, with its first weight.
+    """Return the tags of `parts`, each once, with its first weight.
 
     Parts are parsed as captions.
     """
@@ -118,9 +117,8 @@ def _shortened(prompt: str) -> str:
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
     """Return `seeds_per_prompt` requests for each prompt, prompt by prompt.
 
-    Seeds depend on purpose, style, the prompt's number within its style and the seed's number alone: they are equal for
-    all models and characters and unchanged when styles are added. Another purpose, such as the choice of an epoch, has
-    other seeds.
+    Seeds depend on purpose, style, prompt number within the style and seed number alone: they are equal for all models
+    and characters and unchanged when styles are added. Another purpose, such as choosing an epoch, has other seeds.
     """
     numbers: dict[str, int] = {}
     requests = []
@@ -169,7 +167,7 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
 
 
 def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:
-    """Return prompts of `settings`' words: to measure an LCM-LoRA, and to train it."""
+    """Return prompts of `settings`' words: to measure an LCM-LoRA, to train it."""
     count = settings.measured_prompts
     prompts = prompts_of_words(settings.words, settings.omitted, count + settings.images, settings.seed)
     return prompts[:count], prompts[count:]

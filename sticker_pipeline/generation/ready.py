@@ -8,7 +8,7 @@ from sticker_pipeline.media.inventory import media_files, refused_links
 
 
 def unready(character: Character, profile: Profile) -> str | None:
-    """Return the reason why no step of the character can work, or None."""
+    """Return the reason why no step of the character works, or None."""
     if wrong := base_problem(profile):
         return f"{character.name}: {wrong}"
     try:

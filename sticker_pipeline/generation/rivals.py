@@ -1,4 +1,4 @@
-"""Rival LoRAs that a character is compared with: usable ones, reasons for the others."""
+"""Rival LoRAs to compare a character with, and reasons against unusable ones."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ MOST_WORDS = 400  # letters of an error, in a sentence
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
     """Return the usable rivals, and a sentence on each of the others.
 
-    Files must be readable and prompts within the token limit. Nothing is generated: whether a LoRA fits the base model
-    shows when it is applied. Where there are rivals, raises PromptError if the profile lacks a style of the character,
-    and ValueError for a base model without tokenizer.
+    Files must be readable and prompts within the token limit; whether a LoRA fits the base model shows when it is
+    applied. Where there are rivals, raises PromptError if the profile lacks a style of the character, and ValueError
+    for a base model without tokenizer.
     """
     rivals = character.settings.benchmark.rivals
     if not rivals:
@@ -48,12 +48,12 @@ def rival_prompts(character: Character, profile: Profile, rival: Rival) -> list[
 
 
 def is_left_out(name: str, why: str) -> str:
-    """Return the sentence about a rival that is not measured."""
+    """Return the sentence about an unmeasured rival."""
     return f"Rival '{name}' is left out: {why}"
 
 
 def why_not_drawn(error: Exception) -> str:
-    """Return an error during a rival's generation, and its remedy, as a sentence."""
+    """Return a sentence on an error during a rival's generation, with remedy."""
     import torch
 
     lines = str(error).splitlines() or [type(error).__name__]

@@ -1,4 +1,4 @@
-"""Settings that a sweep tries: adapter weights, steps and guidance, in a grid.
+"""Settings that a sweep tries: a grid of adapter weights, steps, guidance.
 
 Quality: `benchmark/`. Speed: `timing.py`.
 """
@@ -72,7 +72,7 @@ def reference_of(cell: Cell, generation: GenerationSettings) -> Cell:
 
 
 def drawn_with(cell: Cell, generation: GenerationSettings) -> GenerationSettings:
-    """Return `generation` with the cell's steps and guidance, and LCM's sampler if used."""
+    """Return `generation` with the cell's steps, guidance and, for LCM, its sampler."""
     changes: dict[str, Any] = {"steps": cell.steps, "guidance_scale": cell.guidance_scale}
     return generation.model_copy(update=changes | ({"scheduler": "lcm"} if cell.lcm_weight else {}))
 

@@ -1,6 +1,6 @@
-"""Images and times of a sweep: all settings of a grid for the same requests.
+"""Images and times of a sweep: a grid's settings, the same requests.
 
-Their quality: `benchmark/sweep.py`.
+Quality: `benchmark/sweep.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def sweep_plan(
 
 
 def generate_cells(generator: Generator, plan: SweepPlan, folder: Path) -> dict[Cell, list[Path]]:
-    """Save the images of every cell in `folder`; return files by cell and request."""
+    """Save every cell's images in `folder`; return files by cell and request."""
     files = {}
     for number, cell in enumerate(plan.cells):
         settings = drawn_with(cell, generator.profile.generation)
@@ -91,9 +91,9 @@ def generate_cells(generator: Generator, plan: SweepPlan, folder: Path) -> dict[
 
 
 def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -> float:
-    """Return the cell's wall-clock seconds per image, measured once per machine.
+    """Return the cell's wall-clock seconds per image, once measured per machine.
 
-    They are kept in the folder `cache`.
+    `cache`: folder of the measured times.
     """
     settings, resolution = drawn_with(cell, generator.profile.generation), generator.profile.resolution
 
@@ -105,9 +105,9 @@ def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -
 
 
 def sweep_grids(plan: SweepPlan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
-    """Return an image by name, of each prompt style and style LoRA weight.
+    """Return grid images by name, per prompt style and style LoRA weight.
 
-    It has the style's first request in every setting: guidance and steps downwards, LCM and character weights across.
+    Each shows the style's first request in every setting: guidance and steps down, LCM and character weights across.
     """
     styles = [request.style for request in plan.requests]
     down = list(product(plan.axis("guidance_scale"), plan.axis("steps")))

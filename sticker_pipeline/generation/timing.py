@@ -1,7 +1,7 @@
-"""Measured seconds per image; images of a sweep mostly come from the cache, untimed.
+"""Measured seconds per image; a sweep's images are mostly cached, untimed.
 
-Time depends on the machine, steps, guidance (it doubles U-Net calls) and sampler. LoRA weights are merged into the
-model's and cost nothing. So a few batches are timed for each combination, and the result is kept.
+Time depends on machine, steps, guidance (it doubles U-Net calls) and sampler; LoRAs are merged into the weights and
+cost nothing. So a few batches are timed per combination and kept.
 """
 
 import platform

@@ -1,4 +1,4 @@
-"""Prompts about invented characters, with traits that no character of a style has.
+"""Prompts about invented characters, with traits that none of a style has.
 
 The tags of the style's characters: `dataset/style_set.py::own_traits`.
 """
@@ -13,10 +13,10 @@ CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of in
 
 
 def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str], count: int) -> list[list[str]]:
-    """Return `count` characters, each with one free trait of each list in `traits`.
+    """Return `count` characters, each with a free trait of each list.
 
-    Traits in `taken` are left out, and lists without others skipped. Characters may repeat before all combinations are
-    used: the first 64 of INVENTED_TRAITS differ. Raises PromptError where nothing is left.
+    Traits in `taken` are omitted, and lists without others. Characters may repeat before all combinations are used: the
+    first 64 of INVENTED_TRAITS differ. Raises PromptError where nothing is left.
     """
     free = [[trait for trait in slot if trait not in taken] for slot in traits]
     left = [slot for slot in free if slot]
@@ -31,7 +31,7 @@ def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str],
 def unseen_prompts(settings: StyleSettings, taken: Collection[str], numbers: Sequence[int]) -> list[Prompt]:
     """Return a prompt for each of `settings.attributes` per invented character.
 
-    `numbers`: the characters, from 0. A prompt's `attributes`, which are checked in its images, are the traits and
+    `numbers`: the characters, from 0. A prompt's `attributes`, checked in its images, are the traits and
     `settings.attributes`. No word names the style: the LoRA must generate in it without one.
     """
     characters = invented_characters(settings.traits, taken, max(numbers) + 1)

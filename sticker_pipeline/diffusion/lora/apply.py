@@ -46,8 +46,8 @@ def apply_lora(
     """Add `strength` times the LoRA's change to the modules' weights.
 
     `text_encoders`: in the family's order. Returns a handle with `remove`, also a context manager. Raises LoraError,
-    without changing anything, for a module that the models lack or that has another shape, and for a weight that would
-    not be finite in the model's precision.
+    without changes, for modules that the models lack or that have another shape, and for weights not finite in the
+    model's precision.
     """
     import torch
 

@@ -39,14 +39,14 @@ class LoraError(UserError):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The change of one module: weight += alpha / rank · up @ down.
+    """The change of a module: weight += alpha / rank · up @ down.
 
-    down: [rank, in], or [rank, in, n, n] for n×n convolutions; up: [out, rank] or [out, rank, 1, 1].
+    down: [rank, in], or [rank, in, n, n] for convolutions; up: [out, rank] or [out, rank, 1, 1].
 
-    `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled to these norms, of rows (outputs) where
-    it is [out, 1] or [out, 1, 1, 1], as in peft, and of columns (inputs) where it is [1, in] or [1, in, 1, 1], as in
-    LyCORIS. Clients apply columns exactly (ComfyUI, A1111), rows not: ComfyUI divides by the unchanged weight's norms,
-    A1111 takes them for columns. diffusers drops both.
+    `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled to these norms. Shapes as in LyCORIS:
+    [out, 1] or [out, 1, 1, 1] for rows (outputs), which peft trains; [1, in] or [1, in, 1, 1] for columns (inputs).
+    ComfyUI and A1111 apply columns exactly, rows not: ComfyUI divides by the unchanged weight's norms, A1111 takes them
+    for columns. diffusers drops both.
     """
 
     down: "torch.Tensor"
@@ -60,7 +60,7 @@ class Adapter:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of the weight: [out, in] or [out, in, n, n]."""
+        """Return the weight's shape: [out, in] or [out, in, n, n]."""
         return (int(self.up.shape[0]), *map(int, self.down.shape[1:]))
 
 
@@ -73,10 +73,10 @@ class LoraFile:
 
 
 def with_one_alpha(lora: LoraFile, alpha: float) -> LoraFile:
-    """Return the same LoRA with one alpha; the differences move into `up`.
+    """Return the same LoRA with one alpha; differences move into `up`.
 
     diffusers 0.42 uses a kohya file's most frequent alpha for all attention layers; ComfyUI, A1111 and sd-scripts read
-    each. Files with several alphas should pass through this.
+    each. Apply this to files with several alphas.
     """
     adapters = {
         key: adapter
@@ -92,7 +92,7 @@ def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
 
     Alphas and DoRA magnitudes stay float32: they scale whole weights. Adds `sshs_model_hash`, `sshs_legacy_hash` and
     `modelspec.hash_sha256` to the metadata. Equal input gives equal bytes: no time, no path. Raises LoraError for
-    values that are not finite in this precision.
+    values not finite in this precision.
     """
     import torch
 
@@ -128,8 +128,8 @@ def _serialised(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, st
 def _hashes(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the hashes by which A1111 recognises a LoRA.
 
-    As in sd-webui-additional-networks: the SHA-256 of all bytes behind the header, and (legacy) 8 digits of that of 64
-    KiB from offset 1 MiB of the file with its `ss_` metadata only.
+    Defined by sd-webui-additional-networks: SHA-256 of all bytes behind the header, and (legacy) 8 digits of that of 64
+    KiB from offset 1 MiB of the file with its `ss_` metadata.
     """
     data = _serialised(tensors, {key: value for key, value in metadata.items() if key.startswith("ss_")})
     body = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
@@ -138,11 +138,11 @@ def _hashes(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) 
 
 
 def read_lora(path: Path, family: str = "sd15") -> LoraFile:
-    """Read a kohya LoRA file for `family`, with keys of the table only.
+    """Read a kohya LoRA file for `family`, strictly by the key table.
 
-    Other layouts: `formats.py`. A module without alpha has alpha = rank, as in kohya. Without `ss_base_model_version`,
-    keys alone decide the family. Raises LoraError for files other than safetensors (pickles are recognised by content),
-    another stated family, unknown keys, incomplete modules and values that cannot be applied.
+    Other layouts: `formats.py`. A missing alpha is the rank, as in kohya. Without `ss_base_model_version`, keys decide.
+    Raises LoraError for other files than safetensors (pickles are recognised by content), another stated family,
+    unknown keys, incomplete modules and values that cannot be applied.
     """
     tensors, metadata = read_tensors(path)
     version, expected = metadata.get("ss_base_model_version"), FAMILIES[family].base_version
@@ -161,7 +161,7 @@ def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file, from its header alone.
+    """Return a safetensors file's metadata, from the header alone.
 
     Raises LoraError as `read_tensors` does.
     """
@@ -194,7 +194,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     """Return a sentence about a file that the library refuses.
 
-    Metadata other than text get their own sentence: the file is undamaged.
+    Non-text metadata are named: the file is undamaged.
     """
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
@@ -215,7 +215,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:
     """Return adapters by module from tensors by kohya key.
 
-    Raises LoraError, naming `path`, as `read_lora` does.
+    Raises LoraError, naming `path`: see `read_lora`.
     """
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():

@@ -1,7 +1,7 @@
-"""LoRA files of other trainers, in variants of kohya's and diffusers' (peft's) layouts.
+"""LoRA files of other trainers, in kohya's and diffusers' (peft's) layouts.
 
-They are converted to the layout of `file.py` or refused in one sentence, never applied approximately. Our own files are
-read more strictly, by `file.py::read_lora`.
+They are converted to the layout of `file.py` or refused in one sentence, never approximated. Our own files are read
+more strictly, by `file.py::read_lora`.
 """
 
 import math
@@ -75,9 +75,9 @@ _AGREE = 0.01  # relative difference of equal alphas: one may be rounded to bflo
 
 
 def lora_hash(path: Path, sha256: Callable[[Path], str]) -> str:
-    """Return a hash over everything that decides the effect of a LoRA file.
+    """Return a hash over everything that decides a LoRA file's effect.
 
-    `sha256` of the file or, where its scale stands outside its tensors, of that, peft's configuration beside it and
+    `sha256` of the file or, where its scale stands outside its tensors, of it, peft's configuration beside it and
     SCALE_VERSION.
     """
     own, configuration = sha256(path), path.with_name(CONFIGURATION)
@@ -96,10 +96,10 @@ def _metadata(path: Path) -> dict[str, str]:
 def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
     """Read a LoRA file of any trainer for `family`.
 
-    Layouts: kohya's (with LyCORIS' plain LoCon), diffusers', peft's. A module without alpha in tensors, header and
-    peft's configuration has alpha = rank. Raises LoraError for pickles (by content), another family (stated, else by
-    widths), methods other than LoRA and DoRA and files of other kinds, each by name; also for modules outside the table
-    in `key_map.py`, contradictory alphas, alpha 0, and values that are not finite.
+    Layouts: kohya's (with LyCORIS' plain LoCon), diffusers', peft's. An alpha missing in tensors, header and peft's
+    configuration is the rank. Raises LoraError for pickles (by content), another family (stated, else by widths),
+    methods other than LoRA and DoRA and other kinds of files, each by name; modules outside the table in `key_map.py`,
+    contradictory or zero alphas, and values that are not finite.
     """
     tensors, metadata = read_tensors(path)
     refuse_kinds(tensors, path)
@@ -169,7 +169,7 @@ def _refuse_other_family(tensors: "Tensors", metadata: Mapping[str, str], family
 
 
 def _families(tensors: "Tensors", metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (family, evidence) for each statement in the file; unknown names are skipped."""
+    """Yield (family, evidence) for each statement in the file; others are skipped."""
     for key, starts in (("ss_base_model_version", VERSION_STARTS), ("modelspec.architecture", ARCHITECTURE_STARTS)):
         value = metadata.get(key, "")
         for start, family in starts.items():
@@ -199,10 +199,10 @@ def _kohya_name(key: str, family: str) -> str | None:
 
 @cache
 def _spellings(family: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return patterns of other module names in kohya's layout, with canonical names.
+    """Return patterns of other module names in kohya's layout, with canonical ones.
 
     SDXL's U-Net in diffusers' names (diffusers' export, OneTrainer); text encoders without `text_model` (diffusers'
-    export with transformers ≥ 5.6); `lora_te1` for SD1.5's only text encoder.
+    export with transformers ≥ 5.6); `lora_te1` for SD1.5.
     """
     prefixes = {encoder.folder: {encoder.prefix} for encoder in FAMILIES[family].text_encoders}
     prefixes |= {"unet": {"lora_unet"}, "text_encoder": prefixes["text_encoder"] | {"lora_te1"}}
@@ -226,7 +226,7 @@ def _peft_name(key: str, family: str, encoder: str | None) -> str | None:
 
 
 def _peft_module(name: str, family: str, encoder: str | None) -> str | None:
-    """Return the kohya name of a diffusers module, `<model>.<path>` or a U-Net path.
+    """Return the kohya name of diffusers' `<model>.<path>` or U-Net path.
 
     `encoder`: the text encoder of paths without a model, if known.
     """
@@ -287,9 +287,9 @@ def _scaled(
 
 
 def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, str], path: Path) -> None:
-    """Raise LoraError where only kohya's header states an alpha, other than the rank.
+    """Raise LoraError where only kohya's header states an alpha, unlike the rank.
 
-    sd-scripts writes tensors and header; programs would use the rank.
+    sd-scripts writes tensors too; programs would use the rank.
     """
     text = metadata.get("ss_network_alpha", "")
     try:

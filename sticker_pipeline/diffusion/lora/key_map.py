@@ -1,6 +1,6 @@
-"""Key tables: names of modules in LoRA files, and which modules LoRAs may change.
+"""Key tables: module names in LoRA files, and which modules may change.
 
-Names are kohya's (sd-scripts, networks/lora.py), read by ComfyUI, A1111 and diffusers. The tables are strict in both
+Names are kohya's (sd-scripts, networks/lora.py), read by ComfyUI, A1111 and diffusers. Tables are strict in both
 directions. Files: `file.py`.
 """
 
@@ -24,11 +24,11 @@ _ORDER: tuple[Reach, ...] = ("attention", "all", "all+conv", "others")
 
 @dataclass(frozen=True)
 class Row:
-    """Modules at `path` of `model`, named `key` in files; each {} is one number.
+    """Modules at `path`, called `key` in files; each {} is one number.
 
     `model`: "unet" or a text encoder's folder. `targets`: the smallest set with these modules; "others" are never
     trained here. `kind`: decides their rank. ResNet 1×1 convolutions and linear layers need `all+conv` but have the
-    linear layers' rank: sd-scripts' `conv_dim` is for 3×3 convolutions only.
+    linear layers' rank: sd-scripts' `conv_dim` is for 3×3 convolutions.
     """
 
     model: str
@@ -93,7 +93,7 @@ _SDXL_BLOCKS = 3
 
 
 def _sd15_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
-    """Yield (path, name in a file, leaves) of SD1.5's blocks, in diffusers' names."""
+    """Yield (path, file name, leaves) of SD1.5's blocks, in diffusers' names."""
     for path, leaves in (
         ("down_blocks.{}.attentions.{}", _TRANSFORMER),
         ("mid_block.attentions.{}", _TRANSFORMER),
@@ -108,10 +108,10 @@ def _sd15_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
 
 
 def _sdxl_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
-    """Yield (path, name in a file, leaves) of SDXL's blocks, in SGM's names.
+    """Yield (path, file name, leaves) of SDXL's blocks, in SGM's names.
 
-    SGM numbers blocks through all levels. Input block 0 is conv_in; each level has its layers and, but for the last, a
-    downsampler. In a block, part 0 is the ResNet, part 1 the attention; an upsampler comes last.
+    SGM numbers blocks through all levels. Input block 0 is conv_in; each level has its layers and, except the last, a
+    downsampler. In a block, part 0 is the ResNet, 1 the attention; an upsampler is last.
     """
     for block in range(_SDXL_BLOCKS):
         first_in, first_out = 1 + block * (_SDXL_LAYERS + 1), block * (_SDXL_LAYERS + 1)
@@ -179,9 +179,9 @@ _TEXT_PREFIX = "text_model."
 
 
 def key_of(path: str, model: str, family: str = "sd15") -> str | None:
-    """Return the kohya name of the module at `path` of `model`, or None.
+    """Return the kohya name of the module at `path`, or None.
 
-    `model`: "unet", "text_encoder" or "text_encoder_2". A text encoder's path may begin with `text_model.`.
+    `model`: "unet", "text_encoder" or "text_encoder_2". Text encoder paths may begin with `text_model.`.
     """
     path = path.removeprefix(_TEXT_PREFIX) if model != "unet" else path
     for row, pattern, _ in _patterns(family):
@@ -208,12 +208,11 @@ def row_of(key: str, family: str = "sd15") -> Row | None:
 
 @cache
 def _patterns(family: str) -> tuple[tuple[Row, re.Pattern[str], re.Pattern[str]], ...]:
-    """Return each row with patterns of its paths and keys."""
     return tuple((row, numbered(row.path), numbered(row.key)) for row in TABLE[family])
 
 
 def numbered(text: str) -> re.Pattern[str]:
-    """Return a pattern for `text` with a number, a group, for each {}."""
+    """Return a pattern for `text` with a number group for each {}."""
     return re.compile(re.escape(text).replace(r"\{\}", r"(\d+)"))
 
 
@@ -224,10 +223,10 @@ def adaptable_modules(
     family: str = "sd15",
     targets: Reach = "all+conv",
 ) -> dict[str, Any]:
-    """Return the modules that LoRAs with these `targets` may change, by kohya name.
+    """Return the modules that LoRAs with these `targets` may change, by name.
 
-    In the order of the module trees. `targets`: "others" for LoRAs of any trainer. `text_encoders`: in the family's
-    order, None to skip one.
+    In tree order. `targets`: "others" for LoRAs of any trainer. `text_encoders`: in the family's order, None to skip
+    one.
     """
     wanted = _ORDER[: _ORDER.index(targets) + 1]
     folders = [encoder.folder for encoder in FAMILIES[family].text_encoders]

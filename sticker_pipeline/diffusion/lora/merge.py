@@ -1,8 +1,8 @@
-"""Merge of LoRAs into one that adds the weighted sum of their changes.
+"""Merge of LoRAs into one with the weighted sum of their changes.
 
 `concatenated` is exact: matrices stand side by side, ranks add up. `truncated` keeps a given rank: the change of that
 rank nearest to the sum in Frobenius norm, its truncated singular value decomposition (Eckart & Young 1936). Generation
-with several unmerged files: `generation/generate.py`.
+with unmerged files: `generation/generate.py`.
 """
 
 import json
@@ -39,7 +39,7 @@ _NOTHING = 1e-6  # of the parts' norm: float16 resolves 5e-4 of a value, so real
 
 @dataclass(frozen=True)
 class Part:
-    """A LoRA to merge; `name` for messages and metadata, negative weights subtract."""
+    """A LoRA to merge, named for messages and metadata; negative weights subtract."""
 
     name: str
     lora: LoraFile
@@ -49,8 +49,8 @@ class Part:
 def merge_files(out: Path, files: Sequence[tuple[Path, float]], rank: int | None = None) -> tuple[LoraFile, float]:
     """Merge weighted LoRA files into `out`, float32, exactly or at `rank`.
 
-    Returns the merged LoRA and the share of the change that is lost (see `truncated`). Raises LoraError for files that
-    cannot be read or merged and for different families, FileExistsError where `out` exists; then nothing is written.
+    Returns the LoRA and the share of the change that is lost (see `truncated`). Raises LoraError for files that cannot
+    be read or merged and for different families, FileExistsError where `out` exists, without writing.
     """
     if out.exists():
         raise FileExistsError(f"{out} is there already: name another file, or remove it.")
@@ -69,7 +69,7 @@ def merge_files(out: Path, files: Sequence[tuple[Path, float]], rank: int | None
 
 
 def _read(path: Path, weight: float) -> tuple[str, Part]:
-    """Return the family of the LoRA file at `path`, and the file as a part."""
+    """Return a LoRA file's family, and the file as a part."""
     problems = []
     for family in FAMILIES:
         try:
@@ -80,11 +80,11 @@ def _read(path: Path, weight: float) -> tuple[str, Part]:
 
 
 def concatenated(parts: Sequence[Part]) -> LoraFile:
-    """Return the exact weighted sum of the parts; ranks add up per module.
+    """Return the exact weighted sum of the parts; ranks add up.
 
     Values are float32, metadata empty. All modules get one alpha, the largest rank, for diffusers (see
-    `with_one_alpha`). Raises LoraError for a DoRA (its change is no sum), for modules of different shapes, for a weight
-    that is 0 or not finite, without parts, and for a sum that changes nothing.
+    `with_one_alpha`). Raises LoraError for a DoRA (its change is no sum), modules of different shapes, weights that are
+    0 or not finite, no parts, and a sum that changes nothing.
     """
     if not parts:
         raise LoraError("There is nothing to merge: name a LoRA file.")
@@ -108,11 +108,11 @@ def concatenated(parts: Sequence[Part]) -> LoraFile:
 
 
 def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
-    """Return the LoRA of rank `rank` nearest to `lora`, and the share lost.
+    """Return the LoRA of rank `rank` nearest to `lora`, and the loss.
 
-    The share is the Frobenius norm of the rest over that of the whole change, 0 to 1. Modules of lower rank keep
-    theirs; in each, both matrices get the root of the singular values. Computed in float64. Raises ValueError for a
-    rank below 1, LoraError for a DoRA.
+    The loss is the Frobenius norm of the rest over that of the whole change, 0 to 1. Modules of lower rank keep theirs;
+    in each, both matrices get the root of the singular values. Computed in float64. Raises ValueError for a rank below
+    1, LoraError for a DoRA.
     """
     if rank < 1:
         raise ValueError(f"rank must be 1 or more, not {rank}.")
@@ -127,9 +127,9 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
 
 
 def _square(adapter: Adapter) -> float:
-    """Return the squared Frobenius norm of the change: trace of (upᵀ up)(down downᵀ).
+    """Return the squared Frobenius norm of the change, in float64.
 
-    Computed in float64 and scaled by (alpha / rank)².
+    (alpha / rank)² · trace of (upᵀ up)(down downᵀ).
     """
     up, down = adapter.up.double().flatten(1), adapter.down.double().flatten(1)
     return float(((up.T @ up) * (down @ down.T)).sum()) * (adapter.alpha / adapter.rank) ** 2
@@ -154,10 +154,10 @@ def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
 
 
 def _of_rank(adapter: Adapter, rank: int) -> tuple[Adapter, torch.Tensor]:
-    """Return the adapter cut to `rank`, and all squared singular values.
+    """Return the adapter cut to `rank`, and its squared singular values.
 
-    These are float64, descending. The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values are
-    those of the small R₁R₂ᵀ.
+    All of them, float64, descending. The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values
+    are those of the small R₁R₂ᵀ.
     """
     scale = adapter.alpha / adapter.rank
     left, r1 = torch.linalg.qr(adapter.up.double().flatten(1) * scale)
@@ -180,8 +180,7 @@ def _one_alpha(adapters: dict[str, Adapter]) -> LoraFile:
 def _metadata(parts: Sequence[Part], merged: LoraFile, name: str, family: str) -> dict[str, str]:
     """Return the metadata of the merged file `name`.
 
-    Family, rank, alpha, sources, trigger words and tag counts of all parts, and the keys in COMMON that do not
-    conflict.
+    Family, rank, alpha, sources, all parts' trigger words and tag counts, and keys of COMMON that do not conflict.
     """
     own = FAMILIES[family]
     sources = [part.lora.metadata for part in parts]
@@ -209,14 +208,14 @@ def _metadata(parts: Sequence[Part], merged: LoraFile, name: str, family: str) -
 
 
 def _triggers(metadata: dict[str, str]) -> list[str]:
-    """Return `modelspec.trigger_phrase`, else the trigger in our own files' comment."""
+    """Return `modelspec.trigger_phrase`, else the trigger in our files' comment."""
     comment = metadata.get("ss_training_comment", "")
     stated = comment.removeprefix("trigger: ") if comment.startswith("trigger: ") else ""
     return [word.strip() for word in (metadata.get("modelspec.trigger_phrase") or stated).split(",") if word.strip()]
 
 
 def _tag_counts(sources: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
-    """Return the sum of kohya's `ss_tag_frequency` tables by folder; others are skipped."""
+    """Return the sum of kohya's `ss_tag_frequency` tables; others are skipped."""
     counts: dict[str, Counter[str]] = {}
     for source in sources:
         try:

@@ -1,7 +1,7 @@
 """Alpha of LoRAs without alpha tensors, from peft's configuration.
 
-Places, which must agree: the header's `lora_adapter_metadata` (JSON by diffusers, keys prefixed by the model's name
-unless a model was saved alone), adapter_config.json beside the file (peft), and the header's own keys (scripts).
+Places, which must agree: the header's `lora_adapter_metadata` (JSON by diffusers, prefixed by models unless one was
+saved alone), adapter_config.json beside the file (peft), the header's own keys (scripts).
 """
 
 import json
@@ -76,8 +76,8 @@ class Configuration:
 def configurations(metadata: Mapping[str, str], path: Path, *, beside: bool) -> dict[str, list[Configuration]]:
     """Return the configurations of each model; "" for those without a model.
 
-    They come from the header of `path` and, with `beside`, from the file next to it. Raises LoraError for unreadable
-    configurations and for LoRAs that are not plain.
+    From the header of `path` and, with `beside`, the file next to it. Raises LoraError for unreadable configurations
+    and LoRAs that are not plain.
     """
     found: dict[str, list[Configuration]] = {}
     for where, values in _tables(metadata, path, beside=beside):
@@ -96,7 +96,7 @@ def states_scale(metadata: Mapping[str, str]) -> bool:
 
 
 def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | None:
-    """Return the text encoder of an unprefixed configuration, by peft's class note, or None."""
+    """Return the text encoder of unprefixed configurations, from peft's class note, or None."""
     classes = {"CLIPTextModel": "text_encoder", "CLIPTextModelWithProjection": "text_encoder_2"}
     for configuration in found.get("", []):
         mapping = configuration.values.get("auto_mapping")
@@ -107,9 +107,9 @@ def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | Non
 
 
 def stated_alpha(found: Mapping[str, Sequence[Configuration]], model: str, path: str, rank: int) -> float | None:
-    """Return the alpha stated for a module, or None; scale = alpha / `rank`.
+    """Return the alpha stated for a module, or None.
 
-    Raises LoraError where two places differ, for another rank than `rank`, and for alpha 0.
+    Its scale is alpha / `rank`. Raises LoraError where two places differ, for another rank, and for alpha 0.
     """
     stated = [
         (configuration.where, _alpha(configuration, model, path, rank))
@@ -122,7 +122,7 @@ def stated_alpha(found: Mapping[str, Sequence[Configuration]], model: str, path:
 
 
 def _tables(metadata: Mapping[str, str], path: Path, *, beside: bool) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return (source, values) of each configuration; keys still have model prefixes."""
+    """Return (source, values) of each configuration, with model prefixes."""
     tables: list[tuple[str, Mapping[str, Any]]] = []
     if HEADER in metadata:
         where = f"{path}: the header's {HEADER!r}"
@@ -160,7 +160,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Return peft's settings among the header's keys; numbers and tables are JSON."""
+    """Return peft's settings among the header's keys; values are JSON."""
     found = {}
     for key, text in metadata.items():
         if key.rpartition(".")[2] in _SCALE:
@@ -199,8 +199,7 @@ def _refuse_others(values: Mapping[str, Any], where: str) -> None:
 def _alpha(configuration: Configuration, model: str, path: str, rank: int) -> float:
     """Return the module's entry in `alpha_pattern`, else `lora_alpha`.
 
-    For rank-stabilised LoRA (`use_rslora`, scale alpha / √rank), the alpha with the same effect. Raises LoraError for
-    another rank, a missing alpha and alpha 0.
+    Rank-stabilised LoRA (`use_rslora`, scale alpha / √rank) gives the equivalent alpha.
     """
     values, where = configuration.values, configuration.where
     stated_rank = _for_module(configuration, "rank_pattern", "r", model, path)
@@ -227,9 +226,9 @@ def uses_dora(found: Mapping[str, Sequence[Configuration]], model: str) -> bool:
 
 
 def _for_module(configuration: Configuration, pattern: str, general: str, model: str, path: str) -> float | None:
-    """Return the first entry for the module in `pattern`, else `general`, or None.
+    """Return the module's first entry in `pattern`, else `general`, or None.
 
-    Names in text encoders may begin with `text_model.`, which transformers 5.6 dropped from one class.
+    In text encoders, names may begin with `text_model.`, which transformers 5.6 dropped from one class.
     """
     spellings = [path] if model == "unet" else [path, f"text_model.{path}"]
     for name, number in configuration.patterns[pattern]:
@@ -275,7 +274,7 @@ def parsed_name(pattern: str) -> Name | None:
 
 
 def is_named(path: str, name: Name) -> bool:
-    """Tell whether `name` is the path of the module, or its end behind a dot."""
+    """Tell whether `name` is `path`, or its end behind a dot."""
     start = len(path) - len(name.parts)
     if start < 0 or (start and (name.whole or path[start - 1] != ".")):
         return False

@@ -42,8 +42,8 @@ def trained_for(
 ) -> TrainedFor:
     """Return the common settings of the `loras` (file, metadata).
 
-    `base_prediction`: the base model's, if known; a statement that agrees with it is omitted. Raises LoraError, naming
-    both files, for two that cannot be sampled together.
+    `base_prediction`: the base model's, if known; equal statements are omitted. Raises LoraError, naming both files,
+    for two that cannot be sampled together.
     """
     layer = None if FAMILIES[family].penultimate else _agreed(loras, _clip_skip, "clip skip")
     prediction: Prediction | None = _agreed(loras, _prediction, "prediction")
