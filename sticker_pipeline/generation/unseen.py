@@ -16,7 +16,7 @@ def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str],
     """Return `count` characters, each with a free trait of each list.
 
     Traits in `taken` are omitted, and lists without others. Characters may repeat before all combinations are used: the
-    first 64 of INVENTED_TRAITS differ. Raises PromptError where nothing is left.
+    first 64 of INVENTED_TRAITS with none taken differ. Raises PromptError where nothing is left.
     """
     free = [[trait for trait in slot if trait not in taken] for slot in traits]
     left = [slot for slot in free if slot]

@@ -24,7 +24,7 @@ _ORDER: tuple[Reach, ...] = ("attention", "all", "all+conv", "others")
 
 @dataclass(frozen=True)
 class Row:
-    """Modules at `path`, called `key` in files; each {} is one number.
+    """Modules at `path`, `key` in files; {} is the same number in both.
 
     `model`: "unet" or a text encoder's folder. `targets`: the smallest set with these modules; "others" are never
     trained here. `kind`: decides their rank. ResNet 1×1 convolutions and linear layers need `all+conv` but have the
