@@ -1,1 +1,1 @@
-"""Base models and how they draw: what training and generation share."""
+"""Base models and sampling code shared by training and generation."""

@@ -1,7 +1,7 @@
-"""The true architectures of SD1.5 and SDXL as configurations, for all that needs their shape and not their weights.
+"""Configurations of the published SD1.5 and SDXL architectures.
 
-With them a single .safetensors file opens without network, LoRA keys are known, and memory is worked out beforehand.
-Loading weights belongs to models.py.
+They open single .safetensors files offline and give LoRA keys and memory estimates without weights. Loading weights:
+`diffusion/base_model.py`.
 """
 
 import gzip
@@ -12,8 +12,8 @@ from typing import Any
 from sticker_pipeline.core.storage import new_folder
 from sticker_pipeline.diffusion.families import FAMILIES
 
-# From config.json of the published models (stable-diffusion-v1-5, stable-diffusion-xl-base-1.0), without what equals
-# the defaults of the classes in diffusers and transformers.
+# config.json of the published models (stable-diffusion-v1-5, stable-diffusion-xl-base-1.0) without the defaults of
+# diffusers and transformers.
 _CLIP_L = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -72,14 +72,14 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-# How many tensors the parts have (a test counts them), and in a single file, where the second text encoder of SDXL has
-# query, key and value in one matrix. Buffers (position_ids) and tensors that nothing reads come on top.
+# Tensor counts (tested), without buffers (position_ids) and unused tensors. In single files, SDXL's second text encoder
+# has query, key and value in one matrix.
 _TENSORS = {
     "sd15": {"unet": 686, "vae": 248, "text_encoder": 196},
     "sdxl": {"unet": 1680, "vae": 248, "text_encoder": 196, "text_encoder_2": 517},
 }
 _SINGLE_FILE_TENSORS = {"text_encoder_2": 389}
-# What decides their number, with the defaults of the classes in diffusers and transformers.
+# Settings that decide the counts, with the defaults of diffusers and transformers.
 _SIZES: dict[str, dict[str, Any]] = {
     "unet": {
         "block_out_channels": [320, 640, 1280, 1280],
@@ -103,8 +103,10 @@ _MERGES = _VOCABULARY - 512 - 2
 
 
 def least_tensors(family: str, part: str, config: dict[str, Any], *, single_file: bool) -> int:
-    """How many tensors a part with that `config` has at least, in a folder or a single file; 1 for one of another size
-    than the true architecture, of which that is not known here."""
+    """Return the least number of tensors of a part with that `config`.
+
+    1 where sizes differ from the published architecture: the number is unknown.
+    """
     sizes, true = _SIZES[part], CONFIGS[family][part]
     if any(config.get(name, usual) != true.get(name, usual) for name, usual in sizes.items()):
         return 1
@@ -113,9 +115,10 @@ def least_tensors(family: str, part: str, config: dict[str, Any], *, single_file
 
 
 def build(family: str, part: str) -> Any:
-    """A part ("unet", "vae", "text_encoder", "text_encoder_2") of the true architecture with fresh random weights.
+    """Build a part of the published architecture with random weights.
 
-    Under `torch.device("meta")` it takes no memory. The VAE and the U-Net of SDXL hold 84 M and 2.6 G parameters.
+    `part`: "unet", "vae", "text_encoder" or "text_encoder_2". It takes no memory under `torch.device("meta")`. SDXL's
+    VAE and U-Net have 84 M and 2.6 G parameters.
     """
     import diffusers
     import transformers
@@ -129,9 +132,9 @@ def build(family: str, part: str) -> Any:
 
 
 def clip_tokenizer(*, pad_token: str = "<|endoftext|>") -> Any:
-    """CLIP's tokenizer, made from the merges that open_clip carries: no file of the base model is needed.
+    """Build CLIP's tokenizer from open_clip's merges, without files of a base model.
 
-    SDXL's second text encoder pads with "!" (token 0); the first one, and SD1.5, with the end token.
+    SDXL's second text encoder pads with "!" (token 0); its first, and SD1.5's, with the end token.
     """
     import open_clip
     import transformers
@@ -147,9 +150,9 @@ def clip_tokenizer(*, pad_token: str = "<|endoftext|>") -> Any:
 
 
 def write_config_folder(family: str, folder: Path) -> Path:
-    """Write what a single-file checkpoint of `family` lacks, in the diffusers layout: configurations and tokenizers.
+    """Write the configurations and tokenizers that single-file checkpoints lack.
 
-    Returns `folder`, which is left alone where it exists. For `from_single_file(..., config=folder)`.
+    In the diffusers layout, for `from_single_file(..., config=folder)`. Returns `folder`, unchanged where it exists.
     """
     if folder.is_dir():
         return folder

@@ -1,6 +1,6 @@
-"""The configurations of a base model that somebody else wrote: none of them names code, the network or absurd sizes.
+"""Safety checks of third-party configurations: no code, network or absurd sizes.
 
-Which model they describe is judged in base_model.py.
+Checks of the model: `base_model.py`.
 """
 
 import math
@@ -10,8 +10,8 @@ from typing import Any
 
 from sticker_pipeline.models.content import parse_json
 
-LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)  # what model_index.json may take a part from
-ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention", None)  # others are fetched from the hub as code
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)  # allowed in model_index.json
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention", None)  # others are code from the hub
 SIDES = (
     *("block_out_channels", "hidden_size", "intermediate_size", "vocab_size", "max_position_embeddings"),
     "cross_attention_dim",
@@ -19,12 +19,15 @@ SIDES = (
 COUNTS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block", "num_attention_heads")
 MOST_LAYERS = 1000
 MOST_TIMESTEPS = 100_000
-ADAPTER = "adapter_config.json"  # with it, transformers loads a LoRA of another model
+ADAPTER = "adapter_config.json"  # makes transformers load a LoRA of another model
 _DAMAGED = "Download it again."
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`. Raises ValueError, a sentence, for anything else, and for NaN."""
+    """Return the JSON object in the file `path`.
+
+    Raises ValueError, with a sentence, for anything else, NaN and infinity.
+    """
     try:
         found = parse_json(path.read_bytes())
     except ValueError as error:
@@ -37,7 +40,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def why_not_index(path: Path, index: dict[str, Any]) -> str | None:
-    """The sentence about a model_index.json that takes parts from elsewhere than the usual libraries."""
+    """Return a sentence about parts from unusual libraries, or None."""
     if not isinstance(index.get("_class_name", ""), str):
         return f"{path} names a pipeline of its own, and code of a model's folder is never run. Use another model."
     for part, entry in index.items():
@@ -54,7 +57,7 @@ def why_not_index(path: Path, index: dict[str, Any]) -> str | None:
 
 
 def why_not_part(path: Path, config: dict[str, Any]) -> str | None:
-    """The sentence about the configuration of a part, or of a scheduler, that cannot be meant."""
+    """Return a sentence about an unusable part or scheduler configuration, or None."""
     for key in ("attn_implementation", "_attn_implementation"):
         if config.get(key) not in ATTENTION:
             return f"{path} says {key} {config[key]!r}, which is code from the hub. Remove that line."
@@ -73,7 +76,10 @@ def why_not_part(path: Path, config: dict[str, Any]) -> str | None:
 
 
 def why_not_sides(path: Path, config: dict[str, Any], header: dict[str, Any]) -> str | None:
-    """The sentence about a configuration with larger tensors than the weights have: they would be made, at any size."""
+    """Return a sentence about configured sizes beyond the weights', or None.
+
+    Tensors of any configured size would be allocated.
+    """
     longest = max((side for tensor in header.values() for side in tensor["shape"]), default=0)
     for key in SIDES:
         if any(number > longest for number in _numbers(config.get(key))):
@@ -84,7 +90,6 @@ def why_not_sides(path: Path, config: dict[str, Any], header: dict[str, Any]) ->
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """All numbers in a JSON value."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,6 +1,6 @@
-"""A base model on disk: a folder in the diffusers layout or one .safetensors file, opened without network.
+"""A base model on disk: a diffusers folder or one .safetensors file.
 
-Which architecture it must have is data in families.py and architectures.py; how it is trained stands in models.py.
+Opened offline. Architectures: `families.py`, `architectures.py`. Training: `training/models.py`.
 """
 
 import tempfile
@@ -25,18 +25,18 @@ UNET_CLASS = "UNet2DConditionModel"
 VAE_CLASSES = ("AutoencoderKL", "AutoencoderTiny")
 PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v_prediction", "v": "v_prediction"}  # as files spell them
 VAE_PREFIX = "first_stage_model."
-# What the tensors of each part of a single file begin with, whatever the family.
+# Prefixes of the tensors of each part in single files of all families.
 FILE_PREFIXES: dict[str, str | tuple[str, ...]] = {
     "U-Net": "model.diffusion_model.",
     "VAE": VAE_PREFIX,
     "text encoder": ("cond_stage_model.", "conditioner.embedders."),
 }
-# The one text encoder of models that are neither SD1.5 nor SDXL.
+# Text encoders of other models than SD1.5 and SDXL.
 OTHER_TEXT_ENCODERS = {
     "cond_stage_model.model.": TEXT_WIDTHS[1024],
     "conditioner.embedders.0.model.": TEXT_WIDTHS[1280],
 }
-UNREADABLE = (".ckpt", ".pt", ".pth", ".bin", ".gguf")  # suffixes of checkpoints that are not read
+UNREADABLE = (".ckpt", ".pt", ".pth", ".bin", ".gguf")  # suffixes of unread checkpoints
 _AGAIN = "Download it again."
 NO_OTHER_WEIGHTS = "Pickles, and variants such as fp16, are not looked for: rename a variant."
 NOT_QUANTISED = "such weights are not read here. Use the model in float16, bfloat16 or float32."
@@ -45,13 +45,15 @@ Header = dict[str, Any]
 
 
 class BaseModelError(UserError):
-    """A base model that cannot be used; the message names the folder or file and what is wrong with it."""
+    """An unusable base model; the message names its path and the defect."""
 
 
 @dataclass(frozen=True)
 class BaseNoise:
-    """What a base model says of noise: whether it predicts v, whether its last level is pure noise, and its
-    `timestep_spacing`, None where it states none."""
+    """Noise settings that a base model states.
+
+    `zero_snr`: its last level is pure noise. `spacing`: its `timestep_spacing`.
+    """
 
     v_prediction: bool = False
     zero_snr: bool = False
@@ -59,9 +61,9 @@ class BaseNoise:
 
 
 def check_base(base: Path, family: str) -> None:
-    """Raise BaseModelError, one sentence, unless `base` is a whole model of `family` that can be opened.
+    """Raise BaseModelError unless `base` is a complete, usable model of `family`.
 
-    Headers and configurations are read, no weights, and torch is not loaded.
+    Reads headers and configurations only: no weights, no torch.
     """
     headers = _file_headers(base, family) if base.is_file() else _folder_headers(base, family)
     _check_unet(base, family, headers["unet"])
@@ -70,12 +72,15 @@ def check_base(base: Path, family: str) -> None:
 
 
 def base_given(base: Path) -> bool:
-    """Whether there is something at `base`, or something of the same name that is not read, for check_base to judge."""
+    """Tell whether there is anything at `base` for `check_base`.
+
+    A file, a folder with model_index.json, or a file of the same name in an unread format.
+    """
     return base.is_file() or (base / "model_index.json").is_file() or _unreadable(base) is not None
 
 
 def config_files(family: str) -> list[str]:
-    """What a diffusers folder of `family` has beside the weights, as paths in it."""
+    """Return the paths of a diffusers folder's files other than weights."""
     tokenizers = [f"{encoder.tokenizer}/tokenizer_config.json" for encoder in FAMILIES[family].text_encoders]
     parts = [f"{part}/config.json" for part in _parts(family)]
     return ["model_index.json", *parts, *tokenizers, "scheduler/scheduler_config.json"]
@@ -93,7 +98,10 @@ def _use_instead(family: str) -> str:
 
 
 def _folder_headers(base: Path, family: str) -> dict[str, Header]:
-    """The tensors of each part. Raises BaseModelError for a folder of another kind, and for files that are missing."""
+    """Return the tensors of each part.
+
+    Raises BaseModelError for other kinds of folders and missing files.
+    """
     if path := _unreadable(base):
         raise BaseModelError(f"{path} {why_not_safetensors(path) or 'is not read here.'}")
     if (base / "model_index.json").is_file():
@@ -104,13 +112,12 @@ def _folder_headers(base: Path, family: str) -> dict[str, Header]:
 
 
 def _unreadable(base: Path) -> Path | None:
-    """A checkpoint in the place of `base` that is of a kind that is not read, where nothing else is there."""
+    """Return a checkpoint in an unread format where `base` does not exist."""
     paths = [base.with_name(base.name + suffix) for suffix in UNREADABLE]
     return None if base.exists() else next((path for path in paths if path.is_file()), None)
 
 
 def _check_index(base: Path, family: str) -> None:
-    """By model_index.json: which pipeline the folder is, and which parts it has."""
     index = _json(base / "model_index.json")
     has = {name for name, entry in index.items() if isinstance(entry, list) and any(entry)}
     kind = index.get("_class_name", "pipeline without a class")
@@ -139,7 +146,7 @@ def _check_family(base: Path, family: str, other: str) -> None:
 
 
 def _check_configs(folder: Path, family: str, what_to_do: str) -> None:
-    """The configurations in `folder`: of a whole model, or beside a single file."""
+    """Check the configurations of a whole model, or beside a single file."""
     for name in config_files(family):
         if not (folder / name).is_file():
             raise BaseModelError(f"{folder / name} is missing. {what_to_do}")
@@ -166,7 +173,7 @@ def _check_configs(folder: Path, family: str, what_to_do: str) -> None:
 
 
 def _part_header(folder: Path) -> Header:
-    """The tensors of a part in `folder`: of the one file that diffusers opens, or of all that its index names."""
+    """Return the tensors of a part, from one file or an index."""
     stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -189,7 +196,6 @@ def _part_header(folder: Path) -> Header:
 
 
 def _is_name(value: Any) -> bool:
-    """Tell whether `value` is the name of a file in the same folder."""
     return isinstance(value, str) and Path(value).name == value and value not in ("", "..")
 
 
@@ -209,7 +215,10 @@ def _refuse(why: str | None) -> None:
 
 
 def _file_headers(path: Path, family: str) -> dict[str, Header]:
-    """The tensors of each part. Raises BaseModelError for a file that is of another kind, or lacks a part."""
+    """Return the tensors of each part.
+
+    Raises BaseModelError for other kinds of files and missing parts.
+    """
     header = _tensors(path)
     if kind := file_kind(header):
         raise BaseModelError(f"{path} is {kind}, no base model. {_use_instead(family)}")
@@ -258,7 +267,7 @@ def _tensors(path: Path) -> Header:
 
 
 def _config(base: Path, family: str, part: str) -> dict[str, Any]:
-    """The configuration of a part: of the folder, or that beside the file; else that of the true architecture."""
+    """Return a part's own configuration, else the published one."""
     path = _config_path(base, part)
     return _json(path) if path.is_file() else CONFIGS[family][part]
 
@@ -268,7 +277,7 @@ def _config_path(base: Path, part: str) -> Path:
 
 
 def _check_unet(base: Path, family: str, unet: Header) -> None:
-    """By its tensors: whether the U-Net reads latents and texts as the VAE and the text encoders give them."""
+    """Check the U-Net's tensors against the VAE's latents and the text encoders."""
     first = next((unet[name] for name in ("conv_in.weight", "input_blocks.0.0.weight") if name in unet), None)
     keys = next((value for name, value in unet.items() if name.endswith("attn2.to_k.weight")), None)
     if first is None or keys is None or len(first["shape"]) != 4 or len(keys["shape"]) != 2:
@@ -305,7 +314,10 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
 
 
 def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
-    """Whether the weights are plain numbers, and all there: what is missing would be random numbers in silence."""
+    """Check that weights are plain numbers and complete.
+
+    Missing weights would silently be random numbers.
+    """
     for part, header in headers.items():
         config = _config(base, family, part)
         _refuse(why_not_sides(_config_path(base, part), config, header))
@@ -320,11 +332,11 @@ def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
 
 
 def base_noise(base: Path) -> BaseNoise:
-    """What a folder or single file says of noise, read without loading weights. Raises BaseModelError.
+    """Return the noise settings of a model, without loading weights.
 
-    A folder says it in its scheduler's configuration, a single file in that beside it, in `modelspec.prediction_type`
-    of its metadata (Stability AI's ModelSpec: "epsilon", "v"), and by the tensors `v_pred` and `ztsnr`, as clients
-    read them. One statement is enough.
+    One of these sources is enough: the scheduler's configuration (in a folder or beside a single file); in single files
+    also `modelspec.prediction_type` of the metadata (Stability AI's ModelSpec: "epsilon", "v") and the tensors `v_pred`
+    and `ztsnr`, as in clients. Raises BaseModelError for other values.
     """
     path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
     config = _json(path) if path.is_file() else {}
@@ -348,16 +360,20 @@ def base_noise(base: Path) -> BaseNoise:
 
 
 def part_files(base: Path, *parts: str) -> list[Path]:
-    """The files that decide what `parts` ("vae", "text_encoder", "tokenizer", …) of `base` do, sorted: of a single
-    file, itself and the configurations of these parts beside it."""
+    """Return the sorted files that decide the behaviour of `parts`.
+
+    `parts`: "vae", "text_encoder", "tokenizer", …. A single file comes with the parts' configurations beside it.
+    """
     folder, single = (base.with_suffix(""), [base]) if base.is_file() else (base, [])
     return single + sorted(path for part in parts for path in (folder / part).glob("*") if path.is_file())
 
 
 @contextmanager
 def config_folder(base: Path, family: str) -> Iterator[Path]:
-    """Configurations and tokenizers of `base`: a folder has its own; a single file those in the folder of the same name
-    without the suffix where it is there, else those of the true architecture, written to a temporary folder."""
+    """Yield the folder with configurations and tokenizers of `base`.
+
+    For a single file: that of its name without suffix, else a temporary one with the published architecture.
+    """
     if not base.is_file():
         yield base
         return
@@ -372,10 +388,10 @@ def config_folder(base: Path, family: str) -> Iterator[Path]:
 
 
 def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.dtype") -> Any:
-    """The diffusers pipeline of `base` on the CPU, from local safetensors only; the VAE gets `vae_dtype`.
+    """Open `base` as a diffusers pipeline on the CPU, from local safetensors.
 
-    Its scheduler's configuration says of noise what `base_noise` does. Raises BaseModelError for a tokenizer that does
-    not fit its text encoder, and for an unknown prediction type.
+    The VAE gets `vae_dtype`; the scheduler's configuration follows `base_noise`. Raises BaseModelError for a model that
+    does not open, a tokenizer that does not fit its text encoder, and an unknown prediction type.
     """
     with _quiet_loading(), _in_plain_words(base):
         opened = _from_file if base.is_file() else _from_folder
@@ -385,14 +401,14 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
     noise = base_noise(base)
     stated = {"prediction_type": "v_prediction"} if noise.v_prediction else {}
     zero = {"rescale_betas_zero_snr": True} if noise.zero_snr else {}
-    # Not register_to_config: it leaves the old values on the list of defaults, which other samplers then take.
+    # register_to_config would leave the old values listed as defaults, which other samplers then take.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **stated, **zero)
     return pipeline
 
 
 @contextmanager
 def _in_plain_words(base: Path) -> Iterator[None]:
-    """Raise as a BaseModelError what the libraries raise for a model that cannot be opened."""
+    """Raise the libraries' errors as BaseModelError."""
     import torch
 
     try:
@@ -408,7 +424,7 @@ def _in_plain_words(base: Path) -> Iterator[None]:
 
 
 def _options(family: str) -> dict[str, Any]:
-    """No safety checker: it is no part of the model, and lies in a pickle in many folders."""
+    """Return loading options without safety checker, often a pickle."""
     checker = {"safety_checker": None, "requires_safety_checker": False}
     return {"local_files_only": True, **(checker if family == "sd15" else {})}
 
@@ -433,9 +449,9 @@ def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.
 
 
 def check_tokenizer(base: Path, tokenizer: Any, text_encoder: Any) -> None:
-    """Raise BaseModelError unless the tokenizer fits the text encoder and knows letters.
+    """Raise BaseModelError unless the tokenizer fits the text encoder and reads letters.
 
-    transformers builds an empty tokenizer out of missing files without complaint: every prompt then reads the same.
+    transformers silently builds an empty tokenizer from missing files.
     """
     known, expected = len(tokenizer), text_encoder.config.vocab_size
     inner = tokenizer("sticker").input_ids[1:-1]
@@ -448,7 +464,7 @@ def check_tokenizer(base: Path, tokenizer: Any, text_encoder: Any) -> None:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """No "Loading weights" bars while a model opens: they would garble the caller's own progress."""
+    """Hide loading bars, which would garble the caller's progress."""
     import diffusers
     import transformers
 

@@ -1,4 +1,4 @@
-"""From encoded prompts to pixels: one way for the trainer's samples, for generation and for distillation."""
+"""Sampling from encoded prompts to pixels, for training, generation and distillation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,31 +11,29 @@ from sticker_pipeline.core.settings import MAX_TOKENS, GenerationSettings
 from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, Tokens, encode, tokenize
 
 PIXELS_AT_ONCE = 2**20
-"""Decoded together: one image of 1024 px, or four of 512. Decoding takes most of the memory of a drawing."""
+"""Decoded together: one image of 1024 px, or four of 512. Decoding takes most of the memory of generation."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The encodings of n prompts and, row by row, of what they are guided away from; both have the same length."""
+    """Encodings of n prompts and their negative prompts, equally long."""
 
     positive: Encoded
     negative: Encoded
 
     def rows(self, rows: slice) -> "Prompts":
-        """These rows alone."""
         return Prompts(self.positive.rows(rows), self.negative.rows(rows))
 
     def on(self, device: torch.device | str) -> "Prompts":
-        """The same on `device`."""
         return Prompts(self.positive.on(device), self.negative.on(device))
 
 
 @torch.no_grad()
 def encode_prompts(models: TextModels, prompts: Sequence[str], negative: str, clip_skip: int) -> Prompts:
-    """The encodings of `prompts`, one at least, on the device and in the dtype of the text encoders.
+    """Encode `prompts` (at least one), in the encoders' device and dtype.
 
-    Of prompts with several chunks shorter ones are repeated to the same length, as in ComfyUI: to attention, states
-    that stand there twice are the same as once. `clip_skip`: as in text.encode.
+    Shorter prompts are repeated to a common length, as in ComfyUI: attention treats repeated states like one.
+    `clip_skip`: see `diffusion/text.py::encode`.
     """
     both = [tokenize(models.tokenizers, texts, MAX_TOKENS) for texts in (prompts, [negative] * len(prompts))]
     length = lcm(*(count for tokens in both for count in tokens.chunks.tolist()))
@@ -43,7 +41,7 @@ def encode_prompts(models: TextModels, prompts: Sequence[str], negative: str, cl
 
 
 def _repeated(encoded: Encoded, tokens: Tokens, length: int) -> Encoded:
-    """Each row's own chunks as often as makes `length` of them."""
+    """Repeat each row's chunks to `length` chunks."""
     chunks = tokens.chunks.tolist()
     if set(chunks) == {length}:
         return encoded
@@ -53,8 +51,10 @@ def _repeated(encoded: Encoded, tokens: Tokens, length: int) -> Encoded:
 
 
 def starting_noise(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal float32 noise from a fresh `generator` and `shape` only: drawn on the CPU, alone, for whatever
-    device. Noise that a sampler adds later comes from the same generator, and so is other noise."""
+    """Return standard normal float32 noise from a fresh `generator`.
+
+    It is sampled on the CPU for every device. Later noise, such as a sampler's, comes from the same generator.
+    """
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
@@ -67,9 +67,9 @@ def latents_of(
     resolution: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Latents [b, channels, side, side] as the U-Net reads them, one of each prompt and seed.
+    """Return latents [b, channels, side, side] in the U-Net's scale.
 
-    `pipeline`: of diffusers, with the sampler that `settings` name and a U-Net of `dtype`.
+    `seeds`: one per row. `pipeline`: diffusers', with the sampler of `settings` and a U-Net of `dtype`.
     """
     side, device = resolution // pipeline.vae_scale_factor, pipeline.unet.device
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -98,18 +98,17 @@ def _pooled(name: str, encoded: Encoded, device: torch.device, dtype: torch.dtyp
 
 @torch.no_grad()
 def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Pixels [b, 3, height, width], -1 to 1, of `latents` as the U-Net makes them, as many at once as have
-    PIXELS_AT_ONCE.
+    """Yield pixels [b, 3, height, width] in -1 to 1, PIXELS_AT_ONCE at most.
 
-    The VAE computes in its own precision: pipelines would in the U-Net's. In float16, activations of some VAEs overflow
-    (SDXL's as published, some anime ones of SD1.5), and images are black; such a VAE becomes float32 here.
+    `latents`: in the U-Net's scale. The VAE keeps its own precision (a pipeline would use the U-Net's). In float16,
+    some VAEs overflow to black images (SDXL's as published, some SD1.5 anime VAEs): they become float32.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     size = max(1, PIXELS_AT_ONCE // (latents.shape[-2] * latents.shape[-1] * scale**2))
     for some in latents.split(size):
         pixels = _pixels(vae, some)
         if vae.dtype == torch.float16 and not torch.isfinite(pixels).all():
-            torch.nn.Module.to(vae, torch.float32)  # diffusers' own warns
+            torch.nn.Module.to(vae, torch.float32)  # diffusers' own method warns
             pixels = _pixels(vae, some)
         yield pixels
 

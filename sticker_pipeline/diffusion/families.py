@@ -1,6 +1,6 @@
-"""What differs between the families of base models, as data: their parts, how they read prompts, what they are called.
+"""Data on each family of base models: parts, handling of prompts, names.
 
-The names of modules in a LoRA file stand in diffusion/lora/key_map.py; the loop in train.py knows no family.
+Names of LoRA modules: `diffusion/lora/key_map.py`. The training loop does not branch on families.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sticker_pipeline.core.profile import Family as FamilyName
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """One text encoder of a family: its folder in the diffusers layout and its classes in transformers."""
+    """A text encoder: its folder in the diffusers layout, its transformers classes."""
 
     folder: str
     tokenizer: str
@@ -21,7 +21,7 @@ class TextEncoder:
 
     @property
     def single_file_key(self) -> str:
-        """The name of its first tensor in a single-file checkpoint, which files of other families do not have."""
+        """Return its first tensor's name in single files, unique to the family."""
         return self.single_file_prefix + self.first_tensor
 
 
@@ -29,9 +29,9 @@ class TextEncoder:
 class Family:
     """A family of base models.
 
-    `penultimate`: the U-Net reads the text encoders' layer before the last, without their final norm; otherwise the
-    last one (or, with clip skip n, the n-th last) through the final norm. `pooled`: it also reads the pooled output of
-    the last text encoder, and `time_ids`, the image's size, crop and target size (SDXL, section 2.2).
+    `penultimate`: the U-Net reads the text encoders' second-to-last layer without the final norm, else the last (with
+    clip skip n, the n-th last) through it. `pooled`: it also reads the last text encoder's pooled output and
+    `time_ids`: image size, crop, target size (SDXL, section 2.2).
     """
 
     name: FamilyName

@@ -1,14 +1,14 @@
-"""What a file is that is no Stable Diffusion 1.5 or SDXL checkpoint: names of tensors and widths, as data.
+"""Data that identifies files other than SD1.5 and SDXL checkpoints.
 
-What is asked of a base model stands in base_model.py.
+Checks of base models: `base_model.py`.
 """
 
 import re
 from collections.abc import Iterable
 
-# A name of a tensor that only such files have -> what the file is; the first line that matches counts. Names are those
-# of the published files, which diffusers (loaders/single_file_utils.py, CHECKPOINT_KEY_NAMES) and ComfyUI
-# (comfy/model_detection.py) look for too; transformers of diffusers' own layout: their classes in diffusers.
+# Tensor name that only such files have -> kind of file; the first match counts. Names are those of the published files,
+# as in diffusers (loaders/single_file_utils.py, CHECKPOINT_KEY_NAMES) and ComfyUI (comfy/model_detection.py), and of
+# the transformer classes in diffusers.
 _FILES = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
@@ -38,41 +38,44 @@ _FILES = tuple(
         (r"^(input_blocks|down_blocks)\.\d+\.", "a U-Net alone"),
     )
 )
-# Tensors that quantisation adds beside the weights: bitsandbytes, ComfyUI's and torchao's scaled float8, GPTQ.
+# Tensors that quantisation adds: bitsandbytes, scaled float8 of ComfyUI and torchao, GPTQ.
 _QUANTISED = re.compile(
     r"\.(absmax|quant_map|quant_state\b.*|weight_scale|scale_weight|scale_input|qweight)$|^scaled_fp8$"
 )
-_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # these open; what float8 rounds away is gone for good
+_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # float8 opens too, rounded as it is
 
 
 def file_kind(names: Iterable[str]) -> str | None:
-    """What a file with tensors of these names is, such as "a LoRA"; None where no line of the table matches."""
+    """Return the kind of file by tensor names, such as "a LoRA".
+
+    None for names outside the table.
+    """
     found = list(names)
     return next((what for pattern, what in _FILES if any(pattern.search(name) for name in found)), None)
 
 
 def quantised(header: dict[str, dict[str, object]]) -> str | None:
-    """Where the weights of a safetensors header are no plain floating-point numbers: its first such tensor."""
+    """Return the first quantised tensor in a safetensors header, or None."""
     for name, tensor in header.items():
         if _QUANTISED.search(name) or (name.endswith(".weight") and tensor["dtype"] not in _FLOATS):
             return f"{name}, {tensor['dtype']}"
     return None
 
 
-# Input channels of a U-Net beside its 4 latent ones -> what the model is for: the mask and the masked image; the
-# image that is edited; its depth; the image that is enlarged.
+# Input channels of a U-Net -> purpose. Beside the 4 latent channels: mask and masked image; edited image; depth;
+# enlarged image.
 INPUT_CHANNELS = {
     9: "an inpainting model",
     8: "an instruct-pix2pix model",
     5: "a depth-to-image model",
     7: "an upscaler",
 }
-# Width of the text that a U-Net reads, of published models.
+# Text width of published U-Nets.
 TEXT_WIDTHS = {
     768: "a model of Stable Diffusion 1",
     1024: "a model of Stable Diffusion 2",
     1280: "the refiner of SDXL",
     2048: "a model of SDXL",
 }
-# Tensors that say that noise is not what it is in Stable Diffusion (Karras et al. 2022, EDM): Playground 2.5, CosXL.
+# Tensors of models with EDM noise (Karras et al. 2022): Playground 2.5, CosXL.
 EDM = ("edm_mean", "edm_vpred.sigma_max")

@@ -1,12 +1,11 @@
-"""The samplers that settings can name, made to fit a base model: for the trainer's samples and for generation alike."""
+"""Samplers that settings can name, configured for a base model."""
 
 from typing import Any
 
 from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
 
-# Settings name -> the diffusers class and what it needs beside the base model's own scheduler config, which keeps the
-# betas and the prediction type. The first three are deterministic: the starting noise decides the image. LCM adds
-# noise between its steps, which whoever draws gives a generator for each image for.
+# Settings name -> diffusers class and options on top of the base model's scheduler config (betas, prediction type). The
+# first three are deterministic in the starting noise. LCM adds noise between steps: callers pass a generator per image.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -16,9 +15,9 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_scheduler(name: str, config: Any) -> Any:
-    """The scheduler `name` of SCHEDULERS with the noise levels and prediction type of the base model's `config`.
+    """Return the scheduler `name` with `config`'s noise levels and prediction type.
 
-    Where the last level is pure noise, steps are spaced so that sampling begins there (Lin et al. 2023, section 3.3).
+    Where the base model's last level is pure noise, sampling begins there (Lin et al. 2023, section 3.3).
     """
     import diffusers
 
@@ -29,7 +28,7 @@ def make_scheduler(name: str, config: Any) -> Any:
 
 
 def scheduler_for(scheduler: Any, trained: TrainedFor) -> Any:
-    """`scheduler` as a LoRA needs it that was `trained` for other noise than the base model's; else itself."""
+    """Return `scheduler`, adapted if a LoRA was `trained` for other noise."""
     changes: dict[str, Any] = {}
     if trained.prediction:
         changes["prediction_type"] = trained.prediction

@@ -1,7 +1,7 @@
-"""Two calls of a model side by side on a CPU, each in half of the cores.
+"""Two parallel model calls on a CPU, each on half the cores.
 
-The layers of a small model are too small to be split well over cores: on two cores, two calls beside each other take a
-fifth less time than one after the other in both, and a fifth of the time where other work has the cores as well.
+Small layers split badly over cores. On two cores, two parallel calls take a fifth less time than two sequential ones,
+and a fifth of their time where other work uses the cores too.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +11,17 @@ from typing import TypeVar
 
 import torch
 
-STREAMS = 2  # more would need as many times the memory
-# With one thread, PyTorch has other kernels for 1×1 convolutions of fewer: results would differ in the last bit.
+STREAMS = 2  # memory grows with their number
+# Below, single-threaded PyTorch uses other 1×1 convolution kernels: results would differ in the last bit.
 LEAST_ROWS = 16
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
-    """`function` of each of `items`, in order: on a CPU two at a time, elsewhere one after the other; no gradients.
+    """Return `function` of each item in order, without gradients.
 
-    It is called in threads of its own: what it uses must not be changed by the call beside it.
+    Two items run at a time on a CPU, in threads: calls must not change shared state. Elsewhere one runs at a time.
     """
     cores = torch.get_num_threads()
     quiet = torch.no_grad()(function)
@@ -31,12 +31,14 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], devi
         with ThreadPoolExecutor(STREAMS, initializer=torch.set_num_threads, initargs=(cores // STREAMS,)) as pool:
             return list(pool.map(quiet, items))
     finally:
-        torch.set_num_threads(cores)  # what a thread sets is what later threads begin with
+        torch.set_num_threads(cores)  # later threads inherit what a thread set
 
 
 def parts(count: int, rows_each: int = 1) -> list[slice]:
-    """`count` items of a batch, `rows_each` rows of the model's input each, in STREAMS parts of nearly equal length; in
-    one where a part would have fewer than LEAST_ROWS."""
+    """Return slices that split `count` items into STREAMS nearly equal parts.
+
+    An item is `rows_each` rows of model input. One part where parts would have fewer than LEAST_ROWS rows.
+    """
     number = STREAMS if count // STREAMS * rows_each >= LEAST_ROWS else 1
     edges = [place * count // number for place in range(number + 1)]
     return [slice(start, end) for start, end in pairwise(edges)]

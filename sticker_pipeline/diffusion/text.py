@@ -1,13 +1,12 @@
-"""From captions to what the U-Net reads: token ids in chunks, weights of tags, the states of the text encoders.
+"""Text encoding: token chunks, tag weights, states of the text encoders.
 
-Encodings made before the training stand in training/cache/text.py; which words a caption has at a draw, in captions.py.
+Precomputed encodings: `training/cache/text.py`. Words of a caption in training: `training/captions.py`.
 
-A text encoder reads 77 tokens. A longer caption is cut into chunks of 75 tokens, each between a start and an end token
-and read on its own, and the states of all of its chunks, start and end tokens too, are joined along the sequence. This
-is what A1111 and ComfyUI do with long prompts (sd-scripts keeps the first start and the last end token only, so its
-sequences are 77, 152, 227 long where those clients' are 77, 154, 231). Chunks are cut at plain token positions, as in
-sd-scripts and ComfyUI; A1111 moves up to 20 tokens behind the last comma to the next chunk, and ComfyUI a weighted part
-of fewer than 8 tokens that would be split.
+A text encoder reads 77 tokens. Longer captions are cut into chunks of 75 tokens, each encoded alone between a start and
+an end token; the states of all chunks, with their start and end tokens, are joined along the sequence, as in A1111 and
+ComfyUI. (sd-scripts keeps only the first start and last end token: lengths 77, 152, 227, not 77, 154, 231.) Cuts fall
+at token positions, as in sd-scripts and ComfyUI. A1111 moves up to 20 tokens after the last comma to the next chunk,
+ComfyUI a weighted part of fewer than 8 tokens that would be split.
 """
 
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from sticker_pipeline.diffusion.families import Family
 from sticker_pipeline.tagging.captions import SEPARATOR, parse_caption
 
 CONTENT = 75  # tokens of a caption in one chunk; `max_tokens` is a multiple of it
-LENGTH = CONTENT + 2  # with the start and the end token: the context of CLIP's text encoder
+LENGTH = CONTENT + 2  # with start and end token: the context of CLIP's text encoder
 
 
 @dataclass(frozen=True)
 class TextModels:
-    """The text encoders of a base model and their tokenizers, in the family's order."""
+    """Text encoders and tokenizers of a base model, in the family's order."""
 
     family: Family
     encoders: tuple[Any, ...]
@@ -34,10 +33,10 @@ class TextModels:
 
 @dataclass(frozen=True)
 class Tokens:
-    """n captions as chunks of tokens, on the CPU, one tensor for each tokenizer.
+    """Tokens of n captions in chunks, on the CPU.
 
-    `ids` int64[n, c, 77] and, where any tag has a weight, `weights` float32[n, c, 77]; `chunks` int64[n]: how many of
-    the c chunks each caption fills, at least 1. Those behind are empty ones.
+    One tensor per tokenizer: `ids` int64[n, c, 77]; `weights` float32[n, c, 77] where a tag has one. `chunks` int64[n]:
+    the chunks that a caption fills, at least 1. The rest are empty.
     """
 
     ids: tuple[torch.Tensor, ...]
@@ -45,7 +44,7 @@ class Tokens:
     chunks: torch.Tensor
 
     def rows(self, index: Sequence[int]) -> "Tokens":
-        """The captions `index` alone, with as many chunks as the longest of them fills."""
+        """Return the captions `index`, with as many chunks as the longest fills."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         chunks = self.chunks[rows]
         longest = int(chunks.max())
@@ -56,27 +55,28 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the U-Net reads of b captions: `hidden` [b, length, width], the states of all text encoders beside each
-    other, length a multiple of 77; `pooled` [b, width] where the family has it."""
+    """The U-Net's text input for b captions.
+
+    `hidden` [b, length, width]: states of all text encoders side by side, length a multiple of 77. `pooled` [b, width]
+    where the family has it.
+    """
 
     hidden: torch.Tensor
     pooled: torch.Tensor | None
 
     def rows(self, rows: slice | list[int]) -> "Encoded":
-        """These captions alone."""
         return Encoded(self.hidden[rows], None if self.pooled is None else self.pooled[rows])
 
     def on(self, device: torch.device | str) -> "Encoded":
-        """The same on `device`."""
         return Encoded(self.hidden.to(device), None if self.pooled is None else self.pooled.to(device))
 
 
 def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int) -> Tokens:
-    """`captions`, one at least, as each of the tokenizers reads them, cut after `max_tokens` (a multiple of 75) tokens.
+    """Return `captions` (at least one) as read by each tokenizer.
 
-    A caption is padded as its tokenizer says: SD1.5's and SDXL's first repeat the end token, SDXL's second has token 0.
-    That is "!" there, and every "!" of a caption is read as it, as in diffusers; open_clip, where that encoder is from,
-    reads another token (diffusers issue 4153).
+    Cut after `max_tokens` (a multiple of 75). Padding is the end token, for SDXL's second tokenizer token 0, "!". Every
+    "!" of its captions becomes token 0, as in diffusers; open_clip, that encoder's source, has another token (diffusers
+    issue 4153).
     """
     parsed = [parse_caption(caption) for caption in captions]
     read = [_read(tokenizer, parsed, max_tokens) for tokenizer in tokenizers]
@@ -95,7 +95,7 @@ def tokenize(tokenizers: Sequence[Any], captions: Sequence[str], max_tokens: int
 
 @dataclass(frozen=True)
 class _Read:
-    """Captions as one tokenizer reads them, not yet in chunks, and where in the joined tags each token stands."""
+    """Captions as one tokenizer reads them, uncut, with token offsets."""
 
     parsed: list[list[tuple[str, float]]]
     ids: list[list[int]]
@@ -118,7 +118,7 @@ def _read(tokenizer: Any, parsed: list[list[tuple[str, float]]], max_tokens: int
 
 
 def _weight_at(tags: Sequence[tuple[str, float]], position: int) -> float:
-    """The weight of the tag that the character at `position` of the joined tags belongs to; 1 between two tags."""
+    """Return the weight of the tag at character `position`, 1 between tags."""
     start = 0
     for tag, weight in tags:
         if start <= position < start + len(tag):
@@ -132,21 +132,20 @@ def _marks(tokenizer: Any) -> tuple[int, int, int]:
 
 
 def _cut(content: list[Any], count: int, start: Any, end: Any, pad: Any) -> list[list[Any]]:
-    """`content`, one item for each token, as `count` chunks of 77 items."""
+    """Return `content`, one item per token, as `count` chunks of 77 items."""
     parts = [content[number * CONTENT : (number + 1) * CONTENT] for number in range(count)]
     return [[start, *part, end, *[pad] * (CONTENT - len(part))] for part in parts]
 
 
 def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
-    """What the text encoders make of `tokens`, on their device and in their dtype, differentiable.
+    """Encode `tokens` on the encoders' device and in their dtype, differentiably.
 
-    Up to 75 tokens without weights it is what diffusers' pipeline of the family gives to the U-Net. SD1.5 reads the
-    `clip_skip`-th last layer through the final norm, SDXL the layer before the last without it; there the pooled output
-    is the one of the first chunk. A weight moves the state of its token along the line from the state that an empty
-    prompt has there, as in ComfyUI (comfy/sd1_clip.py); A1111 and sd-scripts multiply states instead, and scale all of
-    them back to their mean before. As in all of them, weights do not touch the pooled output.
+    Up to 75 tokens without weights equal the family's diffusers pipeline. SD1.5 uses the `clip_skip`-th last layer
+    through the final norm; SDXL the second-to-last without it, and the first chunk's pooled output. A weight moves a
+    token's state along the line from an empty prompt's, as in ComfyUI (comfy/sd1_clip.py); A1111 and sd-scripts
+    multiply states and rescale all to their former mean. As in all three, pooled output is unweighted.
 
-    Raises ValueError for a `clip_skip` that the family does not have or that exceeds the encoder's layers.
+    Raises ValueError for a `clip_skip` that the family lacks or that exceeds the encoder's layers.
     """
     outputs = [
         _run(encoder, ids, models.family, clip_skip) for encoder, ids in zip(models.encoders, tokens.ids, strict=True)
@@ -163,7 +162,10 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
 
 
 def _run(encoder: Any, ids: torch.Tensor, family: Family, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The states [b, c, 77, width] of `ids` int64[b, c, 77], and the pooled output [b, width] of each first chunk."""
+    """Return states [b, c, 77, width] of `ids` int64[b, c, 77].
+
+    Also returns the pooled output [b, width] of each first chunk.
+    """
     if family.penultimate and clip_skip != 1:
         raise ValueError(f"clip_skip {clip_skip}: {family.name} always reads the layer before the last. Leave it at 1.")
     inner = family.penultimate or clip_skip > 1
@@ -187,13 +189,18 @@ def _layer(hidden_states: Sequence[torch.Tensor], clip_skip: int) -> torch.Tenso
 
 
 def final_layer_norm(encoder: Any) -> Any:
-    """The norm behind the last layer of a text encoder, wherever it stands: transformers 5 has it in CLIPTextModel
-    itself, in CLIPTextModelWithProjection and before version 5.6 one level deeper; DistributedDataParallel adds one."""
+    """Return the norm behind the last layer of a text encoder.
+
+    transformers 5 has it in CLIPTextModel; in CLIPTextModelWithProjection and before 5.6 it lies one level deeper.
+    DistributedDataParallel adds a level.
+    """
     (norm,) = [module for name, module in encoder.named_modules() if name.split(".")[-1] == "final_layer_norm"]
     return norm
 
 
 def _weighted(states: torch.Tensor, weights: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
-    """`states` [b, c, 77, width] by `weights` [b, c, 77] from those of an `empty` prompt [1, 1, 77, width]; exactly
-    themselves where the weight is 1."""
+    """Move `states` [b, c, 77, width] from `empty` [1, 1, 77, width] by `weights`.
+
+    `weights` [b, c, 77]: 1 leaves states exactly unchanged. `empty`: an empty prompt's states.
+    """
     return torch.lerp(empty.expand_as(states), states, weights[..., None].to(states.device, states.dtype))

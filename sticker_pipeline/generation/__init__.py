@@ -1,1 +1,1 @@
-"""Images from prompts: requests, jobs, the cache, and grids."""
+"""Image generation: prompts, requests, jobs, cache, grids."""

@@ -1,4 +1,4 @@
-"""Checks of a character's prompts, before any work: their length, and parts that do nothing here."""
+"""Checks of a character's prompts before any work: length, ineffective parts."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,16 @@ from sticker_pipeline.tagging.length import token_counter
 
 
 def prompt_problem(character: Character, profile: Profile) -> str:
-    """Why the benchmark's prompts cannot be drawn with the base model of `profile`, which is there; "" where they can.
+    """Return the reason why benchmark prompts cannot be generated, or "".
 
-    Raises ValueError, naming the folder, when the base model has no tokenizer.
+    The base model of `profile` must exist. Raises ValueError, naming the folder, where a prompt may be too long and the
+    base model has no tokenizer.
     """
     try:
         prompts = [prompt.text for prompt in benchmark_prompts(character, profile)]
     except PromptError as error:
         return str(error)
-    long = [prompt for prompt in prompts if len(prompt) > MAX_TOKENS]  # a token has a letter at least
+    long = [prompt for prompt in prompts if len(prompt) > MAX_TOKENS]  # a token has at least one letter
     return next(iter(_too_long(long, profile)), "") if long else ""
 
 
@@ -30,6 +31,6 @@ def _too_long(prompts: Sequence[str], profile: Profile) -> list[str]:
 
 
 def prompt_notes(character: Character) -> list[str]:
-    """A sentence on each part of `benchmark.prompts` that other programs understand, and that does nothing here."""
+    """Return a sentence on each part of `benchmark.prompts` for other programs only."""
     found = dict.fromkeys(note for text in character.settings.benchmark.prompts for note in habits(text))
     return [f"{character.folder / FILE_NAME}: benchmark.prompts: {note}" for note in found]

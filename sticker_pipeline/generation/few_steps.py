@@ -1,6 +1,6 @@
-"""The same requests answered in several ways to generate, in many steps and in few: which ways, and their images.
+"""Images of the same requests in many and few steps, with LCM-LoRAs.
 
-How they are measured belongs to benchmark/few_steps.py.
+Measurement: `benchmark/few_steps.py`.
 """
 
 import time
@@ -16,29 +16,32 @@ from sticker_pipeline.generation.generate import Model, generate, pipelines, wit
 from sticker_pipeline.generation.grid import grid_of_files
 from sticker_pipeline.generation.prompts import Request
 
-STEPS = (1, 2, 4, 8)  # that an LCM-LoRA is measured with
-MANY, FEW = 25, 4  # steps that they are held against, and that the summary speaks of
-IMAGES = "pictures"  # the folder in the artifact
+STEPS = (1, 2, 4, 8)  # measured with an LCM-LoRA
+MANY, FEW = 25, 4  # of the reference way, of the summary
+IMAGES = "pictures"  # folder in the artifact
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to draw: settings, and the LoRA files that take part."""
+    """Settings and LoRA files to generate with."""
 
     settings: GenerationSettings
     loras: tuple[Path, ...] = ()
 
     @property
     def calls(self) -> int:
-        """Of the U-Net for each image: guidance asks it twice."""
+        """Return the U-Net calls per image; guidance doubles them."""
         return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)
 
 
 def ways_to_draw(
     generation: GenerationSettings, who: str, always: Sequence[Path], lcm: Mapping[str, Path]
 ) -> dict[str, Way]:
-    """What is compared, by name. `who` draws, with the LoRAs `always`: as `generation` has it, in many steps and in
-    few, with the LCM sampler alone, and with each of the `lcm` LoRAs, the last of them in every number of STEPS."""
+    """Return the compared ways by name, the reference first.
+
+    `who` generates with the LoRAs `always`: in MANY steps, as `generation` states, in FEW, in FEW with the LCM sampler
+    alone, in FEW with each `lcm` LoRA, with the last in all STEPS.
+    """
     few = generation.model_copy(update={"scheduler": "lcm", "guidance_scale": 1.0})
     *others, own = lcm
 
@@ -57,8 +60,10 @@ def ways_to_draw(
 
 @dataclass(frozen=True)
 class Answers:
-    """Images in `folder` of the same `requests`, `seeds` for each prompt, in all `ways`, of which the first is what the
-    others are held against."""
+    """Images in `folder` of the same `requests`, in all `ways`.
+
+    `seeds`: per prompt. The first way is the reference.
+    """
 
     folder: Path
     requests: list[Request]
@@ -67,22 +72,25 @@ class Answers:
 
     @property
     def reference(self) -> str:
-        """The way that the others are held against."""
+        """Return the way that the others are compared with."""
         return next(iter(self.ways))
 
     @property
     def ours(self) -> str:
-        """The way that the summary speaks of."""
+        """Return the way for the summary: the last one with FEW steps."""
         return [name for name, way in self.ways.items() if way.settings.steps == FEW][-1]
 
     def files(self, way: str) -> list[str]:
-        """The images of a way, relative to `folder`, one for each request."""
+        """Return a way's images relative to `folder`, one per request."""
         number = list(self.ways).index(way)
         return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
 
 def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
-    """Save all images of `answers`; way -> wall-clock seconds of an image. `say` takes a line about the progress."""
+    """Save all images of `answers`; return wall-clock seconds per image by way.
+
+    `say`: takes a line on progress.
+    """
     (answers.folder / IMAGES).mkdir()
     opened, seconds = pipelines(profile), {}
 
@@ -103,7 +111,10 @@ def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], ob
 
 
 def answers_grid(answers: Answers) -> Image.Image:
-    """The first seed of the first prompts in every way."""
+    """Return a grid of the first prompts in every way.
+
+    It has the first seed only.
+    """
     labels = [request.prompt for request in answers.requests[:: answers.seeds]]
     files = {way: answers.files(way) for way in answers.ways}
     return grid_of_files(answers.folder, files, labels, answers.seeds, most=8)

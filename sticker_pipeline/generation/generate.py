@@ -1,6 +1,6 @@
-"""From requests to images: a Stable Diffusion pipeline opened from a profile, and batches drawn with it.
+"""Generation of images from requests, with a profile's pipeline.
 
-What to ask for stands in prompts.py; what a LoRA file means, in diffusion/lora/file.py and diffusion/lora/formats.py.
+Requests: `prompts.py`. LoRA files: `diffusion/lora/file.py`, `diffusion/lora/formats.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A pipeline with LoRAs in its weights, and what they were trained for: `with_loras` makes it."""
+    """A pipeline with applied LoRAs and their training settings, from `with_loras`."""
 
     pipeline: Any
     family: Family
@@ -45,7 +45,7 @@ class Model:
 
     @property
     def text(self) -> TextModels:
-        """Its text encoders and tokenizers."""
+        """Return its text encoders and tokenizers."""
         from sticker_pipeline.diffusion.text import TextModels
 
         parts = [(part.folder, part.tokenizer) for part in self.family.text_encoders]
@@ -54,31 +54,34 @@ class Model:
 
 
 class DrawingError(UserError):
-    """An image that came out as no image; the message says why and what to do."""
+    """An image with invalid pixels; the message gives cause and remedy."""
 
 
 def open_pipeline(profile: Profile) -> Any:
-    """The profile's base model, ready to generate: on the GPU in half precision where there is one, else on the CPU.
+    """Open the profile's base model to generate, from local safetensors.
 
-    Only local safetensors are loaded, nothing is downloaded, there is no safety checker and no progress bar.
-    Raises training.base_model.BaseModelError for a model that is not there, or not whole.
+    On a GPU in half precision, else on the CPU; no safety checker, no progress bar. Raises BaseModelError for a missing
+    or incomplete model.
     """
     import torch
 
     check_base(profile.base, profile.family)
     device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
     pipeline = open_base(profile.base, profile.family, dtype, dtype)
-    if FAMILIES[profile.family].pooled and pipeline.vae.config.force_upcast:  # SDXL's, unless it says that it is safe
-        torch.nn.Module.to(pipeline.vae, torch.float32)  # diffusers' own warns
+    if FAMILIES[profile.family].pooled and pipeline.vae.config.force_upcast:  # SDXL's, unless stated safe in float16
+        torch.nn.Module.to(pipeline.vae, torch.float32)  # diffusers' own method warns
     pipeline.scheduler = make_scheduler(profile.generation.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
 def pipelines(profile: Profile) -> Callable[[str], Any]:
-    """Gives `open_pipeline(profile)`, opened when it is first asked for, with the sampler of the name that is asked."""
+    """Return a function that gives the profile's pipeline with a named sampler.
+
+    The pipeline opens at the first call.
+    """
     opened = cache(lambda: open_pipeline(profile))
-    own = cache(lambda: opened().scheduler.config)  # a sampler made of another's would lose what that does not know
+    own = cache(lambda: opened().scheduler.config)  # a sampler built from another's config would lose options
 
     def with_sampler(name: str) -> Any:
         pipeline, config = opened(), own()
@@ -89,7 +92,7 @@ def pipelines(profile: Profile) -> Callable[[str], Any]:
 
 
 def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """Raise PromptError for the first prompt of more tokens than are read."""
+    """Raise PromptError for the first prompt with too many tokens."""
 
     def count(some: Sequence[str]) -> list[int]:
         texts = list(map(plain_text, some))
@@ -106,11 +109,12 @@ def generate(
     resolution: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Image.Image]:
-    """RGB images of `resolution`² pixels, one for each request in order, made in batches of settings.batch_size.
+    """Generate an RGB image of `resolution`² pixels for each request, in order.
 
-    Neither the batch size nor the other requests change an image by more than rounding. `progress(done, total)` is
-    called after each batch. Raises PromptError before the first batch for a prompt that would be cut, ValueError for a
-    resolution that is no multiple of 8; while drawing, DrawingError for pixels that are not finite.
+    Batches have settings.batch_size images; batch size and other requests change an image by rounding only.
+    `progress(done, total)` is called after each batch. Raises, at the call, PromptError for truncated prompts and
+    ValueError for a resolution that is no multiple of 8; during generation, DrawingError for pixels that are not
+    finite.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
@@ -147,9 +151,9 @@ def _batches(
 
 
 def _latents(model: Model, batch: Sequence[Request], settings: GenerationSettings, resolution: int) -> torch.Tensor:
-    """Latents of a batch, [b, c, h, w]. On a CPU a large batch is drawn in two parts side by side.
+    """Return latents [b, c, h, w] of a batch.
 
-    Prompts are encoded before: tokenizers are not made for several threads.
+    A CPU computes large batches in two parallel parts. Prompts are encoded first: tokenizers are not thread-safe.
     """
     import torch
 
@@ -169,7 +173,7 @@ def _latents(model: Model, batch: Sequence[Request], settings: GenerationSetting
 
 
 def _beside_others(pipeline: Any) -> Any:
-    """The same models, with a sampler and a state of its own."""
+    """Return a pipeline with the same models, its own sampler and state."""
     own = copy.copy(pipeline)
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     return own
@@ -181,14 +185,14 @@ def _family(pipeline: Any) -> Family:
 
 
 def without_loras(pipeline: Any) -> Model:
-    """The base model alone."""
+    """Return the base model alone."""
     return Model(pipeline, _family(pipeline), TrainedFor())
 
 
 def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
-    """The reading of text and noise that `loras` (file, strength) need on the base model of `profile`.
+    """Return the text and noise settings that `loras` (file, strength) need.
 
-    From headers alone, for caches and workflows; `with_loras` draws with the same. Raises LoraError as that does.
+    From headers alone, for caches and workflows, equal to those of `with_loras`. Raises LoraError as that does.
     """
     stated = [(path, read_metadata(path)) for path, _ in loras]
     prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
@@ -197,19 +201,18 @@ def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> Traine
 
 @contextmanager
 def with_lora(pipeline: Any, path: Path, strength: float = 1.0) -> Iterator[Model]:
-    """`with_loras` of one file."""
+    """Apply one file as `with_loras` does."""
     with with_loras(pipeline, [(path, strength)]) as model:
         yield model
 
 
 @contextmanager
 def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[Model]:
-    """The model that draws with the LoRA files `loras` at their strengths, inside the block; after it, the pipeline has
-    the base model's weights and sampler, bit for bit.
+    """Yield the model with the LoRA files `loras` applied at their strengths.
 
-    Their changes add up, in this order. It reads text and noise as they were trained for. Raises
-    training.lora_file.LoraError, and changes nothing, for a file that cannot be read or does not fit the base model,
-    for two that cannot be sampled together, and for a layer that the text encoder does not have.
+    Changes add up, in order; text and noise settings are the LoRAs' own. Afterwards the pipeline has the base model's
+    weights and sampler, bit for bit. Raises LoraError, without changes, for files that cannot be read, do not fit the
+    base model or cannot be sampled together, and for a layer that the text encoder lacks.
     """
     family = _family(pipeline)
     encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)

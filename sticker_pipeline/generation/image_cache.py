@@ -1,6 +1,6 @@
-"""Images that were drawn before, found again by everything that decides them: only what is new is generated.
+"""Cache of generated images, keyed by everything that decides them.
 
-How an image is made stands in generate.py. The cache is a folder of PNG files, which may be deleted.
+Generation: `generate.py`. The cache is a folder of PNG files that may be deleted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.tagging.captions import is_weighted
 
-VERSION = 2  # raise it whenever generate.py makes other images of the same request
-GRAMMAR = 1  # the same, of a request with weights
+VERSION = 2  # raise it when generate.py makes other images of the same request
+GRAMMAR = 1  # the same, for requests with weights
 
 
 def decisive(
@@ -28,11 +28,11 @@ def decisive(
     resolution: int,
     trained: TrainedFor,
 ) -> dict[str, Any]:
-    """All that decides an image beside its request. `base`: hash of the files' contents; `loras`: the same of each
-    LoRA, with its strength, in the order in which they are applied; `trained`: what they were trained for.
+    """Return everything that decides an image beside its request.
 
-    The batch size is not among it: it changes images by rounding only. What one LoRA drew, or none, is found by the
-    same name as before there could be several.
+    `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application; `trained`:
+    their training settings. The batch size is excluded: it changes images by rounding only. `more` is absent for at
+    most one LoRA: older entries stay valid.
     """
     first = loras[0] if loras else (None, None)
     return {
@@ -55,10 +55,10 @@ def drawn(
     draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
     batch_size: int,
 ) -> list[Image.Image]:
-    """One RGB image for each of `requests`, in order: from the folder `cache`, else from `draw`.
+    """Return an RGB image per request, from `cache` or from `draw`.
 
-    `draw` is called once, with those that are missing, and not at all where there are none. It draws `batch_size` at a
-    time, which are kept together as soon as they are drawn: an interrupted run goes on with the same batches.
+    `draw` is called once with the missing requests, if any. Images are saved in groups of `batch_size` as they are
+    made: an interrupted run resumes with the same batches.
     """
     paths = [_entry(cache, decided, request) for request in requests]
     found = {path: _read(path) for path in paths}
@@ -71,7 +71,7 @@ def drawn(
                 for path, staging, image in zip(batch, stagings, islice(images, len(batch)), strict=True):
                     image.save(staging, "PNG")
                     found[path] = image.convert("RGB")
-        next(images, None)  # what `draw` does after its last image, such as saying that it is done
+        next(images, None)  # lets `draw` finish, such as its last message
     return [kept for path in paths if (kept := found[path]) is not None]
 
 
@@ -81,10 +81,10 @@ def _entry(cache: Path, decided: Mapping[str, Any], request: Request) -> Path:
 
 
 def _grammar(prompt: str) -> dict[str, int]:
-    """The version of what weights and escapes do, where a prompt has them."""
+    """Return the version of weights and escapes where a prompt has them."""
     return {"grammar": GRAMMAR} if is_weighted(prompt) else {}
 
 
 def _read(path: Path) -> Image.Image | None:
-    """The image that is cached there; None for none, or a damaged one."""
+    """Return the image cached there; None if absent or damaged."""
     return read_entry(path, lambda entry: read_png(entry).convert("RGB"))

@@ -1,6 +1,6 @@
-"""Images of models for assets: a job says what is generated, a generator makes it, or finds it in the cache.
+"""Images of models for assets: jobs describe them, generators make them.
 
-How an image is made stands in generate.py, what decides it in generation/image_cache.py.
+Generation: `generate.py`. Cache: `image_cache.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +24,10 @@ COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
 
 @dataclass(frozen=True)
 class Generator:
-    """A base model that generates. `base`: hash of its files. `cache`: folder of the images that were made before.
-    `opened`: opens it with the sampler of a name, as `generate.pipelines`. `say`: takes a line about the progress."""
+    """A base model that generates, with a cache of images.
+
+    `base`: hash of its files. `opened`: as `generate.py::pipelines`. `say`: takes a line on progress.
+    """
 
     profile: Profile
     base: str
@@ -35,15 +37,18 @@ class Generator:
 
 
 def open_generator(profile: Profile, base: str, store: ArtifactStore, say: Callable[[str], object]) -> Generator:
-    """Return the generator of the profile's base model, which is opened when it is first needed. `base`: its hash."""
+    """Return the generator of the profile's base model, opened on first use.
+
+    `base`: hash of its files.
+    """
     return Generator(profile, base, store.cache("pictures"), pipelines(profile), say)
 
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """What is generated: by a `model` as its rows call it, from prompts, with LoRA files at their strengths.
+    """Images to generate from prompts, with LoRA files at their strengths.
 
-    `settings`: None for the profile's. `below`: the folder in which the one of its images lies.
+    `model`: its name in tables. `settings`: None for the profile's. `below`: the parent of the image folder.
     """
 
     model: str
@@ -54,17 +59,23 @@ class GenerationJob:
 
     @property
     def folder(self) -> str:
-        """The folder of its images: of a setting below that of its LoRA, where no rival can have one."""
+        """Return the image folder; a setting's lies below its LoRA's.
+
+        No rival can have one there.
+        """
         return f"{self.below}/{self.model.replace(' ', '_')}" if self.below else self.model
 
     @property
     def has_trigger(self) -> bool:
-        """Whether it is asked without its trigger too. A setting has none of its own: the LoRA's is asked about."""
+        """Tell whether images without the trigger are generated too.
+
+        Not for a setting: its LoRA is measured instead.
+        """
         return bool(self.loras) and self.settings is None
 
 
 def image_count(job: GenerationJob, seeds: int) -> int:
-    """The number of images of the job, with `seeds` for each prompt: with its trigger, and without one that it has."""
+    """Return the job's number of images, with and without its trigger."""
     return len(job.prompts) * seeds * (2 if job.has_trigger else 1)
 
 
@@ -75,10 +86,10 @@ def generated(
     loras: Sequence[tuple[Path, float]] = (),
     settings: GenerationSettings | None = None,
 ) -> list[Image.Image]:
-    """Return an RGB image for each of `requests` by the model with `loras` (file, strength), which the log calls `who`.
+    """Return an RGB image per request by the model with `loras`.
 
-    They come from the cache, and what is not there from the pipeline, which is opened for it alone. `settings`: None
-    for the profile's. Raises LoraError for a LoRA that does not fit the base model.
+    Images come from the cache; the pipeline opens for missing ones only. `loras`: (file, strength). `who`: its name in
+    the log. `settings`: None for the profile's. Raises LoraError for a LoRA that does not fit the base model.
     """
     profile = generator.profile
     settings, resolution = settings or profile.generation, profile.resolution
@@ -96,9 +107,10 @@ def generated(
 
 
 def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder: str | None = None) -> pd.DataFrame:
-    """Save the images of the job below `staging`, in `folder` (None: the job's own); rows of COLUMNS.
+    """Save the job's images in `staging`/`folder` and return rows of COLUMNS.
 
-    `attributes` is the free part of a prompt, which is the same for all models. `file` is relative to `staging`.
+    `folder`: None for the job's own. `attributes`: the free part of a prompt, equal for all models. `file`: relative to
+    `staging`.
     """
     folder, seeds = folder or job.folder, generator.profile.benchmark.seeds_per_prompt
     requests = requests_for(job.prompts, seeds)
@@ -117,5 +129,5 @@ def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder
 def generate_without_trigger(
     generator: Generator, job: GenerationJob, prompts: list[Prompt], staging: Path
 ) -> pd.DataFrame:
-    """Save the job's images of `prompts`, the same ones without its trigger, as `generate_job` does."""
+    """Save the job's images of `prompts`, without trigger, as `generate_job` does."""
     return generate_job(generator, replace(job, prompts=prompts), staging, f"{job.model}/without_trigger")

@@ -1,6 +1,6 @@
-"""What is generated: prompts made of a character's settings, and requests that pair each prompt with a seed.
+"""Prompts from a character's settings, and requests that add seeds.
 
-No model is touched here; how a request becomes an image is generate.py's business.
+No model is used. Generation: `generate.py`.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 
 SHOWN = 160  # letters of a prompt in a message
-SEED_BITS = 31  # within what every user interface accepts as a seed
+SEED_BITS = 31  # accepted as a seed by every user interface
 
 
 class PromptError(UserError):
-    """A prompt that cannot be made or that the text encoder would cut; the message names it and says what to do."""
+    """An impossible or truncated prompt; the message names it and a remedy."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`text` is the whole prompt; `attributes` the free part of it, which no group of the character fixes."""
+    """A prompt; no group of the character fixes its `attributes`."""
 
     style: str
     text: str
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Request:
-    """One image to generate. All models get the same requests, so images of two models pair up."""
+    """An image to generate; equal for all models, so images pair up."""
 
     style: str
     prompt: str
@@ -42,19 +42,17 @@ class Request:
 
 
 def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
-    """The prompts that a character is judged by, sorted by style, in the order of the free attributes within one.
+    """Return the character's benchmark prompts by style, in the order of attributes.
 
-    For each style of the character's groups: the trigger, the learned tags of the groups of that style, the base
-    model's tag for the style (`profile.benchmark.style_tags`), then the free attributes: the character's own
-    (`benchmark.prompts` in character.yaml) where there are any, else the profile's. A tag is said once.
-
-    Raises PromptError where the profile does not know a style of the character.
+    For each style of its groups: trigger, the groups' learned tags, the base model's tag for the style
+    (`profile.benchmark.style_tags`), and free attributes, the character's own (`benchmark.prompts` in character.yaml)
+    or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a style of the character.
     """
     return prompts_beginning(character, profile, beginnings(character))
 
 
 def beginnings(character: Character) -> dict[str, list[str]]:
-    """Style -> what its prompts begin with: the trigger, and the learned tags of the groups of that style."""
+    """Return prompt starts by style: the trigger and the groups' learned tags."""
     found = {style: [character.trigger] for style in _styles(character)}
     for group in character.groups.values():
         found[group.style] += [tag for tag in group.learned if tag not in found[group.style]]
@@ -64,9 +62,11 @@ def beginnings(character: Character) -> dict[str, list[str]]:
 def prompts_beginning(
     character: Character, profile: Profile, beginnings: Mapping[str, Sequence[str]], otherwise: Sequence[str] = ()
 ) -> list[Prompt]:
-    """The same prompts, one for one, for a model that was taught other words: `beginnings` by style, and `otherwise`
-    for styles that are not among them (nothing: the prompts without a trigger). Raises PromptError as
-    `benchmark_prompts`."""
+    """Return the same prompts for a model with other trigger words.
+
+    `beginnings`: by style; `otherwise`: for other styles (empty: without trigger). Raises PromptError as
+    `benchmark_prompts`.
+    """
     return _prompts(character, profile, {style: beginnings.get(style, otherwise) for style in _styles(character)})
 
 
@@ -86,7 +86,10 @@ def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Se
 
 
 def join_tags(parts: Sequence[str]) -> str:
-    """The tags of `parts`, read as captions are, in order: each once, with the weight that it is given first."""
+    """Return the tags of `parts`, each once, with its first weight.
+
+    Parts are parsed as captions.
+    """
     weights: dict[str, float] = {}
     for tag, weight in (pair for part in parts for pair in parse_caption(part)):
         weights.setdefault(tag, weight)
@@ -94,8 +97,10 @@ def join_tags(parts: Sequence[str]) -> str:
 
 
 def too_long(prompts: Sequence[str], count: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
-    """A sentence on each of `prompts` that has more than MAX_TOKENS tokens, the most that is read; `count` gives the
-    tokens of each."""
+    """Return a sentence on each prompt with more than MAX_TOKENS tokens.
+
+    `count`: gives the tokens of each prompt.
+    """
     distinct = list(dict.fromkeys(prompts))
     return [
         f"This prompt has {length} tokens, and {MAX_TOKENS} are read: {_shortened(prompt)!r}. Shorten "
@@ -110,11 +115,10 @@ def _shortened(prompt: str) -> str:
 
 
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
-    """`seeds_per_prompt` requests for each prompt, prompt by prompt.
+    """Return `seeds_per_prompt` requests for each prompt, prompt by prompt.
 
-    The seeds follow from (purpose, style, number of the prompt within its style, number of the seed) alone: they are
-    the same for every model and character, and do not move when another style is added. Another purpose, such as the
-    choice of an epoch, gets other seeds.
+    Seeds depend on purpose, style, prompt number within the style and seed number alone: they are equal for all models
+    and characters and unchanged when styles are added. Another purpose, such as choosing an epoch, has other seeds.
     """
     numbers: dict[str, int] = {}
     requests = []
@@ -126,12 +130,12 @@ def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str 
 
 
 def first_of_each_style(prompts: Sequence[Prompt], styles: Iterable[str], most: int) -> list[Prompt]:
-    """The first prompts of each of `styles`, at most `most` of each, style by style."""
+    """Return the first `most` prompts of each of `styles`, style by style."""
     return [found for style in styles for found in [one for one in prompts if one.style == style][:most]]
 
 
 def request_seed(purpose: str, style: str, prompt_number: int, seed_number: int) -> int:
-    """A seed in [0, 2³¹), spread evenly by SHA-256."""
+    """Return a seed in [0, 2³¹), spread evenly by SHA-256."""
     text = f"{purpose}/{style}/{prompt_number}/{seed_number}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> (32 - SEED_BITS)
 
@@ -146,8 +150,11 @@ def _check_style(profile: Profile, style: str, *, needs_prompts: bool) -> None:
 
 
 def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int, seed: int) -> list[str]:
-    """`count` different prompts, each of one entry of each list of `words` in their order, or of none of it with the
-    chance `omitted`. More of them begin with fewer. Raises PromptError where the words do not give that many."""
+    """Return `count` different prompts, with one entry of each list of `words`.
+
+    Lists keep their order; each is omitted with probability `omitted`. A larger `count` extends the same prompts.
+    Raises PromptError where the words do not give enough.
+    """
     rng = np.random.default_rng(seed)
     prompts: dict[str, None] = {}
     for _ in range(100 * count):
@@ -160,12 +167,12 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
 
 
 def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:
-    """Prompts of the words in `settings`: those that an LCM-LoRA is measured by, and others to learn on."""
+    """Return prompts of `settings`' words: to measure an LCM-LoRA, to train it."""
     count = settings.measured_prompts
     prompts = prompts_of_words(settings.words, settings.omitted, count + settings.images, settings.seed)
     return prompts[:count], prompts[count:]
 
 
 def requests_of_texts(texts: Sequence[str], seeds_per_prompt: int, purpose: str) -> list[Request]:
-    """`requests_for` prompts that are of no style, and free as a whole."""
+    """Return `requests_for` prompts without style, free as a whole."""
     return requests_for([Prompt("", text, text) for text in texts], seeds_per_prompt, purpose)

@@ -1,4 +1,4 @@
-"""Whether a character can be worked on, asked before any work: its base model, models, prompts and files."""
+"""Readiness of a character before any work: base model, models, prompts, files."""
 
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile, check_models
@@ -8,7 +8,7 @@ from sticker_pipeline.media.inventory import media_files, refused_links
 
 
 def unready(character: Character, profile: Profile) -> str | None:
-    """Why no step of the character can work, said before any work is done; None where nothing is in the way."""
+    """Return the reason why no step of the character works, or None."""
     if wrong := base_problem(profile):
         return f"{character.name}: {wrong}"
     try:
@@ -26,7 +26,7 @@ def unready(character: Character, profile: Profile) -> str | None:
 
 
 def base_problem(profile: Profile) -> str | None:
-    """Why the base model that is there cannot be used, in one sentence; None where it can, or where there is none."""
+    """Return the reason why an existing base model is unusable, or None."""
     try:
         if base_given(profile.base):
             check_base(profile.base, profile.family)

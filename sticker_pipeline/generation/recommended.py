@@ -1,6 +1,6 @@
-"""What a sweep recommends, as files and settings to generate with.
+"""Settings recommended by a sweep, as LoRA files and generation settings.
 
-Which settings count, and why others do not, belongs to benchmark/recommend.py; it is observed with the character.
+The choice of settings: `benchmark/recommend.py`.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,7 @@ from sticker_pipeline.generation.sampling_config import Adapters, Cell, drawn_wi
 
 @dataclass(frozen=True)
 class Recommended:
-    """A way to generate in at most `budget` steps: LoRA files with their strengths, in the order in which they are
-    applied, and everything else."""
+    """Settings and LoRAs, in order of application, for at most `budget` steps."""
 
     budget: int
     loras: list[tuple[Path, float]]
@@ -25,10 +24,10 @@ class Recommended:
 def recommended(
     value: Mapping[str, Any], adapters: Adapters, strength: float, generation: GenerationSettings
 ) -> list[Recommended]:
-    """What the root `value` recommends for the LoRA adapters.character, the fewest steps first.
+    """Return the recommendations in the root `value` for the LoRA adapters.character.
 
-    But for what comes to generating as the profile does (`generation`), with this LoRA alone at `strength`: that is
-    generated anyway.
+    Fewest steps first. Those equal to the profile's own `generation` with this LoRA alone at `strength` are omitted: it
+    is generated anyway.
     """
     found = []
     for each in value["settings"]:

@@ -1,4 +1,4 @@
-"""LoRAs of others that a character is measured beside: which can be drawn, and why each other one is left out."""
+"""Rival LoRAs to compare a character with, and reasons against unusable ones."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
-    """The rivals whose files can be read and whose prompts are read to their end, and a sentence about each other one.
+    """Return the usable rivals, and a sentence on each of the others.
 
-    Nothing is drawn. Whether a LoRA fits the base model's weights is seen when it is applied. Raises
-    generation.prompts.PromptError where the character itself has no prompts, and
-    training.base_model.BaseModelError for a base model that cannot be read.
+    Files must be readable and prompts within the token limit; whether a LoRA fits the base model shows when it is
+    applied. Where there are rivals, raises PromptError if the profile lacks a style of the character, and ValueError
+    for a base model without tokenizer.
     """
     rivals = character.settings.benchmark.rivals
     if not rivals:
@@ -39,22 +39,21 @@ def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], 
 
 
 def rival_file(character: Character, rival: Rival) -> Path:
-    """The rival's LoRA file."""
     return character.folder / rival.lora
 
 
 def rival_prompts(character: Character, profile: Profile, rival: Rival) -> list[Prompt]:
-    """The benchmark's prompts with the rival's own trigger."""
+    """Return the benchmark's prompts with the rival's own trigger."""
     return prompts_beginning(character, profile, {}, otherwise=[rival.trigger])
 
 
 def is_left_out(name: str, why: str) -> str:
-    """The sentence about a rival that is not measured."""
+    """Return the sentence about an unmeasured rival."""
     return f"Rival '{name}' is left out: {why}"
 
 
 def why_not_drawn(error: Exception) -> str:
-    """What went wrong while a rival was drawn, and what to do, as a sentence."""
+    """Return a sentence on an error during a rival's generation, with remedy."""
     import torch
 
     lines = str(error).splitlines() or [type(error).__name__]
@@ -66,7 +65,7 @@ def why_not_drawn(error: Exception) -> str:
         )
     if isinstance(error, OSError):
         return f"its file cannot be read ({words}). Make it readable, or name another one."
-    if isinstance(error, ValueError):  # of which our own errors are, with their remedies
+    if isinstance(error, ValueError):  # includes our own errors, which have remedies
         return words
     return f"drawing it failed ({type(error).__name__}: {words}). Name another file, or remove it from character.yaml."
 

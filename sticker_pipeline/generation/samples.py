@@ -1,4 +1,7 @@
-"""The table of the images that models drew for the benchmark's prompts. Which models draw is decided in defs."""
+"""Table of images generated for the benchmark's prompts.
+
+The models are chosen in `defs/benchmark/samples.py`.
+"""
 
 from dataclasses import replace
 

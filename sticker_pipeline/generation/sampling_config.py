@@ -1,6 +1,6 @@
-"""The settings that a sweep tries: weights of the adapters, steps and guidance, each a cell of a grid.
+"""Settings that a sweep tries: a grid of adapter weights, steps, guidance.
 
-How good a cell is belongs to benchmark, how fast it draws to timing.py.
+Quality: `benchmark/`. Speed: `timing.py`.
 """
 
 import math
@@ -14,12 +14,15 @@ from sticker_pipeline.core.texts import UserError
 
 
 class SweepError(UserError):
-    """A sweep that cannot be begun; the message says which key of `sweep` to change."""
+    """An impossible sweep; the message names the key of `sweep` to change."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting. A weight of 0 stands for no such adapter; a guidance scale of 1 for none."""
+    """One setting of the grid.
+
+    Weight 0: without that adapter. Guidance scale 1: no guidance.
+    """
 
     style_weight: float
     character_weight: float
@@ -30,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Adapters:
-    """LoRA files that a cell has weights for: the character's, and its style's and the LCM-LoRA, None for none."""
+    """LoRA files of a cell's weights: character, style, LCM-LoRA; None if absent."""
 
     character: Path
     style: Path | None = None
@@ -38,8 +41,10 @@ class Adapters:
 
 
 def grid(settings: SweepSettings, *, style: bool, lcm: bool) -> list[Cell]:
-    """Every combination of the axes in `settings`, the last axis changing fastest. Where there is no LoRA of the style,
-    or no LCM-LoRA, its axis is the weight 0 alone."""
+    """Return all combinations of the axes, the last changing fastest.
+
+    Without a style LoRA or LCM-LoRA, its axis is the weight 0.
+    """
     return [Cell(*values) for values in product(*_axes(settings, style=style, lcm=lcm))]
 
 
@@ -59,25 +64,28 @@ def _axes(settings: SweepSettings, *, style: bool, lcm: bool) -> tuple[tuple[Any
 
 
 def reference_of(cell: Cell, generation: GenerationSettings) -> Cell:
-    """The cell that `cell` is held against: the same style and character, drawn as the profile draws, without LCM."""
+    """Return the cell to compare `cell` with.
+
+    Its style and character weights, with the profile's steps and guidance, without LCM.
+    """
     return Cell(cell.style_weight, cell.character_weight, 0.0, generation.steps, generation.guidance_scale)
 
 
 def drawn_with(cell: Cell, generation: GenerationSettings) -> GenerationSettings:
-    """The profile's `generation` with the cell's steps and guidance; an LCM-LoRA has a sampler of its own."""
+    """Return `generation` with the cell's steps, guidance and, for LCM, its sampler."""
     changes: dict[str, Any] = {"steps": cell.steps, "guidance_scale": cell.guidance_scale}
     return generation.model_copy(update=changes | ({"scheduler": "lcm"} if cell.lcm_weight else {}))
 
 
 def loras_of(cell: Cell, adapters: Adapters) -> list[tuple[Path, float]]:
-    """(file, strength) of the LoRAs that the cell uses, in the order in which they are applied."""
+    """Return (file, strength) of the cell's LoRAs, in order of application."""
     weights = (cell.style_weight, cell.character_weight, cell.lcm_weight)
     files = (adapters.style, adapters.character, adapters.lcm)
     return [(path, weight) for path, weight in zip(files, weights, strict=True) if path and weight]
 
 
 def check_size(cells: int, images: int, settings: SweepSettings) -> None:
-    """Raise SweepError where `cells` of `images` each are more than `most_images`."""
+    """Raise SweepError where `cells` of `images` each exceed `most_images`."""
     if cells * images > settings.most_images:
         raise SweepError(
             f"The sweep would draw {cells} settings of {images} images each, {cells * images} in all, and "

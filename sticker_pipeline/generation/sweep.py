@@ -1,6 +1,6 @@
-"""Images of a sweep: every setting of a grid for the same requests, and how long an image of each takes.
+"""Images and times of a sweep: a grid's settings, the same requests.
 
-How good they are belongs to benchmark/sweep.py.
+Quality: `benchmark/sweep.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,16 @@ from sticker_pipeline.generation.sampling_config import (
 )
 from sticker_pipeline.generation.timing import kept_seconds, seconds_per_image
 
-SWEEP_PURPOSE = "sweep"  # of the seeds: not those that the benchmark reports on
+SWEEP_PURPOSE = "sweep"  # separates the seeds from the benchmark's
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What is generated: every cell for the same requests. `grid` are the cells of the settings; `cells` those that
-    they are held against as well. `attributes`: the free part of each request's prompt."""
+    """Cells to generate for the same requests.
+
+    `grid`: the settings' cells; `cells`: these and their references. `attributes`: the free part of each request's
+    prompt.
+    """
 
     adapters: Adapters
     grid: list[Cell]
@@ -44,11 +47,10 @@ class SweepPlan:
 
     @property
     def images(self) -> int:
-        """The number of images of all cells."""
         return len(self.cells) * len(self.requests)
 
     def axis(self, name: str) -> list[Any]:
-        """The values of an axis of the grid, sorted."""
+        """Return the sorted values of an axis of the grid."""
         return sorted({getattr(cell, name) for cell in self.grid})
 
 
@@ -59,11 +61,14 @@ def sweep_plan(
     settings: SweepSettings,
     generation: GenerationSettings,
 ) -> SweepPlan:
-    """Return the plan for the first prompts of each of `styles`. Raises SweepError for a grid that is too large."""
+    """Return the plan for the first prompts of each of `styles`.
+
+    Raises SweepError for a grid that is too large.
+    """
     chosen = first_of_each_style(prompts, styles, settings.prompts_per_style)
     requests = requests_for(chosen, settings.seeds_per_prompt, SWEEP_PURPOSE)
     exist = {"style": adapters.style is not None, "lcm": adapters.lcm is not None}
-    check_size(grid_size(settings, **exist), len(requests), settings)  # before so many are listed
+    check_size(grid_size(settings, **exist), len(requests), settings)  # before they are listed
     cells = grid(settings, **exist)
     against = [reference_of(cell, generation) for cell in cells]
     every = list(dict.fromkeys([*cells, *against]))
@@ -73,7 +78,7 @@ def sweep_plan(
 
 
 def generate_cells(generator: Generator, plan: SweepPlan, folder: Path) -> dict[Cell, list[Path]]:
-    """Save the images of every cell in `folder`; cell -> their files, one for each request."""
+    """Save every cell's images in `folder`; return files by cell and request."""
     files = {}
     for number, cell in enumerate(plan.cells):
         settings = drawn_with(cell, generator.profile.generation)
@@ -86,7 +91,10 @@ def generate_cells(generator: Generator, plan: SweepPlan, folder: Path) -> dict[
 
 
 def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -> float:
-    """Wall-clock seconds of an image of the cell, measured once on each machine and kept in the folder `cache`."""
+    """Return the cell's wall-clock seconds per image, once measured per machine.
+
+    `cache`: folder of the measured times.
+    """
     settings, resolution = drawn_with(cell, generator.profile.generation), generator.profile.resolution
 
     def measured() -> float:
@@ -97,9 +105,9 @@ def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -
 
 
 def sweep_grids(plan: SweepPlan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
-    """Name -> image for each style of the prompts and weight of the style's LoRA: the first request in every setting.
+    """Return grid images by name, per prompt style and style LoRA weight.
 
-    Guidance and steps go downwards, LCM and the character's weight across.
+    Each shows the style's first request in every setting: guidance and steps down, LCM and character weights across.
     """
     styles = [request.style for request in plan.requests]
     down = list(product(plan.axis("guidance_scale"), plan.axis("steps")))

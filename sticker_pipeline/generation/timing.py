@@ -1,8 +1,7 @@
-"""How long an image takes to draw, measured: images of a sweep mostly come from the cache, and say nothing of it.
+"""Measured seconds per image; a sweep's images are mostly cached, untimed.
 
-What decides the time is the machine, the number of steps, whether there is guidance (it runs the U-Net twice) and the
-sampler; weights of LoRAs are added to the model's, and cost nothing while it draws. So a few batches are drawn
-for each combination of these, and the time is kept beside them.
+Time depends on machine, steps, guidance (it doubles U-Net calls) and sampler; LoRAs are merged into the weights and
+cost nothing. So a few batches are timed per combination and kept.
 """
 
 import platform
@@ -21,7 +20,7 @@ BATCHES = 3
 
 
 def machine() -> dict[str, Any]:
-    """What draws: which machine, with its GPU or with how many threads."""
+    """Return the machine's name, GPU, threads and PyTorch version."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -31,10 +30,10 @@ def machine() -> dict[str, Any]:
 def seconds_per_image(
     model: Model, requests: Sequence[Request], settings: GenerationSettings, resolution: int
 ) -> float:
-    """Wall-clock seconds of a batch of `settings.batch_size` images over their number, from prompts to pixels.
+    """Return wall-clock seconds per image of a batch, from prompts to pixels.
 
-    `requests` are repeated to fill the batch. One image is drawn before the clock starts; of BATCHES the fastest
-    counts, since whatever else the machine does makes a batch slower and never faster.
+    `requests` are repeated to fill `settings.batch_size`. One image warms up. The fastest of BATCHES counts: other work
+    on the machine only slows a batch down.
     """
     batch = [requests[number % len(requests)] for number in range(settings.batch_size)]
     list(generate(model, batch[:1], settings, resolution))
@@ -49,8 +48,10 @@ def seconds_per_image(
 def kept_seconds(
     base: str, settings: GenerationSettings, resolution: int, cache: Path, measure: Callable[[], float]
 ) -> float:
-    """The seconds of an image with `settings`: measured once on each machine, then from the folder `cache`, which may
-    be deleted. `base`: hash of the base model's files."""
+    """Return the seconds per image, from the folder `cache` or from `measure`.
+
+    They are measured once per machine; the cache may be deleted. `base`: hash of the base model's files.
+    """
     decided = {
         "base": base,
         "machine": machine(),

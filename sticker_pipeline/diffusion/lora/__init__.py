@@ -1,1 +1,1 @@
-"""LoRA files: their keys, the layouts of other trainers, and how they change a model."""
+"""LoRA files: keys, layouts of other trainers, application to a model."""

@@ -1,6 +1,6 @@
-"""A LoRA as part of a model's weights, and how to take it out again.
+"""Application of a LoRA to a model's weights, and its removal.
 
-Reading files belongs to file.py and formats.py; adapters that are being trained to models.py.
+Files: `file.py`, `formats.py`. Trained adapters: `training/adapters.py`.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AppliedLora:
-    """A LoRA that is part of the models' weights now. `remove` puts the original weights back, bit for bit."""
+    """A LoRA applied to weights; `remove` restores them bit for bit."""
 
     originals: "dict[torch.nn.Parameter, torch.Tensor]"
 
     def remove(self) -> None:
-        """Restore the original weights. Of several LoRAs, the last applied must be removed first."""
+        """Restore the original weights, in reverse order of application."""
         import torch
 
         with torch.no_grad():
@@ -43,11 +43,11 @@ def apply_lora(
     *,
     family: str = "sd15",
 ) -> AppliedLora:
-    """Change the weight of each module that `lora` names, by `strength` times what the LoRA says.
+    """Add `strength` times the LoRA's change to the modules' weights.
 
-    `text_encoders`: those of the family in its order. Returns a handle to `remove` it again, also usable as a context
-    manager. Nothing is changed when LoraError is raised: for a module that these models do not have, or whose shape
-    differs, and for a weight that would not be finite in the model's precision.
+    `text_encoders`: in the family's order. Returns a handle with `remove`, also a context manager. Raises LoraError,
+    without changes, for modules that the models lack or that have another shape, and for weights not finite in the
+    model's precision.
     """
     import torch
 
@@ -78,13 +78,15 @@ def apply_lora(
 
 
 def kernel_stated(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A linear layer is a 1×1 convolution, and files write either for the same module."""
+    """Return a linear layer's shape as a 1×1 convolution's: files write either."""
     return shape if len(shape) == 4 else (*shape, 1, 1)
 
 
 def _changed(weight: "torch.Tensor", adapter: Adapter, strength: float) -> "torch.Tensor":
-    """The changed weight, float32, in the shape of `weight`. A DoRA's strength is a share of the way to its weight, as
-    in ComfyUI and A1111."""
+    """Return the changed weight in float32, in the shape of `weight`.
+
+    A DoRA's strength interpolates to its weight, as in ComfyUI and A1111.
+    """
     up = adapter.up.to(weight.device).float().flatten(1)
     down = adapter.down.to(weight.device).float().flatten(1)
     delta = (adapter.alpha / adapter.rank * (up @ down)).reshape(weight.shape)
@@ -94,7 +96,10 @@ def _changed(weight: "torch.Tensor", adapter: Adapter, strength: float) -> "torc
 
 
 def _with_magnitude(weight: "torch.Tensor", magnitude: "torch.Tensor") -> "torch.Tensor":
-    """`weight` [out, in, …] with its rows scaled to the norms `magnitude` [out, 1, …], or its columns to [1, in, …]."""
+    """Scale `weight` [out, in, …] to the norms `magnitude`.
+
+    Of rows for [out, 1, …], of columns for [1, in, …].
+    """
     import torch
 
     kept = 0 if magnitude.shape[0] == weight.shape[0] else 1

@@ -1,7 +1,7 @@
-"""LoRA files as the Stable Diffusion world reads them: kohya's keys, true alpha, metadata, safetensors only.
+"""LoRA files in kohya's layout: alpha, metadata, safetensors only.
 
-Names of modules stand in key_map.py, other layouts in formats.py, the effect of a LoRA on a model in apply.py, and the
-metadata of our own files in training/lora_metadata.py.
+Names of modules: `key_map.py`. Other layouts: `formats.py`. Application: `apply.py`. Metadata of our files:
+`training/lora_metadata.py`.
 """
 
 import hashlib
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 Precision = Literal["float16", "float32"]
 
-DOWN, UP, ALPHA, MAGNITUDE = "lora_down.weight", "lora_up.weight", "alpha", "dora_scale"  # parts of a module
+DOWN, UP, ALPHA, MAGNITUDE = "lora_down.weight", "lora_up.weight", "alpha", "dora_scale"  # of a module
 
-# Types whose values are numbers by themselves, as PyTorch calls them; packed ones need scales from elsewhere.
+# PyTorch types of plain numbers; packed types need separate scales.
 _MATRIX_TYPES = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
 _ALPHA_TYPES = (*_MATRIX_TYPES, "int8", "uint8", "int16", "int32", "int64")
 
 
-SCALES = (1e-6, 1e6)  # of alpha / rank, beyond which a number is no alpha
+SCALES = (1e-6, 1e6)  # plausible alpha / rank
 
 
 class LoraError(UserError):
-    """A LoRA file that cannot be used; the message names the file, the key, and what is wrong with it."""
+    """An unusable LoRA file; the message names file, key and defect."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What is added to one module: weight += alpha / rank · up @ down.
+    """The change of a module: weight += alpha / rank · up @ down.
 
-    down: [rank, in] or, for a convolution of n×n, [rank, in, n, n]; up: [out, rank] or [out, rank, 1, 1].
+    down: [rank, in], or [rank, in, n, n] for convolutions; up: [out, rank] or [out, rank, 1, 1].
 
-    `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled so that its norms are these. Its shape
-    says which norms, as in LyCORIS: [out, 1] or [out, 1, 1, 1] those of each output's row (what peft trains), [1, in]
-    or [1, in, 1, 1] those of each input's column. Columns are what clients apply exactly (ComfyUI, A1111). Rows they do
-    not: ComfyUI divides by the norms of the unchanged weight, A1111 takes them for columns; diffusers drops both.
+    `magnitude` makes it a DoRA (arXiv 2402.09353): the changed weight is scaled to these norms. Shapes as in LyCORIS:
+    [out, 1] or [out, 1, 1, 1] for rows (outputs), which peft trains; [1, in] or [1, in, 1, 1] for columns (inputs).
+    ComfyUI and A1111 apply columns exactly, rows not: ComfyUI divides by the unchanged weight's norms, A1111 takes them
+    for columns. diffusers drops both.
     """
 
     down: "torch.Tensor"
@@ -60,23 +60,23 @@ class Adapter:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight that it changes: [out, in] or [out, in, n, n]."""
+        """Return the weight's shape: [out, in] or [out, in, n, n]."""
         return (int(self.up.shape[0]), *map(int, self.down.shape[1:]))
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """`adapters` by kohya module name; `metadata` as in the file's header."""
+    """Adapters by kohya module name, and the metadata of the file's header."""
 
     adapters: dict[str, Adapter]
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 def with_one_alpha(lora: LoraFile, alpha: float) -> LoraFile:
-    """The same LoRA with this alpha in every module: what theirs differs by is moved into `up`.
+    """Return the same LoRA with one alpha; differences move into `up`.
 
-    diffusers 0.42 takes the most frequent alpha of a kohya file for all attention layers, and loses others; ComfyUI,
-    A1111 and sd-scripts read each. A file whose modules have different alphas should pass through this.
+    diffusers 0.42 uses a kohya file's most frequent alpha for all attention layers; ComfyUI, A1111 and sd-scripts read
+    each. Apply this to files with several alphas.
     """
     adapters = {
         key: adapter
@@ -88,11 +88,11 @@ def with_one_alpha(lora: LoraFile, alpha: float) -> LoraFile:
 
 
 def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
-    """Write a LoRA file in one rename. Matrices get `precision`; alphas and DoRA's magnitudes stay float32, as they
-    scale whole weights.
+    """Write a LoRA file atomically, matrices in `precision`.
 
-    `sshs_model_hash`, `sshs_legacy_hash` and `modelspec.hash_sha256` are added to the metadata. Equal input gives equal
-    bytes: the file holds no time and no path. Raises LoraError for values that are not finite in this precision.
+    Alphas and DoRA magnitudes stay float32: they scale whole weights. Adds `sshs_model_hash`, `sshs_legacy_hash` and
+    `modelspec.hash_sha256` to the metadata. Equal input gives equal bytes: no time, no path. Raises LoraError for
+    values not finite in this precision.
     """
     import torch
 
@@ -114,7 +114,7 @@ def write_lora(path: Path, lora: LoraFile, precision: Precision) -> None:
 
 
 def _serialised(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file whose header has the metadata in sorted order: the library writes them in a random one."""
+    """Return a safetensors file with sorted metadata; the library's order is random."""
     from safetensors.torch import save
 
     plain = save(dict(tensors))
@@ -126,8 +126,11 @@ def _serialised(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, st
 
 
 def _hashes(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> dict[str, str]:
-    """The hashes by which A1111 recognises a LoRA, defined by sd-webui-additional-networks: the SHA-256 of all bytes
-    behind the header, and (legacy) 8 digits of that of 64 KiB from offset 1 MiB of the file with its `ss_` metadata."""
+    """Return the hashes by which A1111 recognises a LoRA.
+
+    Defined by sd-webui-additional-networks: SHA-256 of all bytes behind the header, and (legacy) 8 digits of that of 64
+    KiB from offset 1 MiB of the file with its `ss_` metadata.
+    """
     data = _serialised(tensors, {key: value for key, value in metadata.items() if key.startswith("ss_")})
     body = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
     legacy = hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]
@@ -135,11 +138,11 @@ def _hashes(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) 
 
 
 def read_lora(path: Path, family: str = "sd15") -> LoraFile:
-    """Read a kohya LoRA file for `family`, strictly: only keys of the table. For other layouts see formats.py.
+    """Read a kohya LoRA file for `family`, strictly by the key table.
 
-    Raises LoraError for a file that is no safetensors file (pickles are recognised by content), that says it was made
-    for another family, that has a key not in the table, or that lacks a part of a module. A file without
-    `ss_base_model_version` is judged by its keys; a module without alpha has alpha = rank, as kohya reads it.
+    Other layouts: `formats.py`. A missing alpha is the rank, as in kohya. Without `ss_base_model_version`, keys decide.
+    Raises LoraError for other files than safetensors (pickles are recognised by content), another stated family,
+    unknown keys, incomplete modules and values that cannot be applied.
     """
     tensors, metadata = read_tensors(path)
     version, expected = metadata.get("ss_base_model_version"), FAMILIES[family].base_version
@@ -149,20 +152,29 @@ def read_lora(path: Path, family: str = "sd15") -> LoraFile:
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """All tensors of a safetensors file, and its metadata. Raises LoraError for any other file, by content."""
+    """Return all tensors of a safetensors file and its metadata.
+
+    Raises LoraError for any other content.
+    """
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, from its header alone. Raises LoraError as `read_tensors` does."""
+    """Return a safetensors file's metadata, from the header alone.
+
+    Raises LoraError as `read_tensors` does.
+    """
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, of which tensors are read one by one. Raises LoraError for any other, by content."""
+    """Open a safetensors file to read single tensors.
+
+    Raises LoraError for any other content.
+    """
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
@@ -180,7 +192,10 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """A sentence about a file that the library refuses. Metadata that are no texts are named: they are no damage."""
+    """Return a sentence about a file that the library refuses.
+
+    Non-text metadata are named: the file is undamaged.
+    """
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     try:
@@ -198,7 +213,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:
-    """Tensors by kohya key as adapters by module. Raises LoraError, naming the file at `path`: see `read_lora`."""
+    """Return adapters by module from tensors by kohya key.
+
+    Raises LoraError, naming `path`: see `read_lora`.
+    """
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         module, _, part = key.partition(".")
@@ -215,7 +233,7 @@ def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> di
 
 
 def refuse_scales(adapters: Mapping[str, Adapter], path: Path) -> None:
-    """Raise LoraError for an alpha beyond reason: its scale, alpha / rank, is out of SCALES."""
+    """Raise LoraError for a scale, alpha / rank, outside SCALES."""
     for module, adapter in adapters.items():
         if not SCALES[0] <= abs(adapter.alpha) / adapter.rank <= SCALES[1]:
             raise LoraError(
@@ -242,7 +260,10 @@ def _refuse_incomplete(parts: "Mapping[str, Mapping[str, torch.Tensor]]", path: 
 
 
 def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
-    """Raise LoraError for tensors whose values cannot be applied: packed or whole numbers, NaN, infinity."""
+    """Raise LoraError for tensors that cannot be applied.
+
+    Packed types, whole-number matrices, alpha 0, NaN, infinity.
+    """
     kinds = {key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()}
     packed = [
         key for key, kind in kinds.items() if kind not in (_ALPHA_TYPES if key.endswith(f".{ALPHA}") else _MATRIX_TYPES)

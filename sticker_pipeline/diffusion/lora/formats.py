@@ -1,7 +1,7 @@
-"""LoRA files of others, in the layouts that are in use: kohya's with its variants, and diffusers' (peft's).
+"""LoRA files of other trainers, in kohya's and diffusers' (peft's) layouts.
 
-They become what file.py reads, or are refused in one sentence: a LoRA is applied exactly, or not at all. Our own
-files are read more strictly, by file.read_lora.
+They are converted to the layout of `file.py` or refused in one sentence, never approximated. Our own files are read
+more strictly, by `file.py::read_lora`.
 """
 
 import math
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-# Width of the text that the U-Net attends to, in base models that people use.
+# Width of the U-Net's cross-attention.
 CROSS_ATTENTION_WIDTHS = {768: "sd15", 1024: "sd20", 2048: "sdxl"}
-# Width of the text encoders themselves: SD2 has OpenCLIP's ViT-H, SDXL ViT-bigG as its second.
+# Width of the text encoders: SD2 has OpenCLIP's ViT-H, SDXL ViT-bigG as its second.
 _TEXT_WIDTHS = {1024: "sd20", 1280: "sdxl"}
 _TOLD_BY_WIDTH: tuple[tuple[str, dict[int, str], str], ...] = (
     (r"attn2[._](processor\.)?to_k[._]?.*(lora_down|lora_A|down)\b", CROSS_ATTENTION_WIDTHS, "cross-attention"),
     (r"self_attn[._](to_)?q(_proj)?[._]?.*(lora_down|lora_A|down)\b", _TEXT_WIDTHS, "text encoder"),
 )
-# How `ss_base_model_version` and `modelspec.architecture` begin: kohya's names, and those of other trainers.
+# Starts of `ss_base_model_version` and `modelspec.architecture`, of kohya and other trainers.
 VERSION_STARTS = {"sd_v1": "sd15", "sd_1": "sd15", "sd_v2": "sd20", "sd_2": "sd20", "sdxl": "sdxl"}
 ARCHITECTURE_STARTS = {"stable-diffusion-v1": "sd15", "stable-diffusion-v2": "sd20", "stable-diffusion-xl": "sdxl"}
 FAMILY_NAMES = {"sd15": "SD1.5", "sd20": "SD2", "sdxl": "SDXL"}
 
-# Endings of keys in diffusers' files since 2023, oldest last, and the part of a module that they are.
+# Endings of keys in diffusers' files since 2023, oldest last -> part of a module.
 _PEFT_PARTS: tuple[tuple[str, str], ...] = (
     (r"\.lora_A(\.\w+)?\.weight", DOWN),
     (r"\.lora_B(\.\w+)?\.weight", UP),
@@ -67,23 +67,26 @@ _PEFT_PARTS: tuple[tuple[str, str], ...] = (
     (r"[._]lora(_linear_layer)?\.down\.weight", DOWN),
     (r"[._]lora(_linear_layer)?\.up\.weight", UP),
 )
-SCALE_VERSION = 2  # raise it whenever scale.py reads another scale of the same file
-_PEFT_PREFIX = "base_model.model."  # of every key in peft's own file
+SCALE_VERSION = 2  # raise it when scale.py reads another scale from the same file
+_PEFT_PREFIX = "base_model.model."  # in peft's own files
 _UNET_PATH = re.compile(r"(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_embedding|add_embedding)\.")
 _TEXT_PATH = re.compile(r"(text_model\.)?encoder\.layers\.|text_projection\.")
-_AGREE = 0.01  # relative difference of alphas that are the same: one of them may be rounded to bfloat16
+_AGREE = 0.01  # relative difference of equal alphas: one may be rounded to bfloat16
 
 
 def lora_hash(path: Path, sha256: Callable[[Path], str]) -> str:
-    """A hash over all that decides what the LoRA file at `path` does: `sha256` of itself alone, or, where its scale
-    stands elsewhere than in its tensors, together with peft's configuration beside it and how both are read here."""
+    """Return a hash over everything that decides a LoRA file's effect.
+
+    `sha256` of the file or, where its scale stands outside its tensors, of it, peft's configuration beside it and
+    SCALE_VERSION.
+    """
     own, configuration = sha256(path), path.with_name(CONFIGURATION)
     beside = sha256(configuration) if configuration.is_file() else None
     return content_hash([own, beside, SCALE_VERSION]) if beside or states_scale(_metadata(path)) else own
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The file's metadata; none where it cannot be read: read_any_lora says why."""
+    """Return the file's metadata, empty if unreadable: `read_any_lora` gives the reason."""
     try:
         return read_metadata(path)
     except LoraError:
@@ -91,12 +94,12 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
-    """Read a LoRA file of any trainer for `family`: in kohya's layout (LyCORIS' plain LoCon too), diffusers' or peft's.
+    """Read a LoRA file of any trainer for `family`.
 
-    A module whose alpha stands nowhere (tensors, header, peft's configuration) has alpha = rank. Raises LoraError for a
-    pickle (by content), for another family (by what the file says, else by widths), for another method than LoRA and
-    DoRA and for what is no LoRA, each by its name; for a module that the table in key_map.py does not have, for alphas
-    that contradict one another or are 0, and for values that are not finite.
+    Layouts: kohya's (with LyCORIS' plain LoCon), diffusers', peft's. An alpha missing in tensors, header and peft's
+    configuration is the rank. Raises LoraError for pickles (by content), another family (stated, else by widths),
+    methods other than LoRA and DoRA and other kinds of files, each by name; modules outside the table in `key_map.py`,
+    contradictory or zero alphas, and values that are not finite.
     """
     tensors, metadata = read_tensors(path)
     refuse_kinds(tensors, path)
@@ -121,7 +124,10 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
 def _renamed(
     tensors: "Tensors", stated: Mapping[str, Sequence[Configuration]], family: str, path: Path
 ) -> "dict[str, torch.Tensor]":
-    """The tensors by our own keys. Raises LoraError for keys of no module, and for two that say the same."""
+    """Return the tensors by our own keys.
+
+    Raises LoraError for keys of no module and for duplicates.
+    """
     encoder = "text_encoder" if len(FAMILIES[family].text_encoders) == 1 else bare_text_encoder(stated)
     renamed: dict[str, torch.Tensor] = {}
     unknown = []
@@ -163,7 +169,7 @@ def _refuse_other_family(tensors: "Tensors", metadata: Mapping[str, str], family
 
 
 def _families(tensors: "Tensors", metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(family, where it is told) for each thing in the file that tells one. Names that are not known tell nothing."""
+    """Yield (family, evidence) for each statement in the file; others are skipped."""
     for key, starts in (("ss_base_model_version", VERSION_STARTS), ("modelspec.architecture", ARCHITECTURE_STARTS)):
         value = metadata.get(key, "")
         for start, family in starts.items():
@@ -173,13 +179,13 @@ def _families(tensors: "Tensors", metadata: Mapping[str, str]) -> Iterator[tuple
         for key, tensor in tensors.items():
             if tensor.ndim > 1 and re.search(pattern, key):
                 width = int(tensor.shape[1])
-                if width in widths:  # that of a small model made for tests, or so, tells nothing
+                if width in widths:  # not that of a small test model
                     yield widths[width], f"its {who} reads {width} values"
                 break
 
 
 def _kohya_name(key: str, family: str) -> str | None:
-    """Our own key for one in kohya's layout: `<module>.<part>`, with a module's name in any of its spellings."""
+    """Return our key for one in any spelling of kohya's layout, `<module>.<part>`."""
     module, _, part = key.partition(".")
     if part not in (DOWN, UP, ALPHA, MAGNITUDE):
         return None
@@ -193,10 +199,10 @@ def _kohya_name(key: str, family: str) -> str | None:
 
 @cache
 def _spellings(family: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Other names of modules in kohya's layout, with the canonical one.
+    """Return patterns of other module names in kohya's layout, with canonical ones.
 
-    SDXL's U-Net in diffusers' names (diffusers' own export, OneTrainer); text encoders without `text_model` (diffusers'
-    export with transformers ≥ 5.6); `lora_te1` for the only text encoder of SD1.5.
+    SDXL's U-Net in diffusers' names (diffusers' export, OneTrainer); text encoders without `text_model` (diffusers'
+    export with transformers ≥ 5.6); `lora_te1` for SD1.5.
     """
     prefixes = {encoder.folder: {encoder.prefix} for encoder in FAMILIES[family].text_encoders}
     prefixes |= {"unet": {"lora_unet"}, "text_encoder": prefixes["text_encoder"] | {"lora_te1"}}
@@ -211,7 +217,7 @@ def _spellings(family: str) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 
 def _peft_name(key: str, family: str, encoder: str | None) -> str | None:
-    """Our own key for one in diffusers' layout: `unet.<path>.<part>`, `text_encoder.<path>.<part>`, …"""
+    """Return our key for one in diffusers' layout, such as `unet.<path>.<part>`."""
     for pattern, part in _PEFT_PARTS:
         if match := re.fullmatch(rf"(.+?){pattern}", key):
             module = _peft_module(match[1], family, encoder)
@@ -220,9 +226,9 @@ def _peft_name(key: str, family: str, encoder: str | None) -> str | None:
 
 
 def _peft_module(name: str, family: str, encoder: str | None) -> str | None:
-    """The kohya name of a module that diffusers calls so: `<model>.<path>`, or a path in the U-Net alone.
+    """Return the kohya name of diffusers' `<model>.<path>` or U-Net path.
 
-    `encoder`: the text encoder that a path without a model is in, if that is known.
+    `encoder`: the text encoder of paths without a model, if known.
     """
     name = name.removeprefix(_PEFT_PREFIX)
     model, _, path = name.partition(".")
@@ -233,13 +239,16 @@ def _peft_module(name: str, family: str, encoder: str | None) -> str | None:
     path = path.removeprefix(_PEFT_PREFIX).replace(".processor.", ".")
     if model == "unet":
         path = re.sub(r"\.to_out$", ".to_out.0", path)
-    else:  # names of attention processors, until diffusers 0.22
+    else:  # attention processors, until diffusers 0.22
         path = re.sub(r"self_attn\.to_(q|k|v|out)$", r"self_attn.\1_proj", path)
     return key_of(path, model, family)
 
 
 def _as_column(key: str, tensor: "torch.Tensor") -> "torch.Tensor":
-    """A magnitude as peft stores it, [out] or (convolutions) [1, out, 1, 1], as a column; anything else as it is."""
+    """Return peft's magnitudes as columns, other tensors unchanged.
+
+    Magnitudes are [out] or, for convolutions, [1, out, 1, 1].
+    """
     if ".lora_magnitude_vector" not in key or not tensor.ndim:
         return tensor
     return tensor[:, None] if tensor.ndim == 1 else tensor.transpose(0, 1)
@@ -253,12 +262,12 @@ def _scaled(
     path: Path,
     held: bool,
 ) -> Adapter:
-    """The adapter with the alpha that peft's configurations state, if any; `held`: its own is from a tensor.
+    """Return the adapter with the alpha of peft's configurations, if any.
 
-    Raises LoraError where that tensor says something else, and for a DoRA that has lost its magnitudes.
+    `held`: its own alpha is from a tensor. Raises LoraError where both differ, and for a DoRA without magnitudes.
     """
     located = path_of(key, family)
-    assert located is not None  # keys come from the same table
+    assert located is not None  # keys are from the same table
     if adapter.magnitude is None and uses_dora(stated, located[0]):
         raise LoraError(
             f"{path} is half a DoRA: its configuration says use_dora, and {key!r} has no magnitudes. Save it again "
@@ -278,8 +287,10 @@ def _scaled(
 
 
 def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, str], path: Path) -> None:
-    """Raise LoraError where kohya's header states an alpha that is no module's rank, and no tensor does: sd-scripts
-    writes both, and programs take the rank."""
+    """Raise LoraError where only kohya's header states an alpha, unlike the rank.
+
+    sd-scripts writes tensors too; programs would use the rank.
+    """
     text = metadata.get("ss_network_alpha", "")
     try:
         alpha = float(text)

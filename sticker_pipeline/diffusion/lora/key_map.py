@@ -1,7 +1,7 @@
-"""What modules of a base model are called in a LoRA file, and which of them a LoRA may change: one table per family.
+"""Key tables: module names in LoRA files, and which modules may change.
 
-Names are kohya's (sd-scripts, networks/lora.py), which ComfyUI, A1111 and diffusers read. The table is used strictly in
-both directions. Files are read and written in file.py.
+Names are kohya's (sd-scripts, networks/lora.py), read by ComfyUI, A1111 and diffusers. Tables are strict in both
+directions. Files: `file.py`.
 """
 
 import re
@@ -15,21 +15,20 @@ from sticker_pipeline.diffusion.families import FAMILIES
 if TYPE_CHECKING:
     import torch
 
-Targets = Literal["attention", "all", "all+conv"]  # as `targets` in the settings; each contains those before it
-Reach = Targets | Literal["others"]  # "others": all+conv, and what only other trainers change
-Kind = Literal["attention", "feed_forward", "conv"]  # which rank a module gets
+Targets = Literal["attention", "all", "all+conv"]  # the settings' `targets`; each contains those before it
+Reach = Targets | Literal["others"]  # "others": all+conv and modules of other trainers
+Kind = Literal["attention", "feed_forward", "conv"]  # decides a module's rank
 
 _ORDER: tuple[Reach, ...] = ("attention", "all", "all+conv", "others")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Modules at `path` in the tree of `model` are called `key` in a file; each {} is the same number in both.
+    """Modules at `path`, `key` in files; {} is the same number in both.
 
-    `model`: "unet", or the folder of a text encoder. `targets`: the smallest set that contains these modules. `kind`:
-    which of the settings' ranks they get; "others" are never trained here. A 1×1 convolution or linear layer of a
-    ResNet block is adapted only with `all+conv`, but has the rank of the linear layers: `conv_dim` of sd-scripts is for
-    3×3 convolutions alone.
+    `model`: "unet" or a text encoder's folder. `targets`: the smallest set with these modules; "others" are never
+    trained here. `kind`: decides their rank. ResNet 1×1 convolutions and linear layers need `all+conv` but have the
+    linear layers' rank: sd-scripts' `conv_dim` is for 3×3 convolutions.
     """
 
     model: str
@@ -41,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A module inside a block, at the same path under it for every block."""
+    """A module at the same path within every block."""
 
     path: str
     kind: Kind
@@ -72,12 +71,12 @@ _TEXT = (
     _Leaf("mlp.fc2", "feed_forward", "all"),
 )
 
-# Names inside a ResNet block, and of what changes the size, in the layout of Stability's generative-models ("SGM").
+# Names inside a ResNet block in Stability's generative-models ("SGM").
 _SGM_RESNET = {"conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "conv2": "out_layers.3"}
 _SGM_RESNET |= {"conv_shortcut": "skip_connection"}
 
-# Modules outside the blocks: path in diffusers, and what files call it. sd-scripts has no LoRA for them; OneTrainer,
-# peft and LyCORIS may. SD1.5 has diffusers' names as in its blocks, SDXL SGM's (openaimodel.py of generative-models).
+# Modules outside the blocks: diffusers' path -> name in files. OneTrainer, peft and LyCORIS may change them, sd-scripts
+# does not. SD1.5 has diffusers' names, SDXL SGM's (openaimodel.py of generative-models).
 _SD15_ENDS = {path: path for path in ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")}
 _SDXL_ENDS = {
     "conv_in": "input_blocks.0.0",
@@ -94,7 +93,7 @@ _SDXL_BLOCKS = 3
 
 
 def _sd15_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
-    """(path, name in a file, leaves) of blocks: files name SD1.5's U-Net as diffusers does."""
+    """Yield (path, file name, leaves) of SD1.5's blocks, in diffusers' names."""
     for path, leaves in (
         ("down_blocks.{}.attentions.{}", _TRANSFORMER),
         ("mid_block.attentions.{}", _TRANSFORMER),
@@ -109,10 +108,10 @@ def _sd15_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
 
 
 def _sdxl_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
-    """(path, name in a file, leaves) of blocks: files name SDXL's U-Net as SGM does.
+    """Yield (path, file name, leaves) of SDXL's blocks, in SGM's names.
 
-    SGM numbers its blocks through all levels. Input block 0 is conv_in; each level then has its layers, and a
-    downsampler but for the last. In a block, part 0 is the ResNet, part 1 the attention, and an upsampler comes last.
+    SGM numbers blocks through all levels. Input block 0 is conv_in; each level has its layers and, except the last, a
+    downsampler. In a block, part 0 is the ResNet, 1 the attention; an upsampler is last.
     """
     for block in range(_SDXL_BLOCKS):
         first_in, first_out = 1 + block * (_SDXL_LAYERS + 1), block * (_SDXL_LAYERS + 1)
@@ -124,7 +123,7 @@ def _sdxl_blocks() -> Iterator[tuple[str, str, tuple[_Leaf, ...]]]:
             yield f"up_blocks.{block}.resnets.{layer}", f"output_blocks.{first_out + layer}.0", _RESNET
             if block in _SDXL_ATTENTION_UP:
                 yield f"up_blocks.{block}.attentions.{layer}", f"output_blocks.{first_out + layer}.1", _TRANSFORMER
-        if block < _SDXL_BLOCKS - 1:  # on the way up these blocks have attention: the upsampler is part 2
+        if block < _SDXL_BLOCKS - 1:  # up blocks have attention here: the upsampler is part 2
             yield f"down_blocks.{block}.downsamplers.0", f"input_blocks.{first_in + _SDXL_LAYERS}.0", _SAMPLER
             yield f"up_blocks.{block}.upsamplers.0", f"output_blocks.{first_out + _SDXL_LAYERS}.2", _SAMPLER
     yield "mid_block.resnets.0", "middle_block.0", _RESNET
@@ -152,9 +151,10 @@ def _ends(names: dict[str, str]) -> Iterator[Row]:
 
 
 def _text_rows(family: str) -> Iterator[Row]:
-    """Files say `text_model`, which transformers ≥ 5.6 no longer has in the module tree of a CLIPTextModel.
+    """Yield the rows of the text encoders, with `text_model` as in files.
 
-    SD1.5's text encoder is `lora_te` (families.py): sd-scripts silently drops `lora_te1` there.
+    transformers ≥ 5.6 lacks it in CLIPTextModel's module tree. SD1.5's prefix is `lora_te` (`families.py`): sd-scripts
+    silently drops `lora_te1` there.
     """
     for encoder in FAMILIES[family].text_encoders:
         for leaf in _TEXT:
@@ -172,15 +172,17 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "sd15": (*_sd15_rows(), *_ends(_SD15_ENDS), *_text_rows("sd15")),
     "sdxl": (*_sdxl_rows(), *_ends(_SDXL_ENDS), *_text_rows("sdxl"), _PROJECTION),
 }
-"""Rows of SD1.5 fit any number of blocks and layers. Those of SDXL are its very blocks (three, with two layers each and
-attention in the inner two): a smaller model must have the same ones. The number of transformer blocks is free."""
+"""SD1.5's rows fit any number of blocks and layers. SDXL's are fixed, for smaller models too: three blocks of two
+layers, attention in the inner two. The number of transformer blocks is free."""
 
 _TEXT_PREFIX = "text_model."
 
 
 def key_of(path: str, model: str, family: str = "sd15") -> str | None:
-    """The kohya name of the module at `path` of `model` ("unet", "text_encoder", "text_encoder_2"), or None where the
-    table has none. Paths in a text encoder may begin with `text_model.`, as transformers has it or not."""
+    """Return the kohya name of the module at `path`, or None.
+
+    `model`: "unet", "text_encoder" or "text_encoder_2". Text encoder paths may begin with `text_model.`.
+    """
     path = path.removeprefix(_TEXT_PREFIX) if model != "unet" else path
     for row, pattern, _ in _patterns(family):
         if row.model == model and (match := pattern.fullmatch(path)):
@@ -189,7 +191,7 @@ def key_of(path: str, model: str, family: str = "sd15") -> str | None:
 
 
 def path_of(key: str, family: str = "sd15") -> tuple[str, str] | None:
-    """(model, module path without `text_model.`) of a kohya name, or None where the table has none: `key_of` undone."""
+    """Return (model, path without `text_model.`) of a kohya name, or None."""
     for row, _, pattern in _patterns(family):
         if match := pattern.fullmatch(key):
             return row.model, row.path.format(*match.groups())
@@ -197,7 +199,7 @@ def path_of(key: str, family: str = "sd15") -> tuple[str, str] | None:
 
 
 def row_of(key: str, family: str = "sd15") -> Row | None:
-    """The table's row of a kohya name, which says its kind and targets; None where the table has none."""
+    """Return the table row of a kohya name, or None."""
     for row, _, pattern in _patterns(family):
         if pattern.fullmatch(key):
             return row
@@ -206,12 +208,11 @@ def row_of(key: str, family: str = "sd15") -> Row | None:
 
 @cache
 def _patterns(family: str) -> tuple[tuple[Row, re.Pattern[str], re.Pattern[str]], ...]:
-    """Each row with what its paths and its keys look like."""
     return tuple((row, numbered(row.path), numbered(row.key)) for row in TABLE[family])
 
 
 def numbered(text: str) -> re.Pattern[str]:
-    """What `text` looks like with a number for each of its {}; the numbers are the groups."""
+    """Return a pattern for `text` with a number group for each {}."""
     return re.compile(re.escape(text).replace(r"\{\}", r"(\d+)"))
 
 
@@ -222,10 +223,10 @@ def adaptable_modules(
     family: str = "sd15",
     targets: Reach = "all+conv",
 ) -> dict[str, Any]:
-    """The modules that a LoRA of `family` with these `targets` may change, by kohya name, in the order of the trees.
+    """Return the modules that LoRAs with these `targets` may change, by name.
 
-    `targets`: "others" for what any trainer's LoRA may change.
-    `text_encoders` are those of the family in its order; None stands for one that is left alone.
+    In tree order. `targets`: "others" for LoRAs of any trainer. `text_encoders`: in the family's order, None to skip
+    one.
     """
     wanted = _ORDER[: _ORDER.index(targets) + 1]
     folders = [encoder.folder for encoder in FAMILIES[family].text_encoders]

@@ -1,9 +1,8 @@
-"""Several LoRAs as one, which changes every weight by the weighted sum of their changes: for programs that load one.
+"""Merge of LoRAs into one with the weighted sum of their changes.
 
-Two ways. `concatenated` is exact: the matrices lie side by side, and ranks add up. `truncated` then keeps a given rank:
-of all changes of that rank the one nearest to the sum in Frobenius norm, which is its truncated singular value
-decomposition (Eckart & Young 1936). How to draw with several files at once without merging them stands in
-generation/generate.py.
+`concatenated` is exact: matrices stand side by side, ranks add up. `truncated` keeps a given rank: the change of that
+rank nearest to the sum in Frobenius norm, its truncated singular value decomposition (Eckart & Young 1936). Generation
+with unmerged files: `generation/generate.py`.
 """
 
 import json
@@ -21,7 +20,7 @@ from sticker_pipeline.diffusion.lora.apply import kernel_stated
 from sticker_pipeline.diffusion.lora.file import Adapter, LoraError, LoraFile, with_one_alpha, write_lora
 from sticker_pipeline.diffusion.lora.formats import read_any_lora
 
-# What the merged file says too where its parts do not contradict one another.
+# Metadata keys kept where parts do not conflict.
 COMMON = (
     "ss_v2",
     "ss_sd_model_name",
@@ -35,13 +34,12 @@ COMMON = (
 )
 
 
-_NOTHING = 1e-6  # of the parts' norm: float16 keeps 5e-4 of a value, so a real difference is larger
+_NOTHING = 1e-6  # of the parts' norm: float16 resolves 5e-4 of a value, so real differences are larger
 
 
 @dataclass(frozen=True)
 class Part:
-    """A LoRA to be merged: the name that messages and metadata call it by, and how strong it is; below 0 it is taken
-    away."""
+    """A LoRA to merge, named for messages and metadata; negative weights subtract."""
 
     name: str
     lora: LoraFile
@@ -49,11 +47,10 @@ class Part:
 
 
 def merge_files(out: Path, files: Sequence[tuple[Path, float]], rank: int | None = None) -> tuple[LoraFile, float]:
-    """Write the LoRA files, each with its weight, as the one file `out`, in float32: exactly or, with `rank`, as the
-    nearest LoRA of that rank. Returns it, and the share of the change that is lost (see `truncated`).
+    """Merge weighted LoRA files into `out`, float32, exactly or at `rank`.
 
-    Raises LoraError for files that cannot be read or merged, and for files of different families; then, and where `out`
-    is there already (FileExistsError), nothing is written.
+    Returns the LoRA and the share of the change that is lost (see `truncated`). Raises LoraError for files that cannot
+    be read or merged and for different families, FileExistsError where `out` exists, without writing.
     """
     if out.exists():
         raise FileExistsError(f"{out} is there already: name another file, or remove it.")
@@ -72,7 +69,7 @@ def merge_files(out: Path, files: Sequence[tuple[Path, float]], rank: int | None
 
 
 def _read(path: Path, weight: float) -> tuple[str, Part]:
-    """The family that the LoRA file at `path` is for, and the file as a part."""
+    """Return a LoRA file's family, and the file as a part."""
     problems = []
     for family in FAMILIES:
         try:
@@ -83,11 +80,11 @@ def _read(path: Path, weight: float) -> tuple[str, Part]:
 
 
 def concatenated(parts: Sequence[Part]) -> LoraFile:
-    """The weighted sum of the parts, exact: of each module, the rank is the sum of the ranks that the parts have in it.
+    """Return the exact weighted sum of the parts; ranks add up.
 
-    Values are float32. All modules get one alpha, the largest rank: diffusers reads no other (see `with_one_alpha`).
-    There are no metadata. Raises LoraError for a DoRA, whose change is no sum, for a module that two parts shape
-    differently, for a weight that is 0 or no number, where there is no part, and for a sum that changes nothing.
+    Values are float32, metadata empty. All modules get one alpha, the largest rank, for diffusers (see
+    `with_one_alpha`). Raises LoraError for a DoRA (its change is no sum), modules of different shapes, weights that are
+    0 or not finite, no parts, and a sum that changes nothing.
     """
     if not parts:
         raise LoraError("There is nothing to merge: name a LoRA file.")
@@ -111,11 +108,11 @@ def concatenated(parts: Sequence[Part]) -> LoraFile:
 
 
 def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
-    """The LoRA of rank `rank` (1 or more) nearest to `lora`, and the share of the change that is lost: the Frobenius
-    norm of what is left out over that of all, 0 to 1.
+    """Return the LoRA of rank `rank` nearest to `lora`, and the loss.
 
-    Modules of a lower rank keep theirs; in each, both matrices get the root of the singular values. Computed in
-    float64. Raises ValueError for a rank below 1, LoraError for a DoRA.
+    The loss is the Frobenius norm of the rest over that of the whole change, 0 to 1. Modules of lower rank keep theirs;
+    in each, both matrices get the root of the singular values. Computed in float64. Raises ValueError for a rank below
+    1, LoraError for a DoRA.
     """
     if rank < 1:
         raise ValueError(f"rank must be 1 or more, not {rank}.")
@@ -130,7 +127,10 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
 
 
 def _square(adapter: Adapter) -> float:
-    """The square of the Frobenius norm of its change, in float64: trace of (upᵀ up)(down downᵀ)."""
+    """Return the squared Frobenius norm of the change, in float64.
+
+    (alpha / rank)² · trace of (upᵀ up)(down downᵀ).
+    """
     up, down = adapter.up.double().flatten(1), adapter.down.double().flatten(1)
     return float(((up.T @ up) * (down @ down.T)).sum()) * (adapter.alpha / adapter.rank) ** 2
 
@@ -154,9 +154,10 @@ def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
 
 
 def _of_rank(adapter: Adapter, rank: int) -> tuple[Adapter, torch.Tensor]:
-    """The adapter cut to `rank`, and the squares of all singular values of its change, float64, descending.
+    """Return the adapter cut to `rank`, and its squared singular values.
 
-    The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂ its singular values are those of the small R₁R₂ᵀ.
+    All of them, float64, descending. The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values
+    are those of the small R₁R₂ᵀ.
     """
     scale = adapter.alpha / adapter.rank
     left, r1 = torch.linalg.qr(adapter.up.double().flatten(1) * scale)
@@ -177,8 +178,10 @@ def _one_alpha(adapters: dict[str, Adapter]) -> LoraFile:
 
 
 def _metadata(parts: Sequence[Part], merged: LoraFile, name: str, family: str) -> dict[str, str]:
-    """What the merged file, called `name`, says about itself: family, rank and alpha, what it was merged from, the
-    trigger words and tag counts of all parts, and of COMMON what no two parts say differently."""
+    """Return the metadata of the merged file `name`.
+
+    Family, rank, alpha, sources, all parts' trigger words and tag counts, and keys of COMMON that do not conflict.
+    """
     own = FAMILIES[family]
     sources = [part.lora.metadata for part in parts]
     rank = max(adapter.rank for adapter in merged.adapters.values())
@@ -205,14 +208,14 @@ def _metadata(parts: Sequence[Part], merged: LoraFile, name: str, family: str) -
 
 
 def _triggers(metadata: dict[str, str]) -> list[str]:
-    """`modelspec.trigger_phrase`, else what our own files' comment says."""
+    """Return `modelspec.trigger_phrase`, else the trigger in our files' comment."""
     comment = metadata.get("ss_training_comment", "")
     stated = comment.removeprefix("trigger: ") if comment.startswith("trigger: ") else ""
     return [word.strip() for word in (metadata.get("modelspec.trigger_phrase") or stated).split(",") if word.strip()]
 
 
 def _tag_counts(sources: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
-    """kohya's `ss_tag_frequency` of all parts, added up folder by folder; what is no such table is passed over."""
+    """Return the sum of kohya's `ss_tag_frequency` tables; others are skipped."""
     counts: dict[str, Counter[str]] = {}
     for source in sources:
         try:

@@ -1,6 +1,6 @@
-"""What files beside LoRAs for the base model look like, and the sentence that each is refused with.
+"""Recognition, by keys, of files that are no applicable LoRA, with messages.
 
-A kind is known by its keys alone: how the values of a LoRA are read stands in formats.py.
+Values of LoRA files: `formats.py`.
 """
 
 import re
@@ -24,17 +24,20 @@ _OTHER_NAMES = (
 
 @dataclass(frozen=True)
 class Kind:
-    """Files with a key that `pattern` is found in. `name` follows "is"; `remedy` is the second sentence."""
+    """Files with a key that `pattern` matches.
+
+    In messages, `name` follows "is", `remedy` is the second sentence.
+    """
 
     pattern: str
     name: str
     remedy: str
 
 
-# Prefixes are those of each program's own files: Stability's checkpoints (model.diffusion_model, …), diffusers'
-# folders, ControlNet, IP-Adapter and AnimateDiff as their authors publish them; names of methods are those of LyCORIS
-# (github.com/KohakuBlueleaf/LyCORIS) and peft, which ComfyUI's weight_adapter folder lists too. The first row counts.
-_PLAIN = r"(?!.*(lora|hada|lokr|oft_|\.diff(_b)?$))"  # in front of a key that belongs to no adapter
+# Prefixes are of each program's own files: Stability's checkpoints (model.diffusion_model, …), diffusers' folders,
+# ControlNet, IP-Adapter and AnimateDiff as published. Methods are named as in LyCORIS
+# (github.com/KohakuBlueleaf/LyCORIS), peft and ComfyUI's weight_adapter folder. The first match counts.
+_PLAIN = r"(?!.*(lora|hada|lokr|oft_|\.diff(_b)?$))"  # before keys of no adapter
 KINDS: tuple[Kind, ...] = (
     Kind(r"^bundle_emb\.", "a bundle of OneTrainer: a LoRA with embeddings of its own (pivotal tuning)", _OTHER_METHOD),
     Kind(
@@ -79,7 +82,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(r"\.lora_embedding_[AB]\b", "a LoRA of the table of words (embeddings)", _OTHER_METHOD),
     Kind(r"^(unet|text_encoder):\d+:(up|down|alpha)$", "a LoRA of cloneofsimo's lora_diffusion", _OTHER_NAMES),
 )
-# Looked for among keys that are of no module, after the family was told by widths.
+# For keys of no module, after the check of widths.
 ORIGINAL_NAMES = Kind(
     r"^(lora_unet_|diffusion_model\.)(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)[_.]",
     "a LoRA with Stability's names of blocks (`input_blocks`)",
@@ -89,7 +92,7 @@ ORIGINAL_NAMES = Kind(
 
 
 def refuse_kinds(keys: Collection[str], path: Path, kinds: Collection[Kind] = KINDS) -> None:
-    """Raise LoraError for the first of `kinds` that a key of the file at `path` is of, with how many keys are."""
+    """Raise LoraError for the first of `kinds` that any key matches."""
     for kind in kinds:
         pattern = re.compile(kind.pattern)
         concerned = [key for key in keys if pattern.search(key)]

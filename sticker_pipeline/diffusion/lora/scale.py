@@ -1,8 +1,7 @@
-"""The scale of a LoRA whose alpha stands in no tensor: peft's configuration, wherever a file has it.
+"""Alpha of LoRAs without alpha tensors, from peft's configuration.
 
-diffusers writes it as JSON into the file's header (`lora_adapter_metadata`), each key behind the model's name or, for a
-model that was saved alone, without; peft writes adapter_config.json beside its file; scripts write its keys straight
-into the header. What they state must agree.
+Places, which must agree: the header's `lora_adapter_metadata` (JSON by diffusers, prefixed by models unless one was
+saved alone), adapter_config.json beside the file (peft), the header's own keys (scripts).
 """
 
 import json
@@ -15,14 +14,14 @@ from typing import Any
 
 from sticker_pipeline.diffusion.lora.file import LoraError
 
-PEFT_FILE, CONFIGURATION = "adapter_model.safetensors", "adapter_config.json"  # which peft writes beside each other
+PEFT_FILE, CONFIGURATION = "adapter_model.safetensors", "adapter_config.json"  # peft writes both
 HEADER = "lora_adapter_metadata"  # diffusers' key in a safetensors header
 MODELS = ("unet", "text_encoder", "text_encoder_2")
 
 _SCALE = {"r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora"}  # peft's fields of a scale
 
-# peft's fields that change what a LoRA does (peft 0.21, tuners/lora/config.py), beside alpha and rank, and the values
-# with which it is a plain one. Dropout, VeLoRA and the choice of modules act in the training alone.
+# peft's fields, beside alpha and rank, that change a LoRA's effect (peft 0.21, tuners/lora/config.py), and their values
+# in a plain LoRA. Dropout, VeLoRA and the choice of modules affect training only.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
@@ -43,20 +42,23 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
         (False, [], {}),
     ),
 }
-# Beginnings of `init_lora_weights` that change the base model too, which a LoRA file does not hold.
+# Starts of `init_lora_weights` values that change the base model, which is not in the file.
 _CHANGED_BASES = ("pissa", "corda", "olora", "loftq", "lora_ga")
 _NO_PLAIN = (
     "It is no plain LoRA and is not applied here. Merge it into its base model with peft (merge_and_unload) and "
     "extract a LoRA from the result, or name another file."
 )
-_MOST_NAMES = 10_000  # in a table: SDXL has about 1,900 modules with weights
-_NAME = re.compile(r"\^?(?:[A-Za-z0-9_-]|\\?\.)+\$?")  # of a pattern that is the name of a module
+_MOST_NAMES = 10_000  # per table: SDXL has about 1,900 modules with weights
+_NAME = re.compile(r"\^?(?:[A-Za-z0-9_-]|\\?\.)+\$?")  # a pattern that is a module name
 _PARTS = re.compile(r"\\\.|.")
 
 
 @dataclass(frozen=True)
 class Name:
-    """Modules that a key of a pattern table is for: `parts` are the characters of their path, or of its end."""
+    """A module name in a pattern table: the characters of a path.
+
+    `whole`: of a whole path, else of its end.
+    """
 
     whole: bool
     parts: tuple[str, ...]
@@ -64,7 +66,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Configuration:
-    """peft's configuration of the LoRA of one model: its values, where they stand, and its tables of names."""
+    """peft's configuration of one model's LoRA: values, source, pattern tables."""
 
     values: Mapping[str, Any]
     where: str
@@ -72,8 +74,11 @@ class Configuration:
 
 
 def configurations(metadata: Mapping[str, str], path: Path, *, beside: bool) -> dict[str, list[Configuration]]:
-    """The configurations of each model, "" for those that name none, in the file at `path` and, with `beside`, next to
-    it. Raises LoraError for what cannot be read, and for a LoRA that is not a plain one."""
+    """Return the configurations of each model; "" for those without a model.
+
+    From the header of `path` and, with `beside`, the file next to it. Raises LoraError for unreadable configurations
+    and LoRAs that are not plain.
+    """
     found: dict[str, list[Configuration]] = {}
     for where, values in _tables(metadata, path, beside=beside):
         for model in ("", *MODELS):
@@ -86,12 +91,12 @@ def configurations(metadata: Mapping[str, str], path: Path, *, beside: bool) -> 
 
 
 def states_scale(metadata: Mapping[str, str]) -> bool:
-    """Whether the header of a file states a scale."""
+    """Tell whether the metadata state a scale."""
     return HEADER in metadata or _is_flat(metadata)
 
 
 def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | None:
-    """The text encoder that a configuration without prefixes is of, by the class that peft notes; None for no note."""
+    """Return the text encoder of unprefixed configurations, from peft's class note, or None."""
     classes = {"CLIPTextModel": "text_encoder", "CLIPTextModelWithProjection": "text_encoder_2"}
     for configuration in found.get("", []):
         mapping = configuration.values.get("auto_mapping")
@@ -102,9 +107,9 @@ def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | Non
 
 
 def stated_alpha(found: Mapping[str, Sequence[Configuration]], model: str, path: str, rank: int) -> float | None:
-    """The alpha of the module at `path` of `model` that has the scale alpha / `rank`; None where nothing states it.
+    """Return the alpha stated for a module, or None.
 
-    Raises LoraError where two places state different ones, for another rank than `rank`, and for alpha 0.
+    Its scale is alpha / `rank`. Raises LoraError where two places differ, for another rank, and for alpha 0.
     """
     stated = [
         (configuration.where, _alpha(configuration, model, path, rank))
@@ -117,7 +122,7 @@ def stated_alpha(found: Mapping[str, Sequence[Configuration]], model: str, path:
 
 
 def _tables(metadata: Mapping[str, str], path: Path, *, beside: bool) -> list[tuple[str, Mapping[str, Any]]]:
-    """(where, values) of each place that states something; keys still have the models' names in front."""
+    """Return (source, values) of each configuration, with model prefixes."""
     tables: list[tuple[str, Mapping[str, Any]]] = []
     if HEADER in metadata:
         where = f"{path}: the header's {HEADER!r}"
@@ -155,7 +160,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """peft's settings that stand in the header by themselves: texts, in which numbers and tables are JSON."""
+    """Return peft's settings among the header's keys; values are JSON."""
     found = {}
     for key, text in metadata.items():
         if key.rpartition(".")[2] in _SCALE:
@@ -164,7 +169,10 @@ def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _of_model(values: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The values behind `model` and a dot, or in a table called so; for "" those that are of no model."""
+    """Return the values prefixed by `model`, or in its table.
+
+    For "": the values of no model.
+    """
     if not model:
         return {key: value for key, value in values.items() if key.partition(".")[0] not in MODELS}
     table = values.get(model)
@@ -189,9 +197,9 @@ def _refuse_others(values: Mapping[str, Any], where: str) -> None:
 
 
 def _alpha(configuration: Configuration, model: str, path: str, rank: int) -> float:
-    """Of one configuration: the module's entry in `alpha_pattern`, else `lora_alpha`.
+    """Return the module's entry in `alpha_pattern`, else `lora_alpha`.
 
-    With rank-stabilised LoRA (`use_rslora`) the scale is alpha / √rank: the alpha that does the same is returned.
+    Rank-stabilised LoRA (`use_rslora`, scale alpha / √rank) gives the equivalent alpha.
     """
     values, where = configuration.values, configuration.where
     stated_rank = _for_module(configuration, "rank_pattern", "r", model, path)
@@ -210,7 +218,7 @@ def _alpha(configuration: Configuration, model: str, path: str, rank: int) -> fl
 
 
 def uses_dora(found: Mapping[str, Sequence[Configuration]], model: str) -> bool:
-    """Whether a configuration says that the LoRA of `model` is a DoRA."""
+    """Tell whether a configuration declares the LoRA of `model` a DoRA."""
     return any(
         _switch(configuration.values, "use_dora", configuration.where)
         for configuration in (*found.get(model, []), *found.get("", []))
@@ -218,9 +226,9 @@ def uses_dora(found: Mapping[str, Sequence[Configuration]], model: str) -> bool:
 
 
 def _for_module(configuration: Configuration, pattern: str, general: str, model: str, path: str) -> float | None:
-    """The number of the first name in the table `pattern` that is the module's, else that of `general`, if any.
+    """Return the module's first entry in `pattern`, else `general`, or None.
 
-    Names of a text encoder's modules may begin with `text_model.`, which transformers 5.6 dropped from one class.
+    In text encoders, names may begin with `text_model.`, which transformers 5.6 dropped from one class.
     """
     spellings = [path] if model == "unet" else [path, f"text_model.{path}"]
     for name, number in configuration.patterns[pattern]:
@@ -231,7 +239,10 @@ def _for_module(configuration: Configuration, pattern: str, general: str, model:
 
 
 def _patterns(values: Mapping[str, Any], name: str, where: str) -> list[tuple[Name, float]]:
-    """A pattern table of peft's configuration. Raises LoraError where it has anything but names and numbers."""
+    """Return a pattern table of peft's configuration.
+
+    Raises LoraError for anything but names and numbers.
+    """
     table = values.get(name)
     if table is None:
         return []
@@ -252,10 +263,10 @@ def _patterns(values: Mapping[str, Any], name: str, where: str) -> list[tuple[Na
 
 
 def parsed_name(pattern: str) -> Name | None:
-    """The modules that a key of a pattern table is for; None for a regular expression that is more than a name.
+    """Return the modules of a pattern-table key; None for other regular expressions.
 
-    As peft reads it (`get_pattern_key`, utils/other.py): `.` is any character, `\\.` a dot, `^` in front allows whole
-    paths only, and `$` changes nothing.
+    As in peft (`get_pattern_key`, utils/other.py): `.` is any character, `\\.` a dot, leading `^` allows whole paths
+    only, `$` changes nothing.
     """
     if _NAME.fullmatch(pattern) is None:
         return None
@@ -263,7 +274,7 @@ def parsed_name(pattern: str) -> Name | None:
 
 
 def is_named(path: str, name: Name) -> bool:
-    """Tell whether `name` is for the module at `path`: its whole path, or the end of it behind a dot."""
+    """Tell whether `name` is `path`, or its end behind a dot."""
     start = len(path) - len(name.parts)
     if start < 0 or (start and (name.whole or path[start - 1] != ".")):
         return False
@@ -290,7 +301,7 @@ def _switch(values: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What a value of JSON is, in at most 60 characters."""
+    """Describe a JSON value in at most 60 characters."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):

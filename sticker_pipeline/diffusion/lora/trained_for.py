@@ -1,6 +1,6 @@
-"""The reading of text and noise that a LoRA was trained for, and must be sampled with, as its metadata states it.
+"""Text and noise settings that LoRA metadata requires for sampling.
 
-Keys are those of sd-scripts (`ss_*`) and of Stability's ModelSpec. Strengths and samplers are the user's to choose.
+Keys are of sd-scripts (`ss_*`) and Stability's ModelSpec. Strengths and samplers are the user's choice.
 """
 
 import re
@@ -19,9 +19,10 @@ PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
 
 @dataclass(frozen=True)
 class TrainedFor:
-    """`clip_skip`: the text encoder's layer, from the end. `prediction`: None for the base model's own.
+    """Text and noise settings that LoRAs were trained with.
 
-    `zero_terminal_snr`: noise levels are rescaled so that the last is pure noise, whatever the base model says.
+    `clip_skip`: the text encoder's layer from the end. `prediction`: None for the base model's. `zero_terminal_snr`:
+    rescale noise levels so that the last is pure noise, whatever the base model states.
     """
 
     clip_skip: int = 1
@@ -29,7 +30,7 @@ class TrainedFor:
     zero_terminal_snr: bool = False
 
     def differing(self) -> dict[str, Any]:
-        """The fields that are not as a base model is read by default."""
+        """Return the fields that differ from their defaults."""
         default = asdict(TrainedFor())
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 
@@ -39,10 +40,10 @@ def trained_for(
     family: str,
     base_prediction: str | None = None,
 ) -> TrainedFor:
-    """What the `loras` (file, metadata) were trained for.
+    """Return the common settings of the `loras` (file, metadata).
 
-    `base_prediction`: of the base model, where it is known; a statement that agrees with it is left out. Raises
-    LoraError, naming both files, for two that cannot be sampled together.
+    `base_prediction`: the base model's, if known; equal statements are omitted. Raises LoraError, naming both files,
+    for two that cannot be sampled together.
     """
     layer = None if FAMILIES[family].penultimate else _agreed(loras, _clip_skip, "clip skip")
     prediction: Prediction | None = _agreed(loras, _prediction, "prediction")
@@ -56,7 +57,7 @@ def trained_for(
 def _agreed(
     loras: Sequence[tuple[Path, Mapping[str, str]]], read: Callable[[Mapping[str, str]], Value | None], name: str
 ) -> Value | None:
-    """The one value that files state; None where none does."""
+    """Return the one value that files state, or None."""
     stated = {value: path for path, metadata in loras if (value := read(metadata)) is not None}
     if len(stated) > 1:
         (one, first), (other, second), *_ = stated.items()
