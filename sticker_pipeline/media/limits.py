@@ -1,7 +1,4 @@
-"""The limits of a profile, each with its sentence, and the reading of a file within them.
-
-They are checked before anything of that size is allocated.
-"""
+"""A profile's limits, checked before allocation, and reading of files within them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +29,10 @@ def check_seconds(milliseconds: int, limits: MediaSettings) -> None:
 
 
 def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
-    """The bytes of a regular file below `roots` (see inside.py).
+    """Read a regular file below `roots` (`core/files/inside.py`).
 
-    Raises MediaError for anything else, which is not opened; for one of more than max_bytes, however large it is said
-    to be; for a link out of `roots`, or to nothing; and for a file that cannot be read.
+    Raises MediaError for anything else, unopened; for more than max_bytes, whatever the stated size; for a link out of
+    `roots` or to nothing; and for an unreadable file.
     """
     try:
         return read_bytes(path, roots, limits.max_bytes)
@@ -50,7 +47,7 @@ def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -
 
 
 def _is_in_annex(path: Path) -> bool:
-    """Tell whether `path` is a link that git-annex made; the file may be elsewhere."""
+    """Tell whether `path` is a link by git-annex; the file may be elsewhere."""
     return path.is_symlink() and "annex/objects" in path.readlink().as_posix()
 
 
