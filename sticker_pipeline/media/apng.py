@@ -1,6 +1,6 @@
 """PNG and APNG: chunk walk with checksums, and compositing of animations.
 
-Pixels of one image are unpacked in `media/png_pixels.py`. Source: PNG specification, third edition (includes APNG).
+Pixels are unpacked in `media/png_pixels.py`. Source: PNG specification, third edition (includes APNG).
 """
 
 import zlib
@@ -32,7 +32,7 @@ CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT
 
 @dataclass
 class SubImage:
-    """A frame control chunk and the spans of its compressed pixels in the file."""
+    """A frame control chunk and the file spans of its compressed pixels."""
 
     width: int
     height: int
@@ -61,10 +61,10 @@ class Png:
 
 
 def read_png(data: bytes, limits: MediaSettings) -> Png:
-    """Read the chunks of a PNG or APNG file; no pixel is unpacked.
+    """Read the chunks of a PNG or APNG file without unpacking pixels.
 
     A default image outside the animation is no frame. A damaged or cut-off animation keeps its whole frames. Raises
-    MediaError for a damaged or cut-off still, an animation without a whole frame, and anything beyond `limits`.
+    MediaError for a damaged or cut-off still, no whole frame, and anything beyond `limits`.
     """
     reader = _Reader(data, limits)
     problem = ""
@@ -104,19 +104,19 @@ def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def blend_over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Composite `above` over `below`, uint8 [H,W,4], rounded as Pillow's alpha_composite does.
+    """Composite `above` over `below`, uint8 [H,W,4], rounded as Pillow's alpha_composite.
 
-    Inputs and result have straight alpha and no colour under alpha 0.
+    Both, and the result, have straight alpha and no colour under alpha 0.
     """
     return np.asarray(Image.alpha_composite(Image.fromarray(np.ascontiguousarray(below)), Image.fromarray(above)))
 
 
 class _Damage(Exception):
-    """The chunks end or are damaged at this point."""
+    """The chunks end or are damaged here."""
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start, end of the content) of each chunk up to IEND."""
+    """Yield (type, start, end of content) of each chunk up to IEND."""
     at = len(SIGNATURE)
     while True:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -132,8 +132,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 class _Reader:
-    """Collector of chunk contents, in file order."""
-
     def __init__(self, data: bytes, limits: MediaSettings) -> None:
         self.data, self.limits = data, limits
         self.orientation = 1
@@ -196,7 +194,6 @@ class _Reader:
         return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
 
     def _has_all(self, spans: Spans, width: int, height: int) -> bool:
-        """Tell whether all pixels at `spans` are there."""
         try:
             check_whole(self.data, spans, width, height, self.pixel_chunks[b"IHDR"])
         except MediaError:
@@ -204,9 +201,9 @@ class _Reader:
         return True
 
     def _is_in_place(self, kind: bytes) -> bool:
-        """Tell whether a chunk lies where browsers apply it.
+        """Tell whether a chunk counts at its position, as in browsers.
 
-        All lie before the pixels, a profile before the palette, transparency after it (specification, 5.6).
+        All precede the pixels; a profile precedes the palette, transparency follows it (specification, 5.6).
         """
         if self.spans:
             return False
@@ -244,7 +241,6 @@ def _delay_ms(numerator: int, denominator: int) -> int:
 
 
 def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarray:
-    """Return the pixels of one sub-image as RGBA uint8 [height, width, 4]."""
     try:
         return unpack(data, image.spans, image.width, image.height, png.rules)
     except MediaError as error:

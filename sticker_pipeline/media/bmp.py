@@ -1,6 +1,6 @@
-"""BMP: alpha of 16-bit images, which Pillow omits; the rest is in `media/stills.py`.
+"""BMP: alpha of 16-bit images; the rest is Pillow's (`media/stills.py`).
 
-Source of the layout: Microsoft's description of BITMAPV4HEADER and BITMAPV5HEADER.
+Source: Microsoft's description of BITMAPV4HEADER and BITMAPV5HEADER.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from sticker_pipeline.media.frame import clear_hidden_colour
 from sticker_pipeline.media.stills import open_pixels
 
-BITFIELDS = 3  # a compression: the header has masks of red, green, blue, alpha
+BITFIELDS = 3  # a compression: header with masks of red, green, blue, alpha
 WITH_ALPHA = 108  # bytes of the smallest header whose alpha mask browsers (Skia) apply
 
 
@@ -35,7 +35,7 @@ def _alpha_mask(data: bytes) -> int:
 
 
 def _channel(data: bytes, mask: int, height: int, width: int) -> np.ndarray:
-    """Return the bits `mask` of 16-bit pixels scaled to 0..255: uint8 [height, width]."""
+    """Return bits `mask` of 16-bit pixels, scaled to 0..255: uint8 [height, width]."""
     padded = width + width % 2  # rows are multiples of 4 bytes
     start, size = _number(data, 10), 2 * height * padded
     stored = data[start : start + size].ljust(size, b"\0")  # the last row may lack its padding

@@ -1,6 +1,6 @@
-"""Conversion of images to sRGB by their ICC profile, as browsers do it.
+"""Conversion of images to sRGB by ICC profile, as in browsers.
 
-PNG gamma and chromaticities (gAMA, cHRM) and coded colour spaces (cICP) are not applied.
+PNG's gAMA and cHRM, and coded colour spaces (cICP), are not applied.
 """
 
 import io
@@ -25,9 +25,9 @@ PROBE_STEP, ROUNDING = 15, 1
 
 @dataclass(frozen=True)
 class Conversion:
-    """The conversion from one profile to sRGB.
+    """The conversion from a profile of `model` to sRGB.
 
-    `model` is the profile's. Without `transform`, colours stay unchanged. `fault` says why a profile is unusable.
+    Without `transform`, colours stay unchanged. `fault` says why a profile is unusable.
     """
 
     model: Model = "RGB"
@@ -39,7 +39,7 @@ class Conversion:
 def conversion_of(profile: bytes, model: Model) -> Conversion:
     """Return the conversion for images of `model` with `profile` (empty: none).
 
-    A grey image may have an RGB profile. Never raises: a damaged profile or one of another model gives a fault.
+    A grey image may have an RGB profile. Never raises: unusable profiles give a fault.
     """
     if not profile:
         return Conversion()
@@ -59,10 +59,7 @@ def conversion_of(profile: bytes, model: Model) -> Conversion:
 
 
 def to_srgb(rgba: np.ndarray, profile: bytes, model: Model) -> np.ndarray:
-    """Convert the colours of `rgba` (uint8 [H,W,4]) to sRGB; alpha stays.
-
-    The image is RGB, or grey with R=G=B.
-    """
+    """Convert `rgba` (uint8 [H,W,4]; RGB, or grey with R=G=B) to sRGB; alpha stays."""
     conversion = conversion_of(profile, model)
     if conversion.transform is None:
         return rgba
@@ -83,23 +80,22 @@ def cmyk_to_srgb(image: Image.Image, profile: bytes) -> np.ndarray:
 
 
 def embedded_profile(image: Image.Image) -> bytes:
-    """Return the profile that Pillow found in the file; empty for none.
+    """Return the profile that Pillow found; empty for none.
 
-    For an incomplete profile, Pillow reports None; the result is then bytes that are no valid profile.
+    For an incomplete one (None in Pillow), it is bytes that are no valid profile.
     """
     profile = image.info.get("icc_profile", b"")
     return profile if isinstance(profile, bytes) else b"incomplete"
 
 
 def model_of(image: Image.Image) -> Model:
-    """Return the colour model of an opened image."""
     if image.mode == "CMYK":
         return "CMYK"
     return "grey" if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else "RGB"
 
 
 def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tell whether `transform` keeps colours but for rounding: many profiles describe sRGB."""
+    """Tell whether `transform` only rounds colours: many profiles describe sRGB."""
     axis = np.arange(0, 256, PROBE_STEP, dtype=np.uint8)
     colours = np.stack(np.meshgrid(axis, axis, axis, [OPAQUE]), axis=-1).reshape(-1, 1, 4).astype(np.uint8)
     changed = np.asarray(transform.apply(Image.fromarray(colours)))

@@ -1,4 +1,4 @@
-"""Cropping of the empty margin of a frame; no files are read."""
+"""Cropping of the empty margin of a frame."""
 
 from typing import Literal
 
@@ -16,9 +16,9 @@ Box = tuple[int, int, int, int]
 def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: float) -> np.ndarray:
     """Return the part of the frame (uint8 [H,W,4]) that shows something.
 
-    `margin` (0 to 1, a share of that part's longer side) is kept around it where the frame is large enough. `how`:
-    `alpha` is the box of visible pixels. `subject` is the same, but in a frame without a transparent border the box of
-    the pixels that differ from the colour of an even border. The frame is unchanged where nothing can be cut.
+    `margin` (0 to 1, a share of that part's longer side) is kept around it within the frame. `alpha`: the box of
+    visible pixels. `subject`: the same, but without a transparent border the box of pixels that differ from an even
+    border's colour. The frame itself where nothing can be cut.
     """
     box = None if how == "none" else visible_box(rgba)
     if how == "subject" and box == (0, 0, rgba.shape[1], rgba.shape[0]):
@@ -41,7 +41,7 @@ def visible_box(rgba: np.ndarray) -> Box | None:
 def subject_box(rgba: np.ndarray) -> Box | None:
     """Return the box of the pixels that differ from the border.
 
-    None for an uneven border or where nothing differs.
+    None for an uneven border or no difference.
     """
     rgb = rgba[..., :3].astype(np.int16)
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])

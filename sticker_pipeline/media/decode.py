@@ -1,7 +1,4 @@
-"""Decoding of an image or video file to frames, one at a time.
-
-Each format has its own module, such as `media/gif.py`; `media/stills.py` reads single images through Pillow.
-"""
+"""Decoding of a file to frames, by its format's module."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -17,16 +14,16 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_imag
 
 
 def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:
-    """Yield the frames of the file in order; a still is one of duration 0.
+    """Yield the frames of the file; a still has duration 0.
 
     Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for an unreadable
-    file or one beyond `limits`, also midway: frames yielded before are whole. Closing the generator ends its processes.
+    file or one beyond `limits`, also midway: earlier frames are whole. Closing the generator ends its processes.
     """
     yield from decode_bytes(path.read_bytes(), limits)
 
 
 def decode_bytes(data: bytes, limits: MediaSettings) -> Generator[Frame, None, None]:
-    """Decode, as `decode` does, a file that is in memory."""
+    """Decode a file in memory, as `decode`."""
     header = read_header(data, limits)
     if isinstance(header.container, video.Video):
         with closing(video.video_frames(data, header.container, limits)) as shown:
@@ -68,7 +65,7 @@ def _images(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
 def _avif_frames(data: bytes, n_frames: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yield each frame of an AVIF sequence and its duration in ms.
 
-    libavif, through Pillow, gives whole canvases.
+    libavif, through Pillow, composites.
     """
     with open_image(data, "AVIF") as image:
         for number in range(n_frames):

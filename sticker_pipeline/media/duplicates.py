@@ -1,4 +1,4 @@
-"""Exact and near duplicates among frames: pure arrays; tables are in `media/frames.py`."""
+"""Exact and near duplicates among frames; pure arrays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageFilter
 THUMBNAIL_SIDE = 16
 NO_CAPTION = 0
 # The perceptual hash ignores colour and transparency and hardly changes with a blink: near duplicates must also agree
-# in every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one image saved as GIF and as
+# in every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one image as GIF and as
 # APNG differs by at most 14 of 255 levels in a cell; visibly different frames by 26 and more.
 THUMBNAIL_TOLERANCE = 24
 # A thumbnail does not resolve a small mouth on a large image. Measured on 114 real stickers and six expressions of one
@@ -84,7 +84,7 @@ def representatives(
 
 
 def _codes(captions: Sequence[str]) -> list[int]:
-    """Number the distinct captions; NO_CAPTION for none."""
+    """Number distinct captions; NO_CAPTION for none."""
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(["", *captions]))}
     return [numbers[caption] for caption in captions]
 
@@ -92,7 +92,7 @@ def _codes(captions: Sequence[str]) -> list[int]:
 class _Kept:
     """The kept frames so far, in arrays for vectorised search.
 
-    A frame's caption is its own, else that of the first captioned frame merged into it.
+    A frame's caption is its own, else the first merged into it.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -113,16 +113,16 @@ class _Kept:
         self.count += 1
 
     def fits(self, position: int, code: int) -> bool:
-        """Tell whether a frame with caption `code` may be merged into that at `position`."""
+        """Tell whether caption `code` may be merged into the frame at `position`."""
         return code == NO_CAPTION or self.codes[self.place[position]] in (NO_CAPTION, code)
 
     def take_caption(self, position: int, code: int) -> None:
-        """Set the caption of the kept frame at `position`, unless it has one."""
+        """Give the kept frame at `position` the caption, unless it has one."""
         place = self.place[position]
         self.codes[place] = self.codes[place] or code
 
     def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> Iterator[int]:
-        """Yield positions of near kept frames that fit caption `code`, the earliest first."""
+        """Yield positions of near kept frames that fit caption `code`, earliest first."""
         places, _ = self._alike(perceptual_hash, thumbnail, distance, code)
         for place in places:
             if thumbnail_difference(self.thumbnails[place], thumbnail) <= THUMBNAIL_TOLERANCE:
@@ -139,9 +139,10 @@ class _Kept:
     def _alike(
         self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return indices of kept frames with a near hash and mean, and the gaps.
+        """Return indices of similar kept frames, and the gaps of their means.
 
-        Their captions fit `code`. Thumbnails within the tolerance have means within it: a cheap prefilter.
+        They have a near hash, a near mean and a caption that fits. Means are a cheap prefilter: they differ no more
+        than thumbnails.
         """
         alike = np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance
         if code != NO_CAPTION:
@@ -154,10 +155,7 @@ class _Kept:
 
 
 def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:
-    """Return the largest channel difference of two thumbnails, 0 to 255.
-
-    Both are uint8 [16, 16, 4].
-    """
+    """Return the largest channel difference of two thumbnails (uint8 [16, 16, 4])."""
     return int(np.abs(one.astype(np.int16) - other).max())
 
 
@@ -169,10 +167,10 @@ def close_up(flat: Image.Image) -> Image.Image:
 
 
 def close_difference(one: Image.Image, other: Image.Image) -> int:
-    """Return the largest difference between 3×3-pixel means of two close-ups, 0 to 255.
+    """Return the largest difference of 3×3-pixel means of two close-ups, 0 to 255.
 
-    The larger is resized to the smaller. In a mean of signed differences, noise and edges shifted slightly by resizing
-    cancel out; a line in another place does not.
+    The larger is resized to the smaller. Noise and edges shifted by resizing cancel out in signed means; a line in
+    another place does not.
     """
     small, large = sorted((one, other), key=lambda image: image.width * image.height)
     if large.size != small.size:

@@ -1,4 +1,4 @@
-"""Results of decoding: one frame, and the error for an unreadable file."""
+"""Results of decoding: a frame, or the error of an unreadable file."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,16 @@ OPAQUE = 255
 
 
 class MediaError(UserError):
-    """A file that is not a readable image: the message omits its name."""
+    """An unreadable file; the message omits its name."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """One full composited canvas.
 
-    `rgba` is uint8 [height, width, 4], straight alpha, with R=G=B=0 wherever A=0. `duration_ms` is the delay stated in
-    the file, which may be 0. `start_ms` is when a viewer shows the frame: the sum of the earlier delays as browsers
-    play them (see `shown_ms`), so it grows even where all delays are 0. In a video it is the stated time since the
-    first frame.
+    `rgba`: uint8 [height, width, 4], straight alpha, R=G=B=0 wherever A=0. `duration_ms`: the delay stated in the file,
+    may be 0. `start_ms`: when viewers show it, the sum of earlier delays as browsers play them (`shown_ms`), which
+    grows even where all delays are 0; in a video, the stated time since the first frame.
     """
 
     rgba: np.ndarray
@@ -32,22 +31,19 @@ class Frame:
 def shown_ms(duration_ms: int) -> int:
     """Return how long browsers show a frame of an animation.
 
-    Chromium, Firefox and WebKit play delays of 10 ms or less as 100 ms: old encoders wrote 0 or 1 hundredth for "as
-    fast as possible".
+    Chromium, Firefox and WebKit play delays up to 10 ms as 100 ms: old encoders wrote 0 or 1 hundredth for "as fast as
+    possible".
     """
     return duration_ms if duration_ms > 10 else 100
 
 
 def clear_hidden_colour(rgba: np.ndarray) -> np.ndarray:
-    """Set R=G=B=0 wherever A=0, in place, and return `rgba`.
-
-    It is uint8 [H,W,4], contiguous.
-    """
+    """Set R=G=B=0 wherever A=0 in `rgba` (uint8 [H,W,4], contiguous); return it."""
     # Whole pixels: several times as fast as by channel.
     np.copyto(rgba.view(np.uint32)[..., 0], 0, where=rgba[..., 3] == 0)
     return rgba
 
 
 def partly_whole(fault: str, n_whole: int) -> str:
-    """Return the note on an animation with a usable beginning only."""
+    """Return the note on a partly usable animation."""
     return f"{fault}: only what comes before, {n_whole} whole {'frame' if n_whole == 1 else 'frames'}, is kept"

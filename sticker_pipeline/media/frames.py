@@ -84,15 +84,12 @@ PREVIEW_SIDE = 84  # pixels of the longer side, for contact sheets
 
 
 def pixel_sha256(rgba: np.ndarray) -> str:
-    """Return the hex SHA-256 of an image (uint8 [H,W,4]), rows top to bottom.
-
-    R=G=B=0 is set wherever A=0.
-    """
+    """Return the hex SHA-256 of uint8 [H,W,4], rows from the top, R=G=B=0 wherever A=0."""
     return hashlib.sha256(clear_hidden_colour(rgba.copy(order="C")).data).hexdigest()
 
 
 def perceptual_hash(rgb: Image.Image) -> str:
-    """Return the 64-bit DCT hash of an opaque image, 16 hex digits (imagehash.phash)."""
+    """Return the 64-bit DCT hash of an opaque image (imagehash.phash), 16 hex digits."""
     from imagehash import phash
 
     return str(phash(rgb))
@@ -147,14 +144,14 @@ def decode_saying(
 
 
 def to_decode(inventory: pd.DataFrame, cache: Path, limits: MediaSettings) -> list[tuple[str, int, int, int]]:
-    """Return (format, width, height, frames) of each accepted file without a cache entry."""
+    """Return (format, width, height, frames) of accepted files without cache entry."""
     rows = inventory[inventory["status"] == "accepted"]
     new = rows[[not cache_entry(cache, sha, limits).is_dir() for sha in rows["sha256"]]]
     return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
 
 
 def kinds_of(reasons: pd.Series) -> pd.DataFrame:
-    """Count frames by kind of reason: the text before another frame's name."""
+    """Count frames by reason, without other frames' names."""
     kinds = reasons.str.split(" as ").str[0]
     return kinds.value_counts().rename_axis("reason").reset_index(name="frames")
 
@@ -165,9 +162,9 @@ def decode_to_cache(
     """Return the frames of one file, decoded unless cached: DECODED_COLUMNS.
 
     The cache entry is a folder with the table and `<pixel_sha256>.png` for each distinct useful frame. It appears whole
-    or not at all; one found damaged is decoded again.
+    or not at all; a damaged one is replaced.
 
-    A file damaged midway keeps its whole frames; one more row has an empty pixel_sha256 and the cause as `problem`. In
+    A file damaged midway keeps its whole frames, plus a row with empty pixel_sha256 and the cause as `problem`. In
     other rows, `problem` says why a frame is useless.
     """
     entry = cache_entry(cache, file_sha256, limits)
@@ -189,12 +186,15 @@ def decode_to_cache(
 
 
 def _is_cached(entry: Path) -> bool:
-    """Tell whether an entry is intact; one without checksums (earlier versions) is not."""
+    """Tell whether an entry is intact.
+
+    One without checksums, of an earlier version, is not.
+    """
     return (entry / SEALS).exists() and intact_folder(entry)
 
 
 def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
-    """Return the folder of a file's frames, named by bytes, decoders and crop."""
+    """Return a file's cache folder, named by its bytes, decoders and crop."""
     crop = [] if settings.crop == "none" else [settings.crop, settings.crop_margin]
     decoder = content_hash([DECODER_VERSION, *(version(package) for package in DECODERS), *crop])
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
@@ -207,16 +207,14 @@ def frame_table(
     settings: MediaSettings,
     captions: Mapping[str, str],
 ) -> pd.DataFrame:
-    """Return the frames of all accepted files by path and number: table FRAMES.
+    """Return the frames of all accepted files, by path and number: FRAMES.
 
-    `decoded`: path of each accepted file -> its table from decode_all into `cache`. `captions`: path -> caption. Of
-    frames that show the same image, without different captions, one is kept, in this order: the larger (the other may
-    be its thumbnail); a still (it has no other frame) before an animation; not a GIF (256 colours, hard edges); the
-    first by path and number. The others have kept=False, a reason, and the kept one's frame_id in `duplicate_of`.
-    Useless frames and faults of files have kept=False and a reason. A kept frame has a reason if kept only for its
-    caption.
-
-    Raises MediaError for an accepted file missing in `decoded`.
+    `decoded`: path of each accepted file -> table from decode_all into `cache`; `captions`: path -> caption. Of frames
+    with the same image and no different captions, one is kept, in this order: the larger (the other may be its
+    thumbnail), a still before an animation (a still has no other frame), not a GIF (256 colours, hard edges), the
+    first. The others have kept=False, a reason, and the kept one's frame_id in `duplicate_of`. Useless frames and
+    decoding faults have kept=False and a reason; a frame kept only for its caption has a reason too. Raises MediaError
+    for an accepted file not in `decoded`.
     """
     accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
     missing = [path for path in accepted["path"] if path not in decoded]
@@ -238,10 +236,9 @@ def frame_table(
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
-    """Return sentences on unexpected results of merging.
+    """Return sentences on unexpected merging.
 
-    These are images dropped despite small differences, and images kept for their captions. `frames`: as from
-    `frame_table`.
+    Images may be dropped despite small differences, or kept for their captions.
     """
     count = frames.groupby("path")["frame_id"].transform("size")
     near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
@@ -260,9 +257,9 @@ def merging_warnings(frames: pd.DataFrame) -> list[str]:
 def write_frame_files(
     frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path, settings: MediaSettings, staging: Path
 ) -> None:
-    """Write each kept frame's PNG to `staging`/`file`, hard-linked if possible.
+    """Put each kept frame's PNG at `staging`/`file`, hard-linked if possible.
 
-    `frames` is frame_table's of `inventory`; every file is decoded in `cache`.
+    `frames`: frame_table of `inventory`, decoded in `cache`.
     """
     entries = _entries(inventory, cache, settings)
     kept = frames[frames["kept"]].drop_duplicates("file")  # unmerged frames may share pixels
@@ -271,7 +268,7 @@ def write_frame_files(
 
 
 def frame_id(path: str, index: int) -> str:
-    """Return an id from the path in the character's folder and the frame's number."""
+    """Return an id of path (in the character's folder) and frame number."""
     return f"{hashlib.sha256(path.encode()).hexdigest()[:10]}-{index:04d}"
 
 
@@ -294,9 +291,9 @@ def _decoded_rows(
 
 
 def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
-    """Read a file below `roots` and check its hash, so that the cache stays correct.
+    """Read a file below `roots` and check its hash.
 
-    Raises MediaError for a file that is unreadable, changed or beyond `limits`.
+    Raises MediaError for a file that is unreadable, changed since the inventory, or beyond `limits`.
     """
     try:
         data = read_bytes(path, roots, limits.max_bytes)
@@ -308,9 +305,9 @@ def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: 
 
 
 def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, object]:
-    """Return the row of one frame with pixels `rgba`; write its PNG.
+    """Return a frame's row with pixels `rgba`, and write its PNG.
 
-    None is written for a useless frame or one with the pixels of an earlier frame.
+    None is written for useless frames or pixels written before.
     """
     image = Image.fromarray(rgba)
     flat = _over_white(image)
@@ -333,7 +330,6 @@ def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, obj
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Return `image` (RGBA) over white."""
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
     return flat
@@ -347,7 +343,7 @@ def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
 
 
 def _preview(image: Image.Image) -> bytes:
-    """Return a small WebP of the frame, for sheets of thousands."""
+    """Return a small WebP, for sheets of thousands of frames."""
     small = image.copy()
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
@@ -368,7 +364,7 @@ def _publish(staging: Path, entry: Path) -> None:
 
 
 def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Add origin and merge preference to the decoded frames."""
+    """Add origin and merge preference to decoded frames."""
     path = row["path"]
     return decoded.assign(
         frame_id=[frame_id(path, index) for index in decoded["frame_index"]],
@@ -381,13 +377,13 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> dict[str, Path]:
-    """Return path of each file read -> folder of its decoded frames."""
+    """Return path of each read file -> folder of its frames."""
     digests = zip(inventory["path"], inventory["sha256"], strict=True)
     return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
 
 
 def _images(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Callable[[str, str], Image.Image]:
-    """Return a function from (path, pixel_sha256) to the frame's close-up over white."""
+    """Return a function from (path, pixel_sha256) to the close-up over white."""
     entries = _entries(accepted, cache, settings)
 
     @lru_cache(KEPT_CLOSE_UPS)

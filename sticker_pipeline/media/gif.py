@@ -1,6 +1,6 @@
-"""GIF: block walk, and compositing of frames on the full canvas.
+"""GIF: block walk, and compositing of frames on the canvas.
 
-Pillow only unpacks the LZW pixels. Source: the GIF89a specification; where it is silent or not followed, browsers.
+Pillow unpacks LZW. Source: GIF89a specification; browsers where it is silent or not followed.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ RESTORE_BACKGROUND, RESTORE_PREVIOUS = 2, 3
 class Control:
     """A graphic control extension: disposal, delay and transparency of the next image.
 
-    Disposal 4 is some encoders' 3, as in browsers; 0, 1 and 5 to 7 leave the image in place.
+    Disposal 4 is some encoders' 3, as in browsers; 0, 1, 5 to 7 leave the image.
     """
 
     disposal: int = 0
@@ -63,10 +63,10 @@ class _CutOff(Exception):
 
 
 def read_gif(data: bytes, limits: MediaSettings) -> Gif:
-    """Read the blocks of a GIF file; no pixel is unpacked.
+    """Read the blocks of a GIF file without unpacking pixels.
 
-    A cut-off file keeps its whole images. Raises MediaError for a file without a whole image or a colour table, or
-    beyond `limits`.
+    A cut-off file keeps its whole images. Raises MediaError for no whole image, no colour table, and anything beyond
+    `limits`.
     """
     if len(data) < 13:
         raise MediaError("the GIF is cut off inside its header")
@@ -95,8 +95,8 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
 def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
     """Yield each frame: full canvas uint8 [H,W,4], stored delay in ms.
 
-    As in browsers, the canvas starts transparent, disposal to background makes it transparent, and the header's
-    background colour is unused. Raises MediaError at the first image with damaged pixels.
+    As in browsers, the canvas starts transparent, disposal to background makes it so, and the header's background
+    colour is ignored. Raises MediaError at the first image with damaged pixels.
     """
     canvas = np.zeros((gif.height, gif.width), dtype=np.uint32)
     for number, image in enumerate(gif.images):
@@ -151,7 +151,7 @@ def _control(data: bytes, at: int) -> Control:
 
 
 def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
-    """Return the next position, and the colour table at `at` if `flags` state one."""
+    """Return the next position and the colour table stated by `flags`."""
     if not flags & 0x80:
         return at, b""
     end = at + 3 * 2 ** ((flags & 7) + 1)
@@ -159,7 +159,7 @@ def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
 
 
 def _skip_blocks(data: bytes, at: int) -> int:
-    """Return the position after the sub-blocks that begin at `at`."""
+    """Return the position after the sub-blocks at `at`."""
     while True:
         size = _byte(data, at)
         at += 1 + size
@@ -184,7 +184,7 @@ def _check_size(width: int, height: int, limits: MediaSettings) -> None:
 
 
 def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
-    """Return the rows and columns of the canvas that the image covers."""
+    """Return the image's rows and columns inside the canvas."""
     return (
         slice(min(image.top, gif.height), min(image.top + image.height, gif.height)),
         slice(min(image.left, gif.width), min(image.left + image.width, gif.width)),
@@ -211,7 +211,7 @@ def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
 def _paint(target: np.ndarray, indices: np.ndarray, image: SubImage) -> None:
     """Paint the image on `target` (uint32 view of RGBA).
 
-    The transparent index keeps what is below; indices beyond the colour table are black.
+    The transparent index keeps the canvas; indices beyond the colour table are black.
     """
     colours = np.frombuffer(image.palette, dtype=np.uint8).reshape(-1, 3)
     table = np.zeros((256, 4), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """Format, size, frame count and completeness of a file, from its bytes.
 
-No pixel is unpacked or memory allocated for it, except for a JPEG without end marker: completeness needs its pixels.
+No pixel is unpacked, except for the completeness of a JPEG without end marker. Limits are checked before allocation.
 """
 
 import re
@@ -68,11 +68,10 @@ EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a file.
+    """Size of the upright image, EXIF `orientation` 1 to 8, and remarks.
 
-    `width` and `height` are the upright image's; `orientation` is EXIF's 1 to 8. `note` says what is missing of a file
-    used in part; `remark` is a hint on a file used whole, such as an ignored colour profile. `container` is the result
-    of the format's walk, for most formats. MOV counts as MP4, Matroska as WEBM.
+    `note`: missing parts of a partly used file. `remark`: a hint on a file used whole, such as an ignored colour
+    profile. `container`: result of the format's walk, for most formats. MOV counts as MP4, Matroska as WEBM.
     """
 
     format: Format
@@ -88,7 +87,7 @@ class Header:
 def read_header(data: bytes, limits: MediaSettings) -> Header:
     """Return the header of the image or video file `data`.
 
-    Raises MediaError with the cause for what is no image, is visibly damaged without unpacking, or exceeds `limits`.
+    Raises MediaError for no image, damage visible without unpacking, and anything beyond `limits`.
     """
     if data.startswith(gif.SIGNATURES):
         animation = gif.read_gif(data, limits)
@@ -122,10 +121,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 
 
 def is_image(data: bytes) -> bool:
-    """Tell whether the first bytes are of a format that `read_header` supports.
-
-    Some formats also need a package.
-    """
+    """Tell whether `read_header` supports the format, perhaps with another package."""
     return (
         data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
@@ -136,7 +132,7 @@ def is_image(data: bytes) -> bool:
 
 
 def what_is_it(data: bytes) -> str:
-    """Return why `data` is not a readable image, for users."""
+    """Return why `data` is unreadable, for users."""
     if not data:
         return "the file is empty"
     if _is_tga(data):
@@ -164,7 +160,7 @@ def _is_bmp(data: bytes) -> bool:
 
 
 def _is_tga(data: bytes) -> bool:
-    """Detect TGA 2's footer, or TGA 1's colour header, similar to a mouse pointer's."""
+    """Detect TGA 2's footer, or TGA 1's colour header (near mouse pointers')."""
     colours = data[:2] == b"\0\0" and data[2:3] in (b"\x02", b"\x0a") and data[16:17] in (b"\x18", b"\x20")
     return data[-18:] == b"TRUEVISION-XFILE.\0" or (colours and data[3:8] == bytes(5))
 
@@ -177,12 +173,11 @@ def _is_mp4(data: bytes) -> bool:
 
 
 def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:
-    """Tell whether this is an ISO media file of one of the brands."""
     return data[4:8] == b"ftyp" and not _brands(data).isdisjoint(brands)
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Return an ISO media file's brands: major and compatible."""
+    """Return an ISO media file's brands, major and compatible."""
     box = data[8 : min(int.from_bytes(data[:4], "big"), 512)]
     return {box[at : at + 4] for at in range(0, len(box), 4) if at != 4}
 

@@ -1,4 +1,4 @@
-"""HEIC and JPEG XL: one still per file, by packages of the extra `formats`.
+"""HEIC and JPEG XL: one still per file (extra `formats`).
 
 Sources: ISO/IEC 23008-12 (HEIC); ISO/IEC 18181-1 and 18181-2 (JPEG XL).
 """
@@ -77,10 +77,10 @@ def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
-    """Return the size of a JPEG XL, from the first bits of its stream.
+    """Return the size of a JPEG XL from its first bits.
 
-    The reader package would unpack the whole file. Raises MediaError for an animation, a preview, damaged data, a size
-    beyond `limits`, or a missing reader package.
+    Its reader would unpack the whole file. Raises MediaError for an animation, a preview, damaged data, a size beyond
+    `limits`, or a missing reader package.
     """
     width, height, orientation, animated = _jxl_facts(_jxl_stream(data))
     check_pixels(width, height, limits)
@@ -93,8 +93,8 @@ def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
 def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
     """Return the image as RGBA uint8 [H,W,4].
 
-    libjxl turns it upright, except one made of a JPEG: that JPEG has its own orientation. Raises MediaError for a
-    damaged image.
+    libjxl turns it upright, unless made of a JPEG: that keeps its own orientation. Raises MediaError for a damaged
+    image.
     """
     reader = _reader("pillow_jxl", "JPEG XL")
     with _opened(reader.JpegXLImagePlugin.JXLImageFile, data, "JPEG XL") as image:
@@ -116,7 +116,7 @@ def _reader(module: str, name: str) -> ModuleType:
 
 
 def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageFile.ImageFile:
-    """Open the file with a Pillow plugin that need not be registered."""
+    """Open the file with a Pillow plugin, registered or not."""
     try:
         return plugin(io.BytesIO(data))
     except PILLOW_ERRORS as error:
@@ -124,7 +124,7 @@ def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageF
 
 
 def _damaged(name: str) -> str:
-    """Return the reason, without the readers' messages about library builds."""
+    """Return the reason, without messages about library builds."""
     return f"the {name} is damaged or cut off"
 
 
@@ -143,7 +143,7 @@ def _pixels(image: ImageFile.ImageFile, orientation: int, width: int, height: in
 
 
 def _jxl_stream(data: bytes) -> bytes:
-    """Return the start of the code stream, possibly in an ISO box."""
+    """Return the start of the code stream, perhaps in an ISO box."""
     at = 0
     while data.startswith(JXL_BOXES) and at + 8 <= len(data):
         size, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
@@ -160,7 +160,7 @@ def _jxl_stream(data: bytes) -> bytes:
 def _jxl_facts(stream: bytes) -> tuple[int, int, int, bool]:
     """Return width, height, orientation (1 to 8) and whether animated.
 
-    Raises MediaError when `stream` ends early, is missing, or has a preview.
+    Raises MediaError for a short or missing `stream`, or a preview.
     """
     if not stream.startswith(JXL_STREAM):
         raise MediaError("the JPEG XL is damaged or cut off (it has no code stream)")
@@ -187,7 +187,7 @@ def _jxl_size(bits: "_Bits") -> tuple[int, int]:
 
 
 def _jxl_side(bits: "_Bits", small: int) -> int:
-    """Return a side in pixels; small ones are stored in eighths."""
+    """Return a side in pixels; small ones are in eighths."""
     return 8 * (1 + bits.take(5)) if small else 1 + bits.take(SIDE_BITS[bits.take(2)])
 
 
@@ -198,10 +198,7 @@ class _Bits:
         self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """Return the next `count` bits as a number.
-
-        Raises MediaError at the end of the data.
-        """
+        """Return the next `count` bits; raise MediaError at the end."""
         if count > self.left:
             raise MediaError("the JPEG XL is cut off")
         taken = self.value & (1 << count) - 1

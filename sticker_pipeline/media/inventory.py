@@ -1,6 +1,6 @@
-"""Inventory of a character's folder: each file accepted, rejected or ignored, and why.
+"""Inventory of a character's folder: files accepted, rejected or ignored, and why.
 
-Files are classified by content; nothing is decoded, or written into the folder.
+Files are classified by content; nothing is decoded or written there.
 """
 
 import hashlib
@@ -81,8 +81,8 @@ NAME_HIDES = "the name of its folder holds letters that nobody sees ({}): rename
 class Row:
     """One row of the inventory.
 
-    `reason` of an accepted file says what is missing, such as a cut-off end; `remark` is a hint on a file used whole,
-    or on a text.
+    `reason` of an accepted file: missing parts, such as a cut-off end. `remark`: a hint on a file used whole, or a
+    text.
     """
 
     path: str
@@ -103,10 +103,10 @@ def scan(
 ) -> pd.DataFrame:
     """Return each file under `folder`, sorted by path: table INVENTORY.
 
-    `groups` names the subfolders with media; then character.yaml and rivals/ are omitted. None: `folder` is no
-    character yet; it and all its subfolders hold media. `status` is accepted, rejected (meant as an image, or
-    unreadable) or ignored (system files, captions, files outside the groups), for `reason`. Links are followed below
-    `roots` (default: `folder`; `core/files/inside.py`), and rejected where they leave them; each folder is read once.
+    `groups` are the subfolders with media; then character.yaml and rivals/ are omitted. None: `folder` is no character
+    yet; it and all its subfolders hold media. `status`: accepted, rejected (meant as an image, or unreadable) or
+    ignored (system files, captions, files outside groups). Links are followed below `roots` (default: `folder`;
+    `core/files/inside.py`), else rejected; each folder is read once.
 
     Raises MediaError for no folder, and CharacterError when `groups` is None and links to folders lead to more than
     MOST_BEHIND_LINKS files.
@@ -123,7 +123,7 @@ def scan(
 
 
 def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
-    """Mark thumbnails of other accepted images as ignored, in place."""
+    """Mark thumbnails of accepted images as ignored, in place."""
     accepted = table[table["status"] == "accepted"]
     found = thumbnails_of(dict(zip(accepted["path"], accepted["width"] * accepted["height"], strict=True)))
     rows = table["path"].isin(found)
@@ -133,7 +133,7 @@ def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rejected_files(inventory: pd.DataFrame) -> Verdict:
-    """Check that every file meant as an image is used whole (`inventory`: from `scan`)."""
+    """Check that every file meant as an image is used whole."""
     refused = inventory[inventory["status"] == "rejected"]
     partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
     evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
@@ -146,8 +146,7 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 class _Found(NamedTuple):
     """A path in the folder; `relative` is posix.
 
-    `ignored` and `rejected` are reasons not to open it. `size`: bytes of a regular file. `leaves`: a link out of the
-    folder.
+    `ignored`, `rejected`: reasons not to open it. `size`: bytes of a regular file. `leaves`: a link out of the folder.
     """
 
     path: Path
@@ -162,25 +161,22 @@ class _Found(NamedTuple):
 def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
     """Return the regular files that `scan` reads, unopened.
 
-    The inventory is unchanged while they are.
+    While they are unchanged, so are the inventory's accepted rows.
     """
     return sorted(found.path for found in _looked_at(folder, roots) if found.is_file)
 
 
 def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> dict[Path, str]:
-    """Return the other entries: links to nothing or out of `roots`, pipes, devices, folders.
+    """Return all other entries -> "", or why a folder is not read.
 
-    Each folder maps to the reason why it is not read, others to "".
+    These are links to nothing or out of `roots`, pipes, devices, and folders.
     """
     found = sorted(found for found in _looked_at(folder, roots) if not found.is_file)
     return {one.path: "" if one.leaves else one.rejected for one in found}
 
 
 def refused_links(folder: Path, roots: Sequence[Path] = ()) -> dict[str, str]:
-    """Return a character's links out of `roots`: relative path -> reason in the inventory.
-
-    Nothing is read.
-    """
+    """Return links out of `roots`: relative path -> reason; nothing is read."""
     return dict(sorted((found.relative, found.rejected) for found in _looked_at(folder, roots) if found.leaves))
 
 
@@ -192,9 +188,9 @@ def _looked_at(folder: Path, roots: Sequence[Path]) -> Iterator[_Found]:
 def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iterator[_Found]:
     """Yield entries below `folder`.
 
-    `aside`: names skipped at its top -> reason, "" to omit them. Real folders precede links, so that a folder has its
-    own name; one read already (a loop or second link) is ignored with a reason. Folders deeper than DEEPEST are
-    rejected, and remaining links once they lead to more than MOST_BEHIND_LINKS files.
+    `aside`: names skipped at its top -> reason ("": omitted). Real folders precede links, so a folder has its own name;
+    one read already (a loop or second link) is ignored with a reason. Rejected: folders deeper than DEEPEST, and
+    remaining links once they lead to more than MOST_BEHIND_LINKS files.
     """
     seen: set[tuple[int, int]] = set()
     real, links = [(folder, "")], deque[tuple[Path, str]]()
@@ -248,7 +244,7 @@ def _identity(folder: Path, roots: Sequence[Path]) -> tuple[int, int]:
 def _look_at(
     path: Path, relative: str, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]
 ) -> _Found | None:
-    """Return the entry at `path`, or the target of a link; None for a folder."""
+    """Return the entry at `path`, or a link's target; None for folders."""
     if entry.is_folder:
         return None
     if not entry.is_link:
@@ -266,12 +262,12 @@ def _look_at(
 
 
 def left_behind(error: OutsideError) -> str:
-    """Return reason and remedy for a link left out of a new character."""
+    """Return reason and remedy for a link omitted from a new character."""
     return f"{error.strerror}: copy the files, or give --follow-links"
 
 
 def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
-    """Return reason and remedy for a refused link of a character or new character."""
+    """Return reason and remedy for a refused link."""
     if aside is OF_ANY_FOLDER:
         return left_behind(error)
     place = f"{links_file(folder).name}, beside {folder.name}"
@@ -286,12 +282,11 @@ def hidden_because(name: str) -> str:
 
 
 def _is_in_icloud(name: str) -> bool:
-    """Detect macOS's placeholder for a file in iCloud: `.fox.png.icloud` for `fox.png`."""
+    """Detect iCloud's placeholder: `.fox.png.icloud` for `fox.png` (macOS)."""
     return name.startswith(".") and name.endswith(".icloud")
 
 
 def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path]) -> Row:
-    """Return the row of one path."""
     name = found.relative.rpartition("/")[2]
     group = found.relative.partition("/")[0] if "/" in found.relative else ""
     path = found.relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -337,7 +332,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings, roots: Sequence[
 
 
 def _judge_other(row: Row, path: Path, data: bytes) -> Row:
-    """Return the row of a non-image: ignored if of a kind kept beside images."""
+    """Return the row of a non-image, ignored if usual beside images."""
     if is_caption_file(path.name) and len(data) <= MAX_BYTES:
         try:
             has_words = bool(tidy_lines(caption_text(data)))

@@ -1,6 +1,6 @@
-"""JPEG: segment walk, for unreadable kinds and files without an end marker.
+"""JPEG: segment walk, for unreadable kinds and missing end markers.
 
-libjpeg decodes the pixels, through Pillow (`media/stills.py`). Source: ITU-T T.81.
+Pixels are libjpeg's (`media/stills.py`). Source: ITU-T T.81.
 """
 
 import re
@@ -27,23 +27,23 @@ END_MARKER = bytes([0xFF, END])
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The extent of the image: the first `end` bytes of the file.
+    """The first `end` bytes of the file hold the image.
 
-    What follows, such as a second image or a video, is ignored. `has_end`: there is an end marker.
+    What follows, such as a second image or a video, is ignored. `has_end`: an end marker is there.
     """
 
     end: int
     has_end: bool
 
     def closed(self, data: bytes) -> bytes:
-        """Return `data` up to its end marker, added where missing."""
+        """Return `data` up to its end marker, added if missing."""
         return data[: self.end] if self.has_end else _with_tail(data[: self.end], b"")
 
 
 def read_jpeg(data: bytes) -> Jpeg:
     """Walk the segments; no pixel is unpacked.
 
-    Raises MediaError for a kind that Pillow cannot read, and for a file cut off before all coefficients have begun.
+    Raises MediaError for a kind Pillow cannot read, or a cut before all coefficients have begun.
     """
     scans = _Scans()
     end = len(data)
@@ -60,10 +60,10 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
-    """Raise MediaError for a JPEG without end marker whose pixels are incomplete.
+    """Raise MediaError for a JPEG without end marker and with incomplete pixels.
 
-    The last scan is unpacked with different bytes appended: pixels that depend on them were cut off. Zeros at the end,
-    as from interrupted copies or downloads, are no pixels.
+    The last scan is unpacked with different bytes appended: pixels that depend on them were cut off. Final zeros, as
+    from interrupted copies or downloads, are no pixels.
     """
     if jpeg.has_end:
         return
@@ -77,13 +77,13 @@ def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
 
 
 def _without_zeros(image: bytes) -> bytes:
-    """Return `image` without final zeros; one after 0xFF belongs to it (T.81, B.1.1.5)."""
+    """Return `image` without final zeros, except after 0xFF (T.81, B.1.1.5)."""
     end = len(image.rstrip(b"\0"))
     return image[: end + 1] if image[end - 1 : end] == b"\xff" else image[:end]
 
 
 def _tails(image: bytes) -> list[bytes]:
-    """Return possible continuations of the last scan: none, pixels, restart and pixels."""
+    """Return possible continuations of the last scan: none, pixels, restart plus pixels."""
     scan = image[image.rindex(bytes([0xFF, SCAN])) :]
     restarts = RESTART.findall(scan)
     following = 0xD0 + (restarts[-1][0] + 1) % 8 if restarts else 0xD0
@@ -98,7 +98,7 @@ def _with_tail(image: bytes, tail: bytes) -> bytes:
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end of the content) of each whole segment.
 
-    The end marker, or a second start marker, is last.
+    The end marker or a second start marker is last.
     """
     at = len(SIGNATURE) - 1
     while found := MARKER.search(data, at):
@@ -113,17 +113,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 class _Scans:
-    """The coefficient bits that the scans contain."""
+    """Coefficient bits in the scans."""
 
     def __init__(self) -> None:
         self.begun = self.progressive = False
         self.missing: dict[int, list[int]] = {}  # by component: missing bits of each coefficient
 
     def take(self, marker: int, content: bytes) -> None:
-        """Record a segment.
-
-        Raises MediaError for an unreadable frame.
-        """
+        """Record a segment; raise MediaError for an unreadable frame."""
         if marker in UNREAD_FRAMES:
             raise MediaError(f"a {UNREAD_FRAMES[marker]} JPEG is not read: convert it to PNG")
         if marker in SEQUENTIAL + PROGRESSIVE:
@@ -136,7 +133,7 @@ class _Scans:
             self._take_scan(content[1 : 1 + 2 * content[0] : 2], *content[-3:])
 
     def all_begun(self) -> bool:
-        """Tell whether no coefficient lacks a bit, given a whole last scan."""
+        """Tell whether all coefficients are complete, given a whole last scan."""
         return self.begun and not any(any(bits) for bits in self.missing.values())
 
     def _take_scan(self, components: bytes, first: int, last: int, approximation: int) -> None:

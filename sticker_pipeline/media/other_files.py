@@ -1,6 +1,6 @@
 """Non-images among images: archives, documents, texts, files of other tools.
 
-Only first bytes and names are unpacked. Images are recognised in `media/header.py`.
+Only first bytes and names are unpacked.
 """
 
 import io
@@ -46,9 +46,9 @@ IN_ZIPS = (
 
 
 def beside_images(suffix: str, data: bytes) -> str:
-    """Return the kind of a file kept beside images on purpose, else "".
+    """Return the kind of a file usual beside images, else "".
 
-    `suffix` is the file's, such as ".txt": a text with an image's suffix does not count.
+    A text with an image's `suffix` (such as ".png") does not count.
     """
     if suffix.lower() in TEXT_SUFFIXES and is_text(data) and not is_lottie(data):
         return "text, such as notes"
@@ -69,7 +69,7 @@ def beside_images(suffix: str, data: bytes) -> str:
 def caption_text(data: bytes) -> str:
     """Return the text of a caption file.
 
-    Raises TextError for an unreadable text, a Git LFS or git-annex pointer, a web page, JSON, a drawing or a document.
+    Raises TextError for an unreadable text, a Git LFS or git-annex pointer, a web page, JSON, a drawing, a document.
     """
     text = decoded(data)
     kind = _text_kind(data)
@@ -83,7 +83,7 @@ def caption_text(data: bytes) -> str:
 
 
 def _is_json(text: str) -> bool:
-    """Tell whether `text` is a JSON object or list; numbers and words are plain text."""
+    """Tell whether `text` is a JSON object or list, not a scalar."""
     if JSON_OBJECT.match(text.lstrip()):
         return True
     try:
@@ -93,7 +93,7 @@ def _is_json(text: str) -> bool:
 
 
 def what_else_is_it(data: bytes) -> str:
-    """Return the kind of a non-image for users, by first bytes and names."""
+    """Return a non-image's kind by first bytes and names, for users."""
     if data.startswith(ZIP):
         return _zip_kind(data)
     if data.startswith(b"\x1f\x8b"):
@@ -104,7 +104,7 @@ def what_else_is_it(data: bytes) -> str:
 
 
 def is_lottie(data: bytes) -> bool:
-    """Detect a vector animation in JSON, as by Telegram, LINE and After Effects."""
+    """Detect vector animation in JSON, as by Telegram, LINE, After Effects."""
     if len(data) > LARGEST_LOTTIE or b'"layers"' not in data:
         return False
     try:
@@ -115,7 +115,7 @@ def is_lottie(data: bytes) -> bool:
 
 
 def _names(data: bytes) -> list[str]:
-    """Return the names in a ZIP archive; none for a damaged one."""
+    """Return the names in a ZIP archive; none if damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()
@@ -149,7 +149,7 @@ def _gzip_kind(data: bytes) -> str:
 
 
 def _text_kind(data: bytes) -> str:
-    """Return the kind of a text in an image's place; "" for no text."""
+    """Return the kind of a text in an image's place, else ""."""
     text = beginning(data)
     if text is None:
         return ""

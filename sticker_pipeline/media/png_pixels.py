@@ -1,6 +1,6 @@
-"""Pixels of one PNG image or APNG sub-image: unpacked by Pillow, colour keys applied here.
+"""Pixels of a PNG image or APNG sub-image, by Pillow, with colour keys.
 
-Chunks and animations are in `media/apng.py`. Source: PNG specification, third edition.
+Source: PNG specification, third edition.
 """
 
 import zlib
@@ -25,9 +25,9 @@ Spans = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class PixelRules:
-    """Data for unpacking: contents of IHDR (13 bytes), PLTE and tRNS, and the unpacked profile.
+    """Contents of IHDR (13 bytes), PLTE and tRNS, and the unpacked profile.
 
-    All but IHDR may be empty. The size in `header` is the canvas's; a sub-image has its own.
+    Missing ones are empty. `header` has the canvas's size, not a sub-image's.
     """
 
     header: bytes
@@ -37,14 +37,14 @@ class PixelRules:
 
     @property
     def model(self) -> Model:
-        """Return the colour model required of a profile."""
+        """Return the required colour model of a profile."""
         return "grey" if self.header[9] in (GREY, GREY_ALPHA) else "RGB"
 
 
 def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> np.ndarray:
     """Return the pixels at `spans` as sRGB RGBA uint8 [height, width, 4].
 
-    R=G=B=0 wherever A=0. 16-bit colour keeps its high byte; 16-bit grey is rounded. An index beyond the palette is
+    R=G=B=0 wherever A=0. 16-bit colour keeps its high byte; 16-bit grey is rounded. Indices beyond the palette are
     opaque black. Raises MediaError for damaged or incomplete pixels.
     """
     check_whole(data, spans, width, height, rules.header)
@@ -57,10 +57,9 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
 
 
 def unpacked_profile(content: bytes) -> bytes:
-    """Return the colour profile in an iCCP chunk.
+    """Return the profile in an iCCP chunk.
 
-    Content: name, zero byte, method, compressed profile. If damaged, it is returned unchanged, which is no valid
-    profile.
+    Content: name, zero byte, method, compressed profile. If damaged, it is returned itself, which is no valid profile.
     """
     compressed = content[content.find(b"\0") + 2 :]
     try:
@@ -75,9 +74,9 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> bytes:
-    """Return a PNG of these pixels, without the colour key.
+    """Return a PNG of these pixels, without colour key.
 
-    Pillow would compare the key with scaled samples.
+    Pillow would compare it with scaled samples.
     """
     chunks = [png_chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + rules.header[8:])]
     if rules.palette:
@@ -90,7 +89,7 @@ def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRule
 
 
 def _colour_key(rules: PixelRules) -> tuple[int, ...]:
-    """Return the samples of the transparent colour, low bits only; empty for none.
+    """Return the transparent colour's samples, low bits only; empty for none.
 
     As in browsers, a key of the wrong length is ignored.
     """
@@ -114,7 +113,7 @@ def _has_colour(rgba: np.ndarray, image: bytes, depth: int, key: tuple[int, ...]
 
 
 def _samples(data: bytes, raw_mode: str | None) -> np.ndarray:
-    """Return the samples of a 16-bit PNG read by Pillow in `raw_mode`.
+    """Return the samples of a 16-bit PNG, read by Pillow in `raw_mode`.
 
     "RGB;16L" gives the low bytes: PNG has the other byte order.
     """
@@ -147,10 +146,7 @@ def check_whole(data: bytes, spans: Spans, width: int, height: int, header: byte
 
 
 def _unpacked_bytes(width: int, height: int, header: bytes) -> int:
-    """Return the unpacked size of the pixels in bytes.
-
-    Each row has a filter byte, in each interlace pass.
-    """
+    """Return the unpacked size: each row and interlace pass has filter bytes."""
     bits = header[8] * CHANNELS.get(header[9], 1)
     passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
     sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]

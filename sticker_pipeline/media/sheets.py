@@ -1,4 +1,4 @@
-"""Contact sheets of kept, dropped and nearly duplicate frames, from decoding's small previews."""
+"""Contact sheets of kept, dropped and nearly duplicate frames, from decoding's previews."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ class Cells:
 
 
 def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
-    """Return the preview of every decoded frame; `decoded`: as for frame_table."""
+    """Return every decoded frame's preview; `decoded`: as for frame_table."""
     return {
         (path, number): preview
         for path, table in decoded.items()
@@ -48,7 +48,7 @@ def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
 
 
 def cells_of(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> dict[str, Cells]:
-    """Return cells by kind of sheet: "kept", "dropped" and "near_duplicates"."""
+    """Return cells of "kept", "dropped" and "near_duplicates"."""
     previews = previews_of(decoded)
     return {
         "kept": kept_cells(frames, previews),
@@ -58,7 +58,7 @@ def cells_of(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> dict[
 
 
 def write_pages(cells: Mapping[str, Cells], folder: Path) -> None:
-    """Write sheets of all `cells`, named by kind, into `folder`."""
+    """Write sheets of all `cells` into `folder`, named by kind."""
     folder.mkdir(exist_ok=True)
     for name, part in cells.items():
         for number, page in enumerate(pages(part, LINES if name == "dropped" else 1), start=1):
@@ -66,15 +66,12 @@ def write_pages(cells: Mapping[str, Cells], folder: Path) -> None:
 
 
 def kept_sheet(cells: Mapping[str, Cells]) -> Image.Image:
-    """Return one sheet with a selection of kept frames."""
+    """Return one sheet of some kept frames."""
     return sheet(cells["kept"].spread(SHEET_CELLS))
 
 
 def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, str]]:
-    """Return sheets of some dropped frames and near-duplicate pairs, with titles.
-
-    Empty kinds are omitted.
-    """
+    """Return titled sheets of some dropped frames and near duplicates, if any."""
     found = {}
     if cells["dropped"].previews:
         found["dropped_frames"] = sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
@@ -85,14 +82,14 @@ def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, s
 
 
 def kept_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Return every kept frame with file name and number, in the order of `frames`."""
+    """Return every kept frame with file name and number."""
     kept = frames[frames["kept"]]
     places = list(zip(kept["path"], kept["frame_index"], strict=True))
     return Cells([previews[place] for place in places], [_name(*place) for place in places])
 
 
 def dropped_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Return every dropped frame with its name and reason."""
+    """Return every dropped frame with name and reason."""
     dropped = frames[~frames["kept"]]
     places = list(zip(dropped["path"], dropped["frame_index"], strict=True))
     place_of = _places(frames)
@@ -104,7 +101,7 @@ def dropped_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
 
 
 def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Return two cells per nearly duplicate frame: it, then its representative."""
+    """Return two cells per near duplicate: it and its representative."""
     merged = frames[frames["reason"].str.startswith(NEARLY)]
     place_of = _places(frames)
     places = [
@@ -115,13 +112,13 @@ def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
 
 
 def sheet(cells: Cells, lines: int = 1) -> Image.Image:
-    """Return one image of all `cells`, each with at most `lines` lines of text."""
+    """Return one image of all `cells`, with at most `lines` lines each."""
     images = [_image(preview) for preview in cells.previews]
     return contact_sheet(images, cells.captions, cell=PREVIEW_SIDE, columns=COLUMNS, lines=lines)
 
 
 def pages(cells: Cells, lines: int = 1) -> Iterator[Image.Image]:
-    """Yield sheets of at most PAGE_CELLS cells that together show all."""
+    """Yield sheets of all cells, at most PAGE_CELLS each."""
     for start in range(0, len(cells.previews), PAGE_CELLS):
         part = slice(start, start + PAGE_CELLS)
         yield sheet(Cells(cells.previews[part], cells.captions[part]), lines)
@@ -133,10 +130,7 @@ def _places(frames: pd.DataFrame) -> dict[str, Place]:
 
 
 def _name(path: str, number: int) -> str:
-    """Return the file name, shortened, and the frame number, in NAME_LETTERS.
-
-    Number 0 is omitted.
-    """
+    """Return the shortened file name and nonzero frame number, in NAME_LETTERS."""
     name, suffix = path.rpartition("/")[2], f" {number}" if number else ""
     room = NAME_LETTERS - len(suffix)
     return (name if len(name) <= room else f"{name[: room - 2]}..") + suffix
@@ -149,5 +143,5 @@ def _why(reason: str, keeper: Place | None) -> str:
 
 
 def _image(preview: bytes) -> Image.Image:
-    """Return the preview; a transparent dot for an undecoded frame."""
+    """Return the preview; a transparent dot for undecoded frames."""
     return Image.open(io.BytesIO(preview)) if preview else Image.new("RGBA", (1, 1))

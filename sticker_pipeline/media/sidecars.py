@@ -1,7 +1,4 @@
-"""Captions beside images: assignment of texts to images, and their words.
-
-Files are found in `media/inventory.py`, captions used in `tagging/`.
-"""
+"""Captions beside images: matching texts to images, and reading."""
 
 import re
 from collections import Counter, defaultdict
@@ -38,7 +35,7 @@ OF_CAPTIONS = MediaSettings(max_bytes=MAX_BYTES)
 
 
 def too_long(size: int) -> str:
-    """Return why a text of `size` bytes (more than MAX_BYTES) is no caption."""
+    """Return why a text of `size` bytes is no caption."""
     return f"text of {size} bytes: no caption, which has {MAX_BYTES} at most"
 
 
@@ -50,12 +47,12 @@ def is_caption_file(path: str) -> bool:
 def owned_captions(
     images: Iterable[str], texts: Iterable[str], wordless: Collection[str] = frozenset()
 ) -> dict[str, str]:
-    """Return image path -> its caption's path among `texts` (posix), where there is one.
+    """Return image path -> its caption's path among `texts`, if any (posix).
 
     `fox.txt` and `fox.caption` belong to every image called fox, whatever its suffix. `fox.png.txt` belongs to fox.png
-    alone and takes precedence, unless there is an image called fox.png, such as `fox.png.jpg`, which then has it.
-    Without an exact match, a name that differs only in case or composition matches, unless several images or texts
-    share it. `wordless` texts (without words or unreadable) are used only for images without another.
+    alone and takes precedence, unless an image is called fox.png, such as `fox.png.jpg`: then that has it. Without an
+    exact match, a name that differs only in case or composition matches, unless several images or texts share it. Texts
+    of `wordless` (no words, or unreadable) are used only for images without another.
     """
     names, known = list(images), set(texts)
     found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))
@@ -63,9 +60,9 @@ def owned_captions(
 
 
 def outdone_texts(images: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
-    """Return `wordless` texts superseded by an image's other caption -> sentence on that one.
+    """Return `wordless` texts replaced by another caption -> sentence on it.
 
-    `owned`: as from `owned_captions`.
+    `owned`: from `owned_captions`.
     """
     meant = _owned_by_name(list(images), set(wordless))
     return {
@@ -74,7 +71,7 @@ def outdone_texts(images: Iterable[str], wordless: Iterable[str], owned: Mapping
 
 
 def _owned_by_name(images: Sequence[str], known: Set[str]) -> dict[str, str]:
-    """Return `owned_captions` by names alone; `known` are the texts."""
+    """Return `owned_captions` by name alone; `known`: the texts."""
     by_fold = defaultdict[str, list[str]](list)
     for text in sorted(known):
         by_fold[_key(text)].append(text)
@@ -89,7 +86,7 @@ def _owned_by_name(images: Sequence[str], known: Set[str]) -> dict[str, str]:
 
 
 def _names(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return image -> possible names of its caption without suffix, best first."""
+    """Return image -> possible caption names without suffix, best first."""
     stems = {image: PurePosixPath(image).with_suffix("").as_posix() for image in images}
     of_all = set(stems.values())
     return {image: (stem,) if image in of_all else (image, stem) for image, stem in stems.items()}
@@ -98,8 +95,8 @@ def _names(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
     """Return path of each thumbnail (by name) -> its larger image.
 
-    `sizes`: pixels of each image. Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or
-    `a-thumbnail.png` beside `a.png`.
+    `sizes`: pixels. Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png`
+    beside `a.png`.
     """
     known = {_key(PurePosixPath(path).with_suffix("").as_posix()): path for path in sizes}
     known |= {_key(path): path for path in sizes}
@@ -119,7 +116,7 @@ def _exact(stems: Iterable[str], known: Set[str]) -> str:
 
 
 def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], used: set[str]) -> str:
-    """Return the only text that matches `stem` in another spelling, else ""."""
+    """Return the only text matching `stem` in another spelling, else ""."""
     if spellings[_key(stem)] > 1:
         return ""
     of_each = ([text for text in by_fold.get(_key(stem + suffix), ()) if text not in used] for suffix in SUFFIXES)
@@ -127,14 +124,14 @@ def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], us
 
 
 def captions_of(inventory: pd.DataFrame) -> dict[str, str]:
-    """Return path of each accepted image -> its caption's path, if with words."""
+    """Return each accepted image -> its caption with words, if any."""
     texts = _texts(inventory)
     wordless = _wordless(texts)
     return {image: text for image, text in _owned(inventory, texts).items() if text not in wordless}
 
 
 def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
-    """Return the inventory with the owner in each caption file's `reason`."""
+    """Return the inventory with captions' owners in `reason`."""
     texts = _texts(inventory)
     owned = _owned(inventory, texts)
     owners = {caption: path for path, caption in reversed(owned.items())}
@@ -146,7 +143,7 @@ def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
 
 
 def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
-    """Return those of `texts` that match an unused image -> sentence on it."""
+    """Return those of `texts` matching unused images -> sentence on the image."""
     is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
     is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
     sentences = {}
@@ -157,9 +154,9 @@ def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[s
 
 
 def _reason(text: Any, owners: Mapping[str, str], unused: Mapping[str, str]) -> str:
-    """Return the reason of a caption file, `text` being its row.
+    """Return the reason of a caption file; `text` is its row.
 
-    `owners`: images by caption. `unused`: sentences on texts without an accepted image.
+    `owners`: images by caption. `unused`: sentences on texts without accepted image.
     """
     owner, is_refused = owners.get(text.path, ""), text.status == "rejected"
     if text.bytes > MAX_BYTES and not is_refused:
@@ -184,20 +181,20 @@ def _accepted(inventory: pd.DataFrame) -> list[str]:
 
 
 def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with a caption's suffix, except those ignored unread."""
+    """Return rows with a caption's suffix, unless ignored unread."""
     judged = (inventory["status"] == "rejected") | ((inventory["status"] == "ignored") & (inventory["sha256"] != ""))
     return inventory[judged & inventory["path"].map(is_caption_file)]
 
 
 def _wordless(texts: pd.DataFrame) -> set[str]:
-    """Return the paths of `texts` without words or unreadable."""
+    """Return paths of `texts` without words, or unreadable."""
     return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] = ()) -> pd.DataFrame:
     """Return the captions of accepted images below `folder`: table WRITTEN_CAPTIONS.
 
-    In inventory order; `roots`: as there. Lines with words are tidied (`core/texts.py`) and joined by line breaks; a
+    In inventory order; `roots` as there. Lines with words are tidied (`core/texts.py`) and joined by line breaks; a
     file without words is no caption. Raises MediaError, naming the file, if it changed since the inventory.
     """
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
