@@ -73,8 +73,8 @@ class Video:
     """Everything in the file but the pixels.
 
     `width` and `height` are the canvas's: the upright frame as in players, cropped, with square pixels. `starts_ms`:
-    shown frames, ascending from 0; the last ends at `end_ms`. `origin_s`: the first frame's time in the file. `note`:
-    empty for a whole file.
+    starts of shown frames, ascending from 0; the last ends at `end_ms`. `origin_s`: the first frame's time in the file.
+    `note`: empty for a whole file.
     """
 
     demuxer: Demuxer
