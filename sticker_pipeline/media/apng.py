@@ -1,7 +1,6 @@
-"""PNG and APNG: the walk over the chunks, with their checksums, and the compositing of an animation's frames.
+"""PNG and APNG: chunk walk with checksums, and compositing of animations.
 
-How the pixels of one image are unpacked is in png_pixels.py. Source of the rules: the PNG specification, third
-edition (which includes APNG).
+Pixels are unpacked in `media/png_pixels.py`. Source: PNG specification, third edition (includes APNG).
 """
 
 import zlib
@@ -33,7 +32,7 @@ CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT
 
 @dataclass
 class SubImage:
-    """A frame control chunk, and the compressed pixels that follow it (spans of the file)."""
+    """A frame control chunk and the file spans of its compressed pixels."""
 
     width: int
     height: int
@@ -47,8 +46,10 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Png:
-    """Everything but the pixels. `images` is empty for a still, whose compressed pixels are at `spans` of the file.
-    `note` is empty for a file that is whole."""
+    """Everything in the file but the pixels.
+
+    `images` is empty for a still; its compressed pixels lie at `spans`. `note` is empty for a whole file.
+    """
 
     width: int
     height: int
@@ -60,11 +61,10 @@ class Png:
 
 
 def read_png(data: bytes, limits: MediaSettings) -> Png:
-    """Walk the chunks of a PNG or APNG file without unpacking a pixel.
+    """Read the chunks of a PNG or APNG file without unpacking pixels.
 
-    A default image that is not part of the animation is no frame. A damaged or cut-off animation keeps the frames
-    that are whole. Raises MediaError for a still that is damaged or cut off, an animation without a whole frame, and
-    for anything beyond `limits`.
+    A default image outside the animation is no frame. A damaged or cut-off animation keeps its whole frames. Raises
+    MediaError for a damaged or cut-off still, no whole frame, and anything beyond `limits`.
     """
     reader = _Reader(data, limits)
     problem = ""
@@ -77,15 +77,18 @@ def read_png(data: bytes, limits: MediaSettings) -> Png:
 
 
 def still_pixels(data: bytes, png: Png) -> np.ndarray:
-    """The image of a still, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
+    """Return the upright image of a still as RGBA uint8 [H,W,4].
+
+    Raises MediaError for damaged pixels.
+    """
     return upright(unpack(data, png.spans, png.width, png.height, png.rules), png.orientation)
 
 
 def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
-    """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored, rounded to a millisecond).
+    """Yield each frame: full canvas uint8 [H,W,4], stored delay in whole ms.
 
-    The canvas begins transparent, so that 'previous' on the first frame is 'background', as the specification wants.
-    Raises MediaError at the first sub-image whose pixels cannot be unpacked.
+    The canvas starts transparent: 'previous' on the first frame equals 'background', as specified. Raises MediaError at
+    the first sub-image with damaged pixels.
     """
     canvas = np.zeros((png.height, png.width, 4), dtype=np.uint8)
     for number, image in enumerate(png.images):
@@ -101,17 +104,19 @@ def apng_frames(data: bytes, png: Png) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def blend_over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """`above` over `below`, both uint8 [H,W,4] with straight alpha and no colour under alpha 0, as is the result;
-    rounding as in Pillow's alpha_composite."""
+    """Composite `above` over `below`, uint8 [H,W,4], rounded as Pillow's alpha_composite.
+
+    Both, and the result, have straight alpha and no colour under alpha 0.
+    """
     return np.asarray(Image.alpha_composite(Image.fromarray(np.ascontiguousarray(below)), Image.fromarray(above)))
 
 
 class _Damage(Exception):
-    """The chunks end, or go wrong, here."""
+    """The chunks end or are damaged here."""
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end of the content) of each chunk up to IEND."""
+    """Yield (type, start, end of content) of each chunk up to IEND."""
     at = len(SIGNATURE)
     while True:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -127,12 +132,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 class _Reader:
-    """Collects what the chunks say, in file order."""
-
     def __init__(self, data: bytes, limits: MediaSettings) -> None:
         self.data, self.limits = data, limits
         self.orientation = 1
-        self.pixel_chunks: dict[bytes, bytes] = {}  # those that decide how pixels are unpacked
+        self.pixel_chunks: dict[bytes, bytes] = {}  # that define how pixels are unpacked
         self.size = (0, 0)
         self.images: list[SubImage] = []
         self.declared_frames: int | None = None
@@ -191,7 +194,6 @@ class _Reader:
         return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
 
     def _has_all(self, spans: Spans, width: int, height: int) -> bool:
-        """Tell whether all pixels at `spans` are there; then a file that breaks off lacks its end alone."""
         try:
             check_whole(self.data, spans, width, height, self.pixel_chunks[b"IHDR"])
         except MediaError:
@@ -199,8 +201,10 @@ class _Reader:
         return True
 
     def _is_in_place(self, kind: bytes) -> bool:
-        """Tell whether a chunk lies where it counts: before the pixels, a profile before and transparency behind the
-        palette (5.6 of the specification; browsers ignore one that lies elsewhere)."""
+        """Tell whether a chunk counts at its position, as in browsers.
+
+        All precede the pixels; a profile precedes the palette, transparency follows it (specification, 5.6).
+        """
         if self.spans:
             return False
         has_palette = b"PLTE" in self.pixel_chunks
@@ -237,7 +241,6 @@ def _delay_ms(numerator: int, denominator: int) -> int:
 
 
 def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarray:
-    """The pixels of one sub-image as RGBA, uint8 [height, width, 4]."""
     try:
         return unpack(data, image.spans, image.width, image.height, png.rules)
     except MediaError as error:

@@ -1,6 +1,6 @@
-"""BMP: transparency of 16-bit images, which Pillow leaves out. All else is Pillow's (stills.py).
+"""BMP: alpha of 16-bit images; the rest is Pillow's (`media/stills.py`).
 
-Source of the layout: Microsoft's description of BITMAPV4HEADER and BITMAPV5HEADER.
+Source: Microsoft's description of BITMAPV4HEADER and BITMAPV5HEADER.
 """
 
 import numpy as np
@@ -8,12 +8,15 @@ import numpy as np
 from sticker_pipeline.media.frame import clear_hidden_colour
 from sticker_pipeline.media.stills import open_pixels
 
-BITFIELDS = 3  # a compression: the header has masks of red, green, blue and alpha
-WITH_ALPHA = 108  # bytes of the smallest header of which browsers (Skia) heed the mask of alpha
+BITFIELDS = 3  # a compression: header with masks of red, green, blue, alpha
+WITH_ALPHA = 108  # bytes of the smallest header whose alpha mask browsers (Skia) apply
 
 
 def bmp_pixels(data: bytes, orientation: int) -> np.ndarray:
-    """The image as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged or cut off."""
+    """Return the image as RGBA uint8 [H,W,4].
+
+    Raises MediaError for a damaged or cut-off file.
+    """
     rgba = open_pixels(data, "BMP", orientation)
     mask = _alpha_mask(data)
     if mask:
@@ -26,14 +29,14 @@ def _number(data: bytes, at: int, size: int = 4) -> int:
 
 
 def _alpha_mask(data: bytes) -> int:
-    """The bits of a 16-bit pixel that are its alpha; 0 where there are none."""
+    """Return the alpha bits of a 16-bit pixel; 0 for none."""
     has_mask = _number(data, 14) >= WITH_ALPHA and _number(data, 28, 2) == 16 and _number(data, 30) == BITFIELDS
     return _number(data, 66) & 0xFFFF if has_mask else 0
 
 
 def _channel(data: bytes, mask: int, height: int, width: int) -> np.ndarray:
-    """The bits `mask` of each pixel of 16 bits, scaled to 0..255: uint8 [height, width]."""
-    padded = width + width % 2  # each row ends on a multiple of 4 bytes
+    """Return bits `mask` of 16-bit pixels, scaled to 0..255: uint8 [height, width]."""
+    padded = width + width % 2  # rows are multiples of 4 bytes
     start, size = _number(data, 10), 2 * height * padded
     stored = data[start : start + size].ljust(size, b"\0")  # the last row may lack its padding
     rows = np.frombuffer(stored, "<u2").reshape(height, padded)[:, :width]

@@ -1,15 +1,12 @@
-"""What is cut off a frame before anything looks at it: the empty margin around what it shows.
-
-Whether a character's frames are cropped is a setting; nothing here reads files.
-"""
+"""Cropping of the empty margin of a frame."""
 
 from typing import Literal
 
 import numpy as np
 
-INVISIBLE_ALPHA = 8  # of 255; what is not above it cannot be seen
-# An even border: nearly all of the outermost pixels have nearly one colour, within so many of 255 levels (with room for
-# the noise of JPEG); the rest of the border may be where the subject leaves the image.
+INVISIBLE_ALPHA = 8  # of 255; pixels up to it are invisible
+# An even border: BORDER_SHARE of the outermost pixels lie within BORDER_TOLERANCE of 255 levels of one colour (JPEG
+# noise); the rest may belong to a subject that crosses the border.
 BORDER_TOLERANCE = 24
 BORDER_SHARE = 0.9
 
@@ -17,11 +14,11 @@ Box = tuple[int, int, int, int]
 
 
 def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: float) -> np.ndarray:
-    """The part of the frame (uint8 [H,W,4]) that shows something, with `margin` (0 to 1, a share of the longer side of
-    that part) left around it where the frame has as much; the frame itself where there is nothing to cut.
+    """Return the part of the frame (uint8 [H,W,4]) that shows something.
 
-    `alpha`: the box of the visible pixels. `subject`: the same, and in a frame without a transparent border the box of
-    the pixels that differ from an even border's colour.
+    `margin` (0 to 1, a share of that part's longer side) is kept around it within the frame. `alpha`: the box of
+    visible pixels. `subject`: the same, but without a transparent border the box of pixels that differ from an even
+    border's colour. The frame itself where nothing can be cut.
     """
     box = None if how == "none" else visible_box(rgba)
     if how == "subject" and box == (0, 0, rgba.shape[1], rgba.shape[0]):
@@ -34,12 +31,18 @@ def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: 
 
 
 def visible_box(rgba: np.ndarray) -> Box | None:
-    """(left, top, right, bottom) of the visible pixels, right and bottom exclusive; None where there is none."""
+    """Return (left, top, right, bottom) of the visible pixels; None for none.
+
+    Right and bottom are exclusive.
+    """
     return _box(rgba[..., 3] > INVISIBLE_ALPHA)
 
 
 def subject_box(rgba: np.ndarray) -> Box | None:
-    """The box of the pixels that differ from the border; None where the border is not even, or nothing differs."""
+    """Return the box of the pixels that differ from the border.
+
+    None for an uneven border or no difference.
+    """
     rgb = rgba[..., :3].astype(np.int16)
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     colour = np.median(border, axis=0)

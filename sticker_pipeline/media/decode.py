@@ -1,8 +1,4 @@
-"""From the bytes of an image or video file to its frames, one at a time.
-
-What each format's walk and compositing do is in gif.py, apng.py, webp.py, jpeg.py, bmp.py, tiff.py, heic_jxl.py,
-video.py and stills.py.
-"""
+"""Decoding of a file to frames, by its format's module."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -18,17 +14,16 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_imag
 
 
 def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:
-    """The frames of the file, in order. A still is one frame of duration 0.
+    """Yield the frames of the file; a still has duration 0.
 
-    Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for what is no
-    readable image or is beyond `limits`, also in the middle: frames given before are whole. Closing the generator
-    early ends everything that it started.
+    Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for an unreadable
+    file or one beyond `limits`, also midway: earlier frames are whole. Closing the generator ends its processes.
     """
     yield from decode_bytes(path.read_bytes(), limits)
 
 
 def decode_bytes(data: bytes, limits: MediaSettings) -> Generator[Frame, None, None]:
-    """`decode` for a file that is in memory already."""
+    """Decode a file in memory, as `decode`."""
     header = read_header(data, limits)
     if isinstance(header.container, video.Video):
         with closing(video.video_frames(data, header.container, limits)) as shown:
@@ -68,7 +63,10 @@ def _images(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _avif_frames(data: bytes, n_frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Each frame of an AVIF sequence; libavif, through Pillow, gives whole canvases and their durations in ms."""
+    """Yield each frame of an AVIF sequence and its duration in ms.
+
+    libavif, through Pillow, composites.
+    """
     with open_image(data, "AVIF") as image:
         for number in range(n_frames):
             try:

@@ -1,4 +1,4 @@
-"""Which frames show the same image: exactly, or nearly. Pure arrays; tables and files belong to frames.py."""
+"""Exact and near duplicates among frames; pure arrays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -8,21 +8,21 @@ from PIL import Image, ImageChops, ImageFilter
 
 THUMBNAIL_SIDE = 16
 NO_CAPTION = 0
-# The perceptual hash sees neither colour nor transparency, and little of a blink: near duplicates must also agree in
-# every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one image saved as GIF and as
-# APNG differs by at most 14 of 255 levels in a cell; frames that a person tells apart differ by 26 and more.
+# The perceptual hash ignores colour and transparency and hardly changes with a blink: near duplicates must also agree
+# in every cell of a 16×16 thumbnail. Measured on real stickers (hashes within 2 bits): one image as GIF and as
+# APNG differs by at most 14 of 255 levels in a cell; visibly different frames by 26 and more.
 THUMBNAIL_TOLERANCE = 24
-# A thumbnail does not see a small mouth on a large image. Measured on 114 real stickers and on six expressions of one
-# sprite, luminance within CLOSE_SIDE, means of 3×3 pixels: copies (JPEG of quality 40, WebP of 60, 128 colours, a
+# A thumbnail does not resolve a small mouth on a large image. Measured on 114 real stickers and six expressions of one
+# sprite, luminance within CLOSE_SIDE, means of 3×3 pixels: copies (JPEG quality 40, WebP quality 60, 128 colours, a
 # quarter to 1.5 of the size) differ by at most 42 of 255, half of them by 12; other expressions by 78 and more.
 CLOSE_SIDE = 512  # pixels of the longer side
 CLOSE_WINDOW = 1  # radius in pixels: 3×3
 CLOSE_TOLERANCE = 48
-# Expressions of one sprite are saved in one size. Of an image drawn or scaled again in another, every edge lies
-# elsewhere a little: stickers of 208 and 224 px differ by up to 80.
+# Expressions of one sprite have one size. Another size shifts every edge slightly: stickers of 208 and 224 px differ by
+# up to 80.
 RESIZED_TOLERANCE = 96
-MOST_CLOSE_LOOKS = 8  # for one still, at those with the nearest thumbnails
-MOST_CANDIDATES = 64  # of which thumbnails are compared for it
+MOST_CLOSE_LOOKS = 8  # per still, at the nearest thumbnails
+MOST_CANDIDATES = 64  # per still, for thumbnail comparison
 
 
 def representatives(
@@ -35,22 +35,25 @@ def representatives(
     stills: Sequence[bool],
     close_look: Callable[[int, int], float],
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """For each frame, the position of the frame that stands for it: itself when it is kept. Beside it, the frames that
-    are kept for their caption alone: position -> that of the one which would have stood for it.
+    """Return each frame's representative, and frames kept only for their caption.
 
-    Frames are visited in the order `preference` (int64 [n], positions). Each is merged into the first kept frame
-    with the same pixels, else into the earliest kept one whose perceptual hash (uint64 [n]) differs in at most
-    `distance` of 64 bits (-1: none) and whose thumbnail (uint8 [n, 16, 16, 4]: RGB over white, alpha) differs by at
-    most THUMBNAIL_TOLERANCE anywhere. One of the `stills` is the only frame of its file: of such kept frames it is
-    merged into the nearest at a close look: of the two positions, `close_look` says at most 1. A frame is only ever
-    compared with kept ones, so that likeness does not drift along an animation. Of frames with different `captions`
-    ("": none) none stands for another, nor one for both: a person tells them apart. The first is int64 [n]. Time: one
-    vector operation over the kept frames per distinct image and caption, and MOST_CLOSE_LOOKS per still.
+    The first, int64 [n], is the position of the frame that stands for each one: itself when kept. The second maps a
+    position to that of the frame it would have been merged into.
+
+    Frames are visited in the order `preference` (int64 [n], positions). Each is merged into the first kept frame with
+    the same pixels, else into the earliest near one: perceptual hashes (uint64 [n]) differ in at most `distance` of 64
+    bits (-1: none), thumbnails (uint8 [n, 16, 16, 4]: RGB over white, alpha) by at most THUMBNAIL_TOLERANCE in every
+    cell. A frame of `stills` (the only one of its file) is merged into the near one with the lowest `close_look`, if at
+    most 1.
+
+    Only kept frames are compared, so likeness does not drift along an animation. Frames with different `captions` ("":
+    none) are never merged, nor into one frame. Time: one vector operation over the kept frames per distinct image and
+    caption, and MOST_CLOSE_LOOKS per still.
     """
     representative = np.empty(len(preference), dtype=np.int64)
     codes = _codes(captions)
     found: dict[tuple[str, int], int] = {}
-    first: dict[str, int] = {}  # the first frame that stands for these pixels, whatever its caption
+    first: dict[str, int] = {}  # first frame kept for these pixels, with any caption
     apart: dict[int, int] = {}
     kept = _Kept(len(preference))
     for position in map(int, preference):
@@ -81,14 +84,16 @@ def representatives(
 
 
 def _codes(captions: Sequence[str]) -> list[int]:
-    """A number for each caption, equal ones alike; NO_CAPTION for none."""
+    """Number distinct captions; NO_CAPTION for none."""
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(["", *captions]))}
     return [numbers[caption] for caption in captions]
 
 
 class _Kept:
-    """The kept frames so far, in arrays that are searched as a whole. The caption of one is its own, or that of the
-    first frame merged into it."""
+    """The kept frames so far, in arrays for vectorised search.
+
+    A frame's caption is its own, else the first merged into it.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.count = 0
@@ -108,23 +113,23 @@ class _Kept:
         self.count += 1
 
     def fits(self, position: int, code: int) -> bool:
-        """Tell whether a frame with the caption `code` may be merged into the kept one at `position`."""
+        """Tell whether caption `code` may be merged into the frame at `position`."""
         return code == NO_CAPTION or self.codes[self.place[position]] in (NO_CAPTION, code)
 
     def take_caption(self, position: int, code: int) -> None:
-        """The kept frame at `position` has the caption `code` from now on, unless it has one."""
+        """Give the kept frame at `position` the caption, unless it has one."""
         place = self.place[position]
         self.codes[place] = self.codes[place] or code
 
     def near(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> Iterator[int]:
-        """The positions of the kept frames that are nearly the same, and fit the caption `code`, the earliest first."""
+        """Yield positions of near kept frames that fit caption `code`, earliest first."""
         places, _ = self._alike(perceptual_hash, thumbnail, distance, code)
         for place in places:
             if thumbnail_difference(self.thumbnails[place], thumbnail) <= THUMBNAIL_TOLERANCE:
                 yield int(self.positions[place])
 
     def nearest(self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int) -> list[int]:
-        """The positions of at most MOST_CLOSE_LOOKS of these frames, those with the nearest thumbnails first."""
+        """Return at most MOST_CLOSE_LOOKS of these positions, by nearest thumbnail."""
         places, gaps = self._alike(perceptual_hash, thumbnail, distance, code)
         likely = places[np.argsort(gaps.sum(axis=1), kind="stable")[:MOST_CANDIDATES]]
         differences = [(thumbnail_difference(self.thumbnails[place], thumbnail), place) for place in likely]
@@ -134,9 +139,10 @@ class _Kept:
     def _alike(
         self, perceptual_hash: np.uint64, thumbnail: np.ndarray, distance: int, code: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the kept frames with a near hash, a caption that fits and a near mean, and the gaps of the means.
+        """Return indices of similar kept frames, and the gaps of their means.
 
-        Means that are further apart than the tolerance cannot belong to thumbnails within it: a cheap first sieve.
+        They have a near hash, a near mean and a caption that fits. Means are a cheap prefilter: they differ no more
+        than thumbnails.
         """
         alike = np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance
         if code != NO_CAPTION:
@@ -149,22 +155,22 @@ class _Kept:
 
 
 def thumbnail_difference(one: np.ndarray, other: np.ndarray) -> int:
-    """The largest difference of any channel in any cell of two thumbnails (uint8 [16, 16, 4]), 0 to 255."""
+    """Return the largest channel difference of two thumbnails (uint8 [16, 16, 4])."""
     return int(np.abs(one.astype(np.int16) - other).max())
 
 
 def close_up(flat: Image.Image) -> Image.Image:
-    """The luminance of an opaque image, its longer side at most CLOSE_SIDE: what `close_difference` compares."""
+    """Return the luminance of an opaque image, longer side at most CLOSE_SIDE."""
     grey = flat.convert("L")
     grey.thumbnail((CLOSE_SIDE, CLOSE_SIDE), Image.Resampling.LANCZOS)
     return grey
 
 
 def close_difference(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference of 3×3 pixels' means of two close-ups, 0 to 255; the larger is made as small as the other.
+    """Return the largest difference of 3×3-pixel means of two close-ups, 0 to 255.
 
-    Noise and edges that resizing moved a little cancel out in a mean of signed differences; a line that is elsewhere
-    does not.
+    The larger is resized to the smaller. Noise and edges shifted by resizing cancel out in signed means; a line in
+    another place does not.
     """
     small, large = sorted((one, other), key=lambda image: image.width * image.height)
     if large.size != small.size:

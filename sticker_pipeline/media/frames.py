@@ -1,7 +1,4 @@
-"""The frames of a character: decoded once per file into a cache, hashed, and merged where they show the same image.
-
-How files are decoded is in decode.py, when two frames are the same in duplicates.py.
-"""
+"""Frames of a character: decoded into a cache, hashed, duplicates merged."""
 
 import hashlib
 import io
@@ -36,10 +33,10 @@ from sticker_pipeline.media.duplicates import (
 )
 from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 
-# Raised whenever decoding, hashing, thumbnails or the reasons for dropping a frame change.
+# Increase when decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4
 SECONDS_BETWEEN_LINES = 5.0
-DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version decides what is decoded
+DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version affects decoding
 FRAMES = TableSchema(
     "each frame of each accepted file, and for each fault of a file",
     (
@@ -80,26 +77,26 @@ TABLE = "frames.parquet"
 SAME, NEARLY = "the same image as", "nearly the same image as"
 APART = "kept for its own caption, though it looks like"
 
-MIN_SIDE = 8  # pixels; below this nobody recognises a character
-MAX_ASPECT = 8.0  # longer : shorter side; beyond it an image is a sprite strip or a banner
+MIN_SIDE = 8  # pixels; below it a character is unrecognisable
+MAX_ASPECT = 8.0  # longer : shorter side; beyond: sprite strips, banners
 KEPT_CLOSE_UPS = 128  # in memory, at most 262 kB each
-PREVIEW_SIDE = 84  # pixels of the longer side of what contact sheets show
+PREVIEW_SIDE = 84  # pixels of the longer side, for contact sheets
 
 
 def pixel_sha256(rgba: np.ndarray) -> str:
-    """Hex SHA-256 of width·height·4 bytes RGBA (uint8 [H,W,4]), rows top to bottom, with R=G=B=0 wherever A=0."""
+    """Return the hex SHA-256 of uint8 [H,W,4], rows from the top, R=G=B=0 wherever A=0."""
     return hashlib.sha256(clear_hidden_colour(rgba.copy(order="C")).data).hexdigest()
 
 
 def perceptual_hash(rgb: Image.Image) -> str:
-    """The 64-bit DCT hash of an opaque image as 16 hex digits (imagehash.phash)."""
+    """Return the 64-bit DCT hash of an opaque image (imagehash.phash), 16 hex digits."""
     from imagehash import phash
 
     return str(phash(rgb))
 
 
 def useless_because(rgba: np.ndarray) -> str:
-    """Why nothing can be learned from the image (uint8 [H,W,4]); empty for a useful one."""
+    """Return why an image (uint8 [H,W,4]) is useless for training, else empty."""
     height, width = rgba.shape[:2]
     if min(height, width) < MIN_SIDE:
         return f"too small: {width}×{height} pixels (a side below {MIN_SIDE})"
@@ -115,8 +112,10 @@ def useless_because(rgba: np.ndarray) -> str:
 def decode_all(
     folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(path, decoded table) of each accepted file of the inventory, in its order: `dict(decode_all(…))` is what
-    frame_table takes. Files that are in the cache are not decoded again. `roots`: as for the inventory."""
+    """Yield (path, decoded table) of each accepted file, in inventory order.
+
+    Cached files are not decoded again. `roots`: as for the inventory.
+    """
     accepted = inventory[inventory["status"] == "accepted"]
     for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
         yield path, decode_to_cache(folder / path, digest, cache, limits, roots or [folder])
@@ -130,7 +129,10 @@ def decode_saying(
     roots: Sequence[Path],
     say: Callable[[str], object],
 ) -> dict[str, pd.DataFrame]:
-    """Path -> table of `decode_all`. `say` takes a line about the progress every SECONDS_BETWEEN_LINES."""
+    """Return path -> table of `decode_all`.
+
+    `say` gets a line of progress every SECONDS_BETWEEN_LINES.
+    """
     total = int((inventory["status"] == "accepted").sum())
     decoded, said = {}, time.monotonic()
     for path, part in decode_all(folder, inventory, cache, limits, roots):
@@ -142,14 +144,14 @@ def decode_saying(
 
 
 def to_decode(inventory: pd.DataFrame, cache: Path, limits: MediaSettings) -> list[tuple[str, int, int, int]]:
-    """(format, width, height, frames) of each accepted file that is not in the cache."""
+    """Return (format, width, height, frames) of accepted files without cache entry."""
     rows = inventory[inventory["status"] == "accepted"]
     new = rows[[not cache_entry(cache, sha, limits).is_dir() for sha in rows["sha256"]]]
     return list(new[["format", "width", "height", "n_frames"]].itertuples(index=False, name=None))
 
 
 def kinds_of(reasons: pd.Series) -> pd.DataFrame:
-    """How many frames each kind of reason dropped: what a reason says before it names another frame."""
+    """Count frames by reason, without other frames' names."""
     kinds = reasons.str.split(" as ").str[0]
     return kinds.value_counts().rename_axis("reason").reset_index(name="frames")
 
@@ -157,13 +159,13 @@ def kinds_of(reasons: pd.Series) -> pd.DataFrame:
 def decode_to_cache(
     path: Path, file_sha256: str, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> pd.DataFrame:
-    """The frames of one file with the columns DECODED_COLUMNS, decoded unless the cache has them.
+    """Return the frames of one file, decoded unless cached: DECODED_COLUMNS.
 
-    The cache entry is a folder with the table and one PNG, `<pixel_sha256>.png`, for each distinct useful frame. It
-    appears whole or not at all, and is checked when it is found: one that is damaged is decoded again.
+    The cache entry is a folder with the table and `<pixel_sha256>.png` for each distinct useful frame. It appears whole
+    or not at all; a damaged one is replaced.
 
-    A file that breaks off in the middle keeps its whole frames; its fault is one more row,
-    with an empty pixel_sha256 and the cause as `problem`. `problem` of other rows says why a frame is useless.
+    A file damaged midway keeps its whole frames, plus a row with empty pixel_sha256 and the cause as `problem`. In
+    other rows, `problem` says why a frame is useless.
     """
     entry = cache_entry(cache, file_sha256, limits)
     if _is_cached(entry):
@@ -174,7 +176,7 @@ def decode_to_cache(
             staging.mkdir(parents=True)
             rows = list(_decoded_rows(path, file_sha256, staging, limits, roots))
             table = pd.DataFrame(rows, columns=DECODED_COLUMNS)
-            if rows[0]["pixel_sha256"]:  # else nothing could be read, perhaps because of a limit: try again next time
+            if rows[0]["pixel_sha256"]:  # else nothing was read, perhaps for a limit: retry next time
                 table.to_parquet(staging / TABLE, index=False)
                 seal_folder(staging)
                 _publish(staging, entry)
@@ -184,12 +186,15 @@ def decode_to_cache(
 
 
 def _is_cached(entry: Path) -> bool:
-    """Return True for an entry that is as it was written. One without checksums, of an earlier version, is none."""
+    """Tell whether an entry is intact.
+
+    One without checksums, of an earlier version, is not.
+    """
     return (entry / SEALS).exists() and intact_folder(entry)
 
 
 def cache_entry(cache: Path, file_sha256: str, settings: MediaSettings) -> Path:
-    """The folder of a file's decoded frames: named by the file's bytes, by what decodes them and by what is cut off."""
+    """Return a file's cache folder, named by its bytes, decoders and crop."""
     crop = [] if settings.crop == "none" else [settings.crop, settings.crop_margin]
     decoder = content_hash([DECODER_VERSION, *(version(package) for package in DECODERS), *crop])
     return cache / file_sha256[:2] / f"{file_sha256}-{decoder[:8]}"
@@ -202,15 +207,14 @@ def frame_table(
     settings: MediaSettings,
     captions: Mapping[str, str],
 ) -> pd.DataFrame:
-    """The frames of all accepted files, with the columns of FRAMES, in the order of path and frame number.
+    """Return the frames of all accepted files, by path and number: FRAMES.
 
-    `decoded` maps the path of each accepted file to its table, as decode_all made it into `cache`; `captions` the
-    paths that have one to it. Of frames that show the same image, and have no different captions, the one kept is, in
-    this order: the larger (the other may be its thumbnail), of a still before one of an animation (a still has no other
-    frame to stand for it), not of a GIF (which has 256 colours and hard edges), the first by path and number. The
-    others have kept=False, the kept one's frame_id in `duplicate_of`, and a reason; so have frames that are useless,
-    and files that could not be decoded. A kept frame has a reason where it was kept for its caption alone. Raises
-    MediaError for an accepted file that is not in `decoded`.
+    `decoded`: path of each accepted file -> table from decode_all into `cache`; `captions`: path -> caption. Of frames
+    with the same image and no different captions, one is kept, in this order: the larger (the other may be its
+    thumbnail), a still before an animation (a still has no other frame), not a GIF (256 colours, hard edges), the
+    first. The others have kept=False, a reason, and the kept one's frame_id in `duplicate_of`. Useless frames and
+    decoding faults have kept=False and a reason; a frame kept only for its caption has a reason too. Raises MediaError
+    for an accepted file not in `decoded`.
     """
     accepted = inventory[inventory["status"] == "accepted"].sort_values("path")
     missing = [path for path in accepted["path"] if path not in decoded]
@@ -232,8 +236,10 @@ def frame_table(
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
-    """Sentences on what a person may not expect of merging: images that went although they differ a little, and
-    images that stayed for their captions. `frames` as from `frame_table`."""
+    """Return sentences on unexpected merging.
+
+    Images may be dropped despite small differences, or kept for their captions.
+    """
     count = frames.groupby("path")["frame_id"].transform("size")
     near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
     apart = int(frames["reason"].str.startswith(APART).sum())
@@ -251,18 +257,18 @@ def merging_warnings(frames: pd.DataFrame) -> list[str]:
 def write_frame_files(
     frames: pd.DataFrame, inventory: pd.DataFrame, cache: Path, settings: MediaSettings, staging: Path
 ) -> None:
-    """Put the PNG of each kept frame at `staging`/`file`, as a hard link to the cache where that is possible.
+    """Put each kept frame's PNG at `staging`/`file`, hard-linked if possible.
 
-    `frames` is the table made of `inventory` by frame_table, with every file decoded into `cache`.
+    `frames`: frame_table of `inventory`, decoded in `cache`.
     """
     entries = _entries(inventory, cache, settings)
-    kept = frames[frames["kept"]].drop_duplicates("file")  # without merging, several frames may have the same pixels
+    kept = frames[frames["kept"]].drop_duplicates("file")  # unmerged frames may share pixels
     for path, digest, file in zip(kept["path"], kept["pixel_sha256"], kept["file"], strict=True):
         link_or_copy(entries[path] / f"{digest}.png", staging / file)
 
 
 def frame_id(path: str, index: int) -> str:
-    """A name that depends on nothing but the file's path in the character's folder and the frame's number."""
+    """Return an id of path (in the character's folder) and frame number."""
     return f"{hashlib.sha256(path.encode()).hexdigest()[:10]}-{index:04d}"
 
 
@@ -285,9 +291,9 @@ def _decoded_rows(
 
 
 def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
-    """Read a file below `roots` that is as the inventory saw it: a cache entry must never lie.
+    """Read a file below `roots` and check its hash.
 
-    Raises MediaError for one that is another by now, or beyond `limits`.
+    Raises MediaError for a file that is unreadable, changed since the inventory, or beyond `limits`.
     """
     try:
         data = read_bytes(path, roots, limits.max_bytes)
@@ -299,8 +305,10 @@ def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: 
 
 
 def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, object]:
-    """The row of one frame, of which `rgba` is kept; writes its PNG unless it is useless or was written for an earlier
-    frame."""
+    """Return a frame's row with pixels `rgba`, and write its PNG.
+
+    None is written for useless frames or pixels written before.
+    """
     image = Image.fromarray(rgba)
     flat = _over_white(image)
     digest, problem = pixel_sha256(rgba), useless_because(rgba)
@@ -322,21 +330,20 @@ def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, obj
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """`image` (RGBA), opaque."""
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
     return flat
 
 
 def _thumbnail(flat: Image.Image, alpha: Image.Image) -> bytes:
-    """16×16×4 bytes: mean colour over white and mean alpha of each cell."""
+    """Return 16×16×4 bytes: mean colour over white and mean alpha per cell."""
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     colours = np.asarray(flat.resize(side, Image.Resampling.BOX))
     return np.dstack([colours, np.asarray(alpha.resize(side, Image.Resampling.BOX))]).tobytes()
 
 
 def _preview(image: Image.Image) -> bytes:
-    """A small WebP of the frame, for sheets that show thousands of them."""
+    """Return a small WebP, for sheets of thousands of frames."""
     small = image.copy()
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
@@ -349,15 +356,15 @@ def _publish(staging: Path, entry: Path) -> None:
     try:
         staging.rename(entry)
     except OSError:
-        # Another process was faster and wrote the same, or what is there is no entry: it is exchanged, and what is
-        # linked to its files elsewhere stays as it is.
+        # Another process wrote the same entry first, or a damaged one is there: replace it; hard links to its files
+        # stay unchanged.
         if not _is_cached(entry):
             forget(entry)
             staging.rename(entry)
 
 
 def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """The decoded frames with where they come from, and what decides which of two equal ones is kept."""
+    """Add origin and merge preference to decoded frames."""
     path = row["path"]
     return decoded.assign(
         frame_id=[frame_id(path, index) for index in decoded["frame_index"]],
@@ -370,13 +377,13 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> dict[str, Path]:
-    """Path of each file that was read -> the folder of its decoded frames."""
+    """Return path of each read file -> folder of its frames."""
     digests = zip(inventory["path"], inventory["sha256"], strict=True)
     return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
 
 
 def _images(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Callable[[str, str], Image.Image]:
-    """A function of path and pixel_sha256 that gives the close-up of a decoded frame, over white."""
+    """Return a function from (path, pixel_sha256) to the close-up over white."""
     entries = _entries(accepted, cache, settings)
 
     @lru_cache(KEPT_CLOSE_UPS)
@@ -390,9 +397,9 @@ def _images(accepted: pd.DataFrame, cache: Path, settings: MediaSettings) -> Cal
 def _merge(
     table: pd.DataFrame, distance: int, captions: Sequence[str], opened: Callable[[str, str], Image.Image]
 ) -> None:
-    """Set kept, reason and duplicate_of of the frames that show the same image as another; changes `table`.
+    """Set kept, reason and duplicate_of of merged frames, in place.
 
-    `captions`: of each row, "" for none. `opened`: as from `_images`.
+    `captions`: one per row, "" for none. `opened`: as from `_images`.
     """
     usable = table[table["kept"]]
     if usable.empty:

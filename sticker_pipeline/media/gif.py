@@ -1,7 +1,6 @@
-"""GIF: the walk over its blocks and the compositing of its frames on the full canvas.
+"""GIF: block walk, and compositing of frames on the canvas.
 
-Pillow only unpacks the LZW pixels of each sub-image. Which file is a GIF is decided in header.py.
-Source of the rules: the GIF89a specification; where it is silent or nobody follows it, what browsers do.
+Pillow unpacks LZW. Source: GIF89a specification; browsers where it is silent or not followed.
 """
 
 from collections.abc import Iterator
@@ -21,8 +20,10 @@ RESTORE_BACKGROUND, RESTORE_PREVIOUS = 2, 3
 
 @dataclass(frozen=True)
 class Control:
-    """A graphic control extension: what is done with the next image. Disposal 4 is written by some encoders for 3 and
-    browsers read it so; 0, 1 and 5 to 7 leave the image in place."""
+    """A graphic control extension: disposal, delay and transparency of the next image.
+
+    Disposal 4 is some encoders' 3, as in browsers; 0, 1, 5 to 7 leave the image.
+    """
 
     disposal: int = 0
     delay_ms: int = 0
@@ -31,7 +32,7 @@ class Control:
 
 @dataclass(frozen=True)
 class SubImage:
-    """One image block: a rectangle of the canvas, its colour table (RGB bytes) and where its LZW data lie."""
+    """One image block: a canvas rectangle, RGB colour table and LZW span."""
 
     left: int
     top: int
@@ -46,7 +47,10 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Gif:
-    """Everything but the pixels. `note` is empty for a file that is whole; else it says what is missing."""
+    """Everything in the file but the pixels.
+
+    `note` says what is missing; empty for a whole file.
+    """
 
     width: int
     height: int
@@ -55,14 +59,14 @@ class Gif:
 
 
 class _CutOff(Exception):
-    """The file ends inside a block."""
+    """The file ends inside a block, or is damaged there."""
 
 
 def read_gif(data: bytes, limits: MediaSettings) -> Gif:
-    """Walk the blocks of a GIF file without unpacking a pixel.
+    """Read the blocks of a GIF file without unpacking pixels.
 
-    A file that is cut off keeps the images that are whole. Raises MediaError for a file without a whole image, without
-    a colour table, or beyond `limits`.
+    A cut-off file keeps its whole images. Raises MediaError for no whole image, no colour table, and anything beyond
+    `limits`.
     """
     if len(data) < 13:
         raise MediaError("the GIF is cut off inside its header")
@@ -82,17 +86,17 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
         note = partly_whole(str(fault), len(images))
     if not images:
         raise MediaError("the GIF has a header but no image")
-    # As Chromium does: the first image decides where the logical screen is smaller, or nothing.
+    # As in Chromium: the first image enlarges a smaller or empty logical screen.
     width, height = max(width, images[0].left + images[0].width), max(height, images[0].top + images[0].height)
     check_pixels(width, height, limits)
     return Gif(width, height, tuple(images), note)
 
 
 def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
-    """Each frame of `gif` as (full canvas uint8 [H,W,4], delay in ms as stored).
+    """Yield each frame: full canvas uint8 [H,W,4], stored delay in ms.
 
-    The canvas begins transparent and disposal to background makes it transparent again, as browsers do: the background
-    colour of the header is never painted. Raises MediaError at the first image whose pixels cannot be unpacked.
+    As in browsers, the canvas starts transparent, disposal to background makes it so, and the header's background
+    colour is ignored. Raises MediaError at the first image with damaged pixels.
     """
     canvas = np.zeros((gif.height, gif.width), dtype=np.uint32)
     for number, image in enumerate(gif.images):
@@ -111,7 +115,7 @@ def _images(data: bytes, at: int, global_palette: bytes) -> Iterator[SubImage]:
     control = Control()
     while True:
         if at == len(data):
-            return  # the trailer is missing, and nothing else
+            return  # only the trailer is missing
         kind = _byte(data, at)
         if kind == TRAILER or (not kind and not data[at:].strip(b"\0")):
             return
@@ -147,7 +151,7 @@ def _control(data: bytes, at: int) -> Control:
 
 
 def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
-    """Where the block goes on, and the colour table at `at` when `flags` say that there is one."""
+    """Return the next position and the colour table stated by `flags`."""
     if not flags & 0x80:
         return at, b""
     end = at + 3 * 2 ** ((flags & 7) + 1)
@@ -155,7 +159,7 @@ def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
 
 
 def _skip_blocks(data: bytes, at: int) -> int:
-    """The position behind the chain of sub-blocks that begins at `at`."""
+    """Return the position after the sub-blocks at `at`."""
     while True:
         size = _byte(data, at)
         at += 1 + size
@@ -180,7 +184,7 @@ def _check_size(width: int, height: int, limits: MediaSettings) -> None:
 
 
 def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
-    """The part of the canvas that the image covers; what lies outside the canvas is never seen."""
+    """Return the image's rows and columns inside the canvas."""
     return (
         slice(min(image.top, gif.height), min(image.top + image.height, gif.height)),
         slice(min(image.left, gif.width), min(image.left + image.width, gif.width)),
@@ -188,7 +192,10 @@ def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
 
 
 def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
-    """Colour indices, uint8 [height, width]. Raises MediaError naming the frame when the LZW data break off."""
+    """Return colour indices, uint8 [height, width].
+
+    Raises MediaError naming the frame for damaged LZW data.
+    """
     bits = data[image.data_start]
     try:
         if not 1 <= bits <= 11:
@@ -202,8 +209,10 @@ def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
 
 
 def _paint(target: np.ndarray, indices: np.ndarray, image: SubImage) -> None:
-    """Lay the image over `target` (uint32 view of RGBA). The transparent index leaves what is below; indices beyond the
-    colour table are black."""
+    """Paint the image on `target` (uint32 view of RGBA).
+
+    The transparent index keeps the canvas; indices beyond the colour table are black.
+    """
     colours = np.frombuffer(image.palette, dtype=np.uint8).reshape(-1, 3)
     table = np.zeros((256, 4), dtype=np.uint8)
     table[: len(colours), :3] = colours

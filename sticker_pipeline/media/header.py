@@ -1,7 +1,6 @@
-"""What a file is, by its first bytes, and its header: format, size, frames, whether it is whole.
+"""Format, size, frame count and completeness of a file, from its bytes.
 
-No pixel is unpacked here: this is what the inventory shows, and what is checked before anything is allocated. The one
-exception is a JPEG without its end marker: only its pixels say whether it is whole.
+No pixel is unpacked, except for the completeness of a JPEG without end marker. Limits are checked before allocation.
 """
 
 import re
@@ -23,7 +22,7 @@ from sticker_pipeline.media.stills import (
 
 Format = Literal["GIF", "PNG", "APNG", "WEBP", "JPEG", "BMP", "AVIF", "TIFF", "HEIC", "JXL", "MP4", "WEBM"]
 
-# First bytes of files that people, and programs, leave among images.
+# First bytes of other files found among images.
 NOT_IMAGES = (
     (b"7z\xbc\xaf", "a 7z archive: unpack it"),
     (b"Rar!", "a RAR archive: unpack it"),
@@ -61,7 +60,7 @@ NOT_IMAGES = (
 AVIF_BRANDS = (b"avif", b"avis")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 Container = gif.Gif | apng.Png | webp.Webp | jpeg.Jpeg | tiff.Tiff | heic_jxl.Heic | heic_jxl.Jxl | video.Video
-OLDER_MOV_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # what a MOV begins with that has no ftyp
+OLDER_MOV_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # beginnings of a MOV without ftyp
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header
 TS_PACKET, TS_SYNC = 188, 0x47  # ISO/IEC 13818-1
 EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
@@ -69,11 +68,10 @@ EBML = b"\x1aE\xdf\xa3"  # WebM and Matroska
 
 @dataclass(frozen=True)
 class Header:
-    """`width` and `height` are those of the upright image; `orientation` is EXIF's 1 to 8.
+    """Size of the upright image, EXIF `orientation` 1 to 8, and remarks.
 
-    `note` says what is missing from a file of which only a part can be used, `remark` what is worth knowing of one that
-    is taken whole, such as that its colour profile is ignored. `container` is what the walk over the file
-    found, for most formats. A MOV counts as MP4, Matroska as WEBM.
+    `note`: missing parts of a partly used file. `remark`: a hint on a file used whole, such as an ignored colour
+    profile. `container`: result of the format's walk, for most formats. MOV counts as MP4, Matroska as WEBM.
     """
 
     format: Format
@@ -87,10 +85,9 @@ class Header:
 
 
 def read_header(data: bytes, limits: MediaSettings) -> Header:
-    """The header of the image or video file `data`.
+    """Return the header of the image or video file `data`.
 
-    Raises MediaError, naming the cause, for what is not an image, is damaged as far as can be seen without unpacking,
-    or exceeds `limits`.
+    Raises MediaError for no image, damage visible without unpacking, and anything beyond `limits`.
     """
     if data.startswith(gif.SIGNATURES):
         animation = gif.read_gif(data, limits)
@@ -124,7 +121,7 @@ def read_header(data: bytes, limits: MediaSettings) -> Header:
 
 
 def is_image(data: bytes) -> bool:
-    """Tell whether the first bytes are those of a format that read_header reads, perhaps with a package more."""
+    """Tell whether `read_header` supports the format, perhaps with another package."""
     return (
         data.startswith((*gif.SIGNATURES, *tiff.SIGNATURES, *heic_jxl.JXL_SIGNATURES, SIGNATURE, jpeg.SIGNATURE, EBML))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
@@ -135,7 +132,7 @@ def is_image(data: bytes) -> bool:
 
 
 def what_is_it(data: bytes) -> str:
-    """Why `data` is not an image that can be read, for a person."""
+    """Return why `data` is unreadable, for users."""
     if not data:
         return "the file is empty"
     if _is_tga(data):
@@ -163,25 +160,24 @@ def _is_bmp(data: bytes) -> bool:
 
 
 def _is_tga(data: bytes) -> bool:
-    """The footer of TGA 2, or the header of TGA 1 in colour, which begins as that of a mouse pointer."""
+    """Detect TGA 2's footer, or TGA 1's colour header (near mouse pointers')."""
     colours = data[:2] == b"\0\0" and data[2:3] in (b"\x02", b"\x0a") and data[16:17] in (b"\x18", b"\x20")
     return data[-18:] == b"TRUEVISION-XFILE.\0" or (colours and data[3:8] == bytes(5))
 
 
 def _is_mp4(data: bytes) -> bool:
-    # The size of a box: a text such as "eye wide open" begins with a number that no file is as long as.
+    # A box fits the file: in a text such as "eye wide open", the first bytes as a size exceed it.
     size = int.from_bytes(data[:4], "big")
     older = data[4:8] in OLDER_MOV_BOXES and size <= len(data)
     return older or (data[4:8] == b"ftyp" and not _is_iso(data, AVIF_BRANDS + HEIC_BRANDS))
 
 
 def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:
-    """Whether this is an ISO media file of one of the brands."""
     return data[4:8] == b"ftyp" and not _brands(data).isdisjoint(brands)
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """The brands of an ISO media file: the major one and the compatible ones."""
+    """Return an ISO media file's brands, major and compatible."""
     box = data[8 : min(int.from_bytes(data[:4], "big"), 512)]
     return {box[at : at + 4] for at in range(0, len(box), 4) if at != 4}
 

@@ -1,6 +1,6 @@
-"""HEIC and JPEG XL, through packages that are installed with the extra `formats`: one still of each file.
+"""HEIC and JPEG XL: one still per file (extra `formats`).
 
-Sources of the rules: ISO/IEC 23008-12 for HEIC, ISO/IEC 18181-1 and 18181-2 for JPEG XL.
+Sources: ISO/IEC 23008-12 (HEIC); ISO/IEC 18181-1 and 18181-2 (JPEG XL).
 """
 
 import importlib
@@ -21,15 +21,15 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, SIDEWAYS, exif_orientat
 
 JXL_STREAM, JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL "
 JXL_SIGNATURES = (JXL_STREAM, JXL_BOXES)
-PACKAGES = {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}  # module -> what pip calls it
-SIDE_BITS = (9, 13, 18, 30)  # of a side of a JPEG XL, by selector
-# Width : height, by the number that stands for it in a JPEG XL.
+PACKAGES = {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}  # module -> its name for pip
+SIDE_BITS = (9, 13, 18, 30)  # of a JPEG XL side, by selector
+# Width : height, by code in a JPEG XL.
 RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 
 
 @dataclass(frozen=True)
 class Heic:
-    """The upright main image; `remark` says what is not taken from the file, if anything."""
+    """The upright main image; `remark` says which parts are not read."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Jxl:
 
 
 def installed() -> dict[str, str]:
-    """The version of each package that is here to read one of these formats."""
+    """Return the version of each installed reader package."""
     found = {}
     for package in PACKAGES.values():
         with suppress(PackageNotFoundError):
@@ -54,7 +54,10 @@ def installed() -> dict[str, str]:
 
 
 def read_heic(data: bytes, limits: MediaSettings) -> Heic:
-    """The header of a HEIC, without unpacking a pixel. Raises MediaError where its reader is not installed."""
+    """Return the header of a HEIC; no pixel is unpacked.
+
+    Raises MediaError for a missing reader package, a damaged file, or a size beyond `limits`.
+    """
     with _open_heic(data) as image:
         width, height = image.size
         check_pixels(width, height, limits)
@@ -65,15 +68,19 @@ def read_heic(data: bytes, limits: MediaSettings) -> Heic:
 
 
 def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
-    """The main image as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError when it is damaged."""
+    """Return the main image as RGBA uint8 [H,W,4], turned upright by libheif.
+
+    Raises MediaError for a damaged image.
+    """
     with _open_heic(data) as image:
         return _pixels(image, 1, heic.width, heic.height, "HEIC")
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
-    """The size of a JPEG XL, from the first bits of its stream: its reader unpacks all of a file that it opens.
+    """Return the size of a JPEG XL from its first bits.
 
-    Raises MediaError for an animation, for a size beyond `limits`, and where the reader is not installed.
+    Its reader would unpack the whole file. Raises MediaError for an animation, a preview, damaged data, a size beyond
+    `limits`, or a missing reader package.
     """
     width, height, orientation, animated = _jxl_facts(_jxl_stream(data))
     check_pixels(width, height, limits)
@@ -84,9 +91,10 @@ def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
 
 
 def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
-    """The image as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged.
+    """Return the image as RGBA uint8 [H,W,4].
 
-    libjxl turns it upright, except one that was made of a JPEG: that JPEG is given back with its own orientation.
+    libjxl turns it upright, unless made of a JPEG: that keeps its own orientation. Raises MediaError for a damaged
+    image.
     """
     reader = _reader("pillow_jxl", "JPEG XL")
     with _opened(reader.JpegXLImagePlugin.JXLImageFile, data, "JPEG XL") as image:
@@ -108,7 +116,7 @@ def _reader(module: str, name: str) -> ModuleType:
 
 
 def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageFile.ImageFile:
-    """The file opened by a Pillow plugin that need not be registered with Pillow."""
+    """Open the file with a Pillow plugin, registered or not."""
     try:
         return plugin(io.BytesIO(data))
     except PILLOW_ERRORS as error:
@@ -116,12 +124,15 @@ def _opened(plugin: type[ImageFile.ImageFile], data: bytes, name: str) -> ImageF
 
 
 def _damaged(name: str) -> str:
-    """The reason, without the readers' own words: they are lines about how libraries are built."""
+    """Return the reason, without messages about library builds."""
     return f"the {name} is damaged or cut off"
 
 
 def _pixels(image: ImageFile.ImageFile, orientation: int, width: int, height: int, name: str) -> np.ndarray:
-    """The image, upright, as RGBA uint8 [H,W,4]. Raises MediaError when it is damaged, or of another size."""
+    """Return the image, upright, as RGBA uint8 [H,W,4].
+
+    Raises MediaError for a damaged image or one of another size.
+    """
     try:
         rgba = image_pixels(image, name, orientation)
     except MediaError as error:
@@ -132,7 +143,7 @@ def _pixels(image: ImageFile.ImageFile, orientation: int, width: int, height: in
 
 
 def _jxl_stream(data: bytes) -> bytes:
-    """The beginning of the code stream, which may lie in a box of an ISO file."""
+    """Return the start of the code stream, perhaps in an ISO box."""
     at = 0
     while data.startswith(JXL_BOXES) and at + 8 <= len(data):
         size, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
@@ -147,16 +158,19 @@ def _jxl_stream(data: bytes) -> bytes:
 
 
 def _jxl_facts(stream: bytes) -> tuple[int, int, int, bool]:
-    """Width, height, orientation (1 to 8) and whether it is animated. Raises MediaError when `stream` ends early."""
+    """Return width, height, orientation (1 to 8) and whether animated.
+
+    Raises MediaError for a short or missing `stream`, or a preview.
+    """
     if not stream.startswith(JXL_STREAM):
         raise MediaError("the JPEG XL is damaged or cut off (it has no code stream)")
     bits = _Bits(stream[len(JXL_STREAM) :])
     width, height = _jxl_size(bits)
-    if bits.take(1) or not bits.take(1):  # all metadata, or all that follow here, are the usual ones
+    if bits.take(1) or not bits.take(1):  # all metadata, or all from here, are defaults
         return width, height, 1, False
     orientation = 1 + bits.take(3)
     if bits.take(1):
-        _jxl_size(bits)  # the size that it is meant to be shown in, which browsers do not heed
+        _jxl_size(bits)  # the intended display size, ignored by browsers
     if bits.take(1):
         raise MediaError("a JPEG XL with a preview is not read: convert it to PNG")
     return width, height, orientation, bool(bits.take(1))
@@ -173,18 +187,18 @@ def _jxl_size(bits: "_Bits") -> tuple[int, int]:
 
 
 def _jxl_side(bits: "_Bits", small: int) -> int:
-    """A side in eighths, or in pixels."""
+    """Return a side in pixels; small ones are in eighths."""
     return 8 * (1 + bits.take(5)) if small else 1 + bits.take(SIDE_BITS[bits.take(2)])
 
 
 class _Bits:
-    """Bits of a JPEG XL stream, the lowest of each byte first."""
+    """Bits of a JPEG XL stream, lowest of each byte first."""
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """The next `count` bits as a number. Raises MediaError at the end of the data."""
+        """Return the next `count` bits; raise MediaError at the end."""
         if count > self.left:
             raise MediaError("the JPEG XL is cut off")
         taken = self.value & (1 << count) - 1

@@ -1,6 +1,6 @@
-"""The inventory: every file in a character's folder, and whether it is taken, refused or passed over, and why.
+"""Inventory of a character's folder: files accepted, rejected or ignored, and why.
 
-Files are judged by their content; nothing is decoded here and nothing is written into the folder.
+Files are classified by content; nothing is decoded or written there.
 """
 
 import hashlib
@@ -58,29 +58,32 @@ INVENTORY = TableSchema(
         Column("remark", "str", "what is worth knowing of a file that is taken whole, or of a text"),
     ),
 )
-# At the top of a folder: what is not looked at, and why; what a character has there is not the inventory's business.
+# Names skipped at the top of a folder, and why; "" omits them from the inventory.
 OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
 OF_ANY_FOLDER = {
     FILE_NAME: "a character's settings, which are made anew",
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
     REGULARISATION: "the folder regularisation is for images of no character: rename it to take it as a group",
 }
-# Beside one of these pages, which Telegram writes when a chat is exported, lie the icons of the page.
+# Pages of an exported Telegram chat; the page's icons lie beside them.
 TELEGRAM_PAGES = ("messages.html", "export_results.html")
 TELEGRAM_ICONS = ("images", "icons of Telegram's page: what was sent is in photos, stickers and video_files")
 OF_A_SYSTEM = "a folder of the system, as for thumbnails or deleted files"
 READ_ALREADY = "a link to a folder that is read already"
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 TOO_DEEP = f"folders lie more than {DEEPEST} deep in each other: move it up"
-MOST_BEHIND_LINKS = 100_000  # files and folders that links to folders lead to
+MOST_BEHIND_LINKS = 100_000  # files and folders behind links to folders
 TOO_MANY = f"links to folders lead to more than {MOST_BEHIND_LINKS:,} files: copy those that are meant"
 NAME_HIDES = "the name of its folder holds letters that nobody sees ({}): rename it"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the inventory. `reason` of an accepted file says what is missing from it, such as that it is cut off;
-    `remark` is worth knowing of a file that is taken whole, or of a text."""
+    """One row of the inventory.
+
+    `reason` of an accepted file: missing parts, such as a cut-off end. `remark`: a hint on a file used whole, or a
+    text.
+    """
 
     path: str
     group: str = ""
@@ -98,15 +101,15 @@ class Row:
 def scan(
     folder: Path, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> pd.DataFrame:
-    """Every file under `folder` except character.yaml and rivals/, sorted by path, with the columns of INVENTORY.
+    """Return each file under `folder`, sorted by path: table INVENTORY.
 
-    `groups` are the names of the subfolders that hold media; None: `folder` is not a character's yet, all of its
-    subfolders do, and so does itself. `status` is accepted, rejected (a file that was meant as an
-    image, or cannot be read) or ignored (system files, captions, files outside the groups); `reason` says why.
-    `n_frames` is the number of frames that decoding gives. Links are followed below `roots` (see inside.py), which
-    default to `folder`, and refused where they leave them; each folder is read once.
-    Raises MediaError, naming the folder, when there is no folder, and CharacterError when `groups` is None and links to
-    folders lead to more than MOST_BEHIND_LINKS files.
+    `groups` are the subfolders with media; then character.yaml and rivals/ are omitted. None: `folder` is no character
+    yet; it and all its subfolders hold media. `status`: accepted, rejected (meant as an image, or unreadable) or
+    ignored (system files, captions, files outside groups). Links are followed below `roots` (default: `folder`;
+    `core/files/inside.py`), else rejected; each folder is read once.
+
+    Raises MediaError for no folder, and CharacterError when `groups` is None and links to folders lead to more than
+    MOST_BEHIND_LINKS files.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder")
@@ -120,7 +123,7 @@ def scan(
 
 
 def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with the thumbnails of other accepted images passed over."""
+    """Mark thumbnails of accepted images as ignored, in place."""
     accepted = table[table["status"] == "accepted"]
     found = thumbnails_of(dict(zip(accepted["path"], accepted["width"] * accepted["height"], strict=True)))
     rows = table["path"].isin(found)
@@ -130,7 +133,7 @@ def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rejected_files(inventory: pd.DataFrame) -> Verdict:
-    """Whether every file that was meant as an image is taken whole. `inventory` as from `scan`."""
+    """Check that every file meant as an image is used whole."""
     refused = inventory[inventory["status"] == "rejected"]
     partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
     evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
@@ -141,8 +144,10 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
 
 
 class _Found(NamedTuple):
-    """Something in the folder: its path, relative posix, and why it is not to be opened, if so. `size`: in bytes, of a
-    regular file; `leaves`: it is a link out of the folder."""
+    """A path in the folder; `relative` is posix.
+
+    `ignored`, `rejected`: reasons not to open it. `size`: bytes of a regular file. `leaves`: a link out of the folder.
+    """
 
     path: Path
     relative: str
@@ -154,21 +159,24 @@ class _Found(NamedTuple):
 
 
 def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
-    """The regular files that `scan` looks at, unopened: when none of them changed, neither did the inventory."""
+    """Return the regular files that `scan` reads, unopened.
+
+    While they are unchanged, so are the inventory's accepted rows.
+    """
     return sorted(found.path for found in _looked_at(folder, roots) if found.is_file)
 
 
 def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> dict[Path, str]:
-    """List the entries beside `media_files`: links to nothing, or out of `roots`, pipes, devices, and folders.
+    """Return all other entries -> "", or why a folder is not read.
 
-    Each folder has the reason why it is not looked into, all else has "".
+    These are links to nothing or out of `roots`, pipes, devices, and folders.
     """
     found = sorted(found for found in _looked_at(folder, roots) if not found.is_file)
     return {one.path: "" if one.leaves else one.rejected for one in found}
 
 
 def refused_links(folder: Path, roots: Sequence[Path] = ()) -> dict[str, str]:
-    """The links of a character that leave `roots`: relative path -> the reason in its inventory; nothing is read."""
+    """Return links out of `roots`: relative path -> reason; nothing is read."""
     return dict(sorted((found.relative, found.rejected) for found in _looked_at(folder, roots) if found.leaves))
 
 
@@ -178,11 +186,11 @@ def _looked_at(folder: Path, roots: Sequence[Path]) -> Iterator[_Found]:
 
 
 def _walk(folder: Path, aside: Mapping[str, str], roots: Sequence[Path]) -> Iterator[_Found]:
-    """Files below `folder`. `aside`: names at its top that are not looked at -> why, "" for without a word.
+    """Yield entries below `folder`.
 
-    Real folders come before links to folders, so that a folder goes by its own name; one that was read already (a loop,
-    or a second link) is passed over with a reason. Folders deeper than DEEPEST are refused, and so is the rest of the
-    links once they lead to more than MOST_BEHIND_LINKS files.
+    `aside`: names skipped at its top -> reason ("": omitted). Real folders precede links, so a folder has its own name;
+    one read already (a loop or second link) is ignored with a reason. Rejected: folders deeper than DEEPEST, and
+    remaining links once they lead to more than MOST_BEHIND_LINKS files.
     """
     seen: set[tuple[int, int]] = set()
     real, links = [(folder, "")], deque[tuple[Path, str]]()
@@ -236,7 +244,7 @@ def _identity(folder: Path, roots: Sequence[Path]) -> tuple[int, int]:
 def _look_at(
     path: Path, relative: str, entry: Entry, folder: Path, aside: Mapping[str, str], roots: Sequence[Path]
 ) -> _Found | None:
-    """Look at `entry`, at `path`, or at the target of a link; None for a folder."""
+    """Return the entry at `path`, or a link's target; None for folders."""
     if entry.is_folder:
         return None
     if not entry.is_link:
@@ -245,7 +253,7 @@ def _look_at(
         about = status(path, roots)
     except OutsideError as error:
         return _Found(path, relative, rejected=_leaves(error, folder, aside), leaves=True)
-    except OSError:  # a link to nothing, or to itself: reading it says so
+    except OSError:  # a link to nothing or itself: reported when read
         return _Found(path, relative)
     if stat.S_ISDIR(about.st_mode):
         return None
@@ -254,12 +262,12 @@ def _look_at(
 
 
 def left_behind(error: OutsideError) -> str:
-    """Return the reason, with the remedy, why a link is left out of a new character."""
+    """Return reason and remedy for a link omitted from a new character."""
     return f"{error.strerror}: copy the files, or give --follow-links"
 
 
 def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
-    """Return the reason why a link is refused, with the remedy for a character's `folder` or a new character."""
+    """Return reason and remedy for a refused link."""
     if aside is OF_ANY_FOLDER:
         return left_behind(error)
     place = f"{links_file(folder).name}, beside {folder.name}"
@@ -267,19 +275,18 @@ def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
 
 
 def hidden_because(name: str) -> str:
-    """Why a file called `name` is not looked at; "" for one that is."""
+    """Return why a file called `name` is skipped, else ""."""
     if _is_in_icloud(name):
         return "kept in iCloud: download it"
     return "a file of the operating system or hidden" if name.startswith(".") or name.lower() in SYSTEM_FILES else ""
 
 
 def _is_in_icloud(name: str) -> bool:
-    """Tell whether a file stands for one that macOS moved to iCloud: `.fox.png.icloud` for `fox.png`."""
+    """Detect iCloud's placeholder: `.fox.png.icloud` for `fox.png` (macOS)."""
     return name.startswith(".") and name.endswith(".icloud")
 
 
 def _judge(found: _Found, groups: Collection[str] | None, limits: MediaSettings, roots: Sequence[Path]) -> Row:
-    """The row of one found path."""
     name = found.relative.rpartition("/")[2]
     group = found.relative.partition("/")[0] if "/" in found.relative else ""
     path = found.relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -325,7 +332,7 @@ def _judge_content(row: Row, path: Path, limits: MediaSettings, roots: Sequence[
 
 
 def _judge_other(row: Row, path: Path, data: bytes) -> Row:
-    """The row of a file that is no image: passed over where it lies beside images on purpose."""
+    """Return the row of a non-image, ignored if usual beside images."""
     if is_caption_file(path.name) and len(data) <= MAX_BYTES:
         try:
             has_words = bool(tidy_lines(caption_text(data)))

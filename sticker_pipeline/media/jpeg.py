@@ -1,6 +1,6 @@
-"""JPEG: the walk over its segments, for what cannot be read, and for files that lack their end marker.
+"""JPEG: segment walk, for unreadable kinds and missing end markers.
 
-The pixels are libjpeg's, through Pillow (stills.py). Source of the rules: ITU-T T.81.
+Pixels are libjpeg's (`media/stills.py`). Source: ITU-T T.81.
 """
 
 import re
@@ -16,33 +16,34 @@ SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)  # Huffman and arithm
 UNREAD_FRAMES = {0xC3: "lossless", 0xCB: "lossless"} | dict.fromkeys(
     (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"
 )
-MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # restarts and stuffed bytes belong to the pixels
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # restarts and stuffed bytes are pixel data
 COEFFICIENTS = 64
-UNKNOWN = 16  # bits of a coefficient that no scan gave yet
+UNKNOWN = 16  # missing bits of a coefficient before any scan
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")
-FILLERS = (b"\x2a" * 64, b"\xd5" * 64)  # bytes that no marker is made of
-FILLED_UP = 64  # zeros at the end of a file that are no pixels
+FILLERS = (b"\x2a" * 64, b"\xd5" * 64)  # bytes that form no marker
+FILLED_UP = 64  # final zeros that are no pixels
 END_MARKER = bytes([0xFF, END])
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The image lies in the first `end` bytes of the file; what follows, such as a second image or a video, does
-    not count. `has_end` is False for a file without an end marker."""
+    """The first `end` bytes of the file hold the image.
+
+    What follows, such as a second image or a video, is ignored. `has_end`: an end marker is there.
+    """
 
     end: int
     has_end: bool
 
     def closed(self, data: bytes) -> bytes:
-        """`data` up to its end marker, which is added where there is none."""
+        """Return `data` up to its end marker, added if missing."""
         return data[: self.end] if self.has_end else _with_tail(data[: self.end], b"")
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """Walk the segments without unpacking a pixel.
+    """Walk the segments; no pixel is unpacked.
 
-    Raises MediaError, naming the kind, for a JPEG that Pillow does not read, and for one that is cut off before all of
-    its coefficients have begun.
+    Raises MediaError for a kind Pillow cannot read, or a cut before all coefficients have begun.
     """
     scans = _Scans()
     end = len(data)
@@ -59,10 +60,10 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
-    """Raise MediaError unless the pixels of a JPEG without an end marker are all there.
+    """Raise MediaError for a JPEG without end marker and with incomplete pixels.
 
-    The last scan is unpacked with several bytes behind it: pixels that depend on them were cut off. Zeros that fill up
-    the file, as where a copy or a download broke off, are no pixels.
+    The last scan is unpacked with different bytes appended: pixels that depend on them were cut off. Final zeros, as
+    from interrupted copies or downloads, are no pixels.
     """
     if jpeg.has_end:
         return
@@ -76,13 +77,13 @@ def check_all_pixels(data: bytes, jpeg: Jpeg) -> None:
 
 
 def _without_zeros(image: bytes) -> bytes:
-    """`image` without the zeros at its end; one belongs to a byte 0xFF before it (T.81, B.1.1.5)."""
+    """Return `image` without final zeros, except after 0xFF (T.81, B.1.1.5)."""
     end = len(image.rstrip(b"\0"))
     return image[: end + 1] if image[end - 1 : end] == b"\xff" else image[:end]
 
 
 def _tails(image: bytes) -> list[bytes]:
-    """What might have followed the last byte of the last scan: nothing, more pixels, a restart and more pixels."""
+    """Return possible continuations of the last scan: none, pixels, restart plus pixels."""
     scan = image[image.rindex(bytes([0xFF, SCAN])) :]
     restarts = RESTART.findall(scan)
     following = 0xD0 + (restarts[-1][0] + 1) % 8 if restarts else 0xD0
@@ -90,12 +91,15 @@ def _tails(image: bytes) -> list[bytes]:
 
 
 def _with_tail(image: bytes, tail: bytes) -> bytes:
-    # A last byte 0xFF is the first half of the end marker.
+    # A final 0xFF is half an end marker.
     return image.rstrip(b"\xff") + tail + END_MARKER
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end of the content) of each whole segment; the end marker, or a second start marker, is last."""
+    """Yield (marker, start, end of the content) of each whole segment.
+
+    The end marker or a second start marker is last.
+    """
     at = len(SIGNATURE) - 1
     while found := MARKER.search(data, at):
         marker, start = found[1][0], found.end()
@@ -109,14 +113,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 class _Scans:
-    """Which bits of which coefficients the scans give."""
+    """Coefficient bits in the scans."""
 
     def __init__(self) -> None:
         self.begun = self.progressive = False
-        self.missing: dict[int, list[int]] = {}  # of each component: the bits that each coefficient still lacks
+        self.missing: dict[int, list[int]] = {}  # by component: missing bits of each coefficient
 
     def take(self, marker: int, content: bytes) -> None:
-        """Note a segment; raises MediaError for a frame that is not read."""
+        """Record a segment; raise MediaError for an unreadable frame."""
         if marker in UNREAD_FRAMES:
             raise MediaError(f"a {UNREAD_FRAMES[marker]} JPEG is not read: convert it to PNG")
         if marker in SEQUENTIAL + PROGRESSIVE:
@@ -129,7 +133,7 @@ class _Scans:
             self._take_scan(content[1 : 1 + 2 * content[0] : 2], *content[-3:])
 
     def all_begun(self) -> bool:
-        """Tell whether no coefficient lacks a bit, if the last scan is whole."""
+        """Tell whether all coefficients are complete, given a whole last scan."""
         return self.begun and not any(any(bits) for bits in self.missing.values())
 
     def _take_scan(self, components: bytes, first: int, last: int, approximation: int) -> None:

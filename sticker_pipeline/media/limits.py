@@ -1,7 +1,4 @@
-"""The limits of a profile, each with its sentence, and the reading of a file within them.
-
-They are checked before anything of that size is allocated.
-"""
+"""A profile's limits, checked before allocation, and reading within them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,28 +11,28 @@ IN_ANNEX = "kept in git-annex: fetch it with `git annex get`"
 
 
 def check_pixels(width: int, height: int, limits: MediaSettings) -> None:
-    """Raise MediaError for a canvas beyond max_pixels."""
+    """Raise MediaError beyond max_pixels."""
     if width * height > limits.max_pixels:
         raise MediaError(f"{width}×{height} pixels: more than {limits.max_pixels} ({_named('max_pixels')})")
 
 
 def check_frames(n_frames: int, limits: MediaSettings) -> None:
-    """Raise MediaError for more frames than max_frames."""
+    """Raise MediaError beyond max_frames."""
     if n_frames > limits.max_frames:
         raise MediaError(f"more than {limits.max_frames} frames ({_named('max_frames')})")
 
 
 def check_seconds(milliseconds: int, limits: MediaSettings) -> None:
-    """Raise MediaError for a video longer than max_seconds."""
+    """Raise MediaError beyond max_seconds."""
     if milliseconds > 1000 * limits.max_seconds:
         raise MediaError(f"{milliseconds / 1000:g} seconds: more than {limits.max_seconds:g} ({_named('max_seconds')})")
 
 
 def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
-    """The bytes of a regular file below `roots` (see inside.py).
+    """Read a regular file below `roots` (`core/files/inside.py`).
 
-    Raises MediaError for anything else, which is not opened; for one of more than max_bytes, however large it is said
-    to be; for a link out of `roots`, or to nothing; and for a file that cannot be read.
+    Raises MediaError for other kinds, unopened; for more than max_bytes, whatever the stated size; for a link out of
+    `roots` or to nothing; for an unreadable file.
     """
     try:
         return read_bytes(path, roots, limits.max_bytes)
@@ -50,7 +47,7 @@ def read_within(path: Path, limits: MediaSettings, roots: Sequence[Path] = ()) -
 
 
 def _is_in_annex(path: Path) -> bool:
-    """Tell whether `path` is a link that git-annex made; the file may be elsewhere."""
+    """Tell whether `path` is git-annex's link; the file may be elsewhere."""
     return path.is_symlink() and "annex/objects" in path.readlink().as_posix()
 
 

@@ -1,6 +1,6 @@
-"""Files among images that are none: archives, documents, texts, and what other tools leave beside images.
+"""Non-images among images: archives, documents, texts, files of other tools.
 
-What is an image is decided in header.py; nothing here is unpacked beyond its first bytes and names.
+Only first bytes and names are unpacked.
 """
 
 import io
@@ -12,27 +12,27 @@ import zlib
 from sticker_pipeline.core.texts import TextError, beginning, decoded, is_text
 from sticker_pipeline.media.limits import IN_ANNEX
 
-# Text that lies beside images on purpose: captions, notes, listings, licences, links to where they come from.
+# Text kept beside images on purpose: captions, notes, listings, licences, links to sources.
 TEXT_SUFFIXES = (
     *(".txt", ".md", ".caption", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ""),
-    *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # what programs write
+    *(".log", ".ini", ".url", ".xmp", ".aae", ".srt", ".webloc", ".bak", ".txt~", ".identifier"),  # by programs
 )
-# Beginnings of HTML. Short tags but `p` are left out: captions begin with embeddings such as `<s1>`, `<b>`.
+# Beginnings of HTML. Short tags but `p` are omitted: captions begin with embeddings such as `<s1>`, `<b>`.
 WEB_PAGE = re.compile(
     "<(?:!doctype|!--|(?:html|head|title|meta|link|script|style|body|main|header|nav|section|article|div|span|p|h[1-6]"
     "|table|form|iframe|img)(?=[\\s/>]))"
 )
-JSON_OBJECT = re.compile(r'\{\s*"[^"]*"\s*:')  # its beginning, also of one that is cut off, or of one in each line
+JSON_OBJECT = re.compile(r'\{\s*"[^"]*"\s*:')  # its beginning: also if cut off, or one per line
 LOOKED_AT = 1024  # letters of a text
 A_TEXT = "not an image: text"
 ZIP = b"PK\x03\x04"
 PICKLE_PROTOCOLS = range(2, 6)
-UNPACKED = 1 << 16  # bytes of a gzip file that are looked at
-LARGEST_LOTTIE = 1 << 22  # bytes of a JSON file that is looked into
+UNPACKED = 1 << 16  # inspected bytes of a gzip file
+LARGEST_LOTTIE = 1 << 22  # bytes of an inspected JSON file
 VECTORS = "convert it to GIF, APNG or WEBM (the package lottie can, and so can LottieFiles' page)"
 LFS = "text that stands for a file kept in Git LFS: fetch it with `git lfs pull`"
 ANNEX = f"text that stands for a file {IN_ANNEX}"
-# Of a ZIP archive: a name, or the end of one, in it -> what the archive is.
+# Name in a ZIP archive, or its end -> kind of the archive.
 IN_ZIPS = (
     ("word/document.xml", "a Word document: save its images as files"),
     ("ppt/presentation.xml", "a presentation: save its images as files"),
@@ -46,9 +46,9 @@ IN_ZIPS = (
 
 
 def beside_images(suffix: str, data: bytes) -> str:
-    """What a person or a tool leaves beside images on purpose: what it is, or "" for anything else.
+    """Return the kind of a file usual beside images, else "".
 
-    `suffix`: of the file's name, such as ".txt"; a text with that of an image is not meant as a text.
+    A text with an image's `suffix` (such as ".png") does not count.
     """
     if suffix.lower() in TEXT_SUFFIXES and is_text(data) and not is_lottie(data):
         return "text, such as notes"
@@ -67,8 +67,10 @@ def beside_images(suffix: str, data: bytes) -> str:
 
 
 def caption_text(data: bytes) -> str:
-    """The text of a caption file. Raises TextError for what cannot be read, and for what stands there for something
-    else: a pointer of Git LFS, a web page, JSON, a drawing."""
+    """Return the text of a caption file.
+
+    Raises TextError for an unreadable text, a Git LFS or git-annex pointer, a web page, JSON, a drawing, a document.
+    """
     text = decoded(data)
     kind = _text_kind(data)
     if kind not in ("", A_TEXT):
@@ -81,7 +83,7 @@ def caption_text(data: bytes) -> str:
 
 
 def _is_json(text: str) -> bool:
-    """Tell whether `text` is an object or a list in JSON; a number or a word is a text too."""
+    """Tell whether `text` is a JSON object or list, not a scalar."""
     if JSON_OBJECT.match(text.lstrip()):
         return True
     try:
@@ -91,7 +93,7 @@ def _is_json(text: str) -> bool:
 
 
 def what_else_is_it(data: bytes) -> str:
-    """What the first bytes and names in `data`, which is no image, say that it is, for a person."""
+    """Return a non-image's kind by first bytes and names, for users."""
     if data.startswith(ZIP):
         return _zip_kind(data)
     if data.startswith(b"\x1f\x8b"):
@@ -102,7 +104,7 @@ def what_else_is_it(data: bytes) -> str:
 
 
 def is_lottie(data: bytes) -> bool:
-    """Tell whether a JSON text is an animation of vectors, as Telegram, LINE and After Effects write them."""
+    """Detect vector animation in JSON, as by Telegram, LINE, After Effects."""
     if len(data) > LARGEST_LOTTIE or b'"layers"' not in data:
         return False
     try:
@@ -113,7 +115,7 @@ def is_lottie(data: bytes) -> bool:
 
 
 def _names(data: bytes) -> list[str]:
-    """The names in a ZIP archive; none in a damaged one."""
+    """Return the names in a ZIP archive; none if damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()
@@ -147,7 +149,7 @@ def _gzip_kind(data: bytes) -> str:
 
 
 def _text_kind(data: bytes) -> str:
-    """What a text that lies where an image should is; "" for no text."""
+    """Return the kind of a text in an image's place, else ""."""
     text = beginning(data)
     if text is None:
         return ""

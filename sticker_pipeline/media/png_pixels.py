@@ -1,7 +1,6 @@
-"""The pixels of one PNG image, or of one sub-image of an APNG: unpacked by Pillow, colour keys counted here.
+"""Pixels of a PNG image or APNG sub-image, by Pillow, with colour keys.
 
-The walk over the chunks and the compositing of an animation are in apng.py. Source of the rules: the PNG specification,
-third edition.
+Source: PNG specification, third edition.
 """
 
 import zlib
@@ -16,20 +15,19 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, open_image, open_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types
-CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}  # of each colour type
-# Left, top, step across and step down of each pass of an interlaced image.
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}  # by colour type
+# Left, top, step across and step down of each interlace pass.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BLOCK = 1 << 16
-MOST_PROFILE = 1 << 22  # bytes of an unpacked colour profile; RGB and grey ones have some thousand
+MOST_PROFILE = 1 << 22  # bytes of an unpacked profile; RGB and grey ones have some thousand
 Spans = Iterable[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class PixelRules:
-    """How compressed pixels are read: the content of IHDR (13 bytes), PLTE and tRNS, and the unpacked colour profile;
-    empty where there is none.
+    """Contents of IHDR (13 bytes), PLTE and tRNS, and the unpacked profile.
 
-    The size in `header` is the canvas; a sub-image has its own.
+    Missing ones are empty. `header` has the canvas's size, not a sub-image's.
     """
 
     header: bytes
@@ -39,15 +37,15 @@ class PixelRules:
 
     @property
     def model(self) -> Model:
-        """The colour model that a profile has to be of."""
+        """Return the required colour model of a profile."""
         return "grey" if self.header[9] in (GREY, GREY_ALPHA) else "RGB"
 
 
 def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> np.ndarray:
-    """The pixels at `spans` of `data` as RGBA, uint8 [height, width, 4], in sRGB, with R=G=B=0 wherever A=0.
+    """Return the pixels at `spans` as sRGB RGBA uint8 [height, width, 4].
 
-    16-bit colour keeps its high byte, 16-bit grey is rounded. A palette index beyond the palette is opaque black.
-    Raises MediaError when the pixels are damaged or not complete.
+    R=G=B=0 wherever A=0. 16-bit colour keeps its high byte; 16-bit grey is rounded. Indices beyond the palette are
+    opaque black. Raises MediaError for damaged or incomplete pixels.
     """
     check_whole(data, spans, width, height, rules.header)
     image = _single(data, spans, width, height, rules)
@@ -59,9 +57,9 @@ def unpack(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules
 
 
 def unpacked_profile(content: bytes) -> bytes:
-    """The colour profile in the content of an iCCP chunk: a name, a zero byte, the method, the compressed profile.
+    """Return the profile in an iCCP chunk.
 
-    What cannot be unpacked is given as it is: bytes that are no profile.
+    Content: name, zero byte, method, compressed profile. If damaged, it is returned itself, which is no valid profile.
     """
     compressed = content[content.find(b"\0") + 2 :]
     try:
@@ -71,16 +69,19 @@ def unpacked_profile(content: bytes) -> bytes:
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
-    """A PNG chunk: length, type, content, checksum."""
+    """Return a PNG chunk: length, type, content, checksum."""
     return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
 
 
 def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> bytes:
-    """A PNG of these pixels alone, without a colour key, which Pillow compares with samples that are scaled already."""
+    """Return a PNG of these pixels, without colour key.
+
+    Pillow would compare it with scaled samples.
+    """
     chunks = [png_chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + rules.header[8:])]
     if rules.palette:
         chunks.append(png_chunk(b"PLTE", rules.palette))
-    fits = 3 * len(rules.transparency) <= len(rules.palette)  # a longer one counts as none, as in browsers
+    fits = 3 * len(rules.transparency) <= len(rules.palette)  # as in browsers, a longer one is ignored
     if rules.transparency and rules.header[9] == PALETTE and fits:
         chunks.append(png_chunk(b"tRNS", rules.transparency))
     chunks.append(png_chunk(b"IDAT", b"".join(data[start:end] for start, end in spans)))
@@ -88,9 +89,9 @@ def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRule
 
 
 def _colour_key(rules: PixelRules) -> tuple[int, ...]:
-    """The samples of the transparent colour, of which only the low bits count; empty where there is none.
+    """Return the transparent colour's samples, low bits only; empty for none.
 
-    A key of the wrong length counts as none, as in browsers.
+    As in browsers, a key of the wrong length is ignored.
     """
     depth, colour = rules.header[8], rules.header[9]
     if colour not in (GREY, RGB) or len(rules.transparency) != 2 * CHANNELS[colour]:
@@ -100,7 +101,7 @@ def _colour_key(rules: PixelRules) -> tuple[int, ...]:
 
 
 def _has_colour(rgba: np.ndarray, image: bytes, depth: int, key: tuple[int, ...]) -> np.ndarray:
-    """Which pixels of `image`, unpacked as `rgba`, have exactly the samples `key`: bool [H,W]."""
+    """Return bool [H,W]: pixels of `image`, unpacked as `rgba`, equal to `key`."""
     if depth < 16:
         scaled = [255 * sample // ((1 << depth) - 1) for sample in key]
         return np.asarray((rgba[..., :3] == scaled).all(axis=-1))
@@ -112,8 +113,10 @@ def _has_colour(rgba: np.ndarray, image: bytes, depth: int, key: tuple[int, ...]
 
 
 def _samples(data: bytes, raw_mode: str | None) -> np.ndarray:
-    """The samples of a 16-bit PNG, as Pillow gives them when it reads the rows in `raw_mode`: of "RGB;16L" the low
-    bytes, since the bytes of a PNG are in the other order."""
+    """Return the samples of a 16-bit PNG, read by Pillow in `raw_mode`.
+
+    "RGB;16L" gives the low bytes: PNG has the other byte order.
+    """
     try:
         with open_image(data, "PNG") as image:
             if raw_mode:
@@ -124,8 +127,10 @@ def _samples(data: bytes, raw_mode: str | None) -> np.ndarray:
 
 
 def check_whole(data: bytes, spans: Spans, width: int, height: int, header: bytes) -> None:
-    """Raise MediaError unless the compressed pixels are whole: Pillow shows rows that are missing as transparent or
-    black, without a word. Memory: one block."""
+    """Raise MediaError unless the compressed pixels are complete.
+
+    Pillow silently shows missing rows as transparent or black. Memory: one block.
+    """
     missing = _unpacked_bytes(width, height, header)
     stream = zlib.decompressobj()
     try:
@@ -141,7 +146,7 @@ def check_whole(data: bytes, spans: Spans, width: int, height: int, header: byte
 
 
 def _unpacked_bytes(width: int, height: int, header: bytes) -> int:
-    """The size of the pixels once unpacked: each row has a filter byte, in each pass of an interlaced image."""
+    """Return the unpacked size: each row and interlace pass has filter bytes."""
     bits = header[8] * CHANNELS.get(header[9], 1)
     passes = ADAM7 if header[12] else ((0, 0, 1, 1),)
     sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]

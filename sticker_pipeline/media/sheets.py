@@ -1,7 +1,4 @@
-"""Contact sheets of a character's frames: every kept one, every dropped one with why, and near duplicates in pairs.
-
-They are made of the small previews that decoding keeps, so that thousands of frames take seconds.
-"""
+"""Contact sheets of kept, dropped and nearly duplicate frames, from decoding's previews."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +17,7 @@ COLUMNS = 10  # the UI shows images of up to 960 pixels whole
 NEARLY = "nearly the same image"
 FOLDER = "sheets"  # of the pages in an artifact
 SHEET_CELLS, DROPPED_CELLS, PAIR_CELLS = 60, 36, 36  # in the UI
-LINES = 4  # of text below a dropped frame
+LINES = 4  # of text per dropped frame
 NAME_LETTERS = 14  # that fit below a preview
 
 Place = tuple[str, int]  # path and number of a frame
@@ -29,20 +26,20 @@ Previews = Mapping[Place, bytes]
 
 @dataclass(frozen=True)
 class Cells:
-    """What a sheet shows: images, and what stands below each."""
+    """Previews and captions of a sheet."""
 
     previews: Sequence[bytes]
     captions: Sequence[str]
 
     def spread(self, most: int, each: int = 1) -> "Cells":
-        """At most `most` cells, in runs of `each`, evenly spread over all."""
+        """Return at most `most` cells, evenly spread, in runs of `each`."""
         runs = np.arange(len(self.previews)).reshape(-1, each)
         chosen = runs[:: max(1, -(-len(runs) // (most // each)))].ravel().tolist()
         return Cells([self.previews[cell] for cell in chosen], [self.captions[cell] for cell in chosen])
 
 
 def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
-    """The preview of every decoded frame; `decoded` as for frame_table."""
+    """Return every decoded frame's preview; `decoded`: as for frame_table."""
     return {
         (path, number): preview
         for path, table in decoded.items()
@@ -51,7 +48,7 @@ def previews_of(decoded: Mapping[str, pd.DataFrame]) -> Previews:
 
 
 def cells_of(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> dict[str, Cells]:
-    """The cells of each kind of sheet: "kept", "dropped" and "near_duplicates"."""
+    """Return cells of "kept", "dropped" and "near_duplicates"."""
     previews = previews_of(decoded)
     return {
         "kept": kept_cells(frames, previews),
@@ -61,7 +58,7 @@ def cells_of(frames: pd.DataFrame, decoded: Mapping[str, pd.DataFrame]) -> dict[
 
 
 def write_pages(cells: Mapping[str, Cells], folder: Path) -> None:
-    """Write sheets that together show all `cells`, by the name of their kind, into `folder`."""
+    """Write sheets of all `cells` into `folder`, named by kind."""
     folder.mkdir(exist_ok=True)
     for name, part in cells.items():
         for number, page in enumerate(pages(part, LINES if name == "dropped" else 1), start=1):
@@ -69,12 +66,12 @@ def write_pages(cells: Mapping[str, Cells], folder: Path) -> None:
 
 
 def kept_sheet(cells: Mapping[str, Cells]) -> Image.Image:
-    """One sheet of some of the kept frames."""
+    """Return one sheet of some kept frames."""
     return sheet(cells["kept"].spread(SHEET_CELLS))
 
 
 def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, str]]:
-    """Sheets of some dropped frames, and of pairs of near duplicates, where there are any; with what each shows."""
+    """Return titled sheets of some dropped frames and near duplicates, if any."""
     found = {}
     if cells["dropped"].previews:
         found["dropped_frames"] = sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
@@ -85,14 +82,14 @@ def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, s
 
 
 def kept_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Every kept frame with its file's name and number, in the order of `frames`."""
+    """Return every kept frame with file name and number."""
     kept = frames[frames["kept"]]
     places = list(zip(kept["path"], kept["frame_index"], strict=True))
     return Cells([previews[place] for place in places], [_name(*place) for place in places])
 
 
 def dropped_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Every dropped frame with its name and why."""
+    """Return every dropped frame with name and reason."""
     dropped = frames[~frames["kept"]]
     places = list(zip(dropped["path"], dropped["frame_index"], strict=True))
     place_of = _places(frames)
@@ -104,7 +101,7 @@ def dropped_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
 
 
 def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
-    """Two cells for each frame that was merged as nearly the same: the frame, and the one that stands for it."""
+    """Return two cells per near duplicate: it and its representative."""
     merged = frames[frames["reason"].str.startswith(NEARLY)]
     place_of = _places(frames)
     places = [
@@ -115,13 +112,13 @@ def near_duplicate_cells(frames: pd.DataFrame, previews: Previews) -> Cells:
 
 
 def sheet(cells: Cells, lines: int = 1) -> Image.Image:
-    """One image of all `cells`, with at most `lines` lines of text below each."""
+    """Return one image of all `cells`, with at most `lines` lines each."""
     images = [_image(preview) for preview in cells.previews]
     return contact_sheet(images, cells.captions, cell=PREVIEW_SIDE, columns=COLUMNS, lines=lines)
 
 
 def pages(cells: Cells, lines: int = 1) -> Iterator[Image.Image]:
-    """Sheets of at most PAGE_CELLS cells each, which together show all."""
+    """Yield sheets of all cells, at most PAGE_CELLS each."""
     for start in range(0, len(cells.previews), PAGE_CELLS):
         part = slice(start, start + PAGE_CELLS)
         yield sheet(Cells(cells.previews[part], cells.captions[part]), lines)
@@ -133,7 +130,7 @@ def _places(frames: pd.DataFrame) -> dict[str, Place]:
 
 
 def _name(path: str, number: int) -> str:
-    """The file's name, cut where it is long, and the number of a frame that is not the first, in NAME_LETTERS."""
+    """Return the shortened file name and nonzero frame number, in NAME_LETTERS."""
     name, suffix = path.rpartition("/")[2], f" {number}" if number else ""
     room = NAME_LETTERS - len(suffix)
     return (name if len(name) <= room else f"{name[: room - 2]}..") + suffix
@@ -146,5 +143,5 @@ def _why(reason: str, keeper: Place | None) -> str:
 
 
 def _image(preview: bytes) -> Image.Image:
-    """The preview; a transparent dot for a frame that could not be decoded."""
+    """Return the preview; a transparent dot for undecoded frames."""
     return Image.open(io.BytesIO(preview)) if preview else Image.new("RGBA", (1, 1))

@@ -1,7 +1,4 @@
-"""Captions that a person, or another tool, left beside images: which text belongs to which image, and its words.
-
-Files are found and judged by the inventory; what becomes of a caption is the business of tagging.
-"""
+"""Captions beside images: matching texts to images, and reading."""
 
 import re
 from collections import Counter, defaultdict
@@ -28,34 +25,34 @@ WRITTEN_CAPTIONS = TableSchema(
     key=("path",),
     file="captions.parquet",
 )
-SUFFIXES = (".txt", ".caption")  # sd-scripts' usual values of caption_extension, in this order
+SUFFIXES = (".txt", ".caption")  # usual caption_extension of sd-scripts, in this order
 NOBODYS = "text that is no image's caption: no such name, or another is taken"
 THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
 NO_WORD = "it holds no word"  # the remark of a text
 EMPTY = "an empty text"
-MAX_BYTES = 20_000  # of one caption; longer texts are licences and stories
+MAX_BYTES = 20_000  # of one caption; longer: licences, stories
 OF_CAPTIONS = MediaSettings(max_bytes=MAX_BYTES)
 
 
 def too_long(size: int) -> str:
-    """Why a text of `size` bytes, more than MAX_BYTES, is no caption."""
+    """Return why a text of `size` bytes is no caption."""
     return f"text of {size} bytes: no caption, which has {MAX_BYTES} at most"
 
 
 def is_caption_file(path: str) -> bool:
-    """Tell whether `path` ends as caption files do, in whatever case."""
+    """Tell whether `path` has a caption's suffix, in any case."""
     return path.lower().endswith(SUFFIXES)
 
 
 def owned_captions(
     images: Iterable[str], texts: Iterable[str], wordless: Collection[str] = frozenset()
 ) -> dict[str, str]:
-    """The path of each of `images` that has a caption among `texts` -> the path of that caption; posix paths.
+    """Return image path -> its caption's path among `texts`, if any (posix).
 
-    `fox.txt` and `fox.caption` belong to every image called fox, whatever its ending; `fox.png.txt` to fox.png alone,
-    and goes first, unless there is an image called fox.png, such as `fox.png.jpg`, whose it is then. Where no name
-    matches exactly, one that differs in case or composition alone does, unless several images or texts would share
-    it. `wordless`, of `texts`, hold no word or cannot be read: one of them is an image's where no other is.
+    `fox.txt` and `fox.caption` belong to every image called fox, whatever its suffix. `fox.png.txt` belongs to fox.png
+    alone and takes precedence, unless an image is called fox.png, such as `fox.png.jpg`: then that has it. Without an
+    exact match, a name that differs only in case or composition matches, unless several images or texts share it. Texts
+    of `wordless` (no words, or unreadable) are used only for images without another.
     """
     names, known = list(images), set(texts)
     found = _owned_by_name(names, known & set(wordless)) | _owned_by_name(names, known - set(wordless))
@@ -63,9 +60,9 @@ def owned_captions(
 
 
 def outdone_texts(images: Iterable[str], wordless: Iterable[str], owned: Mapping[str, str]) -> dict[str, str]:
-    """Those of the `wordless` texts that would be an image's caption if it had no other -> a sentence on that one.
+    """Return `wordless` texts replaced by another caption -> sentence on it.
 
-    `owned`: as from `owned_captions`.
+    `owned`: from `owned_captions`.
     """
     meant = _owned_by_name(list(images), set(wordless))
     return {
@@ -74,7 +71,7 @@ def outdone_texts(images: Iterable[str], wordless: Iterable[str], owned: Mapping
 
 
 def _owned_by_name(images: Sequence[str], known: Set[str]) -> dict[str, str]:
-    """`owned_captions` by the names alone; `known` are the texts."""
+    """Return `owned_captions` by name alone; `known`: the texts."""
     by_fold = defaultdict[str, list[str]](list)
     for text in sorted(known):
         by_fold[_key(text)].append(text)
@@ -89,16 +86,17 @@ def _owned_by_name(images: Sequence[str], known: Set[str]) -> dict[str, str]:
 
 
 def _names(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Each of `images` -> the names that its caption may have, without the ending, the first first."""
+    """Return image -> possible caption names without suffix, best first."""
     stems = {image: PurePosixPath(image).with_suffix("").as_posix() for image in images}
     of_all = set(stems.values())
     return {image: (stem,) if image in of_all else (image, stem) for image, stem in stems.items()}
 
 
 def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
-    """The paths that are thumbnails, by their names, of another -> that one. `sizes`: pixels of each image.
+    """Return path of each thumbnail (by name) -> its larger image.
 
-    Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png` beside `a.png`.
+    `sizes`: pixels. Telegram writes `a.webp_thumb.jpg` beside `a.webp`, others `a_thumb.jpg` or `a-thumbnail.png`
+    beside `a.png`.
     """
     known = {_key(PurePosixPath(path).with_suffix("").as_posix()): path for path in sizes}
     known |= {_key(path): path for path in sizes}
@@ -108,7 +106,7 @@ def thumbnails_of(sizes: Mapping[str, int]) -> dict[str, str]:
 
 
 def _key(path: str) -> str:
-    """What paths have in common whose names are alike, in one folder."""
+    """Return a key equal for similar names in one folder."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{folded(name)}"
 
@@ -118,7 +116,7 @@ def _exact(stems: Iterable[str], known: Set[str]) -> str:
 
 
 def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], used: set[str]) -> str:
-    """The only text that may be meant by `stem` in another spelling; "" where there is none."""
+    """Return the only text matching `stem` in another spelling, else ""."""
     if spellings[_key(stem)] > 1:
         return ""
     of_each = ([text for text in by_fold.get(_key(stem + suffix), ()) if text not in used] for suffix in SUFFIXES)
@@ -126,14 +124,14 @@ def _alike(stem: str, by_fold: dict[str, list[str]], spellings: Counter[str], us
 
 
 def captions_of(inventory: pd.DataFrame) -> dict[str, str]:
-    """The path of each accepted image that has a caption with words -> the path of its caption."""
+    """Return each accepted image -> its caption with words, if any."""
     texts = _texts(inventory)
     wordless = _wordless(texts)
     return {image: text for image, text in _owned(inventory, texts).items() if text not in wordless}
 
 
 def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
-    """The inventory with the `reason` of each caption file saying whose it is, or that it is nobody's."""
+    """Return the inventory with captions' owners in `reason`."""
     texts = _texts(inventory)
     owned = _owned(inventory, texts)
     owners = {caption: path for path, caption in reversed(owned.items())}
@@ -145,7 +143,7 @@ def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
 
 
 def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
-    """Those of `texts` that would be the caption of an image that is not taken -> a sentence on that one."""
+    """Return those of `texts` matching unused images -> sentence on the image."""
     is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
     is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
     sentences = {}
@@ -156,8 +154,10 @@ def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[s
 
 
 def _reason(text: Any, owners: Mapping[str, str], unused: Mapping[str, str]) -> str:
-    """What is said of a caption file: `text` is its row, `owners` the images of captions, `unused` the sentences on
-    texts that are no accepted image's."""
+    """Return the reason of a caption file; `text` is its row.
+
+    `owners`: images by caption. `unused`: sentences on texts without accepted image.
+    """
     owner, is_refused = owners.get(text.path, ""), text.status == "rejected"
     if text.bytes > MAX_BYTES and not is_refused:
         return too_long(text.bytes)
@@ -181,22 +181,21 @@ def _accepted(inventory: pd.DataFrame) -> list[str]:
 
 
 def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
-    """The rows of files that end as captions do, but for those that are passed over unread."""
+    """Return rows with a caption's suffix, unless ignored unread."""
     judged = (inventory["status"] == "rejected") | ((inventory["status"] == "ignored") & (inventory["sha256"] != ""))
     return inventory[judged & inventory["path"].map(is_caption_file)]
 
 
 def _wordless(texts: pd.DataFrame) -> set[str]:
-    """The paths of the `texts` that hold no word, or cannot be read."""
+    """Return paths of `texts` without words, or unreadable."""
     return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 
 def read_captions(folder: Path, inventory: pd.DataFrame, roots: Sequence[Path] = ()) -> pd.DataFrame:
-    """The table WRITTEN_CAPTIONS of the accepted images below `folder`, in the order of the inventory.
-    `roots`: as for the inventory.
+    """Return the captions of accepted images below `folder`: table WRITTEN_CAPTIONS.
 
-    Lines that hold a word are tidy (see texts.tidy), and joined by line breaks; a file without a word is no caption.
-    Raises MediaError, naming the file, when it changed since the inventory was made.
+    In inventory order; `roots` as there. Lines with words are tidied (`core/texts.py`) and joined by line breaks; a
+    file without words is no caption. Raises MediaError, naming the file, if it changed since the inventory.
     """
     digests = dict(zip(inventory["path"], inventory["sha256"], strict=True))
     rows = []

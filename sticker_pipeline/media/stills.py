@@ -1,7 +1,4 @@
-"""Pixels of one image, through Pillow: every colour mode to 8-bit RGBA in sRGB, and EXIF orientation.
-
-Containers with several frames are walked elsewhere. What becomes of colour profiles is in colour.py.
-"""
+"""Pixels of one image through Pillow: upright 8-bit sRGB RGBA."""
 
 import io
 import struct
@@ -14,9 +11,9 @@ from sticker_pipeline.media.frame import OPAQUE, MediaError, clear_hidden_colour
 
 ORIENTATION_TAG = 0x0112
 SHORT = 3  # a type of values: two bytes
-ENTRY = 12  # bytes of an entry: tag, type, number of values, and the value or where it lies
+ENTRY = 12  # bytes of an entry: tag, type, number of values, value or its position
 BYTE_ORDERS = {b"II\x2a\0": "<", b"MM\0\x2a": ">"}
-# What turns the stored image upright (EXIF 2.3, tag Orientation).
+# Makes the stored image upright (EXIF 2.3, tag Orientation).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,7 +25,7 @@ UPRIGHT = {
 }
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
-# What Pillow's decoders raise on damaged input.
+# Errors of Pillow's decoders for damaged input.
 PILLOW_ERRORS = (
     OSError,
     SyntaxError,
@@ -46,7 +43,10 @@ PILLOW_ERRORS = (
 
 
 def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
-    """The image opened, not yet unpacked. Raises MediaError when it is not of that format."""
+    """Open the image without unpacking it.
+
+    Raises MediaError if not of that format.
+    """
     try:
         return Image.open(io.BytesIO(data), formats=[pillow_format])
     except PILLOW_ERRORS as error:
@@ -54,16 +54,19 @@ def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
 
 
 def open_pixels(data: bytes, pillow_format: str, orientation: int) -> np.ndarray:
-    """The only (or first) image in `data`, upright, as RGBA uint8 [H,W,4].
+    """Return the first image in `data`, upright, as RGBA uint8 [H,W,4].
 
-    Raises MediaError when the pixels are damaged or incomplete.
+    Raises MediaError for damaged or incomplete pixels.
     """
     with open_image(data, pillow_format) as image:
         return image_pixels(image, pillow_format, orientation)
 
 
 def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np.ndarray:
-    """The image that `image` stands at, upright, as RGBA uint8 [H,W,4] in sRGB, with R=G=B=0 wherever A=0."""
+    """Return the current image of `image`, upright, as sRGB RGBA uint8 [H,W,4].
+
+    R=G=B=0 wherever A=0. Raises MediaError for damaged or incomplete pixels.
+    """
     try:
         image.load()
         return clear_hidden_colour(upright(_rgba(image), orientation))
@@ -72,16 +75,15 @@ def image_pixels(image: Image.Image, pillow_format: str, orientation: int) -> np
 
 
 def upright(rgba: np.ndarray, orientation: int) -> np.ndarray:
-    """`rgba` (uint8 [H,W,4]) turned and mirrored as EXIF's `orientation` says."""
+    """Return `rgba` (uint8 [H,W,4]) rotated and mirrored by EXIF `orientation`."""
     return np.array(Image.fromarray(rgba).transpose(UPRIGHT[orientation])) if orientation in UPRIGHT else rgba
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation 1 to 8 stated by an EXIF block; 1 (upright) where there is none or it is unreadable.
+    """Return an EXIF block's orientation, 1 to 8; 1 (upright) by default.
 
-    One rule for all formats, that of browsers (Skia): it counts as one SHORT, as EXIF has it, and one in XMP does not.
-    Of an AVIF, `exif` is Pillow's, which states what the file's own boxes say (irot and imir) in place of the EXIF in
-    it. Source of the layout: TIFF 6.0, section 2.
+    One rule for all formats, as in browsers (Skia): one SHORT counts; XMP does not. For AVIF, `exif` is Pillow's,
+    stating the boxes irot and imir instead of the EXIF. Source of the layout: TIFF 6.0, section 2.
     """
     block = exif.removeprefix(b"Exif\0\0")
     order = BYTE_ORDERS.get(block[:4])
@@ -96,13 +98,13 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _entries(block: bytes, start: int, count: int) -> bytes:
-    """The bytes of the `count` entries from `start` on that are whole."""
+    """Return the whole ones of `count` entries from `start`, as bytes."""
     whole = min(count, max(0, len(block) - start) // ENTRY)
     return block[start : start + ENTRY * whole]
 
 
 def _cause(error: BaseException) -> str:
-    """Pillow's words, without the address of the buffer it read from."""
+    """Return Pillow's message, without the buffer's address."""
     return "its header cannot be read" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
@@ -114,7 +116,7 @@ def _rgba(image: Image.Image) -> np.ndarray:
 
 
 def _unconverted(image: Image.Image) -> np.ndarray:
-    """A grey or RGB image as RGBA, its colours as they are stored."""
+    """Return a grey or RGB image as RGBA, in stored colours."""
     if image.mode.startswith("I"):
         return _from_16_bit_grey(image)
     if image.mode == "F":
@@ -127,7 +129,10 @@ def _unconverted(image: Image.Image) -> np.ndarray:
 
 
 def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
-    """Pillow sources 16-bit grey to 255 when it converts; here 0..65535 is scaled to 0..255, rounded to nearest."""
+    """Return 16-bit grey as RGBA, 0..65535 scaled to 0..255, rounded.
+
+    Pillow would clip at 255.
+    """
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise ValueError("32-bit grey pixels are not supported")

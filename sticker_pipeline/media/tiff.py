@@ -1,6 +1,6 @@
-"""TIFF: the first page, through Pillow, which turns it upright itself. Source of the rules: TIFF 6.0.
+"""TIFF: the first page, through Pillow, which makes it upright.
 
-Raw images of cameras are TIFFs too, in which the first page is a small preview: they are refused.
+Cameras' raw images are refused: their first page is a small preview. Source: TIFF 6.0.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SAMPLE_FORMAT, UNSIGNED, UNDEFINED = 339, 1, 4
 
 @dataclass(frozen=True)
 class Tiff:
-    """Size of the upright first page; `remark` says what is not taken from the file, if anything."""
+    """Size of the upright first page; `remark` says what is not read."""
 
     width: int
     height: int
@@ -33,9 +33,9 @@ class Tiff:
 
 
 def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
-    """The header of the first page, without unpacking a pixel.
+    """Return the header of the first page; no pixel is unpacked.
 
-    Raises MediaError for a camera's raw image, for numbers that are no colours, and for a page beyond `limits`.
+    Raises MediaError for damage, a camera's raw image, unsupported samples, or a page beyond `limits`.
     """
     with _first_page(data) as image:
         width, height = image.size
@@ -53,7 +53,10 @@ def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
 
 
 def tiff_pixels(data: bytes) -> np.ndarray:
-    """The first page, upright, as RGBA uint8 [H,W,4]. Raises MediaError when its pixels are damaged."""
+    """Return the first page, upright, as RGBA uint8 [H,W,4].
+
+    Raises MediaError for damaged pixels.
+    """
     with _first_page(data) as image:
         return image_pixels(_scaled(image) if image.mode.startswith("I;16") else image, "TIFF", orientation=1)
 
@@ -65,12 +68,12 @@ def _first_page(data: bytes) -> TiffImageFile:
         raise MediaError("the TIFF is damaged, or of a kind that is not read: convert it to PNG") from error
     if not isinstance(image, TiffImageFile):
         raise MediaError("the TIFF is damaged or of a kind that is not read")
-    image.info.pop("xmp", None)  # Pillow would turn the image by it
+    image.info.pop("xmp", None)  # Pillow would rotate by it
     return image
 
 
 def _scaled(image: ImageFile.ImageFile) -> Image.Image:
-    """A grey page of 12 or 16 bits with 0 for black and 65535 for white; Pillow leaves the numbers as they are."""
+    """Scale 12- or 16-bit grey, unscaled in Pillow: 0 black, 65535 white."""
     try:
         bits, inverted = _integer(image, BITS, 16), _integer(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO
         values = np.asarray(image).astype(np.uint32) * FULL // ((1 << bits) - 1)
@@ -82,7 +85,7 @@ def _scaled(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _integer(image: Image.Image, tag: int, missing: int = 0) -> int:
-    """A tag's value, the first of several; `missing` where there is none."""
+    """Return a tag's first value; `missing` for none."""
     value = image.tag_v2.get(tag, missing) if isinstance(image, TiffImageFile) else missing
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else missing

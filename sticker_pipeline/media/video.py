@@ -1,7 +1,6 @@
-"""Video in MP4 (and MOV) and WebM (and Matroska): a pass over the packets for size, times and limits, and the frames.
+"""Video in MP4/MOV and WebM/Matroska: pass over the packets, and frames.
 
-Both are the work of the ffmpeg that imageio-ffmpeg ships, run without shell, network or any file but the one it gets
-as its standard input. Which file is a video is decided in header.py.
+Both use imageio-ffmpeg's ffmpeg, without shell, network or files but its standard input.
 """
 
 import os
@@ -32,19 +31,19 @@ from sticker_pipeline.media.video_colour import MOST_STRETCHED, Canvas, VideoCol
 Demuxer = Literal["mov", "matroska"]
 Result = TypeVar("Result")
 
-# An ffmpeg is waited for in all: SILENCE_S, and a second for each so many pixels of all frames and bytes of the file.
-# Measured on one core (12 frames of noise, 1024²): 62.6 million pixels a second of H.264, 5.7 of it in HDR, and 1.7
-# (5.4 million bytes) of lossless VP9.
+# Longest decoding: SILENCE_S, plus a second per this many pixels of all frames and per this many bytes of the file.
+# Measured on one core (12 frames of noise, 1024²), million pixels a second: H.264 62.6, in HDR 5.7, lossless VP9 1.7
+# (5.4 million bytes).
 SLOW_PIXELS, SLOW_BYTES = 2_000_000, 500_000
-SILENCE_S = 30.0  # an ffmpeg that gives nothing for so long is ended: the longest wait for one frame or for all packets
-# ffmpeg's own decoders of these leave the alpha of a WebM sticker out; libvpx's give it.
+SILENCE_S = 30.0  # the longest wait for one frame or all packets; then ffmpeg is killed
+# ffmpeg's own decoders of these omit a WebM sticker's alpha; libvpx's return it.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# Of a packet, as framecrc prints it: AV_PKT_FLAG_CORRUPT (cut off) and AV_PKT_FLAG_DISCARD (decoded but never shown).
+# Packet flags in framecrc: AV_PKT_FLAG_CORRUPT (cut off), AV_PKT_FLAG_DISCARD (decoded, never shown).
 CORRUPT, DISCARD = 0x2, 0x4
-# Memory of an ffmpeg in bytes: what it needs for itself, and for each pixel of the largest frame allowed (to walk the
-# packets) or of the stream's own (to decode: some thirty for H.264 in 8 bits, twice that in 10).
+# Memory of an ffmpeg in bytes: its own, and per pixel of the largest allowed frame (reading packets) or of the stream's
+# frame (decoding: some thirty for H.264 in 8 bits, twice that in 10).
 OWN_MEMORY, WALKING_MEMORY, DECODING_MEMORY = 384_000_000, 16, 96
-# And of a single block, such as the index of a file that claims millions of packets.
+# And of one block, such as the index of a file that claims millions of packets.
 OWN_BLOCK, BLOCK_PER_PIXEL = 64_000_000, 4
 KEPT_COMPLAINTS = 50
 
@@ -56,7 +55,7 @@ COMPLAINT = re.compile(
     r"^(?:\[[^]]* @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[warning\] (?=Packet corrupt))(.*)$"
 )
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count")
-# What ffmpeg's demuxers say of a file that goes wrong behind its first packets.
+# Messages of ffmpeg's demuxers for faults after the first packets.
 CUT_OFF = "the video is cut off"
 FAULTS = {
     "partial file": CUT_OFF,
@@ -64,16 +63,19 @@ FAULTS = {
     "Packet corrupt": CUT_OFF,  # a warning: ffmpeg drops it
     "exceeds containing master element": "the video is damaged",
 }
-INDEX, FRAGMENT = b"moov", b"moof"  # boxes that say where packets lie
+INDEX, FRAGMENT = b"moov", b"moof"  # boxes with positions of packets
 UNCROPPED = (0, 0, 0, 0)
 NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
 
 
 @dataclass(frozen=True)
 class Video:
-    """Everything but the pixels. `width` and `height` are those of the upright frame as players show it, cropped and
-    with square pixels; `canvas` has these two. `starts_ms` is when each shown frame starts, ascending from 0; the last
-    ends at `end_ms`. `origin_s` is the first frame's time in the file. `note` is empty for a file that is whole."""
+    """Everything in the file but the pixels.
+
+    `width` and `height` are the canvas's: the upright frame as in players, cropped, with square pixels. `starts_ms`:
+    starts of shown frames, ascending from 0; the last ends at `end_ms`. `origin_s`: the first frame's time in the file.
+    `note`: empty for a whole file.
+    """
 
     demuxer: Demuxer
     codec: str
@@ -94,10 +96,9 @@ class Video:
 
 
 def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
-    """Walk the packets of a video file without decoding them.
+    """Read the packets of a video file without decoding them.
 
-    A file that is cut off keeps the frames that are whole. Raises MediaError for a file without video or without a
-    whole frame, and for anything beyond `limits`.
+    A cut-off file keeps its whole frames. Raises MediaError for no video, no whole frame, and anything beyond `limits`.
     """
     arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "pipe:1"]
     memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
@@ -116,10 +117,10 @@ def read_video(data: bytes, demuxer: Demuxer, limits: MediaSettings) -> Video:
 def video_frames(
     data: bytes, video: Video, limits: MediaSettings
 ) -> Generator[tuple[np.ndarray, int, int], None, None]:
-    """Each frame as (uint8 [H,W,4], start in ms, duration in ms), one in memory at a time.
+    """Yield each frame: sRGB uint8 [H,W,4], start in ms, duration in ms.
 
-    Colours are sRGB, see video_colour.py. Closing the generator ends ffmpeg. Raises MediaError at the first frame that
-    is damaged, and when there are more than `limits` allow, whatever the container said.
+    One is in memory at a time. Closing the generator ends ffmpeg. Raises MediaError at the first damaged frame, and
+    beyond `limits`, whatever the container states.
     """
     decoder = ["-c:v", ALPHA_DECODERS[video.codec]] if video.codec in ALPHA_DECODERS else []
     arguments = [*decoder, "-xerror", *_input(video.demuxer, limits), "-map", "0:V:0", *_as_rgba(video), "pipe:1"]
@@ -153,8 +154,10 @@ class _Packet:
 
 @dataclass
 class _Stream:
-    """What the pass over the packets found; the size is as stored, before cropping and rotation, and with pixels
-    `pixel_aspect` times as wide as they are high."""
+    """Result of the pass over the packets.
+
+    The size is as stored, before cropping and rotation; pixels are `pixel_aspect` times as wide as high.
+    """
 
     codec: str = ""
     time_base: Fraction = Fraction(1)
@@ -166,11 +169,14 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg. A thread reads what it says: the times of frames, rotation, cropping and complaints."""
+    """A running ffmpeg.
+
+    A thread reads frame times, rotation, cropping, colours and complaints.
+    """
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
-    patience: float  # seconds that are left to wait for it
+    patience: float  # remaining seconds of waiting
     listener: threading.Thread = field(init=False)
     times: "queue.SimpleQueue[Fraction | None]" = field(default_factory=queue.SimpleQueue)
     complaints: list[str] = field(default_factory=list)
@@ -179,12 +185,12 @@ class _Running:
     colours: VideoColours = field(default_factory=VideoColours)
 
     def listen_to_the_end(self) -> None:
-        """Wait until it has said all; its output must have ended."""
+        """Wait for all messages, after the output has ended."""
         _within(self, self.listener.join)
 
 
 def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
-    """Arguments that name the input: the standard input, which is a file, so that ffmpeg can seek in it."""
+    """Return input arguments: standard input is a file, so seekable."""
     block = OWN_BLOCK + BLOCK_PER_PIXEL * limits.max_pixels
     return [
         *("-max_alloc", str(block), "-max_pixels:v", str(limits.max_pixels), "-threads", "1"),
@@ -193,8 +199,10 @@ def _input(demuxer: Demuxer, limits: MediaSettings) -> list[str]:
 
 
 def _as_rgba(video: Video) -> list[str]:
-    """Arguments for the output: every frame once, as RGBA of the header's size, its time beside it. ffmpeg turns it
-    upright."""
+    """Return output arguments: every frame once as RGBA, with its time.
+
+    Frames have the canvas's size; ffmpeg turns them upright.
+    """
     graph = filters(video.colours, video.canvas)
     return [
         *("-fps_mode:v", "passthrough", "-filter:v", graph, "-filter_threads", "1"),
@@ -205,8 +213,10 @@ def _as_rgba(video: Video) -> list[str]:
 
 @contextmanager
 def _ffmpeg(data: bytes, arguments: list[str], loudness: str, memory: int, patience: float) -> Iterator[_Running]:
-    """An ffmpeg that reads `data` within `memory` bytes and is waited for `patience` seconds in all. It is gone with
-    all that it started, and so is its temporary file, when the block is left."""
+    """Run ffmpeg on `data` within `memory` bytes and `patience` seconds of waiting.
+
+    On exit, all its processes and its temporary file are gone.
+    """
     command = [_executable(), "-nostdin", "-hide_banner", "-nostats", "-v", loudness, *arguments]
     with tempfile.TemporaryFile() as file:
         with writing(Path(tempfile.gettempdir())):
@@ -228,16 +238,18 @@ def _ffmpeg(data: bytes, arguments: list[str], loudness: str, memory: int, patie
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill ffmpeg and, where it is a script that starts the true one, that too."""
+    """Kill ffmpeg and, if a script, the ffmpeg it started."""
     if sys.platform != "win32":
-        with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+        with suppress(ProcessLookupError, PermissionError):  # all have ended
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
 def _limit(pid: int, memory: int, patience: float) -> None:
-    """Where the system can (Linux): an allocation beyond `memory` bytes fails, and ffmpeg ends with an error. So it
-    does when it has computed much longer than anybody waits for it, even if this process has gone."""
+    """Limit memory and CPU time on Linux; ffmpeg ends beyond them.
+
+    The CPU limit far exceeds `patience` and holds even without this process.
+    """
     if sys.platform == "linux":
         import resource
 
@@ -260,14 +272,14 @@ def _executable() -> str:
 
 def _listen(errors: IO[bytes], running: _Running) -> None:
     for raw in errors:
-        # A time may stand in the middle of a complaint: ffmpeg writes the two from different threads.
+        # Times may interrupt a complaint: ffmpeg writes both from different threads.
         line = raw.decode("utf-8", "replace")
         for value, numerator, denominator in TIME.findall(line):
             known = int(value) != NO_TIME and int(denominator) > 0
             running.times.put(Fraction(int(value) * int(numerator), int(denominator)) if known else None)
         line = TIME.sub("", line).rstrip()
         if "Output #0" in line:
-            # So far it was about all streams of the file, from here about the chosen one.
+            # Messages so far concern all streams, later ones the chosen stream.
             running.rotation, running.cropping = 0.0, UNCROPPED
         if rotation := ROTATION.search(line):
             running.rotation = float(rotation[1])
@@ -280,7 +292,7 @@ def _listen(errors: IO[bytes], running: _Running) -> None:
 
 
 def _within(ffmpeg: _Running, wait: Callable[[], Result]) -> Result:
-    """`wait()`, during which ffmpeg is killed when SILENCE_S pass, or its patience; raises MediaError then."""
+    """Return `wait()`; kill ffmpeg and raise MediaError after SILENCE_S or its patience."""
     late = threading.Event()
 
     def end() -> None:
@@ -305,7 +317,10 @@ def _within(ffmpeg: _Running, wait: Callable[[], Result]) -> Result:
 
 
 def _read_packets(lines: Iterable[bytes], limits: MediaSettings) -> _Stream:
-    """Parse framecrc: facts of the stream, then `stream, dts, pts, duration, size, checksum[, F=flags][, S=…]`."""
+    """Parse framecrc: stream facts, then packets.
+
+    Packet: `stream, dts, pts, duration, size, checksum[, F=flags][, S=…]`.
+    """
     stream = _Stream()
     for raw in lines:
         line = raw.decode("ascii", "replace").rstrip()
@@ -315,7 +330,7 @@ def _read_packets(lines: Iterable[bytes], limits: MediaSettings) -> _Stream:
             packet = _packet(line.split(","), stream.packets)
             if packet:
                 stream.packets.append(packet)
-            # Some of a VP8 file's packets are not shown: at most every second one.
+            # At most every second packet of VP8 is not shown.
             check_frames(len(stream.packets) // (2 if stream.codec == "vp8" else 1), limits)
     return stream
 
@@ -333,28 +348,28 @@ def _take_fact(stream: _Stream, name: str, value: str, limits: MediaSettings) ->
 
 
 def _pixel_aspect(value: str) -> Fraction:
-    """The sample aspect ratio `a/b`; 1 where it is unknown (0/b) or absurd."""
+    """Return the sample aspect ratio `a/b`; 1 if unknown (0/b) or absurd."""
     width, height = (int(part) for part in value.split("/"))
     plausible = 0 < width <= MOST_STRETCHED * height and height <= MOST_STRETCHED * width
     return Fraction(width, height) if plausible else Fraction(1)
 
 
 def _cropped_size(stream: _Stream, cropping: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Width and height of what is left in the container's crop, which counts for nothing where nothing is left."""
+    """Return the size after the container's crop, ignored if empty."""
     left, right, top, bottom = cropping
     width, height = stream.width - left - right, stream.height - top - bottom
     return (width, height) if min(width, height) > 0 else (stream.width, stream.height)
 
 
 def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """Width and height with square pixels: one side is enlarged, so that nothing is lost."""
+    """Return the size with square pixels; one side is enlarged."""
     if aspect > 1:
         return round(width * aspect), height
     return width, round(height / aspect)
 
 
 def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: bool) -> Canvas:
-    """What the stream's frames are shown on; `sideways`: they are turned by a quarter."""
+    """Return the frames' canvas; `sideways`: rotated by a quarter."""
     stored = _cropped_size(stream, cropping)
     shown = _shown_size(*stored, stream.pixel_aspect)
     if sideways:
@@ -363,7 +378,10 @@ def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: b
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
-    """None for a packet whose frame is not shown. A packet without a time follows the one before it."""
+    """Parse a packet; None if not shown.
+
+    Without a time, it follows the previous one.
+    """
     flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
     if flags & (CORRUPT | DISCARD):
         return None
@@ -374,8 +392,10 @@ def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
 
 
 def _shown_vp8(data: bytes, demuxer: Demuxer, packets: list[_Packet], limits: MediaSettings) -> list[_Packet]:
-    """Those of the packets that hold a frame to be shown. VP8 keeps reference frames that are never shown in packets of
-    their own; bit 4 of the first byte tells (RFC 6386, 9.1)."""
+    """Return the packets with a shown frame.
+
+    VP8 has packets for reference frames that are never shown; bit 4 of the first byte marks shown ones (RFC 6386, 9.1).
+    """
     arguments = [*_input(demuxer, limits), "-map", "0:V:0", "-c", "copy", "-f", "ivf", "pipe:1"]
     memory = OWN_MEMORY + WALKING_MEMORY * limits.max_pixels
     with _ffmpeg(data, arguments, "level+error", memory, SILENCE_S) as ffmpeg:
@@ -384,7 +404,10 @@ def _shown_vp8(data: bytes, demuxer: Demuxer, packets: list[_Packet], limits: Me
 
 
 def _first_bytes(ivf: IO[bytes], most: int) -> Iterator[int]:
-    """The first byte of each packet of an IVF stream: a header of 32 bytes, then size (4 bytes), time (8), packet."""
+    """Yield the first byte of each packet of an IVF stream.
+
+    Layout: header (32 bytes); then size (4), time (8), packet.
+    """
     ivf.read(32)
     while len(place := ivf.read(12)) == 12:
         size = int.from_bytes(place[:4], "little")
@@ -401,7 +424,7 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limi
     end = round(1000 * (max(packet.start + packet.duration for packet in packets) - first) * stream.time_base)
     check_frames(len(packets), limits)
     check_seconds(end, limits)
-    sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # as ffmpeg decides it when it turns the frames
+    sideways = abs(abs(ffmpeg.rotation) % 180 - 90) < 1  # ffmpeg's rule for rotating frames
     canvas = _canvas(stream, ffmpeg.cropping, sideways=sideways)
     check_pixels(canvas.width, canvas.height, limits)
     note = partly_whole(fault, len(packets)) if fault else ""
@@ -410,7 +433,7 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limi
 
 
 def _cut_box(data: bytes) -> bytes:
-    """The kind of the outermost box that is longer than what is left of an MP4 or MOV; empty for none.
+    """Return the kind of an MP4's or MOV's cut-off outermost box, else empty.
 
     Source: ISO/IEC 14496-12, 4.2.
     """
@@ -421,14 +444,14 @@ def _cut_box(data: bytes) -> bytes:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
         if at + size > len(data):
             return kind
-        if size < 8:  # it reaches to the end, or is damaged
+        if size < 8:  # up to the end, or damaged
             break
         at += size
     return b""
 
 
 def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
-    """What is wrong with a file of which some packets were read; "" for nothing."""
+    """Return the fault of a partly readable file, else ""."""
     said = "\n".join(ffmpeg.complaints)
     if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
         return fault
@@ -438,7 +461,7 @@ def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
 
 
 def _refuse(complaints: list[str], cut_box: bytes, limits: MediaSettings) -> NoReturn:
-    """Raise MediaError with the reason why there is no packet."""
+    """Raise MediaError with the reason why no packets are found."""
     _check_stated_size(complaints, limits)
     if cut_box == INDEX:
         raise MediaError("the video is cut off inside its index (the moov box)")
@@ -451,13 +474,13 @@ def _refuse(complaints: list[str], cut_box: bytes, limits: MediaSettings) -> NoR
 
 
 def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
-    """Raise MediaError where ffmpeg refused a size that only the pixels' own header states."""
+    """Raise MediaError if ffmpeg refused a size stated only within pixels."""
     if size := TOO_LARGE.search("\n".join(complaints)):
         check_pixels(int(size[1]), int(size[2]), limits)
 
 
 def _check_filters(complaints: list[str]) -> None:
-    """Raise MediaError where ffmpeg lacks what it needs for the colours."""
+    """Raise MediaError if ffmpeg lacks colour filters."""
     if "No such filter" in "\n".join(complaints):
         raise MediaError(
             "a video of high dynamic range or of wide colours, which the ffmpeg here cannot convert: convert it to SDR"
@@ -469,13 +492,13 @@ def _cause(complaints: list[str]) -> str:
 
 
 def _read_frame(output: IO[bytes], video: Video) -> np.ndarray | None:
-    """The next frame, uint8 [H,W,4]; None at the end."""
+    """Return the next frame, uint8 [H,W,4]; None at the end."""
     rgba = np.empty((video.height, video.width, 4), dtype=np.uint8)
     return rgba if output.readinto(rgba.data.cast("B")) == rgba.nbytes else None  # type: ignore[attr-defined]
 
 
 def _start_ms(times: "queue.SimpleQueue[Fraction | None]", video: Video, previous: int) -> int:
-    """The start of the frame just read: ffmpeg says it before it gives the frame."""
+    """Return the read frame's start, reported by ffmpeg before the frame."""
     try:
         time = times.get(timeout=SILENCE_S)
     except queue.Empty:
@@ -484,7 +507,7 @@ def _start_ms(times: "queue.SimpleQueue[Fraction | None]", video: Video, previou
 
 
 def _duration_ms(start: int, video: Video) -> int:
-    """Until the next frame starts, by the times of the packets."""
+    """Return the time to the next frame, by packets."""
     following = bisect_right(video.starts_ms, start)
     end = video.starts_ms[following] if following < len(video.starts_ms) else video.end_ms
     return max(0, end - start)

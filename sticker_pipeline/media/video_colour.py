@@ -1,7 +1,7 @@
-"""Colours and shapes of a video: what its stream states, and the ffmpeg filters that make sRGB frames of one size.
+"""Stated colours and shapes of a video, and ffmpeg filters to sRGB.
 
-High dynamic range (PQ, HLG) is shown with white at 203 nits, the level that ITU-R BT.2408 gives to diffuse white;
-brighter light is white. What nothing is stated of is taken as browsers take it: BT.709 from 720 lines on, else BT.601.
+HDR (PQ, HLG) has white at 203 nits, diffuse white of ITU-R BT.2408; brighter light is white. Unstated colours, as in
+browsers: BT.709 from 720 lines, else BT.601.
 """
 
 import re
@@ -11,7 +11,7 @@ WHITE_NITS = 203  # ITU-R BT.2408, table 1
 HD_LINES = 720  # as Chromium guesses
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG
 WIDE_PRIMARIES = ("bt2020", "smpte431", "smpte432")  # the last two are DCI-P3 and Display P3
-# The stream's matrix, as ffmpeg prints it -> its name in the scale filter.
+# The stream's matrix in ffmpeg's output -> its name in the scale filter.
 MATRICES = {
     "bt709": "bt709",
     "fcc": "fcc",
@@ -20,18 +20,21 @@ MATRICES = {
     "smpte240m": "smpte240m",
     "bt2020nc": "bt2020",
 }
-MOST_STRETCHED = 4  # longer : shorter side of a pixel; players take what is beyond it for a mistake
-SAME_SHAPE = 0.02  # frames are of one shape whose ratios of width to height differ by less: sides are rounded
+MOST_STRETCHED = 4  # longer : shorter side of a pixel; players ignore more as a mistake
+SAME_SHAPE = 0.02  # largest relative difference of aspect ratios of one shape: sides are rounded
 UNKNOWN = "unknown"
 SRGB = "iec61966-2-1"  # a transfer
-HDR_FILTER = "zscale"  # of zimg, which not every build of ffmpeg has
+HDR_FILTER = "zscale"  # of zimg, not in every build of ffmpeg
 # In `Stream #0:0: Video: hevc (Main 10), yuv420p10le(tv, bt2020nc/bt2020/smpte2084, progressive), 512x64`.
 PIXELS = re.compile(r": Video: .*?, (?P<format>\w+)(?:\((?P<facts>[^)]*)\))?, \d+x\d+")
 
 
 @dataclass(frozen=True)
 class VideoColours:
-    """Names as ffmpeg prints them, "unknown" where the stream states none. `is_yuv`: luma and chroma, no RGB."""
+    """Names as ffmpeg prints them; "unknown" if unstated.
+
+    `is_yuv`: luma and chroma, not RGB.
+    """
 
     matrix: str = UNKNOWN
     primaries: str = UNKNOWN
@@ -41,8 +44,10 @@ class VideoColours:
 
 @dataclass(frozen=True)
 class Canvas:
-    """What frames are shown on: `width` and `height` in square pixels. `frame_width` and `frame_height` are those of
-    the first frame, upright; `lines` its height before rotation."""
+    """`width` and `height` of shown frames in square pixels.
+
+    `frame_width`, `frame_height`: the first frame's, upright; `lines`: its height before rotation.
+    """
 
     width: int
     height: int
@@ -52,13 +57,13 @@ class Canvas:
 
 
 def stated_colours(line: str) -> VideoColours | None:
-    """What a line of ffmpeg's about a video stream states; None for any other line."""
+    """Parse an ffmpeg line on a video stream; None for other lines."""
     found = PIXELS.search(line)
     if not found:
         return None
     is_yuv = found["format"].startswith("yuv")
     for fact in (found["facts"] or "").split(", "):
-        if fact in MATRICES:  # one name that stands for all three
+        if fact in MATRICES:  # one name for all three
             return VideoColours(fact, fact, fact, is_yuv)
         if fact.count("/") == 2:
             matrix, primaries, transfer = fact.split("/")
@@ -67,7 +72,7 @@ def stated_colours(line: str) -> VideoColours | None:
 
 
 def filters(colours: VideoColours, canvas: Canvas) -> str:
-    """A filter graph of ffmpeg's that gives upright RGBA frames of the canvas's size in sRGB."""
+    """Return an ffmpeg filter graph: upright sRGB RGBA frames of canvas size."""
     width, height = _fitted(canvas)
     scale = f"scale=w='{width}':h='{height}':flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
     shown = f"format=rgba,pad={canvas.width}:{canvas.height}:-1:-1:color=black@0"
@@ -80,10 +85,9 @@ def filters(colours: VideoColours, canvas: Canvas) -> str:
 
 
 def _fitted(canvas: Canvas) -> tuple[str, str]:
-    """Expressions of ffmpeg's for the width and height of a frame on the canvas.
+    """Return ffmpeg expressions for a frame's width and height on the canvas.
 
-    A frame of another size than the first one's has the whole canvas too, unless its shape is another: then it is the
-    largest that fits.
+    A frame of another size fills the canvas too; of another shape, it is the largest that fits.
     """
     shape = f"(iw/ih*if(between(sar,{1 / MOST_STRETCHED},{MOST_STRETCHED}),sar,1))"
     usual = f"eq(iw,{canvas.frame_width})*eq(ih,{canvas.frame_height})"
@@ -101,7 +105,10 @@ def _likely_matrix(colours: VideoColours, lines: int) -> str:
 
 
 def _to_srgb(colours: VideoColours, matrix: str) -> str:
-    """Filters to sRGB by way of linear light. A transfer that is none of HDR's counts as sRGB's, as in browsers."""
+    """Return filters to sRGB through linear light.
+
+    As in browsers, non-HDR transfers count as sRGB's.
+    """
     primaries = colours.primaries if colours.primaries in (*WIDE_PRIMARIES, "bt709") else "bt2020"
     transfer = colours.transfer if colours.transfer in HDR_TRANSFERS else SRGB
     exact = "agamma=0"  # no approximate tables

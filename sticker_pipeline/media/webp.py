@@ -1,7 +1,6 @@
-"""WebP: the walk over the RIFF chunks for size, frames and delays. The pixels are libwebp's, through Pillow, which
-composites the full canvas itself.
+"""WebP: RIFF chunk walk for size, frames and delays.
 
-Source: the WebP container specification and RFC 9649.
+libwebp, through Pillow, composites full canvases. Sources: WebP container specification, RFC 9649.
 """
 
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ ANIMATION_FLAG = 0x02
 
 @dataclass(frozen=True)
 class Webp:
-    """Canvas size and, for an animation, the delay of each frame in ms (empty for a still); the colour profile."""
+    """Canvas size, frame delays (empty for a still) and colour profile."""
 
     width: int
     height: int
@@ -28,7 +27,10 @@ class Webp:
 
 
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
-    """Walk the chunks without unpacking a pixel. Raises MediaError for a file that is cut off or beyond `limits`."""
+    """Read the chunks without unpacking pixels.
+
+    Raises MediaError for a damaged or cut-off file or one beyond `limits`.
+    """
     if _end(data) > len(data):
         raise MediaError("the WebP is cut off")
     size = (0, 0)
@@ -53,12 +55,15 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
 
 
 def mended(data: bytes) -> bytes:
-    """`data` with the size of its RIFF as libwebp wants it."""
+    """Return `data` with the RIFF size that libwebp expects."""
     return data[:4] + (_end(data) - 8).to_bytes(4, "little") + data[8:]
 
 
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
-    """Each frame of an animation as (full canvas uint8 [H,W,4], delay in ms as stored)."""
+    """Yield each frame: full canvas uint8 [H,W,4], stored delay in ms.
+
+    Raises MediaError at the first damaged frame.
+    """
     with open_image(mended(data), "WEBP") as image:
         for number, duration in enumerate(webp.durations_ms):
             try:
@@ -69,7 +74,7 @@ def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end of the content) of each chunk inside the RIFF."""
+    """Yield (type, start, end of content) of each chunk in the RIFF."""
     at, stop = 12, _end(data)
     while at + 8 <= stop:
         start = at + 8
@@ -81,13 +86,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _end(data: bytes) -> int:
-    """Where the RIFF ends; some writers count its first eight bytes too."""
+    """Return the RIFF's end; some writers count its first eight bytes."""
     size = int.from_bytes(data[4:8], "little")
     return size if size == len(data) else 8 + size
 
 
 def _size(kind: bytes, content: bytes) -> tuple[int, int]:
-    """Width and height stated by the first bytes of a VP8X, VP8 or VP8L chunk; (0, 0) for another chunk."""
+    """Return the size in a VP8X, VP8, VP8L chunk, else (0, 0)."""
     if kind == b"VP8X" and len(content) >= 10:
         return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(content[7:10], "little")
     if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":

@@ -1,1 +1,1 @@
-"""How often each frame is trained on."""
+"""Training frequency of each frame."""

@@ -1,5 +1,4 @@
-"""Whether a character's images are enough, different enough, and evenly enough drawn. Bounds and their reasons stand
-here; how weights are made stands in weights.py."""
+"""Checks of a character's images: number, variety and balance of sampling."""
 
 import numpy as np
 import pandas as pd
@@ -7,21 +6,24 @@ import pandas as pd
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.sampling.weights import clip_similarity, effective_images, group_shares, source_shares
 
-# A holdout needs three sources in a group (dataset/manifest.py); with fewer in all, nothing could even be measured.
+# A holdout needs three sources in a group (dataset/manifest.py); with fewer in all, nothing can be measured.
 TOO_FEW = 3
-# Our choice: the demo characters have some 25, and nothing smaller was tried.
+# Our choice: the demo characters have some 25; nothing smaller was tried.
 FEW = 10
-# Kish's effective number of sources by perceptual hash. Three real sets of stickers, mostly of one head on an empty
-# background, get 3.3, 4.1 and 9.5; hashes that differ in a bit or two, as those of one drawing do, get about 1.
+# Kish's effective number of sources by perceptual hash. Three real sets of stickers, mostly one head on an empty
+# background: 3.3, 4.1 and 9.5; hashes that differ in a bit or two, as for one drawing: about 1.
 FEW_DIFFERENT = 2.0
-# One group so much heavier than another that the other is hardly seen: with ten draws per source, once in ten images.
+# Ratio of shares: of two groups, the lighter then has about one sample in ten.
 HEAVIER = 10.0
-# One source of many that is every fourth image.
+# One source of at least MANY_CLIPS with a quarter of the samples.
 HEAVY_CLIP, MANY_CLIPS = 0.25, 8
 
 
 def enough_images(trained: pd.DataFrame) -> Verdict:
-    """Whether there is something to train on. `trained`: frame_id, group, source_id of the frames in training."""
+    """Check that there are enough sources to train on.
+
+    `trained`: frame_id, group, source_id of the frames in training.
+    """
     table = trained.groupby("group", sort=True).agg(sources=("source_id", "nunique"), frames=("frame_id", "size"))
     sources = trained["source_id"].nunique()
     summary = f"{sources} sources and stills to train on"
@@ -33,10 +35,11 @@ def enough_images(trained: pd.DataFrame) -> Verdict:
 
 
 def different_enough(frames: pd.DataFrame) -> Verdict:
-    """Whether the sources show more than one drawing again and again, which trains a LoRA that can draw nothing else.
+    """Check that the sources are not nearly one drawing.
 
-    Kish's effective number n / (1 + (n − 1)·ρ) of n sources, each by its first kept frame, with ρ the mean likeness of
-    all pairs by perceptual hash (see weights.clip_similarity).
+    Otherwise the LoRA can generate nothing else. Metric: Kish's effective number n / (1 + (n − 1)·ρ) of n sources by
+    their first kept frames, with ρ the mean likeness of all pairs (weights.clip_similarity). Fewer than TOO_FEW sources
+    pass.
     """
     first = frames[frames["kept"].astype(bool)].drop_duplicates("source_id")
     count = len(first)
@@ -50,7 +53,7 @@ def different_enough(frames: pd.DataFrame) -> Verdict:
 
 
 def balanced(weights: pd.DataFrame) -> Verdict:
-    """Whether every group, and every source, has a fair part of the draws. `weights` is the table of frame_weights."""
+    """Check that every group and source has a fair share of samples."""
     groups, sources = group_shares(weights), source_shares(weights)
     faults = []
     light, heavy = groups.iloc[groups["share"].argmin()], groups.iloc[groups["share"].argmax()]
@@ -68,7 +71,10 @@ def balanced(weights: pd.DataFrame) -> Verdict:
 
 
 def _closest_pairs(first: pd.DataFrame, most: int = 20) -> pd.DataFrame:
-    """The pairs of sources that look most alike: one, other, differing_bits (of 64), the nearest first."""
+    """Return the most similar pairs: one, other, differing_bits (of 64), nearest first.
+
+    Each source is paired only with its nearest later one.
+    """
     hashes = np.array([int(value, 16) for value in first["phash"]], dtype=np.uint64)
     sources = first["source_id"].to_numpy()
     nearest = []

@@ -1,21 +1,21 @@
-"""Epochs: how often each frame is drawn, by systematic sampling, and in which order.
+"""Epochs: count and order of each frame, by systematic sampling.
 
-Where the probabilities come from is in weights.py.
+Probabilities are in `sampling/weights.py`.
 """
 
 import numpy as np
 
-# N·p is a float: what lies this little below a whole number is meant as that number.
+# Tolerance: N·p this far below a whole number counts as that number.
 WHOLE = 1e-9
 
 
 def systematic_counts(probabilities: np.ndarray, n_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """How often each item is drawn in one epoch, int64 [n].
+    """Return each item's count in one epoch, int64 [n].
 
-    Each count is ⌊N·p⌋ or ⌈N·p⌉ and they sum to N = `n_samples` exactly; over epochs their mean is N·p. Systematic
-    sampling (Madow 1949): whole parts are certain; the fractions are laid end to end in a random order, and one random
-    offset decides which of them are met. Reproducible from (seed, epoch). `probabilities` (float64 [n], ≥ 0) must sum
-    to 1 within 1e-9, else ValueError.
+    Each count is ⌊N·p⌋ or ⌈N·p⌉; they sum to N = `n_samples` exactly; their mean over epochs is N·p. Systematic
+    sampling (Madow 1949): whole parts are certain; fractions lie end to end in random order, and points at distance 1
+    from a random offset select items. Reproducible from (seed, epoch). Raises ValueError for `probabilities` (float64
+    [n]) below 0 or not summing to 1 within 1e-9, or N < 1.
     """
     expected = _expected(probabilities, n_samples)
     counts = np.floor(expected + WHOLE).astype(np.int64)
@@ -27,8 +27,10 @@ def systematic_counts(probabilities: np.ndarray, n_samples: int, seed: int, epoc
 
 
 def epoch_order(probabilities: np.ndarray, n_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """The items of one epoch in the order of training, int64 [n_samples]: systematic_counts, shuffled. Reproducible
-    from (seed, epoch)."""
+    """Return one epoch's items in training order, int64 [n_samples].
+
+    Shuffled systematic_counts; reproducible from (seed, epoch).
+    """
     counts = systematic_counts(probabilities, n_samples, seed, epoch)
     order = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     np.random.default_rng([seed, epoch, 1]).shuffle(order)
@@ -45,12 +47,15 @@ def _expected(probabilities: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def _fractions(fraction: np.ndarray, remaining: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `remaining` of the items, each at most once, with inclusion probability `fraction` (which sums to it)."""
+    """Sample `remaining` items, each at most once, as counts.
+
+    `fraction`: inclusion probabilities, which sum to `remaining`.
+    """
     order = rng.permutation(np.flatnonzero(fraction))
     ends = np.cumsum(fraction[order])
     ends = np.minimum(ends * (remaining / ends[-1]), remaining)
     ends[-1] = remaining
-    # An item is met when one of the points u, u + 1, … lies between the end before it and its own.
+    # An item is selected if one of the points u, u + 1, … lies between the previous end and its own.
     points_below = np.ceil(np.concatenate([[0.0], ends]) - rng.random()).astype(np.int64)
     drawn = np.zeros(len(fraction), dtype=np.int64)
     drawn[order] = np.diff(points_below)

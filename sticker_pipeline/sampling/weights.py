@@ -1,6 +1,6 @@
-"""The probability with which each frame is drawn, and what it means for groups and sources.
+"""Sampling probability of each frame, and shares of groups and sources.
 
-How often a frame then appears in an epoch is in draws.py; what is held out of training is the dataset's business.
+Counts per epoch are in `sampling/epochs.py`.
 """
 
 import math
@@ -28,12 +28,12 @@ FRAME_WEIGHTS = TableSchema(
     ),
     key=("frame_id",),
 )
-SAMPLES_PER_SOURCE = 10  # an epoch of the original recipe shows each source this often
+SAMPLES_PER_SOURCE = 10  # per epoch of the original recipe
 HASH_BITS = 64
 
 
 class SamplingError(UserError):
-    """Frames, shares or settings from which no probabilities can be made."""
+    """Invalid frames, shares or settings for probabilities."""
 
 
 def frame_weights(
@@ -43,17 +43,20 @@ def frame_weights(
     samples_per_epoch: int | None,
     similarity: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The probability of each kept frame, with the columns of FRAME_WEIGHTS, in the order of `frames`.
+    """Return the probability of each kept frame: table FRAME_WEIGHTS, ordered as `frames`.
 
-    For source group c with sources g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g: π_c = share_c·W_c / Σ_d
-    share_d·W_d and p = π_c·(w_g / W_c) / n_g, which is share_c·w_g / n_g / Σ_d share_d·W_d. With equal shares every
-    source counts alike, wherever it lies; a share scales how much each source of its group counts.
+    For group c with sources g of n_g kept frames and weight w_g, W_c = Σ_{g∈c} w_g: π_c = share_c·W_c / Σ_d share_d·W_d
+    and p = π_c·(w_g / W_c) / n_g = share_c·w_g / n_g / Σ_d share_d·W_d. With equal shares, sources count alike in all
+    groups; a share scales each source of its group.
 
-    `mode` gives w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
-    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, or else from clip_similarity.
-    `probability` sums to 1 within 1e-12; `samples_per_epoch` is the expected number N·p for N draws, by default
-    SAMPLES_PER_SOURCE for each source. Raises SamplingError for no kept frame, a group without a share, an unknown
-    mode, a source without a similarity or one outside 0..1, a share that is not above 0, or N < 1."""
+    `mode` sets w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
+    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, else clip_similarity.
+    `probability` sums to 1 within 1e-12; `samples_per_epoch` is the expected number N·p for N samples (default:
+    SAMPLES_PER_SOURCE per source).
+
+    Raises SamplingError for no kept frame, a group without a share, an unknown mode, a similarity missing or outside
+    0..1, a share that is not positive and finite, or N < 1.
+    """
     kept = frames[frames["kept"].astype(bool)]
     lengths = kept.groupby(["group", "source_id"], sort=False)["frame_id"].transform("size").to_numpy(dtype=np.float64)
     _check(kept, shares, mode, samples_per_epoch)
@@ -66,11 +69,11 @@ def frame_weights(
 
 
 def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
-    """ρ by source_id: the mean likeness of all pairs of kept frames of each source, 0 to 1 (1 for a source of one
-    frame).
+    """Return ρ by source_id: mean likeness of all pairs of kept frames.
 
-    The likeness of two frames is 1 − d/32 for perceptual hashes that differ in d of 64 bits: unrelated images differ
-    in 32 on average. Per bit, k ones among n frames give k·(n − k) differing pairs, so a source costs time in O(n).
+    0 to 1; 1 for a single frame. The likeness of two is 1 − d/32 for perceptual hashes that differ in d of 64 bits
+    (unrelated images: 32 on average). Negative means become 0. Per bit, k ones among n frames give k·(n − k) differing
+    pairs: O(n) per source.
     """
     kept = frames[frames["kept"].astype(bool)]
     return {
@@ -79,7 +82,7 @@ def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
 
 
 def group_shares(weights: pd.DataFrame) -> pd.DataFrame:
-    """What each group amounts to: group, sources, frames, share (the sum of its probabilities), sorted by group."""
+    """Return group, sources, frames, share (summed probability), sorted by group."""
     table = weights.groupby("group", sort=True).agg(
         sources=("source_id", "nunique"), frames=("frame_id", "size"), share=("probability", "sum")
     )
@@ -87,7 +90,7 @@ def group_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
-    """What each source amounts to: group, source_id, frames, share, samples_per_epoch, sorted by group and source."""
+    """Return group, source_id, frames, share, samples_per_epoch, sorted by the first two."""
     table = weights.groupby(["group", "source_id"], sort=True).agg(
         frames=("frame_id", "size"), share=("probability", "sum"), samples_per_epoch=("samples_per_epoch", "sum")
     )
@@ -95,7 +98,10 @@ def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def effective_images(probability: np.ndarray) -> float:
-    """Kish's effective number of images, (Σp)² / Σp²: n for n equal probabilities, 1 when one is always drawn."""
+    """Return Kish's effective number of images, (Σp)² / Σp².
+
+    n for equal probabilities; 1 if one is always sampled.
+    """
     return float(probability.sum() ** 2 / (probability**2).sum())
 
 
@@ -123,7 +129,7 @@ def _shares_of(kept: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
 def _source_weights(
     kept: pd.DataFrame, lengths: np.ndarray, mode: str, similarity: Mapping[str, float] | None
 ) -> np.ndarray:
-    """w_g of the source of each frame, float64 [n]."""
+    """Return w_g of each frame's source, float64 [n]."""
     if mode == "inverse_length":
         return np.ones(len(kept))
     if mode == "uniform":
@@ -147,7 +153,7 @@ def _mean_likeness(hashes: list[str]) -> float:
 
 
 def group_chart(groups: pd.DataFrame) -> Image.Image:
-    """Chart of each group of `group_shares` what it would be if every frame counted alike, and what it is."""
+    """Chart each group's share of frames and of samples."""
     frames = groups["frames"] / groups["frames"].sum()
     shares = {
         str(group): (plain, share) for group, plain, share in zip(groups["group"], frames, groups["share"], strict=True)
