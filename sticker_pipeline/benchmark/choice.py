@@ -6,14 +6,14 @@ The rule, in this order:
    epochs are out: they learn by heart.
 2. *Memorisation*: epochs are out if more than `most_copies` of their images are copies (see `copied`). If all are, the
    one that copies least is chosen, and the gate is left to refuse it.
-3. *Similarity*: epochs are out that are less like the character than the lower end of the interval of the most similar
-   one left: only differences beyond chance count.
+3. *Similarity*: epochs are out that are less like the character than the lower end of the most similar one's interval:
+   only differences beyond chance count.
 4. *Loss*: the lowest on validation images wins; without one, the most similar; of equal ones the earliest, which had
    the least time to copy.
 
-The evidence excludes the benchmark's held-out references and seeds, else the chosen model would look better there than
-it is. So the loss is that of the split `validation` (dataset/manifest.py), not of `holdout`, which is measured on those
-references; similarity is that to training images; copies are defined by training images alone.
+Held-out references and seeds of the benchmark are no evidence, else the chosen model would look better there than it
+is. So the loss is that of the split `validation` (dataset/manifest.py), not of `holdout`, measured on those references;
+similarity is that to training images, which alone define copies.
 """
 
 import hashlib
@@ -48,13 +48,11 @@ def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: 
     """Select the images that epochs are compared with.
 
     The middle frame of each training source, at most `most` sources per style: those with the lowest SHA-256 of their
-    id, so that a new source exchanges at most one.
+    id, so that a new source exchanges at most one. frames: frame_id, group, source_id, frame_index of the training
+    split only; styles: group -> style. Returns frame_id, style, source_id, sorted by style and source_id.
 
-    frames: frame_id, group, source_id, frame_index of the training split only; styles: group -> style. Returns
-    frame_id, style, source_id, sorted by style and source_id.
-
-    These images were trained on, so similarity to them rewards copying; the comparison is fair only because all epochs
-    share them. Read it beside `nearest_training` and `diversity`.
+    These were trained on, so similarity to them rewards copying; it is fair because all epochs share them. Read it
+    beside `nearest_training` and `diversity`.
     """
     ordered = frames.sort_values(["source_id", "frame_index"], kind="stable")
     rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
@@ -77,12 +75,12 @@ def checkpoint_metrics(
 ) -> pd.DataFrame:
     """One row per epoch: epoch, metrics (a dictionary of floats).
 
-    generated: epoch -> style -> unit embeddings float[n, d], same requests for every epoch; validation: style -> unit
-    embeddings float[v, d].
+    generated: epoch -> style -> unit embeddings float[n, d] on the same requests; validation: style -> unit embeddings
+    float[v, d].
 
     Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation images), `clip_similarity_low` and
-    `_high` (95 % bounds), each the plain mean over styles; `n` images; with `trained`, `copies`: the share of copies
-    among all images. Raises ValueError for an epoch without images of a validation style.
+    `_high` (95 % bounds), each the plain mean over styles; `n` images; with `trained`, `copies`: their share of all
+    images. Raises ValueError for an epoch without images of a validation style.
     """
     rows = []
     threshold = copy_threshold(trained) if trained else math.nan
@@ -102,8 +100,8 @@ def checkpoint_metrics(
 def copy_threshold(trained: Embeddings) -> float:
     """Cosine to a training image above which an image is a copy.
 
-    It is the 95th percentile over sources of the cosine to the nearest image of another source, so new images of the
-    character rarely pass it. Each source counts once, by the median over its frames. NaN for fewer than two sources.
+    New images of the character rarely pass it: the 95th percentile over sources of the cosine to the nearest image of
+    another source. A source counts once, by the median over its frames. NaN for fewer than two sources.
     """
     sources = np.asarray(trained.sources, dtype=str)
     between = cosines(trained.vectors, trained.vectors)
@@ -144,10 +142,10 @@ def choose_epoch(
 ) -> pd.DataFrame:
     """Sort `metrics` (epoch, metrics) by epoch and add `chosen` and `reason`.
 
-    chosen: true in one row. reason: a sentence on why the rule chose the epoch, or not. The metrics get
-    `validation_loss` from `losses` (see validation_losses).
+    chosen: true in one row. reason: a sentence on why the rule chose the epoch, or not. `losses` (see
+    validation_losses) are added as `validation_loss`.
 
-    Without `copies` rule 2 is skipped; without `clip_similarity_low` rule 3 compares with the similarity itself. Raises
+    Without `copies` rule 2 is skipped; without `clip_similarity_low` rule 3 uses the similarity itself. Raises
     ValueError for an empty table or where no similarity is a number.
     """
     table = metrics.sort_values("epoch", kind="stable").reset_index(drop=True)

@@ -1,42 +1,42 @@
 """The release gate: rules as pure functions of the benchmark's tables.
 
-A LoRA is released only if every rule holds. `benchmark: {gate: …}` of character.yaml sets the limits.
+All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
 
-1. `better_than_base`: it is more like the held-out images than the base model on the same prompts and seeds: the 95 %
-   interval of the paired difference, over all styles, lies above `gain` of the way from the base model's similarity to
-   that of held-out images among themselves. 0 is not enough: noise can be a little nearer to a character than somebody
-   else's face. Without a style with two held-out sources that way is unknown, and the limit is 0.
-2. `no_copies`: in each style, at most `copies` of its images are nearer to a training image than the 95th percentile of
-   the held-out ones, and at most `copies_beyond_references` more than of the held-out ones themselves. The limit is
-   never below what an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each style its images differ at least `diversity` as much as held-out sources do, and at most
-   `one_source` of them are nearest to one source, or, if more, what chance gives to so few images or sources once in
-   forty times.
-4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character among all.
-   Without other characters this is not checked, and does not hold a release.
+1. `better_than_base`: its gain in similarity to held-out images over the base model (paired: same prompts and seeds;
+   all styles) has a 95 % interval above `gain` of the way from the base model's similarity to that of held-out images
+   among themselves. 0 is not enough: noise can be a little nearer to a character than somebody else's face. Without a
+   style with two held-out sources that way is unknown, and the limit 0.
+2. `no_copies`: in each style, the share of images nearer to a training image than the 95th percentile of held-out ones
+   is at most `copies`, and at most `copies_beyond_references` above that of held-out images. The limit is at least what
+   an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
+3. `not_collapsed`: in each style its diversity is at least `diversity` times that of held-out sources, and at most
+   `one_source` of its images are nearest to one source (or what chance exceeds once in forty times with so few images
+   or sources, if that is more).
+4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character. Without others
+   this is not checked, and does not hold back a release.
 5. Compared with the present release, if any:
-   a. `no_less_similar`: it keeps all but `loss_of_gain` of the present release's gain over the base model. The margin
-      is a share of the gain, since a cosine means something else in every CLIP. This is a test of non-inferiority: the
-      *lower end of the interval* of the paired difference must lie above −margin. The mean alone would pass half of all
-      LoRAs that are worse by the margin, and weekly retraining would walk downhill; with the interval, one that is
-      worse by more than the margin passes once in forty times. The price: with fewer images an equal one is refused
-      more often, and then the present release stays, which harms nobody.
-   b. `no_more_copies`, `no_less_diverse`: in each style, the share of copies is at most `more_copies` above, the
-      diversity at most `less_diversity` (a share) below the present release's. Missing the character scatters images,
-      and coming closer reduces diversity: one no lower than the references' own is never a fault. The *means* are
+   a. `no_less_similar`: it loses at most `loss_of_gain` of that release's gain over the base model; a share, since a
+      cosine means something else in every CLIP. This is a test of non-inferiority: the *lower end of the interval* of
+      the paired difference must lie above −margin. The mean alone would pass half of all LoRAs that are worse by the
+      margin, and weekly retraining would walk downhill; with the interval, one worse by more than the margin passes
+      once in forty times. The price: the fewer images, the more often an equal one is refused; the present release then
+      stays, which harms nobody.
+   b. `no_more_copies`, `no_less_diverse`: in each style, copies are at most `more_copies` above, diversity at most
+      `less_diversity` (a share) below the present release's. A LoRA that misses the character scatters, and one that
+      comes closer is less diverse: a diversity no lower than the references' own is never a fault. *Means* are
       compared: rules 2 and 3 bound both already, and with some tens of images an interval is wider than any useful
       margin.
 
 Nothing unmeasured passes in silence: the check reports it, and a LoRA with a metric measured in no style is refused,
 unless `unmeasured: release`.
 
-Sources of the defaults. For the three demo characters in two styles with three seeds each
-(data/models/embedded/REPORT.md and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and
-always further from the training images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to
-one GIF, one that collapsed onto it .83 (docs/experiments.md, d). Trainings that differ in the seed alone differ in
-similarity by up to .03, with gains over the base model from .64 to .83: well within a tenth of the gain. These gains
-are .8 to .96 of the way to the references; a training of 24 steps came .3 of it, weights of noise .1
-(defs/test_release_line.py). Other CLIPs and base models have not been measured.
+Sources of the defaults: for three demo characters in two styles with three seeds each (data/models/embedded/REPORT.md
+and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training images
+than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto it .83
+(docs/experiments.md, d). Trainings that differ in the seed alone differ in similarity by up to .03, with gains over the
+base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of the way to the references; a
+training of 24 steps came .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs and base models were not
+measured.
 """
 
 import math
@@ -84,12 +84,10 @@ class Check:
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
     """Return the checks in the order of CHECKS.
 
-    The LoRA may be released if all passed (see `may_be_released`).
-
-    table: model, style, metric, mean, ci_low, ci_high, n, with the models `base`, `lora`, `reference` and, if any,
-    `released`. over_base, over_release: metric, style, difference, ci_low, ci_high, n of the paired differences, the
-    LoRA less the base model or the present release (None: there is none). Rows over all styles have the style `all`. A
-    mean that is no number counts as not measured.
+    A release needs all of them to pass. table: model, style, metric, mean, ci_low, ci_high, n, with the models `base`,
+    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, style, difference, ci_low, ci_high, n
+    of the paired differences, the LoRA less the base model or the present release (None: there is none). The style
+    `all` is over all styles. A mean that is no number counts as not measured.
     """
     estimates = _estimates(table)
     styles = _styles(estimates)
@@ -115,10 +113,7 @@ def may_be_released(checks: Sequence[Check]) -> bool:
 
 
 def decision(checks: Sequence[Check]) -> str:
-    """Say in one line whether the checks release or refuse, and why.
-
-    Includes what was not checked.
-    """
+    """Say in one line: released or refused, why, and what is unchecked."""
     refused = [f"{check.name}: {check.verdict.summary}" for check in checks if not check.verdict.passed]
     unchecked = [check.name for check in checks if check.verdict.passed and not check.checked]
     told = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
@@ -128,7 +123,7 @@ def decision(checks: Sequence[Check]) -> str:
 def copies_by_chance(sources: int) -> float:
     """Bound on the share of honest images nearer than every held-out source.
 
-    Nearer to the training images; exceeded with probability BAD_LUCK. Images distributed as `sources` = m held-out ones
+    Nearer to training images; exceeded with probability BAD_LUCK. Images distributed as `sources` = m held-out ones
     exceed the largest of these with a share distributed as Beta(1, m): P(share > x) = (1 − x)^m. With 3 sources it is
     .63, with 10 .26, with 20 .14: few held-out sources prove little.
     """

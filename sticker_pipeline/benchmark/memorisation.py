@@ -1,7 +1,7 @@
 """Copying of training images, as far as embeddings show it.
 
 Embeddings are unit rows float[n, d] of images, not of sources; nearness is the cosine. Images, and held-out sources if
-any, are resampled (bootstrap.py, also for `prompts`); the training set is not.
+any, are resampled (bootstrap.py, also for `prompts`); training images are not.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def nearest_training(
 ) -> Estimate:
     """Mean over images of the cosine to the nearest training image.
 
-    n = images. High for copies, but also for good new images: compare it with that of held-out references, which an
-    honest image of the character has. A model well above it copies.
+    n = images. High for copies, but also for good new images: held-out references show what an honest image has. A
+    model well above that copies.
     """
     return row_mean(_nearest(images, training), samples, seed, prompts)
 
@@ -47,8 +47,8 @@ def nearest_training_excess(
 
     Above 0 the model copies more than the character's own images repeat themselves. Low values reward images far from
     training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out near duplicates of training
-    images, which make copying look honest, and by copies with small changes of what CLIP looks at (background,
-    framing), which it misses.
+    images, which make copying look honest, and misses copies with small changes of what CLIP looks at (background,
+    framing).
     """
     near, (_, codes) = _nearest(images, training), _source_codes(sources)
     own = ratio(np.bincount(codes, _nearest(holdout, training)), np.bincount(codes))
@@ -69,7 +69,7 @@ def copied_share(
 ) -> Estimate:
     """Share of images nearer to training than 95 % of held-out images.
 
-    n = images. holdout, sources: as for `nearest_training_excess`; each source has the same weight, shared among its
+    n = images. holdout, sources: as for `nearest_training_excess`; sources have equal weights, shared among their
     images. With fewer than 20 sources the bound is their nearest image, which an honest model passes as often as
     `fair_copied_share` says. A bound of few sources may be anywhere, which the interval shows; differences between
     models on the same sources are steadier.
@@ -93,10 +93,9 @@ def copied_share(
 def fair_copied_share(sources: int) -> Estimate:
     """Exact `copied_share` of images as near to training as held-out stills.
 
-    n = sources, one still each; no interval.
-
-    A new image among m like it is equally likely in each of the m + 1 places between them; m + 1 − k of these are above
-    the bound, the k-th image. With 3 stills it is .25, with 20 .10, with very many .05.
+    n = sources, each one still; no interval. A new image among m like it is equally likely in each of the m + 1 places
+    between them; m + 1 − k of these are above the bound, the k-th image. With 3 stills it is .25, with 20 .10, with
+    very many .05.
     """
     bound = int(_at_percentile(np.full((1, sources), 1.0 / sources))[0]) + 1
     return Estimate((sources + 1 - bound) / (sources + 1), float("nan"), float("nan"), sources)
@@ -116,9 +115,9 @@ def one_source_share(
     n = images. sources: the source of each training image.
 
     Near 1 the model has collapsed onto one animation or still. Low values reward images spread over the training set,
-    good or bad. It is fooled by prompts that all ask for what one source shows, and by few sources: compare
-    `fair_source_share`, which is by chance. The interval is for the source that was found; that it was picked as the
-    largest is in the comparison with chance, not in the interval.
+    good or bad. It is fooled by prompts that all ask for what one source shows, and by few sources: `fair_source_share`
+    is what chance gives. The interval is for the source found; that it was picked as the largest is in the comparison
+    with chance, not in the interval.
     """
     names, codes = _source_codes(sources)
     nearest = codes[cosines(images, training).argmax(axis=1)]

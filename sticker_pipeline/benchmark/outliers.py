@@ -15,8 +15,7 @@ from sticker_pipeline.core.verdict import Verdict, listed
 # Robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and more
 # below, a demo character's own oddest image (a small figure under a starry sky) 2.
 STRANGE = 5.0
-# Lower bound of the deviation, as a share of the median: among nearly equal images the slightest difference would be an
-# outlier.
+# Least deviation, as a share of the median: among nearly equal images any difference would be an outlier.
 LEAST_DEVIATION = 0.05
 STRANGEST = 20  # frames shown, also where the check passes: people see more than a number says
 MIN_SOURCES = 5  # with fewer, outliers cannot be told from the rest

@@ -3,19 +3,19 @@
 The rule:
 
 1. Settings with more steps than the budget are out.
-2. So are those with a fault compared with the reference, which has the same style and character weights and the
-   profile's settings, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too
-   much (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred); or a
-   tenth more of the images being copies of training images. Similarity and fidelity hardly show these: CLIP and tagger
-   use small images and forgive colours, and copies are more alike. A person sees a tenth.
+2. So are those with a fault, compared with the reference: the same style and character weights with the profile's
+   settings, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
+   (flat, burnt), of saturation too little or too much (pale, garish), of sharpness too little (blurred), or of more
+   images being copies of training images. Similarity and fidelity hardly show these: CLIP and tagger use small images
+   and forgive colours, and copies are more alike. A person sees a tenth.
 3. Of the others, all within TOLERANCE of the best quality are as good. Quality is the root of similarity to held-out
-   images times prompt fidelity: a relative loss of either counts the same, and a model that generates its character
-   whatever the prompt gains nothing.
+   images times prompt fidelity: a relative loss of either counts the same, and generating the character whatever the
+   prompt gains nothing.
 4. Of those, the fastest; of equally fast ones the best.
 
-Where every setting has a fault, none is recommended. The best of many measured ones is flattered by luck, and is chosen
-by the held-out images: the metric reported of a LoRA remains the benchmark's, with the profile's settings. The
-benchmark also generates with the recommended settings, on other seeds than they were chosen by.
+Where every setting has a fault, none is recommended. The best of many is flattered by luck, and chosen by the held-out
+images: a LoRA's reported metrics remain the benchmark's, with the profile's settings. The benchmark also uses the
+recommended settings, on other seeds than they were chosen by.
 """
 
 import json
@@ -222,8 +222,7 @@ def settings_for(
     """Distinct settings for the LoRA loras["character"], each with its smallest budget.
 
     Also returns a sentence about each that is left out. loras: "character", "style", "lcm" -> sha256 of the present
-    files. A setting is valid while the character's LoRA, and those that it gives a weight, are the files it was
-    measured with.
+    files. A setting is valid for the character's LoRA, and those with a weight, that it was measured with.
     """
     if not any(each.setting for each in found.budgets):
         return [], []

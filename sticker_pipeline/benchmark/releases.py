@@ -3,12 +3,11 @@
     <artifacts>/<character>/releases/0001/          <character>.safetensors, spec.json, release.json
     <artifacts>/<character>/releases/current.json   the current number, and a log of publishing and rolling back
 
-They lie beside the artifacts, not in one: an artifact is replaced whole and its old content deleted, so every step
-would have to carry a history over. Here only the pointer is ever written again, by one rename. The artifact
-`released_lora` shows the current release by `place`.
+They are no artifact, since artifacts are replaced whole: every step would have to carry the history over. Only the
+pointer is ever written again, by one rename. The artifact `released_lora` shows the current release by `place`.
 
-A folder gets its number only when it is whole, and counts once the pointer names it. So a killed publish leaves the
-current release as it was, and at most a folder that no log names, which is skipped. gate.py decides on releases.
+A folder gets its number once whole, and counts once the pointer names it: a killed publish leaves the current release
+as it was, and at most a folder that no log names, which is skipped. gate.py decides on releases.
 """
 
 import json
@@ -45,10 +44,7 @@ WAIT_SECONDS = 60.0  # for another publish or roll-back of the character, each a
 
 
 class ReleaseError(StorageError):
-    """A release that is missing, damaged, or not permitted.
-
-    The message says what to do.
-    """
+    """A missing, damaged or forbidden release; the message says the remedy."""
 
 
 EARLIER_KEYS = {  # of release.json
@@ -119,8 +115,8 @@ class Data(_Record):
 class Record(_Record):
     """The content of release.json.
 
-    beginnings: style -> the tags at the beginning of its prompts, the trigger first. inputs: data versions of
-    everything that the LoRA was made of (see `lineage`).
+    beginnings: style -> the first tags of its prompts, trigger first. inputs: data versions of everything behind the
+    LoRA (see `lineage`).
     """
 
     number: int
@@ -207,8 +203,8 @@ class Candidate:
 class Published:
     """The current release, and how it became that.
 
-    `new`; `again` (an earlier one of the same bytes); `already` (the candidate was current); `withdrawn` (a person
-    chose another than the candidate's bytes, which stays).
+    `new`; `again` (an earlier one of the same bytes); `already` (the candidate was current); `withdrawn` (unchanged: a
+    person chose another than the candidate's bytes).
     """
 
     release: Release
@@ -228,8 +224,8 @@ def current(folder: Path) -> Release | None:
 def baseline_release(folder: Path, sha256: str) -> Release | None:
     """Return the release that a LoRA with these bytes is compared with.
 
-    The current one; if that has these bytes, the one that it replaced when published. None for the first. So publishing
-    a LoRA does not change what it was compared with.
+    The current one or, if that has these bytes, the one it replaced when published, so that publishing does not change
+    the comparison. None for the first.
     """
     present = current(folder)
     if present is None or present.record.sha256 != sha256:
@@ -267,10 +263,10 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
     """Make `candidate` the current release in `folder`.
 
     The same bytes are never released twice. Those of the current release change nothing; those of an earlier one make
-    it current again. Those that existed when a person rolled back to another stay withdrawn until a person rolls back
-    to them: the newest LoRA may be any of them, and would undo the choice.
+    it current again; those that existed when a person rolled back to another stay withdrawn until a person rolls back
+    to them, since the newest LoRA may be any of them and would undo the choice.
 
-    Killed at any moment, this leaves the old or the new current release, whole. Raises ReleaseError for a candidate
+    Killed at any moment, this leaves the old or the new release current, whole. Raises ReleaseError for a candidate
     that did not pass the gate, and when another process works for too long.
     """
     if not may_be_released(candidate.checks):
@@ -300,8 +296,8 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
 def roll_back(folder: Path, number: int, reason: str, time: datetime) -> Release:
     """Make release `number` the current one.
 
-    Later ones stay, and are not published again automatically; to go forward, roll back to their number. Raises
-    ReleaseError for a release that is missing, damaged, or current already.
+    Later ones stay, but are published again only by rolling back to their number. Raises ReleaseError for a release
+    that is missing, damaged, or current already.
     """
     with _alone(folder):
         release, pointer = read(folder, number), _pointer(folder)
@@ -325,8 +321,8 @@ def place(release: Release, folder: Path) -> None:
 def lineage(store: ArtifactStore, character: str, assets: Sequence[str]) -> dict[str, str]:
     """Asset or `character/<section>` -> data version of `assets` and their inputs.
 
-    Read recursively from the manifests. Where an artifact has been made anew since, the older one's inputs are unknown:
-    its version is there, and nothing behind it.
+    Read recursively from the manifests. The inputs of an artifact that was made anew since are unknown: its version is
+    there, and nothing behind it.
     """
     found: dict[str, str] = {}
     waiting: list[tuple[str, Artifact]] = [(asset, store.read(character, asset)) for asset in assets]

@@ -1,10 +1,7 @@
 """Similarity of generated images to held-out ones, and their diversity.
 
-Copies of training images are in memorisation.py, other characters in identity.py, intervals in bootstrap.py, embedding
-in embed.py, tables in tables.py.
-
 Embeddings are float[n, d]; rows of images have length 1, rows of sources are means of such rows (`source_means`) and
-may be shorter. `prompts` are those of the rows of `images`; bootstrap.py says what they do to the interval.
+may be shorter. `prompts` are those of `images`; bootstrap.py says what they do to the interval.
 """
 
 from collections.abc import Sequence
@@ -25,8 +22,8 @@ from sticker_pipeline.benchmark.bootstrap import (
 def source_means(embeddings: np.ndarray, sources: Sequence[str]) -> np.ndarray:
     """Mean embedding of each source's frames, float64[c, d], sorted by source.
 
-    The dot product with such a row is the mean cosine to the source's frames. Frames of one source are nearly the same
-    image: as a unit, a long animation counts as much as one still and feigns no certainty. Raises ValueError where the
+    The dot product with such a row is the mean cosine to the frames. Frames of a source are nearly one image: as a
+    unit, a long animation counts as much as a still, without narrowing the interval. Raises ValueError where the
     lengths differ.
     """
     index = np.unique(np.asarray(sources, dtype=str), return_inverse=True)[1]
@@ -49,11 +46,10 @@ def clip_similarity(
 ) -> Estimate:
     """Mean cosine over all (image, reference) pairs; n = images.
 
-    It rewards images that a CLIP model cannot tell from the character's held-out ones: traits, but drawing style,
-    framing and background just as well. It is fooled by one good image generated again and again (read `diversity`
-    beside it), by copies of training images (memorisation.py), and by plain background where the references have it.
-    Differences between models on the same references mean more than its height; `reference_similarity` is what a
-    perfect model would get.
+    It rewards images that a CLIP model cannot tell from held-out ones: traits, but drawing style, framing and
+    background just as well. It is fooled by one good image generated again and again (read `diversity` beside it), by
+    copies of training images (memorisation.py), and by plain background where the references have it. Compare models on
+    the same references rather than heights; `reference_similarity` is what a perfect model would get.
 
     With few references the interval is too narrow: simulated with random effects of images and references, "95 %"
     covered the truth in 93 % of cases with 10 references or more, 91 % with 5, 84 % with 3, 78 % with 2; with one it
@@ -73,9 +69,9 @@ def similarity_gain(
 ) -> Estimate:
     """Mean `clip_similarity` of `images` less that of `base_images`.
 
-    n = pairs of images. Row i of both has the same prompt and seed. Pairs are resampled together, so the interval is
-    that of the difference, narrower than the two models' own. It rewards and is fooled as `clip_similarity`; besides,
-    it is the larger the worse the other model. Raises ValueError where the numbers of rows differ.
+    n = pairs; row i of both has the same prompt and seed. Pairs are resampled together: the interval is that of the
+    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`; besides, it is the larger
+    the worse the other model. Raises ValueError where the numbers of rows differ.
     """
     if images.shape != base_images.shape:
         raise ValueError(f"Images of two models must pair up; their shapes are {images.shape}, {base_images.shape}.")
@@ -93,10 +89,10 @@ def trigger_effect(
 ) -> Estimate:
     """`similarity_gain` of a model's images over its images without the trigger.
 
-    Same prompts and seeds. It rewards a character that is bound to its trigger. Near 0 with a high `clip_similarity`
-    the LoRA generates the character whatever the prompt: the trigger is useless, and the base model's other abilities
-    are lost. It is fooled by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt
-    and carry the character (then it is low, although the words together work).
+    Same prompts and seeds. It rewards a character bound to its trigger. Near 0 with a high `clip_similarity` the LoRA
+    generates the character whatever the prompt: the trigger is useless, and the base model's other abilities are lost.
+    It is fooled by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry
+    the character (then it is low, although the words together work).
     """
     return similarity_gain(images, without_trigger, references, samples=samples, seed=seed, prompts=prompts)
 
@@ -111,10 +107,10 @@ def centroid_similarity(
 ) -> Estimate:
     """Mean cosine of the images to the centroid (mean) of the references.
 
-    n = images. It rewards what `clip_similarity` rewards, and ranks models on the same references equally: it is that
-    divided by the centroid's length. So its height does not depend on how varied the references are, and characters can
-    be compared. It is fooled in the same ways, and most by the average image: a model that generates only the centroid
-    gets 1, more than any reference.
+    n = images. It is `clip_similarity` divided by the centroid's length: it rewards the same and ranks models on the
+    same references equally, but does not depend on how varied these are, so characters can be compared. It is fooled in
+    the same ways, and most by the average image: a model that generates only the centroid gets 1, more than any
+    reference.
     """
     return _to_centroid(cosines(images, references), cosines(references, references), samples, seed, prompts)
 
@@ -153,9 +149,9 @@ def style_similarity(
     character itself only where nobody else has the style (then it is `clip_similarity`).
 
     It rewards the manner of drawing, whoever is shown: framing, outlines, background. It is fooled by images of nobody
-    in particular, by a base model with a close manner, and by characters that look alike. Far above the character's own
-    references, it shows that the character is blurred into the others. Characters, not their sources, are resampled:
-    with one other the interval does not cover others.
+    in particular, by a base model of similar manner, and by characters that look alike. Far above the character's own
+    references, the character is blurred into the others. Characters, not their sources, are resampled: with one, the
+    interval does not cover others.
     """
     each = np.stack([sources.mean(axis=0) for sources in others])
     return two_way(cosines(images, each), samples, seed, prompts)
@@ -164,11 +160,11 @@ def style_similarity(
 def diversity(
     images: np.ndarray, *, samples: int = 2_000, seed: int = 0, prompts: Sequence[str] | None = None
 ) -> Estimate | None:
-    """Mean cosine distance over all pairs of different images.
+    """Mean cosine distance (1 − cosine, in [0, 2]) over pairs of images.
 
-    1 − cosine, in [0, 2]. None for fewer than two. A model that has collapsed onto one image is near 0. It rewards
-    variety, but noise and other people's faces as well: read it beside `clip_similarity` and the references' diversity.
-    Some of it comes from the prompts.
+    None for fewer than two. Near 0 the model has collapsed onto one image. It rewards variety, but noise and other
+    people's faces as well: read it beside `clip_similarity` and the references' diversity. Some of it comes from the
+    prompts.
     """
     if len(images) < 2:
         return None
@@ -187,10 +183,9 @@ def _to_centroid(
 ) -> Estimate:
     """`centroid_similarity` from cosines float[n, m] and float[m, m].
 
-    values: images with references; gram: references with one another. The centroid's squared length is 1/m of the mean
-    square of a reference plus 1 − 1/m of the mean product of two different ones, in each bootstrap sample too: if a
-    reference sampled twice were paired with itself, sampled centroids would be longer, and all `draws` lower than their
-    estimate.
+    values: images with references; gram: references with one another. The centroid's squared length is 1/m of a
+    reference's mean square plus 1 − 1/m of the mean product of two different ones, in each sample too: if a reference
+    sampled twice were paired with itself, sampled centroids would be longer and all `draws` lower than their estimate.
     """
     rows, m = values.shape
     counts, (references,) = resampled(rows, (m,), prompts, samples, seed)

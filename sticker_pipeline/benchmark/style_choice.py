@@ -1,19 +1,18 @@
 """The choice of the epoch that becomes a style's LoRA.
 
-The goal: a character that nobody has drawn, generated in the style. The evidence is images of invented characters, of
-each epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
+The goal: a character that nobody has drawn, in the style. So the evidence is images of invented characters, of each
+epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
 
 1. *Leaks*: epochs are out if the share of their images that pass for a character of the style, or copy one of its
    images, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
 2. *Obedience*: epochs are out if their images show fewer of the asked tags than the base model's by more than
    `most_lost`. If all are, those that show most stay.
-3. *Style*: of those left, epochs are out that are less like the style than the most similar one by the interval of the
-   paired difference: only differences beyond chance count.
+3. *Style*: epochs are out that are less like the style than the most similar one left by the interval of the paired
+   difference: only differences beyond chance count.
 4. *The earliest* left wins: it had the least time to learn who is shown.
 
-So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters, never to
-training images, which rewards copying. The chosen epoch is measured on other invented characters and seeds (`goal`),
-since it was chosen on these.
+So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters; that to
+training images would reward copying. The chosen epoch is measured on other invented characters and seeds (`goal`).
 """
 
 import math
@@ -160,11 +159,9 @@ def passing_bound(own: Embeddings) -> float:
 def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndarray:
     """Name the character that each image passes for; "" for none.
 
-    images: unit rows float[n, d]. Of the characters with their bound kept (see passing_bound), the one with the nearest
-    centroid.
-
-    It is fooled by characters that look alike, and by a CLIP that does not tell characters apart: then everything
-    passes for somebody, also of the base model. So it is compared with the base model's share.
+    images: unit rows float[n, d]. Of the characters whose bound it keeps (see passing_bound), the one with the nearest
+    centroid. It is fooled by characters that look alike, and by a CLIP that cannot tell characters apart: then
+    everything passes for somebody, of the base model too. So compare it with the base model's share.
     """
     names = sorted(trained)
     nearness = np.stack([_to_centroid(images, trained[name]) for name in names], axis=1)
@@ -175,9 +172,9 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
 
 
 def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
-    """Compute METRICS, resampling whole prompts.
+    """Compute METRICS; prompts are resampled whole.
 
-    Two models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
+    Models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
     alike. `fidelity`: share of the asked tags that the tagger finds. `leaks`: share of images that pass for a character
     of the style (see passes_for) or are copies. `copies`: share nearer to a training image than choice.copy_threshold.
     Their functions say what fools each; style similarity rises with copies and leaks too.
@@ -239,9 +236,9 @@ def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, mos
 def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.DataFrame:
     """Return the table GOAL: new characters in the style.
 
-    drawn: model -> its images for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
-    their paired difference to BASE. The REFERENCE row compares held-out images of each character with the others': what
-    images of somebody else in the style get.
+    drawn: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
+    paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': what
+    somebody else in the style gets.
     """
     figures = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
     rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]

@@ -71,7 +71,7 @@ SWEEP = TableSchema(
 
 @dataclass(frozen=True)
 class Seen:
-    """Images of one setting for the requests of one style, row by row.
+    """Images of one setting for one style's requests, row by row.
 
     embeddings: unit rows float[n, d]. tags: the tagger's tags found, bool[n, tags].
     """
@@ -117,7 +117,7 @@ def sweep_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table SWEEP, a row for each setting in the order of `seen`.
+    """Return the table SWEEP, a row per setting as in `seen`.
 
     seen: setting -> style -> images; all settings have the same styles and requests. references: setting -> the one to
     compare it with, also in `seen`. sources: style -> a row for each held-out source (`similarity.source_means`).

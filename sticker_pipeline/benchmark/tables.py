@@ -1,4 +1,4 @@
-"""Tables of the benchmark, of two models, and of all characters; their text.
+"""Tables of the benchmark, two models and all characters; their text.
 
 metrics.py has the metrics.
 """
@@ -89,13 +89,13 @@ def benchmark_table(
     similarity.py, identity.py, fidelity.py and memorisation.py say what each means, what it rewards and how it can be
     fooled.
 
-    generated: model -> style -> images for the requests of that style, which are the same for all models.
+    generated: model -> style -> images for the style's requests, which all models share. The style `all` is the plain
+    mean over the styles in which a model has the metric, resampled within each. `n` is the number of generated images.
 
-    The style `all` is the plain mean over the styles in which a model has the metric, resampled within each. `n` is the
-    number of generated images. Two rows are not models: `reference` is held-out images among themselves (`n` sources;
-    `nearest_training`, `copies`: images), `chance` is nobody's merit (`identity`: `n` characters; `copies`: `n`
-    held-out sources; `one_source_share`: `n` training sources). Sorted: base, lora, lora in recommended settings, other
-    models by name, reference, chance; then style, `all` first; then metric.
+    Two rows are not models: `reference` is held-out images among themselves (`n` sources; `nearest_training`, `copies`:
+    images), `chance` is the value by chance (`identity`: `n` characters; `copies`: `n` held-out sources;
+    `one_source_share`: `n` training sources). Sorted: base, lora, lora in recommended settings, other models by name,
+    reference, chance; then style, `all` first; then metric.
     """
     measured = measure(generated, context, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
@@ -104,10 +104,9 @@ def benchmark_table(
 def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     """Subtract `other` from `model` in each metric: the table COMPARED.
 
-    Sorted by metric (METRICS), `all` before the styles. Images of the same requests are paired, and both models share
-    resampled images and references, so the interval is that of the difference. `all` is over the styles that both have.
-    `Metric.better` says whether more is better. Metrics over the base model are left out. Raises ValueError for a model
-    without rows.
+    Sorted by metric (METRICS), `all` (the styles that both have) first. Images of the same requests are paired, and
+    both models share resampled images and references: the interval is that of the difference. `Metric.better` says
+    whether more is better. Metrics over the base model are left out. Raises ValueError for a model without rows.
     """
     models = {model for model, _, _ in result.estimates}
     if missing := sorted({model, other} - models):

@@ -1,7 +1,8 @@
-"""Faults from few steps, strong guidance or adapters: flat, burnt, pale, hazy, blurred.
+"""Tone faults from few steps, strong guidance and strong adapters.
 
-Measured on stored pixels (sRGB, not linear), in 0–1, and compared with images of the same prompts and seeds generated
-in another way: a character in pastels has low contrast without any fault.
+Flat, burnt, pale, hazy and blurred images, measured on stored pixels (sRGB, not linear), in 0–1, and compared with
+images of the same prompts and seeds generated in another way: a character in pastels has low contrast without any
+fault.
 """
 
 from collections.abc import Sequence
@@ -20,15 +21,15 @@ BLACK_POINT = 0.05  # share of pixels that may be darker: one dark pixel is not 
 class Tones:
     """Tones of each image, float64[n], in 0–1; sharpness up to 4.
 
-    contrast: the standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
-    saturation: the mean of the largest less the smallest colour channel (the chroma of HSV).
-    sharpness: the root mean square of the Laplacian of luma (over the four neighbours of each inner pixel). Blur lowers
-    it before contrast; noise raises it.
+    contrast: standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
+    saturation: mean of the largest less the smallest colour channel (chroma of HSV).
+    sharpness: root mean square of the Laplacian of luma (four neighbours of each inner pixel). Blur lowers it before
+    contrast; noise raises it.
     haze: the black point, the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang (2009,
     "Single image haze removal using dark channel prior") found the dark channel near 0 in images without haze. A white
-    veil of strength a over an image, I = (1 − a)·J + a, lifts it by the share a of what is left to white. They take the
-    minimum of a patch too, and all pixels; stickers have a white background, which the low quantile leaves out, and
-    dark outlines, which it finds.
+    veil of strength a, I = (1 − a)·J + a, lifts it by the share a of what is left to white. They take the minimum of a
+    patch too, and all pixels; stickers have a white background, which the low quantile leaves out, and dark outlines,
+    which it finds.
     """
 
     contrast: np.ndarray
@@ -89,7 +90,7 @@ def veil(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean strength a of a white veil over the reference, from black points.
+    """Mean strength a of the white veil that explains lighter black points.
 
     n = pairs. It would lift the reference's black points to those of the images; below 0 where these are darker. An
     all-white reference does not count.
