@@ -1,1 +1,1 @@
-"""Metrics of generated images, the choice of an epoch, and the gate of a release."""
+"""Metrics of generated images, choice of an epoch, and release gate."""

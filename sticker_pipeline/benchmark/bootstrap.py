@@ -1,22 +1,18 @@
-"""Means with bootstrap intervals, differences of two of them, and averages over styles. What is measured, and whether
-it means anything, is the business of the modules that call this.
+"""Means with bootstrap intervals, their differences, and averages over styles.
 
-**What is resampled.** Reference sources, and images, independently of each other (the "pigeonhole" bootstrap, Owen
-2007): a figure is about other held-out images and about other images that the model might have drawn. Images of
-one prompt are not independent: a prompt that a model finds easy is easy with every seed. Where the prompts are given,
-whole prompts are resampled with all of their images, so that the interval is also about other prompts like these;
-where they are not, each image is a unit, and the interval speaks of other seeds for these very prompts (for that it
-is rather too wide). Of P prompts P − 1 are drawn, which makes the variance of the drawn means that of the mean without
-bias (Rao & Wu 1988); with so few units that matters. Seeds are not drawn within a prompt as well: the means of whole
-prompts vary by their seeds already.
+**Resampling.** References and images are resampled independently ("pigeonhole" bootstrap, Owen 2007): an estimate
+covers other held-out and other generated images. Images of one prompt are not independent, since a prompt can be easy
+with every seed. Where prompts are given, they are resampled whole, and the interval covers other prompts like these.
+Else single images are; the interval covers other seeds for these very prompts, and is rather too wide for that. P − 1
+of P prompts are sampled, for the variance of the mean without bias (Rao & Wu 1988), which matters with so few. Seeds
+within a prompt are not resampled: prompt means vary by them already.
 
 Simulated with random effects of prompts, seeds and references (4 seeds, 5 to 10 references, prompts and seeds of equal
 deviation), "95 %" covered the truth about other prompts in 83 % of cases with 3 prompts, 91 % with 6, 92 % with 8;
-resampling single images covered it in 75 to 82 %, and the truth about these very prompts in 94 to 98 %.
+resampling single images in 75 to 82 %, and the truth about these very prompts in 94 to 98 %.
 
-**Pairs.** What is drawn follows from the seed and the numbers of images (or prompts) and references alone. Estimates
-for the same requests and references thus have the same draws in the same order, and the draws of a difference are the
-differences of the draws.
+**Pairs.** Samples depend on the seed and the numbers of images (or prompts) and references alone. So `draws` of
+estimates for the same requests and references match one by one, and can be subtracted.
 """
 
 from collections.abc import Sequence
@@ -37,9 +33,11 @@ INTERVAL = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % percentile bootstrap interval; `n` is the number of images (or sources) in it. The interval
-    is NaN where there are too few units to resample. `draws` (float64[samples], or none) is the mean in each bootstrap
-    sample, NaN where a sample has none."""
+    """A mean with its 95 % percentile bootstrap interval.
+
+    n: images (or sources). The interval is NaN with too few units. draws: the mean in each bootstrap sample,
+    float64[samples] or empty; NaN where a sample has none.
+    """
 
     mean: float
     ci_low: float
@@ -49,7 +47,7 @@ class Estimate:
 
 
 def estimate(mean: float, draws: np.ndarray, n: int) -> Estimate:
-    """`mean` of `n` units with the interval that `draws` (float64[samples], may have NaN) give it."""
+    """Add the interval of `draws` (float64[samples], may have NaN) to `mean`."""
     usable = draws[np.isfinite(draws)]
     if n < 2 or not len(usable):
         return Estimate(mean, float("nan"), float("nan"), n)
@@ -58,7 +56,10 @@ def estimate(mean: float, draws: np.ndarray, n: int) -> Estimate:
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:
-    """`one` less `other`, of the same requests and references, resampled jointly; n = the smaller of both."""
+    """Subtract `other` from `one`, resampled jointly; n = the smaller of both.
+
+    Both must be of the same requests and references.
+    """
     mean, n = one.mean - other.mean, min(one.n, other.n)
     if not len(one.draws) or not len(other.draws):
         return Estimate(mean, float("nan"), float("nan"), n)
@@ -66,11 +67,11 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def average(parts: Sequence[Estimate], seed: int = 0) -> Estimate:
-    """The plain mean of one or more `parts`, each resampled by itself; n = the sum of theirs.
+    """Average `parts`, resampled independently; n = the sum of theirs.
 
-    Parts were drawn with the same seed, so their draws are shuffled, each by the number of its place: else images in
-    the same place of two parts would always be drawn together. Averages of two models have the same shuffles, so their
-    difference is paired. A part without an interval leaves the average without one.
+    The parts share a seed, so `draws` are shuffled by position: else images in the same position would be sampled
+    together. Averages of two models have the same shuffles, so their difference is paired. One part without an interval
+    leaves none.
     """
     mean, n = float(np.mean([part.mean for part in parts])), sum(part.n for part in parts)
     if not all(len(part.draws) for part in parts):
@@ -82,10 +83,10 @@ def average(parts: Sequence[Estimate], seed: int = 0) -> Estimate:
 def resampled(
     images: int, references: Sequence[int], prompts: Sequence[str] | None, samples: int, seed: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """How often each image, and each reference of each of several sets, is drawn in each sample: float64[samples,
-    images], and float64[samples, m] for each m of `references`. Read only.
+    """Count each image and each reference in each bootstrap sample.
 
-    `prompts`: the prompt of each image, or None. Raises ValueError where they are not as many as images.
+    Returns float64[samples, images], and float64[samples, m] for each m of `references`; read only. prompts: of each
+    image, or None. Raises ValueError for another number of prompts than of images.
     """
     sets = tuple((m, m) for m in references)
     if prompts is None:
@@ -98,14 +99,17 @@ def resampled(
 
 
 def prompt_numbers(prompts: Sequence[str], images: int) -> np.ndarray:
-    """The number of each image's prompt, int64[images], by first appearance. Raises ValueError as `resampled`."""
+    """Number each image's prompt by first appearance: int64[images].
+
+    Raises ValueError as `resampled`.
+    """
     if len(prompts) != images:
         raise ValueError(f"{images} images, but {len(prompts)} prompts.")
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     return np.array([numbers[prompt] for prompt in prompts], dtype=np.int64)
 
 
-@lru_cache(maxsize=8)  # all metrics of all models ask for the same few, and drawing them takes longer than using them
+@lru_cache(maxsize=8)  # all metrics of all models use the same few; sampling takes longer than use
 def _counts(sets: tuple[tuple[int, int], ...], samples: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     drawn = tuple(rng.multinomial(draws, np.full(n, 1.0 / n), size=samples).astype(np.float64) for n, draws in sets)
@@ -115,7 +119,7 @@ def _counts(sets: tuple[tuple[int, int], ...], samples: int, seed: int) -> tuple
 
 
 def row_mean(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
-    """Mean of values float[n], one for each image; those that are NaN do not count, nor in `n`."""
+    """Mean of the finite values of float[n]; n = their number."""
     counts, _ = resampled(len(values), (), prompts, samples, seed)
     known = np.isfinite(values)
     mean = float(values[known].mean()) if known.any() else float("nan")
@@ -123,7 +127,7 @@ def row_mean(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str]
 
 
 def two_way(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
-    """Mean of values float[n, m] for n images and m references, resampled independently; n = images."""
+    """Mean of float[n, m], images and references resampled independently; n = images."""
     rows, columns = values.shape
     counts, (references,) = resampled(rows, (columns,), prompts, samples, seed)
     draws = ratio(((counts @ values) * references).sum(axis=1), counts.sum(axis=1) * columns)
@@ -131,11 +135,10 @@ def two_way(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] 
 
 
 def different_pairs(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
-    """Mean of symmetric values float[n, n] off the diagonal, for n units of one kind.
+    """Mean of symmetric values float[n, n] off the diagonal.
 
-    A unit that is drawn twice is never paired with itself; nor is a prompt: of each time that it is drawn only the
-    pairs inside it count, else images of one prompt would be paired more often than they are. A sample without pairs
-    is left out.
+    A unit sampled twice is not paired with itself. Nor is a prompt: each time, only the pairs inside it count, else
+    images of one prompt would be paired too often. A sample without pairs is left out.
     """
     n = len(values)
     off_diagonal = values * (1.0 - np.eye(n))
@@ -150,6 +153,6 @@ def different_pairs(values: np.ndarray, samples: int, seed: int, prompts: Sequen
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """numerator / denominator, NaN where the latter is not above 0."""
+    """Return numerator / denominator, NaN where the latter is not above 0."""
     numerator = np.asarray(numerator, dtype=np.float64)
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)

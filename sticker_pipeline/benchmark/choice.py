@@ -1,20 +1,19 @@
-"""Which epoch of a training becomes the LoRA, and on what evidence.
+"""The choice of the epoch that becomes the LoRA.
 
 The rule, in this order:
 
 1. *Early stopping*: once the loss on validation images has not fallen below its lowest for `patience` epochs, later
-   epochs are out: what is learned from there on is learned by heart.
-2. *Memorisation*: epochs are out of whose images more than `most_copies` are copies of training images (see
-   `copied`). If all are, the one that copies least is chosen, and the gate will refuse it.
-3. *Similarity*: of those left, epochs are out that are less like the character than the lower end of the interval of
-   the most similar one: only differences beyond chance count.
-4. *Loss*: of those left, the one with the lowest loss on validation images; where there is none, the most similar
-   one; of equal ones the earliest, which has had the least time to copy.
+   epochs are out: they learn by heart.
+2. *Memorisation*: epochs are out if more than `most_copies` of their images are copies (see `copied`). If all are, the
+   one that copies least is chosen, and the gate is left to refuse it.
+3. *Similarity*: epochs are out that are less like the character than the lower end of the most similar one's interval:
+   only differences beyond chance count.
+4. *Loss*: the lowest on validation images wins; without one, the most similar; of equal ones the earliest, which had
+   the least time to copy.
 
-The evidence never includes the benchmark's held-out references or its seeds: a model chosen on them would look better
-in the benchmark than it is. So the loss is that of the split `validation` (dataset/manifest.py), and never that of the
-split `holdout`, which is measured on the references themselves; similarity is that to training images; and what
-counts as a copy is found among the training images alone.
+Held-out references and seeds of the benchmark are no evidence, else the chosen model would look better there than it
+is. So the loss is that of the split `validation` (dataset/manifest.py), not of `holdout`, measured on those references;
+similarity is that to training images, which alone define copies.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_tra
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
-SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: other seeds than the benchmark's
+SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: seeds differ from the benchmark's
 VALIDATION = "validation"  # the split in the training's table of losses on fixed images
 CHOICE = TableSchema(
     "each epoch",
@@ -46,14 +45,14 @@ CHOICE = TableSchema(
 
 
 def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
-    """The images that epochs are compared with: one frame of each training source, at most `most` sources per style.
+    """Select the images that epochs are compared with.
 
-    frames: frame_id, group, source_id, frame_index of the training split only; styles: group -> style. Of a source, the
-    frame in the middle. Which sources: those with the lowest SHA-256 of their id, so that adding a source exchanges at
-    most one. Returns frame_id, style, source_id, sorted by style and source_id.
+    The middle frame of each training source, at most `most` sources per style: those with the lowest SHA-256 of their
+    id, so that a new source exchanges at most one. frames: frame_id, group, source_id, frame_index of the training
+    split only; styles: group -> style. Returns frame_id, style, source_id, sorted by style and source_id.
 
-    These images were trained on, so similarity to them rewards an epoch that copies; what makes the comparison fair
-    is that every epoch is judged by the same ones. `nearest_training` and `diversity` stand beside it.
+    These were trained on, so similarity to them rewards copying; it is fair because all epochs share them. Read it
+    beside `nearest_training` and `diversity`.
     """
     ordered = frames.sort_values(["source_id", "frame_index"], kind="stable")
     rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
@@ -76,10 +75,12 @@ def checkpoint_metrics(
 ) -> pd.DataFrame:
     """One row per epoch: epoch, metrics (a dictionary of floats).
 
-    generated: epoch -> style -> unit embeddings float[n, d] on the same requests for every epoch; validation: style ->
-    unit embeddings float[v, d]. Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation
-    images), each the plain mean over the styles; `clip_similarity_low` and `_high`, the means of its 95 % bounds over
-    the styles; `n`, the number of images; `copies` where `trained` is given, the share of all images that are copies.
+    generated: epoch -> style -> unit embeddings float[n, d] on the same requests; validation: style -> unit embeddings
+    float[v, d].
+
+    Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation images), `clip_similarity_low` and
+    `_high` (95 % bounds), each the plain mean over styles; `n` images; with `trained`, `copies`: their share of all
+    images. Raises ValueError for an epoch without images of a validation style.
     """
     rows = []
     threshold = copy_threshold(trained) if trained else math.nan
@@ -97,9 +98,11 @@ def checkpoint_metrics(
 
 
 def copy_threshold(trained: Embeddings) -> float:
-    """How near to a training image an image is no more by being a new one of the same character: the 95th percentile
-    over sources of the cosine between a source and the nearest image of another source. Each source counts once, by its
-    most ordinary image (the median over its frames). NaN for fewer than two sources."""
+    """Cosine to a training image above which an image is a copy.
+
+    New images of the character rarely pass it: the 95th percentile over sources of the cosine to the nearest image of
+    another source. A source counts once, by the median over its frames. NaN for fewer than two sources.
+    """
     sources = np.asarray(trained.sources, dtype=str)
     between = cosines(trained.vectors, trained.vectors)
     between[sources[:, None] == sources[None, :]] = -np.inf
@@ -109,21 +112,27 @@ def copy_threshold(trained: Embeddings) -> float:
 
 
 def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
-    """The share of `images` (unit embeddings float[n, d]) nearer to a training image than `threshold`; NaN where that
-    is. It rewards being unlike the training images in any way: noise never copies."""
+    """Share of unit embeddings float[n, d] nearer to training than `threshold`.
+
+    NaN where that is. It rewards any unlikeness to the training images: noise never copies.
+    """
     nearest = cosines(images, trained.vectors).max(axis=1)
     return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
 
 
 def copies_allowed(limit: float, trained: Embeddings) -> float:
-    """What rule 2 allows as `most_copies`: `limit` (gate.copies), but never less than what the luck of few sources can
-    do (see gate.copies_by_chance)."""
+    """Return `most_copies` of rule 2: `limit` (gate.copies) or more.
+
+    Never less than few sources give by chance (gate.copies_by_chance).
+    """
     return max(limit, copies_by_chance(len(set(trained.sources))))
 
 
 def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
-    """Epoch (0: before the first step) -> loss on the split `validation`, of a training's validation_loss.parquet;
-    empty where the character has no such images."""
+    """Epoch (0: before the first step) -> loss on the split `validation`.
+
+    fixed: a training's validation_loss.parquet. Empty without such images.
+    """
     rows = fixed[fixed["split"] == VALIDATION]
     return {int(epoch): float(loss) for epoch, loss in zip(rows["epoch"], rows["loss"], strict=True)}
 
@@ -131,11 +140,13 @@ def validation_losses(fixed: pd.DataFrame) -> dict[int, float]:
 def choose_epoch(
     metrics: pd.DataFrame, losses: Mapping[int, float] | None = None, *, patience: int = 3, most_copies: float = 1.0
 ) -> pd.DataFrame:
-    """`metrics` (epoch, metrics) sorted by epoch with `chosen`, true for one row, and `reason`, for each a sentence:
-    why the rule above chose it, or not. The metrics get `validation_loss` from `losses` (see validation_losses).
+    """Sort `metrics` (epoch, metrics) by epoch and add `chosen` and `reason`.
 
-    Metrics without `copies` or `clip_similarity_low` are not held against rule 2, and judged by similarity itself in
-    rule 3. Raises ValueError for an empty table or where no similarity is a number.
+    chosen: true in one row. reason: a sentence on why the rule chose the epoch, or not. `losses` (see
+    validation_losses) are added as `validation_loss`.
+
+    Without `copies` rule 2 is skipped; without `clip_similarity_low` rule 3 uses the similarity itself. Raises
+    ValueError for an empty table or where no similarity is a number.
     """
     table = metrics.sort_values("epoch", kind="stable").reset_index(drop=True)
     found = {int(epoch): dict(entry) for epoch, entry in zip(table["epoch"], table["metrics"], strict=True)}
@@ -166,19 +177,21 @@ def choose_epoch(
 
 
 def choice_table(choice: pd.DataFrame) -> pd.DataFrame:
-    """The outcome of choose_epoch as it is kept: the table CHOICE."""
+    """Return the result of choose_epoch as the table CHOICE."""
     return typed(choice.assign(metrics=choice["metrics"].map(json.dumps)), CHOICE)
 
 
 def evidence(choice: pd.DataFrame) -> pd.DataFrame:
-    """The outcome of choose_epoch as one flat table: epoch, chosen, reason, and a column for each metric."""
+    """Flatten the result of choose_epoch: epoch, chosen, reason, each metric."""
     flat = pd.json_normalize(choice["metrics"].tolist())
     return pd.concat([choice[["epoch", "chosen", "reason"]], flat], axis=1)
 
 
 def evidence_curves(shown: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> (epochs, values) of what `evidence` shows, for one plot; the loss as a share of that of the first epoch,
-    so that it has the scale of the others."""
+    """Name -> (epochs, values) of the result of `evidence`, for one plot.
+
+    The loss is a share of the first epoch's, to fit the scale of the others.
+    """
     epochs = shown["epoch"].to_numpy()
     names = ("clip_similarity", "diversity", "nearest_training", "copies")
     curves = {name: (epochs, shown[name].to_numpy()) for name in names if name in shown}
@@ -231,7 +244,7 @@ def _less_similar(found: Found, left: Sequence[int]) -> dict[int, str]:
 
 
 def _beaten(found: Found, left: Sequence[int]) -> dict[int, str]:
-    """All but one: by the loss where each has one, else by similarity."""
+    """Reject all but one, by loss where each has one, else similarity."""
     if all(_has_loss(found[epoch]) for epoch in left):
         best = min(left, key=lambda epoch: found[epoch]["validation_loss"])
         name, words = "validation_loss", "its loss on validation images"

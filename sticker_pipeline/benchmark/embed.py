@@ -1,6 +1,6 @@
-"""Images to CLIP embeddings, with a cache by content.
+"""CLIP embeddings of images, with a cache by content.
 
-What the embeddings mean is similarity.py's business.
+similarity.py interprets them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sticker_pipeline.models.content import parse_json, read_header, tensors_of,
 if TYPE_CHECKING:
     import torch
 
-PREPARATION_VERSION = 2  # raise it whenever `prepare` or `_run` gives other numbers for the same image
+PREPARATION_VERSION = 2  # raise it when `prepare` or `_run` gives other numbers for an image
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
 MOST_PIXELS = 4096  # a side of images; all other numbers are sides of the weights
 WHOLE = "Use a CLIP that is whole in its folder."
@@ -34,13 +34,16 @@ FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
 class EmbedderError(UserError):
-    """A CLIP folder that cannot be used; the message names the file."""
+    """An unusable CLIP folder; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """An open CLIP model. Images reach it flattened over `background`, as squares of `resolution` pixels;
-    `preprocess` is the model's own resizing and normalising. `cache`, if any, keeps embeddings from run to run."""
+    """An open CLIP model.
+
+    Its input: images flattened over `background`, as squares of `resolution` pixels. preprocess: the model's own
+    resizing and normalising. cache: keeps embeddings from run to run, or None.
+    """
 
     model: Any
     preprocess: Any
@@ -52,10 +55,10 @@ class Embedder:
 
 
 def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path | None = None) -> Embedder:
-    """Open the open_clip model in the folder `clip` (`local-dir` format), on the GPU if there is one. No downloads.
+    """Open the open_clip model in the folder `clip` (`local-dir` format).
 
-    `resolution`, `background`: the profile's, so that references go through what training images go through.
-    Raises EmbedderError for a missing file; only safetensors are loaded.
+    On the GPU if there is one. Only safetensors are loaded, nothing is downloaded. `resolution` and `background` are
+    the profile's: references are prepared like training images. Raises EmbedderError for a missing or unfit file.
     """
     for name in FILES:
         if not (clip / name).is_file():
@@ -75,7 +78,10 @@ def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path |
 
 
 def _check_config(clip: Path) -> None:
-    """Raise EmbedderError for a configuration that leads to other models, or is of another size than the weights."""
+    """Check that the configuration fits the weights.
+
+    Raises EmbedderError where it leads to other models or differs in size.
+    """
     path, weights = (clip / name for name in FILES)
     if why := why_not_safetensors(weights):
         raise EmbedderError(f"{weights} {why}")
@@ -99,16 +105,19 @@ def _whole_numbers(value: Any) -> list[int]:
 
 
 def prepare(image: Image.Image, resolution: int, background: str) -> np.ndarray:
-    """Any image as uint8[resolution, resolution, 3]: flattened over `background` (a colour name or #rrggbb), padded
-    to a square with it and resized. Generated images and references alike go through this."""
+    """Convert any image to uint8[resolution, resolution, 3].
+
+    It is flattened over `background` (a colour name or #rrggbb), padded to a square with it and resized; generated
+    images and references alike.
+    """
     return fit_image(np.asarray(image.convert("RGBA")), resolution, resolution, background)
 
 
 def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int = 32) -> np.ndarray:
-    """Embeddings float32[n, d] of length 1, row by row those of `images`, of which `batch_size` are held at a time.
+    """Embeddings float32[n, d] of length 1, row by row those of `images`.
 
-    Images with equal pixels after `prepare` are embedded once; so are those in the cache, whose entries are named by
-    these pixels, the model files and PREPARATION_VERSION.
+    `batch_size` images are held at a time. Equal pixels after `prepare` are embedded once; cache entries are named by
+    them, the model files and PREPARATION_VERSION.
     """
     names: list[str] = []
     known: dict[str, np.ndarray] = {}
@@ -123,7 +132,7 @@ def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int 
 
 
 def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The embedding of each of `squares`, by the same name: from the cache, else from the model and then cached."""
+    """Embed `squares`, by name, through the cache."""
     rows = {name: row for name in squares if (row := _read(embedder, name)) is not None}
     pending = [name for name in squares if name not in rows]
     if pending:
@@ -157,7 +166,7 @@ def _read(embedder: Embedder, name: str) -> np.ndarray | None:
 
 
 def _write(embedder: Embedder, rows: Mapping[str, np.ndarray]) -> None:
-    """Keep the embeddings of one batch, in the cache where there is one."""
+    """Cache the embeddings of one batch, if there is a cache."""
     entries = {path: row for name, row in rows.items() if (path := _entry(embedder, name))}
     with atomic_files(list(entries)) as stagings:
         for staging, row in zip(stagings, entries.values(), strict=True):

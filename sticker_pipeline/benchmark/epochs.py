@@ -1,7 +1,4 @@
-"""What epochs of a training are chosen by: embeddings of what each generates, and of images that it was trained on.
-
-The rule belongs to choice.py.
-"""
+"""Embeddings by which choice.py compares epochs of a training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +19,12 @@ from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_style, requests_for
 
 SELECTION_PROMPTS = (
-    4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every one
+    4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every epoch
 )
 
 
 def selection_requests(character: Character, profile: Profile) -> list[Request]:
-    """The requests that every epoch answers: one for each of the first prompts of each style."""
+    """Requests for every epoch: the first prompts of each style."""
     prompts = benchmark_prompts(character, profile)
     styles = dict.fromkeys(prompt.style for prompt in prompts)
     chosen = first_of_each_style(prompts, styles, SELECTION_PROMPTS)
@@ -37,7 +34,7 @@ def selection_requests(character: Character, profile: Profile) -> list[Request]:
 def embeddings_of_epochs(
     generator: Generator, embedder: Embedder, requests: Sequence[Request], checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Epoch -> style -> unit embeddings float32[n, d] of what each of the `checkpoints` generates for `requests`."""
+    """Epoch -> style -> unit embeddings float32[n, d] of its images for `requests`."""
     styles = [request.style for request in requests]
     found = {}
     for epoch, path in checkpoints.items():
@@ -49,7 +46,7 @@ def embeddings_of_epochs(
 def validation_embeddings(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, np.ndarray]:
-    """Style -> unit embeddings float32[n, d] of the training images that epochs are compared with."""
+    """Style -> unit embeddings float32[n, d] of the training images for comparison."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     chosen = validation_frames(rows, styles_of(character))
@@ -58,7 +55,7 @@ def validation_embeddings(
 
 
 def evidence_chart(shown: pd.DataFrame) -> Image.Image:
-    """Chart the curves of what `choice.evidence` shows."""
+    """Chart the table of `choice.evidence`."""
     return line_chart(
         evidence_curves(shown), title="by epoch (training sources, own seeds)", x="epoch", y="cosine, share"
     )

@@ -1,6 +1,6 @@
-"""The images that a benchmark looks at, and the context of one character and one style that they are evaluated in.
+"""Images of a benchmark, and the context for their evaluation.
 
-The metrics themselves belong to metrics.py; who evaluates which model in which style, to measure.py.
+metrics.py has the metrics; measure.py applies them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ import numpy as np
 
 from sticker_pipeline.benchmark.similarity import source_means
 
-FEW_PROMPTS = 3  # with fewer, whole prompts cannot be resampled: intervals are then about these very prompts
+FEW_PROMPTS = 3  # with fewer, single images are resampled: intervals cover these very prompts
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Images that people gave: `vectors` float[n, d] of length 1, and the source and the style of each row.
+    """Given images: `vectors` float[n, d] of length 1, each with source and style.
 
-    `styles` may be empty where all images have one style, or where nobody asks for it.
+    `styles` may be empty where there is one style, or where it is unused.
     """
 
     vectors: np.ndarray
@@ -28,10 +28,10 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """Images of one model for the requests of one style, row by row.
+    """Images of one model for the requests of one style, in order.
 
-    embeddings: float[n, d] of length 1. without_trigger: those of the same requests without the trigger. tags: which of
-    the tagger's tags are found on each, bool[n, tags] (see `fidelity.found_tags`). Metrics of what is None have no row.
+    embeddings: float[n, d] of length 1. without_trigger: those of the same requests without the trigger. tags: the
+    tagger's tags found, bool[n, tags] (see `fidelity.found_tags`). Metrics of what is None have no row.
     """
 
     embeddings: np.ndarray
@@ -41,9 +41,10 @@ class GeneratedImages:
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of one style, row by row as the images: the free attributes of each prompt, and the prompt.
+    """The requests of one style, row by row as the images.
 
-    `prompts` None, or fewer than FEW_PROMPTS different ones: every image is resampled by itself (see bootstrap.py).
+    attributes: the free attributes of each prompt. prompts: with None, or fewer than FEW_PROMPTS different ones, single
+    images are resampled (see bootstrap.py).
     """
 
     attributes: Sequence[str]
@@ -52,11 +53,11 @@ class Requests:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """All that images of one character are evaluated with.
+    """Everything that images of one character are evaluated with.
 
-    references: style -> held-out images. training: all training images, with their styles. others: of each other
-    character the held-out images by style (None: not looked at, and metrics that need them have no rows). requests:
-    style -> what was asked for. tag_names: the tagger's tags.
+    references: style -> held-out images. training: all training images, with styles. others: other character -> style
+    -> held-out images (None: not read; metrics that need them have no rows). requests: by style. tag_names: the
+    tagger's tags.
     """
 
     references: Mapping[str, Embeddings]
@@ -68,12 +69,12 @@ class EvaluationContext:
 
 @dataclass(frozen=True)
 class StyleContext:
-    """The evaluation context of one style; each metric is computed from this and a model's images.
+    """The evaluation context of one style, shared by all metrics and models.
 
-    sources: a row for each held-out source. others: for each other character the sources that stand for it, None where
-    nobody looked. alike: for each character the sources that stand for the style. base: the base model's images for the
-    same requests, None where there are none. images: the number of images of each model. bootstrap: the arguments
-    `samples` and `seed` of every estimate."""
+    sources: a row for each held-out source. others: for each other character the sources that stand for it, or None
+    (not read). alike: for each character the sources that stand for the style. base: the base model's images for the
+    same requests, or None. images: of each model. bootstrap: arguments `samples` and `seed` of every estimate.
+    """
 
     name: str
     holdout: Embeddings
@@ -89,13 +90,13 @@ class StyleContext:
 
     @property
     def few_prompts(self) -> bool:
-        """Whether there are too few prompts to resample them whole."""
+        """True with too few prompts to resample them whole."""
         prompts = self.requests and self.requests.prompts
         return bool(prompts and len(set(prompts)) < FEW_PROMPTS)
 
     @property
     def resampled(self) -> dict[str, Any]:
-        """Arguments of every estimate about generated images: `samples`, `seed` and `prompts`."""
+        """Arguments of estimates of generated images: `samples`, `seed`, `prompts`."""
         prompts = self.requests.prompts if self.requests and not self.few_prompts else None
         return self.bootstrap | {"prompts": prompts}
 
@@ -111,8 +112,8 @@ def style_context(
 ) -> StyleContext:
     """Return the context of the style `name`, which has held-out images.
 
-    Another character is known by its sources in this style, or by all that it has where it has none in this style. The
-    style itself is known by what others have in it, or by the character's own where nobody else has any.
+    Another character is represented by its sources in this style, or by all of them where it has none; the style by the
+    others' sources in it, or by the character's own where nobody else has any.
     """
     holdout = context.references[name]
     sources = source_means(holdout.vectors, holdout.sources)

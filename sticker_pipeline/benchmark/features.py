@@ -1,4 +1,4 @@
-"""Images of artifacts as the models of the benchmark see them: embeddings, and the tags that the tagger finds."""
+"""CLIP embeddings and tags of images in artifacts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def source_of(profile: Profile, store: ArtifactStore) -> Embedder:
 
 
 def with_styles(character: Character, training_set: Artifact, frames: Artifact) -> pd.DataFrame:
-    """The training set's rows with group, source, frame number and style of each."""
+    """Add group, source, frame number and style to the training set's rows."""
     lineage = frames.table()[["frame_id", "group", "source_id", "frame_index"]]
     rows = training_set.table().merge(lineage, on="frame_id", validate="one_to_one")
     return rows.assign(style=rows["group"].map(styles_of(character)))
@@ -57,14 +57,14 @@ def holdout_references(
 
 
 def trained_images(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Embeddings:
-    """Every image that the character's LoRA was trained on."""
+    """All images that the character's LoRA was trained on."""
     rows = with_styles(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["source_id"].tolist())
 
 
 def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]:
-    """Style -> the rows of `values` that have it, in order."""
+    """Style -> its rows of `values`, in order."""
     names = np.asarray(styles)
     return {str(style): values[names == style] for style in dict.fromkeys(styles)}
 
@@ -72,12 +72,12 @@ def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]
 def tags_found(
     tagger: Tagger, profile: Profile, store: ArtifactStore, artifact: Artifact, files: list[str]
 ) -> np.ndarray:
-    """Which of the tagger's tags it finds on each of the artifact's `files`: bool[n, tags]."""
+    """Find tags on the artifact's `files`: bool[n, tags]."""
     return tags_found_in(tagger, profile, store, artifact.folder, files)
 
 
 def tags_found_in(tagger: Tagger, profile: Profile, store: ArtifactStore, folder: Path, files: list[str]) -> np.ndarray:
-    """The same of the `files` in a folder."""
+    """Find tags on `files` in a folder: bool[n, tags]."""
     named = {name: (folder / name, _pixels(folder / name)) for name in files}
     scores = score_frames(named, tagger, store.cache("wd14"), profile.tagging.batch_size).scores
     columns = category_columns(tagger.labels)

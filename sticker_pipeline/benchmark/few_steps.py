@@ -1,6 +1,6 @@
-"""What drawing in a few steps costs and saves: models that answer the same requests, held against one of many steps.
+"""Cost and savings of few steps, compared with many.
 
-Which models those are, and how they draw, is decided in generation/few_steps.py.
+generation/few_steps.py decides on models and settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
     )
 }
-"""What ways to draw are measured by, by name, in the order of tables."""
+"""Metrics of few steps by name, in the order of tables."""
 
 FEW_STEPS = TableSchema(
     "each figure of each way to draw",
@@ -55,8 +55,11 @@ FEW_STEPS = TableSchema(
 
 @dataclass(frozen=True)
 class Seen:
-    """n images of one model, prompt by prompt with as many seeds each: `seconds` and `calls` of the U-Net for each
-    image, `embeddings` float[n, d] of length 1, and `found` bool[n, tags], as `fidelity.found_tags`."""
+    """Images of one model, prompt by prompt with equally many seeds.
+
+    seconds, calls (of the U-Net): of an image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
+    `fidelity.found_tags`.
+    """
 
     seconds: float
     calls: int
@@ -67,14 +70,15 @@ class Seen:
 def few_step_table(
     models: Mapping[str, Seen], reference: str, prompts: Sequence[str], names: Sequence[str], *, samples: int = 2_000
 ) -> pd.DataFrame:
-    """The table FEW_STEPS of `models`, which all answer the same `prompts` (of each image) and seeds; `names`
-    are the tagger's tags.
+    """Return the table FEW_STEPS of `models`, for the same prompts and seeds.
 
-    seconds: of the clock, for each image, which says little where others use the machine; unet_calls: what it would
-    be but for text and VAE. Both without an interval. likeness: cosine to the image that the model
-    `reference` draws of the same prompt and seed; what to hold it against is the row "<reference>, another seed". It
-    rewards the same composition, and says nothing about quality. fidelity: `prompt_fidelity` over all words of a
-    prompt. fidelity_change: that less the reference's, with the prompts resampled together.
+    prompts: of each image. names: the tagger's tags.
+
+    seconds: wall-clock, for an image; unreliable on a busy machine. unet_calls: the cost without text and VAE. Both
+    have no interval. likeness: cosine to the image of the model `reference` with the same prompt and seed; compare with
+    the row "<reference>, another seed". It rewards the same composition, and says nothing about quality. fidelity:
+    `prompt_fidelity` over all words of a prompt. fidelity_change: that less the reference's, prompts resampled
+    together.
     """
     first = models[reference]
     of_reference = _fidelity(first, names, prompts, samples)
@@ -97,7 +101,10 @@ def few_step_table(
 def measure_answers(
     answers: Answers, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
 ) -> pd.DataFrame:
-    """Rows of COLUMNS for all ways of `answers`; `seconds`: of an image, by way."""
+    """Return the table FEW_STEPS of all ways of `answers`.
+
+    seconds: way -> seconds of an image.
+    """
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
     embedder = source_of(profile, store)
     seen = {
@@ -130,8 +137,10 @@ def headline(table: pd.DataFrame, answers: Answers) -> str:
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """`table` for a person: a row for each model, "mean [low, high]" in its cells, and how many times as fast as the
-    reference it is."""
+    """Format `table` for people, a row for each model.
+
+    Cells are "mean [low, high]"; speed is relative to the reference.
+    """
     cells = table.assign(shown=list(map(_shown, table["mean"], table["ci_low"], table["ci_high"])))
     wide = cells.pivot(index="model", columns="metric", values="shown").reindex(table["model"].unique()).fillna("")
     seconds = table[table["metric"] == SECONDS].set_index("model")["mean"]
@@ -145,7 +154,7 @@ def _fidelity(seen: Seen, names: Sequence[str], prompts: Sequence[str], samples:
 
 
 def _other_seeds(embeddings: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
-    """The cosine of each image to the next one of its prompt, float64[n]."""
+    """Cosine of each image to the next of its prompt, float64[n]."""
     by_prompt = embeddings.astype(np.float64).reshape(len(dict.fromkeys(prompts)), -1, embeddings.shape[1])
     return (by_prompt * np.roll(by_prompt, 1, axis=1)).sum(axis=2).ravel()
 

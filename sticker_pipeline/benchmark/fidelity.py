@@ -1,6 +1,6 @@
-"""Whether images show what their prompts ask for, in the eyes of the tagger.
+"""Agreement of images with their prompts, according to the tagger.
 
-The tagger's scores come from tagging/scoring.py, its thresholds from tagging/thresholds.py.
+Scores come from tagging/scoring.py, thresholds from tagging/thresholds.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,18 +13,20 @@ from sticker_pipeline.tagging.wd14 import Category, spelled
 
 
 def asked_tags(attributes: str) -> list[str]:
-    """The tags that the free attributes of a prompt (comma-separated) ask for, as captions spell them, each once;
-    weights such as `(smile:1.2)` do not matter."""
+    """Parse the tags of a prompt's free attributes (comma-separated).
+
+    Spelled as in captions, each once; weights such as `(smile:1.2)` do not matter.
+    """
     return list(dict.fromkeys(spelled(tag.lower()) for tag, _ in parse_caption(attributes)))
 
 
 def found_tags(
     scores: np.ndarray, limits: Mapping[Category, np.ndarray], columns: Mapping[Category, np.ndarray]
 ) -> np.ndarray:
-    """Which tags the tagger finds on each image: bool[n, tags], true where a score reaches its threshold.
+    """Tags on each image whose score reaches its threshold: bool[n, tags].
 
     scores: float[n, tags]; limits: category -> threshold of each image, float[n] (`thresholds.per_frame`); columns:
-    category -> the positions of its tags (`wd14.category_columns`). Tags of other categories are never found.
+    category -> positions of its tags (`wd14.category_columns`). Other categories are never found.
     """
     found = np.zeros(scores.shape, dtype=bool)
     for category, limit in limits.items():
@@ -33,7 +35,7 @@ def found_tags(
 
 
 def unknown_tags(attributes: Sequence[str], names: Collection[str]) -> list[str]:
-    """The tags asked for in `attributes` that the tagger, which knows `names`, cannot find; sorted."""
+    """List the tags of `attributes` that the tagger (`names`) lacks, sorted."""
     return sorted({tag for each in attributes for tag in asked_tags(each)} - set(names))
 
 
@@ -46,17 +48,16 @@ def prompt_fidelity(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate | None:
-    """Of the tags that the free attributes of an image's prompt ask for, the share that the tagger finds: the mean
-    over images, each counting alike; n = images of which anything was asked that the tagger knows. None where there
-    is none.
+    """Mean share of an image's prompted tags that the tagger finds.
 
-    found: bool[n, tags] (`found_tags`); names: the tagger's tags; attributes: of each image. Tags that the tagger
-    does not know are not counted (`unknown_tags` names them).
+    Each image counts alike; n = images with a prompted tag that the tagger has; None without any. found: bool[n, tags]
+    (`found_tags`); names: the tagger's tags; attributes: the free attributes of each prompt. Tags that the tagger lacks
+    do not count (`unknown_tags` lists them).
 
-    It rewards a LoRA that leaves the base model's obedience alone. It is fooled by images that show everything at
-    once (nothing is taken off for tags that nobody asked for), by what the character has or does on all its images,
-    and by a tagger that sees the word's cliché; and what the tagger misses on true images, no model can get. So
-    compare models, not heights. Raises ValueError where the numbers of rows or tags differ.
+    It rewards a LoRA that keeps the base model's obedience. It is fooled by images that show everything at once
+    (unprompted tags cost nothing), by what the character has or does on all its images, and by a tagger that responds
+    to a word's cliché. No model can get what the tagger misses on true images: compare models, not heights. Raises
+    ValueError where the numbers of rows or tags differ.
     """
     if found.shape != (len(attributes), len(names)):
         raise ValueError(f"found is {list(found.shape)} for {len(attributes)} images and {len(names)} tags.")
@@ -65,8 +66,10 @@ def prompt_fidelity(
 
 
 def found_shares(found: np.ndarray, names: Sequence[str], attributes: Sequence[str]) -> np.ndarray:
-    """Of each image the share of the asked tags that are found, float64[n], as `prompt_fidelity` has them; NaN where
-    nothing was asked that the tagger knows."""
+    """Share of each image's prompted tags that are found, float64[n].
+
+    As in `prompt_fidelity`; NaN where the tagger has none of them.
+    """
     position = {name: column for column, name in enumerate(names)}
     columns = [[position[tag] for tag in asked_tags(each) if tag in position] for each in attributes]
     return np.array([found[row, asked].mean() if asked else np.nan for row, asked in enumerate(columns)], np.float64)

@@ -1,43 +1,42 @@
-"""Whether a LoRA may replace the present release: the rules, as pure functions of the benchmark's tables.
+"""The release gate: rules as pure functions of the benchmark's tables.
 
-A LoRA is released only if every rule holds. The limits stand in `benchmark: {gate: …}` of character.yaml.
+All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
 
-1. `better_than_base`: it is more like the held-out images than what the base model makes of the same prompts and
-   seeds: the 95 % interval of the paired difference, over all styles, lies above `gain` of the way from the base
-   model's similarity to that of held-out images among themselves. Above 0 would not do: noise can be a little nearer
-   to a character than somebody else's face is. Where no style has two held-out sources, that way is not known, and 0 is
-   the limit.
-2. `no_copies`: in each style, at most `copies` of its images are nearer to a training image than the 95th
-   percentile of the held-out ones, and at most `copies_beyond_references` more than of those themselves. The limit is
-   never lower than what an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each style its images differ at least `diversity` as much as held-out sources do, and at most
-   `one_source` of them are nearest to one and the same source, or what chance gives to so few images or sources once in
-   forty times, where that is more.
-4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character among all.
-   Where there is no other character, this is not checked, and does not hold a release.
-5. Beside the present release, where there is one:
-   a. `no_less_similar`: it keeps all but `loss_of_gain` of what the present release gains over the base model. The
-      margin is a share of the gain, since a cosine means something else in every CLIP. This is a test of
-      non-inferiority: the *lower end of the interval* of the paired difference must lie above −margin. The mean alone
-      would let through half of all LoRAs that are worse by the margin, and weekly retraining would walk downhill; with
-      the interval a LoRA that is worse by more than the margin passes once in forty times. The price: the fewer the
-      images, the more often an equal one is refused, and then the present release stays, which harms nobody.
-   b. `no_more_copies`, `no_less_diverse`: in each style, the share of copies is at most `more_copies` above, the
-      diversity at most `less_diversity` (a share) below the present release's. A LoRA that misses the character
-      scatters, and one that comes closer is less diverse for that alone: a diversity no lower than the references' own
-      is never a fault. Here the *means* are compared: rules 2 and 3 have bounded both already, and with some tens of
-      images an interval is wider than any margin of use.
+1. `better_than_base`: its gain in similarity to held-out images over the base model (paired: same prompts and seeds;
+   all styles) has a 95 % interval above `gain` of the way from the base model's similarity to that of held-out images
+   among themselves. 0 is not enough: noise can be a little nearer to a character than somebody else's face. Without a
+   style with two held-out sources that way is unknown, and the limit 0.
+2. `no_copies`: in each style, the share of images nearer to a training image than the 95th percentile of held-out ones
+   is at most `copies`, and at most `copies_beyond_references` above that of held-out images. The limit is at least what
+   an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
+3. `not_collapsed`: in each style its diversity is at least `diversity` times that of held-out sources, and at most
+   `one_source` of its images are nearest to one source (or what chance exceeds once in forty times with so few images
+   or sources, if that is more).
+4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character. Without others
+   this is not checked, and does not hold back a release.
+5. Compared with the present release, if any:
+   a. `no_less_similar`: it loses at most `loss_of_gain` of that release's gain over the base model; a share, since a
+      cosine means something else in every CLIP. This is a test of non-inferiority: the *lower end of the interval* of
+      the paired difference must lie above −margin. The mean alone would pass half of all LoRAs that are worse by the
+      margin, and weekly retraining would walk downhill; with the interval, one worse by more than the margin passes
+      once in forty times. The price: the fewer images, the more often an equal one is refused; the present release then
+      stays, which harms nobody.
+   b. `no_more_copies`, `no_less_diverse`: in each style, copies are at most `more_copies` above, diversity at most
+      `less_diversity` (a share) below the present release's. A LoRA that misses the character scatters, and one that
+      comes closer is less diverse: a diversity no lower than the references' own is never a fault. *Means* are
+      compared: rules 2 and 3 bound both already, and with some tens of images an interval is wider than any useful
+      margin.
 
-What was not measured is never passed in silence: the check says so, and a LoRA of which a metric was measured in no
-style is refused, unless `unmeasured: release`.
+Nothing unmeasured passes in silence: the check reports it, and a LoRA with a metric measured in no style is refused,
+unless `unmeasured: release`.
 
-Where the defaults come from. Of the three demo characters in two styles with three seeds each (data/models/embedded/
-REPORT.md and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and in every case further
-from the training images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF,
-one that collapsed onto it .83 (docs/experiments.md, d). Trainings that differ in the seed alone differ in similarity by
-up to .03, of gains over the base model from .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of
-the way to the references; a training of 24 steps came .3 of it, weights of noise .1 (defs/test_release_line.py). Other
-CLIPs and base models have not been measured.
+Sources of the defaults: for three demo characters in two styles with three seeds each (data/models/embedded/REPORT.md
+and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training images
+than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto it .83
+(docs/experiments.md, d). Trainings that differ in the seed alone differ in similarity by up to .03, with gains over the
+base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of the way to the references; a
+training of 24 steps came .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs and base models were not
+measured.
 """
 
 import math
@@ -62,9 +61,9 @@ CHECKS = {
     "no_more_copies": "It copies hardly more than the present release.",
     "no_less_diverse": "Its images are hardly less varied than the present release's.",
 }
-"""Name of each rule -> what it says."""
+"""Rule -> its statement."""
 EVIDENCE = ["style", "metric", "value", "ci_low", "ci_high", "limit", "kept"]
-BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the luck of which images are held out
+BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the choice of held-out images
 
 Row = Mapping[str, Any]
 Estimates = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
@@ -72,7 +71,10 @@ Estimates = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean
 
 @dataclass(frozen=True)
 class Check:
-    """One rule, by its name in CHECKS. `checked`: something was measured that it could be held against."""
+    """One rule, by its name in CHECKS.
+
+    checked: everything it needs was measured.
+    """
 
     name: str
     verdict: Verdict
@@ -80,12 +82,12 @@ class Check:
 
 
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
-    """The checks in the order of CHECKS; the LoRA may be released if all of them passed (see `may_be_released`).
+    """Return the checks in the order of CHECKS.
 
-    table: model, style, metric, mean, ci_low, ci_high, n, with the models `base`, `lora`, `reference` and, where there
-    is a present release, `released`. over_base, over_release: metric, style, difference, ci_low, ci_high, n of the
-    paired differences, the LoRA less the base model, and the LoRA less the present release (None: there is none). Rows
-    over all styles have the style `all`. A mean that is no number counts as not measured.
+    A release needs all of them to pass. table: model, style, metric, mean, ci_low, ci_high, n, with the models `base`,
+    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, style, difference, ci_low, ci_high, n
+    of the paired differences, the LoRA less the base model or the present release (None: there is none). The style
+    `all` is over all styles. A mean that is no number counts as not measured.
     """
     estimates = _estimates(table)
     styles = _styles(estimates)
@@ -111,7 +113,7 @@ def may_be_released(checks: Sequence[Check]) -> bool:
 
 
 def decision(checks: Sequence[Check]) -> str:
-    """One line for a person: released, or refused by which rules and why; and what was not checked."""
+    """Say in one line: released or refused, why, and what is unchecked."""
     refused = [f"{check.name}: {check.verdict.summary}" for check in checks if not check.verdict.passed]
     unchecked = [check.name for check in checks if check.verdict.passed and not check.checked]
     told = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
@@ -119,18 +121,21 @@ def decision(checks: Sequence[Check]) -> str:
 
 
 def copies_by_chance(sources: int) -> float:
-    """The share of honest images that are nearer to the training images than the nearest of `sources` held-out sources,
-    exceeded with probability BAD_LUCK.
+    """Bound on the share of honest images nearer than every held-out source.
 
-    Images that are drawn as held-out ones are exceed the largest of m with a share that is distributed as Beta(1, m):
-    P(share > x) = (1 − x)^m. With 3 sources it is .63, with 10 .26, with 20 .14: who holds out few, can prove little.
+    Nearer to training images; exceeded with probability BAD_LUCK. Images distributed as `sources` = m held-out ones
+    exceed the largest of these with a share distributed as Beta(1, m): P(share > x) = (1 − x)^m. With 3 sources it is
+    .63, with 10 .26, with 20 .14: few held-out sources prove little.
     """
     return 1.0 - float(BAD_LUCK ** (1.0 / sources))
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One metric beside its limit. `kept` is None where it was not measured; `missing` then says what is not there."""
+    """One metric beside its limit.
+
+    kept: None where it was not measured; `missing` then says what is missing.
+    """
 
     style: str
     metric: str
@@ -166,8 +171,10 @@ def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _L
 
 
 def _way_to_references(estimates: Estimates) -> float:
-    """How much more alike held-out images are among themselves than to the base model's, on average over the styles
-    in which that is known; 0 where it is in none, or no more."""
+    """Similarity of held-out images among themselves less the base model's.
+
+    The mean over the styles that have both; 0 where none has, or below 0.
+    """
     of = SIMILARITY
     ways = [
         row["mean"] - estimates[BASE, style, of]["mean"]
@@ -181,7 +188,7 @@ def _copies(estimates: Estimates, style: str, limits: Gate) -> _Line:
     own, holdout = (estimates.get((model, style, "copies")) for model in (LORA, REFERENCE))
     if own is None or holdout is None:
         return _Line(style, "copies", missing=f"no share of copies in style {style}")
-    sources = estimates.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # it has no diversity with only one source
+    sources = estimates.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # with one source it has no diversity
     stated = min(limits.copies, holdout["mean"] + limits.copies_beyond_references)
     return _at_most("copies", style, own, max(stated, copies_by_chance(sources)))
 
@@ -235,7 +242,7 @@ def _no_less_diverse(estimates: Estimates, style: str, limits: Gate) -> _Line:
 
 
 def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
-    """Kept where the whole interval lies above `bound`."""
+    """Keep it where the whole interval lies above `bound`."""
     if not all(math.isfinite(row[key]) for key in ("difference", "ci_low", "ci_high")):
         return _Line(OVERALL, metric, missing=f"no interval of the {metric}")
     kept = bool(row["ci_low"] > bound)
@@ -255,7 +262,10 @@ def _mean_line(metric: str, style: str, row: Row, limit: str, keeps: Callable[[f
 
 
 def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
-    """Passed if every line is kept that was measured, and no metric is left unmeasured in every style."""
+    """Pass if measured lines are kept and every metric was measured.
+
+    In at least one style; `unmeasured: release`, or no other character, waives that.
+    """
     measured = [line for line in lines if line.kept is not None]
     missing = [line.missing for line in lines if line.kept is None] if lines else ["the LoRA has no row"]
     nowhere = not lines or {line.metric for line in lines} != {line.metric for line in measured}
@@ -284,8 +294,10 @@ def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:
 
 
 def _styles(estimates: Estimates) -> list[str]:
-    """The styles that the LoRA has rows of, each judged by itself: a good one must not hide a bad one. Where there are
-    only rows over all styles, those."""
+    """List the LoRA's styles; each is checked alone.
+
+    A good one must not hide a bad one. With rows over all styles only: `all`.
+    """
     styles = sorted({style for model, style, _ in estimates if model == LORA})
     return [style for style in styles if style != OVERALL] or styles
 

@@ -1,4 +1,4 @@
-"""The gate's checks of a character's benchmark, as both the checks in the UI and the release itself need them."""
+"""The gate's checks of a benchmark, for the UI and the release."""
 
 import pandas as pd
 
@@ -10,7 +10,10 @@ from sticker_pipeline.core.storage import Artifact
 
 
 def gate_checks(benchmark: Artifact, character: Character) -> list[Check]:
-    """Return the verdicts of the gate over a benchmark. Raises StorageError for one that is damaged."""
+    """Return the verdicts of the gate on a benchmark.
+
+    Raises StorageError for a damaged one.
+    """
     compared = benchmark.table(COMPARISONS.file)
     over_release = _over(compared, RELEASED)
     return gate(

@@ -1,6 +1,6 @@
-"""What a benchmark measures, read from artifacts: images of models, and what they are held against.
+"""Inputs of a benchmark from artifacts: generated images and evaluation context.
 
-The figures belong to measure.py.
+measure.py computes the metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,10 @@ from sticker_pipeline.tagging.wd14 import Tagger
 def generated_images(
     samples: Artifact, plain: pd.DataFrame, embedder: Embedder, tagger: Tagger, profile: Profile, store: ArtifactStore
 ) -> dict[str, dict[str, GeneratedImages]]:
-    """Model -> style -> what it generated, as seen by the CLIP and by the tagger. `plain`: rows without the trigger."""
+    """Model -> style -> its images, with CLIP embeddings and tags.
+
+    plain: rows without the trigger.
+    """
     sampled = samples.table()
     found = tags_found(tagger, profile, store, samples, sampled["file"].tolist())
     generated = {}
@@ -45,7 +48,10 @@ def evaluation_context(
     embedder: Embedder,
     tagger: Tagger,
 ) -> EvaluationContext:
-    """Return what images of the character are held against. `others`: other characters, as `other_references`."""
+    """Return the evaluation context of the character.
+
+    others: other characters, as `other_references`.
+    """
     rows = with_styles(character, training_set, frames)
     trained = rows[rows["split"] == TRAIN]
     asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
@@ -65,8 +71,10 @@ def evaluation_context(
 def other_references(
     names: Sequence[str], load: Callable[[str], Character], store: ArtifactStore, embedder: Embedder
 ) -> tuple[dict[str, dict[str, Embeddings]], dict[str, str], list[str]]:
-    """The held-out images of every other character by style, and the data version of its training set, by its name;
-    and a sentence about each that cannot be read."""
+    """Held-out images of every other character by style.
+
+    Also returns the data version of each one's training set, and a sentence about each that cannot be read.
+    """
     found, versions, problems = {}, {}, []
     for name in names:
         try:

@@ -1,7 +1,6 @@
-"""Every metric of every model in every style, from what it is given.
+"""Every metric of every model in every style.
 
-What is computed is decided in metrics.py; how an interval comes about, in bootstrap.py; rows and their order, in
-tables.py.
+Metrics are in metrics.py, intervals in bootstrap.py, rows and their order in tables.py.
 """
 
 from collections.abc import Mapping
@@ -21,14 +20,14 @@ from sticker_pipeline.core.character import OUR_MODELS
 from sticker_pipeline.core.verdict import listed
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
-NO_MODELS = (REFERENCE, CHANCE)  # rows that say what to hold models against
-RECOMMENDED = "LoRA in at most "  # so begin the rows of `lora` in a recommended setting; no rival can be called so
-OVERALL = "all"  # the style that stands for all of them
+NO_MODELS = (REFERENCE, CHANCE)  # rows that models are compared with
+RECOMMENDED = "LoRA in at most "  # prefix of `lora` in a recommended setting; no rival can have it
+OVERALL = "all"  # the style of means over styles
 FEW_SOURCES = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
 
 
 def recommended_model(budget: int) -> str:
-    """What our LoRA is called in the setting that is recommended for at most `budget` steps."""
+    """Name our LoRA in the setting recommended for at most `budget` steps."""
     return f"LoRA in {at_most(budget)}"
 
 
@@ -37,7 +36,7 @@ def at_most(budget: int) -> str:
 
 
 def is_recommended(model: str) -> bool:
-    """Whether these are rows of our LoRA in a recommended setting: another way to draw, and no other LoRA."""
+    """True for our LoRA in a recommended setting (no other LoRA)."""
     return model.startswith(RECOMMENDED)
 
 
@@ -46,14 +45,16 @@ def is_rival(model: str) -> bool:
 
 
 def by_name(model: str) -> tuple[bool, int, str]:
-    """Sorts models: recommended settings by their budgets, then the others by name."""
+    """Sort key: recommended settings by budget, then other models by name."""
     return (False, len(model), model) if is_recommended(model) else (True, 0, model)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """(model, style, metric) -> estimate, of single styles; and, a sentence each, what has none or too narrow an
-    interval, and why."""
+    """(model, style, metric) -> estimate, of single styles.
+
+    left_out: a sentence each on what has none or too narrow an interval, and why.
+    """
 
     estimates: dict[tuple[str, str, str], Estimate]
     left_out: list[str]
@@ -66,7 +67,10 @@ def measure(
     samples: int = 2_000,
     seed: int = 0,
 ) -> Measured:
-    """Every metric of METRICS for each model and style that it can be had for. Arguments as for `benchmark_table`."""
+    """Compute METRICS for each model and style that allow it.
+
+    Arguments as for `benchmark_table`.
+    """
     estimates: dict[tuple[str, str, str], Estimate] = {}
     left_out = []
     for name in sorted({style for styles in generated.values() for style in styles}):
@@ -85,7 +89,7 @@ def measure(
 
 
 def overall(styles: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """OVERALL -> the plain mean over the styles; nothing where there is none."""
+    """OVERALL -> the plain mean over the styles; empty without any."""
     return {OVERALL: average([styles[name] for name in sorted(styles)])} if styles else {}
 
 
@@ -125,7 +129,7 @@ def _too_few_sources(style: StyleContext) -> list[str]:
 
 
 def _cannot_be_had(style: StyleContext, models: Mapping[str, GeneratedImages]) -> list[str]:
-    """Metrics that somebody gave something for, and that still have no row or leave something out."""
+    """Explain missing rows and incomplete metrics that have inputs."""
     sentences = []
     if style.others is not None and not style.others:
         sentences.append(

@@ -1,7 +1,7 @@
-"""Whether a model draws anew or copies what it was trained on, as far as embeddings can say.
+"""Copying of training images, as far as embeddings show it.
 
-Embeddings are unit rows float[n, d] of images, not of sources. Nearness is the cosine. The training set is taken as it
-is; images, and held-out sources where there are any, are resampled (see bootstrap.py, also for `prompts`).
+Embeddings are unit rows float[n, d] of images, not of sources; nearness is the cosine. Images, and held-out sources if
+any, are resampled (bootstrap.py, also for `prompts`); training images are not.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from sticker_pipeline.benchmark.bootstrap import CONFIDENCE, Estimate, estimate, ratio, resampled, row_mean
 from sticker_pipeline.benchmark.similarity import cosines
 
-COPY_PERCENTILE = 0.95  # of held-out images; images that are nearer to the training set count as copies
+COPY_PERCENTILE = 0.95  # of held-out images; nearer ones to training are copies
 
 
 def nearest_training(
@@ -22,10 +22,10 @@ def nearest_training(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean over images of the cosine to the nearest training image; n = images.
+    """Mean over images of the cosine to the nearest training image.
 
-    High for copies of training images, but for good new images too: the same figure for held-out references is
-    what an honest image of the character has, and a model well above it copies.
+    n = images. High for copies, but also for good new images: held-out references show what an honest image has. A
+    model well above that copies.
     """
     return row_mean(_nearest(images, training), samples, seed, prompts)
 
@@ -40,14 +40,15 @@ def nearest_training_excess(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """By how much images are nearer to the training set than held-out images are, on average; n = images.
+    """Mean nearness of images to training, less that of held-out images.
 
-    holdout, sources: held-out images and the source of each; a source counts once, by the mean of its images.
+    n = images. holdout, sources: held-out images and the source of each; a source counts once, by the mean of its
+    images.
 
-    Above 0 the model copies more than the character's own images repeat themselves. It rewards (with low values)
-    images far from training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out images that
-    are near duplicates of training images, which make copying look honest, and copies with small changes of what
-    CLIP looks at (background, framing) are not seen.
+    Above 0 the model copies more than the character's own images repeat themselves. Low values reward images far from
+    training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out near duplicates of training
+    images, which make copying look honest, and misses copies with small changes of what CLIP looks at (background,
+    framing).
     """
     near, (_, codes) = _nearest(images, training), _source_codes(sources)
     own = ratio(np.bincount(codes, _nearest(holdout, training)), np.bincount(codes))
@@ -66,16 +67,16 @@ def copied_share(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The share of images that are nearer to a training image than 95 % of the held-out images are; n = images.
+    """Share of images nearer to training than 95 % of held-out images.
 
-    holdout, sources: as for `nearest_training_excess`; each source has the same weight, shared among its images. With
-    fewer than 20 sources the bound is their nearest image, which an honest model passes now and then:
-    `fair_copied_share` says how often. A bound of few sources may be anywhere, and the interval says so; differences
-    between models on the same sources are steadier.
+    n = images. holdout, sources: as for `nearest_training_excess`; sources have equal weights, shared among their
+    images. With fewer than 20 sources the bound is their nearest image, which an honest model passes as often as
+    `fair_copied_share` says. A bound of few sources may be anywhere, which the interval shows; differences between
+    models on the same sources are steadier.
 
-    It rewards (with low values) what `nearest_training_excess` rewards, but sees a model that copies only sometimes,
-    which a mean hides; it is fooled in the same ways, and one held-out duplicate of a training image raises the
-    bound to where nothing is a copy any more.
+    Low values reward what `nearest_training_excess` rewards, but it detects occasional copying, which a mean hides. It
+    is fooled in the same ways, and one held-out duplicate of a training image raises the bound so far that nothing is a
+    copy.
     """
     near, own = _nearest(images, training), _nearest(holdout, training)
     names, codes = _source_codes(sources)
@@ -90,11 +91,11 @@ def copied_share(
 
 
 def fair_copied_share(sources: int) -> Estimate:
-    """What `copied_share` would be of a model whose images are as near to the training set as held-out ones, of
-    which there are `sources` stills; n = sources. There is no interval: it is exact.
+    """Exact `copied_share` of images as near to training as held-out stills.
 
-    A new image among m like it is equally likely in each of the m + 1 places between them; above the bound, which is
-    the k-th of them, are m + 1 − k. With 3 stills it is .25, with 20 .10, with very many .05.
+    n = sources, each one still; no interval. A new image among m like it is equally likely in each of the m + 1 places
+    between them; m + 1 − k of these are above the bound, the k-th image. With 3 stills it is .25, with 20 .10, with
+    very many .05.
     """
     bound = int(_at_percentile(np.full((1, sources), 1.0 / sources))[0]) + 1
     return Estimate((sources + 1 - bound) / (sources + 1), float("nan"), float("nan"), sources)
@@ -109,14 +110,15 @@ def one_source_share(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The largest share of images whose nearest training images lie in one single source; n = images.
+    """Largest share of images whose nearest training images lie in one source.
 
-    sources: the source of each training image.
+    n = images. sources: the source of each training image.
 
-    Near 1 the model has collapsed onto one animation (or one still). It rewards (with low values) images that are
-    spread over the training set, whether good or bad. It is fooled by prompts that all ask for what one source shows,
-    and by few sources: `fair_source_share` is what chance would give. The interval is about the share of the source
-    that was found; that it was picked for being the largest is in the comparison with chance, not in the interval."""
+    Near 1 the model has collapsed onto one animation or still. Low values reward images spread over the training set,
+    good or bad. It is fooled by prompts that all ask for what one source shows, and by few sources: `fair_source_share`
+    is what chance gives. The interval is for the source found; that it was picked as the largest is in the comparison
+    with chance, not in the interval.
+    """
     names, codes = _source_codes(sources)
     nearest = codes[cosines(images, training).argmax(axis=1)]
     largest = np.bincount(nearest, minlength=len(names)).argmax()
@@ -124,8 +126,10 @@ def one_source_share(
 
 
 def fair_source_share(images: int, sources: int, *, samples: int = 2_000, seed: int = 0) -> Estimate:
-    """What `one_source_share` would be of as many images whose nearest sources are drawn evenly from `sources`; n =
-    sources. The interval is where 95 % of such shares lie."""
+    """`one_source_share` by chance: nearest sources sampled evenly from `sources`.
+
+    n = sources. The interval contains 95 % of such shares.
+    """
     shares = np.random.default_rng(seed).multinomial(images, np.full(sources, 1.0 / sources), size=samples).max(axis=1)
     low, high = np.quantile(shares / images, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(shares.mean() / images), float(low), float(high), sources, shares / images)
@@ -141,5 +145,8 @@ def _source_codes(sources: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at_percentile(weights: np.ndarray) -> np.ndarray:
-    """For each row of weights float[s, h], which sum to 1, of sorted values: where the percentile lies, int64[s]."""
+    """Index of the percentile in sorted values, for each row of weights: int64[s].
+
+    weights: float[s, h]; rows sum to 1.
+    """
     return (weights.cumsum(axis=1) >= COPY_PERCENTILE - 1e-9).argmax(axis=1)

@@ -1,8 +1,8 @@
-"""The metrics of the benchmark: one row for each. Adding one is a row here and the function that computes it.
+"""The metrics of the benchmark, one row each.
 
-Tables, comparisons, leaderboard, report, model cards and docs/metrics.md follow METRICS and its order. The functions
-are those of similarity.py, identity.py, fidelity.py and memorisation.py, where a docstring says for each how it can be
-fooled. docs/contributing.md adds a metric as an example.
+Tables, comparisons, leaderboard, report, model cards and docs/metrics.md follow METRICS and its order. Functions are in
+similarity.py, identity.py, fidelity.py and memorisation.py; their docstrings say how each can be fooled.
+docs/contributing.md adds a metric as an example.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,10 +41,10 @@ Better = Literal["higher", "lower", ""]
 
 @dataclass(frozen=True)
 class Metric:
-    """What people see of a metric.
+    """The presentation of a metric.
 
-    name: in tables and files, and never changed. title: a heading of few words. meaning: a sentence without its full
-    stop. better: which way is, "" where neither is. form: how its values are written, in Python's format language.
+    name: in tables and files; never changed. title: a short heading. meaning: a sentence without its full stop. better:
+    the better direction, or "". form: format of its values, in Python's format language.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measure(Metric):
-    """A metric of the benchmark with the functions that compute it; None: it has no row there.
+    """A metric of the benchmark with its functions; None: no row.
 
-    of_model: of a model's images. of_holdout: of the held-out images among themselves. of_chance: of no model's merit.
-    over_base: it is a difference to the base model already, so models are not compared by it once more.
+    of_model: of a model's images. of_holdout: of held-out images among themselves. of_chance: by chance. over_base: it
+    is a difference to the base model already, so models are not compared by it again.
     """
 
     of_model: Callable[[GeneratedImages, StyleContext], Estimate | None] = lambda images, style: None
@@ -92,7 +92,7 @@ def _holdout_copies(style: StyleContext) -> Estimate:
 
 
 def _even_sources(style: StyleContext) -> Estimate:
-    """Nearest sources spread evenly over the training sources of the style (over all, where it has none)."""
+    """Share by chance over the style's training sources (all, without any)."""
     training = style.training
     own = {source for source, name in zip(training.sources, training.styles, strict=True) if name == style.name}
     return fair_source_share(style.images, len(own or set(training.sources)), **style.bootstrap)
@@ -109,7 +109,7 @@ def _holdout_identity(style: StyleContext) -> Estimate | None:
 
 
 def _guess(style: StyleContext) -> Estimate | None:
-    """A guess among all characters."""
+    """Probability of a right guess among all characters."""
     if not style.others:
         return None
     characters = len(style.others) + 1
@@ -121,7 +121,7 @@ def _style(images: GeneratedImages, style: StyleContext) -> Estimate | None:
 
 
 def _holdout_style(style: StyleContext) -> Estimate | None:
-    """None where the style is known by the character's own sources."""
+    """None where the character's own sources represent the style."""
     if not style.others or style.alike[0] is style.sources:
         return None
     return style_similarity(style.sources, style.alike, **style.bootstrap)
@@ -250,7 +250,7 @@ METRICS: Mapping[str, Measure] = {row.name: row for row in _ROWS}
 
 
 def described(name: str) -> Metric:
-    """Return the metric `name`; one that an older or newer version measured is described by its name alone."""
+    """Return the metric `name`, or a bare one for another version's metric."""
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "")
 
 
@@ -260,6 +260,6 @@ def signed(form: str) -> str:
 
 
 def written(mean: float, low: float, high: float, form: str) -> str:
-    """Return a mean with its interval, if it has one (else NaN), in the format `form`."""
+    """Format a mean and its interval (NaN: none) by `form`."""
     interval = "" if np.isnan(low) or np.isnan(high) else f" [{low:{form}}, {high:{form}}]"
     return f"{mean:{form}}{interval}"

@@ -1,6 +1,7 @@
-"""Which frames may show somebody else: those least like the rest in CLIP's eyes.
+"""Frames that may show another character, by CLIP similarity to the rest.
 
-How images are embedded is embed.py's business."""
+embed.py embeds images.
+"""
 
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from PIL import Image
 from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.core.verdict import Verdict, listed
 
-# In robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and
-# more below, a demo character's own oddest image (a small figure under a starry sky) 2.
+# Robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and more
+# below, a demo character's own oddest image (a small figure under a starry sky) 2.
 STRANGE = 5.0
-# The deviation is never taken for less than this share of the median: among images that are nearly alike, the
-# slightest difference would look strange.
+# Least deviation, as a share of the median: among nearly equal images any difference would be an outlier.
 LEAST_DEVIATION = 0.05
-STRANGEST = 20  # frames shown, whether the check passes or not: a person sees at a glance what a number cannot say
-MIN_SOURCES = 5  # with fewer, nobody can say who is the stranger
+STRANGEST = 20  # frames shown, also where the check passes: people see more than a number says
+MIN_SOURCES = 5  # with fewer, outliers cannot be told from the rest
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
 
 
 def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """At most `each` kept frames of each source, evenly spread over it, in the order of `frames`."""
+    """Select at most `each` kept frames of each source, evenly spread.
+
+    In the order of `frames`.
+    """
     kept = frames[frames["kept"].astype(bool)]
     place = kept.groupby("source_id").cumcount()
     size = kept.groupby("source_id")["frame_id"].transform("size")
@@ -32,12 +35,11 @@ def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
 
 
 def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
-    """For each frame (float64 [n]) by how many robust standard deviations its mean similarity to the other sources lies
-    below that of the frames in the middle.
+    """Distance of each frame below the median similarity, float64 [n].
 
-    `embeddings` float32 [n, d] of length 1, `sources` the source of each. A source counts by the mean of its frames.
-    The deviation is the median absolute one times MAD_TO_DEVIATION, which strangers themselves hardly move, and at
-    least LEAST_DEVIATION of the median.
+    In robust standard deviations of the frames' mean similarity to the other sources. embeddings: float32 [n, d] of
+    length 1; sources: of each. A source counts by the mean of its frames. The deviation is the median absolute one
+    times MAD_TO_DEVIATION, which outliers hardly move, and at least LEAST_DEVIATION of the median.
     """
     codes, names = pd.factorize(sources)
     sums = np.zeros((len(names), embeddings.shape[1]))
@@ -52,8 +54,11 @@ def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
 
 
 def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
-    """Whether every frame seems to show the same character. `frames` has frame_id, path, frame_index and source_id of
-    the rows of `embeddings`. Evidence: all of them, the strangest first."""
+    """Check that every frame seems to show the same character.
+
+    frames: frame_id, path, frame_index, source_id of the rows of `embeddings`. Evidence: all frames, the strangest
+    first.
+    """
     order = ["frame_id", "path", "frame_index"]
     if frames["source_id"].nunique() < MIN_SOURCES:
         table = frames[order].assign(strangeness=0.0)
@@ -69,7 +74,10 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
 
 
 def strangest_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
-    """A sheet of the STRANGEST frames of `same_character`. `frames`: frame_id, and file in `folder`."""
+    """Draw a sheet of the STRANGEST frames of `same_character`.
+
+    frames: frame_id, and file in `folder`.
+    """
     files, rows = frames.set_index("frame_id")["file"], verdict.evidence[:STRANGEST]
     captions = [
         f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)

@@ -1,21 +1,21 @@
-"""Which setting to draw with, for each number of steps that one is ready to wait for.
+"""Recommended sampling settings, one for each budget of steps.
 
 The rule:
 
 1. Settings with more steps than the budget are out.
-2. So are those with a fault beside the reference, which has the same style and character weights and is drawn as the
-   profile draws, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
-   (flat, burnt), of saturation too little or too much (pale, garish), or of sharpness too little (blurred); or a tenth
-   more of the images being copies of training images. Similarity and fidelity hardly see these: CLIP and tagger
-   look at small images, and forgive colours, and copies are more alike. A person sees a tenth.
-3. Of the others, all are as good as the best whose quality is within TOLERANCE of its. Quality is the root of
-   similarity to held-out images times prompt fidelity: a loss of one counts as much as the same relative loss of the
-   other, and a model that draws its character whatever is asked gains nothing.
-4. Of those that are as good, the fastest; of equally fast ones the best.
+2. So are those with a fault, compared with the reference: the same style and character weights with the profile's
+   settings, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
+   (flat, burnt), of saturation too little or too much (pale, garish), of sharpness too little (blurred), or of more
+   images being copies of training images. Similarity and fidelity hardly show these: CLIP and tagger use small images
+   and forgive colours, and copies are more alike. A person sees a tenth.
+3. Of the others, all within TOLERANCE of the best quality are as good. Quality is the root of similarity to held-out
+   images times prompt fidelity: a relative loss of either counts the same, and generating the character whatever the
+   prompt gains nothing.
+4. Of those, the fastest; of equally fast ones the best.
 
-Where every setting has a fault, none is recommended. The best of many measured ones is flattered by its own luck, and
-it is chosen by the held-out images: what is reported of a LoRA stays the benchmark, which draws as the profile says.
-It draws with the recommended settings too, on seeds that they were not chosen by.
+Where every setting has a fault, none is recommended. The best of many is flattered by luck, and chosen by the held-out
+images: a LoRA's reported metrics remain the benchmark's, with the profile's settings. The benchmark also uses the
+recommended settings, on other seeds than they were chosen by.
 """
 
 import json
@@ -40,8 +40,10 @@ SETTING = ("style_weight", "character_weight", "lcm_weight", "steps", "guidance_
 
 @dataclass(frozen=True)
 class Recommendation:
-    """For at most `budget` steps. `setting`: the values of SETTING, or None, and `why` says so in a sentence;
-    `figures`: what was measured of it."""
+    """The recommendation for at most `budget` steps.
+
+    setting: values of SETTING, or None. why: the reason, a sentence. figures: its metrics.
+    """
 
     budget: int
     setting: dict[str, Any] | None
@@ -62,7 +64,7 @@ FAULTS: tuple[tuple[str, int, str, str], ...] = (
 
 
 def faults(row: pd.Series) -> list[str]:
-    """What is wrong with the images of a row of the sweep's table, in words; what is no number is no fault."""
+    """Name the faults of a row of the sweep; NaN is none."""
     return [
         f"{fault} ({what} {100 * row[column]:+.0f} %)"
         for column, sign, fault, what in FAULTS
@@ -71,7 +73,10 @@ def faults(row: pd.Series) -> list[str]:
 
 
 def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """bool[n]: true where no other setting is as fast and better, or as good and faster. A quality of NaN never is."""
+    """Mark settings that no other dominates in seconds and quality: bool[n].
+
+    None is as fast and better, or as good and faster. Never true for a quality of NaN.
+    """
     order = np.lexsort((-quality, seconds))
     front = np.zeros(len(seconds), dtype=bool)
     best = (-np.inf, np.inf)
@@ -82,8 +87,10 @@ def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 def recommendations(table: pd.DataFrame, budgets: Sequence[int]) -> list[Recommendation]:
-    """One for each of `budgets`, by the rule above. `table`: columns of SETTING, quality (and its interval), seconds,
-    and those of FAULTS."""
+    """Return one recommendation for each of `budgets`, by the rule above.
+
+    table: columns of SETTING and FAULTS, quality (and its interval), seconds, similarity, fidelity.
+    """
     return [_recommended(table, budget) for budget in budgets]
 
 
@@ -117,7 +124,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
-    """What recommended.json holds of them; figures that are no number are None."""
+    """Convert to the content of recommended.json, with None for no number."""
     return [
         {
             **asdict(each),
@@ -128,7 +135,7 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
 
 
 def headline(recommended: Sequence[Recommendation]) -> str:
-    """Say in one line what is recommended for the most steps that anything is recommended for."""
+    """Say in one line the recommendation for the largest budget with one."""
     found = [each for each in recommended if each.setting]
     if not found:
         return "none is without fault"
@@ -137,7 +144,7 @@ def headline(recommended: Sequence[Recommendation]) -> str:
 
 
 def advice_table(recommended: Sequence[Recommendation]) -> pd.DataFrame:
-    """A row for each budget: steps_at_most, setting in words, and the figures."""
+    """A row for each budget: steps_at_most, setting in words, metrics."""
     return pd.DataFrame(
         [{"steps_at_most": each.budget, "setting": _in_words(each), **each.figures} for each in recommended]
     )
@@ -154,7 +161,10 @@ def _in_words(each: Recommendation) -> str:
 def write_recommendations(
     folder: Path, profile: str, swept: str, adapters: Adapters, recommended: Sequence[Recommendation]
 ) -> None:
-    """Write recommended.json, which `read_recommendations` reads. `swept`: the character's LoRA, in words."""
+    """Write recommended.json for `read_recommendations`.
+
+    swept: the character's LoRA, in words.
+    """
     content = {
         "profile": profile,
         "character": swept,
@@ -165,13 +175,15 @@ def write_recommendations(
 
 
 class RecommendError(UserError):
-    """A recommended.json that cannot be read; the message says what to do."""
+    """An unreadable recommended.json; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Recommendations:
-    """recommended.json. `loras`: "character", "style" and "lcm" -> the sha256 of the file that was swept, None where
-    there was none."""
+    """The content of recommended.json.
+
+    loras: "character", "style", "lcm" -> sha256 of the swept file, or None.
+    """
 
     profile: str
     loras: dict[str, str | None]
@@ -180,7 +192,10 @@ class Recommendations:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is recommended for at most `budget` steps, and perhaps for more. `scheduler`: the sampler's name."""
+    """A setting recommended for at most `budget` steps, and perhaps for more.
+
+    scheduler: the sampler's name.
+    """
 
     budget: int
     cell: Cell
@@ -188,12 +203,12 @@ class Setting:
 
 
 def read_recommendations(path: Path) -> Recommendations:
-    """Raises RecommendError."""
+    """Read recommended.json. Raises RecommendError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         budgets = [Recommendation(**each) for each in content["budgets"]]
         loras = {name: content["loras"][name] for name in ("character", "style", "lcm")}
-        _distinct(budgets)  # fails where a setting is not whole
+        _distinct(budgets)  # fails for an incomplete setting
         return Recommendations(content["profile"], loras, budgets)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecommendError(
@@ -204,11 +219,10 @@ def read_recommendations(path: Path) -> Recommendations:
 def settings_for(
     found: Recommendations, profile: str, loras: Mapping[str, str | None]
 ) -> tuple[list[Setting], list[str]]:
-    """The distinct settings that are recommended for the LoRA loras["character"], each for its smallest budget; and a
-    sentence about what is not.
+    """Distinct settings for the LoRA loras["character"], each with its smallest budget.
 
-    loras: "character", "style", "lcm" -> sha256 of the files that there are now. A setting was measured with the
-    character's LoRA and with those that it has a weight of: it counts while these are the same files.
+    Also returns a sentence about each that is left out. loras: "character", "style", "lcm" -> sha256 of the present
+    files. A setting is valid for the character's LoRA, and those with a weight, that it was measured with.
     """
     if not any(each.setting for each in found.budgets):
         return [], []
@@ -239,6 +253,6 @@ def _distinct(budgets: Sequence[Recommendation]) -> list[Setting]:
 
 
 def _changed(cell: Cell, swept: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
-    """The LoRAs with a weight in `cell` that are not the swept files any more, by what people call them."""
+    """LoRAs with a weight in `cell` that are not the swept files."""
     used = {"style": ("LoRA of the style", cell.style_weight), "lcm": ("LCM-LoRA", cell.lcm_weight)}
     return [called for name, (called, weight) in used.items() if weight and swept[name] != now[name]]

@@ -1,16 +1,13 @@
-"""Releases of a character: numbered folders that are never changed again, and the pointer to the one that counts.
+"""Releases of a character: immutable numbered folders, and a pointer.
 
     <artifacts>/<character>/releases/0001/          <character>.safetensors, spec.json, release.json
-    <artifacts>/<character>/releases/current.json   the current number, and a log of what was published and rolled back
+    <artifacts>/<character>/releases/current.json   the current number, and a log of publishing and rolling back
 
-They lie beside the artifacts and not in one: an artifact is exchanged whole, and what it held before is deleted. A
-history inside it would have to be carried from one to the next by every step, and be lost by the first that forgets.
-Here nothing that exists is ever written again but the pointer, which is exchanged by one rename. The artifact
-`released_lora` shows the current release by `place`.
+They are no artifact, since artifacts are replaced whole: every step would have to carry the history over. Only the
+pointer is ever written again, by one rename. The artifact `released_lora` shows the current release by `place`.
 
-A folder gets its number only when it is whole; it counts from when the pointer names it. So a publish that is killed
-leaves the current release as it was, and at most a folder that no log names, which is passed over.
-Whether a LoRA may be released is gate.py's business.
+A folder gets its number once whole, and counts once the pointer names it: a killed publish leaves the current release
+as it was, and at most a folder that no log names, which is skipped. gate.py decides on releases.
 """
 
 import json
@@ -43,11 +40,11 @@ from sticker_pipeline.core.storage import (
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
 NUMBER = re.compile(r"\d{4,}")
-WAIT_SECONDS = 60.0  # for another publish or roll-back of the same character; each takes as long as copying one file
+WAIT_SECONDS = 60.0  # for another publish or roll-back of the character, each as long as copying one file
 
 
 class ReleaseError(StorageError):
-    """A release that is not there, is damaged, or may not be made; the message says what to do."""
+    """A missing, damaged or forbidden release; the message says the remedy."""
 
 
 EARLIER_KEYS = {  # of release.json
@@ -64,7 +61,7 @@ class _Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_present_names(cls, data: Any) -> Any:
-        """Read what an earlier version wrote: a release is never written again."""
+        """Rename earlier versions' keys: a release is never written again."""
         if not isinstance(data, dict):
             return data
         named = {EARLIER_KEYS.get(key, key): value for key, value in data.items()}
@@ -74,7 +71,7 @@ class _Record(BaseModel):
 
 
 class MetricRow(_Record):
-    """A row of the benchmark's table; None for what is no number there."""
+    """A row of the benchmark's table, with None for no number."""
 
     model: str
     style: str
@@ -86,7 +83,7 @@ class MetricRow(_Record):
 
 
 class Outcome(_Record):
-    """What a check of the gate said."""
+    """The result of one check of the gate."""
 
     name: str
     passed: bool
@@ -95,7 +92,7 @@ class Outcome(_Record):
 
 
 class Drawing(_Record):
-    """How the images of the benchmark were drawn."""
+    """Sampling settings of the benchmark's images."""
 
     scheduler: str
     steps: int
@@ -107,7 +104,7 @@ class Drawing(_Record):
 
 
 class Data(_Record):
-    """How many images, and sources that they come from, were trained on and held out."""
+    """Numbers of images and their sources, trained on and held out."""
 
     images: int
     sources: int
@@ -116,8 +113,11 @@ class Data(_Record):
 
 
 class Record(_Record):
-    """release.json. `beginnings`: style -> the tags that the prompts of that style begin with, the trigger first.
-    `inputs`: data versions of everything that the LoRA was made of (see `lineage`)."""
+    """The content of release.json.
+
+    beginnings: style -> the first tags of its prompts, trigger first. inputs: data versions of everything behind the
+    LoRA (see `lineage`).
+    """
 
     number: int
     previous: int | None
@@ -140,7 +140,7 @@ class Record(_Record):
 
 
 class Event(_Record):
-    """`before` was the current release until then."""
+    """A log entry; `before` was the current release until then."""
 
     action: Literal["publish", "roll back"]
     number: int
@@ -156,7 +156,7 @@ class _Pointer(_Record):
 
 @dataclass(frozen=True)
 class Release:
-    """A release as it lies on disk, whole."""
+    """A whole release on disk."""
 
     folder: Path
     record: Record
@@ -166,7 +166,7 @@ class Release:
         return self.folder / self.record.file
 
     def spec(self) -> dict[str, Any]:
-        """Every effective setting of the training, as the trainer was given it."""
+        """Every effective setting of the training, as given to the trainer."""
         path = self.folder / SPEC
         try:
             spec: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -177,7 +177,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A LoRA that passed the gate, and all that is to be remembered of it. `metrics` is the benchmark's table."""
+    """A LoRA that passed the gate, with everything to record of it.
+
+    metrics: the benchmark's table.
+    """
 
     character: str
     trigger: str
@@ -198,8 +201,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Published:
-    """The current release, and how it came to be that: `new`, or `again` (an earlier one of the same bytes), or it was
-    so before: `already` (the candidate is it) or `withdrawn` (a person chose another than the candidate's bytes)."""
+    """The current release, and how it became that.
+
+    `new`; `again` (an earlier one of the same bytes); `already` (the candidate was current); `withdrawn` (unchanged: a
+    person chose another than the candidate's bytes).
+    """
 
     release: Release
     outcome: Literal["new", "again", "already", "withdrawn"]
@@ -210,16 +216,16 @@ def releases_folder(store: ArtifactStore, character: str) -> Path:
 
 
 def current(folder: Path) -> Release | None:
-    """The release that counts, or None where nothing is released. Raises ReleaseError where it is damaged."""
+    """Return the current release, or None. Raises ReleaseError if damaged."""
     number = _pointer(folder).number
     return None if number is None else read(folder, number)
 
 
 def baseline_release(folder: Path, sha256: str) -> Release | None:
-    """The release that a LoRA with these bytes has to stand beside: the current one; where it is that one itself, the
-    one that it replaced when it was published. None where it is, or was, the first.
+    """Return the release that a LoRA with these bytes is compared with.
 
-    So the answer stays the same when the LoRA is published: what was compared stays what was compared.
+    The current one or, if that has these bytes, the one it replaced when published, so that publishing does not change
+    the comparison. None for the first.
     """
     present = current(folder)
     if present is None or present.record.sha256 != sha256:
@@ -230,18 +236,18 @@ def baseline_release(folder: Path, sha256: str) -> Release | None:
 
 
 def all_releases(folder: Path) -> list[Release]:
-    """Every release that has ever been current and is still there, by number."""
+    """List releases that were ever current and still exist, by number."""
     numbers = sorted({event.number for event in _pointer(folder).log})
     return [read(folder, number) for number in numbers if _place(folder, number).is_dir()]
 
 
 def events(folder: Path) -> list[Event]:
-    """What was published and rolled back, in order."""
+    """List publications and roll-backs, in order."""
     return _pointer(folder).log
 
 
 def read(folder: Path, number: int) -> Release:
-    """Raises ReleaseError for a number that is not there, or a record that is damaged."""
+    """Read release `number`. Raises ReleaseError if missing or damaged."""
     place = _place(folder, number)
     try:
         text = (place / RECORD).read_text(encoding="utf-8")
@@ -254,13 +260,14 @@ def read(folder: Path, number: int) -> Release:
 
 
 def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
-    """Make `candidate` the current release of the character whose releases lie in `folder`.
+    """Make `candidate` the current release in `folder`.
 
-    The same bytes are never released twice: those of the current release change nothing, those of an earlier one make
-    that one current again, and those that a person knew when rolling back to another stay withdrawn until a person
-    rolls back to them: the newest LoRA may be any of them, and would undo the choice.
-    Killed at any moment, this leaves either the current release of before, whole, or the new one, whole.
-    Raises ReleaseError for a candidate that did not pass the gate, and when another process is at work for too long.
+    The same bytes are never released twice. Those of the current release change nothing; those of an earlier one make
+    it current again; those that existed when a person rolled back to another stay withdrawn until a person rolls back
+    to them, since the newest LoRA may be any of them and would undo the choice.
+
+    Killed at any moment, this leaves the old or the new release current, whole. Raises ReleaseError for a candidate
+    that did not pass the gate, and when another process works for too long.
     """
     if not may_be_released(candidate.checks):
         raise ReleaseError(f"{candidate.character} is not released: {decision(candidate.checks)}")
@@ -287,9 +294,11 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
 
 
 def roll_back(folder: Path, number: int, reason: str, time: datetime) -> Release:
-    """Make release `number` the current one. Later ones stay where they are, and are not published again by themselves;
-    to go forward again, roll back to their number. Raises ReleaseError for a release that is not there, is damaged, or
-    is the current one already."""
+    """Make release `number` the current one.
+
+    Later ones stay, but are published again only by rolling back to their number. Raises ReleaseError for a release
+    that is missing, damaged, or current already.
+    """
     with _alone(folder):
         release, pointer = read(folder, number), _pointer(folder)
         if number == pointer.number:
@@ -300,18 +309,20 @@ def roll_back(folder: Path, number: int, reason: str, time: datetime) -> Release
 
 
 def place(release: Release, folder: Path) -> None:
-    """Put the release's files into `folder`, by hard links where the file system has them. Raises ReleaseError where
-    its LoRA is not the one that was released."""
+    """Put the release's files into `folder`, by hard links where possible.
+
+    Raises ReleaseError where its LoRA is not the released one.
+    """
     _check_whole(release)
     for path in sorted(release.folder.iterdir()):
         link_or_copy(path, folder / path.name)
 
 
 def lineage(store: ArtifactStore, character: str, assets: Sequence[str]) -> dict[str, str]:
-    """Asset or `character/<section>` -> data version, of `assets` and of all that these were made of.
+    """Asset or `character/<section>` -> data version of `assets` and their inputs.
 
-    Read from the manifests. Where an artifact has been made anew since, what the older one was made of is not known any
-    more: its version is there, and nothing behind it.
+    Read recursively from the manifests. The inputs of an artifact that was made anew since are unknown: its version is
+    there, and nothing behind it.
     """
     found: dict[str, str] = {}
     waiting: list[tuple[str, Artifact]] = [(asset, store.read(character, asset)) for asset in assets]
@@ -329,8 +340,10 @@ def lineage(store: ArtifactStore, character: str, assets: Sequence[str]) -> dict
 
 
 def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None, time: datetime) -> Release:
-    """The candidate as a numbered folder, of which the pointer does not know yet. The LoRA is copied, not linked: what
-    happens to the file that it was must not happen to the release."""
+    """Write the candidate to a numbered folder; the pointer is not changed.
+
+    The LoRA is copied, not linked: changes of the original must not reach the release.
+    """
     number = max([*_numbers(folder), *(event.number for event in _pointer(folder).log)], default=0) + 1
     record = Record(
         number=number,
@@ -383,7 +396,7 @@ def _move(
 
 
 def _withdrawn(log: Sequence[Event]) -> set[int]:
-    """The releases that a person knew when choosing another one, and has not chosen since."""
+    """Releases withdrawn by a roll-back to another, and not chosen since."""
     known: set[int] = set()
     withdrawn: set[int] = set()
     for event in log:
@@ -415,7 +428,7 @@ def _pointer(folder: Path) -> _Pointer:
 
 
 def _damaged(path: Path, error: Exception) -> ReleaseError:
-    """The error that says that a file of a release is damaged, and what to do."""
+    """Return the error for a damaged file, with its remedy."""
     place = path.parent
     return ReleaseError(
         f"{path} is damaged: {_why(error)}. Bring that release of {place.parent.parent.name} back from a backup, or "
@@ -424,7 +437,7 @@ def _damaged(path: Path, error: Exception) -> ReleaseError:
 
 
 def _why(error: Exception) -> str:
-    """The first line of what is wrong."""
+    """Return the first line of the cause."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -444,7 +457,10 @@ def _numbers(folder: Path) -> list[int]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other publishers and roll-backs of `folder` out, and remove what a killed one left half done."""
+    """Lock `folder` against other publishers and roll-backs.
+
+    Removes what a killed one left unfinished.
+    """
     from filelock import FileLock, Timeout
 
     try:

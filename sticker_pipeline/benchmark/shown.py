@@ -1,4 +1,4 @@
-"""How a benchmark is shown: a line, a chart, numbers over time, and images of every model. Tables and files in."""
+"""Presentation of a benchmark: headline, chart, plotted numbers, and images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ SHOWN_IMAGES = 4  # of each model in each style
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say in one line how like the character the images of base model and LoRA are, by style."""
+    """Say the similarity of base model and LoRA, by style."""
     chosen = rows[rows["metric"] == SIMILARITY].set_index(["style", "model"])["mean"]
     parts = [
         f"{style}: base {chosen[style, BASE]:.3f}, LoRA {chosen[style, LORA]:.3f}"
@@ -35,7 +35,10 @@ def similarity_chart(rows: pd.DataFrame) -> Image.Image:
 
 
 def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
-    """Numbers that the UI plots over time, higher is better: the LoRA's similarity in each style."""
+    """Numbers that the UI plots over time: the LoRA's similarity by style.
+
+    Higher is better.
+    """
     chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
     return {f"similarity_{row['style']}": float(row["mean"]) for row in chosen.to_dict("records")}
 
@@ -43,9 +46,9 @@ def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
 def shown_images(
     sampled: pd.DataFrame, samples: Path, holdout: pd.DataFrame, frames: Path
 ) -> dict[tuple[str, str], list[Image.Image]]:
-    """(style, model) -> some images: the same requests of every model, and held-out ones.
+    """(style, model) -> images of the same requests, and held-out images.
 
-    `sampled`: style, model, and file in the folder `samples`; `holdout`: style, and file in the folder `frames`.
+    sampled: style, model, and file in the folder `samples`; holdout: style, and file in the folder `frames`.
     """
     groups = [(key, part, samples) for key, part in sampled.groupby(["style", "model"], sort=False)]
     groups += [((style, REFERENCE), part, frames) for style, part in holdout.groupby("style")]
@@ -56,6 +59,6 @@ def shown_images(
 
 
 def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """`count` rows spread evenly over the table (all where there are fewer)."""
+    """Select `count` rows spread evenly over the table (or all, if fewer)."""
     positions = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
     return rows.iloc[positions]

@@ -1,7 +1,6 @@
-"""Our LoRA beside every other model, style by style: the table of the differences, and one image and one table that a
-person reads at a glance.
+"""Our LoRA beside every other model: differences, table and image.
 
-What is measured belongs to measure.py, how two models are compared to tables.py.
+measure.py measures; tables.py compares two models.
 """
 
 import math
@@ -50,11 +49,10 @@ Interval = tuple[float, float, float]  # mean, low, high
 
 
 def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
-    """By how much `model` differs from each other model: columns of COMPARISONS, others in the order of the benchmark's
-    table (base first), within each as `compare` sorts.
+    """Compare `model` with each other model: the table COMPARISONS.
 
-    References and chance are no models: they were not drawn for the same requests, so nothing pairs them. Without a row
-    of `model`, or of any other, the table is empty.
+    Others in the order of the benchmark's table (base first), within each as `compare` sorts. References and chance are
+    excluded: they have other requests, so nothing pairs them. Empty without rows of `model`, or of any other.
     """
     models = list(dict.fromkeys(result.table["model"]))
     others = [name for name in models if name not in (model, *NO_MODELS)] if model in models else []
@@ -63,16 +61,20 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
 
 
 def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
-    """What the interval of a paired difference says where more is better (NaN, no interval: unclear)."""
+    """Interpret the interval of a paired difference where more is better.
+
+    NaN, no interval: unclear.
+    """
     if low > 0:
         return "better"
     return "worse" if high < 0 else "unclear"
 
 
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """One row for each style (`all` first) and model, as people read it: its similarity to held-out images, by how
-    much our LoRA is above it, with 95 % intervals, and whether that is better. Models: held out, base, LoRA, released,
-    the LoRA in recommended settings, rivals by name.
+    """Format one row for each style (`all` first) and model, for people.
+
+    Similarity to held-out images, by how much our LoRA is above it, with 95 % intervals, and whether that is better.
+    Models: held out, base, LoRA, released, the LoRA in recommended settings, rivals by name.
 
     table: model, style, metric, mean, ci_low, ci_high; compared: COMPARISONS.
     """
@@ -96,11 +98,13 @@ def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFr
 def side_by_side(
     table: pd.DataFrame, compared: pd.DataFrame, images: Mapping[Key, Sequence[Image.Image]]
 ) -> Image.Image:
-    """One image: a row for each style, a column for each model, and in each cell some of its images over its
-    similarity and how much our LoRA is above it. The best LoRA of a style is framed.
+    """Draw one image: a row per style, a column per model.
 
-    images: (style, model) -> what is to be shown, `reference` for held-out images; the same number of each looks
-    best. Other arguments as for `side_by_side_table`.
+    Each cell has some of the model's images over its similarity and how much our LoRA is above it. The best LoRA of a
+    style is framed.
+
+    images: (style, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other arguments as
+    for `side_by_side_table`.
     """
     means, gains = _by_style(table, "model"), _by_style(compared, "other")
     styles, models = sorted({style for style, _ in images}), _models(model for _, model in images)
@@ -122,8 +126,11 @@ def side_by_side(
 
 
 def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-    """Character -> who drew -> similarity over all styles with its interval, of our models and of the best rival, which
-    is another one for each character. leaderboard: character, model, style, metric, mean, ci_low, ci_high."""
+    """Character -> model -> similarity over all styles, with its interval.
+
+    Our models, and the best rival, which differs by character. leaderboard: character, model, style, metric, mean,
+    ci_low, ci_high.
+    """
     chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["style"] == OVERALL)]
     found: dict[str, dict[str, Interval]] = {}
     for character, part in chosen.groupby("character", sort=True):
@@ -135,9 +142,9 @@ def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
 
 
 def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> list[str]:
-    """Return the characters that an image or table has room for: all, in their order, or the best and the worst.
+    """Select all characters in order, or the best and the worst.
 
-    similarity: as `by_character` gives it. Of more than `most`, half of them are the best by the new LoRA and half the
+    similarity: as from `by_character`. Of more than `most`, half of `most` are the best by the new LoRA and half the
     worst, best first; those without one are left out.
     """
     if len(similarity) <= most:
@@ -148,9 +155,9 @@ def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int
 
 
 def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> Image.Image:
-    """Return the image of the leaderboard: a line for each of `shown_characters`; with how many have which, of more.
+    """Draw the leaderboard: a line for each of `shown_characters`.
 
-    similarity: as `by_character` gives it.
+    Of more characters, also the distribution over all of them. similarity: as from `by_character`.
     """
     shown, unit = shown_characters(similarity, most), "mean cosine"
     if len(similarity) <= most:
@@ -171,7 +178,10 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
 
 
 def _best(means: Mapping[str, float]) -> str | None:
-    """The LoRA with the highest mean, all drawn alike; None where there is only one, or no single best."""
+    """Return the LoRA with the highest mean; recommended settings do not count.
+
+    None where there is only one, or no single best.
+    """
     found = {
         name: mean
         for name, mean in means.items()

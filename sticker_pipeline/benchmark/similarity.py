@@ -1,9 +1,8 @@
-"""What embeddings say about generated images: how like the held-out ones they are, and how unlike one another.
+"""Similarity of generated images to held-out ones, and their diversity.
 
-Copies of training images are memorisation.py's business, other characters identity.py's, intervals bootstrap.py's,
-embedding images embed.py's, and tables tables.py's. All embeddings here are float[n, d]; rows of images have length 1,
-rows of sources are means of such rows (see `source_means`) and may be shorter. `prompts`, where a function takes them,
-are the prompts of the rows of `images`; see bootstrap.py for what they do to the interval."""
+Embeddings are float[n, d]; rows of images have length 1, rows of sources are means of such rows (`source_means`) and
+may be shorter. `prompts` are those of `images`; bootstrap.py says what they do to the interval.
+"""
 
 from collections.abc import Sequence
 
@@ -21,11 +20,11 @@ from sticker_pipeline.benchmark.bootstrap import (
 
 
 def source_means(embeddings: np.ndarray, sources: Sequence[str]) -> np.ndarray:
-    """One row per source, in the sources' sorted order: the mean of its frames' embeddings, float64[c, d].
+    """Mean embedding of each source's frames, float64[c, d], sorted by source.
 
-    The dot product with such a row is the mean cosine to the source's frames. Frames of one source are nearly the same
-    image: with the source as the unit a long animation counts as much as one still, and does not feign certainty.
-    Raises ValueError where the lengths differ.
+    The dot product with such a row is the mean cosine to the frames. Frames of a source are nearly one image: as a
+    unit, a long animation counts as much as a still, without narrowing the interval. Raises ValueError where the
+    lengths differ.
     """
     index = np.unique(np.asarray(sources, dtype=str), return_inverse=True)[1]
     if len(index) != len(embeddings):
@@ -47,15 +46,14 @@ def clip_similarity(
 ) -> Estimate:
     """Mean cosine over all (image, reference) pairs; n = images.
 
-    It rewards images that a CLIP model cannot tell from the character's held-out ones: traits, but drawing style,
-    framing and background just as well. It is fooled by a model that draws one good image again and again (read
-    `diversity` beside it), by copies of training images (`memorisation`), and by plain background where the
-    references have plain background. Differences between models on the same references mean more than its height;
-    `reference_similarity` is what a perfect model would get.
+    It rewards images that a CLIP model cannot tell from held-out ones: traits, but drawing style, framing and
+    background just as well. It is fooled by one good image generated again and again (read `diversity` beside it), by
+    copies of training images (memorisation.py), and by plain background where the references have it. Compare models on
+    the same references rather than heights; `reference_similarity` is what a perfect model would get.
 
     With few references the interval is too narrow: simulated with random effects of images and references, "95 %"
     covered the truth in 93 % of cases with 10 references or more, 91 % with 5, 84 % with 3, 78 % with 2; with one it
-    says nothing about references.
+    does not cover references.
     """
     return two_way(cosines(images, references), samples, seed, prompts)
 
@@ -69,11 +67,11 @@ def similarity_gain(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean over all pairs of clip similarity of `images` less that of `base_images`; n = pairs of images.
+    """Mean `clip_similarity` of `images` less that of `base_images`.
 
-    Row i of both answers the same prompt and seed. Such pairs are resampled together, so that the interval is about the
-    difference and is narrower than the two models' own. It rewards and is fooled as `clip_similarity` is; besides, it
-    is the larger the worse the other model. Raises ValueError where the numbers of rows differ.
+    n = pairs; row i of both has the same prompt and seed. Pairs are resampled together: the interval is that of the
+    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`; besides, it is the larger
+    the worse the other model. Raises ValueError where the numbers of rows differ.
     """
     if images.shape != base_images.shape:
         raise ValueError(f"Images of two models must pair up; their shapes are {images.shape}, {base_images.shape}.")
@@ -89,12 +87,12 @@ def trigger_effect(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """`similarity_gain` of a model over itself, asked with the same seeds for the same prompts without the trigger.
+    """`similarity_gain` of a model's images over its images without the trigger.
 
-    It rewards a character that is bound to its trigger. Near 0 with a high `clip_similarity` the LoRA draws the
-    character whatever is asked: the trigger is of no use, and the base model's other abilities are lost. It is fooled
-    by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry the
-    character (then it is low, although the words together work).
+    Same prompts and seeds. It rewards a character bound to its trigger. Near 0 with a high `clip_similarity` the LoRA
+    generates the character whatever the prompt: the trigger is useless, and the base model's other abilities are lost.
+    It is fooled by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry
+    the character (then it is low, although the words together work).
     """
     return similarity_gain(images, without_trigger, references, samples=samples, seed=seed, prompts=prompts)
 
@@ -107,26 +105,31 @@ def centroid_similarity(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean cosine of the images to the centroid (the mean) of the references; n = images.
+    """Mean cosine of the images to the centroid (mean) of the references.
 
-    It rewards what `clip_similarity` rewards, and ranks models on the same references in the same order: it is that
-    figure divided by the length of the centroid. What it adds is a height that does not depend on how varied the
-    references are, so that characters can be set beside one another. It is fooled in the same ways, and most of all by
-    the average image: a model that draws nothing but the centroid gets 1, more than any reference.
+    n = images. It is `clip_similarity` divided by the centroid's length: it rewards the same and ranks models on the
+    same references equally, but does not depend on how varied these are, so characters can be compared. It is fooled in
+    the same ways, and most by the average image: a model that generates only the centroid gets 1, more than any
+    reference.
     """
     return _to_centroid(cosines(images, references), cosines(references, references), samples, seed, prompts)
 
 
 def reference_similarity(references: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate | None:
-    """Mean cosine over all pairs of different references: the ceiling of `clip_similarity`. None for fewer than two."""
+    """Mean cosine over all pairs of different references.
+
+    The ceiling of `clip_similarity`. None for fewer than two.
+    """
     if len(references) < 2:
         return None
     return different_pairs(cosines(references, references), samples, seed)
 
 
 def reference_centroid_similarity(references: np.ndarray, *, samples: int = 2_000, seed: int = 0) -> Estimate | None:
-    """Mean cosine of each reference to the centroid of the others; None for fewer than two. Only the references that
-    are looked at are resampled, not those of the centroids."""
+    """Mean cosine of each reference to the centroid of the others.
+
+    None for fewer than two. Only the compared references are resampled, not those of the centroids.
+    """
     if len(references) < 2:
         return None
     return row_mean(_left_out_cosines(references), samples, seed)
@@ -140,15 +143,15 @@ def style_similarity(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean cosine to the references of other characters in the same style, each character counting alike; n = images.
+    """Mean cosine to other characters' references in the style.
 
-    others: of each character its sources in this style, float[m, d]; the character itself only where nobody else has
-    the style, and then this is `clip_similarity`.
+    n = images; each character counts alike. others: of each character its sources in this style, float[m, d]; the
+    character itself only where nobody else has the style (then it is `clip_similarity`).
 
-    It rewards the manner of drawing apart from who is drawn: framing, outlines, background. It is fooled by images of
-    nobody in particular, by a base model whose own manner is close, and by characters that look alike; far above what
-    the character's own references get, it says that the character is blurred into the others. Characters, not their
-    sources, are resampled: of one other the interval says nothing about others.
+    It rewards the manner of drawing, whoever is shown: framing, outlines, background. It is fooled by images of nobody
+    in particular, by a base model of similar manner, and by characters that look alike. Far above the character's own
+    references, the character is blurred into the others. Characters, not their sources, are resampled: with one, the
+    interval does not cover others.
     """
     each = np.stack([sources.mean(axis=0) for sources in others])
     return two_way(cosines(images, each), samples, seed, prompts)
@@ -157,10 +160,11 @@ def style_similarity(
 def diversity(
     images: np.ndarray, *, samples: int = 2_000, seed: int = 0, prompts: Sequence[str] | None = None
 ) -> Estimate | None:
-    """Mean cosine distance (1 − cosine, in [0, 2]) over all pairs of different images; None for fewer than two.
+    """Mean cosine distance (1 − cosine, in [0, 2]) over pairs of images.
 
-    A model that has collapsed onto one image is near 0. It rewards variety, but noise and other people's faces as
-    well: read it beside `clip_similarity` and the diversity of the references. Some of it the prompts bring along.
+    None for fewer than two. Near 0 the model has collapsed onto one image. It rewards variety, but noise and other
+    people's faces as well: read it beside `clip_similarity` and the references' diversity. Some of it comes from the
+    prompts.
     """
     if len(images) < 2:
         return None
@@ -177,11 +181,11 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _to_centroid(
     values: np.ndarray, gram: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None
 ) -> Estimate:
-    """`values` float[n, m] are images with references, `gram` float[m, m] references with one another.
+    """`centroid_similarity` from cosines float[n, m] and float[m, m].
 
-    The centroid's length follows from `gram`: its square is 1/m of the mean square of a reference and 1 − 1/m of the
-    mean product of two different ones. So it is in the samples: were a reference that is drawn twice a pair with
-    itself, drawn centroids would be longer, and all draws lower, than the figure they belong to.
+    values: images with references; gram: references with one another. The centroid's squared length is 1/m of a
+    reference's mean square plus 1 − 1/m of the mean product of two different ones, in each sample too: if a reference
+    sampled twice were paired with itself, sampled centroids would be longer and all `draws` lower than their estimate.
     """
     rows, m = values.shape
     counts, (references,) = resampled(rows, (m,), prompts, samples, seed)
@@ -194,6 +198,6 @@ def _to_centroid(
 
 
 def _left_out_cosines(references: np.ndarray) -> np.ndarray:
-    """The cosine of each reference to the centroid of all the others, float64[m]."""
+    """Cosine of each reference to the centroid of the others, float64[m]."""
     rest = references.sum(axis=0) - references
     return (references * rest).sum(axis=1) / np.linalg.norm(rest, axis=1)

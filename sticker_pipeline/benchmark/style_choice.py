@@ -1,19 +1,18 @@
-"""Which epoch of a style's training becomes its LoRA, and on what evidence.
+"""The choice of the epoch that becomes a style's LoRA.
 
-The goal: a character that nobody has drawn, drawn in the style. So the evidence are images of invented characters, of
-each epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
+The goal: a character that nobody has drawn, in the style. So the evidence is images of invented characters, of each
+epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
 
-1. *Leaks*: epochs are out of whose images the share that passes for a character of the style, or is a copy of one of
-   its images, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
-2. *Obedience*: epochs are out whose images show fewer of the asked tags than the base model's by more than
+1. *Leaks*: epochs are out if the share of their images that pass for a character of the style, or copy one of its
+   images, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
+2. *Obedience*: epochs are out if their images show fewer of the asked tags than the base model's by more than
    `most_lost`. If all are, those that show most stay.
-3. *Style*: of those left, epochs are out that are less like the style than the most similar one, where the interval of
-   the paired difference shows it: only differences beyond chance count.
-4. *The earliest* of those left: it has had the least time to learn who is drawn.
+3. *Style*: epochs are out that are less like the style than the most similar one left by the interval of the paired
+   difference: only differences beyond chance count.
+4. *The earliest* left wins: it had the least time to learn who is shown.
 
-So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters, never
-to training images, which copying would make more similar. How good the chosen epoch is, is measured on other invented
-characters and other seeds (`goal`), since it was chosen on these.
+So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters; that to
+training images would reward copying. The chosen epoch is measured on other invented characters and seeds (`goal`).
 """
 
 import math
@@ -34,7 +33,7 @@ from sticker_pipeline.benchmark.similarity import cosines, source_means, style_s
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
-OUTLIERS = 0.05  # of a character's own images: who is nearer to it than these passes for it
+OUTLIERS = 0.05  # of a character's own images; what is nearer than these passes for it
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
@@ -61,7 +60,7 @@ METRICS: Mapping[str, Metric] = {
         ),
     )
 }
-"""What images of invented characters are measured by, by name."""
+"""Metrics of images of invented characters, by name."""
 
 CHOICE = TableSchema(
     "each epoch, and the base model",
@@ -96,7 +95,10 @@ GOAL = TableSchema(
 
 @dataclass(frozen=True)
 class Drawn:
-    """Images of invented characters: unit embeddings float[n, d], and which tags the tagger finds, bool[n, tags]."""
+    """Images of invented characters.
+
+    embeddings: unit rows float[n, d]. found: the tagger's tags, bool[n, tags].
+    """
 
     embeddings: np.ndarray
     found: np.ndarray
@@ -104,9 +106,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class StyleEvaluationContext:
-    """What images are held against. `holdout` and `trained`: character -> its images of that split; `asked`: of
-    each image the tags that its prompt asks for, comma-separated; `tag_names`: the tagger's; `samples`: of the
-    bootstrap."""
+    """The context in which images of a style are evaluated.
+
+    holdout, trained: character -> its images of that split. asked: the prompted tags of each image, comma-separated.
+    tag_names: the tagger's. samples: of the bootstrap.
+    """
 
     holdout: Mapping[str, Embeddings]
     trained: Mapping[str, Embeddings]
@@ -116,7 +120,10 @@ class StyleEvaluationContext:
 
     @cached_property
     def everything(self) -> Embeddings:
-        """The training images of all characters; their sources get the character's name, so that no two are one."""
+        """All characters' training images.
+
+        Sources are prefixed with the character's name, to stay distinct.
+        """
         return Embeddings(
             np.concatenate([one.vectors for one in self.trained.values()]),
             [f"{name}/{source}" for name, one in self.trained.items() for source in one.sources],
@@ -136,9 +143,11 @@ Figures = Mapping[str, Estimate]  # by the names of METRICS
 
 
 def passing_bound(own: Embeddings) -> float:
-    """How near to a character's centroid an image must be to pass for it: nearer than OUTLIERS of the character's own
-    training sources are to the centroid of its other sources. NaN for fewer than two sources: then nothing passes for
-    it."""
+    """Cosine to a character's centroid above which an image passes for it.
+
+    The OUTLIERS quantile of the cosines of its own training sources to the centroid of the other ones. NaN for fewer
+    than two sources: then nothing passes.
+    """
     sources = source_means(own.vectors, own.sources)
     if len(sources) < 2:
         return math.nan
@@ -148,11 +157,11 @@ def passing_bound(own: Embeddings) -> float:
 
 
 def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndarray:
-    """For each of `images` (unit rows float[n, d]) the name of the character that it passes for, "" where for none: of
-    those whose bound it keeps (see passing_bound), the one to whose centroid it is nearest.
+    """Name the character that each image passes for; "" for none.
 
-    It is fooled by characters that look alike, and by a CLIP that does not tell characters apart: then everything
-    passes for somebody, of the base model too. So it is held against the base model's share.
+    images: unit rows float[n, d]. Of the characters whose bound it keeps (see passing_bound), the one with the nearest
+    centroid. It is fooled by characters that look alike, and by a CLIP that cannot tell characters apart: then
+    everything passes for somebody, of the base model too. So compare it with the base model's share.
     """
     names = sorted(trained)
     nearness = np.stack([_to_centroid(images, trained[name]) for name in names], axis=1)
@@ -163,12 +172,12 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
 
 
 def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
-    """The figures of METRICS. Prompts are resampled whole; figures of two models on the same requests are paired.
+    """Compute METRICS; prompts are resampled whole.
 
-    `style_similarity`: mean cosine to the held-out sources, each character alike. `fidelity`: share of the asked tags
-    that the tagger finds. `leaks`: share of images that pass for a character of the style (see passes_for) or are
-    copies. `copies`: share nearer to a training image than choice.copy_threshold. What fools each stands where it is
-    worked out; style similarity rises with copies and leaks too.
+    Models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
+    alike. `fidelity`: share of the asked tags that the tagger finds. `leaks`: share of images that pass for a character
+    of the style (see passes_for) or are copies. `copies`: share nearer to a training image than choice.copy_threshold.
+    Their functions say what fools each; style similarity rises with copies and leaks too.
     """
     samples, prompts = evaluation.samples, evaluation.asked
     references = list(evaluation.references.values())
@@ -186,10 +195,10 @@ def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str,
 
 
 def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
-    """The table CHOICE, BASE_EPOCH first: `reason` is a sentence on why the rule above chose the epoch, or not.
+    """Return the table CHOICE, by the rule above, BASE_EPOCH first.
 
-    figures: epoch -> `style_metrics` of its images, all of the same requests. Raises ValueError without the base
-    model or without another epoch.
+    figures: epoch -> `style_metrics`, all of the same requests. `reason`: a sentence on why the epoch was chosen, or
+    not. Raises ValueError without the base model or without another epoch.
     """
     left = sorted(set(figures) - {BASE_EPOCH})
     if BASE_EPOCH not in figures or not left:
@@ -225,11 +234,11 @@ def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, mos
 
 
 def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.DataFrame:
-    """How well a character that nobody has drawn is drawn in the style: the table GOAL.
+    """Return the table GOAL: new characters in the style.
 
-    drawn: model -> its images for the same requests, among them BASE. Rows of other models have `gain:` metrics too,
-    their difference to BASE, paired. The REFERENCE row has held-out images of each character beside the others': what
-    images of somebody else in the style get.
+    drawn: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
+    paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': what
+    somebody else in the style gets.
     """
     figures = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
     rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]
@@ -309,6 +318,6 @@ def _reference(evaluation: StyleEvaluationContext) -> Estimate | None:
 
 
 def _to_centroid(images: np.ndarray, own: Embeddings) -> np.ndarray:
-    """The cosine of each image with the mean of the character's sources."""
+    """Cosine of each image with the mean of the character's sources."""
     centroid = source_means(own.vectors, own.sources).mean(axis=0)
     return cosines(images, (centroid / np.linalg.norm(centroid))[None])[:, 0]

@@ -1,6 +1,6 @@
-"""Images of invented characters in a style: what CLIP and tagger see on them, what they are held against, and charts.
+"""Images of invented characters in a style, their features, references and charts.
 
-The rule that chooses an epoch by them belongs to style_choice.py.
+style_choice.py chooses an epoch by them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,15 @@ GOAL_SEEDS = 2
 
 
 class NothingHeldOut(UserError):
-    """A style with no image that its LoRA could be compared with."""
+    """A style without a held-out image to compare its LoRA with."""
 
 
 @dataclass(frozen=True)
 class StyleSample:
-    """What is generated of a style: `seeds` images of each of `prompts`, for a `purpose`, which decides their noise."""
+    """Images to generate of a style: `seeds` of each of `prompts`.
+
+    purpose: decides their noise.
+    """
 
     prompts: list[Prompt]
     seeds: int
@@ -42,7 +45,7 @@ class StyleSample:
 
     @property
     def asked(self) -> list[str]:
-        """What each image is asked to show, comma-separated."""
+        """The prompted attributes of each image, comma-separated."""
         return [prompt.attributes for prompt in self.prompts for _ in range(self.seeds)]
 
 
@@ -52,14 +55,14 @@ def selection(prompts: list[Prompt]) -> StyleSample:
 
 
 def goal_sample(prompts: list[Prompt]) -> StyleSample:
-    """The images that say how good the chosen epoch is."""
+    """The images that measure the chosen epoch."""
     return StyleSample(prompts, GOAL_SEEDS, "style goal")
 
 
 def save_sample(
     generator: Generator, sample: StyleSample, staging: Path, folder: str, lora: Path | None
 ) -> list[Image.Image]:
-    """Generate the images of one model, and save them in the `folder` of `staging`."""
+    """Generate one model's images and save them in `folder` of `staging`."""
     requests = requests_for(sample.prompts, sample.seeds, sample.purpose)
     images = generated(generator, folder, requests, [(lora, 1.0)] if lora else [])
     (staging / folder).mkdir(parents=True)
@@ -70,7 +73,7 @@ def save_sample(
 
 @dataclass(frozen=True)
 class Judge:
-    """Who looks at images of a style: a CLIP, and a tagger as the profile has it."""
+    """The CLIP and the profile's tagger that evaluate images of a style."""
 
     embedder: Embedder
     tagger: Tagger
@@ -78,7 +81,7 @@ class Judge:
     store: ArtifactStore
 
     def sees(self, images: Sequence[Image.Image], staging: Path, folder: str) -> Drawn:
-        """What is seen on the `images` that `save_sample` has saved."""
+        """Compute features of `images`, as saved by `save_sample`."""
         files = _files(folder, len(images))
         found = tags_found_in(self.tagger, self.profile, self.store, staging, files)
         return Drawn(embed(self.embedder, images), found)
@@ -87,7 +90,7 @@ class Judge:
 def style_evaluation_context(
     judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
 ) -> StyleEvaluationContext:
-    """What images in the style are held against. Raises NothingHeldOut."""
+    """Return the evaluation context of a style. Raises NothingHeldOut."""
     holdout, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not holdout:
         raise NothingHeldOut(
@@ -106,7 +109,10 @@ def style_evaluation_context(
 def measured_goal(
     generator: Generator, judge: Judge, sample: StyleSample, context: StyleEvaluationContext, staging: Path, lora: Path
 ) -> tuple[pd.DataFrame, Image.Image]:
-    """The figures of the goal (`style_choice.goal`) of base model and `lora`, and the first image of each prompt."""
+    """Generate and measure the goal (`style_choice.goal`) of base model and `lora`.
+
+    Also returns a grid of the first image of each prompt.
+    """
     images = {
         model: save_sample(generator, sample, staging, f"goal/{model}", path)
         for model, path in ((BASE, None), (LORA, lora))
@@ -118,24 +124,24 @@ def measured_goal(
 
 
 def epoch_folder(epoch: int) -> str:
-    """The folder of the images of an epoch."""
+    """Name the folder of an epoch's images."""
     return f"selection/epoch_{epoch:02d}"
 
 
 def epoch_grid(images: Mapping[int, Sequence[Image.Image]], prompts: Sequence[Prompt]) -> Image.Image:
-    """The images of each epoch in a row, the base model's too, over their prompts."""
+    """Draw each epoch's images in a row, the base model's too."""
     rows = [f"epoch {epoch}" if epoch != BASE_EPOCH else BASE for epoch in images]
     return labelled_grid(rows, [prompt.attributes for prompt in prompts], list(images.values()), cell=84)
 
 
 def epoch_chart(choice: pd.DataFrame) -> Image.Image:
-    """Chart the figures of each epoch of `choose_style_epoch`."""
+    """Chart the metrics of each epoch of `choose_style_epoch`."""
     curves = {name: (choice["epoch"].to_numpy(), choice[name].to_numpy()) for name in METRICS}
     return line_chart(curves, title="by epoch (0: the base model), invented characters", x="epoch", y="cosine, share")
 
 
 def goal_chart(reached: pd.DataFrame) -> Image.Image:
-    """Chart the figures of the goal, with intervals."""
+    """Chart the metrics of the goal, with intervals."""
     shown = reached[~reached["metric"].str.startswith("gain:")].sort_values("metric", kind="stable")
     return interval_chart(
         {
@@ -148,7 +154,7 @@ def goal_chart(reached: pd.DataFrame) -> Image.Image:
 
 
 def headline(reached: pd.DataFrame) -> str:
-    """Say in one line how the LoRA reaches the goal beside the base model."""
+    """Say in one line the goal's metrics, LoRA and base model."""
     mean = reached.set_index(["model", "metric"])["mean"]
     return ", ".join(
         f"{metric.replace('_', ' ')} {mean[LORA, metric]:.3f} (base {mean[BASE, metric]:.3f})" for metric in METRICS

@@ -1,8 +1,7 @@
-"""The table of a sweep: what each setting drew, measured, and held against the setting that the profile draws with.
+"""The table of a sweep: each setting, compared with the profile's.
 
-Each figure is a mean over styles, with an interval over prompts where there are enough of them (bootstrap.py). What a
-figure rewards and how it is fooled stands where it is worked out: similarity.py, fidelity.py, tone.py. Which setting to
-take belongs to recommend.py.
+Each metric is a mean over styles, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
+fidelity.py and tone.py say what each rewards and how it is fooled. recommend.py chooses a setting.
 """
 
 import math
@@ -72,8 +71,10 @@ SWEEP = TableSchema(
 
 @dataclass(frozen=True)
 class Seen:
-    """What one setting drew for the requests of one style, row by row: unit embeddings float[n, d], which of the
-    tagger's tags are found bool[n, tags], and the tones."""
+    """Images of one setting for one style's requests, row by row.
+
+    embeddings: unit rows float[n, d]. tags: the tagger's tags found, bool[n, tags].
+    """
 
     embeddings: np.ndarray
     tags: np.ndarray
@@ -82,13 +83,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Copied:
-    """What images may be copies of, and how near is too near."""
+    """Training images that may be copied, and the cosine of a copy."""
 
     trained: Embeddings
     threshold: float
 
     def of(self, embeddings: np.ndarray) -> np.ndarray:
-        """1.0 for each of the images that is a copy, else 0.0; NaN where there is no threshold (one source)."""
+        """Mark copies with 1.0, others with 0.0.
+
+        NaN where there is no threshold (one source).
+        """
         nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
         return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)
@@ -96,7 +100,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Timed:
-    """How a setting was drawn: the sampler's name, and wall-clock seconds of an image."""
+    """The sampler's name of a setting, and wall-clock seconds of an image."""
 
     scheduler: str
     seconds: float
@@ -113,16 +117,14 @@ def sweep_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """The table SWEEP, a row for each setting, in the order of `seen`.
+    """Return the table SWEEP, a row per setting as in `seen`.
 
-    seen: setting -> style -> what it drew; all settings have the same styles and requests. references: setting -> the
-    one that it is held against, which is in `seen` too. sources: style -> a row for each held-out source
-    (`similarity.source_means`). requests: style -> what was asked for. trained: what the character's LoRA was trained
-    on.
+    seen: setting -> style -> images; all settings have the same styles and requests. references: setting -> the one to
+    compare it with, also in `seen`. sources: style -> a row for each held-out source (`similarity.source_means`).
+    requests: by style. trained: the LoRA's training images.
 
-    quality: the root of similarity times fidelity (of similarity alone where the tagger knows nothing that was asked
-    for). copies: the share of images that are copies of training images (`choice.copied`). …_change: that less the
-    reference's, paired.
+    quality: the root of similarity times fidelity (similarity alone where the tagger has none of the asked tags).
+    copies: share of copies of training images (`choice.copied`). …_change: that less the reference's, paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
     measured = {cell: _measured(seen[cell], sources, requests, tag_names, copied_from, samples) for cell in seen}
@@ -169,8 +171,10 @@ def _measured(
 
 
 def quality(similarity: Estimate, fidelity: Estimate | None) -> Estimate:
-    """The root of similarity (0 where it is negative) times fidelity, with the interval of their joint draws; without
-    `fidelity` the similarity itself."""
+    """Root of similarity (at least 0) times fidelity, with their joint interval.
+
+    Without `fidelity` the similarity itself.
+    """
     if fidelity is None:
         return similarity
     mean = float(np.sqrt(max(similarity.mean, 0.0) * fidelity.mean))
@@ -195,7 +199,7 @@ def _shifts(
 
 
 def resampled_prompts(requests: Requests) -> Sequence[str] | None:
-    """The prompts by which images are resampled; None where they are too few to be."""
+    """Return the prompts to resample, or None where they are too few."""
     prompts = requests.prompts
     return prompts if prompts and len(set(prompts)) >= FEW_PROMPTS else None
 

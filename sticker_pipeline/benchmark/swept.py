@@ -1,6 +1,6 @@
-"""A sweep measured: its images as CLIP, tagger and clock see them, and the front of quality against seconds as a chart.
+"""Measurement of a sweep's images, and the chart of quality against seconds.
 
-The table belongs to sweep.py, which setting to take to recommend.py.
+The table is in sweep.py, the choice of a setting in recommend.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,10 @@ def measured_sweep(
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the sweep (`sweep_table`). `references`: style -> held-out images."""
+    """Return the table of the sweep (`sweep_table`).
+
+    references: style -> held-out images.
+    """
     generation = profile.generation
     asked = by_style(np.arange(len(plan.requests)), [request.style for request in plan.requests])
     return sweep_table(
@@ -57,7 +60,7 @@ def seen_images(
     profile: Profile,
     store: ArtifactStore,
 ) -> dict[Cell, dict[str, Seen]]:
-    """Cell -> style -> what it generated as `files` in `folder`, as the CLIP and the tagger see it, and its tones."""
+    """Cell -> style -> features of its `files` in `folder`: embeddings, tags, tones."""
     found = tags_found_in(tagger, profile, store, folder, [path.name for paths in files.values() for path in paths])
     tags = dict(zip(files, np.split(found, len(files)), strict=True))
     styles = [request.style for request in plan.requests]
@@ -75,12 +78,12 @@ def seen_images(
 
 
 def front(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table on the Pareto front, the fastest first."""
+    """The rows on the Pareto front, the fastest first."""
     return rows[rows["pareto"]].sort_values("seconds")
 
 
 def pareto_chart(rows: pd.DataFrame) -> Image.Image:
-    """Chart quality against seconds of all settings of the table, the front ringed."""
+    """Chart quality against seconds of all settings, the front ringed."""
     ringed = front(rows)
     points = {
         f"{'LCM, ' if lcm else ''}{steps} steps": (part["seconds"].to_numpy(), part["quality"].to_numpy())

@@ -1,7 +1,6 @@
-"""The benchmark's table, the comparison of two models, the leaderboard over characters, and text for a terminal and for
-the UI.
+"""Tables of the benchmark, two models and all characters; their text.
 
-Which metrics there are is decided in metrics.py.
+metrics.py has the metrics.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -58,7 +57,7 @@ LEADERBOARD = TableSchema(
     "each metric of each model of each character in each style",
     (
         Column("character", "str", "whose benchmark it is"),
-        *(replace(each, values=()) for each in BENCHMARK.columns),  # that of an earlier version may have other metrics
+        *(replace(each, values=()) for each in BENCHMARK.columns),  # an earlier version may have other metrics
     ),
     key=("character", *BENCHMARK.key),
 )
@@ -67,8 +66,11 @@ OVER_CHARACTERS = "Means over the characters, of all styles:"
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """`table`: BENCHMARK. `left_out` says, a sentence each, what has no row or too narrow an interval, and why.
-    `estimates` are the rows of single styles with their draws, (model, style, metric) -> estimate, for `compare`."""
+    """The table BENCHMARK with what `compare` needs.
+
+    left_out: a sentence each on what has no row or too narrow an interval, and why. estimates: (model, style, metric)
+    -> estimate with `draws`, of single styles.
+    """
 
     table: pd.DataFrame
     left_out: list[str]
@@ -82,28 +84,29 @@ def benchmark_table(
     samples: int = 2_000,
     seed: int = 0,
 ) -> BenchmarkResult:
-    """Every metric of METRICS for each model and style, with 95 % intervals. What each means, what it rewards and how
-    it can be fooled is said where it is worked out (similarity, identity, fidelity, memorisation).
+    """Compute METRICS for each model and style, with 95 % intervals.
 
-    generated: model -> style -> what it drew for the requests of that style, which are the same for all models.
+    similarity.py, identity.py, fidelity.py and memorisation.py say what each means, what it rewards and how it can be
+    fooled.
 
-    The style `all` is the plain mean over the styles that a model has this metric in, resampled within each. `n` is the
-    number of generated images. Two more models are not models: `reference` says what held-out images get among
-    themselves (`n` is their number of sources; for `nearest_training`, of images), `chance` what is nobody's merit
-    (`identity_retrieval`: `n` characters; `copied_share`: `n` held-out sources; `one_source_share`: `n` training
-    sources). Rows are sorted: base, lora, lora in recommended settings, other models by name, reference, chance; then
-    style, `all` first; then metric."""
+    generated: model -> style -> images for the style's requests, which all models share. The style `all` is the plain
+    mean over the styles in which a model has the metric, resampled within each. `n` is the number of generated images.
+
+    Two rows are not models: `reference` is held-out images among themselves (`n` sources; `nearest_training`, `copies`:
+    images), `chance` is the value by chance (`identity`: `n` characters; `copies`: `n` held-out sources;
+    `one_source_share`: `n` training sources). Sorted: base, lora, lora in recommended settings, other models by name,
+    reference, chance; then style, `all` first; then metric.
+    """
     measured = measure(generated, context, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
 
 
 def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
-    """By how much `model` differs from `other` in each metric: columns of COMPARED, sorted by metric (METRICS), `all`
-    before the styles.
+    """Subtract `other` from `model` in each metric: the table COMPARED.
 
-    Images of the same requests are paired, and both models were measured with the same resampled images and
-    references, so the interval is that of the difference. `all` is over the styles that both have. `Metric.better` says
-    whether more is better. Metrics over the base model are left out. Raises ValueError for a model that has no rows.
+    Sorted by metric (METRICS), `all` (the styles that both have) first. Images of the same requests are paired, and
+    both models share resampled images and references: the interval is that of the difference. `Metric.better` says
+    whether more is better. Metrics over the base model are left out. Raises ValueError for a model without rows.
     """
     models = {model for model, _, _ in result.estimates}
     if missing := sorted({model, other} - models):
@@ -123,15 +126,15 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The benchmark tables of all characters in one, `character` first, characters sorted by name."""
+    """Join the characters' benchmark tables, sorted by `character`, the first column."""
     parts = [tables[character].assign(character=character) for character in sorted(tables)]
     return typed(pd.concat(parts or [pd.DataFrame(columns=LEADERBOARD.names)], ignore_index=True), LEADERBOARD)
 
 
 def leaderboard_text(table: pd.DataFrame) -> str:
-    """CLIP similarity of each model beside the base model's: one aligned line per character, style and model.
+    """Format the leaderboard as aligned lines, and the means over characters.
 
-    Below it, each metric's mean over the characters.
+    CLIP similarity beside the base model's, by character, style and model; then each metric's mean.
     """
     parts = [_aligned(_leaderboard_cells(table))]
     if len(cells := _metric_cells(table)) > 1:
@@ -140,7 +143,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
 
 
 def leaderboard_markdown(table: pd.DataFrame) -> str:
-    """The same lines as markdown tables."""
+    """Format the same lines as markdown tables."""
     parts = [_markdown(_leaderboard_cells(table), names=3)]
     if len(cells := _metric_cells(table)) > 1:
         parts += [OVER_CHARACTERS, _markdown(cells, names=1)]
@@ -157,7 +160,7 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown(cells: Sequence[Sequence[str]], *, names: int) -> str:
-    """The first `names` columns are text that is not ours."""
+    """Escape the first `names` columns, whose text is not ours."""
     header, *lines = cells
     ruled = ["---"] * len(header)
     return markdown.table([header, ruled, *([*map(literal, line[:names]), *line[names:]] for line in lines)])
@@ -187,7 +190,10 @@ def _bounds(value: Estimate) -> dict[str, float | int]:
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the leaderboard as people read it: one line per character, style and model but the base."""
+    """Header and lines of the leaderboard, by character, style and model.
+
+    Without the base model.
+    """
     lines = [["character", "style", "model", "similarity", "base model", "gain", "references", "n"]]
     cells = {(row["character"], row["style"], row["model"], row["metric"]): row for row in table.to_dict("records")}
     order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, by_name(key[2])))
@@ -215,7 +221,10 @@ def _interval(row: Mapping[Hashable, Any] | None, metric: str) -> str:
 
 
 def _metric_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the means over characters, one line per metric that our LoRA has; over all styles."""
+    """Header and lines of the means over characters, over all styles.
+
+    One line per metric of our LoRA.
+    """
     rows = table[(table["style"] == OVERALL) & table["mean"].notna()]
     means = rows.groupby(["model", "metric"])["mean"].agg(["mean", "size"])
     known = {metric for model, metric in means.index if model == LORA}

@@ -1,7 +1,8 @@
-"""What few steps, strong guidance and strong adapters do to images: flat, burnt, pale, hazy, blurred.
+"""Tone faults from few steps, strong guidance and strong adapters.
 
-All is measured on the pixels as they are stored (sRGB, not linear), in 0–1, and held against images of the same
-prompts and seeds that were drawn in another way: a character in pastels has low contrast without any fault.
+Flat, burnt, pale, hazy and blurred images, measured on stored pixels (sRGB, not linear), in 0–1, and compared with
+images of the same prompts and seeds generated in another way: a character in pastels has low contrast without any
+fault.
 """
 
 from collections.abc import Sequence
@@ -13,22 +14,22 @@ from PIL import Image
 from sticker_pipeline.benchmark.bootstrap import Estimate, row_mean
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
-BLACK_POINT = 0.05  # share of the pixels that may be darker: one dark pixel is no black
+BLACK_POINT = 0.05  # share of pixels that may be darker: one dark pixel is not enough
 
 
 @dataclass(frozen=True)
 class Tones:
-    """Of each image, float64[n], in 0–1; sharpness up to 4.
+    """Tones of each image, float64[n], in 0–1; sharpness up to 4.
 
-    contrast: the standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
-    saturation: the mean of the largest less the smallest colour channel (the chroma of HSV).
-    sharpness: the root mean square of the Laplacian of luma (over the four neighbours of each inner pixel). Blur takes
-    it away before it touches contrast; noise adds to it.
-    haze: the black point, that is the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang
-    (2009, "Single image haze removal using dark channel prior") found that the dark channel is near 0 in images
-    without haze. A white veil of strength a over an image, I = (1 − a)·J + a, lifts it by the share a of what is left
-    to white. They take the minimum of a patch too, and all pixels; stickers have a white background, which the low
-    quantile leaves out, and dark outlines, which it finds.
+    contrast: standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
+    saturation: mean of the largest less the smallest colour channel (chroma of HSV).
+    sharpness: root mean square of the Laplacian of luma (four neighbours of each inner pixel). Blur lowers it before
+    contrast; noise raises it.
+    haze: the black point, the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang (2009,
+    "Single image haze removal using dark channel prior") found the dark channel near 0 in images without haze. A white
+    veil of strength a, I = (1 − a)·J + a, lifts it by the share a of what is left to white. They take the minimum of a
+    patch too, and all pixels; stickers have a white background, which the low quantile leaves out, and dark outlines,
+    which it finds.
     """
 
     contrast: np.ndarray
@@ -38,7 +39,7 @@ class Tones:
 
 
 def tones(images: Sequence[Image.Image]) -> Tones:
-    """The tones of RGB images. Of none, there are none."""
+    """Return the tones of RGB images; empty for none."""
     pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image in images]
     return Tones(
         contrast=np.array([(each @ LUMA).std() for each in pixels]),
@@ -49,7 +50,7 @@ def tones(images: Sequence[Image.Image]) -> Tones:
 
 
 def _laplacian(luma: np.ndarray) -> np.ndarray:
-    """float64[h − 2, w − 2] of float64[h, w]."""
+    """Laplacian of float64[h, w]: float64[h − 2, w − 2]."""
     beside = luma[1:-1, :-2] + luma[1:-1, 2:] + luma[:-2, 1:-1] + luma[2:, 1:-1]
     return beside - 4 * luma[1:-1, 1:-1]
 
@@ -62,17 +63,20 @@ def relative_shift(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """How much larger `values` are than those of the reference, as a share of the reference's mean; n = images.
+    """Mean excess of `values`, as a share of the reference's mean.
 
-    Row i of both answers the same prompt and seed, so that what a prompt does to contrast or saturation cancels. It is
-    fooled by images that show something else: a closer view has less background. Raises ValueError where the numbers
-    of rows differ, NaN where the reference has nothing of it.
+    n = images. Row i of both has the same prompt and seed, so a prompt's effect on contrast or saturation cancels. It
+    is fooled by images that show something else: a closer view has less background. Raises ValueError where the numbers
+    of rows differ; NaN where the reference's mean is 0.
     """
     return row_mean(relative_shifts(values, reference), samples, seed, prompts)
 
 
 def relative_shifts(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`relative_shift` of each pair, float64[n]. Raises ValueError as that does."""
+    """`relative_shift` of each pair, float64[n].
+
+    Raises ValueError as that does.
+    """
     _check_pairs(values, reference)
     whole = reference.mean()
     return (values - reference) / whole if whole > 0 else np.full(values.shape, np.nan)
@@ -86,17 +90,22 @@ def veil(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """The strength a of the white veil that would lift the reference's black points to those of the images, the mean
-    over pairs; n = pairs. Below 0 where the images are darker; a reference that is all white does not count.
+    """Mean strength a of the white veil that explains lighter black points.
 
-    It is fooled by images without anything dark, such as a portrait that lost its outlines: that is a fault too, but
-    no veil. Raises ValueError where the numbers of rows differ.
+    n = pairs. It would lift the reference's black points to those of the images; below 0 where these are darker. An
+    all-white reference does not count.
+
+    It is fooled by images without anything dark, such as a portrait that lost its outlines: also a fault, but no veil.
+    Raises ValueError where the numbers of rows differ.
     """
     return row_mean(veils(haze, reference), samples, seed, prompts)
 
 
 def veils(haze: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`veil` of each pair, float64[n], NaN where the reference is all white. Raises ValueError as that does."""
+    """`veil` of each pair, float64[n]; NaN where the reference is all white.
+
+    Raises ValueError as that does.
+    """
     _check_pairs(haze, reference)
     room = 1.0 - reference
     return np.divide(haze - reference, room, out=np.full(len(haze), np.nan), where=room > 1e-9)
