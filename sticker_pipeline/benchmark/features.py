@@ -20,7 +20,7 @@ from sticker_pipeline.tagging.thresholds import per_frame, resolved
 from sticker_pipeline.tagging.wd14 import Tagger, category_columns
 
 
-def source_of(profile: Profile, store: ArtifactStore) -> Embedder:
+def embedder_of(profile: Profile, store: ArtifactStore) -> Embedder:
     return open_embedder(
         profile.clip,
         resolution=profile.resolution,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.bootstrap import INTERVAL, Estimate, difference, row_mean
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import source_of, tags_found_in
+from sticker_pipeline.benchmark.features import embedder_of, tags_found_in
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.core.profile import Profile
@@ -106,7 +106,7 @@ def measure_answers(
     seconds: way -> seconds of an image.
     """
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
-    embedder = source_of(profile, store)
+    embedder = embedder_of(profile, store)
     seen = {
         name: Seen(
             taken,

@@ -133,7 +133,7 @@ def _cannot_be_had(style: StyleContext, models: Mapping[str, GeneratedImages]) -
     sentences = []
     if style.others is not None and not style.others:
         sentences.append(
-            f"Style '{style.name}' has no row for identity_retrieval: there is no other character to be taken for. "
+            f"Style '{style.name}' has no row for identity: there is no other character to be taken for. "
             "Its style_similarity is to the character's own images."
         )
     if style.requests and any(images.tags is not None for images in models.values()):

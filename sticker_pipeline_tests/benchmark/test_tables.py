@@ -130,7 +130,7 @@ def test_a_character_without_others_has_no_retrieval_and_that_is_said() -> None:
     context = EvaluationContext({"art": Embeddings(np.array([X, Y]), ["a", "b"])}, TRAINING, others={})
     outcome = benchmark_table({"base": drawn(art=[X, Y])}, context, samples=50)
     assert "identity" not in set(outcome.table["metric"])
-    assert any("identity_retrieval: there is no other character" in line for line in outcome.left_out)
+    assert any("identity: there is no other character" in line for line in outcome.left_out)
     assert value(outcome.table, "base", "style_similarity", "art")["mean"] == pytest.approx(0.5)
 
 

@@ -149,7 +149,7 @@ def make_loras(seed: int, folder: Path) -> None:
 def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
     """Draw the same requests with each arm, and keep what is seen on the images, and the images themselves."""
     from sticker_pipeline.benchmark.embed import embed
-    from sticker_pipeline.benchmark.features import source_of, tags_found_in
+    from sticker_pipeline.benchmark.features import embedder_of, tags_found_in
     from sticker_pipeline.benchmark.fidelity import found_shares
     from sticker_pipeline.benchmark.tone import tones
     from sticker_pipeline.defs.resources import workspace_from_environment
@@ -169,7 +169,7 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
         "own": store.folder(character.name, "character_lcm_lora"),
     }
     files = {name: path / "lora.safetensors" for name, path in loras.items()}
-    embedder, tagger = source_of(profile, store), open_tagger(profile.tagger, profile.tagging.provider)
+    embedder, tagger = embedder_of(profile, store), open_tagger(profile.tagger, profile.tagging.provider)
     names = [label.name for label in tagger.labels]
     opened = pipelines(profile)
     for arm in arms:

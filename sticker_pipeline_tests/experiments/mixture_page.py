@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import holdout_references, source_of
+from sticker_pipeline.benchmark.features import embedder_of, holdout_references
 from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.benchmark.tone import relative_shifts, veils
 from sticker_pipeline.core.character import load_character
@@ -122,7 +122,7 @@ def _references(seed: int, folder: Path) -> dict[str, np.ndarray]:
         characters=str(folder / "characters"), artifacts=str(folder / "artifacts"), models=str(studio.MODELS)
     )
     store, character = workspace.store, load_character(folder / "characters" / character_of(seed))
-    embedder = source_of(studio.profile(), store)
+    embedder = embedder_of(studio.profile(), store)
     training_set, frames = (store.read(character.name, name) for name in ("training_set", "frames"))
     own = holdout_references(embedder, character, training_set, frames)["sticker"]
     shared = store.read(f"_styles/{STYLE}", "style_training_set")

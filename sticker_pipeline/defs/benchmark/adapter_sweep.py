@@ -7,7 +7,7 @@ from typing import ClassVar
 import dagster as dg
 from pydantic import Field
 
-from sticker_pipeline.benchmark.features import holdout_references, source_of, trained_images
+from sticker_pipeline.benchmark.features import embedder_of, holdout_references, trained_images
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
 from sticker_pipeline.benchmark.sweep import SWEEP
 from sticker_pipeline.benchmark.swept import front, measured_sweep, pareto_chart, seen_images
@@ -60,7 +60,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
     with open_step(context, workspace, of_character, config=config) as work:
         character, profile, store = work.character, work.profile, work.store
         dataset = work.inputs["training_set"], work.inputs["frames"]
-        embedder = source_of(profile, store)
+        embedder = embedder_of(profile, store)
         references = holdout_references(embedder, character, *dataset)
         if not references:
             raise dg.Failure(

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from sticker_pipeline.benchmark import inputs, shown, tables
-from sticker_pipeline.benchmark.features import source_of, with_styles
+from sticker_pipeline.benchmark.features import embedder_of, with_styles
 from sticker_pipeline.benchmark.metrics import VERSION
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, side_by_side, side_by_side_table
 from sticker_pipeline.core.markdown import bullets
@@ -44,7 +44,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     with open_step(context, workspace, of_character) as work:
         character, profile, store, staging = work.character, work.profile, work.store, work.staging
         training_set, frames, samples = (work.inputs[name] for name in ("training_set", "frames", "samples"))
-        embedder = source_of(profile, store)
+        embedder = embedder_of(profile, store)
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         sampled = samples.table()
         names = work.roots["others"]["characters"]

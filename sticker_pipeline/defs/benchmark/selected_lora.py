@@ -17,7 +17,7 @@ from sticker_pipeline.benchmark.epochs import (
     selection_requests,
     validation_embeddings,
 )
-from sticker_pipeline.benchmark.features import source_of, trained_images
+from sticker_pipeline.benchmark.features import embedder_of, trained_images
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
@@ -53,7 +53,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         checkpoints, requests = checkpoints_of(work.inputs["lora"]), selection_requests(character, profile)
         check_images(work, len(requests) * len(checkpoints), profile.resolution, copies=1)
         generator = open_generator(profile, work.roots["generation"]["base"], work.store, context.log.info)
-        embedder = source_of(profile, work.store)
+        embedder = embedder_of(profile, work.store)
         generated = embeddings_of_epochs(generator, embedder, requests, checkpoints)
         trained = trained_images(embedder, character, *dataset)
         choice = choose_epoch(

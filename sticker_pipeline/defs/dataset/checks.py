@@ -11,7 +11,7 @@ import dagster as dg
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import source_of
+from sticker_pipeline.benchmark.features import embedder_of
 from sticker_pipeline.benchmark.outliers import looked_at, same_character, strangest_sheet
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
@@ -69,7 +69,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     artifact = workspace.store.read(own.character.name, "frames")
     frames = artifact.table()
     yield _result("frames", "different_enough", balance.different_enough(frames))
-    embedder = source_of(own.profile, workspace.store)
+    embedder = embedder_of(own.profile, workspace.store)
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
     sheet = strangest_sheet(verdict, frames, artifact.folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from sticker_pipeline.benchmark import style_images
-from sticker_pipeline.benchmark.features import source_of
+from sticker_pipeline.benchmark.features import embedder_of
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, choose_style_epoch, style_metrics
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
@@ -43,7 +43,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
     with open_step(context, workspace, of_style) as work:
         profile, staging, training_set = work.profile, work.staging, work.inputs["style_training_set"]
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
-        judge = style_images.Judge(source_of(profile, work.store), tagger, profile, work.store)
+        judge = style_images.Judge(embedder_of(profile, work.store), tagger, profile, work.store)
         generator = open_generator(profile, work.roots["choice"]["base"], work.store, context.log.info)
         taken = taken_traits(training_set)
         checkpoints: dict[int, Path | None] = {BASE_EPOCH: None, **checkpoints_of(work.inputs["style_lora"])}
