@@ -1,6 +1,6 @@
-"""The moving average of the trained weights: how it follows them, and how it takes their place for a while.
+"""Exponential moving average of trained weights: updates, and temporary use.
 
-Which weights those are, and when it takes their place, stand in train.py.
+`training/setup.py` selects the weights, `training/train.py` the time of use.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,15 +21,15 @@ class MovingAverage:
 
 
 def moving_average(parameters: Sequence[Tensor], decay: float) -> MovingAverage:
-    """An average with 0 < `decay` < 1 that begins as the `parameters` are, on their device and in their dtype."""
+    """Return an average with 0 < `decay` < 1 that begins as copies of `parameters`."""
     return MovingAverage(decay, [parameter.detach().clone() for parameter in parameters])
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """The share that an average keeps at its next update, after so many: 0, then min(decay, (1 + n)/(10 + n)).
+    """Return the share kept at the next update: 0, then min(decay, (1 + n)/(10 + n)).
 
-    Long averages of few steps would be mostly the untrained beginning; so they start short (as EMAModel of diffusers
-    and the averages of TensorFlow do).
+    n: `updates` so far. Otherwise the average of a short training would be mostly its untrained beginning (as EMAModel
+    of diffusers and the averages of TensorFlow).
     """
     return 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))
 
@@ -44,7 +44,7 @@ def update(average: MovingAverage, parameters: Sequence[Tensor]) -> None:
 
 @contextmanager
 def averaged(average: MovingAverage, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the `parameters` hold the average; afterwards what they held before, bit for bit."""
+    """Copy the average into `parameters` inside the block; restore them bit for bit."""
     before = [parameter.detach().clone() for parameter in parameters]
     _copy(average.values, parameters)
     try:
@@ -60,13 +60,19 @@ def _copy(values: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
 
 
 def average_tensors(average: MovingAverage) -> dict[str, Tensor]:
-    """All of `average` but its decay, for a file: `updates` int64[] and each value by its place in the list."""
+    """Return `average` without its decay as tensors for a file.
+
+    `updates` int64[] and each value by its place in the list.
+    """
     named = {str(place): value for place, value in enumerate(average.values)}
     return {**named, "updates": torch.tensor(average.updates)}
 
 
 def load_average(average: MovingAverage, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `average_tensors` gave. Raises ValueError where it was the average of other parameters."""
+    """Restore what `average_tensors` returned.
+
+    Raises ValueError where it was the average of other parameters.
+    """
     shapes = {str(place): value.shape for place, value in enumerate(average.values)}
     if {name: tensor.shape for name, tensor in tensors.items() if name != "updates"} != shapes:
         raise ValueError("The saved moving average (EMA) is one of other parameters than those that are trained now.")

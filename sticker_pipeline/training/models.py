@@ -1,6 +1,6 @@
-"""The base model in training: frozen, on its device, and moved off it while it is not needed.
+"""The frozen base model in training, on its device or moved off it.
 
-How it is read from disk stands in base_model.py; what is trained into it, in adapters.py.
+It is read in `diffusion/base_model.py`; adapters are in `training/adapters.py`.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,10 @@ from sticker_pipeline.diffusion.families import FAMILIES, Family
 
 @dataclass(frozen=True)
 class Models:
-    """A base model, all of it frozen and in evaluation mode. `noise` has the noise levels of the training."""
+    """A base model, frozen and in evaluation mode.
+
+    `noise` has the noise levels of the training.
+    """
 
     family: Family
     unet: Any
@@ -27,14 +30,17 @@ class Models:
     tokenizers: tuple[Any, ...]
     vae: Any
     noise: Any  # a DDPMScheduler
-    dtype: torch.dtype  # of U-Net and text encoders: asking a model means a walk through all of its modules
+    dtype: torch.dtype  # of U-Net and text encoders; a model's own `dtype` walks through all of its modules
 
     @property
     def prediction_type(self) -> str:
         return str(self.noise.config.prediction_type)
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the U-Net should say, [b, c, h, w]: the noise, or v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022)."""
+        """Return the U-Net's target, [b, c, h, w]: the noise or v.
+
+        v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022).
+        """
         if self.prediction_type == "epsilon":
             return noise
         velocity: torch.Tensor = self.noise.get_velocity(latents, noise, timesteps)
@@ -42,10 +48,10 @@ class Models:
 
 
 def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str, zero_terminal_snr: bool) -> Models:
-    """The base model on the CPU. U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16.
+    """Load the base model on the CPU.
 
-    `prediction` is "base" for what the model's files say, or overrules them; zero terminal SNR is added to what they
-    say. Raises BaseModelError.
+    U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16. `prediction`: "base" for that of
+    the model's files, else it replaces it; zero terminal SNR is added to theirs. Raises BaseModelError.
     """
     pipeline = open_base(base, family, dtype, torch.float32)
     parts = FAMILIES[family].text_encoders
@@ -71,7 +77,7 @@ def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str,
 
 
 def move(parts: Iterable[Any], device: torch.device | str) -> None:
-    """Move models to `device`; memory that they leave on a GPU is given back at once."""
+    """Move models to `device`, and free GPU memory that they leave."""
     for part in parts:
         part.to(device)
     if torch.cuda.is_available():
@@ -79,11 +85,13 @@ def move(parts: Iterable[Any], device: torch.device | str) -> None:
 
 
 def checkpoint_gradients(model: Any) -> None:
-    """Let `model` (of diffusers or transformers) compute its forward pass again in the backward pass instead of keeping
-    it: less memory, about a third more time."""
+    """Recompute the forward pass of `model` in the backward pass to save memory.
+
+    `model`: of diffusers or transformers. Takes about a third more time.
+    """
     if hasattr(model, "gradient_checkpointing_enable"):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # transformers checkpoints in training mode only; CLIP has no dropout
     else:
-        # Nothing is random in it; and what PyTorch does about random states cannot be recorded in a CUDA graph.
+        # The model has no randomness, and random states cannot be preserved in a CUDA graph.
         model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))

@@ -1,6 +1,6 @@
 """Specs of trainings, from datasets and settings: of a character, and of a style.
 
-What a spec holds stands in spec.py. Prompts of samples are given: they belong to a later stage.
+Prompts of samples are given: they belong to a later stage.
 """
 
 from pathlib import Path
@@ -29,7 +29,10 @@ def character_spec(
     regularisation: Path | None,
     store: ArtifactStore,
 ) -> TrainingSpec:
-    """The training of a character. `base_sha`: hash of the base model. `prompts`: some of them are sampled."""
+    """Return the spec of a character's training.
+
+    `base_sha`: hash of the base model. `prompts`: at most SAMPLE_PROMPTS of them become samples.
+    """
     rows, lineage = training_set.table(), frames.table()
     sources = dict(zip(lineage["frame_id"], lineage["source_id"], strict=True))
     return TrainingSpec(
@@ -56,7 +59,10 @@ def style_spec(
     output: Path,
     store: ArtifactStore,
 ) -> TrainingSpec:
-    """The training of the style `name`, which is bound to no word. All of `prompts` are sampled."""
+    """Return the spec of the style `name`, without a trigger.
+
+    All of `prompts` become samples.
+    """
     rows = training_set.table()
     return TrainingSpec(
         name=name,
@@ -71,7 +77,7 @@ def style_spec(
 
 
 def with_draws(settings: TrainingSettings, sources: int) -> TrainingSettings:
-    """`settings` with the draws of an epoch over `sources` training sources, where they do not state them."""
+    """Return `settings` with samples_per_epoch, by default from the number of `sources`."""
     if settings.samples_per_epoch is not None:
         return settings
     return settings.model_copy(update={"samples_per_epoch": SAMPLES_PER_SOURCE * sources})

@@ -1,10 +1,10 @@
-"""Runs a command so that it cannot outlive whoever started it. Standard library only; nothing about training.
+"""Run a command that cannot outlive its starter. Standard library only.
 
     python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a lifeline as standard input
 
-The command runs in a process group of its own. When the lifeline closes, because the starter wants the command to stop
-or because the starter is gone (however it died), the group gets SIGINT, then SIGTERM, then SIGKILL, each with a grace
-period to save a checkpoint in. The command has a lifeline in turn, in case that the supervisor itself is killed.
+The command runs in its own process group. When the lifeline closes, because the starter stops the command or died, the
+group gets SIGINT, then SIGTERM, then SIGKILL, with a grace period after the first two to save a checkpoint. The command
+has its own lifeline, in case the supervisor is killed.
 """
 
 import os
@@ -23,15 +23,15 @@ DEFAULT_GRACE_SECONDS = 20.0  # for each of SIGINT and SIGTERM: one training ste
 
 
 def run(command: Sequence[str], grace_seconds: float) -> int:
-    """Run `command` until it ends or the lifeline closes; returns its exit status (128 + n when ended by signal n).
+    """Run `command` until it ends or the lifeline closes; return its exit status.
 
-    No process of its group is alive when this returns.
+    128 + n when ended by signal n. No process of its group is alive on return.
     """
-    # Signals to the supervisor itself (a Ctrl-C in the terminal, a `kill`) end the command in the same way.
+    # Signals to the supervisor (Ctrl-C in the terminal, `kill`) end the command in the same way.
     stop = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    # A group of its own to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
+    # The command has its own group to signal; the starter finds it by the supervisor's session if the supervisor dies.
     lifeline.listen(lambda _: stop.set())
     environment = lifeline.environment(os.environ)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, process_group=0)

@@ -1,6 +1,6 @@
-"""LoRA around a frozen linear layer as one operation, for GPUs: fewer kernels, and nothing added up twice.
+"""LoRA around a frozen linear layer as one operation, for GPUs: fewer kernels.
 
-On a CPU fast_layers.py does the same over weights in oneDNN's order. Which layers have LoRA stands in adapters.py.
+`training/accel/fast_layers.py` does the same on a CPU. `training/adapters.py` selects the layers.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 def fuse(model: nn.Module) -> int:
-    """Let each of peft's LoRA layers over a frozen nn.Linear in `model` compute in one operation; returns how many.
+    """Fuse peft's LoRA layers over frozen nn.Linear in `model`; return their number.
 
-    Outputs and gradients are equal but for rounding. Parameters and scale stay where they are, in peft's layers; DoRA
-    and what is no plain linear layer stay as they are.
+    Outputs and gradients are equal but for rounding. Parameters and scale stay in peft's layers. DoRA and layers that
+    are no plain linear ones stay.
     """
     found = [
         (parent, name, child)
@@ -27,7 +27,7 @@ def fuse(model: nn.Module) -> int:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether `layer` adds just scale · up(down(x)), of one adapter."""
+    """Return True if `layer` has one adapter that adds scale · up(down(x))."""
     names = list(layer.active_adapters)
     if len(names) != 1 or layer.lora_magnitude_vector:
         return False
@@ -44,7 +44,7 @@ class FusedLinear(nn.Module):
         (self.adapter,) = layer.active_adapters
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] → [..., out]"""
+        """Map x [..., in] to [..., out]."""
         base = self.layer.base_layer
         if self.layer.disable_adapters:
             plain: Tensor = base(x)

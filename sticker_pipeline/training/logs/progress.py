@@ -1,6 +1,6 @@
-"""How a running training shows itself: a line in the log and, where Dagster launched it, messages through Pipes.
+"""Progress of a running training: lines in the log and Dagster Pipes messages.
 
-Both are throttled. What is kept for ever is log.parquet, which train.py writes.
+Both are throttled. The permanent record is log.parquet (`training/train.py`).
 """
 
 import os
@@ -42,7 +42,7 @@ class State:
 
 
 class Progress:
-    """Passes on states to `write` (lines) and `send` (messages), each at most once in its interval."""
+    """Forwards states to `write` (lines) and `send` (messages), each throttled."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class Progress:
         self._line_due = self._message_due = float("-inf")
 
     def note(self, text: str) -> None:
-        """A line about something that happens seldom."""
+        """Write a line about a rare event."""
         self._write(text)
 
     def report(self, **message: Any) -> None:
-        """A message about something that happens seldom, such as the end of an epoch: never held back."""
+        """Send a message about a rare event, such as the end of an epoch, without delay."""
         if self._send:
             self._send(message)
 
     def show(self, state: State, *, always: bool = False) -> None:
-        """Show `state` where an interval has passed, or `always` (the end of an epoch)."""
+        """Show `state` if an interval has passed, or `always` (the end of an epoch)."""
         now = self._clock()
         if always or now >= self._line_due:
             self._line_due = now + self._seconds_between_lines
@@ -77,7 +77,7 @@ class Progress:
 
 @contextmanager
 def open_progress() -> Iterator[Progress]:
-    """Progress of this process: to standard output, and through Pipes where Dagster launched it.
+    """Open progress to standard output and, under Dagster, through Pipes.
 
     Of several processes that train together (torchrun), only the first shows anything.
     """
