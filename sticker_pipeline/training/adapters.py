@@ -1,6 +1,6 @@
-"""LoRA or DoRA adapters: put into the base model, and read from it.
+"""LoRA or DoRA adapters in the base model.
 
-Adapted modules and their names in a file are in `diffusion/lora/key_map.py`. `training/step.py` trains adapters.
+Adapted modules and their names in a file are in `diffusion/lora/key_map.py`.
 """
 
 import math
@@ -14,7 +14,7 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.diffusion.lora.file import Adapter
 from sticker_pipeline.diffusion.lora.key_map import adaptable_modules, row_of
 
-ADAPTER = "default"  # peft's name of the adapter in each module
+ADAPTER = "default"  # peft's name in each module
 
 
 def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings: TrainingSettings) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings:
 
 
 def rank_and_alpha(kind: str, settings: TrainingSettings) -> tuple[int, float]:
-    """Return rank and alpha of modules of `kind`.
+    """Rank and alpha of a `kind`: "attention", "feed_forward" or "conv".
 
-    `kind`: "attention", "feed_forward" or "conv". Its own values, else the general ones.
+    Its own values, else the general ones.
     """
     own = {
         "attention": (None, None),
@@ -60,7 +60,7 @@ def _kind(key: str, family: str) -> str:
 
 
 def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
-    """Add adapters to the modules of `model` at `paths` (module path -> kohya name)."""
+    """Add adapters to `model` at `paths` (module path -> kohya name)."""
     sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
     config = peft.LoraConfig(
         r=settings.rank,
@@ -77,10 +77,7 @@ def _inject(model: Any, paths: Mapping[str, str], family: str, settings: Trainin
 
 
 def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
-    """Return the adapters in peft's LoRA `layers` as a LoRA file holds them.
-
-    They share the memory of the trained weights.
-    """
+    """Adapters of peft's `layers` in a LoRA file's form, sharing memory."""
     found = {}
     for key, layer in layers.items():
         down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
@@ -99,7 +96,7 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
 
 @torch.no_grad()
 def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
-    """Copy the values of `adapters` into peft's LoRA `layers`.
+    """Copy `adapters` into peft's LoRA `layers`.
 
     Raises ValueError where they are of other modules.
     """
@@ -115,7 +112,7 @@ def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) ->
 
 
 def by_model(layers: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return peft's LoRA `layers` by model: "unet", "text_encoder" (all together)."""
+    """peft's LoRA `layers` by model: "unet", "text_encoder" (all together)."""
     found: dict[str, list[Any]] = {"unet": [], "text_encoder": []}
     for key, layer in layers.items():
         found["unet" if key.startswith("lora_unet_") else "text_encoder"].append(layer)

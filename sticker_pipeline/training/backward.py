@@ -1,8 +1,7 @@
 """Gradient of a batch: forward and backward through the U-Net in its precision.
 
-In half precision, the models compute with copies of the trained weights; learned weights, gradients and optimizer stay
-float32 (Micikevicius et al. 2018, Mixed precision training). On a GPU, `training/accel/cuda_graph.py` records and
-replays it. `training/step.py` samples the batch.
+In half precision, models compute with copies of the trained weights; learned weights, gradients and optimizer stay
+float32 (Micikevicius et al. 2018, Mixed precision training). `training/accel/cuda_graph.py` replays it on a GPU.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,8 +37,8 @@ class Weights:
     """Trained weights: `learned` float32 parameters, and those `used` to compute.
 
     Where `used` are half-precision copies, `places` are the originals' (module parameters, name), and `copy` updates
-    the copies. Otherwise both are the same tensors, without places. `gradient` float32[all of them] contains the `grad`
-    of each learned parameter, at a fixed address.
+    the copies. Otherwise both are the same, without places. `gradient` float32[all] contains each learned `grad`, at a
+    fixed address.
     """
 
     learned: list[torch.nn.Parameter]
@@ -49,16 +48,15 @@ class Weights:
     gradient: Tensor
 
     def add(self, gradients: Iterable[Tensor]) -> None:
-        """Add `gradients` of the `used` weights to those of the `learned`."""
+        """Add `gradients` of `used` to those of `learned`."""
         self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]))
 
 
 def weights_of(layers: Iterable[Any], dtype: torch.dtype) -> Weights:
-    """Return the trained weights in peft's LoRA `layers`, used in `dtype`.
+    """Trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
 
-    Gradients begin at 0. Copied weights lie side by side, like their copies, so that one call copies all. DoRA's
-    magnitudes are used in float32: rounding a magnitude and the norm that divides it would exceed the change by
-    training.
+    Weights and copies lie side by side, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
+    magnitude and the norm that divides it would exceed the change by training.
     """
     matrices, magnitudes = [], []
     for layer in layers:
@@ -83,13 +81,13 @@ def _side_by_side(tensors: list[torch.nn.Parameter], dtype: torch.dtype) -> Tens
 
 
 def _parts(whole: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Return views of `whole` in the shapes of `like`."""
+    """Views of `whole` in the shapes of `like`."""
     pieces = whole.split([one.numel() for one in like])
     return [piece.view(one.shape) for piece, one in zip(pieces, like, strict=True)]
 
 
 def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Return zeros that contain each parameter's `grad` from now on."""
+    """Zeros that contain each parameter's `grad` from now on."""
     gradient = torch.zeros_like(_side_by_side(parameters, torch.float32))
     for parameter, part in zip(parameters, _parts(gradient, parameters), strict=True):
         parameter.grad = part
@@ -98,7 +96,7 @@ def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
 
 @contextmanager
 def in_use(*weights: Weights) -> Iterator[None]:
-    """Update the `used` weights; the models compute with them inside the block."""
+    """Update the `used` weights and compute with them in the block."""
     for one in weights:
         one.copy()
         for (parameters, name), used in zip(one.places, one.used, strict=False):
@@ -112,7 +110,7 @@ def in_use(*weights: Weights) -> Iterator[None]:
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the U-Net's prediction for a batch, [b, c, h, w] in its dtype."""
+    """Prediction of the U-Net for a batch, [b, c, h, w] in its dtype."""
     added = {name: inputs[name] for name in CONDITIONS if name in inputs}
     arguments = (inputs["noisy"], inputs["timesteps"], inputs["encoder_hidden_states"])
     predicted: Tensor = unet(*arguments, added_cond_kwargs=added or None, return_dict=False)[0]
@@ -120,10 +118,9 @@ def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def unet_backward(unet: Any, weights: Weights, scale: Callable[[Tensor], Tensor]) -> Backward:
-    """Return the Backward of `unet`.
+    """Backward of `unet`, to be called with the trained `weights` in use.
 
-    The trained `weights` must be in use when it is called. `scale` maps a loss to itself or, against gradients too
-    small for float16, to a multiple of it.
+    `scale` maps a loss to itself or, against gradients too small for float16, to a multiple.
     """
 
     def backward(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:

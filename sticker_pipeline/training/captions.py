@@ -1,6 +1,6 @@
-"""Variants of captions for training: tags shuffled, and some left out.
+"""Random variants of captions: tags shuffled, and some left out.
 
-Text only, without torch. Captions are written in `tagging/captions.py`, tokenized in `diffusion/text.py`.
+Text only, without torch; `tagging/captions.py` writes captions.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from sticker_pipeline.tagging.captions import SEPARATOR
 
 
 def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> str:
-    """Return a random variant of `caption`.
+    """Vary `caption` at random.
 
     The first `keep_tags` tags stay in place. Each other tag is left out with probability `tag_dropout`; the rest are
-    shuffled under `shuffle_tags`. A tag keeps its weight. May be "" where no tag is kept. Captions with equally many
-    tags use up the same random numbers.
+    shuffled under `shuffle_tags`. Tags keep their weight. May be "" where none is kept. Captions with equally many tags
+    use up the same random numbers.
     """
     items = caption.split(SEPARATOR)
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]
@@ -25,11 +25,10 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
 
 
 def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:
-    """Return `count` independent variants of `caption`.
+    """`count` independent variants of `caption`, or the caption alone if nothing varies.
 
-    The caption alone where nothing is shuffled or left out. A function of (caption, settings, seed); a larger `count`
-    only adds to the end. Repeated variants of a short caption are kept: a uniform choice among them then follows the
-    distribution of `vary`.
+    A function of (caption, settings, seed); a larger `count` only adds to the end. Repeated variants are kept: a
+    uniform choice then follows the distribution of `vary`.
     """
     if not (settings.shuffle_tags or settings.tag_dropout):
         return [caption]

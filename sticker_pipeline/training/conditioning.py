@@ -1,7 +1,4 @@
-"""Conditions of the U-Net: encoded text and, for SDXL, sizes and crops.
-
-Encoding is in `diffusion/text.py`, the variation of captions in `training/captions.py`.
-"""
+"""Conditions of the U-Net: encoded text and, for SDXL, sizes and crops."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,7 +21,7 @@ needed: text encoders may have learned more by then.
 
 
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
-    """Return a source that encodes captions with text encoders in training."""
+    """Source of captions encoded by text encoders in training."""
 
     def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
@@ -38,7 +35,7 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
 
 
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
-    """Return a source of captions encoded in advance; see `variants_to_encode`."""
+    """Source of captions encoded in advance; see `variants_to_encode`."""
 
     def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
@@ -54,7 +51,7 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
-    """Return a function: caption -> texts to encode, as written and then its variants."""
+    """Function of a caption: itself, then its variants, as texts to encode."""
 
     def variants(caption: str) -> list[str]:
         drawn = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
@@ -66,7 +63,7 @@ def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]
 def conditions(
     models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Return the conditions of b images, on `device` and in the U-Net's dtype.
+    """Conditions of b images, on `device` and in the U-Net's dtype.
 
     `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`.
     """
@@ -81,7 +78,7 @@ def conditions(
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:
-    """Return SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2).
+    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2).
 
     Height and width before scaling, top and left of the cut, height and width after it. `factor`: pixels per latent
     pixel.

@@ -1,7 +1,6 @@
 """Rows of the training set, batches of each epoch, random numbers of each step.
 
-All are functions of (training set, seed, epoch, step), without state between steps. Latents are in
-`training/cache/latents.py`, images of the base model's kind in `training/regularisation.py`.
+Functions of (training set, seed, epoch, step), without state between steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +21,12 @@ Step = list[Batch]  # batches whose gradients make one optimizer step
 
 
 def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
-    """Return the rows to train on: the train split, then the regularisation images.
+    """Rows to train on, from 0: the train split, then regularisation images.
 
-    Numbered from 0. Beside the columns of TRAINING_SET they have `path` (absolute), `width`, `height` (pixels) and
-    `regularisation`. Probabilities sum to 1; settings.regularisation_share of it goes to regularisation images. `note`
-    reports those left out, with the reason. Raises SpecError for a missing table or column, an empty train split,
-    probabilities that do not sum to 1, a size that is no multiple of 8, a missing image, and a regularisation folder
-    without any.
+    Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
+    sum to 1, settings.regularisation_share of it for regularisation images. `note` reports those left out, and why.
+    Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
+    that is no multiple of 8, a missing image, and a regularisation folder without any.
     """
     train = _split(spec, TRAIN)
     if train.empty:
@@ -54,15 +52,15 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
 
 def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
-    """Return the rows of the split `holdout`, perhaps none.
+    """Rows of the split `holdout`, perhaps none, like read_training_set's.
 
-    Numbered from 0, with the columns of read_training_set. Raises SpecError like it.
+    Raises SpecError like it.
     """
     return _split(spec, HOLDOUT)
 
 
 def read_validation(spec: TrainingSpec) -> pd.DataFrame:
-    """Return the rows of the split `validation`, as read_holdout."""
+    """Rows of the split `validation`, as read_holdout."""
     return _split(spec, VALIDATION)
 
 
@@ -92,7 +90,7 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
 
 
 def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
-    """Return width and height of a frame, from its header."""
+    """Width and height of a frame, from its header."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -106,8 +104,8 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
 class Plan:
     """Steps of every epoch for one process, computed epoch by epoch to save memory.
 
-    `probabilities` float64[n] and `buckets` int64[n] (numbers from 0) of each row; `lengths`: steps of each epoch,
-    known in advance; they vary where buckets do not divide evenly.
+    `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's steps, which vary where
+    buckets do not divide evenly.
     """
 
     probabilities: np.ndarray
@@ -125,7 +123,7 @@ class Plan:
         return sum(self.lengths)
 
     def epoch(self, number: int) -> list[Step]:
-        """Return the steps of epoch `number` (from 0), a function of it and the plan's values."""
+        """Steps of epoch `number` (from 0), a function of it and the plan."""
         order = epoch_order(self.probabilities, self.draws, self.seed, number)
         rng = np.random.default_rng([self.seed, number, 0, 1])  # step_rng(seed, number, 0) has the same seed
         share = share_of_rank(batches(order, self.buckets, self.batch_size, rng), self.rank, self.ranks)
@@ -133,10 +131,10 @@ class Plan:
 
 
 def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1) -> Plan:
-    """Return the plan of process `rank` of `ranks`; all have equally many steps.
+    """Plan of process `rank` of `ranks`; all have equally many steps.
 
-    In an epoch of N samples over all processes each row occurs ⌊N·p⌋ or ⌈N·p⌉ times, whatever its bucket, and each
-    sample is in exactly one batch (but for those that fill up the last round of several processes).
+    Of N samples of an epoch, over all processes, each row has ⌊N·p⌋ or ⌈N·p⌉, whatever its bucket, each in exactly one
+    batch (but for those that fill up the last round of several processes).
     """
     settings = spec.settings
     sizes = table[["bucket_width", "bucket_height"]]
@@ -164,10 +162,9 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
 def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Cut `order` into batches of at most `batch_size` rows of one bucket.
 
-    `order`: int64[n_samples], rows; `buckets`: int64[n], bucket number of each row. Order within a bucket is kept. A
-    bucket has as few batches as possible, with sizes that differ by one at most: an image alone in a batch would move
-    the weights more than the others. Batches are in random order, so that no bucket and no smaller batch always ends an
-    epoch.
+    `order`: int64[n_samples], rows; `buckets`: int64[n], each row's. A bucket keeps its order and has as few batches as
+    possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than others.
+    Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
     """
     of_bucket = buckets[order]
     sorted_rows = order[np.argsort(of_bucket, kind="stable")]
@@ -178,7 +175,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
 
 
 def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
-    """Return the batches of process `rank` of `ranks`, equally many for each.
+    """Batches of process `rank` of `ranks`, equally many for each.
 
     The last round is filled up from the epoch's beginning.
     """
@@ -187,17 +184,17 @@ def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
 
 
 def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
-    """Return the epoch's batches in groups of `accumulation`, one per step.
+    """Batches in groups of `accumulation`, one per step; the last may be smaller.
 
-    The last group may be smaller. Batches differ in size: a step's gradient is the mean over images, not over batches.
+    Batches differ in size: a step's gradient is the mean over images, not over batches.
     """
     return [list(epoch[start : start + accumulation]) for start in range(0, len(epoch), accumulation)]
 
 
 def step_rng(seed: int, step: int, number: int = 0) -> np.random.Generator:
-    """Return the generator of batch `number` of a step, independent of other batches.
+    """Generator of batch `number` of a step, independent of other batches.
 
-    numpy fills up shorter seeds with zeros, so [seed, step] equals [seed, step, 0]: hence the last 1. With `number` 0
-    the seed is also that of Plan.epoch(step), which orders batches.
+    numpy fills up seeds with zeros: [seed, step] equals [seed, step, 0], hence the last 1. For `number` 0 the seed is
+    also that of Plan.epoch(step), which orders batches.
     """
     return np.random.default_rng([seed, step, number, 1])

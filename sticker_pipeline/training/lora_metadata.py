@@ -1,6 +1,6 @@
 """Metadata of a LoRA file: kohya's `ss_*` keys and `modelspec.*`.
 
-Values only; the file format is in `diffusion/lora/file.py`. Without times and paths: equal trainings give equal files.
+Without times and paths: equal trainings give equal files.
 """
 
 import json
@@ -41,7 +41,7 @@ def lora_metadata(
     mixed_precision: str,
     regularisation_images: int = 0,
 ) -> dict[str, str]:
-    """Return the metadata of a checkpoint after `step` steps and `epoch` whole epochs.
+    """Metadata of a checkpoint after `step` steps and `epoch` whole epochs.
 
     `table`: the train split. `prediction_type`: "epsilon" or "v_prediction", as trained. `mixed_precision`:
     accelerate's name.
@@ -75,10 +75,9 @@ def _model(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _network(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the network's keys.
+    """Network keys, with string arguments as on sd-scripts' command line.
 
-    Arguments are strings, as on the command line of sd-scripts; `conv_dim` and `conv_alpha` mean 3×3 convolutions there
-    too.
+    `conv_dim` and `conv_alpha` mean 3×3 convolutions there too.
     """
     arguments: dict[str, Any] = {"targets": settings.targets}
     if settings.targets != "attention":
@@ -128,7 +127,7 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
 
 
 def _written(optimizer: Optimizer, settings: TrainingSettings) -> str:
-    """Return the optimizer as a call: mandatory, fixed and changed arguments."""
+    """The optimizer as a call: mandatory, fixed and changed arguments."""
     usual = {setting: TrainingSettings.model_fields[setting].default for setting in optimizer.arguments}
     given = {setting: getattr(settings, setting) for setting in optimizer.arguments}
     rows = optimizer.arguments.items()
@@ -145,7 +144,7 @@ def _written(optimizer: Optimizer, settings: TrainingSettings) -> str:
 
 
 def _loss(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the loss's keys; None where sd-scripts has no default."""
+    """Loss keys; None where sd-scripts has no default."""
     return {
         "ss_min_snr_gamma": settings.min_snr_gamma if settings.loss_weighting == "min_snr" else None,
         "ss_debiased_estimation": settings.loss_weighting == "debiased",
@@ -172,7 +171,7 @@ def _captions(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _clip_skip(spec: TrainingSpec) -> int | None:
-    """Return clip_skip; None for SDXL, where the layer is fixed."""
+    """clip_skip; None for SDXL, where the layer is fixed."""
     return None if FAMILIES[spec.family].penultimate else spec.settings.clip_skip
 
 
@@ -195,9 +194,9 @@ def _images(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int)
 
 
 def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
-    """Return the keys of Stability's ModelSpec 1.0.1 (github.com/Stability-AI/ModelSpec).
+    """Keys of Stability's ModelSpec 1.0.1 (github.com/Stability-AI/ModelSpec).
 
-    write_lora adds its hash. The recommended date is left out.
+    write_lora adds the hash; the recommended date is left out.
     """
     layer = _clip_skip(spec)
     return {
@@ -214,13 +213,13 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
 
 
 def tag_frequency(table: pd.DataFrame) -> dict[str, int]:
-    """Return the number of images of each comma-separated tag, by frequency, then name."""
+    """Number of images of each comma-separated tag, by frequency, then name."""
     counts = Counter(tag.strip() for caption in table["caption"] for tag in set(caption.split(",")) if tag.strip())
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def bucket_info(table: pd.DataFrame) -> dict[str, Any]:
-    """Return kohya's `ss_bucket_info`: images of each size, sizes ascending."""
+    """kohya's `ss_bucket_info`: images of each size, ascending."""
     sizes = Counter(zip(table["bucket_width"].tolist(), table["bucket_height"].tolist(), strict=True))
     buckets = {
         str(number): {"resolution": list(size), "count": count}

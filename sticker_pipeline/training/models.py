@@ -1,7 +1,4 @@
-"""The frozen base model in training, on its device or moved off it.
-
-It is read in `diffusion/base_model.py`; adapters are in `training/adapters.py`.
-"""
+"""The frozen base model in training, on its device or moved off it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,10 +16,7 @@ from sticker_pipeline.diffusion.families import FAMILIES, Family
 
 @dataclass(frozen=True)
 class Models:
-    """A base model, frozen and in evaluation mode.
-
-    `noise` has the noise levels of the training.
-    """
+    """A frozen base model in evaluation mode; `noise`: noise levels of the training."""
 
     family: Family
     unet: Any
@@ -30,14 +24,14 @@ class Models:
     tokenizers: tuple[Any, ...]
     vae: Any
     noise: Any  # a DDPMScheduler
-    dtype: torch.dtype  # of U-Net and text encoders; a model's own `dtype` walks through all of its modules
+    dtype: torch.dtype  # of U-Net and text encoders; a model's own `dtype` searches all modules
 
     @property
     def prediction_type(self) -> str:
         return str(self.noise.config.prediction_type)
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Return the U-Net's target, [b, c, h, w]: the noise or v.
+        """Target of the U-Net, [b, c, h, w]: the noise or v.
 
         v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022).
         """
@@ -50,8 +44,8 @@ class Models:
 def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str, zero_terminal_snr: bool) -> Models:
     """Load the base model on the CPU.
 
-    U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16. `prediction`: "base" for that of
-    the model's files, else it replaces it; zero terminal SNR is added to theirs. Raises BaseModelError.
+    U-Net and text encoders in `dtype`, the VAE in float32: SDXL's overflows in float16. `prediction` other than "base"
+    replaces that of the model's files; zero terminal SNR is added to theirs. Raises BaseModelError.
     """
     pipeline = open_base(base, family, dtype, torch.float32)
     parts = FAMILIES[family].text_encoders
@@ -87,11 +81,11 @@ def move(parts: Iterable[Any], device: torch.device | str) -> None:
 def checkpoint_gradients(model: Any) -> None:
     """Recompute the forward pass of `model` in the backward pass to save memory.
 
-    `model`: of diffusers or transformers. Takes about a third more time.
+    About a third more time. `model`: of diffusers or transformers.
     """
     if hasattr(model, "gradient_checkpointing_enable"):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # transformers checkpoints in training mode only; CLIP has no dropout
     else:
-        # The model has no randomness, and random states cannot be preserved in a CUDA graph.
+        # No randomness in it; and random states cannot be preserved in a CUDA graph.
         model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))

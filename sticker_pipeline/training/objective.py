@@ -1,8 +1,7 @@
 """Objective of a training: losses and their weights, as pure functions of tensors.
 
-Noise is added, and v computed, by diffusers' scheduler (`training/models.py`). b: images of a batch; c, h, w: channels
-and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 −
-ᾱ).
+`training/models.py` adds noise and computes v. b: images of a batch; c, h, w: channels and size of latents; T: noise
+levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
 import torch
@@ -26,17 +25,17 @@ def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
 
 
 def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
-    """Return the SNR float[b] of `timesteps` int64[b]."""
+    """SNR float[b] of `timesteps` int64[b]."""
     alphas = alphas_cumprod.to(timesteps.device)[timesteps]
     return alphas / (1.0 - alphas)
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """Return `noise` [b, c, h, w] plus offset · normal sample per image and channel.
+    """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
 
-    Trains the mean colour of images as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, which is
-    unused at noise_offset 0. The offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in
-    `latents`|, at least 0 (sd-scripts, library/custom_train_functions.py).
+    Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0. The
+    offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0 (sd-scripts,
+    library/custom_train_functions.py).
     """
     if settings.noise_offset == 0:
         return noise
@@ -46,11 +45,11 @@ def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, gen
 
 
 def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """Return `noise` [b, c, h, w] plus coarser noise, divided by its standard deviation.
+    """`noise` [b, c, h, w] plus coarser noise, divided by its standard deviation.
 
-    Trains large shapes as well (J. Whitaker 2023). On the CPU, from `generator`, which is unused for 0 iterations.
-    Iteration i adds discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly,
-    with r uniform in 2–4; the last has a side of one pixel (sd-scripts, pyramid_noise_like).
+    Trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i adds
+    discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in 2–4;
+    a side of one pixel ends it (sd-scripts, pyramid_noise_like).
     """
     if settings.multires_noise_iterations == 0:
         return noise
@@ -69,13 +68,13 @@ def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.G
 def draw_timesteps(images: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
     """Sample a timestep for each image, int64[images].
 
-    Uniform in min_timestep … max_timestep − 1, below `levels` of the model. On the CPU, from `generator`.
+    Uniform in min_timestep … max_timestep − 1, below `levels`. On the CPU, from `generator`.
     """
     return torch.randint(settings.min_timestep, min(settings.max_timestep, levels), (images,), generator=generator)
 
 
 def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:
-    """Return each latent pixel's weight in the loss, by opacity `alpha` (0–1).
+    """Weight of each latent pixel in the loss, by opacity `alpha` (0–1).
 
     1 where opaque, `background_weight` (0–1) where transparent.
     """
@@ -83,11 +82,11 @@ def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:
 
 
 def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the squared error of each image, float32[b], weighted by `weights`.
+    """Squared error of each image, float32[b], weighted by `weights`.
 
-    The mean over latent pixels [b, c, h, w]; `weights` [b, 1, h, w]. Divided by the sum of weights, not by the number
-    of pixels as in sd-scripts: transparency does not change an image's share in the training, and losses of the same
-    model stay comparable. An image with all weights 0 has loss and gradient 0.
+    Mean over latent pixels [b, c, h, w]; `weights` [b, 1, h, w]. Divided by their sum, not by the number of pixels as
+    in sd-scripts: transparency does not change an image's influence, and losses of a model stay comparable. All weights
+    0 give loss and gradient 0.
     """
     errors = (predicted.float() - wanted.float()).square().mean(dim=1, keepdim=True)
     if weights is None:
@@ -98,12 +97,12 @@ def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = Non
 
 
 def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
-    """Return the weight of each image's loss, float[b], by settings.loss_weighting.
+    """Weight of each image's loss, float[b], by settings.loss_weighting.
 
     `snr` float[b] of its noise level. uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction
     min(snr, γ)/(snr + 1). debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction,
-    as sd-scripts does, 1/(snr + 1); snr at most MOST_SNR in both. At a zero terminal SNR (v-prediction only, see
-    check_objective) they are 0 and 1.
+    as in sd-scripts, 1/(snr + 1); snr at most MOST_SNR. At zero terminal SNR (v-prediction only, see check_objective)
+    they are 0 and 1.
     """
     velocity = prediction_type == "v_prediction"
     if settings.loss_weighting == "min_snr":

@@ -1,7 +1,6 @@
 """The optimizer of the settings; its state as tensors and JSON, without pickle.
 
-The optimizers are in `core/optimizer_table.py`, schedules in `training/schedule.py`; `training/state.py` keeps the
-state.
+`core/optimizer_table.py` lists the optimizers; `training/state.py` keeps the state.
 """
 
 import contextlib
@@ -39,10 +38,10 @@ def check_optimizer(settings: TrainingSettings) -> None:
 def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
     """Construct settings.optimizer over `groups`.
 
-    Each is {"name": …, "params": [float32 tensors], "peak": its peak learning rate}; `name` and `peak` stay keys of the
-    optimizer's groups. "lr" begins at the peak and must be set to peak · schedule(step) before each step. Weight decay
-    is decoupled from the gradient: lr · weight_decay. A step at rate 0 changes nothing. Adafactor's relative step is
-    the schedule `relative`. Raises SpecError as check_optimizer does.
+    Each is {"name": …, "params": [float32 tensors], "peak": its peak learning rate}; the optimizer's groups keep `name`
+    and `peak`. "lr" begins at the peak; set it to peak · schedule(step) before each step. Weight decay is decoupled: lr
+    · weight_decay. A step at rate 0 changes nothing. Adafactor's relative step is the schedule `relative`. Raises
+    SpecError as check_optimizer.
     """
     check_optimizer(settings)
     row = OPTIMIZERS[settings.optimizer]
@@ -62,25 +61,24 @@ def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """Return the state of `optimizer`: tensors by name on the CPU, and the rest as JSON.
+    """State of `optimizer`: tensors by name on the CPU; the rest as JSON, naming them.
 
-    The JSON has the names of the tensors. Raises TypeError for a value that is neither a tensor nor a number, string,
-    list, tuple or dict of such.
+    Raises TypeError for a value that is neither tensor nor number, string, list, tuple or dict of such.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _to_json(optimizer.state_dict(), "", tensors)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Any) -> None:
-    """Resume a new `optimizer` over parameters of the same shapes from its state.
+    """Resume a new `optimizer` over parameters of the same shapes.
 
-    `state` may have been JSON text in between. Raises ValueError where groups or their lengths differ.
+    `state` may have been JSON text. Raises ValueError where groups or their lengths differ.
     """
     optimizer.load_state_dict(_from_json(state, tensors))
 
 
 def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` in JSON types; others become an object keyed by the type."""
+    """`value` in JSON types; others become an object keyed by type."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}

@@ -1,7 +1,7 @@
 """A training as a process: one argument, signals, exit codes.
 
 Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130, 143 and 129 stopped by SIGINT, SIGTERM and SIGHUP,
-with the state saved.
+with its state saved.
 """
 
 import os
@@ -24,7 +24,7 @@ from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS, GRACE_VA
 
 
 class AnySpec(Protocol):
-    """A spec with the name of the training and its output folder."""
+    """A spec with name and output folder."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ def run(
     train: Callable[[Spec, Progress, StopRequest], Path],
     to_save_memory: str,
 ) -> int:
-    """Train the spec that the argument of `python -m <module>` names; return the exit code.
+    """Train the spec named by the argument of `python -m <module>`; return the exit code.
 
     `load` reads and checks the spec without heavy libraries; `train`, which loads them, returns the LoRA file.
     `to_save_memory`: what to lower where a GPU's memory does not suffice.
@@ -63,7 +63,7 @@ def run(
 def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_save_memory: str) -> int:
     with stop_requests() as stop, open_progress() as progress:
         lifeline.listen(_end_without_starter)
-        # Only after the spec is checked: these take ten seconds to load.
+        # After the checks: these take ten seconds to load.
         import torch
 
         from sticker_pipeline.diffusion.lora.file import LoraError
@@ -89,8 +89,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
 def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractContextManager[None]:
     """Keep other trainings out of the output folder.
 
-    One whose step was killed may still be saving its state there. Of several processes (torchrun), the first does this.
-    Raises Interrupted while it waits.
+    A killed step's training may still be saving its state. Of several processes (torchrun), the first does this. Raises
+    Interrupted while waiting.
     """
 
     def check() -> None:
@@ -103,17 +103,17 @@ def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractConte
 
 
 def _end_without_starter(message: int | None) -> None:
-    """Stop as after SIGINT when the supervisor is gone; then exit in any case."""
+    """Stop as after SIGINT when the supervisor is gone; then exit anyway."""
     grace = float(os.environ.get(GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))
     signal.raise_signal(signal.SIGINT)
-    time.sleep(2 * grace)  # as long as the supervisor would have given
+    time.sleep(2 * grace)  # the supervisor's total grace
     os._exit(128 + 9)
 
 
 def let_memory_grow() -> None:
-    """Let PyTorch use GPU memory blocks that grow, in this process.
+    """Let this process's GPU memory blocks grow, so that phases can reuse them.
 
-    Otherwise blocks freed in one phase may be too small for the next. Linux only; a user's own setting stays.
+    Linux only; a user's own setting stays.
     """
     if sys.platform == "linux" and "PYTORCH_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

@@ -1,7 +1,6 @@
 """Images of the base model's kind, so that the trigger alone carries the character.
 
-Read from a folder into rows like those of the training set. Their share is given by `training/data.py`, the weight of
-their loss by `training/step.py`.
+Read from a folder into rows like the training set's; `training/step.py` weighs their loss.
 """
 
 import os
@@ -33,7 +32,7 @@ from sticker_pipeline.media.other_files import beside_images
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
 from sticker_pipeline.training.spec import SpecError
 
-SHOWN = 20  # reasons for images left out, before only their number is reported
+SHOWN = 20  # reasons shown for images left out; then only their number
 LIMITS = MediaSettings()
 
 Size = tuple[int, int]  # width, height in pixels
@@ -41,7 +40,10 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the folder: the size of the image in it, or why there is none; neither for text beside images."""
+    """A file of the folder: image size, or the reason for none.
+
+    Neither for text beside images.
+    """
 
     size: Size | None = None
     reason: str = ""
@@ -57,13 +59,13 @@ def read_regularisation(
     roots: Sequence[Path] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Return the images in `folder`, recursively, as rows of data.read_training_set.
+    """Images in `folder`, recursively, as rows of data.read_training_set.
 
-    Sampled equally often, with `share` (0..1) of all samples. Of an animation the first frame counts. Files and links
-    must lie below `roots` (see `core/files/inside.py`), by default `folder`. The caption is the first line of the .txt
-    or .caption beside the image, as in sd-scripts, else empty. Broken and useless images are left out, and those with
-    an unreadable caption; `note` reports which and why, and how many have no caption. Each image is decoded once; sizes
-    of usable ones are cached below `cache` by content. Raises SpecError for a missing folder, and for no usable image.
+    Sampled equally often, with `share` (0..1) of all samples; of an animation, the first frame. Files and links must
+    lie below `roots` (see `core/files/inside.py`), by default `folder`. The caption is the first line of the .txt or
+    .caption beside the image, as in sd-scripts, else empty. Broken and useless images, and those with an unreadable
+    caption, are left out; `note` reports which and why, and how many have no caption. Each image is decoded once;
+    `cache` keeps usable ones' sizes by content. Raises SpecError without a folder or usable image.
     """
     if not folder.is_dir():
         raise SpecError(f"regularisation: there is no folder {folder}.")
@@ -101,7 +103,7 @@ def read_regularisation(
 
 
 def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
-    """Return the usable images with their sizes, sorted by path."""
+    """Usable images with their sizes, sorted by path."""
     files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]
@@ -131,7 +133,7 @@ def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[st
 
 
 def _judge(path: Path, roots: Sequence[Path]) -> _Found:
-    """Decode one file, and return its size or the reason to leave it out."""
+    """Decode one file for its size, or the reason to leave it out."""
     if not is_unicode(os.fspath(path)):
         return _Found(reason="its name is not UTF-8: rename it")
     try:
@@ -150,10 +152,9 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
 def _captions(
     folder: Path, images: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """Return the caption of each of `images` (relative to `folder`); "" without one.
+    """Caption of each of `images` (relative to `folder`), as a character's; "" without one.
 
-    Found as for a character's. An image with an unreadable caption is left out. `note` reports that, and a text without
-    words that is replaced by another.
+    Images with an unreadable caption are left out. `note` reports that, and a text without words replaced by another.
     """
     texts = {
         path.relative_to(folder).as_posix(): read_caption_file(path, roots)

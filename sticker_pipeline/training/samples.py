@@ -1,7 +1,4 @@
-"""Sample images after each epoch, for a quick look with few prompts.
-
-The benchmark's images are made by `generation/`.
-"""
+"""Sample images after each epoch, for a quick look; `generation/` makes the benchmark's."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +19,7 @@ PromptSource = Callable[[], Prompts]
 
 
 def encode_samples(models: TextModels, spec: TrainingSpec) -> Prompts:
-    """Return the encodings of spec.sample_prompts, or of one empty prompt."""
+    """Encodings of spec.sample_prompts, or of one empty prompt."""
     prompts = spec.sample_prompts or [""]
     return encode_prompts(models, prompts, spec.generation.negative_prompt, spec.settings.clip_skip)
 
@@ -37,9 +34,8 @@ def sample_images(
 ) -> Iterator[Image.Image]:
     """Generate one image of each of spec.sample_prompts with the current adapters.
 
-    None when `stop` asks to end. Prompt k always starts from the noise of sample_seed + k, so that epochs differ only
-    in what was learned. `memory` bounds how many are generated at once; the VAE is on the U-Net's device only while
-    decoding.
+    None when `stop` asks to end. Prompt k always starts from the noise of sample_seed + k: epochs differ only in what
+    was learned. `memory` bounds the number at once; the VAE is on the U-Net's device only while decoding.
     """
     if not spec.sample_prompts:
         return
@@ -65,9 +61,9 @@ def sample_images(
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:
-    """Return the models in training as a pipeline for encoded prompts.
+    """Pipeline of the models in training for encoded prompts, sharing weights.
 
-    It shares their weights. `scheduler`: as in `diffusion/samplers.py`.
+    `scheduler`: as in `diffusion/samplers.py`.
     """
     texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
     extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

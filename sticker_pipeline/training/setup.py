@@ -1,6 +1,6 @@
-"""Setup of a training: models, adapters, latents, encodings, in least memory.
+"""Setup of a training: checks, then models, adapters, latents, encodings.
 
-Checks come first, before anything long begins. `training/train.py` runs the result.
+In the order of least memory.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that is ready for its next step, and what is looked at after each epoch."""
+    """A training ready for its next step, with each epoch's probes and prompts."""
 
     run: Run
     probes: list[Probe]
@@ -68,7 +68,7 @@ class Prepared:
 
 
 def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepared:
-    """Set up a new training, or resume the one with a state in spec.output.
+    """Set up a new training, or resume from the state in spec.output.
 
     Raises SpecError or BaseModelError, and SpaceError where it would not fit, before any long work; Interrupted when
     `stop` asks to end.
@@ -134,7 +134,7 @@ def make_run(
     layers: dict[str, Any],
     latents: Latents,
 ) -> Run:
-    """Return the training before its first step, with plan, optimizer and schedule."""
+    """Build the Run before its first step: plan, optimizer, schedule, moving average."""
     settings = spec.settings
     peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
     weights = {name: weights_of(group, models.dtype) for name, group in by_model(layers).items()}
@@ -164,10 +164,10 @@ def make_run(
 
 
 def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
-    """Return an accelerator on the GPU where there is one, else on the CPU.
+    """Accelerator on the GPU where there is one, else on the CPU.
 
-    Precision "auto" is bfloat16 on a GPU, float16 where it lacks that, and float32 on a CPU. Raises SpecError for
-    float16 on a CPU, which has no gradient scaler.
+    Precision "auto" is bfloat16 on a GPU, float16 where it lacks that, float32 on a CPU. Raises SpecError for float16
+    on a CPU, which has no gradient scaler.
     """
     on_gpu = torch.cuda.is_available()
     precision: str = spec.settings.precision
@@ -180,10 +180,10 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
 
 
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator, say: Say) -> MemoryPlan:
-    """Return the memory plan within the budget of the settings.
+    """Memory plan within the budget of the settings.
 
-    Without a budget: within the free memory of a GPU; on a CPU, without a limit. Raises SpecError where no plan fits,
-    and SpaceError where a CPU without a budget has too little.
+    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError where
+    a CPU without a budget has too little.
     """
     budget: int | None = spec.settings.memory_budget
     on_gpu = accelerator.device.type == "cuda"
@@ -215,10 +215,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
-    """Write the spec and the memory plan.
-
-    With `afresh`, first remove what an earlier training left, so that two never mix.
-    """
+    """Write spec and memory plan; with `afresh`, first remove an earlier training's files."""
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
@@ -230,7 +227,7 @@ def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> Non
 
 
 def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
-    """Return a callback (done, total) that reports now and then, and stops when asked."""
+    """Callback (done, total) that reports now and then, and stops when asked."""
 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
@@ -243,7 +240,7 @@ def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, 
 
 @dataclass(frozen=True)
 class Device:
-    """The device of a training, and the one for models not in use."""
+    """Device of a training, and of its models not in use."""
 
     accelerator: accelerate.Accelerator
     away: torch.device
@@ -258,7 +255,7 @@ def load_latents(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Latents:
-    """Load the latents of all `views`, encoding missing ones; then move the VAE away."""
+    """Latents of all `views`, encoding missing ones; then the VAE moves away."""
     latents = Latents(views, vae_sha, spec.cache / "latents", dtype=models.vae.dtype)
     missing = latents.missing()
     count(0, len(missing))
@@ -277,14 +274,14 @@ def load_latents(
 
 
 def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
-    """Return the probe of `table`, evaluated after each epoch."""
+    """Probe of `table` for each epoch."""
     rows = chosen_rows(table)
     return Probe(split, table["caption"].to_numpy()[rows].tolist(), [latents.entry(row, 0) for row in rows.tolist()])
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Sources of captions and prompts, once models are on their devices.
+    """Sources of captions and prompts, with models on their devices.
 
     `encoders`: the trained text encoders, none or all.
     """
@@ -302,10 +299,9 @@ def to_device(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Placed:
-    """Place the models; encode all texts first where text encoders are not trained.
+    """Place the models; untrained text encoders encode everything first, then move away.
 
-    `how`: the reading of such texts, after which the encoders move away before the U-Net comes; None: encoders are
-    trained.
+    `how`: their reading; None: they are trained.
     """
     settings, accelerator = spec.settings, device.accelerator
     move(models.text_encoders, accelerator.device)
@@ -330,7 +326,7 @@ def to_device(
 
 
 def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:
-    """Make a step of the `trained` models faster or smaller, with the same results."""
+    """Make a step of the `trained` models faster or smaller, with equal results."""
     for model in trained:
         speed_up(model) if on.type == "cpu" else fuse(model)
         if memory.gradient_checkpointing:
@@ -338,7 +334,7 @@ def make_cheaper(*trained: Any, on: torch.device, memory: MemoryPlan) -> None:
 
 
 def reading(spec: TrainingSpec, models: Models) -> Reading:
-    """Return all that decides an encoding, except the words."""
+    """All that decides an encoding, except the words."""
     parts = [name for part in models.family.text_encoders for name in (part.folder, part.tokenizer)]
     return Reading(
         family=spec.family,

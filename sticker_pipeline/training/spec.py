@@ -1,6 +1,6 @@
 """Spec of one training: every effective value, as a strict model in JSON.
 
-Choices and defaults belong to `core/profile.py`; the trainer needs nothing but a spec.
+Choices and defaults belong to `core/profile.py`.
 """
 
 import json
@@ -23,13 +23,13 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; names file, key and remedy."""
+    """A spec that cannot be trained; the message has file, key and remedy."""
 
 
 class TrainingSpec(Strict):
     """One training run.
 
-    Relative paths are relative to the process's working folder: better make them absolute.
+    Relative paths are relative to the working folder: better make them absolute.
     """
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
@@ -91,7 +91,7 @@ class TrainingSpec(Strict):
 def load_spec(path: Path) -> TrainingSpec:
     """Read a spec from a JSON file.
 
-    Raises SpecError, naming the file and each faulty key.
+    Raises SpecError, naming file and faulty keys.
     """
     return read_spec(path, TrainingSpec)
 
@@ -119,17 +119,14 @@ def save_spec(spec: Strict, path: Path) -> None:
 
 
 def without_paths(spec: TrainingSpec) -> dict[str, Any]:
-    """Return all that decides the training, as JSON types, without folders."""
+    """All that decides the training, as JSON types, without folders."""
     kinds = (Path, Path | None, tuple[Path, ...])
     folders = {name for name, field in TrainingSpec.model_fields.items() if field.annotation in kinds}
     return spec.model_dump(mode="json", exclude=folders)
 
 
 def check_paths(spec: TrainingSpec) -> None:
-    """Raise SpecError for a missing base model or frames folder.
-
-    Before any heavy library is loaded.
-    """
+    """Raise SpecError for a missing base model or frames folder, before heavy imports."""
     try:
         check_base(spec.base, spec.family)
     except BaseModelError as error:

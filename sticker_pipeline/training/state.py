@@ -1,6 +1,6 @@
 """State of a training to resume exactly: weights, optimizer, moving average, log.
 
-Random choices are a function of (seed, step), the schedule of the step. `training/train.py` writes the files for users.
+Random choices are a function of (seed, step), the schedule of the step.
 """
 
 import json
@@ -28,10 +28,9 @@ NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "s
 
 
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list[str], processes: int) -> str:
-    """Return a hash of all that decides a training and its logs.
+    """Hash of all that decides a training and its logs; it must match to resume.
 
-    The spec, the rows of all `tables` (one per split), the hashes of the `images` trained on, and the number of
-    processes. It must match to resume a state.
+    The spec, the rows of all `tables` (one per split), the hashes of the trained `images`, the number of processes.
     """
     decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
     rows = [table.drop(columns="path").to_json(orient="split", double_precision=15) for table in tables]
@@ -39,7 +38,7 @@ def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list
 
 
 def keep_state(run: Run) -> Path:
-    """Write the state of `run`, then remove the one before: a whole one always exists."""
+    """Write the state of `run`, then remove the one before: one is always whole."""
     folder = run.spec.output / FOLDER
     # Only an epoch's end lies between two states of the same step.
     final = folder / f"step_{len(run.history.log):07d}_epoch_{run.history.epochs_done:04d}"
@@ -71,7 +70,7 @@ def keep_state(run: Run) -> Path:
 
 
 def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
-    """Return the last whole state in the output folder, if its fingerprint is `wanted`.
+    """Last whole state in the output folder, if its fingerprint is `wanted`.
 
     None, and the state is removed, where an earlier epoch's checkpoint has changed.
     """
@@ -85,13 +84,13 @@ def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
 
 
 def _epochs(output: Path) -> dict[str, int]:
-    """Return checksums of the epochs' checkpoints, which a resumed training keeps."""
+    """Checksums of the epochs' checkpoints, which a resumed training keeps."""
     paths = [path for path in sorted(output.glob("checkpoints/epoch_*.safetensors")) if path.is_file()]
     return {path.name: file_checksum(path) for path in paths}
 
 
 def last_intact(states: Path) -> Path | None:
-    """Return the last state in the folder whose files match their checksums.
+    """Last state in the folder whose files match their checksums.
 
     Damaged ones after it are logged and removed.
     """
@@ -99,16 +98,16 @@ def last_intact(states: Path) -> Path | None:
 
 
 def take_threads(folder: Path) -> None:
-    """Set the CPU threads to those of the training with its state in `folder`.
+    """Set the CPU threads to those of the state in `folder`.
 
-    With another number, PyTorch rounds otherwise. Call it before any computation.
+    Other numbers change PyTorch's rounding. Call it before any computation.
     """
     if not torch.cuda.is_available():
         torch.set_num_threads(_description(folder).get("threads", torch.get_num_threads()))
 
 
 def restore_state(run: Run, folder: Path) -> None:
-    """Bring a newly set up `run` to the state in `folder`."""
+    """Bring a new `run` to the state in `folder`."""
     description = _description(folder)
     load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
     load_optimizer_state(run.optimizer.optimizer, _tensors(folder / "optimizer.safetensors"), description["optimizer"])
@@ -124,7 +123,7 @@ def restore_state(run: Run, folder: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file's tensors into own memory: the next state removes the file."""
+    """Tensors of a file, in own memory: the next state removes the file."""
     return load(path.read_bytes())
 
 

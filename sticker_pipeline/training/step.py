@@ -1,7 +1,4 @@
-"""One optimizer step: its inputs, samples, and change of the adapters.
-
-Without files. `training/train.py` runs it; the loss is in `training/objective.py`.
-"""
+"""One optimizer step, without files: its inputs, samples, and change of the adapters."""
 
 import math
 import time
@@ -29,12 +26,12 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss that is not finite, or has multiplied; earlier epochs' checkpoints are whole."""
+    """A loss not finite, or multiplied; earlier epochs' checkpoints are whole."""
 
 
 @dataclass
 class History:
-    """Progress of a training: all that changes in a Run beside weights and optimizer."""
+    """What changes in a Run beside weights and optimizer."""
 
     log: list[LogRow] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)  # rows of training/validation_loss.py
@@ -43,7 +40,7 @@ class History:
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a running training."""
+    """Parts of a running training."""
 
     spec: TrainingSpec
     fingerprint: str  # see training/state.py
@@ -71,9 +68,8 @@ class Run:
 def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = None) -> LogRow:
     """Run the next optimizer step on `batches`, whose gradients add up.
 
-    Returns its row for the log: losses of this process, images of all processes. `upcoming`, the next step's batches,
-    are sampled while a GPU computes this one. A function of (seed, step) and the weights. Raises TrainingDiverged
-    before the weights change.
+    Returns its row for the log: losses of this process, images of all. `upcoming`, the next step's batches, are sampled
+    while a GPU computes. A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
     """
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
@@ -82,7 +78,7 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     with in_use(*run.weights.values()):
         parts = [forward_backward(run, one, sum(map(len, batches))) for one in drawn]
     average_over_processes(run)
-    # The norm is computed even without clipping: it shows first that a training diverges.
+    # Needed even without clipping: the norm shows divergence first.
     norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
     if upcoming is not None:
         run.ahead[step + 1] = draw_step(run, upcoming, step + 1)
@@ -118,7 +114,7 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
 def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Add the gradient of one batch of a step of `images` images.
 
-    Returns each image's squared error float32[b], its weighted error, and its timestep int64[b].
+    Returns each image's squared error float32[b], weighted error, and timestep int64[b].
     """
     inputs = whole_inputs(run, drawn, images)
     errors, of_text = run.backward(inputs)
@@ -131,7 +127,7 @@ def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tenso
 
 
 def average_over_processes(run: Run) -> None:
-    """Average the gradients over the processes that train together, once per step."""
+    """Average the gradients over all processes, once per step."""
     if run.accelerator.num_processes > 1:
         for weights in run.weights.values():
             weights.gradient.copy_(run.accelerator.reduce(weights.gradient, "mean"))
@@ -157,12 +153,12 @@ def draw_step(run: Run, batches: Step, step: int) -> list[Drawn]:
 
 
 def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
-    """Sample batch `number` of a step: views, captions, posteriors, noise, timesteps.
+    """Sample batch `number`: views, captions, posteriors, noise, timesteps.
 
     On the CPU: the same for every device.
     """
     settings, device = run.spec.settings, run.accelerator.device
-    # Numbered over all processes: two of them sample what one does that accumulates two batches.
+    # Numbered over all processes: two sample what one does with two accumulated batches.
     place = number * run.accelerator.num_processes + run.accelerator.process_index
     rng = step_rng(settings.seed, step, place)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -191,18 +187,18 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy `tensor` to `device` from pinned memory, without waiting for a GPU."""
+    """Copy `tensor` from pinned memory to `device`, without waiting for a GPU."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def whole_inputs(run: Run, drawn: Drawn, images: int) -> Inputs:
-    """Return all inputs of the U-Net, for a step of `images` images."""
+    """All inputs of the U-Net, for a step of `images` images."""
     told = conditions(run.models, drawn.text(), drawn.entries, run.accelerator.device)
     return {**drawn.inputs, **told, "share": drawn.weights / images}
 
 
 def image_weights(run: Run, batch: Batch) -> torch.Tensor:
-    """Return the factor of each row's loss in `batch`, float32[b]."""
+    """Factor of each row's loss in `batch`, float32[b]."""
     regular = run.table["regularisation"].to_numpy()[batch]
     return torch.from_numpy(np.where(regular, run.spec.settings.regularisation_weight, 1.0)).float()
 
@@ -215,7 +211,7 @@ def check_finite(run: Run, name: str, value: float, step: int) -> float:
 
 
 def check_exploding(run: Run) -> None:
-    """Raise TrainingDiverged when the error has grown far beyond its lowest mean."""
+    """Raise TrainingDiverged when the error is far above its lowest mean."""
     log: Sequence[LogRow] = run.history.log
     if has_exploded(log):
         raise TrainingDiverged(_diverged(run, f"The error has multiplied by step {len(log)}"))

@@ -1,7 +1,4 @@
-"""Stop signals as requests, which the training loop checks between steps.
-
-The loop decides what to save.
-"""
+"""Stop signals as requests, which the training loop checks between steps."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +6,7 @@ from contextlib import contextmanager
 
 from sticker_pipeline.core.process.signals import collected
 
-StopRequest = Callable[[], int | None]  # number of the signal that asked to stop, or None
+StopRequest = Callable[[], int | None]  # signal that asked to stop, or None
 
 NOTHING_LEARNED = "nothing was learned yet"
 
@@ -19,11 +16,11 @@ class Interrupted(Exception):
 
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
-        self.exit_code = 128 + number  # as a shell reports it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP
+        self.exit_code = 128 + number  # as in a shell: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect stop signals in the block; yield a function for the first one."""
+    """Collect stop signals in the block; yield a function for the first."""
     with collected() as signals:
         yield lambda: signals[0][0] if signals else None

@@ -1,7 +1,6 @@
-"""The training: set up → loop → save.
+"""The training: set up → loop → save; independent of Dagster and the command line.
 
-Independent of Dagster and of the command line. On several GPUs every process runs it (torchrun or `accelerate launch`);
-the first one writes.
+On several GPUs every process runs it (torchrun or `accelerate launch`); the first one writes.
 """
 
 import time
@@ -36,11 +35,11 @@ from sticker_pipeline.training.validation_loss import validation_rows, write_val
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
-    """Train the LoRA that `spec` describes; return its checkpoint after the last epoch.
+    """Train the LoRA that `spec` describes; return its last epoch's checkpoint.
 
     Writes to spec.output: spec.json, memory.json, log.parquet, validation_loss.parquet,
-    checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png, tensorboard/ and state/. An unfinished training in state/
-    with the same spec and images goes on, with the result of an uninterrupted one: bit for bit on a CPU.
+    checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png, tensorboard/, state/. Resumes an unfinished training in
+    state/ with the same spec and images, with the result of an uninterrupted one: bit for bit on a CPU.
 
     Raises SpecError before any long work; TrainingDiverged when the loss is not finite or explodes; SpaceError when
     something cannot be written; Interrupted when `stop` asks to end, after saving
@@ -76,13 +75,13 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
 
 
 def steps_left(run: Run, epoch: int) -> list[Step]:
-    """Return the steps of `epoch` (from 1) that are not in the log yet."""
+    """Steps of `epoch` (from 1) not in the log yet."""
     done = len(run.history.log) - sum(run.plan.lengths[: epoch - 1])
     return run.plan.epoch(epoch - 1)[done:]
 
 
 def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
-    """Write an epoch's checkpoint, fixed-image losses, samples, and a state after them.
+    """Write an epoch's checkpoint, fixed-image losses, samples, then a state.
 
     An epoch stopped before its last sample is ended again, whole.
     """
@@ -104,7 +103,7 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
 
 
 def averaged(run: Run) -> AbstractContextManager[None]:
-    """Use the moving average of the adapters in the block, if settings.ema_decay is set."""
+    """Use the adapters' moving average in the block, if settings.ema_decay is set."""
     return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
@@ -134,7 +133,7 @@ def checkpoint_path(run: Run, name: str) -> Path:
 
 
 def save(run: Run, name: str, epoch: int) -> Path:
-    """Write checkpoints/<name>.safetensors, after `epoch` whole epochs: a whole file or none."""
+    """Write checkpoints/<name>.safetensors, whole or not at all, after `epoch` whole epochs."""
     path = checkpoint_path(run, name)
     if run.accelerator.is_main_process:
         regular = run.table["regularisation"]

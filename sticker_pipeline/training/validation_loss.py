@@ -1,8 +1,7 @@
-"""The error on fixed images, noise and timesteps, smooth unlike single steps'.
+"""The error on fixed images, noise and timesteps: smooth, unlike that of single steps.
 
-On images that are not trained on, and on as many trained ones: where the curves part, the LoRA begins to overfit. The
-split `holdout` has the benchmark's references, never to choose by; `validation` has others, by which the epoch is
-chosen.
+On images not trained on, and on as many trained ones: where the curves part, overfitting begins. `holdout` has the
+benchmark's references, never to choose by; `validation` has others, to choose the epoch by.
 """
 
 from collections.abc import Hashable, Sequence
@@ -39,19 +38,18 @@ class Probe:
 
 
 def chosen_rows(table: pd.DataFrame) -> np.ndarray:
-    """Return at most MOST_IMAGES evenly spread row numbers, without regularisation images."""
+    """At most MOST_IMAGES evenly spread row numbers, without regularisation images."""
     rows = np.flatnonzero(~table["regularisation"].to_numpy())
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).round().astype(int)] if len(rows) else rows
 
 
 def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
-    """Return the mean squared error of each image at each of TIMESTEPS.
+    """Mean squared error of each image at each of TIMESTEPS, float64[images, bands].
 
-    float64[images, bands], unweighted. Noise is a function of the image's place and the band; the posterior's mean is
-    used, captions as they are written. The U-Net gets `at_once` of them at a time; on a CPU two batches run in
-    parallel.
+    Unweighted. Noise is a function of the image's place and the band; the posterior's mean and unvaried captions are
+    used. The U-Net gets `at_once` at a time; on a CPU two batches run in parallel.
     """
-    with torch.no_grad():  # one by one: captions of several lengths would be filled up to the longest
+    with torch.no_grad():  # one by one: together they would be filled up to the longest
         texts = [run.text([caption], None)() for caption in probe.captions]
     shapes = [(entry.mean.shape, text.hidden.shape) for entry, text in zip(probe.entries, texts, strict=True)]
     batches = batches_alike(shapes, max(1, at_once // len(TIMESTEPS)))
@@ -64,7 +62,7 @@ def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
 
 
 def batches_alike(shapes: Sequence[Hashable], most: int) -> list[list[int]]:
-    """Return the places of `shapes` in batches of at most `most`, each of one shape."""
+    """Places of `shapes` in batches of at most `most`, each of one shape."""
     alike: dict[Hashable, list[int]] = {}
     for place, shape in enumerate(shapes):
         alike.setdefault(shape, []).append(place)
@@ -72,7 +70,7 @@ def batches_alike(shapes: Sequence[Hashable], most: int) -> list[list[int]]:
 
 
 def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[int], at_once: int) -> np.ndarray:
-    """Return probe_errors of the images at `places`; latents and `texts` have one shape."""
+    """probe_errors of the images at `places`; latents and `texts` of one shape."""
     config, device, bands = run.models.vae.config, run.accelerator.device, len(TIMESTEPS)
     timesteps = torch.tensor(TIMESTEPS * len(places))
     entries = [probe.entries[place] for place in places for _ in TIMESTEPS]
@@ -95,7 +93,7 @@ def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[i
 
 
 def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
-    """Return the encodings of single captions, each repeated `times` times."""
+    """Encodings of single captions, each repeated `times` times."""
     pooled = [text.pooled for text in texts if text.pooled is not None]
     hidden = torch.cat([text.hidden for text in texts])
     return Encoded(
@@ -104,7 +102,7 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
 
 
 def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """Return a row of VALIDATION_LOSS for each probe after `epoch` whole epochs.
+    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs.
 
     `at_once`: see probe_errors.
     """

@@ -15,7 +15,7 @@ from sticker_pipeline.diffusion.lora.file import Adapter
 
 @dataclass(frozen=True)
 class Norms:
-    """The number of modules scaled down, and the mean norm of all afterwards."""
+    """Number of modules scaled down, and the mean norm of all afterwards."""
 
     scaled: int
     mean: float
@@ -29,8 +29,8 @@ UNLIMITED = Norms(0, math.nan)
 def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
     """Scale `adapters` in place to a weight change of Frobenius norm at most `most`.
 
-    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n); the product then has the norm
-    `most`. All others stay, bit for bit, as does a DoRA's magnitude.
+    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n), which gives norm `most`.
+    Others stay, bit for bit, as does a DoRA's magnitude.
     """
     found = []
     for adapter in adapters:
@@ -44,10 +44,10 @@ def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
 
 
 def change_norm(adapter: Adapter) -> Tensor:
-    """Return ‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
+    """‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
 
     From rank × rank matrices, far smaller than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A convolution
-    counts as the matrix of its kernels, [rank, in·n·n].
+    counts as its matrix of kernels, [rank, in·n·n].
     """
     up, down = adapter.up.flatten(1), adapter.down.flatten(1)
     squared = ((up.T @ up).double() * (down @ down.T).double()).sum()

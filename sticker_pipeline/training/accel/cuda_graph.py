@@ -1,7 +1,7 @@
 """CUDA graphs of a batch's forward and backward, recorded once per shape.
 
-At a few images a step, Python launches thousands of small kernels more slowly than a GPU runs them. A graph launches
-them in one call (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+At a few images a step, launching thousands of small kernels from Python takes longer than running them; a graph is one
+launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sticker_pipeline.training.backward import Backward, Inputs
 
 Shape = tuple[tuple[str, torch.Size], ...]
 
-MOST = 16  # recordings kept: each holds memory of its own beside the shared pool
+MOST = 16  # each holds memory of its own beside the shared pool
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A graph with the memory of its inputs and of its results."""
+    """A graph with its input and result memory."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Inputs
@@ -32,16 +32,16 @@ Recordings = dict[Shape, Recording]
 def recorded(backward: Backward, recordings: Recordings) -> Backward:
     """Return `backward`, replayed from `recordings` once it ran for the batch's shape.
 
-    The first batch of each shape runs without a graph. `forget` frees the memory; dropped recordings are made again.
+    A shape's first batch runs without a graph. `forget` frees memory; dropped recordings are made again.
     """
     known: set[Shape] = set()
 
     def replay(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         shape = tuple((name, tensor.shape) for name, tensor in inputs.items())
         if shape not in known:
-            forget(recordings)  # their memory is not available to a run without a graph
+            forget(recordings)  # their memory is unavailable to a run without a graph
             known.add(shape)
-            return backward(inputs)  # libraries choose and load their kernels now: not allowed while recording
+            return backward(inputs)  # libraries now choose and load kernels: not allowed while recording
         if shape not in recordings:
             if len(recordings) == MOST:
                 recordings.pop(next(iter(recordings)))
@@ -63,12 +63,12 @@ def forget(recordings: Recordings) -> None:
 
 
 def _record(backward: Backward, inputs: Inputs, others: Recordings) -> Recording:
-    """Record without replaying, in the memory pool of `others`: no two run at once."""
+    """Record without replaying, in the pool of `others`: no two run at once."""
     own = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}
     graph = torch.cuda.CUDAGraph()
     pool = next((other.graph.pool() for other in others.values()), None)
     torch.cuda.empty_cache()
-    # Other threads may use CUDA meanwhile, such as the one that watches an exchange between processes.
+    # Other threads may use CUDA meanwhile, such as a watchdog of exchanges between processes.
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         errors, gradients = backward(own)
     return Recording(graph, own, errors, gradients)

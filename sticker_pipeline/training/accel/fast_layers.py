@@ -1,7 +1,7 @@
-"""Frozen layers, and LoRA around them, made faster on a CPU.
+"""Frozen layers, and LoRA around them, made faster on a CPU with equal results.
 
-Outputs and gradients are the same. Frozen weights are laid out once in oneDNN's order, for the forward and the backward
-pass; PyTorch reorders them in every call. `training/adapters.py` selects the trained layers.
+Frozen weights are laid out once in oneDNN's order, for forward and backward; PyTorch reorders them in every call.
+`training/adapters.py` selects trained layers.
 """
 
 import functools
@@ -11,21 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-# PyTorch's operators over oneDNN with weights laid out in advance; torch.compile uses them for frozen models.
+# PyTorch's oneDNN operators for weights laid out in advance, as torch.compile uses them.
 _onednn = torch.ops.mkldnn
 _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no fused operation
 
-SMALL, LARGE = 6, 64  # sides of a U-Net convolution's input, in latent pixels: the usual range
+SMALL, LARGE = 6, 64  # usual range of a U-Net convolution's input side, in latent pixels
 
 
 def speed_up(model: nn.Module) -> int:
     """Replace the frozen float32 Linear and Conv2d layers of `model`; return their number.
 
-    `model` is on the CPU and has its adapters: layers with a weight to train stay. peft's LoRA around a replaced layer
-    then runs in one call with it, on the same parameters. Outputs and gradients are equal but for rounding.
-
-    The new layers hold their weight twice, once per direction, and have no `weight`: merge, save or decompose first.
-    DoRA layers stay. Returns 0 where PyTorch has no oneDNN.
+    `model` is on the CPU, with adapters: trained layers and DoRA layers stay. peft's LoRA around a replaced layer then
+    runs in one call with it, on the same parameters. Results are equal but for rounding. New layers hold their weight
+    twice, once per direction, and have no `weight`: merge, save or decompose first. Returns 0 without oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         return 0
@@ -45,7 +43,7 @@ def speed_up(model: nn.Module) -> int:
 
 
 def _frozen(layer: nn.Module) -> nn.Module | None:
-    """Return the replacement of `layer`; None: it stays."""
+    """Replacement of `layer`; None: it stays."""
     if type(layer) not in (nn.Linear, nn.Conv2d):
         return None
     weight = layer.weight
@@ -61,7 +59,7 @@ def _frozen(layer: nn.Module) -> nn.Module | None:
 
 
 def _has_plain_lora(layer: nn.Module) -> bool:
-    """Return True if `layer` is peft's, over a FrozenLinear, adding scale · up(down(x))."""
+    """Return True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
     if not isinstance(getattr(layer, "base_layer", None), FrozenLinear):
         return False
     adapters: Any = layer
@@ -94,7 +92,7 @@ class FrozenLinear(nn.Module):
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x [..., in] to [..., out]."""
+        """Map [..., in] to [..., out]."""
         result: torch.Tensor = _Product.apply(x, self)
         return result
 
@@ -110,15 +108,15 @@ class FrozenLinear(nn.Module):
 
 
 class FrozenPointwise(FrozenLinear):
-    """A frozen 1×1 convolution, computed as a Linear over channels: faster in oneDNN."""
+    """A frozen 1×1 convolution as a Linear over channels: faster in oneDNN."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x [n, in, h, w] to [n, out, h, w], channels last in memory."""
+        """Map [n, in, h, w] to [n, out, h, w], channels last in memory."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _AdaptedProduct(torch.autograd.Function):
-    """x Wᵀ + b + scale · x downᵀ upᵀ, with the gradients of x, down and up."""
+    """x Wᵀ + b + scale·x downᵀ upᵀ, with gradients of x, down, up."""
 
     @staticmethod
     def forward(
@@ -145,10 +143,7 @@ class _AdaptedProduct(torch.autograd.Function):
 
 
 class Adapted(nn.Module):
-    """peft's LoRA `layer` over a FrozenLinear, in one call.
-
-    Parameters and scale stay in `layer`.
-    """
+    """peft's LoRA `layer` over a FrozenLinear, in one call; `layer` keeps the parameters."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -157,7 +152,7 @@ class Adapted(nn.Module):
         self.pointwise = isinstance(layer.base_layer, FrozenPointwise)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x [..., in] to [..., out]; for a 1×1 convolution [n, in, h, w] to [n, out, h, w]."""
+        """Map [..., in] to [..., out]; a 1×1 convolution maps [n, in, h, w]."""
         if self.layer.disable_adapters:
             return self.layer.base_layer(x)
         down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight
@@ -172,10 +167,7 @@ class Adapted(nn.Module):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Geometry of a convolution with one group and zero padding.
-
-    Pairs are (height, width).
-    """
+    """Geometry of a convolution with one group and zero padding; pairs: (height, width)."""
 
     in_channels: int
     out_channels: int
@@ -185,7 +177,7 @@ class Geometry:
     dilation: tuple[int, int]
 
     def ordered(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
-        """Return `weight` float32[out, in, kh, kw] in oneDNN's order for `side` × `side` images."""
+        """`weight` float32[out, in, kh, kw] in oneDNN's order for `side` × `side` images."""
         image = [1, self.in_channels, side, side]
         result: torch.Tensor = _onednn._reorder_convolution_weight(
             weight, self.padding, self.stride, self.dilation, 1, image
@@ -193,7 +185,7 @@ class Geometry:
         return result
 
     def ordered_back(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
-        """Return `weight` in oneDNN's order for the gradient, a transposed convolution."""
+        """`weight` in oneDNN's order for the gradient, a transposed convolution."""
         gradient = [1, self.out_channels, side, side]
         result: torch.Tensor = _onednn._reorder_convolution_transpose_weight(
             weight, self.padding, (0, 0), self.stride, self.dilation, 1, gradient
@@ -201,10 +193,7 @@ class Geometry:
         return result
 
     def left_over(self, size: torch.Size, out: torch.Size) -> list[int]:
-        """Return the trailing rows and columns of `size` that the stride never reached.
-
-        `size`: of the input; `out`: of the output.
-        """
+        """Trailing rows and columns of the input `size` that the stride never reached."""
         sides = zip(size, out, self.kernel, self.padding, self.stride, self.dilation, strict=True)
         return [
             side - ((steps - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
@@ -213,7 +202,7 @@ class Geometry:
 
 
 def geometry_of(conv: nn.Conv2d) -> Geometry | None:
-    """Return the geometry of `conv`; None where FrozenConv2d cannot replace it."""
+    """Geometry of `conv`; None where FrozenConv2d cannot replace it."""
     if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return None
     pairs: Any = (conv.kernel_size, conv.padding, conv.stride, conv.dilation)
@@ -223,10 +212,9 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Return True if oneDNN reads such weights in one order for all image sizes.
+    """Return True if oneDNN orders such weights alike for all image sizes.
 
-    Some channel numbers (240, say) have two orders, and the wrong one takes thirty times as long: those convolutions
-    are left to PyTorch.
+    Some channel numbers (240, say) have two orders; the wrong one takes thirty times as long: PyTorch keeps those.
     """
     weight = torch.zeros(geometry.out_channels, geometry.in_channels, *geometry.kernel)
     return all(
@@ -271,6 +259,6 @@ class FrozenConv2d(nn.Module):
         self.bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x [n, in, h, w] to [n, out, h', w']."""
+        """Map [n, in, h, w] to [n, out, h', w']."""
         result: torch.Tensor = _Convolution.apply(x, self)
         return result

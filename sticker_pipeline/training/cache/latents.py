@@ -1,7 +1,7 @@
 """VAE posteriors of images, cached for each view, and samples from them.
 
-An entry's name is a hash of all that decides it: it is found without decoding, and shared between characters and runs.
-Padding and cutting are in `dataset/pixels.py`, the choice of images in `training/data.py`.
+An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs. Padding
+and cutting are in `dataset/pixels.py`.
 """
 
 import errno
@@ -31,10 +31,10 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
-VERSION = 3  # of the function from prepared pixels to an entry; raise it when that changes
-MEMORY = 2**30  # bytes of entries kept in memory: about 7,000 images of 512×512 pixels
-THREADS = 2  # that prepare images while the VAE encodes others
-# Limits were checked when the dataset was made; every accepted image is decoded.
+VERSION = 3  # of prepared pixels -> entry; raise it when that changes
+MEMORY = 2**30  # bytes of entries: about 7,000 images of 512×512 pixels
+THREADS = 2  # preparing images while the VAE encodes others
+# Limits were checked when the dataset was made.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -44,10 +44,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class View:
-    """A view of an image: all that decides its pixels.
+    """A view of an image: all that decides its pixels, and its `path`.
 
-    `path` only locates the file. `width`, `height`: its bucket; `shape`: padded to the bucket (`square`), or covering
-    it and cut (`aspect`), with `offset` (0..1) of the free room cut off before it (see pixels.cover_image).
+    `width`, `height`: its bucket; `shape`: padded to it (`square`), or covering it and cut (`aspect`), with `offset`
+    (0..1) of the free room cut off before (see pixels.cover_image).
     """
 
     path: Path
@@ -64,9 +64,8 @@ class View:
 class LatentEntry:
     """A view's cache entry.
 
-    `mean` and `std` of its posterior (float32[c, h, w] on the CPU, unscaled); `mask` (float32[1, h, w]): the share of
-    each cell that is image and not background; SDXL's conditions in pixels: `size` (height, width) of the image before
-    scaling, `crop` (top, left).
+    `mean`, `std` of its posterior (float32[c, h, w] on the CPU, unscaled); `mask` (float32[1, h, w]): each cell's share
+    of image, not background; SDXL's conditions in pixels: `size` (height, width) before scaling, `crop` (top, left).
     """
 
     mean: torch.Tensor
@@ -77,10 +76,10 @@ class LatentEntry:
 
 
 def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
-    """Return the views of each row of `table` (see data.read_training_set).
+    """Views of each row of `table` (see data.read_training_set), equally likely.
 
-    A row's views are sampled equally often: its cuts, each also mirrored if settings.flip. None occurs twice: an image
-    without free room has one cut. Raises SpecError for an image that cannot be read.
+    A row's cuts, each also mirrored under settings.flip; none twice: without free room there is one cut. Raises
+    SpecError for an image that cannot be read.
     """
     paths = [Path(path) for path in table["path"]]
     memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it drops other files
@@ -105,10 +104,10 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
 
 
 def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
-    """Return at most `count` different cut offsets (0..1), ascending.
+    """At most `count` different cut offsets (0..1), ascending.
 
-    `room`: free pixels of the image. One offset is the middle. Several are one in each of `count` equal parts of the
-    room, placed by the image's hash: independent of the seed and of other images.
+    `room`: free pixels of the image. One is the middle. Several are one in each of `count` equal parts, placed by the
+    image's hash: independent of seed and other images.
     """
     if count == 1 or room == 0:
         return [0.5]
@@ -119,10 +118,9 @@ def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
 
 
 def vae_hash(base: Path) -> str:
-    """Return a hash of all that decides the VAE's output.
+    """Hash of all that decides the VAE's output.
 
-    Of the files of a diffusers folder, or of the VAE's tensors in a single .safetensors file and the configuration
-    beside it.
+    The files of a diffusers folder, or the VAE's tensors in a .safetensors file and the configuration beside it.
     """
     if base.is_file():
         beside = (base.with_suffix("") / "vae").glob("*.json")
@@ -138,17 +136,17 @@ def vae_hash(base: Path) -> str:
 
 
 def entry_path(cache: Path, vae: str, dtype: torch.dtype, view: View) -> Path:
-    """Return the cache path of `view` for the VAE hash `vae` and `dtype`."""
+    """Cache path of `view` for the VAE hash `vae` and `dtype`."""
     decisive = {name: value for name, value in vars(view).items() if name != "path"}
     digest = content_hash({"version": [VERSION, pixels.VERSION], "vae": vae, "dtype": str(dtype), **decisive})
     return cache / vae[:16] / digest[:2] / f"{digest}.safetensors"
 
 
 class Latents:
-    """Cache entries of the `views` of a training set, read on demand.
+    """Cache entries of a training set's `views`, read on demand, the last in memory.
 
-    Those used last stay in memory. Opening reads no image and needs no VAE: `missing` are the views to `encode` first.
-    `dtype` is that of the VAE: float32, since SDXL's overflows in float16.
+    Opening reads no image and needs no VAE: `encode` the `missing` first. `dtype`: of the VAE; float32, since SDXL's
+    overflows in float16.
     """
 
     def __init__(
@@ -169,22 +167,22 @@ class Latents:
 
     @cached_property
     def _read(self) -> Callable[[Path], LatentEntry]:
-        """Return `read_entry` with a memory for as many of the largest entries as fit."""
+        """`read_entry` with memory for as many of the largest entries as fit."""
         largest = max(self._views, key=lambda path: self._views[path].width * self._views[path].height)
         return lru_cache(maxsize=max(1, self.memory // max(1, largest.stat().st_size)))(read_entry)
 
     def variants(self, row: int) -> int:
-        """Return the number of views of row number `row`."""
+        """Number of views of row number `row`."""
         return len(self._paths[row])
 
     def missing(self) -> dict[Path, View]:
-        """Return the views without a cache entry, by its path; remove damaged entries."""
+        """Views without a cache entry, by its path; remove damaged entries."""
         return {path: view for path, view in self._views.items() if read_cached(path) is None}
 
     def entry(self, row: int, variant: int) -> LatentEntry:
-        """Return the entry of view number `variant` of row number `row`.
+        """Entry of view number `variant` of row number `row`.
 
-        Raises OSError, saying what to do, where it is gone or damaged.
+        Raises OSError, with the remedy, where it is gone or damaged.
         """
         path = self._paths[row][variant]
         try:
@@ -205,9 +203,9 @@ class Latents:
     ) -> None:
         """Make the entries of `missing`; each of several processes makes its share.
 
-        Images are encoded one by one: the result must not depend on the others. `encoded` is called with their number
-        after each one, and may raise: finished entries stay. Raises SpecError for an image that cannot be read,
-        ValueError for a VAE of another dtype, SpaceError where an entry cannot be written.
+        One image at a time: the result must not depend on others. `encoded` gets their number after each, and may
+        raise: finished entries stay. Raises SpecError for an unreadable image, ValueError for a VAE of another dtype,
+        SpaceError where an entry cannot be written.
         """
         if vae.dtype != self.dtype:
             raise ValueError(f"the VAE works in {vae.dtype}, its latents are cached as those of {self.dtype}")
@@ -225,9 +223,9 @@ class Latents:
 
 
 def prepare(view: View) -> pixels.Prepared:
-    """Return the image prepared as `view` says.
+    """Image prepared as `view` says.
 
-    Raises SpecError for one that cannot be read or has another hash.
+    Raises SpecError if unreadable or of another hash.
     """
     try:
         data = view.path.read_bytes()
@@ -260,7 +258,7 @@ def prepared_ahead(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
 
 def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
-    """Return the entry of a prepared image: posterior, and mean alpha of each cell."""
+    """Entry of a prepared image: posterior, and mean alpha of each cell."""
     mean, std = encode(vae, image.pixels)
     alpha = torch.from_numpy(image.alpha)[None]
     mask = torch.nn.functional.adaptive_avg_pool2d(alpha, (mean.shape[-2], mean.shape[-1]))
@@ -269,9 +267,9 @@ def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
 
 @torch.no_grad()
 def encode(vae: Any, image: np.ndarray) -> Posterior:
-    """Return mean and standard deviation of the posterior of an image uint8[h, w, 3].
+    """Mean and standard deviation of the posterior of an image uint8[h, w, 3].
 
-    AutoencoderTiny has none: its deviation is 0.
+    0 for AutoencoderTiny, which has none.
     """
     scaled = torch.from_numpy(image.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
     output = vae.encode(scaled.to(vae.device, vae.dtype))
@@ -282,7 +280,7 @@ def encode(vae: Any, image: np.ndarray) -> Posterior:
 
 
 def read_entry(path: Path) -> LatentEntry:
-    """Return the cache entry at `path`.
+    """Cache entry at `path`.
 
     Raises FileNotFoundError for none, ValueError for a damaged one.
     """
@@ -293,9 +291,9 @@ def read_entry(path: Path) -> LatentEntry:
 
 
 def redraw(entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator) -> torch.Tensor:
-    """Sample each posterior in the U-Net's space: float32[b, c, h, w] = (z − shift) · scale.
+    """Sample each posterior as float32[b, c, h, w] = (z − shift) · scale.
 
-    `generator` is a CPU generator: samples are the same for every device.
+    `generator` is a CPU generator: equal samples for every device.
     """
     mean = torch.stack([entry.mean for entry in entries])
     std = torch.stack([entry.std for entry in entries])

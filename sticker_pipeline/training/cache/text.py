@@ -1,11 +1,8 @@
-"""Encodings of captions, cached on disk, so that text encoders can leave memory.
+"""Encodings of captions, cached on disk, so that untrained text encoders leave memory.
 
-For trainings that leave the text encoders as they are. An entry's name is a hash of all that decides it. The encoding
-is in `diffusion/text.py`.
-
-An entry holds all variants of one caption. Each chunk of a variant takes 77·768·2 = 118 kB in half precision on SD1.5
-and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in float32: 500 captions with 16 variants of one chunk are 0.9 or
-2.5 GB, 30,000 captions 57 or 153 GB. Equal variants are stored once.
+An entry, named by a hash of all that decides it, holds all variants of one caption, equal ones once. Each chunk of a
+variant takes 77·768·2 = 118 kB in half precision on SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in
+float32: 500 captions with 16 variants of one chunk are 0.9 or 2.5 GB, 30,000 captions 57 or 153 GB.
 """
 
 import errno
@@ -25,7 +22,7 @@ from sticker_pipeline.core import caching
 from sticker_pipeline.core.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, encode, tokenize
 
-VERSION = "3"  # of the function from texts to an entry; raise it when that changes
+VERSION = "3"  # of texts -> entry; raise it when that changes
 BATCH = 16  # texts encoded together
 MEMORY = 2**30  # bytes
 
@@ -47,15 +44,15 @@ class Reading:
 
 
 def text_hash(paths: Iterable[Path]) -> str:
-    """Return a hash of the files that decide an encoding, in this order.
+    """Hash of the files that decide an encoding, in this order.
 
-    Configurations, tokenizers and weights; not their names and folders, so that a model may be moved.
+    Configurations, tokenizers, weights; not names and folders: a model may be moved.
     """
     return content_hash([file_sha256(path) for path in paths])
 
 
 def entry_path(cache: Path, reading: Reading, texts: Sequence[str]) -> Path:
-    """Return the cache path of `texts`, the variants of one caption."""
+    """Cache path of `texts`, the variants of one caption."""
     decides = [VERSION, reading.family, reading.text_sha, reading.clip_skip, reading.max_tokens, str(reading.dtype)]
     digest = content_hash([decides, list(texts)])
     return cache / reading.text_sha[:16] / digest[:2] / f"{digest}.safetensors"
@@ -65,7 +62,7 @@ def entry_path(cache: Path, reading: Reading, texts: Sequence[str]) -> Path:
 class _Entry:
     """A cached caption.
 
-    `starts`: first chunk of each text, then the number of chunks; `texts`: the text of each variant.
+    `starts`: first chunk of each text, then the number of chunks; `texts`: each variant's text.
     """
 
     path: Path
@@ -83,13 +80,13 @@ def encode_captions(
     memory: int = MEMORY,
     encoded: Callable[[int], None] = lambda count: None,
 ) -> "Encodings":
-    """Return the encodings of all `variants` of the distinct `captions`.
+    """Encodings of all `variants` of distinct `captions` and of the empty one.
 
-    From the cache or the text encoders, which the result does not reference; the empty caption (one variant) is always
-    included. `models` is called once, and only where an entry is missing. A caption's texts are encoded together and
-    apart from all others: the result must not depend on what else is missing. `memory`: bound in bytes of the encodings
-    kept after reading. `encoded` is called after each caption with the number of distinct ones done, without the empty
-    one; it may raise to stop. Raises ValueError where the encoders' dtype is not `reading.dtype`.
+    From the cache or the text encoders, which the result does not reference. `models` is called once, only for missing
+    entries. A caption's texts are encoded together, apart from others: the result must not depend on what else is
+    missing. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each, not
+    counting the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
+    not `reading.dtype`.
     """
     entries: dict[str, _Entry] = {}
     loaded: TextModels | None = None
@@ -110,12 +107,12 @@ def encode_captions(
 
 
 def _cached(path: Path) -> tuple[int, ...] | None:
-    """Return the `starts` of the entry at `path`; None if missing or damaged."""
+    """`starts` of the entry at `path`; None if missing or damaged."""
     return caching.read_entry(path, _starts)
 
 
 def _starts(path: Path) -> tuple[int, ...]:
-    """Return the `starts` of an entry after checking all of it.
+    """`starts` of a checked entry.
 
     Raises ValueError for a damaged one.
     """
@@ -148,7 +145,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
     """Write the entry of `texts`.
 
     `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], `pooled` [texts, width] where the family has it,
-    and `checksums` int64[texts]: each text is read and checked separately.
+    `checksums` int64[texts]: each text is read and checked separately.
     """
     tokens = tokenize(models.tokenizers, texts, reading.max_tokens)
     hidden, pooled = [], []
@@ -169,10 +166,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
 
 
 class Encodings:
-    """Encodings of a training's captions, read from the cache on demand.
-
-    The last ones stay in memory, up to a bound.
-    """
+    """Encodings of a training's captions, read on demand, the last in bounded memory."""
 
     def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
         self._entries = entries
@@ -180,18 +174,17 @@ class Encodings:
         self._empty = self._text("", 0)
 
     def variants(self, caption: str) -> int:
-        """Return the number of variants of `caption`.
+        """Number of variants of `caption`.
 
-        Raises KeyError for one that was not encoded.
+        Raises KeyError if not encoded.
         """
         return len(self._entries[caption].texts)
 
     def batch(self, captions: Sequence[str], numbers: Sequence[int]) -> Encoded:
-        """Return variant `numbers[k]` (modulo their number) of `captions[k]`.
+        """Variant `numbers[k]` (modulo their number) of `captions[k]`, on the CPU.
 
-        On the CPU in the stored dtype. The length is that of the longest; shorter ones are filled up with empty chunks,
-        as Tokens of `diffusion/text.py`. Raises KeyError for a caption that was not encoded, OSError where the cache
-        was deleted or damaged meanwhile.
+        In the stored dtype, filled up to the longest with empty chunks, as Tokens of `diffusion/text.py`. Raises
+        KeyError for a caption not encoded, OSError where the cache was deleted or damaged.
         """
         pairs = zip(captions, numbers, strict=True)
         found = [self._text(caption, number % self.variants(caption)) for caption, number in pairs]
@@ -212,9 +205,9 @@ class Encodings:
 
 
 def _read(entry: _Entry, text: int) -> Encoded:
-    """Return one text of an entry: hidden [length, width], pooled [width].
+    """One text of an entry: hidden [length, width], pooled [width].
 
-    Raises OSError, saying what to do, where the entry is gone or damaged.
+    Raises OSError, with the remedy, where the entry is gone or damaged.
     """
     try:
         with safe_open(entry.path, "pt") as file:
@@ -234,12 +227,12 @@ def _read(entry: _Entry, text: int) -> Encoded:
 
 
 def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
-    """Return one text out of the tensors, or file slices, of all."""
+    """One text out of all texts' tensors or file slices."""
     return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
 
 
 def _checksum(encoded: Encoded) -> int:
-    """Return the checksum of a text's encodings, including their dtype."""
+    """Checksum of a text's encodings, with dtype."""
     value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
     for tensor in (encoded.hidden, encoded.pooled):
         if tensor is not None:
@@ -257,7 +250,7 @@ class _Recent:
         self.bytes = 0
 
     def get(self, key: tuple[str, int], read: Callable[[], Encoded]) -> Encoded:
-        """Return the encoding `key` from memory, else from `read`."""
+        """Encoding `key` from memory, else from `read`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

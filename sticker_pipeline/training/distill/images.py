@@ -1,7 +1,7 @@
 """Images to distil on, as latents.
 
-A base model generates its own, with guidance: only the model is needed, and its own output is distilled. They are kept
-batch by batch in the work folder for a distillation that goes on. A character's are its training images.
+A base model generates its own, with guidance: only the model is needed, and its own output is distilled. Batches are
+kept in the work folder to resume. A character's are its training images.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ def drawn_latents(
 ) -> torch.Tensor:
     """Generate an image of each prompt, float32[n, c, h, w] on the CPU.
 
-    Scaled as the U-Net reads latents. Prompt k starts from the noise of seed settings.seed + k. `texts`: encodings of
-    the prompts and, last, of the negative prompt. `count(done, total)` is called before each batch and after the last;
-    if it raises, whole batches are kept.
+    Scaled as the U-Net's input. Prompt k starts from the noise of seed settings.seed + k. `texts`: encodings of the
+    prompts and, last, of the negative prompt. `count(done, total)` is called before each batch and after the last; if
+    it raises, whole batches are kept.
     """
     decisive = spec.model_dump(mode="json", include={"base_sha", "resolution", "prompts", "generation"})
     key = content_hash([VERSION, decisive, spec.settings.seed])
@@ -54,10 +54,10 @@ def drawn_latents(
 def encoded_images(
     models: Models, spec: ConsistencySpec, tuning: Tuning, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """Encode a character's images: whole, on a square, in the form of `drawn_latents`.
+    """Encode a character's images: whole, on a square, like `drawn_latents`.
 
-    `count(done, total)` is called before each image and after the last. Raises SpecError for an image that cannot be
-    read, OSError for a missing one.
+    `count(done, total)` is called before each and after the last. Raises SpecError for an unreadable image, OSError for
+    a missing one.
     """
     known: dict[str, torch.Tensor] = {}
     names = sorted(set(tuning.files))

@@ -23,7 +23,7 @@ class Tuning(Strict):
 class ConsistencySpec(Strict):
     """One distillation.
 
-    Relative paths are relative to the process's working folder: better make them absolute.
+    Relative paths are relative to the working folder: better make them absolute.
     """
 
     name: str = Field(min_length=1, description="of the LoRA, in its metadata")
@@ -49,7 +49,7 @@ class ConsistencySpec(Strict):
         return self
 
     def adapters(self) -> TrainingSettings:
-        """Return the LoRA and optimizer settings for the trainer's parts: U-Net alone."""
+        """LoRA and optimizer settings for the trainer's parts: U-Net alone."""
         settings = self.settings
         return TrainingSettings(
             rank=settings.rank,

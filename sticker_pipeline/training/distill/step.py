@@ -1,7 +1,7 @@
-"""One step of a distillation: its inputs, samples, and change of the LoRA.
+"""One step of a distillation.
 
-The teacher is the base model, the student the same U-Net with the LoRA. The target is the current student at the next
-point of the path, without gradient (as in LCM-LoRA; no moving average).
+Teacher: the base model; student: the same U-Net with the LoRA. The target is the current student at the next point of
+the path, without gradient (as in LCM-LoRA; no moving average).
 """
 
 import math
@@ -28,7 +28,7 @@ from sticker_pipeline.training.step import TrainingDiverged
 
 @dataclass(frozen=True)
 class Distillation:
-    """The parts of a running distillation.
+    """Parts of a running distillation.
 
     `texts`: encodings of each prompt and, last, of the negative prompt.
     """
@@ -54,7 +54,7 @@ class Distillation:
 class Drawn:
     """b sampled images of a step, on the device.
 
-    `noisy` float32[b, c, h, w] at `timesteps` int64[b]; conditions of the U-Net `prompted` and `unprompted`.
+    `noisy` float32[b, c, h, w] at `timesteps` int64[b]; `prompted` and `unprompted` conditions.
     """
 
     noisy: Tensor
@@ -64,7 +64,7 @@ class Drawn:
 
 
 def distillation_step(run: Distillation) -> LogRow:
-    """Run the next optimizer step and return its row for the log.
+    """Run the next optimizer step; return its row for the log.
 
     A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
     """
@@ -104,10 +104,7 @@ def distillation_step(run: Distillation) -> LogRow:
 
 
 def draw(run: Distillation, step: int) -> Drawn:
-    """Sample the images of `step`, at levels where the LCM sampler may stop.
-
-    On the CPU: the same for every device.
-    """
+    """Sample images of `step` at levels of the LCM sampler, device-independently on the CPU."""
     rng = step_rng(run.spec.settings.seed, step)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()
@@ -120,7 +117,7 @@ def draw(run: Distillation, step: int) -> Drawn:
 
 
 def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
-    """Return the U-Net's conditions for the prompts `rows`."""
+    """Conditions of the U-Net for the prompts `rows`."""
     texts, side = run.texts, run.spec.resolution
     encoded = texts.rows(rows)
     nothing = torch.empty(0)
@@ -130,7 +127,7 @@ def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def next_point(run: Distillation, drawn: Drawn) -> Tensor:
-    """Return the student's output after one guided teacher step, float32[b, c, h, w]."""
+    """Output of the student after one guided teacher step, float32[b, c, h, w]."""
     prediction, alphas = run.models.prediction_type, run.alphas[drawn.timesteps]
     with plain(run.layers):
         both = {name: torch.cat([drawn.prompted[name], drawn.unprompted[name]]) for name in drawn.prompted}
@@ -143,13 +140,13 @@ def next_point(run: Distillation, drawn: Drawn) -> Tensor:
 
 
 def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
+    """Consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
     said, alphas = said_by(run, noisy, timesteps, inputs), run.alphas[timesteps]
     return objective.consistent(said, noisy, timesteps, alphas, run.models.prediction_type)
 
 
 def said_by(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the U-Net's prediction, float32[b, c, h, w], computed in its own precision."""
+    """Prediction of the U-Net, float32[b, c, h, w], computed in its own precision."""
     return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
 
 

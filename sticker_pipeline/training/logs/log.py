@@ -18,16 +18,16 @@ from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.training.logs.progress import State
 from sticker_pipeline.training.logs.tables import BAND_COLUMNS, BANDS, LOG
 
-STEPS_IN_PACE = 20  # steps averaged for the speed shown
-WINDOW, EXPLODED = 50, 4.0  # explosion: the mean error over WINDOW steps is EXPLODED times its lowest
+STEPS_IN_PACE = 20  # averaged for the speed shown
+WINDOW, EXPLODED = 50, 4.0  # explosion: a mean error over WINDOW steps of EXPLODED times the lowest
 
 
 @dataclass(frozen=True)
 class LogRow:
     """One optimizer step in log.parquet; `step` and `epoch` count from 1.
 
-    `loss` is minimised; `error` is the mean squared error without loss weights (weighted by pixel where
-    background_weight is below 1), `bands` that of each of BANDS (NaN where the step sampled no such timestep).
+    `loss` is minimised; `error` is the mean squared error without loss weights (pixels weighted if background_weight <
+    1), `bands` that of each of BANDS, NaN without such timesteps.
     """
 
     step: int
@@ -38,7 +38,7 @@ class LogRow:
     lr_unet: float
     lr_text_encoder: float
     grad_norm: float
-    samples: int  # images in this step, of all processes
+    samples: int  # images of all processes
     seconds: float
     memory_bytes: int
     weights_scaled: int = 0  # modules that max_weight_norm scaled down
@@ -50,10 +50,7 @@ class LogRow:
 
 
 def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
-    """Return the mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b].
-
-    NaN for a band without any.
-    """
+    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b], or NaN."""
     found = []
     for low, high in BANDS:
         inside = errors[(timesteps >= low) & (timesteps < high)]
@@ -62,7 +59,7 @@ def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, .
 
 
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
-    """Return the state at the end of the log; speed and time left from the last steps."""
+    """State at the end of the log; speed and time left from the last steps."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
     return State(
         step=row.step,
@@ -78,10 +75,7 @@ def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
 
 
 def has_exploded(log: Sequence[LogRow]) -> bool:
-    """Return True if the error of the last WINDOW steps exploded.
-
-    Checked once in WINDOW steps.
-    """
+    """Return True if the error exploded, checked once in WINDOW steps."""
     if len(log) < 2 * WINDOW or len(log) % WINDOW:
         return False
     means = np.array([row.error for row in log]).reshape(-1, WINDOW).mean(axis=1)
@@ -89,24 +83,24 @@ def has_exploded(log: Sequence[LogRow]) -> bool:
 
 
 def memory_bytes() -> int:
-    """Return the peak GPU memory reserved by PyTorch, else the process's resident memory."""
+    """GPU memory reserved at most by PyTorch, else the process's resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return int(psutil.Process().memory_info().rss)
 
 
 def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """Return `log` with a column per field of LogRow: lossless, read by `log_rows`."""
+    """`log` with a column per field of LogRow, for `log_rows`."""
     return pd.DataFrame([asdict(row) | {"bands": list(row.bands)} for row in log], columns=[*LogRow.__annotations__])
 
 
 def log_rows(table: pd.DataFrame) -> list[LogRow]:
-    """Return the log from its raw_table."""
+    """Log of a raw_table."""
     return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
 
 
 def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """Return `log` as the table LOG."""
+    """`log` as the table LOG."""
     rows = [
         {**asdict(row), **dict(zip(BAND_COLUMNS, row.bands, strict=True)), "samples_per_s": row.samples_per_s}
         for row in log

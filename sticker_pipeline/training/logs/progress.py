@@ -1,7 +1,4 @@
-"""Progress of a running training: lines in the log and Dagster Pipes messages.
-
-Both are throttled. The permanent record is log.parquet (`training/train.py`).
-"""
+"""Progress of a running training: throttled log lines and Dagster Pipes messages."""
 
 import os
 import time
@@ -17,7 +14,7 @@ PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 @dataclass(frozen=True)
 class State:
-    """Where a training is after `step` of `total_steps` steps, in epoch `epoch` (from 1) of `epochs`."""
+    """Progress after `step` steps, in epoch `epoch` (from 1)."""
 
     step: int
     total_steps: int
@@ -60,12 +57,12 @@ class Progress:
         self._write(text)
 
     def report(self, **message: Any) -> None:
-        """Send a message about a rare event, such as the end of an epoch, without delay."""
+        """Send a message about a rare event, such as an epoch's end, without delay."""
         if self._send:
             self._send(message)
 
     def show(self, state: State, *, always: bool = False) -> None:
-        """Show `state` if an interval has passed, or `always` (the end of an epoch)."""
+        """Show `state` after an interval, or `always` (at an epoch's end)."""
         now = self._clock()
         if always or now >= self._line_due:
             self._line_due = now + self._seconds_between_lines
@@ -79,7 +76,7 @@ class Progress:
 def open_progress() -> Iterator[Progress]:
     """Open progress to standard output and, under Dagster, through Pipes.
 
-    Of several processes that train together (torchrun), only the first shows anything.
+    Of several processes (torchrun), only the first shows anything.
     """
     if os.environ.get("RANK", "0") != "0":
         yield Progress(lambda line: None)

@@ -1,7 +1,4 @@
-"""Results of a training: checkpoints, losses and samples, read from files.
-
-`training/train.py` writes them.
-"""
+"""Results of a training, read from its files: checkpoints, losses, samples."""
 
 import json
 from pathlib import Path
@@ -18,7 +15,7 @@ MEMORY = "memory.json"
 
 
 def checkpoints_of(training: Artifact) -> dict[int, Path]:
-    """Return the checkpoint of each epoch.
+    """Checkpoint of each epoch.
 
     Raises StorageError for a damaged one.
     """
@@ -27,19 +24,19 @@ def checkpoints_of(training: Artifact) -> dict[int, Path]:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return True for files that decide the artifact's data version: not the timed log."""
+    """Return True for files that decide the data version, unlike the timed log."""
     return name.startswith("checkpoints/")
 
 
 def collect(output: Path, staging: Path) -> None:
-    """Collect the trainer's output; states and interrupted checkpoints are left out."""
+    """Collect the trainer's output, without states and interrupted checkpoints."""
     for pattern in KEPT:
         for path in sorted(output.glob(pattern)):
             link_or_copy(path, staging / path.relative_to(output))
 
 
 def headline(folder: Path, log: pd.DataFrame) -> str:
-    """Return a one-line summary of the training in `folder` with this `log`."""
+    """Summary line of the training in `folder` with this `log`."""
     return (
         f"{_epochs(folder)} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}"
@@ -52,12 +49,12 @@ def memory(folder: Path) -> Any:
 
 
 def peak_memory_mb(log: pd.DataFrame) -> int:
-    """Return the peak memory of all steps, in MiB."""
+    """Peak memory of all steps, in MiB."""
     return int(log["memory_bytes"].max() // 2**20)
 
 
 def sample_grid(folder: Path) -> Image.Image:
-    """Return sample images of every epoch: a row per prompt, a column per epoch."""
+    """Sample images: a row per prompt, a column per epoch."""
     epochs = range(1, _epochs(folder) + 1)
     rows = [
         [Image.open(folder / "samples" / f"epoch_{epoch:02d}_{number}.png") for epoch in epochs]

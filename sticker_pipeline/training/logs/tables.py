@@ -1,7 +1,4 @@
-"""Tables of a training, and the meaning of each column.
-
-`training/logs/log.py` and `training/validation_loss.py` write them. Without PyTorch: the definitions show the columns.
-"""
+"""Tables of a training, and each column's meaning; without PyTorch, for the definitions."""
 
 from sticker_pipeline.core.schemas import Column, TableSchema
 

@@ -1,11 +1,10 @@
 """Dry run of a training: its GPU memory, and the measures to fit a budget.
 
-A step of the real architecture on fake tensors (shapes without content), counting the live bytes at the peak. The plan
-is carried out by `training/setup.py` and `training/samples.py`.
+It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
+`training/setup.py` and `training/samples.py` apply the plan.
 
-Attention slicing is no measure: attention is computed in blocks and never holds its whole matrix; slices would hold it
-piece by piece, and keep every piece for the gradient. For SD1.5 at 512 px this dry run counts 5.1 GiB with slices of
-one head, and 3.6 GiB without.
+Attention slicing is no measure: attention never holds its whole matrix; slices would, piece by piece, and keep all for
+the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, and 3.6 GiB without.
 """
 
 import json
@@ -54,7 +53,7 @@ FRAGMENTATION = 0.05
 
 @dataclass(frozen=True)
 class Parts:
-    """How to build the parts of a base model, without weights: each is called on the meta device."""
+    """Constructors of a base model's parts, without weights, for the meta device."""
 
     unet: Callable[[], Any]
     vae: Callable[[], Any]
@@ -63,11 +62,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be trained, as far as memory goes.
+    """Properties of a training that decide its memory.
 
-    `adapt` puts adapters into (U-Net, text encoders), as models.py will; it may build, but not read weights. `dtype` is
-    that of the frozen base, in which the step computes; the VAE is float32. `width` and `height` are those of the
-    largest bucket in pixels; `sample_batch` is how many sample images are drawn at once.
+    `adapt` puts adapters into (U-Net, text encoders), without reading weights. `dtype`: of the frozen base and the
+    computation; the VAE is float32. `width`, `height`: largest bucket in pixels; `sample_batch`: samples generated at
+    once.
     """
 
     parts: Parts
@@ -78,16 +77,16 @@ class Workload:
     height: int
     dtype: torch.dtype
     sample_batch: int = 1
-    guided: bool = True  # samples use classifier-free guidance: two predictions each
+    guided: bool = True  # classifier-free guidance: two predictions for each sample
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Memory-saving measures of a training, and the bytes of each phase, RESERVE included.
+    """Memory-saving measures of a training, and each phase's bytes, RESERVE included.
 
     phasing: only models in use are on the GPU: the VAE while images are encoded and decoded, an untrained text encoder
-    while captions are encoded. The U-Net stays while samples are decoded. tiles: tiles per side of a sample image in
-    decoding (`tile_vae`), 1 for none; training images are encoded whole.
+    while captions are encoded. The U-Net stays while samples are decoded. tiles: per side of a decoded sample
+    (`tile_vae`), 1 for none; training images are encoded whole.
     """
 
     phasing: bool
@@ -101,7 +100,7 @@ class MemoryPlan:
         return max(self.peak_bytes.values())
 
     def line(self) -> str:
-        """Return the plan as a line of the log."""
+        """The plan as a line of the log."""
         measures = [
             name
             for name, taken in (
@@ -116,7 +115,7 @@ class MemoryPlan:
 
 
 def no_limit(sample_batch: int) -> MemoryPlan:
-    """Return the plan without a limit: nothing is moved or computed twice."""
+    """Plan without a limit: nothing is moved or computed twice."""
     return MemoryPlan(False, False, 1, sample_batch, {})
 
 
@@ -127,13 +126,13 @@ def write_plan(plan: MemoryPlan, path: Path) -> None:
 
 
 def true_parts(family: str) -> Parts:
-    """Return the real architecture of `family`: that of every single file."""
+    """Real architecture of `family`: that of every single file."""
     encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
     return Parts(partial(build, family, "unet"), partial(build, family, "vae"), encoders)
 
 
 def folder_parts(base: Path, family: str) -> Parts:
-    """Return the parts configured in the diffusers folder `base`, without its weights."""
+    """Parts configured in the diffusers folder `base`, without weights."""
     import diffusers
     import transformers
 
@@ -150,7 +149,7 @@ def folder_parts(base: Path, family: str) -> Parts:
 
 
 def base_parts(base: Path, family: str) -> Parts:
-    """Return the parts of `base`: a folder, or a file with or without configurations."""
+    """Parts of `base`: a folder, or a file with or without configurations."""
     if base.is_dir():
         return folder_parts(base, family)
     beside = base.with_suffix("")
@@ -158,18 +157,17 @@ def base_parts(base: Path, family: str) -> Parts:
 
 
 def parts_hash(base: Path) -> str:
-    """Return a hash of what base_parts builds: of the configurations, not the weights."""
+    """Hash of what base_parts builds: configurations, not weights."""
     folder = base if base.is_dir() else base.with_suffix("")
     return content_hash({path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.json")})
 
 
 def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
-    """Return the fastest plan within `budget` bytes of GPU memory.
+    """Fastest plan within `budget` bytes of GPU memory.
 
-    In order: nothing; fewer samples at once and VAE tiles, which cost almost no time; phasing, which moves models
-    between the phases; gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little
-    memory; counts are cached in the file `kept`. Raises SpecError, naming the least memory needed and what to lower,
-    where none fits.
+    In order: nothing; fewer samples at once and VAE tiles, almost free; phasing, which moves models between phases;
+    gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little memory; `kept`
+    caches counts. Raises SpecError, naming the least memory needed and what to lower, where none fits.
     """
     plans = []
     for plan in _plans(counting(work, kept), work, budget):
@@ -186,7 +184,7 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
 
 
 def what_to_lower(work: Workload, phase: str) -> str:
-    """Return the settings that would make `phase` smaller, with their values."""
+    """Settings that would make `phase` smaller, with their values."""
     settings = work.settings
     choices = {
         f"batch_size ({settings.batch_size})": phase == "train" and settings.batch_size > 1,
@@ -204,7 +202,7 @@ Count = Callable[..., Any]
 
 
 def counting(work: Workload, kept: Path | None) -> Count:
-    """Return counts from a dry run, made only when the file `kept` lacks one."""
+    """Counts from a dry run, made only when the file `kept` lacks one."""
     known: dict[str, Any] = (read_memo(kept) if kept else None) or {}
     made = cache(lambda: dry_run(work))
 
@@ -223,7 +221,7 @@ TILES = (1, 2, 4)
 
 
 def _plans(count: Count, work: Workload, budget: int) -> Iterator[MemoryPlan]:
-    """Yield the plans of `decide`, with the largest sample batch and fewest tiles that fit."""
+    """Yield the plans of `decide`: largest sample batch, fewest tiles that fit."""
     for phasing, checkpointing in ((False, False), (True, False), (True, True)):
         idle = {} if phasing else count("idle")
         room = {phase: budget - idle.get(phase, 0) for phase in ("encode", "train", "sample", "decode")}
@@ -251,7 +249,7 @@ def _halved(number: int) -> Iterator[int]:
 def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
     """Let `vae` decode in tiles of 1/`tiles` of the image's longer side.
 
-    diffusers' default tiles are as large as the VAE's training images, and would change nothing.
+    diffusers' default tiles are as large as the VAE's training images.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     vae.enable_tiling()
@@ -262,7 +260,7 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
 def stay_within(budget: int) -> None:
     """Limit PyTorch to `budget` bytes of the current GPU, less CONTEXT.
 
-    Unused memory is freed first, and convolutions use less, before it raises torch.OutOfMemoryError.
+    Before torch.OutOfMemoryError, unused memory is freed, and convolutions use less.
     """
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget - CONTEXT, 0) / total))
@@ -272,9 +270,9 @@ def stay_within(budget: int) -> None:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of live tensors, fake or real, made inside it.
+    """Counts the bytes of live tensors, fake or real, made inside; `peak`: the most.
 
-    `peak`: the most so far. Memory that a kernel allocates and frees within one operation is not counted.
+    Without memory that a kernel allocates and frees within one operation.
     """
 
     def __init__(self) -> None:
@@ -305,7 +303,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(step: Callable[[], object], resident: Iterable[Tensor]) -> tuple[int, int]:
-    """Return the bytes of the `resident` tensors, and the peak of `step` beyond them."""
+    """Bytes of the `resident` tensors, and the peak of `step` beyond."""
     live = LiveBytes()
     for tensor in resident:
         live.add(tensor)
@@ -317,7 +315,7 @@ def peak_bytes(step: Callable[[], object], resident: Iterable[Tensor]) -> tuple[
 
 @dataclass(frozen=True)
 class DryRun:
-    """The models of a workload as fakes, and what each phase takes with them, in bytes, RESERVE included."""
+    """Fake models of a workload, and each phase's bytes, RESERVE included."""
 
     work: Workload
     fake: AbstractContextManager[Any]
@@ -326,25 +324,25 @@ class DryRun:
     text_encoders: tuple[Any, ...]
 
     def encode(self) -> int:
-        """Return the bytes of the VAE's encoding of one training image, without other models."""
+        """Bytes of the VAE encoding one training image, without other models."""
         with self.fake, torch.no_grad():
             return _with_reserve(*peak_bytes(self.encoding_step, tensors_of(self.vae)))
 
     def train(self, checkpointing: bool) -> int:
-        """Return the bytes of one optimizer step after the first: its state exists."""
+        """Bytes of an optimizer step after the first: its state exists."""
         (self.unet.enable_gradient_checkpointing if checkpointing else self.unet.disable_gradient_checkpointing)()
         with self.fake:
             weights, beyond = peak_bytes(self.training_step, self._resident())
         return _with_reserve(weights + self._kept(), beyond)
 
     def sample(self, batch: int) -> int:
-        """Return the bytes of one prediction for `batch` sample images."""
+        """Bytes of one prediction for `batch` samples."""
         with self.fake, torch.no_grad():
             weights, beyond = peak_bytes(lambda: self.sampling_step(batch), self._resident())
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
     def decode(self, tiles: int) -> int:
-        """Return the bytes of the VAE's decoding of one sample image, beside the U-Net."""
+        """Bytes of the VAE decoding one sample, beside the U-Net."""
         with self.fake, torch.no_grad():
             if tiles > 1:
                 tile_vae(self.vae, self.work.width, self.work.height, tiles)
@@ -353,7 +351,7 @@ class DryRun:
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
     def idle(self) -> dict[str, int]:
-        """Return the bytes of each phase's idle models, where they are not moved away."""
+        """Bytes of each phase's idle models, where they are not moved away."""
         text = sum(tensor.nbytes for encoder in self.text_encoders for tensor in tensors_of(encoder))
         vae = sum(tensor.nbytes for tensor in tensors_of(self.vae))
         unet = sum(tensor.nbytes for tensor in tensors_of(self.unet))
@@ -365,7 +363,7 @@ class DryRun:
         return self.work.settings.learning_rate_text_encoder > 0
 
     def _resident(self) -> list[Tensor]:
-        """Return the weights of the trained models, which stay on the device."""
+        """Weights of the trained models, which stay on the device."""
         models = (self.unet, *self.text_encoders) if self._trains_text else (self.unet,)
         return [tensor for model in models for tensor in tensors_of(model)]
 
@@ -397,7 +395,7 @@ class DryRun:
         self.vae.decode(self._latents(1, torch.float32))
 
     def _encoded_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """Return the text encoders' hidden states and pooled output of `chunks` · 77 tokens."""
+        """Hidden states and pooled output of the text encoders for `chunks` · 77 tokens."""
         layer = -2 if FAMILIES[self.work.family].penultimate else -1
         states = []
         for encoder in self.text_encoders:
@@ -427,9 +425,9 @@ class DryRun:
         return torch.empty(batch, self.unet.config.in_channels, *size, dtype=dtype)
 
     def _kept(self) -> int:
-        """Return the bytes kept between steps beside the weights that compute.
+        """Bytes kept between steps beside the weights that compute.
 
-        The learned originals where these are copies, their gradients, and the state of optimizer and moving average.
+        Learned originals where these are copies, their gradients, states of optimizer and moving average.
         """
         learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
         averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
@@ -437,7 +435,7 @@ class DryRun:
         return learned + self._adapter_bytes() + averages + optimizer
 
     def _replaced(self) -> int:
-        """Return the bytes of the weights set aside while their average generates samples."""
+        """Bytes of the weights set aside while their average generates samples."""
         return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
 
     def _adapter_bytes(self) -> int:
@@ -445,7 +443,7 @@ class DryRun:
 
 
 def dry_run(work: Workload) -> DryRun:
-    """Return the models of `work` as fakes, in a dry run."""
+    """Dry run of `work` with its models as fakes."""
     fake = FakeTensorMode()
     unet, vae, *text_encoders = models = meta_models(work)
     for model in models:
@@ -454,7 +452,7 @@ def dry_run(work: Workload) -> DryRun:
 
 
 def meta_models(work: Workload) -> tuple[Any, ...]:
-    """Return U-Net, VAE and text encoders on the meta device, frozen except for adapters."""
+    """U-Net, VAE and text encoders on the meta device, frozen except for adapters."""
     with torch.device("meta"):
         unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
         text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
@@ -465,7 +463,7 @@ def meta_models(work: Workload) -> tuple[Any, ...]:
 
 
 def _use_copies(model: Any, dtype: torch.dtype) -> None:
-    """Convert adapters to the precision that computes: see `training/backward.py`."""
+    """Convert adapters to the precision that computes (`training/backward.py`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(dtype)
@@ -478,9 +476,9 @@ def _frozen(model: Any, dtype: torch.dtype) -> Any:
 
 
 def _give_weights(model: Any, fake: FakeTensorMode) -> None:
-    """Replace weights and buffers on the meta device by fake CPU tensors.
+    """Replace weights and buffers on the meta device by fake CPU tensors, sharing kept.
 
-    Shared ones stay shared. On the meta device, attention would hold its whole matrix.
+    On the meta device, attention would hold its whole matrix.
     """
     made: dict[int, Tensor] = {}
     with fake:
@@ -495,15 +493,12 @@ def _give_weights(model: Any, fake: FakeTensorMode) -> None:
 
 
 def tensors_of(model: Any) -> list[Tensor]:
-    """Return all weights and buffers of `model`, each once."""
+    """Weights and buffers of `model`, each once."""
     return [*model.parameters(), *model.buffers()]
 
 
 def state_bytes(optimizer: str, parameter: Tensor) -> int:
-    """Return the state bytes of `optimizer` for a float32 `parameter`.
-
-    test_dry_run.py compares them with real optimizers.
-    """
+    """State bytes of `optimizer` for a float32 `parameter` (checked in test_dry_run.py)."""
     return OPTIMIZERS[optimizer].state_bytes(tuple(parameter.shape))
 
 

@@ -1,6 +1,6 @@
-"""Checks that a training fits: on the disk, and on a CPU in memory.
+"""Checks that a training fits: on the disk, and in a CPU's memory.
 
-Estimates for each kind of work are in `core/files/space.py`, those of models in `training/memory/dry_run.py`.
+`core/files/space.py` has estimates for each kind of work.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ MOST_CHANNELS, LEAST_FACTOR = 16, 8  # of the latents of any known VAE
 def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, processes: int, say: space.Say) -> None:
     """Raise SpaceError where the training would fill the disk of its output or cache.
 
-    `layers`: the adapters; `uncached`: bytes still to be cached. What the output holds, of this training or of one that
-    it replaces, needs no more room.
+    `layers`: the adapters; `uncached`: bytes still to be cached. Files in the output, of this or a replaced training,
+    need no more room.
     """
     there = sum(path.stat().st_size for path in spec.output.rglob("*") if path.is_file())
     needs = {spec.output: output_bytes(spec, layers, processes) - there, spec.cache: uncached}
@@ -31,10 +31,7 @@ def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, pro
 
 
 def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) -> int:
-    """Return the bytes of the training's output.
-
-    Checkpoints, states, logs, and samples (also in TensorBoard).
-    """
+    """Bytes of a training's output: checkpoints, states, logs, samples (TensorBoard's too)."""
     settings = spec.settings
     trained = [parameter for layer in layers.values() for parameter in layer.parameters() if parameter.requires_grad]
     epochs = settings.epochs
@@ -51,7 +48,7 @@ def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) 
 
 
 def latents_to_cache(views: Iterable[Sequence[Sequence[View]]], spec: TrainingSpec, vae_sha: str, vae: Any) -> int:
-    """Return the bytes of the latents of `views` (by split, by row) not in the cache."""
+    """Bytes of the latents of `views` (by split, row) not cached."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     cache = spec.cache / "latents"
     every = [view for split in views for row in split for view in row]
@@ -62,7 +59,7 @@ def latents_to_cache(views: Iterable[Sequence[Sequence[View]]], spec: TrainingSp
 def texts_to_cache(
     captions: Sequence[str], variants: Variants, spec: TrainingSpec, reading: Reading, models: Models
 ) -> int:
-    """Return the bytes of the encodings of `captions` not in the cache."""
+    """Bytes of the encodings of `captions` not cached."""
     width = sum(encoder.config.hidden_size for encoder in models.text_encoders)
     chunks = spec.settings.max_tokens // 75
     drawn = [list(dict.fromkeys(variants(caption))) for caption in dict.fromkeys(captions)]
@@ -73,7 +70,7 @@ def texts_to_cache(
 def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, say: space.Say) -> None:
     """Raise SpaceError where training on the CPU needs more memory than available.
 
-    `images`: their number. Where a rough bound fits, nothing is counted; counts are cached in the file `kept`.
+    `images`: their number. Where a rough bound fits, nothing is counted; `kept` caches counts.
     """
     files = [spec.base] if spec.base.is_file() else list(spec.base.glob("*/*.safetensors"))
     weights = 2 * sum(path.stat().st_size for path in files)  # may be in half precision
@@ -89,10 +86,10 @@ def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, sa
 
 
 def cpu_bytes(work: Workload, kept: Path | None = None) -> int:
-    """Return the peak CPU memory of a training, without its latents.
+    """Peak CPU memory of a training, without latents.
 
-    All models stay in memory, and frozen weights up to three times: as read, and laid out for each direction. SD1.5
-    with rank 16, batch 2 and 128 px: 14.4 GB; measured resident peak 12.56.
+    All models stay, and frozen weights up to three times: as read, and laid out for each direction. SD1.5 with rank 16,
+    batch 2 and 128 px: 14.4 GB; measured resident peak 12.56.
     """
     count = counting(work, kept)
     idle = count("idle")
