@@ -37,8 +37,8 @@ class Weights:
     """Trained weights: `learned` float32 parameters, and those `used` to compute.
 
     Where `used` are half-precision copies, `places` are the originals' (module parameters, name), and `copy` updates
-    the copies. Otherwise both are the same, without places. `gradient` float32[all] contains each learned `grad`, at a
-    fixed address.
+    the copies. Otherwise both are the same tensors, without places. `gradient` float32[all] contains the `grad` of each
+    learned parameter, at a fixed address.
     """
 
     learned: list[torch.nn.Parameter]
@@ -120,7 +120,7 @@ def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 def unet_backward(unet: Any, weights: Weights, scale: Callable[[Tensor], Tensor]) -> Backward:
     """Backward of `unet`, to be called with the trained `weights` in use.
 
-    `scale` maps a loss to itself or, against gradients too small for float16, to a multiple.
+    `scale` maps a loss to itself or, against gradients too small for float16, to a multiple of it.
     """
 
     def backward(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:

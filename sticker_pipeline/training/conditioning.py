@@ -51,7 +51,7 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
-    """Function of a caption: itself, then its variants, as texts to encode."""
+    """Function from a caption to its texts to encode: itself, then its variants."""
 
     def variants(caption: str) -> list[str]:
         drawn = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)

@@ -52,9 +52,9 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
 
 def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
-    """Rows of the split `holdout`, perhaps none, like read_training_set's.
+    """Rows of the split `holdout`, perhaps none.
 
-    Raises SpecError like it.
+    Columns and SpecError as in read_training_set.
     """
     return _split(spec, HOLDOUT)
 
@@ -162,9 +162,9 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
 def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Cut `order` into batches of at most `batch_size` rows of one bucket.
 
-    `order`: int64[n_samples], rows; `buckets`: int64[n], each row's. A bucket keeps its order and has as few batches as
-    possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than others.
-    Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
+    `order`: int64[n_samples], rows; `buckets`: int64[n], bucket of each row. A bucket keeps its order and has as few
+    batches as possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than
+    others. Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
     """
     of_bucket = buckets[order]
     sorted_rows = order[np.argsort(of_bucket, kind="stable")]

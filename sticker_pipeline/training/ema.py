@@ -25,7 +25,7 @@ def moving_average(parameters: Sequence[Tensor], decay: float) -> MovingAverage:
 def decay_at(updates: int, decay: float) -> float:
     """Share kept at the update after n: 0, then min(decay, (1+n)/(10+n)).
 
-    A constant share would keep mostly the untrained beginning in short trainings (as EMAModel of diffusers and
+    A constant share would keep mostly the untrained beginning in short trainings (as in EMAModel of diffusers and
     TensorFlow's averages).
     """
     return 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))

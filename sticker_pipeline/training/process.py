@@ -89,8 +89,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
 def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractContextManager[None]:
     """Keep other trainings out of the output folder.
 
-    A killed step's training may still be saving its state. Of several processes (torchrun), the first does this. Raises
-    Interrupted while waiting.
+    A training whose step was killed may still be saving its state. Of several processes (torchrun), the first does
+    this. Raises Interrupted while waiting.
     """
 
     def check() -> None:

@@ -152,7 +152,7 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
 def _captions(
     folder: Path, images: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """Caption of each of `images` (relative to `folder`), as a character's; "" without one.
+    """Caption of each of `images` (relative to `folder`), found as a character's; "" for none.
 
     Images with an unreadable caption are left out. `note` reports that, and a text without words replaced by another.
     """

@@ -240,7 +240,7 @@ def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, 
 
 @dataclass(frozen=True)
 class Device:
-    """Device of a training, and of its models not in use."""
+    """Device of a training, and of its idle models."""
 
     accelerator: accelerate.Accelerator
     away: torch.device
@@ -274,7 +274,6 @@ def load_latents(
 
 
 def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
-    """Probe of `table` for each epoch."""
     rows = chosen_rows(table)
     return Probe(split, table["caption"].to_numpy()[rows].tolist(), [latents.entry(row, 0) for row in rows.tolist()])
 
@@ -301,7 +300,7 @@ def to_device(
 ) -> Placed:
     """Place the models; untrained text encoders encode everything first, then move away.
 
-    `how`: their reading; None: they are trained.
+    `how`: the settings of that encoding; None: text encoders are trained.
     """
     settings, accelerator = spec.settings, device.accelerator
     move(models.text_encoders, accelerator.device)

@@ -26,12 +26,12 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss not finite, or multiplied; earlier epochs' checkpoints are whole."""
+    """Raised when the loss is not finite or has multiplied; earlier epochs' checkpoints are whole."""
 
 
 @dataclass
 class History:
-    """What changes in a Run beside weights and optimizer."""
+    """Parts of a Run that change, beside weights and optimizer."""
 
     log: list[LogRow] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)  # rows of training/validation_loss.py
@@ -148,7 +148,6 @@ class Drawn:
 
 
 def draw_step(run: Run, batches: Step, step: int) -> list[Drawn]:
-    """Sample all batches of a step."""
     return [draw(run, batch, step, number) for number, batch in enumerate(batches)]
 
 

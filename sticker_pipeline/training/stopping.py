@@ -21,6 +21,6 @@ class Interrupted(Exception):
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect stop signals in the block; yield a function for the first."""
+    """Collect stop signals in the block; yield a function that returns the first one."""
     with collected() as signals:
         yield lambda: signals[0][0] if signals else None

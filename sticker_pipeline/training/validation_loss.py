@@ -1,7 +1,7 @@
 """The error on fixed images, noise and timesteps: smooth, unlike that of single steps.
 
 On images not trained on, and on as many trained ones: where the curves part, overfitting begins. `holdout` has the
-benchmark's references, never to choose by; `validation` has others, to choose the epoch by.
+benchmark's references and chooses nothing; `validation` has others, and chooses the epoch.
 """
 
 from collections.abc import Hashable, Sequence

@@ -41,7 +41,7 @@ def recorded(backward: Backward, recordings: Recordings) -> Backward:
         if shape not in known:
             forget(recordings)  # their memory is unavailable to a run without a graph
             known.add(shape)
-            return backward(inputs)  # libraries now choose and load kernels: not allowed while recording
+            return backward(inputs)  # libraries choose and load kernels now, which a recording does not allow
         if shape not in recordings:
             if len(recordings) == MOST:
                 recordings.pop(next(iter(recordings)))

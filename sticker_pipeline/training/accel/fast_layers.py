@@ -143,7 +143,7 @@ class _AdaptedProduct(torch.autograd.Function):
 
 
 class Adapted(nn.Module):
-    """peft's LoRA `layer` over a FrozenLinear, in one call; `layer` keeps the parameters."""
+    """peft's LoRA `layer` over a FrozenLinear in one call; `layer` keeps parameters and scale."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -212,9 +212,9 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Return True if oneDNN orders such weights alike for all image sizes.
+    """Return True if oneDNN has one order of such weights for all image sizes.
 
-    Some channel numbers (240, say) have two orders; the wrong one takes thirty times as long: PyTorch keeps those.
+    Some channel numbers (240, say) have two, and the wrong one takes thirty times as long: PyTorch computes those.
     """
     weight = torch.zeros(geometry.out_channels, geometry.in_channels, *geometry.kernel)
     return all(

@@ -31,10 +31,10 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
-VERSION = 3  # of prepared pixels -> entry; raise it when that changes
+VERSION = 3  # of the function from prepared pixels to an entry; raise it when that changes
 MEMORY = 2**30  # bytes of entries: about 7,000 images of 512×512 pixels
 THREADS = 2  # preparing images while the VAE encodes others
-# Limits were checked when the dataset was made.
+# No limits here: they were checked when the dataset was made.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -76,10 +76,10 @@ class LatentEntry:
 
 
 def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
-    """Views of each row of `table` (see data.read_training_set), equally likely.
+    """Views of each row of `table` (see data.read_training_set), sampled equally often.
 
-    A row's cuts, each also mirrored under settings.flip; none twice: without free room there is one cut. Raises
-    SpecError for an image that cannot be read.
+    A row's cuts, each also mirrored under settings.flip; without free room there is one cut. Raises SpecError for an
+    image that cannot be read.
     """
     paths = [Path(path) for path in table["path"]]
     memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it drops other files
@@ -104,9 +104,9 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
 
 
 def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
-    """At most `count` different cut offsets (0..1), ascending.
+    """At most `count` different cut offsets (0..1), ascending, of an image.
 
-    `room`: free pixels of the image. One is the middle. Several are one in each of `count` equal parts, placed by the
+    `room`: its free pixels. One offset is the middle. Several lie one in each of `count` equal parts, placed by the
     image's hash: independent of seed and other images.
     """
     if count == 1 or room == 0:
@@ -143,7 +143,7 @@ def entry_path(cache: Path, vae: str, dtype: torch.dtype, view: View) -> Path:
 
 
 class Latents:
-    """Cache entries of a training set's `views`, read on demand, the last in memory.
+    """Cache entries of a training set's `views`, read on demand; recent ones stay in memory.
 
     Opening reads no image and needs no VAE: `encode` the `missing` first. `dtype`: of the VAE; float32, since SDXL's
     overflows in float16.

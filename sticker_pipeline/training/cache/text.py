@@ -22,7 +22,7 @@ from sticker_pipeline.core import caching
 from sticker_pipeline.core.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, encode, tokenize
 
-VERSION = "3"  # of texts -> entry; raise it when that changes
+VERSION = "3"  # of the function from texts to an entry; raise it when that changes
 BATCH = 16  # texts encoded together
 MEMORY = 2**30  # bytes
 
@@ -166,7 +166,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
 
 
 class Encodings:
-    """Encodings of a training's captions, read on demand, the last in bounded memory."""
+    """Encodings of a training's captions, read on demand; recent ones stay in bounded memory."""
 
     def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
         self._entries = entries

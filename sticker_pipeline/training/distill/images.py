@@ -1,7 +1,7 @@
 """Images to distil on, as latents.
 
 A base model generates its own, with guidance: only the model is needed, and its own output is distilled. Batches are
-kept in the work folder to resume. A character's are its training images.
+kept in the work folder to resume. Characters use their training images.
 """
 
 from collections.abc import Callable

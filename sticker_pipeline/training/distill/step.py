@@ -104,7 +104,10 @@ def distillation_step(run: Distillation) -> LogRow:
 
 
 def draw(run: Distillation, step: int) -> Drawn:
-    """Sample images of `step` at levels of the LCM sampler, device-independently on the CPU."""
+    """Sample the images of `step` at levels of the LCM sampler.
+
+    On the CPU: the same for every device.
+    """
     rng = step_rng(run.spec.settings.seed, step)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()

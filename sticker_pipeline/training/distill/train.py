@@ -187,7 +187,7 @@ def save(run: Distillation) -> Path:
 
 
 def lora_metadata(run: Distillation) -> dict[str, str]:
-    """Metadata of the file: kohya's keys of the family, and a usage hint."""
+    """Metadata of the LoRA file: kohya's keys of the family, and a usage hint."""
     spec, settings, family = run.spec, run.spec.settings, FAMILIES[run.spec.family]
     arguments = {"targets": settings.targets, "guidance_scale": str(settings.guidance_scale), "grid": str(GRID)}
     values = {

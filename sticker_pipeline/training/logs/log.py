@@ -26,8 +26,8 @@ WINDOW, EXPLODED = 50, 4.0  # explosion: a mean error over WINDOW steps of EXPLO
 class LogRow:
     """One optimizer step in log.parquet; `step` and `epoch` count from 1.
 
-    `loss` is minimised; `error` is the mean squared error without loss weights (pixels weighted if background_weight <
-    1), `bands` that of each of BANDS, NaN without such timesteps.
+    `loss` is minimised; `error` is the mean squared error without loss weights (but with pixel weights where
+    background_weight < 1), `bands` that in each of BANDS, NaN without such timesteps.
     """
 
     step: int
@@ -50,7 +50,7 @@ class LogRow:
 
 
 def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
-    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b], or NaN."""
+    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b]; NaN for none."""
     found = []
     for low, high in BANDS:
         inside = errors[(timesteps >= low) & (timesteps < high)]
@@ -83,7 +83,7 @@ def has_exploded(log: Sequence[LogRow]) -> bool:
 
 
 def memory_bytes() -> int:
-    """GPU memory reserved at most by PyTorch, else the process's resident memory."""
+    """Peak GPU memory reserved by PyTorch, else the process's resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return int(psutil.Process().memory_info().rss)
@@ -100,7 +100,6 @@ def log_rows(table: pd.DataFrame) -> list[LogRow]:
 
 
 def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """`log` as the table LOG."""
     rows = [
         {**asdict(row), **dict(zip(BAND_COLUMNS, row.bands, strict=True)), "samples_per_s": row.samples_per_s}
         for row in log

@@ -24,7 +24,7 @@ def checkpoints_of(training: Artifact) -> dict[int, Path]:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return True for files that decide the data version, unlike the timed log."""
+    """Return True for files that decide the data version; the log has timings."""
     return name.startswith("checkpoints/")
 
 

@@ -16,13 +16,12 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes rows and images; without a `writer`, nothing."""
+    """Writer of rows and images; without `writer`, nothing is written."""
 
     def __init__(self, writer: Any | None) -> None:
         self._writer = writer
 
     def step(self, row: LogRow) -> None:
-        """Write one training step."""
         values = {"loss": row.loss, "grad_norm": row.grad_norm, "samples_per_s": row.samples_per_s}
         values |= {
             f"error/{name.removeprefix('loss_')}": value for name, value in zip(BAND_COLUMNS, row.bands, strict=True)
@@ -42,7 +41,6 @@ class Board:
                 self._writer.add_scalar(name, value, step)
 
     def image(self, name: str, image: Image.Image, step: int) -> None:
-        """Write an RGB image at `step`."""
         if self._writer is not None:
             self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 

@@ -84,9 +84,9 @@ class Workload:
 class MemoryPlan:
     """Memory-saving measures of a training, and each phase's bytes, RESERVE included.
 
-    phasing: only models in use are on the GPU: the VAE while images are encoded and decoded, an untrained text encoder
-    while captions are encoded. The U-Net stays while samples are decoded. tiles: per side of a decoded sample
-    (`tile_vae`), 1 for none; training images are encoded whole.
+    - phasing: only models in use are on the GPU: the VAE while images are encoded and decoded, an untrained text
+      encoder while captions are encoded. The U-Net stays while samples are decoded.
+    - tiles: per side of a decoded sample (`tile_vae`), 1 for none; training images are encoded whole.
     """
 
     phasing: bool
@@ -120,7 +120,6 @@ def no_limit(sample_batch: int) -> MemoryPlan:
 
 
 def write_plan(plan: MemoryPlan, path: Path) -> None:
-    """Write `plan` as JSON."""
     with atomic_file(path) as staging:
         staging.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
 
@@ -270,9 +269,9 @@ def stay_within(budget: int) -> None:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of live tensors, fake or real, made inside; `peak`: the most.
+    """Counter of the bytes of live tensors, fake or real, made inside it.
 
-    Without memory that a kernel allocates and frees within one operation.
+    `peak`: the most so far. Memory allocated and freed within one operation of a kernel is not counted.
     """
 
     def __init__(self) -> None:
