@@ -1,1 +1,1 @@
-"""The training of a LoRA. `train.py` reads from top to bottom; each part stands in a module beside it."""
+"""The training of a LoRA: `train.py` is the entry point."""

@@ -1,11 +1,11 @@
-"""`python -m sticker_pipeline.training spec.json`: the trainer as a process (see process.py)."""
+"""The trainer as a process: `python -m sticker_pipeline.training spec.json`."""
 
 import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training listens, a stop ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until handlers are set, SIGINT ends it without a traceback
 
 from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.training.data import read_training_set
@@ -19,7 +19,7 @@ TO_SAVE_MEMORY = "Lower batch_size, rank or the resolution, or change memory_bud
 
 
 def main(arguments: list[str]) -> int:
-    """Train the spec that the one argument names; returns the exit code."""
+    """Train the spec named by the argument; return the exit code."""
     return run(arguments, MODULE, _loaded, _train, TO_SAVE_MEMORY)
 
 

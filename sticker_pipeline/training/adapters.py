@@ -1,6 +1,6 @@
-"""The trainable part: LoRA or DoRA adapters put into the base model, and taken from it for a LoRA file.
+"""LoRA or DoRA adapters in the base model.
 
-The modules that adapt, and their names in a file, are data in diffusion/lora/key_map.py. step.py trains adapters.
+Adapted modules and their names in a file are in `diffusion/lora/key_map.py`.
 """
 
 import math
@@ -14,14 +14,14 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.diffusion.lora.file import Adapter
 from sticker_pipeline.diffusion.lora.key_map import adaptable_modules, row_of
 
-ADAPTER = "default"  # peft's name of the adapter inside each module
+ADAPTER = "default"  # peft's name in each module
 
 
 def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings: TrainingSettings) -> dict[str, Any]:
-    """Put a fresh float32 adapter into each module that `settings` name; returns peft's LoRA layers by kohya name.
+    """Add a float32 adapter to each module that `settings` name.
 
-    Adapters begin as no change at all (up = 0; down uniform, seeded by settings.seed). Text encoders whose learning
-    rate is 0 get none.
+    Returns peft's LoRA layers by kohya name. Adapters begin as no change: up = 0; down uniform, seeded by
+    settings.seed. Text encoders with learning rate 0 get none.
     """
     trained = tuple(text_encoders) if settings.learning_rate_text_encoder > 0 else ()
     modules = adaptable_modules(unet, trained, family=family, targets=settings.targets)
@@ -40,7 +40,10 @@ def add_adapters(unet: Any, text_encoders: Sequence[Any], family: str, settings:
 
 
 def rank_and_alpha(kind: str, settings: TrainingSettings) -> tuple[int, float]:
-    """Rank and alpha of modules of `kind` ("attention", "feed_forward", "conv"): its own, else the general ones."""
+    """Rank and alpha of a `kind`: "attention", "feed_forward" or "conv".
+
+    Its own values, else the general ones.
+    """
     own = {
         "attention": (None, None),
         "feed_forward": (settings.feed_forward_rank, settings.feed_forward_alpha),
@@ -57,7 +60,7 @@ def _kind(key: str, family: str) -> str:
 
 
 def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
-    """Adapters into the modules of `model` at `paths` (module path -> kohya name)."""
+    """Add adapters to `model` at `paths` (module path -> kohya name)."""
     sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
     config = peft.LoraConfig(
         r=settings.rank,
@@ -74,7 +77,7 @@ def _inject(model: Any, paths: Mapping[str, str], family: str, settings: Trainin
 
 
 def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
-    """The adapters in peft's LoRA `layers` as a LoRA file holds them (sharing the memory of the trained weights)."""
+    """Adapters of peft's `layers` in a LoRA file's form, sharing memory."""
     found = {}
     for key, layer in layers.items():
         down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
@@ -93,7 +96,10 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
 
 @torch.no_grad()
 def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
-    """Put the values of `adapters` into peft's LoRA `layers`. Raises ValueError where they are of other modules."""
+    """Copy `adapters` into peft's LoRA `layers`.
+
+    Raises ValueError where they are of other modules.
+    """
     if layers.keys() != adapters.keys():
         raise ValueError("The saved adapters are of other modules than those that are trained now.")
     for key, adapter in adapters_of(layers).items():
@@ -106,7 +112,7 @@ def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) ->
 
 
 def by_model(layers: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """peft's LoRA `layers` by what they belong to: "unet", "text_encoder" (all text encoders together)."""
+    """peft's LoRA `layers` by model: "unet", "text_encoder" (all together)."""
     found: dict[str, list[Any]] = {"unet": [], "text_encoder": []}
     for key, layer in layers.items():
         found["unet" if key.startswith("lora_unet_") else "text_encoder"].append(layer)

@@ -1,8 +1,7 @@
-"""The gradient of a batch: forward and backward through the U-Net, in the precision of the base model.
+"""Gradient of a batch: forward and backward through the U-Net in its precision.
 
-Where that is half precision, the models compute with copies of the trained weights in it; the weights that learn, their
-gradients and the optimizer stay float32 (Micikevicius et al. 2018, Mixed precision training). On a GPU all of this is
-recorded once and replayed: see cuda_graph.py. What is drawn for a batch stands in step.py.
+In half precision, models compute with copies of the trained weights; learned weights, gradients and optimizer stay
+float32 (Micikevicius et al. 2018, Mixed precision training). `training/accel/cuda_graph.py` replays it on a GPU.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,25 +16,29 @@ from sticker_pipeline.training.adapters import ADAPTER
 from sticker_pipeline.training.objective import image_losses
 
 Inputs = dict[str, Tensor]
-"""What a batch of b images is, on the device: `noisy` [b, c, h, w] and what `conditions` gives, in the dtype of the
-U-Net; `timesteps` int64[b]; `target` float32[b, c, h, w]; `share` float32[b], of each image's error in the step's
-loss; where transparent pixels count less, `pixel_weights` float32[b, 1, h, w]. Text that is being trained has a
-gradient."""
+"""A batch of b images on the device.
+
+`noisy` [b, c, h, w] and the result of `conditions`, in the dtype of the U-Net; `timesteps` int64[b]; `target`
+float32[b, c, h, w]; `share` float32[b], of each image's error in the step's loss; where transparent pixels count less,
+`pixel_weights` float32[b, 1, h, w]. Text that is trained has a gradient.
+"""
 
 Backward = Callable[[Inputs], tuple[Tensor, tuple[Tensor, ...]]]
-"""Adds the gradient of a batch to the trained weights of the U-Net. Returns the error of each image, float32[b], and
-the gradients of those inputs that have one, in their order."""
+"""Adds the gradient of a batch to the U-Net's trained weights.
+
+Returns the error of each image, float32[b], and the gradients of the inputs that require one, in order.
+"""
 
 CONDITIONS = ("text_embeds", "time_ids")  # further arguments of SDXL's U-Net
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Trained weights: `learned` are float32 parameters, `used` what the models compute with.
+    """Trained weights: `learned` float32 parameters, and those `used` to compute.
 
-    Where these are half-precision copies, `places` says where each stands in for its original: (a module's parameters,
-    name), and `copy` brings them up to date. Otherwise they are the same tensors, and there are no places. `gradient`
-    float32[all of them] is what the `grad` of each learned parameter is a part of: it stays where it is in memory.
+    Where `used` are half-precision copies, `places` are the originals' (module parameters, name), and `copy` updates
+    the copies. Otherwise both are the same tensors, without places. `gradient` float32[all] contains the `grad` of each
+    learned parameter, at a fixed address.
     """
 
     learned: list[torch.nn.Parameter]
@@ -45,16 +48,15 @@ class Weights:
     gradient: Tensor
 
     def add(self, gradients: Iterable[Tensor]) -> None:
-        """Add `gradients` of the `used` to those of the `learned`."""
+        """Add `gradients` of `used` to those of `learned`."""
         self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]))
 
 
 def weights_of(layers: Iterable[Any], dtype: torch.dtype) -> Weights:
-    """The trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
+    """Trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
 
-    Those that are copied come to lie side by side, as their copies do, so that all are copied at once. DoRA's
-    magnitudes are used in float32: in half precision, a magnitude and the norm that it is divided by would each be
-    rounded, by more than a training changes them.
+    Weights and copies lie side by side, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
+    magnitude and the norm that divides it would exceed the change by training.
     """
     matrices, magnitudes = [], []
     for layer in layers:
@@ -79,13 +81,13 @@ def _side_by_side(tensors: list[torch.nn.Parameter], dtype: torch.dtype) -> Tens
 
 
 def _parts(whole: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Pieces of `whole`, which they share the memory of, in the shapes of `like`."""
+    """Views of `whole` in the shapes of `like`."""
     pieces = whole.split([one.numel() for one in like])
     return [piece.view(one.shape) for piece, one in zip(pieces, like, strict=True)]
 
 
 def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Zeros of which each parameter's `grad` is a part from now on."""
+    """Zeros that contain each parameter's `grad` from now on."""
     gradient = torch.zeros_like(_side_by_side(parameters, torch.float32))
     for parameter, part in zip(parameters, _parts(gradient, parameters), strict=True):
         parameter.grad = part
@@ -94,7 +96,7 @@ def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
 
 @contextmanager
 def in_use(*weights: Weights) -> Iterator[None]:
-    """Inside, models compute with the `used` weights, which are brought up to date first."""
+    """Update the `used` weights and compute with them in the block."""
     for one in weights:
         one.copy()
         for (parameters, name), used in zip(one.places, one.used, strict=False):
@@ -108,7 +110,7 @@ def in_use(*weights: Weights) -> Iterator[None]:
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What the U-Net says to a batch, [b, c, h, w] in its dtype."""
+    """Prediction of the U-Net for a batch, [b, c, h, w] in its dtype."""
     added = {name: inputs[name] for name in CONDITIONS if name in inputs}
     arguments = (inputs["noisy"], inputs["timesteps"], inputs["encoder_hidden_states"])
     predicted: Tensor = unet(*arguments, added_cond_kwargs=added or None, return_dict=False)[0]
@@ -116,8 +118,10 @@ def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def unet_backward(unet: Any, weights: Weights, scale: Callable[[Tensor], Tensor]) -> Backward:
-    """The Backward of `unet`, whose trained `weights` must be in use when it is called. `scale`: a loss -> the same or,
-    against gradients too small for float16, a multiple of it."""
+    """Backward of `unet`, to be called with the trained `weights` in use.
+
+    `scale` maps a loss to itself or, against gradients too small for float16, to a multiple of it.
+    """
 
     def backward(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         leaves = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}

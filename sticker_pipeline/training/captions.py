@@ -1,6 +1,6 @@
-"""Captions as they are drawn for training: tags in another order, and some left out.
+"""Random variants of captions: tags shuffled, and some left out.
 
-Only text here, without torch. How a caption is written stands in tagging/captions.py, how it is read in text.py.
+Text only, without torch; `tagging/captions.py` writes captions.
 """
 
 import numpy as np
@@ -11,10 +11,11 @@ from sticker_pipeline.tagging.captions import SEPARATOR
 
 
 def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> str:
-    """One draw of `caption`: behind its first `keep_tags` tags each one is left out with the chance `tag_dropout`, and
-    those that stay come in a random order under `shuffle_tags`. A tag keeps its weight.
+    """Vary `caption` at random.
 
-    May be "" where no tag is kept. Uses up the same random numbers for every caption with the same number of tags.
+    The first `keep_tags` tags stay in place. Each other tag is left out with probability `tag_dropout`; the rest are
+    shuffled under `shuffle_tags`. Tags keep their weight. May be "" where none is kept. Captions with equally many tags
+    use up the same random numbers.
     """
     items = caption.split(SEPARATOR)
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]
@@ -24,11 +25,10 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
 
 
 def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:
-    """`count` independent draws of `caption`; the caption alone where nothing is shuffled or left out.
+    """`count` independent variants of `caption`, or the caption alone if nothing varies.
 
-    A function of (caption, settings, seed): other captions change nothing, and a larger `count` only adds to the end.
-    A short caption's draws repeat each other and are all kept: picking one of them evenly is then the distribution of
-    `vary`, which it would not be if the rarer ones weighed as much as the others.
+    A function of (caption, settings, seed); a larger `count` only adds to the end. Repeated variants are kept: a
+    uniform choice then follows the distribution of `vary`.
     """
     if not (settings.shuffle_tags or settings.tag_dropout):
         return [caption]

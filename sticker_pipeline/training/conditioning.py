@@ -1,7 +1,4 @@
-"""What the U-Net is told beside the noisy latents: the text of each draw and, for SDXL, sizes and crops.
-
-How text is encoded stands in text.py; which words a caption has at a draw, in captions.py.
-"""
+"""Conditions of the U-Net: encoded text and, for SDXL, sizes and crops."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,12 +13,15 @@ from sticker_pipeline.training.captions import caption_variants, vary
 from sticker_pipeline.training.models import Models
 
 TextSource = Callable[[Sequence[str], np.random.Generator | None], Callable[[], Encoded]]
-"""Captions as they are read at one draw: varied and left out by the generator, or with None as they are written. What
-it gives is called when they are needed, by when text encoders may have learned more."""
+"""Captions -> a function that encodes them.
+
+Varied and dropped by the generator; with None as they are written. The function is called when the encodings are
+needed: text encoders may have learned more by then.
+"""
 
 
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
-    """Captions read by text encoders that are being trained."""
+    """Source of captions encoded by text encoders in training."""
 
     def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
@@ -35,7 +35,7 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
 
 
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
-    """Captions of which all variants were encoded before; see `variants_to_encode`."""
+    """Source of captions encoded in advance; see `variants_to_encode`."""
 
     def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
@@ -51,7 +51,7 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
-    """A caption -> what is encoded of it: first as it is written, then the variants that are drawn, if it has any."""
+    """Function from a caption to its texts to encode: itself, then its variants."""
 
     def variants(caption: str) -> list[str]:
         drawn = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
@@ -63,8 +63,10 @@ def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]
 def conditions(
     models: Models, encoded: Encoded, entries: Sequence[LatentEntry], device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """What the U-Net reads for b images beside the noisy latents, on `device` and in its dtype:
-    `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`."""
+    """Conditions of b images, on `device` and in the U-Net's dtype.
+
+    `encoder_hidden_states` and, for SDXL, `text_embeds` and `time_ids`.
+    """
     dtype = models.dtype
     hidden = encoded.hidden.to(device, dtype)
     if not models.family.pooled:
@@ -76,7 +78,10 @@ def conditions(
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:
-    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2): its height and width before it was
-    scaled, the top and left of the cut, the height and width that it was cut to. `factor`: pixels to a latent one."""
+    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2).
+
+    Height and width before scaling, top and left of the cut, height and width after it. `factor`: pixels per latent
+    pixel.
+    """
     height, width = entry.mean.shape[-2:]
     return [*entry.size, *entry.crop, height * factor, width * factor]

@@ -1,7 +1,6 @@
-"""What is drawn when: the training set's rows, the batches of each epoch, and each step's own random numbers.
+"""Rows of the training set, batches of each epoch, random numbers of each step.
 
-Everything here is a function of (training set, seed, epoch, step); nothing is kept between steps. Images and latents
-belong to latents.py, how images of the base model's kind are found to regularisation.py.
+Functions of (training set, seed, epoch, step), without state between steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +17,16 @@ from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
 Batch = np.ndarray  # int64[b]: row numbers of the train table, all of one bucket
-Step = list[Batch]  # the batches whose gradients make one step of the optimizer
+Step = list[Batch]  # batches whose gradients make one optimizer step
 
 
 def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
-    """The rows to train on, numbered from 0: the train split and, behind it, the regularisation images.
+    """Rows to train on, from 0: the train split, then regularisation images.
 
-    Beside the columns of TRAINING_SET they have `path` (absolute), `width`, `height` (pixels) and `regularisation`.
-    Probabilities sum to 1, of which the regularisation images have settings.regularisation_share. `note` is told
-    which of those are left out, and why. Raises SpecError for a missing table or column, an empty train split,
-    probabilities that do not sum to 1, a size that is no multiple of 8, an image that is not there, and a
-    regularisation folder without any.
+    Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
+    sum to 1, settings.regularisation_share of it for regularisation images. `note` reports those left out, and why.
+    Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
+    that is no multiple of 8, a missing image, and a regularisation folder without any.
     """
     train = _split(spec, TRAIN)
     if train.empty:
@@ -54,13 +52,15 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
 
 def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
-    """The held-out rows, numbered from 0, with the columns of read_training_set; there may be none. Raises SpecError as
-    that does."""
+    """Rows of the split `holdout`, perhaps none.
+
+    Columns and SpecError as in read_training_set.
+    """
     return _split(spec, HOLDOUT)
 
 
 def read_validation(spec: TrainingSpec) -> pd.DataFrame:
-    """The rows of the split `validation`, as read_holdout."""
+    """Rows of the split `validation`, as read_holdout."""
     return _split(spec, VALIDATION)
 
 
@@ -102,10 +102,10 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of every epoch for one process, worked out epoch by epoch: those of a large training fill no memory.
+    """Steps of every epoch for one process, computed epoch by epoch to save memory.
 
-    `probabilities` float64[n] and `buckets` int64[n] (numbers from 0) of each row; `lengths`: the number of steps of
-    each epoch, which is known beforehand and varies where buckets do not come out even.
+    `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's steps, which vary where
+    buckets do not divide evenly.
     """
 
     probabilities: np.ndarray
@@ -123,18 +123,18 @@ class Plan:
         return sum(self.lengths)
 
     def epoch(self, number: int) -> list[Step]:
-        """The steps of epoch `number` (from 0): a function of the plan's values and this number alone."""
+        """Steps of epoch `number` (from 0), a function of it and the plan."""
         order = epoch_order(self.probabilities, self.draws, self.seed, number)
-        rng = np.random.default_rng([self.seed, number, 0, 1])  # no other stream has four numbers
+        rng = np.random.default_rng([self.seed, number, 0, 1])  # step_rng(seed, number, 0) has the same seed
         share = share_of_rank(batches(order, self.buckets, self.batch_size, rng), self.rank, self.ranks)
         return steps(share, self.accumulation)
 
 
 def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1) -> Plan:
-    """What process `rank` of `ranks` trains on; each has the same number of steps.
+    """Plan of process `rank` of `ranks`; all have equally many steps.
 
-    In an epoch of N draws over all processes each row is drawn ⌊N·p⌋ or ⌈N·p⌉ times, whatever its bucket, and each draw
-    is in exactly one batch (but for those that fill up the last round of several processes).
+    Of N samples of an epoch, over all processes, each row has ⌊N·p⌋ or ⌈N·p⌉, whatever its bucket, each in exactly one
+    batch (but for those that fill up the last round of several processes).
     """
     settings = spec.settings
     sizes = table[["bucket_width", "bucket_height"]]
@@ -160,12 +160,11 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
 
 
 def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-    """Cut `order` (int64[n_samples], rows) into batches of at most `batch_size` rows of one bucket (`buckets`:
-    int64[n], the number of each row's), keeping the order within each bucket.
+    """Cut `order` into batches of at most `batch_size` rows of one bucket.
 
-    A bucket has as few batches as it needs. Where they do not come out even they differ by one at most, instead of
-    leaving a rest: in a batch of its own an image would move the weights more than the others do. Batches come in a
-    random order, so that no bucket, and no smaller batch, has its place at the end of every epoch.
+    `order`: int64[n_samples], rows; `buckets`: int64[n], bucket of each row. A bucket keeps its order and has as few
+    batches as possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than
+    others. Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
     """
     of_bucket = buckets[order]
     sorted_rows = order[np.argsort(of_bucket, kind="stable")]
@@ -176,21 +175,26 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
 
 
 def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
-    """The batches that process `rank` of `ranks` trains on: equally many for each, the last round filled up from the
-    epoch's beginning."""
+    """Batches of process `rank` of `ranks`, equally many for each.
+
+    The last round is filled up from the epoch's beginning.
+    """
     rounds = -(-len(epoch) // ranks)
     return [epoch[(number * ranks + rank) % len(epoch)] for number in range(rounds)]
 
 
 def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
-    """The epoch's batches in groups of `accumulation`, one for each step; the last group may be smaller. They differ in
-    size: a step's gradient is the mean over its images, not over its batches."""
+    """Batches in groups of `accumulation`, one per step; the last may be smaller.
+
+    Batches differ in size: a step's gradient is the mean over images, not over batches.
+    """
     return [list(epoch[start : start + accumulation]) for start in range(0, len(epoch), accumulation)]
 
 
 def step_rng(seed: int, step: int, number: int = 0) -> np.random.Generator:
-    """The random numbers of batch `number` of one step, independent of all others and of those that plan epochs.
+    """Generator of batch `number` of a step, independent of other batches.
 
-    numpy fills shorter seeds up with zeros, so that [seed, step] and [seed, step, 0] are one: hence the last number.
+    numpy fills up seeds with zeros: [seed, step] equals [seed, step, 0], hence the last 1. For `number` 0 the seed is
+    also that of Plan.epoch(step), which orders batches.
     """
     return np.random.default_rng([seed, step, number, 1])

@@ -1,7 +1,4 @@
-"""The moving average of the trained weights: how it follows them, and how it takes their place for a while.
-
-Which weights those are, and when it takes their place, stand in train.py.
-"""
+"""Exponential moving average of trained weights: updates, and temporary use."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class MovingAverage:
-    """The exponential moving average of a list of parameters: a copy of each, and how often it was updated."""
+    """Moving average of parameters: copies, and the number of updates."""
 
     decay: float
     values: list[Tensor] = field(default_factory=list)
@@ -21,22 +18,22 @@ class MovingAverage:
 
 
 def moving_average(parameters: Sequence[Tensor], decay: float) -> MovingAverage:
-    """An average with 0 < `decay` < 1 that begins as the `parameters` are, on their device and in their dtype."""
+    """Average with 0 < `decay` < 1 that begins as copies of `parameters`."""
     return MovingAverage(decay, [parameter.detach().clone() for parameter in parameters])
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """The share that an average keeps at its next update, after so many: 0, then min(decay, (1 + n)/(10 + n)).
+    """Share kept at the update after n: 0, then min(decay, (1+n)/(10+n)).
 
-    Long averages of few steps would be mostly the untrained beginning; so they start short (as EMAModel of diffusers
-    and the averages of TensorFlow do).
+    A constant share would keep mostly the untrained beginning in short trainings (as in EMAModel of diffusers and
+    TensorFlow's averages).
     """
     return 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))
 
 
 @torch.no_grad()
 def update(average: MovingAverage, parameters: Sequence[Tensor]) -> None:
-    """Move `average` towards the `parameters` after an optimizer step."""
+    """Move `average` towards the `parameters`."""
     share = 1.0 - decay_at(average.updates, average.decay)
     torch._foreach_lerp_(average.values, [parameter.detach() for parameter in parameters], share)
     average.updates += 1
@@ -44,7 +41,7 @@ def update(average: MovingAverage, parameters: Sequence[Tensor]) -> None:
 
 @contextmanager
 def averaged(average: MovingAverage, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the `parameters` hold the average; afterwards what they held before, bit for bit."""
+    """Hold the average in `parameters` inside the block; restore them bit for bit."""
     before = [parameter.detach().clone() for parameter in parameters]
     _copy(average.values, parameters)
     try:
@@ -60,13 +57,19 @@ def _copy(values: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
 
 
 def average_tensors(average: MovingAverage) -> dict[str, Tensor]:
-    """All of `average` but its decay, for a file: `updates` int64[] and each value by its place in the list."""
+    """Tensors of `average` for a file, without its decay.
+
+    `updates` int64[] and each value by its place.
+    """
     named = {str(place): value for place, value in enumerate(average.values)}
     return {**named, "updates": torch.tensor(average.updates)}
 
 
 def load_average(average: MovingAverage, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `average_tensors` gave. Raises ValueError where it was the average of other parameters."""
+    """Restore what `average_tensors` returned.
+
+    Raises ValueError for other parameters.
+    """
     shapes = {str(place): value.shape for place, value in enumerate(average.values)}
     if {name: tensor.shape for name, tensor in tensors.items() if name != "updates"} != shapes:
         raise ValueError("The saved moving average (EMA) is one of other parameters than those that are trained now.")

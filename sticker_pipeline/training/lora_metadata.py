@@ -1,6 +1,6 @@
-"""What a LoRA file says about itself: kohya's `ss_*` keys, which clients show and filter by, and `modelspec.*`.
+"""Metadata of a LoRA file: kohya's `ss_*` keys and `modelspec.*`.
 
-Values only; the file format stands in diffusion/lora/file.py. No times and no paths: equal trainings give equal files.
+Without times and paths: equal trainings give equal files.
 """
 
 import json
@@ -16,7 +16,7 @@ from sticker_pipeline.diffusion.families import FAMILIES
 from sticker_pipeline.training.spec import TrainingSpec
 
 PREDICTION_NAMES = {"epsilon": "epsilon", "v_prediction": "v"}
-# Names as sd-scripts has them (train_network.py, library/train_util.py).
+# Names in sd-scripts (train_network.py, library/train_util.py).
 SCHEDULER_NAMES = {
     "cosine_restarts_warmup_each": "cosine_with_restarts",
     "cosine_restarts": "cosine_with_restarts",
@@ -26,7 +26,7 @@ SCHEDULER_NAMES = {
     "constant": "constant_with_warmup",
     "relative": "adafactor",
 }
-# Whose names the keys of the U-Net follow (sd-scripts, library/sai_model_spec.py).
+# Conventions of the U-Net's key names (sd-scripts, library/sai_model_spec.py).
 IMPLEMENTATIONS = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
 
 
@@ -41,9 +41,10 @@ def lora_metadata(
     mixed_precision: str,
     regularisation_images: int = 0,
 ) -> dict[str, str]:
-    """Metadata of a checkpoint after `step` steps and `epoch` whole epochs; `table` is the train split.
+    """Metadata of a checkpoint after `step` steps and `epoch` whole epochs.
 
-    `prediction_type`: "epsilon" or "v_prediction", what the run trained. `mixed_precision`: as accelerate calls it.
+    `table`: the train split. `prediction_type`: "epsilon" or "v_prediction", as trained. `mixed_precision`:
+    accelerate's name.
     """
     values = {
         **_model(spec),
@@ -74,8 +75,10 @@ def _model(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _network(settings: TrainingSettings) -> dict[str, Any]:
-    """Arguments of the network are strings, as on the command line of sd-scripts; `conv_dim` and `conv_alpha` mean 3×3
-    convolutions there too."""
+    """Network keys, with string arguments as on sd-scripts' command line.
+
+    `conv_dim` and `conv_alpha` mean 3×3 convolutions there too.
+    """
     arguments: dict[str, Any] = {"targets": settings.targets}
     if settings.targets != "attention":
         arguments["feed_forward_dim"] = settings.feed_forward_rank or settings.rank
@@ -124,7 +127,7 @@ def _optimization(settings: TrainingSettings, total_steps: int) -> dict[str, Any
 
 
 def _written(optimizer: Optimizer, settings: TrainingSettings) -> str:
-    """The optimizer as a call: arguments that always stand there, those fixed here, and others that were changed."""
+    """The optimizer as a call: mandatory, fixed and changed arguments."""
     usual = {setting: TrainingSettings.model_fields[setting].default for setting in optimizer.arguments}
     given = {setting: getattr(settings, setting) for setting in optimizer.arguments}
     rows = optimizer.arguments.items()
@@ -141,7 +144,7 @@ def _written(optimizer: Optimizer, settings: TrainingSettings) -> str:
 
 
 def _loss(settings: TrainingSettings) -> dict[str, Any]:
-    """None where sd-scripts has no value unless one is given."""
+    """Loss keys; None where sd-scripts has no default."""
     return {
         "ss_min_snr_gamma": settings.min_snr_gamma if settings.loss_weighting == "min_snr" else None,
         "ss_debiased_estimation": settings.loss_weighting == "debiased",
@@ -168,7 +171,7 @@ def _captions(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _clip_skip(spec: TrainingSpec) -> int | None:
-    """None for SDXL, whose layer is always the same."""
+    """clip_skip; None for SDXL, where the layer is fixed."""
     return None if FAMILIES[spec.family].penultimate else spec.settings.clip_skip
 
 
@@ -191,8 +194,10 @@ def _images(spec: TrainingSpec, table: pd.DataFrame, regularisation_images: int)
 
 
 def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
-    """Stability's ModelSpec 1.0.1 (github.com/Stability-AI/ModelSpec); its hash is added by write_lora. The date, which
-    it recommends, is left out."""
+    """Keys of Stability's ModelSpec 1.0.1 (github.com/Stability-AI/ModelSpec).
+
+    write_lora adds the hash; the recommended date is left out.
+    """
     layer = _clip_skip(spec)
     return {
         "modelspec.sai_model_spec": "1.0.1",
@@ -208,13 +213,13 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
 
 
 def tag_frequency(table: pd.DataFrame) -> dict[str, int]:
-    """On how many images each comma-separated tag stands; most frequent first, then by name."""
+    """Number of images of each comma-separated tag, by frequency, then name."""
     counts = Counter(tag.strip() for caption in table["caption"] for tag in set(caption.split(",")) if tag.strip())
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def bucket_info(table: pd.DataFrame) -> dict[str, Any]:
-    """kohya's `ss_bucket_info`: how many images each size has, sizes in ascending order."""
+    """kohya's `ss_bucket_info`: images of each size, ascending."""
     sizes = Counter(zip(table["bucket_width"].tolist(), table["bucket_height"].tolist(), strict=True))
     buckets = {
         str(number): {"resolution": list(size), "count": count}

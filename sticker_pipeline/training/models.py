@@ -1,7 +1,4 @@
-"""The base model in training: frozen, on its device, and moved off it while it is not needed.
-
-How it is read from disk stands in base_model.py; what is trained into it, in adapters.py.
-"""
+"""The frozen base model in training, on its device or moved off it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ from sticker_pipeline.diffusion.families import FAMILIES, Family
 
 @dataclass(frozen=True)
 class Models:
-    """A base model, all of it frozen and in evaluation mode. `noise` has the noise levels of the training."""
+    """A frozen base model in evaluation mode; `noise`: noise levels of the training."""
 
     family: Family
     unet: Any
@@ -27,14 +24,17 @@ class Models:
     tokenizers: tuple[Any, ...]
     vae: Any
     noise: Any  # a DDPMScheduler
-    dtype: torch.dtype  # of U-Net and text encoders: asking a model means a walk through all of its modules
+    dtype: torch.dtype  # of U-Net and text encoders; a model's own `dtype` searches all modules
 
     @property
     def prediction_type(self) -> str:
         return str(self.noise.config.prediction_type)
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the U-Net should say, [b, c, h, w]: the noise, or v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022)."""
+        """Target of the U-Net, [b, c, h, w]: the noise or v.
+
+        v = √ᾱ·noise − √(1−ᾱ)·latents (Salimans, Ho 2022).
+        """
         if self.prediction_type == "epsilon":
             return noise
         velocity: torch.Tensor = self.noise.get_velocity(latents, noise, timesteps)
@@ -42,10 +42,10 @@ class Models:
 
 
 def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str, zero_terminal_snr: bool) -> Models:
-    """The base model on the CPU. U-Net and text encoders get `dtype`, the VAE float32: SDXL's overflows in float16.
+    """Load the base model on the CPU.
 
-    `prediction` is "base" for what the model's files say, or overrules them; zero terminal SNR is added to what they
-    say. Raises BaseModelError.
+    U-Net and text encoders in `dtype`, the VAE in float32: SDXL's overflows in float16. `prediction` other than "base"
+    replaces that of the model's files; zero terminal SNR is added to theirs. Raises BaseModelError.
     """
     pipeline = open_base(base, family, dtype, torch.float32)
     parts = FAMILIES[family].text_encoders
@@ -71,7 +71,7 @@ def load_models(base: Path, family: str, dtype: torch.dtype, *, prediction: str,
 
 
 def move(parts: Iterable[Any], device: torch.device | str) -> None:
-    """Move models to `device`; memory that they leave on a GPU is given back at once."""
+    """Move models to `device`, and free GPU memory that they leave."""
     for part in parts:
         part.to(device)
     if torch.cuda.is_available():
@@ -79,11 +79,13 @@ def move(parts: Iterable[Any], device: torch.device | str) -> None:
 
 
 def checkpoint_gradients(model: Any) -> None:
-    """Let `model` (of diffusers or transformers) compute its forward pass again in the backward pass instead of keeping
-    it: less memory, about a third more time."""
+    """Recompute the forward pass of `model` in the backward pass to save memory.
+
+    About a third more time. `model`: of diffusers or transformers.
+    """
     if hasattr(model, "gradient_checkpointing_enable"):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # transformers checkpoints in training mode only; CLIP has no dropout
     else:
-        # Nothing is random in it; and what PyTorch does about random states cannot be recorded in a CUDA graph.
+        # No randomness in it; and random states cannot be preserved in a CUDA graph.
         model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))

@@ -1,8 +1,7 @@
-"""What a training minimises: the loss of each image and its weight, as pure functions of tensors.
+"""Objective of a training: losses and their weights, as pure functions of tensors.
 
-Nothing here knows of models or files; noise is added, and v computed, by diffusers' scheduler (models.py).
-b: images of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
-2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
+`training/models.py` adds noise and computes v. b: images of a batch; c, h, w: channels and size of latents; T: noise
+levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
 import torch
@@ -12,11 +11,11 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
 MOST_SNR = 1000.0
-"""Above it `debiased` weighs like there, as in sd-scripts: the SNR of the first noise levels may be infinite."""
+"""Upper bound of the SNR in `debiased`, as in sd-scripts: that of the first noise levels may be infinite."""
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
-    """Raise SpecError for settings that a model with `prediction_type` (epsilon, v_prediction) cannot be trained by."""
+    """Raise SpecError for settings unfit for `prediction_type` (epsilon, v_prediction)."""
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
             "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
@@ -32,11 +31,11 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus an offset times one normal draw for each image and channel, so that the mean colour
-    of images is trained as well (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`; nothing is drawn at 0.
+    """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
 
-    The offset is settings.noise_offset, and adaptive_noise_scale · |mean of the channel in `latents`| more; never below
-    0 (sd-scripts, library/custom_train_functions.py).
+    Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0. The
+    offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0 (sd-scripts,
+    library/custom_train_functions.py).
     """
     if settings.noise_offset == 0:
         return noise
@@ -46,11 +45,11 @@ def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, gen
 
 
 def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] with coarser ones added, all divided by its standard deviation, so that large shapes are
-    trained as well (J. Whitaker 2023). On the CPU, from `generator`; nothing is drawn for 0 iterations.
+    """`noise` [b, c, h, w] plus coarser noise, divided by its standard deviation.
 
-    Iteration i adds discountⁱ times a normal draw of size (h/rⁱ, w/rⁱ), cut to whole pixels and made larger bilinearly,
-    with r uniform in 2–4; after a side of one pixel there is no further one (sd-scripts, pyramid_noise_like).
+    Trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i adds
+    discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in 2–4;
+    a side of one pixel ends it (sd-scripts, pyramid_noise_like).
     """
     if settings.multires_noise_iterations == 0:
         return noise
@@ -67,24 +66,27 @@ def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.G
 
 
 def draw_timesteps(images: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """A noise level for each image, int64[images]: each of min_timestep … max_timestep − 1 as likely as the others,
-    of the model's `levels`. On the CPU, from `generator`."""
+    """Sample a timestep for each image, int64[images].
+
+    Uniform in min_timestep … max_timestep − 1, below `levels`. On the CPU, from `generator`.
+    """
     return torch.randint(settings.min_timestep, min(settings.max_timestep, levels), (images,), generator=generator)
 
 
 def pixel_weights(alpha: Tensor, background_weight: float) -> Tensor:
-    """Weight in the loss of each latent pixel of images with opacity `alpha` (0–1): 1 where something is seen,
-    `background_weight` (0–1) where nothing is."""
+    """Weight of each latent pixel in the loss, by opacity `alpha` (0–1).
+
+    1 where opaque, `background_weight` (0–1) where transparent.
+    """
     return alpha + (1.0 - alpha) * background_weight
 
 
 def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Squared error of each image, float32[b]: the mean over its latent pixels [b, c, h, w], weighted by `weights`
-    [b, 1, h, w] where given.
+    """Squared error of each image, float32[b], weighted by `weights`.
 
-    It is divided by the sum of the weights, not by the number of pixels as in sd-scripts: how much an image counts is
-    for its sampling weight to say, and not for the share of it that is transparent; and losses of the same model stay
-    comparable. An image whose weights are all 0 has loss 0, and gradient 0.
+    Mean over latent pixels [b, c, h, w]; `weights` [b, 1, h, w]. Divided by their sum, not by the number of pixels as
+    in sd-scripts: transparency does not change an image's influence, and losses of a model stay comparable. All weights
+    0 give loss and gradient 0.
     """
     errors = (predicted.float() - wanted.float()).square().mean(dim=1, keepdim=True)
     if weights is None:
@@ -95,11 +97,12 @@ def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = Non
 
 
 def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
-    """Weight of each image's loss, float[b], from the `snr` float[b] of its noise level, by settings.loss_weighting.
+    """Weight of each image's loss, float[b], by settings.loss_weighting.
 
-    uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction min(snr, γ)/(snr + 1). debiased (Yu et al.
-    2023, Debias the training of diffusion models): 1/√snr; for v-prediction, as sd-scripts does, 1/(snr + 1); snr at
-    most MOST_SNR in both. At a zero terminal SNR (v-prediction only, see check_objective) they are 0 and 1.
+    `snr` float[b] of its noise level. uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction
+    min(snr, γ)/(snr + 1). debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction,
+    as in sd-scripts, 1/(snr + 1); snr at most MOST_SNR. At zero terminal SNR (v-prediction only, see check_objective)
+    they are 0 and 1.
     """
     velocity = prediction_type == "v_prediction"
     if settings.loss_weighting == "min_snr":

@@ -1,7 +1,6 @@
-"""The optimizer that settings name, and its state as plain tensors and JSON, lossless and without pickle.
+"""The optimizer of the settings; its state as tensors and JSON, without pickle.
 
-Which ones there are stands in optimizer_table.py, how the learning rate moves in schedule.py, where the state is kept
-in train.py.
+`core/optimizer_table.py` lists the optimizers; `training/state.py` keeps the state.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from sticker_pipeline.training.spec import SpecError
 
 
 def check_optimizer(settings: TrainingSettings) -> None:
-    """Raise SpecError where `make_optimizer` could not make what `settings` name: cheap, before models are loaded."""
+    """Raise SpecError where `make_optimizer` would fail, before models are loaded."""
     row = OPTIMIZERS[settings.optimizer]
     if row.extra and importlib.util.find_spec(row.package) is None:
         raise SpecError(
@@ -37,17 +36,18 @@ def check_optimizer(settings: TrainingSettings) -> None:
 
 
 def make_optimizer(settings: TrainingSettings, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-    """settings.optimizer over `groups`, each {"name": …, "params": [float32 tensors], "peak": its peak learning rate}.
+    """Construct settings.optimizer over `groups`.
 
-    `name` and `peak` stay keys of the optimizer's groups; a group's "lr" begins at its peak, and whoever steps sets it
-    to peak · schedule(step) before each step. Weights decay apart from the gradient, by lr · weight_decay. A step at
-    rate 0 is none. Adafactor's relative step is the schedule `relative`. Raises SpecError as check_optimizer does.
+    Each is {"name": …, "params": [float32 tensors], "peak": its peak learning rate}; the optimizer's groups keep `name`
+    and `peak`. "lr" begins at the peak; set it to peak · schedule(step) before each step. Weight decay is decoupled: lr
+    · weight_decay. A step at rate 0 changes nothing. Adafactor's relative step is the schedule `relative`. Raises
+    SpecError as check_optimizer.
     """
     check_optimizer(settings)
     row = OPTIMIZERS[settings.optimizer]
     module, _, name = row.constructor.rpartition(".")
     constructor = getattr(importlib.import_module(module), name)
-    with contextlib.redirect_stdout(io.StringIO()):  # some print what they were told
+    with contextlib.redirect_stdout(io.StringIO()):  # some print their arguments
         made: torch.optim.Optimizer = constructor(
             [{**group, "lr": group["peak"]} for group in groups], **_arguments(row, settings)
         )
@@ -61,24 +61,24 @@ def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """All that `optimizer` remembers: tensors by name, copied to the CPU, and the rest as JSON with their names in it.
+    """State of `optimizer`: tensors by name on the CPU; the rest as JSON, naming them.
 
-    Raises TypeError for a value that is neither a tensor nor a number, string, list, tuple or dict of such.
+    Raises TypeError for a value that is neither tensor nor number, string, list, tuple or dict of such.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _to_json(optimizer.state_dict(), "", tensors)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Any) -> None:
-    """Make `optimizer`, freshly made over parameters of the same shapes, go on where `optimizer_state` was taken.
+    """Resume a new `optimizer` over parameters of the same shapes.
 
-    `state` may have been JSON text in between. Raises ValueError where groups or their lengths are others.
+    `state` may have been JSON text. Raises ValueError where groups or their lengths differ.
     """
     optimizer.load_state_dict(_from_json(state, tensors))
 
 
 def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` in what JSON has: what it lacks becomes an object with the type as its only key."""
+    """`value` in JSON types; others become an object keyed by type."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}

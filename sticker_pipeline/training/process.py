@@ -1,7 +1,7 @@
-"""What every training is as a process: one argument, signals, and exit codes that say how it ended.
+"""A training as a process: one argument, signals, exit codes.
 
 Exit codes: 0 trained; 1 failed; 2 the spec cannot be trained; 130, 143 and 129 stopped by SIGINT, SIGTERM and SIGHUP,
-with what is needed to go on saved.
+with its state saved.
 """
 
 import os
@@ -24,7 +24,7 @@ from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS, GRACE_VA
 
 
 class AnySpec(Protocol):
-    """What every training knows: its name, and where it writes."""
+    """A spec with name and output folder."""
 
     @property
     def name(self) -> str: ...
@@ -43,9 +43,9 @@ def run(
     train: Callable[[Spec, Progress, StopRequest], Path],
     to_save_memory: str,
 ) -> int:
-    """Train the spec that the one argument of `python -m <module>` names; returns the exit code.
+    """Train the spec named by the argument of `python -m <module>`; return the exit code.
 
-    `load` reads and checks the spec without a heavy library; `train`, which loads them, returns the LoRA file.
+    `load` reads and checks the spec without heavy libraries; `train`, which loads them, returns the LoRA file.
     `to_save_memory`: what to lower where a GPU's memory does not suffice.
     """
     if len(arguments) != 1:
@@ -63,7 +63,7 @@ def run(
 def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_save_memory: str) -> int:
     with stop_requests() as stop, open_progress() as progress:
         lifeline.listen(_end_without_starter)
-        # Only now: these take ten seconds to load, and the spec is known to be good.
+        # After the checks: these take ten seconds to load.
         import torch
 
         from sticker_pipeline.diffusion.lora.file import LoraError
@@ -87,9 +87,10 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
 
 
 def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractContextManager[None]:
-    """Keep other trainings out of the output folder: one whose step was killed may still be saving its state there.
+    """Keep other trainings out of the output folder.
 
-    Of several processes that train together (torchrun), the first one does this. Raises Interrupted while it waits.
+    A training whose step was killed may still be saving its state. Of several processes (torchrun), the first does
+    this. Raises Interrupted while waiting.
     """
 
     def check() -> None:
@@ -102,15 +103,17 @@ def alone(spec: AnySpec, progress: Progress, stop: StopRequest) -> AbstractConte
 
 
 def _end_without_starter(message: int | None) -> None:
-    """Stop as after SIGINT when the supervisor is gone, which would have sent that; then end whatever happens."""
+    """Stop as after SIGINT when the supervisor is gone; then exit anyway."""
     grace = float(os.environ.get(GRACE_VARIABLE, DEFAULT_GRACE_SECONDS))
     signal.raise_signal(signal.SIGINT)
-    time.sleep(2 * grace)  # as long as the supervisor would have given
+    time.sleep(2 * grace)  # the supervisor's total grace
     os._exit(128 + 9)
 
 
 def let_memory_grow() -> None:
-    """For this process: on a GPU, blocks that grow. What one phase of a training frees would else be too small for the
-    next, and lost to it. Windows has none of these, and a setting of the user's own stays."""
+    """Let this process's GPU memory blocks grow, so that phases can reuse them.
+
+    Linux only; a user's own setting stays.
+    """
     if sys.platform == "linux" and "PYTORCH_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

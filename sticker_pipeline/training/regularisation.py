@@ -1,7 +1,6 @@
-"""Images of the base model's own kind, mixed into a training so that the trigger alone carries the character.
+"""Images of the base model's kind, so that the trigger alone carries the character.
 
-They are read as they lie in a person's folder and become rows like those of the training set. How often they are drawn
-is decided in data.py, what their loss weighs in the step.
+Read from a folder into rows like the training set's; `training/step.py` weighs their loss.
 """
 
 import os
@@ -33,7 +32,7 @@ from sticker_pipeline.media.other_files import beside_images
 from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, outdone_texts, owned_captions
 from sticker_pipeline.training.spec import SpecError
 
-SHOWN = 20  # reasons for images that are left out, before only their number is told
+SHOWN = 20  # reasons shown for images left out; then only their number
 LIMITS = MediaSettings()
 
 Size = tuple[int, int]  # width, height in pixels
@@ -41,7 +40,10 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the folder: the size of the image in it, or why there is none; neither for text beside images."""
+    """A file of the folder: image size, or the reason for none.
+
+    Neither for text beside images.
+    """
 
     size: Size | None = None
     reason: str = ""
@@ -57,14 +59,13 @@ def read_regularisation(
     roots: Sequence[Path] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """The images in `folder` and the folders in it, as rows of data.read_training_set that are drawn equally often
-    and make up `share` (0..1) of all draws. Of an animation the first frame counts.
+    """Images in `folder`, recursively, as rows of data.read_training_set.
 
-    What lies in `folder`, or is linked to there, lies below `roots` (see inside.py), which default to `folder`.
-    An image's caption is the first line of the .txt or .caption beside it, as sd-scripts reads it, else empty. Broken
-    and useless images are left out, and those whose caption cannot be read; `note` is told which and why, and how
-    many have no caption. Each image is decoded once to know that it can be; the sizes of good ones are remembered
-    below `cache` by their content. Raises SpecError for no such folder, and no usable image.
+    Sampled equally often, with `share` (0..1) of all samples; of an animation, the first frame. Files and links must
+    lie below `roots` (see `core/files/inside.py`), by default `folder`. The caption is the first line of the .txt or
+    .caption beside the image, as in sd-scripts, else empty. Broken and useless images, and those with an unreadable
+    caption, are left out; `note` reports which and why, and how many have no caption. Each image is decoded once;
+    `cache` keeps usable ones' sizes by content. Raises SpecError without a folder or usable image.
     """
     if not folder.is_dir():
         raise SpecError(f"regularisation: there is no folder {folder}.")
@@ -102,7 +103,7 @@ def read_regularisation(
 
 
 def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
-    """The usable images with their sizes, sorted by path."""
+    """Usable images with their sizes, sorted by path."""
     files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]
@@ -132,7 +133,7 @@ def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[st
 
 
 def _judge(path: Path, roots: Sequence[Path]) -> _Found:
-    """What is in one file, by decoding it."""
+    """Decode one file for its size, or the reason to leave it out."""
     if not is_unicode(os.fspath(path)):
         return _Found(reason="its name is not UTF-8: rename it")
     try:
@@ -151,9 +152,10 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
 def _captions(
     folder: Path, images: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """The caption of each of `images` (relative to `folder`), found as for a character's; "" where there is none. An
-    image whose caption cannot be read is left out. `note` is told of that, and of a text that gives way to another
-    for having no word."""
+    """Caption of each of `images` (relative to `folder`), found as a character's; "" for none.
+
+    Images with an unreadable caption are left out. `note` reports that, and a text without words replaced by another.
+    """
     texts = {
         path.relative_to(folder).as_posix(): read_caption_file(path, roots)
         for path in media_files(folder, roots)

@@ -1,7 +1,4 @@
-"""The images that a person looks at after each epoch, to see a LoRA grow.
-
-A quick look with few prompts; the images that the benchmark measures are made by generation/.
-"""
+"""Sample images after each epoch, for a quick look; `generation/` makes the benchmark's."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,11 +15,11 @@ from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.spec import TrainingSpec
 
 PromptSource = Callable[[], Prompts]
-"""The encodings of spec.sample_prompts, when they are needed: text encoders may have learned more by then."""
+"""Returns the encodings of spec.sample_prompts when they are needed: text encoders may have learned more by then."""
 
 
 def encode_samples(models: TextModels, spec: TrainingSpec) -> Prompts:
-    """The encodings of spec.sample_prompts; of an empty prompt where there are none."""
+    """Encodings of spec.sample_prompts, or of one empty prompt."""
     prompts = spec.sample_prompts or [""]
     return encode_prompts(models, prompts, spec.generation.negative_prompt, spec.settings.clip_skip)
 
@@ -35,10 +32,10 @@ def sample_images(
     memory: MemoryPlan,
     stop: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Image.Image]:
-    """One image of each of spec.sample_prompts, drawn with the adapters as they are; fewer when `stop` asks to end.
+    """Generate one image of each of spec.sample_prompts with the current adapters.
 
-    Prompt k always starts from the noise of sample_seed + k, so that epochs differ in what was learned alone. As many
-    are drawn at once as `memory` allows, and the VAE comes to the U-Net's device for as long as it decodes.
+    None when `stop` asks to end. Prompt k always starts from the noise of sample_seed + k: epochs differ only in what
+    was learned. `memory` bounds the number at once; the VAE is on the U-Net's device only while decoding.
     """
     if not spec.sample_prompts:
         return
@@ -64,8 +61,10 @@ def sample_images(
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:
-    """The models in training as a pipeline that is given encodings: it shares their weights and holds nothing of its
-    own. `scheduler`: as in diffusion/samplers.py."""
+    """Pipeline of the models in training for encoded prompts, sharing weights.
+
+    `scheduler`: as in `diffusion/samplers.py`.
+    """
     texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
     extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline: Any = getattr(diffusers, models.family.pipeline)(

@@ -1,7 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, and nothing else.
-
-Peak learning rates, and which parameters they belong to, stand in optimizers.py.
-"""
+"""Learning-rate schedules: pure functions of the step."""
 
 import math
 from collections.abc import Callable
@@ -10,14 +7,15 @@ from sticker_pipeline.core.settings import TrainingSettings
 
 
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
-    """Return the schedule of the settings: step 0 ≤ s < total_steps -> multiplier 0–1 of the peak.
+    """Function of step 0 ≤ s < total_steps to 0–1 of the peak.
 
-    `cosine_restarts_warmup_each` has a function of its own. The others warm up once, over w =
-    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), cosine has ½(1 +
-    cos πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear 1 − p; constant 1: the schedules of the same names in
-    diffusers and transformers (with warm-up). Two begin at once, whatever total_steps is: cosine_annealing has ½(1 +
-    cos πs/annealing_steps), as PyTorch's CosineAnnealingLR; relative has min(0.01, 1/√(s+1)), which is Adafactor's
-    relative step (Shazeer and Stern 2018). Raises ValueError for total_steps < 1."""
+    `cosine_restarts_warmup_each` has its own function. The others warm up once, over w =
+    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), cosine is ½(1 + cos
+    πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear 1 − p; constant 1: as in diffusers and transformers (with
+    warm-up). Two have no warm-up and ignore total_steps: cosine_annealing is ½(1 + cos πs/annealing_steps), as
+    PyTorch's CosineAnnealingLR; relative is min(0.01, 1/√(s+1)), Adafactor's relative step (Shazeer and Stern 2018).
+    Raises ValueError for total_steps < 1.
+    """
     if settings.schedule == "cosine_annealing":
         return lambda step: _half_cosine(step / settings.annealing_steps)
     if settings.schedule == "relative":
@@ -36,13 +34,12 @@ def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int
 def cosine_restarts_warmup_each(
     total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1
 ) -> Callable[[int], float]:
-    """Cosine with hard restarts and a linear warm-up inside each cycle: multiplier 0–1 of the peak learning rate.
+    """Cosine with hard restarts and a linear warm-up in each cycle: 0–1 of the peak.
 
-    With cycle length c = ⌈total_steps / cycles⌉, warm-up w = round(warmup_fraction·c) and u = s mod c, step s has
-    u/w while u < w, else ½(1 + cos π(u−w)/(c−w)): 0 at the start of each cycle, 1 at u = w, close to 0 at its end.
-    Where total_steps is not divisible by cycles, all cycles but the last have the same length and the last one is cut
-    short, so that each step is defined; more cycles than steps give cycles of one step. A warm-up that rounds to 0 is
-    none: cycles then begin at 1; a warm-up always leaves at least one step of its cycle to the cosine.
+    With cycle length c = ⌈total_steps / cycles⌉, warm-up w = round(warmup_fraction·c) and u = s mod c, step s has u/w
+    while u < w, else ½(1 + cos π(u−w)/(c−w)): 0 at a cycle's start, 1 at u = w, close to 0 at its end. Where
+    total_steps is not divisible by cycles, the last one is cut short; more cycles than steps give cycles of one step.
+    Without warm-up (w = 0) cycles begin at 1. At least one step of a cycle is cosine.
 
     Raises ValueError for total_steps < 1, cycles < 1 or a warmup_fraction outside 0 ≤ x < 1.
     """
@@ -54,8 +51,10 @@ def cosine_restarts_warmup_each(
 
 
 def _after_warmup(shape: Callable[[float], float], total_steps: int, warmup_fraction: float) -> Callable[[int], float]:
-    """A linear warm-up, then `shape` of the progress 0 ≤ p < 1 through the other steps, of which there is at least one:
-    a run of one step would else learn nothing."""
+    """Linear warm-up, then `shape` of the progress 0 ≤ p < 1.
+
+    At least one step is not warm-up: one-step runs would otherwise learn nothing.
+    """
     if total_steps < 1 or not 0 <= warmup_fraction < 1:
         raise ValueError(
             f"A schedule needs total_steps ≥ 1 and 0 ≤ warmup_fraction < 1, not {total_steps} and {warmup_fraction}."

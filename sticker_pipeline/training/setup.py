@@ -1,6 +1,6 @@
-"""Everything before the first step: models, adapters, latents and encodings, in the order that needs least memory.
+"""Setup of a training: checks, then models, adapters, latents, encodings.
 
-What is then done with it stands in train.py. Checks come first: whatever is wrong shows before anything long begins.
+In the order of least memory.
 """
 
 from collections.abc import Callable
@@ -53,14 +53,14 @@ from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 from sticker_pipeline.training.validation_loss import Probe, chosen_rows
 
-MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
+MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # accelerate's names
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base model
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that is ready for its next step, and what is looked at after each epoch."""
+    """A training ready for its next step, with each epoch's probes and prompts."""
 
     run: Run
     probes: list[Probe]
@@ -69,7 +69,7 @@ class Prepared:
 
 
 def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepared:
-    """A fresh training, or the one that spec.output holds the state of, brought to that state.
+    """Set up a new training, or resume from the state in spec.output.
 
     Raises SpecError or BaseModelError, and SpaceError where it would not fit, before any long work; Interrupted when
     `stop` asks to end.
@@ -135,7 +135,7 @@ def make_run(
     layers: dict[str, Any],
     latents: Latents,
 ) -> Run:
-    """The training as it is before its first step: plan, optimizer, schedule and moving average."""
+    """Build the Run before its first step: plan, optimizer, schedule, moving average."""
     settings = spec.settings
     peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
     weights = {name: weights_of(group, models.dtype) for name, group in by_model(layers).items()}
@@ -165,8 +165,11 @@ def make_run(
 
 
 def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
-    """On the GPU where there is one. Precision "auto" is there bfloat16, or float16 where the GPU lacks it, and
-    float32 on a CPU. Raises SpecError for float16 on a CPU, which has no scaling of gradients."""
+    """Accelerator on the GPU where there is one, else on the CPU.
+
+    Precision "auto" is bfloat16 on a GPU, float16 where it lacks that, float32 on a CPU. Raises SpecError for float16
+    on a CPU, which has no gradient scaler.
+    """
     on_gpu = torch.cuda.is_available()
     precision: str = spec.settings.precision
     if precision == "auto":
@@ -178,9 +181,11 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
 
 
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator, say: Say) -> MemoryPlan:
-    """What saves memory in this training, so that it stays within the budget of its settings: on a GPU, within what is
-    free on it where they have none. Raises SpecError where nothing helps, and SpaceError where a CPU without a budget
-    has too little."""
+    """Memory plan within the budget of the settings.
+
+    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError where
+    a CPU without a budget has too little.
+    """
     budget: int | None = spec.settings.memory_budget
     on_gpu = accelerator.device.type == "cuda"
     if budget is not None and on_gpu:
@@ -211,8 +216,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
-    """Write the spec and the memory plan; before a training that begins `afresh`, remove what an earlier one left, so
-    that two never mix."""
+    """Write spec and memory plan; with `afresh`, first remove an earlier training's files."""
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
@@ -224,7 +228,7 @@ def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> Non
 
 
 def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
-    """Called with (done, of how many) while something is prepared: says so now and then, and stops when asked."""
+    """Callback (done, total) that reports now and then, and stops when asked."""
 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
@@ -237,7 +241,7 @@ def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a training runs, and where its models go while they are not needed."""
+    """Device of a training, and of its idle models."""
 
     accelerator: accelerate.Accelerator
     away: torch.device
@@ -252,7 +256,7 @@ def load_latents(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Latents:
-    """The latents of all `views`, from the cache or from the VAE, which then goes away."""
+    """Latents of all `views`, encoding missing ones; then the VAE moves away."""
     latents = Latents(views, vae_sha, spec.cache / "latents", dtype=models.vae.dtype)
     missing = latents.missing()
     count(0, len(missing))
@@ -271,15 +275,16 @@ def load_latents(
 
 
 def probe(split: str, table: pd.DataFrame, latents: Latents) -> Probe:
-    """The rows of `table` that are looked at after each epoch."""
     rows = chosen_rows(table)
     return Probe(split, table["caption"].to_numpy()[rows].tolist(), [latents.entry(row, 0) for row in rows.tolist()])
 
 
 @dataclass(frozen=True)
 class Placed:
-    """What reads captions and prompts once the models are where they are needed; `encoders` are the trained text
-    encoders, none or all."""
+    """Sources of captions and prompts, with models on their devices.
+
+    `encoders`: the trained text encoders, none or all.
+    """
 
     encoders: tuple[Any, ...]
     text: TextSource
@@ -294,8 +299,10 @@ def to_device(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Placed:
-    """Text encoders that are not trained read everything beforehand, which `how` says, and go away before the U-Net
-    comes. None: they are trained."""
+    """Place the models; untrained text encoders encode everything first, then move away.
+
+    `how`: the settings of that encoding; None: text encoders are trained.
+    """
     settings, accelerator = spec.settings, device.accelerator
     move(models.text_encoders, accelerator.device)
     texts = TextModels(models.family, models.text_encoders, models.tokenizers)
@@ -324,7 +331,7 @@ def records(settings: TrainingSettings, device: torch.device) -> bool:
 
 
 def make_cheaper(*trained: Any, on: torch.device, settings: TrainingSettings, memory: MemoryPlan) -> None:
-    """Make a step of the `trained` models faster or smaller without changing what it learns."""
+    """Make a step of the `trained` models faster or smaller, with equal results."""
     for model in trained:
         if settings.accelerate == "auto":
             speed_up(model) if on.type == "cpu" else fuse(model)
@@ -333,7 +340,7 @@ def make_cheaper(*trained: Any, on: torch.device, settings: TrainingSettings, me
 
 
 def reading(spec: TrainingSpec, models: Models) -> Reading:
-    """All but the words that decides what a caption is encoded to."""
+    """All that decides an encoding, except the words."""
     parts = [name for part in models.family.text_encoders for name in (part.folder, part.tokenizer)]
     return Reading(
         family=spec.family,

@@ -1,7 +1,6 @@
-"""What one training run is: every effective value, as a strict model that travels as JSON.
+"""Spec of one training: every effective value, as a strict model in JSON.
 
-Choices and their defaults belong to profile.py; this is only the result of them, complete enough that the trainer
-needs nothing else. What the trainer does with it stands in train.py.
+Choices and defaults belong to `core/profile.py`.
 """
 
 import json
@@ -24,11 +23,14 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; the message names the file and the key, and says what to do."""
+    """A spec that cannot be trained; the message has file, key and remedy."""
 
 
 class TrainingSpec(Strict):
-    """One training run. Relative paths are relative to the process's working folder: better make them absolute."""
+    """One training run.
+
+    Relative paths are relative to the working folder: better make them absolute.
+    """
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
     trigger: str | None = Field(
@@ -87,12 +89,15 @@ class TrainingSpec(Strict):
 
 
 def load_spec(path: Path) -> TrainingSpec:
-    """Read a spec from a JSON file. Raises SpecError, naming the file and each faulty key."""
+    """Read a spec from a JSON file.
+
+    Raises SpecError, naming file and faulty keys.
+    """
     return read_spec(path, TrainingSpec)
 
 
 def read_spec(path: Path, kind: type[Spec]) -> Spec:
-    """A spec of this `kind`, as `load_spec` reads one."""
+    """Read a spec of this `kind`, as `load_spec`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -108,20 +113,20 @@ def read_spec(path: Path, kind: type[Spec]) -> Spec:
 
 
 def save_spec(spec: Strict, path: Path) -> None:
-    """Write `spec` as JSON, readable by `read_spec`; equal specs give equal bytes."""
+    """Write `spec` as JSON for `read_spec`; equal specs give equal bytes."""
     with atomic_file(path) as staging:
         staging.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def without_paths(spec: TrainingSpec) -> dict[str, Any]:
-    """All that decides the training, as JSON types, without the folders of the machine that it ran on."""
+    """All that decides the training, as JSON types, without folders."""
     kinds = (Path, Path | None, tuple[Path, ...])
     folders = {name for name, field in TrainingSpec.model_fields.items() if field.annotation in kinds}
     return spec.model_dump(mode="json", exclude=folders)
 
 
 def check_paths(spec: TrainingSpec) -> None:
-    """Raise SpecError naming the first input that is missing: cheap, and before any heavy library is loaded."""
+    """Raise SpecError for a missing base model or frames folder, before heavy imports."""
     try:
         check_base(spec.base, spec.family)
     except BaseModelError as error:

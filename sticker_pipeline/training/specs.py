@@ -1,7 +1,4 @@
-"""Specs of trainings, from datasets and settings: of a character, and of a style.
-
-What a spec holds stands in spec.py. Prompts of samples are given: they belong to a later stage.
-"""
+"""Specs of trainings of a character and of a style, prompts given."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,10 @@ def character_spec(
     regularisation: Path | None,
     store: ArtifactStore,
 ) -> TrainingSpec:
-    """The training of a character. `base_sha`: hash of the base model. `prompts`: some of them are sampled."""
+    """Spec of a character's training.
+
+    `base_sha`: hash of the base model. At most SAMPLE_PROMPTS of `prompts` become samples.
+    """
     rows, lineage = training_set.table(), frames.table()
     sources = dict(zip(lineage["frame_id"], lineage["source_id"], strict=True))
     return TrainingSpec(
@@ -56,7 +56,7 @@ def style_spec(
     output: Path,
     store: ArtifactStore,
 ) -> TrainingSpec:
-    """The training of the style `name`, which is bound to no word. All of `prompts` are sampled."""
+    """Spec of the style `name`, without a trigger; all `prompts` become samples."""
     rows = training_set.table()
     return TrainingSpec(
         name=name,
@@ -71,7 +71,7 @@ def style_spec(
 
 
 def with_draws(settings: TrainingSettings, sources: int) -> TrainingSettings:
-    """`settings` with the draws of an epoch over `sources` training sources, where they do not state them."""
+    """`settings` with samples_per_epoch, by default from the number of `sources`."""
     if settings.samples_per_epoch is not None:
         return settings
     return settings.model_copy(update={"samples_per_epoch": SAMPLES_PER_SOURCE * sources})

@@ -1,7 +1,6 @@
-"""What a training needs to go on exactly where it was: written now and then, read at the next start.
+"""State of a training to resume exactly: weights, optimizer, moving average, log.
 
-What is drawn at a step is a function of (seed, step), and the schedule of the step; so this is weights, optimizer,
-moving average and the log. Files a person uses are written in train.py.
+Random choices are a function of (seed, step), the schedule of the step.
 """
 
 import json
@@ -29,17 +28,19 @@ NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "s
 
 
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list[str], processes: int) -> str:
-    """Hash of all that decides a training and its logs: its spec, the rows of its `tables` (of every split), the
-    hashes of the `images` trained on, and the number of processes. Only a state with the same is taken up."""
+    """Hash of all that decides a training and its logs; it must match to resume.
+
+    The spec, the rows of all `tables` (one per split), the hashes of the trained `images`, the number of processes.
+    """
     decisive = spec.model_dump(mode="json", exclude=NOT_DECISIVE)
     rows = [table.drop(columns="path").to_json(orient="split", double_precision=15) for table in tables]
     return content_hash([VERSION, decisive, rows, images, processes])
 
 
 def keep_state(run: Run) -> Path:
-    """Write the state of `run` as it is now, and then remove the one before: there is always a whole one."""
+    """Write the state of `run`, then remove the one before: one is always whole."""
     folder = run.spec.output / FOLDER
-    # Nothing but an epoch's end lies between two states of the same step.
+    # Only an epoch's end lies between two states of the same step.
     final = folder / f"step_{len(run.history.log):07d}_epoch_{run.history.epochs_done:04d}"
     if final.is_dir():
         return final
@@ -69,7 +70,10 @@ def keep_state(run: Run) -> Path:
 
 
 def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
-    """The last whole state in the output folder, if it is one of the training with the fingerprint `wanted`."""
+    """Last whole state in the output folder, if its fingerprint is `wanted`.
+
+    None, and the state is removed, where an earlier epoch's checkpoint has changed.
+    """
     folder = last_intact(spec.output / FOLDER)
     if folder is None or (found := _description(folder))["fingerprint"] != wanted:
         return None
@@ -80,28 +84,30 @@ def find_state(spec: TrainingSpec, wanted: str) -> Path | None:
 
 
 def _epochs(output: Path) -> dict[str, int]:
-    """The checksums of the checkpoints of epochs, which a training that goes on does not write again."""
+    """Checksums of the epochs' checkpoints, which a resumed training keeps."""
     paths = [path for path in sorted(output.glob("checkpoints/epoch_*.safetensors")) if path.is_file()]
     return {path.name: file_checksum(path) for path in paths}
 
 
 def last_intact(states: Path) -> Path | None:
-    """The last state in the folder whose files have the checksums that were written with them.
+    """Last state in the folder whose files match their checksums.
 
-    Those after it are damaged: they count as none, are named in the log, and are removed.
+    Damaged ones after it are logged and removed.
     """
     return next((folder for folder in sorted(states.glob("step_*"), reverse=True) if intact_folder(folder)), None)
 
 
 def take_threads(folder: Path) -> None:
-    """On a CPU, compute with as many threads as the training whose state is in `folder`: with another number, PyTorch
-    rounds otherwise. To be called before anything is computed."""
+    """Set the CPU threads to those of the state in `folder`.
+
+    Other numbers change PyTorch's rounding. Call it before any computation.
+    """
     if not torch.cuda.is_available():
         torch.set_num_threads(_description(folder).get("threads", torch.get_num_threads()))
 
 
 def restore_state(run: Run, folder: Path) -> None:
-    """Bring a freshly set up `run` to the state in `folder`."""
+    """Bring a new `run` to the state in `folder`."""
     description = _description(folder)
     load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
     load_optimizer_state(run.optimizer.optimizer, _tensors(folder / "optimizer.safetensors"), description["optimizer"])
@@ -117,7 +123,7 @@ def restore_state(run: Run, folder: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file in memory of their own: the file is removed when the next state is written."""
+    """Tensors of a file, in own memory: the next state removes the file."""
     return load(path.read_bytes())
 
 

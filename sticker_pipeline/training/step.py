@@ -1,7 +1,4 @@
-"""One optimizer step: what it acts on, what it draws, and how it changes the adapters.
-
-No files here; the story around it stands in train.py, what is minimised in objective.py.
-"""
+"""One optimizer step, without files: its inputs, samples, and change of the adapters."""
 
 import math
 import time
@@ -29,24 +26,24 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more, or many times what it was; checkpoints of earlier epochs are whole."""
+    """Raised when the loss is not finite or has multiplied; earlier epochs' checkpoints are whole."""
 
 
 @dataclass
 class History:
-    """What a training has done so far: the only part of a Run that changes beside weights and optimizer."""
+    """Parts of a Run that change, beside weights and optimizer."""
 
     log: list[LogRow] = field(default_factory=list)
-    validation: list[dict[str, Any]] = field(default_factory=list)  # rows as training/validation_loss.py makes them
+    validation: list[dict[str, Any]] = field(default_factory=list)  # rows of training/validation_loss.py
     epochs_done: int = 0
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training consists of while it runs."""
+    """Parts of a running training."""
 
     spec: TrainingSpec
-    fingerprint: str  # see state.py
+    fingerprint: str  # see training/state.py
     table: pd.DataFrame
     plan: Plan
     accelerator: accelerate.Accelerator
@@ -61,7 +58,7 @@ class Run:
     text: TextSource
     average: ema.MovingAverage | None
     history: History = field(default_factory=History)
-    ahead: dict[int, list["Drawn"]] = field(default_factory=dict)  # what was drawn for steps to come
+    ahead: dict[int, list["Drawn"]] = field(default_factory=dict)  # batches sampled for later steps
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -69,11 +66,10 @@ class Run:
 
 
 def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = None) -> LogRow:
-    """One optimizer step on the rows in `batches`, whose gradients add up; the log says which step it is. Returns its
-    row for the log: losses of this process, images of all of them. `upcoming` are the batches of the next step, which
-    are drawn while a GPU computes this one.
+    """Run the next optimizer step on `batches`, whose gradients add up.
 
-    A function of (seed, step) and the weights alone. Raises TrainingDiverged before the weights are touched.
+    Returns its row for the log: losses of this process, images of all. `upcoming`, the next step's batches, are sampled
+    while a GPU computes. A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
     """
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
@@ -82,14 +78,14 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     with in_use(*run.weights.values()):
         parts = [forward_backward(run, one, sum(map(len, batches))) for one in drawn]
     average_over_processes(run)
-    # Where nothing is clipped the norm is still looked at: it is what shows a training going wrong first.
+    # Needed even without clipping: the norm shows divergence first.
     norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
     if upcoming is not None:
         run.ahead[step + 1] = draw_step(run, upcoming, step + 1)
     errors, weighted, timesteps = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     loss = check_finite(run, "loss", float(weighted.sum()) / len(errors), step)
     norm = norm_ahead.item()
-    if run.accelerator.scaler is None:  # a scaler meets infinities while it looks for its scale, and skips them
+    if run.accelerator.scaler is None:  # a scaler finds its scale by infinities, and skips such steps
         check_finite(run, "gradient", norm, step)
     run.optimizer.step()
     norms = limit_norms(adapters_of(run.layers).values(), most) if (most := settings.max_weight_norm) else UNLIMITED
@@ -116,8 +112,10 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
 
 
 def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Adds the gradient of a batch of a step of so many `images`. Returns of each image the squared error
-    float32[b], the same times its weight, and the timestep int64[b]."""
+    """Add the gradient of one batch of a step of `images` images.
+
+    Returns each image's squared error float32[b], weighted error, and timestep int64[b].
+    """
     inputs = whole_inputs(run, drawn, images)
     errors, of_text = run.backward(inputs)
     if of_text:
@@ -129,7 +127,7 @@ def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tenso
 
 
 def average_over_processes(run: Run) -> None:
-    """Gradients become their mean over the processes that train together: exchanged once in a step."""
+    """Average the gradients over all processes, once per step."""
     if run.accelerator.num_processes > 1:
         for weights in run.weights.values():
             weights.gradient.copy_(run.accelerator.reduce(weights.gradient, "mean"))
@@ -137,8 +135,11 @@ def average_over_processes(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """b images of a step: the `inputs` of the U-Net but what it is told about them, which is the `text`, encoded when
-    it is needed, and of the `entries`; and the `weights` of their errors, float32[b]. Tensors are on the device."""
+    """b sampled images of a step, on the device.
+
+    `inputs` of the U-Net without conditions, which come from `text` (encoded when needed) and `entries`; `weights` of
+    the errors, float32[b].
+    """
 
     inputs: Inputs
     text: Callable[[], Encoded]
@@ -147,17 +148,16 @@ class Drawn:
 
 
 def draw_step(run: Run, batches: Step, step: int) -> list[Drawn]:
-    """All batches of a step."""
     return [draw(run, batch, step, number) for number, batch in enumerate(batches)]
 
 
 def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
-    """Batch `number` of a step as the U-Net sees it: views, captions, posteriors, noise and timesteps drawn anew.
+    """Sample batch `number`: views, captions, posteriors, noise, timesteps.
 
-    Drawn on the CPU, so that they are the same on every device.
+    On the CPU: the same for every device.
     """
     settings, device = run.spec.settings, run.accelerator.device
-    # Numbered over all processes: two of them draw what one draws that accumulates two batches.
+    # Numbered over all processes: two sample what one does with two accumulated batches.
     place = number * run.accelerator.num_processes + run.accelerator.process_index
     rng = step_rng(settings.seed, step, place)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -186,31 +186,31 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` on `device`, without waiting for what a GPU is doing: it must come from pinned memory for that."""
+    """Copy `tensor` from pinned memory to `device`, without waiting for a GPU."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def whole_inputs(run: Run, drawn: Drawn, images: int) -> Inputs:
-    """All inputs of the U-Net, for a step of so many `images`."""
+    """All inputs of the U-Net, for a step of `images` images."""
     told = conditions(run.models, drawn.text(), drawn.entries, run.accelerator.device)
     return {**drawn.inputs, **told, "share": drawn.weights / images}
 
 
 def image_weights(run: Run, batch: Batch) -> torch.Tensor:
-    """What the loss of each row of `batch` is multiplied by, float32[b]."""
+    """Factor of each row's loss in `batch`, float32[b]."""
     regular = run.table["regularisation"].to_numpy()[batch]
     return torch.from_numpy(np.where(regular, run.spec.settings.regularisation_weight, 1.0)).float()
 
 
 def check_finite(run: Run, name: str, value: float, step: int) -> float:
-    """`value`. Raises TrainingDiverged where it is infinite or no number."""
+    """Return `value`; raise TrainingDiverged where it is not finite."""
     if not math.isfinite(value):
         raise TrainingDiverged(_diverged(run, f"The {name} is {value} at step {step + 1}"))
     return value
 
 
 def check_exploding(run: Run) -> None:
-    """Raise TrainingDiverged when the error has grown far beyond what it was, before any more is spent on it."""
+    """Raise TrainingDiverged when the error is far above its lowest mean."""
     log: Sequence[LogRow] = run.history.log
     if has_exploded(log):
         raise TrainingDiverged(_diverged(run, f"The error has multiplied by step {len(log)}"))

@@ -1,7 +1,6 @@
-"""The training itself: set up → loop → save, read from top to bottom. Each part it names is a module beside this one.
+"""The training: set up → loop → save; independent of Dagster and the command line.
 
-Nothing here knows of Dagster or of the command line. On several GPUs every process runs this same story (torchrun or
-`accelerate launch`); the first one writes.
+On several GPUs every process runs it (torchrun or `accelerate launch`); the first one writes.
 """
 
 import time
@@ -36,15 +35,15 @@ from sticker_pipeline.training.validation_loss import validation_rows, write_val
 
 
 def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: None) -> Path:
-    """Train the LoRA that `spec` describes; returns its last checkpoint, after the last epoch.
+    """Train the LoRA that `spec` describes; return its last epoch's checkpoint.
 
-    Writes to spec.output: spec.json, log.parquet, validation_loss.parquet, checkpoints/epoch_NN.safetensors,
-    samples/epoch_NN_k.png, tensorboard/ and state/. Where state/ holds an unfinished training with the same spec and
-    images, that one goes on, and ends as if it had never stopped: bit for bit on a CPU.
+    Writes to spec.output: spec.json, memory.json, log.parquet, validation_loss.parquet,
+    checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png, tensorboard/, state/. Resumes an unfinished training in
+    state/ with the same spec and images, with the result of an uninterrupted one: bit for bit on a CPU.
 
-    Raises SpecError before any long work; TrainingDiverged when the loss is no number or explodes; SpaceError when
-    something cannot be written; Interrupted, having saved checkpoints/interrupted_step_NNNN.safetensors, when `stop`
-    asks to end.
+    Raises SpecError before any long work; TrainingDiverged when the loss is not finite or explodes; SpaceError when
+    something cannot be written; Interrupted when `stop` asks to end, after saving
+    checkpoints/interrupted_step_NNNN.safetensors (nothing before the first step).
     """
     prepared = set_up(spec, progress, stop)
     run, history = prepared.run, prepared.run.history
@@ -76,14 +75,16 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
 
 
 def steps_left(run: Run, epoch: int) -> list[Step]:
-    """The steps of `epoch` (from 1) that are not in the log yet."""
+    """Steps of `epoch` (from 1) not in the log yet."""
     done = len(run.history.log) - sum(run.plan.lengths[: epoch - 1])
     return run.plan.epoch(epoch - 1)[done:]
 
 
 def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
-    """What follows the epoch's last step: its checkpoint, the held-out loss, sample images, and a state to go on
-    from, in which all of these are done. An epoch that was stopped before its last sample is ended again, whole."""
+    """Write an epoch's checkpoint, fixed-image losses, samples, then a state.
+
+    An epoch stopped before its last sample is ended again, whole.
+    """
     run, history = prepared.run, prepared.run.history
     forget(run.recordings)
     with averaged(run):
@@ -102,18 +103,18 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
 
 
 def averaged(run: Run) -> AbstractContextManager[None]:
-    """Inside the block the adapters are their moving average, where the settings want one."""
+    """Use the adapters' moving average in the block, if settings.ema_decay is set."""
     return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
 def note_validation_losses(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
-    """The losses on the fixed images into the log and onto the board."""
+    """Add the losses on fixed images to the history and the board."""
     run.history.validation += rows
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 
 
 def draw_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int) -> list[Path]:
-    """samples/epoch_NN_k.png for each sample prompt."""
+    """Write samples/epoch_NN_k.png for each sample prompt; return the paths."""
     run = prepared.run
     paths: list[Path] = []
     if not run.accelerator.is_main_process:
@@ -132,7 +133,7 @@ def checkpoint_path(run: Run, name: str) -> Path:
 
 
 def save(run: Run, name: str, epoch: int) -> Path:
-    """Write checkpoints/<name>.safetensors, after `epoch` whole epochs: a whole file or none."""
+    """Write checkpoints/<name>.safetensors, whole or not at all, after `epoch` whole epochs."""
     path = checkpoint_path(run, name)
     if run.accelerator.is_main_process:
         regular = run.table["regularisation"]
@@ -147,14 +148,17 @@ def save(run: Run, name: str, epoch: int) -> Path:
             regularisation_images=int(regular.sum()),
         )
         with writing(path):
-            # One alpha for all modules: diffusers loses those that differ.
+            # One alpha for all modules: diffusers ignores those that differ.
             lora = with_one_alpha(LoraFile(adapters_of(run.layers), metadata), run.spec.settings.alpha)
             write_lora(path, lora, run.spec.save_precision)
     return path
 
 
 def stop_if_asked(run: Run, stop: StopRequest) -> None:
-    """Save and raise Interrupted when a signal asked to stop; several processes agree on the step they stop at."""
+    """Save and raise Interrupted when a signal asked to stop.
+
+    Several processes agree on the step.
+    """
     number = stop() or 0
     if run.accelerator.num_processes > 1:
         number = int(run.accelerator.gather(torch.tensor([number], device=run.accelerator.device)).max())

@@ -1,8 +1,7 @@
-"""The error on fixed images, noise and timesteps: curves that are smooth where those of single steps are noise.
+"""The error on fixed images, noise and timesteps: smooth, unlike that of single steps.
 
-Of images that are never trained on, and of as many that are: where the two part, the LoRA begins to learn by heart.
-The split `holdout` has the benchmark's references, to look at and never to choose by; `validation` has others, by
-which the epoch is chosen.
+On images not trained on, and on as many trained ones: where the curves part, overfitting begins. `holdout` has the
+benchmark's references and chooses nothing; `validation` has others, and chooses the epoch.
 """
 
 from collections.abc import Hashable, Sequence
@@ -31,7 +30,7 @@ TIMESTEPS = [(low + high) // 2 for low, high in BANDS]
 
 @dataclass(frozen=True)
 class Probe:
-    """Images of one split that are looked at after each epoch: their captions and cache entries."""
+    """Images of one split evaluated after each epoch: captions and cache entries."""
 
     split: str
     captions: list[str]
@@ -39,18 +38,18 @@ class Probe:
 
 
 def chosen_rows(table: pd.DataFrame) -> np.ndarray:
-    """At most MOST_IMAGES row numbers of `table`, evenly spread; regularisation images are none of them."""
+    """At most MOST_IMAGES evenly spread row numbers, without regularisation images."""
     rows = np.flatnonzero(~table["regularisation"].to_numpy())
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).round().astype(int)] if len(rows) else rows
 
 
 def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
-    """The plain mean squared error of each of the probe's images at each of TIMESTEPS, float64 [images, bands].
+    """Mean squared error of each image at each of TIMESTEPS, float64[images, bands].
 
-    Noise is a function of the image's place and the band; the posterior's mean is used, captions as they are written.
-    The U-Net gets `at_once` of them at a time; on a CPU two batches are worked on side by side.
+    Unweighted. Noise is a function of the image's place and the band; the posterior's mean and unvaried captions are
+    used. The U-Net gets `at_once` at a time; on a CPU two batches run in parallel.
     """
-    with torch.no_grad():  # one by one: captions of several lengths would be filled up to the longest
+    with torch.no_grad():  # one by one: together they would be filled up to the longest
         texts = [run.text([caption], None)() for caption in probe.captions]
     shapes = [(entry.mean.shape, text.hidden.shape) for entry, text in zip(probe.entries, texts, strict=True)]
     batches = batches_alike(shapes, max(1, at_once // len(TIMESTEPS)))
@@ -63,7 +62,7 @@ def probe_errors(run: Run, probe: Probe, at_once: int) -> np.ndarray:
 
 
 def batches_alike(shapes: Sequence[Hashable], most: int) -> list[list[int]]:
-    """The places of `shapes` in batches of at most `most`, each of one shape."""
+    """Places of `shapes` in batches of at most `most`, each of one shape."""
     alike: dict[Hashable, list[int]] = {}
     for place, shape in enumerate(shapes):
         alike.setdefault(shape, []).append(place)
@@ -71,7 +70,7 @@ def batches_alike(shapes: Sequence[Hashable], most: int) -> list[list[int]]:
 
 
 def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[int], at_once: int) -> np.ndarray:
-    """probe_errors of the images at `places` alone, whose latents and `texts` have one shape each."""
+    """probe_errors of the images at `places`; latents and `texts` of one shape."""
     config, device, bands = run.models.vae.config, run.accelerator.device, len(TIMESTEPS)
     timesteps = torch.tensor(TIMESTEPS * len(places))
     entries = [probe.entries[place] for place in places for _ in TIMESTEPS]
@@ -94,7 +93,7 @@ def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[i
 
 
 def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
-    """The encodings of one caption each, every one of them `times` times."""
+    """Encodings of single captions, each repeated `times` times."""
     pooled = [text.pooled for text in texts if text.pooled is not None]
     hidden = torch.cat([text.hidden for text in texts])
     return Encoded(
@@ -103,7 +102,10 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
 
 
 def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """A row of VALIDATION_LOSS for each probe after `epoch` whole epochs; `at_once`: see probe_errors."""
+    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs.
+
+    `at_once`: see probe_errors.
+    """
     rows = []
     for probe in probes:
         bands = probe_errors(run, probe, at_once).mean(axis=0)
@@ -122,7 +124,10 @@ def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int)
 
 
 def write_validation_losses(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all. Raises SchemaError."""
+    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all.
+
+    Raises SchemaError.
+    """
     table = typed(pd.DataFrame(list(rows), columns=VALIDATION_LOSS.names), VALIDATION_LOSS)
     check(table, VALIDATION_LOSS)
     with atomic_file(path) as staging:

@@ -1,4 +1,4 @@
-"""The limit on how much each module of a LoRA changes its weight, kept after each optimizer step.
+"""Limit on each LoRA module's change of its weight, applied after each step.
 
 As `scale_weight_norms` of sd-scripts 48d368f (networks/lora.py, apply_max_norm_regularization).
 """
@@ -15,22 +15,22 @@ from sticker_pipeline.diffusion.lora.file import Adapter
 
 @dataclass(frozen=True)
 class Norms:
-    """How many modules were scaled down, and the mean norm of all of them afterwards."""
+    """Number of modules scaled down, and the mean norm of all afterwards."""
 
     scaled: int
     mean: float
 
 
 UNLIMITED = Norms(0, math.nan)
-"""Where there is no limit nothing is scaled, and no norm is computed."""
+"""Without a limit: nothing is scaled, and no norm computed."""
 
 
 @torch.no_grad()
 def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
-    """Scale `adapters` in place so that none changes its weight by a Frobenius norm above `most`.
+    """Scale `adapters` in place to a weight change of Frobenius norm at most `most`.
 
-    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n); the product then has the norm
-    `most`. All others stay as they are, bit for bit. A DoRA's magnitude is left alone.
+    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n), which gives norm `most`.
+    Others stay, bit for bit, as does a DoRA's magnitude.
     """
     found = []
     for adapter in adapters:
@@ -46,8 +46,8 @@ def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
 def change_norm(adapter: Adapter) -> Tensor:
     """‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
 
-    Of matrices of rank × rank alone, which is far less than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A
-    convolution counts as the matrix of its kernels, [rank, in·n·n].
+    From rank × rank matrices, far smaller than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A convolution
+    counts as its matrix of kernels, [rank, in·n·n].
     """
     up, down = adapter.up.flatten(1), adapter.down.flatten(1)
     squared = ((up.T @ up).double() * (down @ down.T).double()).sum()

@@ -1,1 +1,1 @@
-"""Faster layers and launches with the same results. A training works without them."""
+"""Faster layers and launches with the same results; all are optional."""

@@ -1,7 +1,7 @@
-"""A batch's forward and backward as a CUDA graph: recorded once for each shape, then replayed in one call.
+"""CUDA graphs of a batch's forward and backward, recorded once per shape.
 
-At a few images a step a GPU is faster than Python can tell it what to do next: thousands of small kernels, each
-started by its own call. A graph starts them all (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+At a few images a step, launching thousands of small kernels from Python takes longer than running them; a graph is one
+launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sticker_pipeline.training.backward import Backward, Inputs
 
 Shape = tuple[tuple[str, torch.Size], ...]
 
-MOST = 16  # recordings that are kept: each holds some memory of its own beside what all share
+MOST = 16  # each holds memory of its own beside the shared pool
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A graph, the memory that it reads its inputs from and that in which it leaves its results."""
+    """A graph with its input and result memory."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Inputs
@@ -30,18 +30,18 @@ Recordings = dict[Shape, Recording]
 
 
 def recorded(backward: Backward, recordings: Recordings) -> Backward:
-    """`backward`, run as it is for the first batch of each shape and replayed from `recordings` for all later ones.
+    """Return `backward`, replayed from `recordings` once it ran for the batch's shape.
 
-    Whoever needs the GPU's memory for something else meanwhile calls `forget`; what is missing is recorded again.
+    A shape's first batch runs without a graph. `forget` frees memory; dropped recordings are made again.
     """
     known: set[Shape] = set()
 
     def replay(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         shape = tuple((name, tensor.shape) for name, tensor in inputs.items())
         if shape not in known:
-            forget(recordings)  # their memory cannot serve what is not recorded
+            forget(recordings)  # their memory is unavailable to a run without a graph
             known.add(shape)
-            return backward(inputs)  # libraries choose and load their kernels now, which a recording may not
+            return backward(inputs)  # libraries choose and load kernels now, which a recording does not allow
         if shape not in recordings:
             if len(recordings) == MOST:
                 recordings.pop(next(iter(recordings)))
@@ -56,19 +56,19 @@ def recorded(backward: Backward, recordings: Recordings) -> Backward:
 
 
 def forget(recordings: Recordings) -> None:
-    """Give back the memory of all `recordings`."""
+    """Free the memory of all `recordings`."""
     if recordings:
         recordings.clear()
         torch.cuda.empty_cache()
 
 
 def _record(backward: Backward, inputs: Inputs, others: Recordings) -> Recording:
-    """Record only, in the memory that `others` use as well: never two of them run at once."""
+    """Record without replaying, in the pool of `others`: no two run at once."""
     own = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}
     graph = torch.cuda.CUDAGraph()
     pool = next((other.graph.pool() for other in others.values()), None)
     torch.cuda.empty_cache()
-    # Other threads may go on with theirs meanwhile, such as the one that watches over an exchange between processes.
+    # Other threads may use CUDA meanwhile, such as a watchdog of exchanges between processes.
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         errors, gradients = backward(own)
     return Recording(graph, own, errors, gradients)

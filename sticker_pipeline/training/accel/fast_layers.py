@@ -1,7 +1,7 @@
-"""Frozen layers, and the LoRA around them, for training on a CPU: the same outputs and gradients in less time.
+"""Frozen layers, and LoRA around them, made faster on a CPU with equal results.
 
-Frozen weights never change, so they are laid out once in the order in which oneDNN reads them, for the forward and for
-the backward pass, where PyTorch sorts them anew in every call. Which layers are trained belongs to models.py.
+Frozen weights are laid out once in oneDNN's order, for forward and backward; PyTorch reorders them in every call.
+`training/adapters.py` selects trained layers.
 """
 
 import functools
@@ -11,21 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-# PyTorch's own operators over oneDNN with weights laid out beforehand; torch.compile uses them for frozen models.
+# PyTorch's oneDNN operators for weights laid out in advance, as torch.compile uses them.
 _onednn = torch.ops.mkldnn
-_PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no operation fused behind
+_PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no fused operation
 
-SMALL, LARGE = 6, 64  # sides of the images that convolutions in a U-Net see, in latent pixels: the usual range
+SMALL, LARGE = 6, 64  # usual range of a U-Net convolution's input side, in latent pixels
 
 
 def speed_up(model: nn.Module) -> int:
-    """Replace the frozen float32 Linear and Conv2d layers of `model`, which lies on the CPU; returns how many.
+    """Replace the frozen float32 Linear and Conv2d layers of `model`; return their number.
 
-    Call it after adapters were added: a layer with a weight to train stays as it is. peft's LoRA around a replaced
-    layer then runs in one call with it, on the same parameters. Outputs and gradients are equal but for rounding.
-
-    The new layers hold their weight twice, once for each direction, and have no `weight`: what is to be merged, saved
-    or decomposed (DoRA, whose layers stay as they are) is done before. Returns 0 where PyTorch has no oneDNN.
+    `model` is on the CPU, with adapters: trained layers and DoRA layers stay. peft's LoRA around a replaced layer then
+    runs in one call with it, on the same parameters. Results are equal but for rounding. New layers hold their weight
+    twice, once per direction, and have no `weight`: merge, save or decompose first. Returns 0 without oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         return 0
@@ -45,7 +43,7 @@ def speed_up(model: nn.Module) -> int:
 
 
 def _frozen(layer: nn.Module) -> nn.Module | None:
-    """What `layer` is replaced with; None: it stays."""
+    """Replacement of `layer`; None: it stays."""
     if type(layer) not in (nn.Linear, nn.Conv2d):
         return None
     weight = layer.weight
@@ -61,7 +59,7 @@ def _frozen(layer: nn.Module) -> nn.Module | None:
 
 
 def _has_plain_lora(layer: nn.Module) -> bool:
-    """Whether `layer` is peft's, over a FrozenLinear, and adds just scale · up(down(x))."""
+    """Return True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
     if not isinstance(getattr(layer, "base_layer", None), FrozenLinear):
         return False
     adapters: Any = layer
@@ -83,7 +81,7 @@ class _Product(torch.autograd.Function):
 
 
 class FrozenLinear(nn.Module):
-    """A Linear that does not learn, of weight float32[out, in] and bias float32[out]."""
+    """A frozen Linear: weight float32[out, in], bias float32[out]."""
 
     def __init__(self, linear: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
@@ -94,31 +92,31 @@ class FrozenLinear(nn.Module):
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in] → [..., out]"""
+        """Map [..., in] to [..., out]."""
         result: torch.Tensor = _Product.apply(x, self)
         return result
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """x Wᵀ + b for x [..., in], unseen by autograd."""
+        """Return x Wᵀ + b for x [..., in], without autograd."""
         result: torch.Tensor = _onednn._linear_pointwise(x.contiguous(), self.there, self.bias, *_PLAIN)
         return result
 
     def product_back(self, gradient: torch.Tensor) -> torch.Tensor:
-        """gradient W for gradient [..., out], unseen by autograd."""
+        """Return gradient · W for gradient [..., out], without autograd."""
         result: torch.Tensor = _onednn._linear_pointwise(gradient.contiguous(), self.back, None, *_PLAIN)
         return result
 
 
 class FrozenPointwise(FrozenLinear):
-    """A 1×1 convolution that does not learn, as the Linear over channels that it is: oneDNN is slow at it otherwise."""
+    """A frozen 1×1 convolution as a Linear over channels: faster in oneDNN."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, in, h, w] → [n, out, h, w], channels last in memory"""
+        """Map [n, in, h, w] to [n, out, h, w], channels last in memory."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _AdaptedProduct(torch.autograd.Function):
-    """x Wᵀ + b + scale · x downᵀ upᵀ, with the gradients of x, down and up."""
+    """x Wᵀ + b + scale·x downᵀ upᵀ, with gradients of x, down, up."""
 
     @staticmethod
     def forward(
@@ -145,7 +143,7 @@ class _AdaptedProduct(torch.autograd.Function):
 
 
 class Adapted(nn.Module):
-    """peft's LoRA `layer` over a FrozenLinear, in one call. The parameters, and the scale, stay in `layer`."""
+    """peft's LoRA `layer` over a FrozenLinear in one call; `layer` keeps parameters and scale."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -154,7 +152,7 @@ class Adapted(nn.Module):
         self.pointwise = isinstance(layer.base_layer, FrozenPointwise)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in] → [..., out], or [n, in, h, w] → [n, out, h, w] for a 1×1 convolution"""
+        """Map [..., in] to [..., out]; a 1×1 convolution maps [n, in, h, w]."""
         if self.layer.disable_adapters:
             return self.layer.base_layer(x)
         down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight
@@ -169,7 +167,7 @@ class Adapted(nn.Module):
 
 @dataclass(frozen=True)
 class Geometry:
-    """All that a convolution of one group and zero padding is but its weight; pairs are (height, width)."""
+    """Geometry of a convolution with one group and zero padding; pairs: (height, width)."""
 
     in_channels: int
     out_channels: int
@@ -179,7 +177,7 @@ class Geometry:
     dilation: tuple[int, int]
 
     def ordered(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
-        """`weight` float32[out, in, kh, kw] as oneDNN reads it for images of `side` by `side`."""
+        """`weight` float32[out, in, kh, kw] in oneDNN's order for `side` × `side` images."""
         image = [1, self.in_channels, side, side]
         result: torch.Tensor = _onednn._reorder_convolution_weight(
             weight, self.padding, self.stride, self.dilation, 1, image
@@ -187,7 +185,7 @@ class Geometry:
         return result
 
     def ordered_back(self, weight: torch.Tensor, side: int = LARGE) -> torch.Tensor:
-        """`weight` as oneDNN reads it for gradients, which a transposed convolution makes."""
+        """`weight` in oneDNN's order for the gradient, a transposed convolution."""
         gradient = [1, self.out_channels, side, side]
         result: torch.Tensor = _onednn._reorder_convolution_transpose_weight(
             weight, self.padding, (0, 0), self.stride, self.dilation, 1, gradient
@@ -195,7 +193,7 @@ class Geometry:
         return result
 
     def left_over(self, size: torch.Size, out: torch.Size) -> list[int]:
-        """Rows and columns at the end of an image of `size` that a stride over 1 never reached on the way to `out`."""
+        """Trailing rows and columns of the input `size` that the stride never reached."""
         sides = zip(size, out, self.kernel, self.padding, self.stride, self.dilation, strict=True)
         return [
             side - ((steps - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
@@ -204,7 +202,7 @@ class Geometry:
 
 
 def geometry_of(conv: nn.Conv2d) -> Geometry | None:
-    """The geometry of `conv`, or None where FrozenConv2d cannot take its place."""
+    """Geometry of `conv`; None where FrozenConv2d cannot replace it."""
     if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return None
     pairs: Any = (conv.kernel_size, conv.padding, conv.stride, conv.dilation)
@@ -214,10 +212,9 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Whether oneDNN reads weights of this geometry in one order, whatever the size of the image.
+    """Return True if oneDNN has one order of such weights for all image sizes.
 
-    Some numbers of channels (240, say) have two, and in the wrong one a call takes thirty times as long: those
-    convolutions are better left to PyTorch.
+    Some channel numbers (240, say) have two, and the wrong one takes thirty times as long: PyTorch computes those.
     """
     weight = torch.zeros(geometry.out_channels, geometry.in_channels, *geometry.kernel)
     return all(
@@ -252,7 +249,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class FrozenConv2d(nn.Module):
-    """A convolution of `geometry` that does not learn."""
+    """A frozen convolution of `geometry`."""
 
     def __init__(self, conv: nn.Conv2d, geometry: Geometry) -> None:
         super().__init__()
@@ -262,6 +259,6 @@ class FrozenConv2d(nn.Module):
         self.bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, in, h, w] → [n, out, h', w']"""
+        """Map [n, in, h, w] to [n, out, h', w']."""
         result: torch.Tensor = _Convolution.apply(x, self)
         return result

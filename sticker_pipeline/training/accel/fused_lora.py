@@ -1,6 +1,6 @@
-"""LoRA around a frozen linear layer as one operation, for GPUs: fewer kernels, and nothing added up twice.
+"""LoRA around a frozen linear layer as one operation: fewer kernels on a GPU.
 
-On a CPU fast_layers.py does the same over weights in oneDNN's order. Which layers have LoRA stands in adapters.py.
+`training/accel/fast_layers.py` is its equivalent for CPUs.
 """
 
 from typing import Any
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 def fuse(model: nn.Module) -> int:
-    """Let each of peft's LoRA layers over a frozen nn.Linear in `model` compute in one operation; returns how many.
+    """Fuse peft's LoRA layers over frozen nn.Linear in `model`; return their number.
 
-    Outputs and gradients are equal but for rounding. Parameters and scale stay where they are, in peft's layers; DoRA
-    and what is no plain linear layer stay as they are.
+    Results are equal but for rounding; peft's layers keep parameters and scale. DoRA and other layers stay.
     """
     found = [
         (parent, name, child)
@@ -27,7 +26,7 @@ def fuse(model: nn.Module) -> int:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether `layer` adds just scale · up(down(x)), of one adapter."""
+    """Return True for one adapter that adds scale · up(down(x))."""
     names = list(layer.active_adapters)
     if len(names) != 1 or layer.lora_magnitude_vector:
         return False
@@ -44,7 +43,7 @@ class FusedLinear(nn.Module):
         (self.adapter,) = layer.active_adapters
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] → [..., out]"""
+        """Map [..., in] to [..., out]."""
         base = self.layer.base_layer
         if self.layer.disable_adapters:
             plain: Tensor = base(x)
@@ -55,7 +54,7 @@ class FusedLinear(nn.Module):
 
 
 class _Adapted(torch.autograd.Function):
-    """x Wᵀ + b + scale · x downᵀ upᵀ, with the gradients of x, down and up."""
+    """x Wᵀ + b + scale·x downᵀ upᵀ, with gradients of x, down, up."""
 
     @staticmethod
     def forward(

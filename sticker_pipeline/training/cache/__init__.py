@@ -1,1 +1,1 @@
-"""Latents and encodings, made once and kept on disk by content."""
+"""Latents and encodings, cached on disk by content."""

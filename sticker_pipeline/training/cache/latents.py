@@ -1,7 +1,7 @@
-"""Images as the U-Net sees them: VAE posteriors, cached for each way of seeing an image, and fresh draws from them.
+"""VAE posteriors of images, cached for each view, and samples from them.
 
-The cache knows nothing of characters or runs: an entry is named by all that decides it, and found without decoding.
-How an image is padded or cut belongs to dataset/pixels.py, which images there are to data.py.
+An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs. Padding
+and cutting are in `dataset/pixels.py`.
 """
 
 import errno
@@ -31,10 +31,10 @@ from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
 
-VERSION = 3  # of the way from prepared pixels to a cache entry; raise it when that changes
-MEMORY = 2**30  # bytes of entries that are kept in memory: about 7,000 images of 512×512 pixels
-THREADS = 2  # that prepare images while the VAE encodes others
-# Images were judged when they were taken; what was taken then is decoded whatever its size.
+VERSION = 3  # of the function from prepared pixels to an entry; raise it when that changes
+MEMORY = 2**30  # bytes of entries: about 7,000 images of 512×512 pixels
+THREADS = 2  # preparing images while the VAE encodes others
+# No limits here: they were checked when the dataset was made.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -44,10 +44,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class View:
-    """One way of seeing an image: all that decides its pixels. `path` only says where its file is now.
+    """A view of an image: all that decides its pixels, and its `path`.
 
-    `width`, `height`: its bucket; `shape`: whether it is padded to that (`square`) or covers it and is cut (`aspect`),
-    `offset` (0..1) of the free room being cut off before it (see pixels.cover_image).
+    `width`, `height`: its bucket; `shape`: padded to it (`square`), or covering it and cut (`aspect`), with `offset`
+    (0..1) of the free room cut off before (see pixels.cover_image).
     """
 
     path: Path
@@ -62,9 +62,11 @@ class View:
 
 @dataclass(frozen=True)
 class LatentEntry:
-    """What the cache holds of a view: `mean` and `std` of its posterior (float32[c, h, w] on the CPU, unscaled), `mask`
-    (float32[1, h, w]): how much of each cell is image and not background, and the conditions of SDXL in pixels:
-    `size` (height, width) of the image before scaling, `crop` (top, left)."""
+    """A view's cache entry.
+
+    `mean`, `std` of its posterior (float32[c, h, w] on the CPU, unscaled); `mask` (float32[1, h, w]): each cell's share
+    of image, not background; SDXL's conditions in pixels: `size` (height, width) before scaling, `crop` (top, left).
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -74,13 +76,13 @@ class LatentEntry:
 
 
 def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
-    """The views of each row of `table` (see data.read_training_set), which are drawn alike: its cuts, and each of them
-    mirrored where the settings say so. None occurs twice: an image without free room has one cut.
+    """Views of each row of `table` (see data.read_training_set), sampled equally often.
 
-    Raises SpecError for an image that cannot be read.
+    A row's cuts, each also mirrored under settings.flip; without free room there is one cut. Raises SpecError for an
+    image that cannot be read.
     """
     paths = [Path(path) for path in table["path"]]
-    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it forgets other files
+    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it drops other files
     hashes = file_hashes(sorted(set(paths)), spec.cache / "hashes" / f"{memo[:16]}.json")
     missing = next((path for path in paths if path not in hashes), None)
     if missing:
@@ -102,10 +104,10 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
 
 
 def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
-    """Where an image with `room` free pixels is cut: at most `count` different offsets (0..1), ascending.
+    """At most `count` different cut offsets (0..1), ascending, of an image.
 
-    One is the middle. Several are spread over the room, one in each of `count` equal parts of it, at a place that the
-    image's own hash decides: neither the seed nor the other images move it.
+    `room`: its free pixels. One offset is the middle. Several lie one in each of `count` equal parts, placed by the
+    image's hash: independent of seed and other images.
     """
     if count == 1 or room == 0:
         return [0.5]
@@ -116,8 +118,10 @@ def crop_offsets(sha256: str, count: int, room: int) -> list[float]:
 
 
 def vae_hash(base: Path) -> str:
-    """Hash of all that decides what the VAE of `base` makes of an image: of the files of a diffusers folder, or of the
-    VAE's own tensors in a single .safetensors file and its configuration beside that."""
+    """Hash of all that decides the VAE's output.
+
+    The files of a diffusers folder, or the VAE's tensors in a .safetensors file and the configuration beside it.
+    """
     if base.is_file():
         beside = (base.with_suffix("") / "vae").glob("*.json")
         digests: dict[str, Any] = {path.name: file_sha256(path) for path in sorted(beside)}
@@ -132,17 +136,17 @@ def vae_hash(base: Path) -> str:
 
 
 def entry_path(cache: Path, vae: str, dtype: torch.dtype, view: View) -> Path:
-    """Where the entry of `view` is cached, made by the VAE with the hash `vae` in `dtype`."""
+    """Cache path of `view` for the VAE hash `vae` and `dtype`."""
     decisive = {name: value for name, value in vars(view).items() if name != "path"}
     digest = content_hash({"version": [VERSION, pixels.VERSION], "vae": vae, "dtype": str(dtype), **decisive})
     return cache / vae[:16] / digest[:2] / f"{digest}.safetensors"
 
 
 class Latents:
-    """The cache entries of the `views` of a training set: read when they are asked for, those used last kept in memory.
+    """Cache entries of a training set's `views`, read on demand; recent ones stay in memory.
 
-    Opening reads no image and needs no VAE: `missing` are the views to `encode` first. `dtype` is that of the VAE:
-    float32, since SDXL's overflows in float16.
+    Opening reads no image and needs no VAE: `encode` the `missing` first. `dtype`: of the VAE; float32, since SDXL's
+    overflows in float16.
     """
 
     def __init__(
@@ -163,21 +167,23 @@ class Latents:
 
     @cached_property
     def _read(self) -> Callable[[Path], LatentEntry]:
-        """`read_entry` with a memory for as many of the largest entries as fit."""
+        """`read_entry` with memory for as many of the largest entries as fit."""
         largest = max(self._views, key=lambda path: self._views[path].width * self._views[path].height)
         return lru_cache(maxsize=max(1, self.memory // max(1, largest.stat().st_size)))(read_entry)
 
     def variants(self, row: int) -> int:
-        """How many views row number `row` has."""
+        """Number of views of row number `row`."""
         return len(self._paths[row])
 
     def missing(self) -> dict[Path, View]:
-        """The views without a cache entry, by its path; a damaged entry counts as none, and is removed."""
+        """Views without a cache entry, by its path; remove damaged entries."""
         return {path: view for path, view in self._views.items() if read_cached(path) is None}
 
     def entry(self, row: int, variant: int) -> LatentEntry:
-        """The entry of view number `variant` of row number `row`. Raises OSError, saying what to do, where it is gone
-        or damaged."""
+        """Entry of view number `variant` of row number `row`.
+
+        Raises OSError, with the remedy, where it is gone or damaged.
+        """
         path = self._paths[row][variant]
         try:
             return self._read(path)
@@ -195,11 +201,11 @@ class Latents:
         ranks: int = 1,
         encoded: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """Make the entries of `missing`, of several processes each its own share.
+        """Make the entries of `missing`; each of several processes makes its share.
 
-        Images are encoded one by one: the result must not depend on which others are missing. `encoded` is called
-        with their number after each one, and may raise: what is made stays. Raises SpecError for an image that cannot
-        be read, ValueError for a VAE of another dtype, SpaceError where an entry cannot be written.
+        One image at a time: the result must not depend on others. `encoded` gets their number after each, and may
+        raise: finished entries stay. Raises SpecError for an unreadable image, ValueError for a VAE of another dtype,
+        SpaceError where an entry cannot be written.
         """
         if vae.dtype != self.dtype:
             raise ValueError(f"the VAE works in {vae.dtype}, its latents are cached as those of {self.dtype}")
@@ -217,7 +223,10 @@ class Latents:
 
 
 def prepare(view: View) -> pixels.Prepared:
-    """The image as `view` says. Raises SpecError for one that cannot be read, or is another than its hash says."""
+    """Image prepared as `view` says.
+
+    Raises SpecError if unreadable or of another hash.
+    """
     try:
         data = view.path.read_bytes()
         if hashlib.sha256(data).hexdigest() != view.sha256:
@@ -234,7 +243,7 @@ def prepare(view: View) -> pixels.Prepared:
 
 
 def prepared_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """`function` of each item, in order, worked out in THREADS threads while earlier results are used."""
+    """Yield `function` of each item, in order, computed ahead in THREADS threads."""
     pool = ThreadPoolExecutor(THREADS)
     try:
         waiting: deque[Future[Result]] = deque()
@@ -249,7 +258,7 @@ def prepared_ahead(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
 
 def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
-    """The cache entry of a prepared image: its posterior, and its alpha as the mean over each cell."""
+    """Entry of a prepared image: posterior, and mean alpha of each cell."""
     mean, std = encode(vae, image.pixels)
     alpha = torch.from_numpy(image.alpha)[None]
     mask = torch.nn.functional.adaptive_avg_pool2d(alpha, (mean.shape[-2], mean.shape[-1]))
@@ -258,8 +267,10 @@ def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
 
 @torch.no_grad()
 def encode(vae: Any, image: np.ndarray) -> Posterior:
-    """Mean and standard deviation of the posterior of one image (uint8[h, w, 3]); AutoencoderTiny has none: its
-    deviation is 0."""
+    """Mean and standard deviation of the posterior of an image uint8[h, w, 3].
+
+    0 for AutoencoderTiny, which has none.
+    """
     scaled = torch.from_numpy(image.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
     output = vae.encode(scaled.to(vae.device, vae.dtype))
     if hasattr(output, "latent_dist"):
@@ -269,7 +280,10 @@ def encode(vae: Any, image: np.ndarray) -> Posterior:
 
 
 def read_entry(path: Path) -> LatentEntry:
-    """The cache entry at `path`. Raises FileNotFoundError for none, ValueError for a damaged one."""
+    """Cache entry at `path`.
+
+    Raises FileNotFoundError for none, ValueError for a damaged one.
+    """
     # load_file only maps the file: one map each, and SIGBUS if it is cut off
     tensors = from_bytes(unsealed(path.read_bytes()))
     height, width, top, left = tensors["geometry"].tolist()
@@ -277,9 +291,9 @@ def read_entry(path: Path) -> LatentEntry:
 
 
 def redraw(entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator) -> torch.Tensor:
-    """A fresh draw from each posterior in the space that the U-Net works in: float32[b, c, h, w] = (z − shift) · scale.
+    """Sample each posterior as float32[b, c, h, w] = (z − shift) · scale.
 
-    `generator` is a CPU generator, so that a draw is the same on every device.
+    `generator` is a CPU generator: equal samples for every device.
     """
     mean = torch.stack([entry.mean for entry in entries])
     std = torch.stack([entry.std for entry in entries])

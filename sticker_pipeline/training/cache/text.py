@@ -1,11 +1,8 @@
-"""Encodings of captions made before the training, cached on disk, so that the text encoders can leave memory.
+"""Encodings of captions, cached on disk, so that untrained text encoders leave memory.
 
-For trainings that leave the text encoders as they are. Like latents.py, the cache knows nothing of characters or runs:
-an entry is named by all that decides it. How captions are encoded stands in text.py.
-
-An entry holds all variants of one caption. On disk each chunk of a variant takes 77·768·2 = 118 kB in half precision on
-SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in float32: 500 captions with 16 variants of one chunk are
-0.9 or 2.5 GB, 30,000 captions 57 or 153 GB. Variants that are equal are stored once.
+An entry, named by a hash of all that decides it, holds all variants of one caption, equal ones once. Each chunk of a
+variant takes 77·768·2 = 118 kB in half precision on SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in
+float32: 500 captions with 16 variants of one chunk are 0.9 or 2.5 GB, 30,000 captions 57 or 153 GB.
 """
 
 import errno
@@ -25,8 +22,8 @@ from sticker_pipeline.core import caching
 from sticker_pipeline.core.storage import atomic_file, content_hash, file_sha256
 from sticker_pipeline.diffusion.text import LENGTH, Encoded, TextModels, encode, tokenize
 
-VERSION = "3"  # of the way from texts to a cache entry; raise it when that changes
-BATCH = 16  # texts that are encoded together
+VERSION = "3"  # of the function from texts to an entry; raise it when that changes
+BATCH = 16  # texts encoded together
 MEMORY = 2**30  # bytes
 
 Variants = Callable[[str], Sequence[str]]
@@ -34,8 +31,10 @@ Variants = Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How captions are read: with their words, all that decides an encoding. `text_sha` is the hash of the text models'
-    files, `dtype` that of the encoders and of the stored encodings."""
+    """All that decides an encoding beside the caption's words.
+
+    `text_sha`: hash of the text models' files; `dtype`: of the encoders and of the stored encodings.
+    """
 
     family: str
     text_sha: str
@@ -45,15 +44,15 @@ class Reading:
 
 
 def text_hash(paths: Iterable[Path]) -> str:
-    """Hash of the files that decide what a text is encoded to (configurations, tokenizers, weights), in this order.
+    """Hash of the files that decide an encoding, in this order.
 
-    Their names and folders do not count, so that a model may be moved.
+    Configurations, tokenizers, weights; not names and folders: a model may be moved.
     """
     return content_hash([file_sha256(path) for path in paths])
 
 
 def entry_path(cache: Path, reading: Reading, texts: Sequence[str]) -> Path:
-    """Where the encodings of `texts`, the variants of one caption, are cached."""
+    """Cache path of `texts`, the variants of one caption."""
     decides = [VERSION, reading.family, reading.text_sha, reading.clip_skip, reading.max_tokens, str(reading.dtype)]
     digest = content_hash([decides, list(texts)])
     return cache / reading.text_sha[:16] / digest[:2] / f"{digest}.safetensors"
@@ -61,8 +60,10 @@ def entry_path(cache: Path, reading: Reading, texts: Sequence[str]) -> Path:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A cached caption: `starts` has the first chunk of each of its texts, and the number of chunks last; `texts` has
-    the text of each variant."""
+    """A cached caption.
+
+    `starts`: first chunk of each text, then the number of chunks; `texts`: each variant's text.
+    """
 
     path: Path
     starts: tuple[int, ...]
@@ -79,13 +80,13 @@ def encode_captions(
     memory: int = MEMORY,
     encoded: Callable[[int], None] = lambda count: None,
 ) -> "Encodings":
-    """The encodings of all `variants` of each of the distinct `captions` and of the empty one (which has one variant),
-    from the cache or from the text encoders. Nothing in the result holds on to these.
+    """Encodings of all `variants` of distinct `captions` and of the empty one.
 
-    `models` is called once, and only where an entry is missing. The texts of a caption are encoded together and apart
-    from all others: the result must not depend on what else is missing. `memory` bounds what is kept of encodings that
-    were read, in bytes. `encoded` is called after each caption with the number of distinct ones done, the empty one not
-    counted; it may raise to stop. Raises ValueError where the encoders' dtype is not `reading.dtype`.
+    From the cache or the text encoders, which the result does not reference. `models` is called once, only for missing
+    entries. A caption's texts are encoded together, apart from others: the result must not depend on what else is
+    missing. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each, not
+    counting the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
+    not `reading.dtype`.
     """
     entries: dict[str, _Entry] = {}
     loaded: TextModels | None = None
@@ -98,7 +99,7 @@ def encode_captions(
             loaded = loaded or _checked(models(), reading)
             _write(path, loaded, reading, texts)
             starts = _cached(path)
-            assert starts is not None  # it was just written
+            assert starts is not None  # just written
         places = {text: place for place, text in enumerate(texts)}
         entries[caption] = _Entry(path, starts, tuple(places[text] for text in drawn))
         encoded(number)
@@ -106,12 +107,15 @@ def encode_captions(
 
 
 def _cached(path: Path) -> tuple[int, ...] | None:
-    """The `starts` of the entry at `path`; None where there is none or a damaged one, which is made again."""
+    """`starts` of the entry at `path`; None if missing or damaged."""
     return caching.read_entry(path, _starts)
 
 
 def _starts(path: Path) -> tuple[int, ...]:
-    """The `starts` of an entry, all of which is looked at. Raises ValueError for a damaged one."""
+    """`starts` of a checked entry.
+
+    Raises ValueError for a damaged one.
+    """
     try:
         tensors = load(path.read_bytes())
     except SafetensorError as error:
@@ -138,8 +142,11 @@ def _checked(models: TextModels, reading: Reading) -> TextModels:
 
 @torch.no_grad()
 def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str]) -> None:
-    """Write the entry of `texts`: `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], `pooled`
-    [texts, width] where the family has it, and `checksums` int64[texts]: each text is read, and checked, by itself."""
+    """Write the entry of `texts`.
+
+    `hidden` [chunks of all texts, 77, width], `chunks` int64[texts], `pooled` [texts, width] where the family has it,
+    `checksums` int64[texts]: each text is read and checked separately.
+    """
     tokens = tokenize(models.tokenizers, texts, reading.max_tokens)
     hidden, pooled = [], []
     for start in range(0, len(texts), BATCH):
@@ -159,8 +166,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
 
 
 class Encodings:
-    """The encodings of a training's captions. They are read from the cache when they are asked for, and the last ones
-    are kept in memory, up to a bound: few captions stay there whole, many take no more than that."""
+    """Encodings of a training's captions, read on demand; recent ones stay in bounded memory."""
 
     def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
         self._entries = entries
@@ -168,15 +174,17 @@ class Encodings:
         self._empty = self._text("", 0)
 
     def variants(self, caption: str) -> int:
-        """How many variants of `caption` there are. Raises KeyError for one that was not encoded."""
+        """Number of variants of `caption`.
+
+        Raises KeyError if not encoded.
+        """
         return len(self._entries[caption].texts)
 
     def batch(self, captions: Sequence[str], numbers: Sequence[int]) -> Encoded:
-        """Variant `numbers[k]` of `captions[k]`, on the CPU in the stored dtype: counted round and round, so that one
-        draw serves all, however many variants each has.
+        """Variant `numbers[k]` (modulo their number) of `captions[k]`, on the CPU.
 
-        The length is that of the longest; shorter ones are filled up with empty chunks, as text.Tokens are. Raises
-        KeyError for a caption that was not encoded, OSError where the cache was deleted or damaged meanwhile.
+        In the stored dtype, filled up to the longest with empty chunks, as Tokens of `diffusion/text.py`. Raises
+        KeyError for a caption not encoded, OSError where the cache was deleted or damaged.
         """
         pairs = zip(captions, numbers, strict=True)
         found = [self._text(caption, number % self.variants(caption)) for caption, number in pairs]
@@ -197,8 +205,10 @@ class Encodings:
 
 
 def _read(entry: _Entry, text: int) -> Encoded:
-    """One text of an entry without a batch dimension: hidden [length, width], pooled [width]. Raises OSError, saying
-    what to do, where the entry is gone or damaged."""
+    """One text of an entry: hidden [length, width], pooled [width].
+
+    Raises OSError, with the remedy, where the entry is gone or damaged.
+    """
     try:
         with safe_open(entry.path, "pt") as file:
             names = file.keys()
@@ -217,12 +227,12 @@ def _read(entry: _Entry, text: int) -> Encoded:
 
 
 def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
-    """One text out of tensors, or slices of a file, of all of them."""
+    """One text out of all texts' tensors or file slices."""
     return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
 
 
 def _checksum(encoded: Encoded) -> int:
-    """The checksum of a text's encodings, with their types."""
+    """Checksum of a text's encodings, with dtype."""
     value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
     for tensor in (encoded.hidden, encoded.pooled):
         if tensor is not None:
@@ -231,7 +241,7 @@ def _checksum(encoded: Encoded) -> int:
 
 
 class _Recent:
-    """The encodings asked for last, at most `limit` bytes of them; threads may share it."""
+    """The last encodings used, at most `limit` bytes; shared between threads."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -240,7 +250,7 @@ class _Recent:
         self.bytes = 0
 
     def get(self, key: tuple[str, int], read: Callable[[], Encoded]) -> Encoded:
-        """The encoding `key`: the one kept, or what `read` gives."""
+        """Encoding `key` from memory, else from `read`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

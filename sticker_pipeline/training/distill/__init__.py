@@ -1,4 +1,4 @@
-"""Latent consistency distillation: a LoRA that lets its base model draw in a few steps (LCM-LoRA, Luo et al. 2023).
+"""Latent consistency distillation: a LoRA for generation in few steps.
 
-It runs in a process of its own: `python -m sticker_pipeline.training.distill SPEC.json`. Nothing about characters.
+LCM-LoRA, Luo et al. 2023. Runs as `python -m sticker_pipeline.training.distill SPEC.json`.
 """

@@ -1,11 +1,11 @@
-"""`python -m sticker_pipeline.training.distill spec.json`: the distillation as a process (see ../process.py)."""
+"""The distillation as a process: `python -m sticker_pipeline.training.distill spec.json`."""
 
 import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training listens, a stop ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until handlers are set, SIGINT ends it without a traceback
 
 from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.diffusion.base_model import check_base
@@ -20,7 +20,7 @@ TO_SAVE_MEMORY = "Lower batch_size or rank, or turn gradient_checkpointing on, i
 
 
 def main(arguments: list[str]) -> int:
-    """Distil the spec that the one argument names; returns the exit code."""
+    """Distil the spec named by the argument; return the exit code."""
     return run(arguments, MODULE, _loaded, _distil, TO_SAVE_MEMORY)
 
 

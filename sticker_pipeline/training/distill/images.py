@@ -1,8 +1,7 @@
-"""The images that are learned on, as latents.
+"""Images to distil on, as latents.
 
-Those of a base model it draws itself, with guidance: nothing but the model is needed, and what is distilled is how it
-draws. They are kept batch by batch in the work folder, and not drawn again by a distillation that goes on. Those of a
-character are its training images.
+A base model generates its own, with guidance: only the model is needed, and its own output is distilled. Batches are
+kept in the work folder to resume. Characters use their training images.
 """
 
 from collections.abc import Callable
@@ -27,11 +26,11 @@ VERSION = 2  # raise it when equal specs give other latents
 def drawn_latents(
     models: Models, spec: ConsistencySpec, texts: Encoded, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """An image of each prompt, float32[n, c, h, w] on the CPU, scaled as the U-Net reads latents. Prompt k starts from
-    the noise of seed settings.seed + k.
+    """Generate an image of each prompt, float32[n, c, h, w] on the CPU.
 
-    `texts`: the encodings of the prompts and, last, of the negative prompt. `count(done, of how many)` is called before
-    each batch and after the last; what it raises leaves whole batches behind.
+    Scaled as the U-Net's input. Prompt k starts from the noise of seed settings.seed + k. `texts`: encodings of the
+    prompts and, last, of the negative prompt. `count(done, total)` is called before each batch and after the last; if
+    it raises, whole batches are kept.
     """
     decisive = spec.model_dump(mode="json", include={"base_sha", "resolution", "prompts", "generation"})
     key = content_hash([VERSION, decisive, spec.settings.seed])
@@ -55,10 +54,10 @@ def drawn_latents(
 def encoded_images(
     models: Models, spec: ConsistencySpec, tuning: Tuning, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """The images of a character as `drawn_latents` gives those of a base model: whole, on a square.
+    """Encode a character's images: whole, on a square, like `drawn_latents`.
 
-    `count`: as there, called before each image. Raises SpecError for an image that cannot be read, OSError for one
-    that is not there.
+    `count(done, total)` is called before each and after the last. Raises SpecError for an unreadable image, OSError for
+    a missing one.
     """
     known: dict[str, torch.Tensor] = {}
     names = sorted(set(tuning.files))

@@ -1,4 +1,4 @@
-"""What one distillation is: every effective value, as a strict model that travels as JSON."""
+"""Spec of one distillation: every effective value, as a strict model in JSON."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sticker_pipeline.core.settings import ConsistencySettings, GenerationSettin
 
 
 class Tuning(Strict):
-    """What a distillation for one character has beside: it goes on from a LoRA, on images of the character."""
+    """Additions for one character: continue a LoRA on the character's images."""
 
     start: Path = Field(description="LCM-LoRA of the same base model, rank and targets, to go on from")
     start_sha: str = Field(description="hash of that file")
@@ -21,7 +21,10 @@ class Tuning(Strict):
 
 
 class ConsistencySpec(Strict):
-    """One distillation. Relative paths are relative to the process's working folder: better make them absolute."""
+    """One distillation.
+
+    Relative paths are relative to the working folder: better make them absolute.
+    """
 
     name: str = Field(min_length=1, description="of the LoRA, in its metadata")
     family: Family = Field("sd15", description="of the base model; decides the keys in the LoRA file")
@@ -46,7 +49,7 @@ class ConsistencySpec(Strict):
         return self
 
     def adapters(self) -> TrainingSettings:
-        """The LoRA and its optimizer as the trainer's parts read them: on the U-Net alone."""
+        """LoRA and optimizer settings for the trainer's parts: U-Net alone."""
         settings = self.settings
         return TrainingSettings(
             rank=settings.rank,

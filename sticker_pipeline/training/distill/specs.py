@@ -1,4 +1,4 @@
-"""Specs of distillations, from datasets and settings: of a base model, and of one character. Prompts are given."""
+"""Specs of distillations of a base model and of a character, prompts given."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from sticker_pipeline.training.distill.spec import ConsistencySpec, Tuning
 
 
 def base_spec(profile: Profile, base_sha: str, prompts: list[str], output: Path) -> ConsistencySpec:
-    """The distillation of the profile's base model on images that it generates of `prompts`. `base_sha`: its hash."""
+    """Spec of the profile's base model, on images that it generates of `prompts`.
+
+    `base_sha`: its hash.
+    """
     return ConsistencySpec(
         name=f"lcm-{profile.name}",
         output=output,
@@ -36,10 +39,10 @@ def character_spec(
     lora: Path,
     output: Path,
 ) -> ConsistencySpec:
-    """The distillation that goes on from `start` for the character `name` and its `lora`.
+    """Spec that continues `start` for the character `name` and its `lora`.
 
-    Images and captions are drawn of the training set by its weights, systematically, once for all. `rows`: its table,
-    with files in the folder `frames`.
+    Images and captions are sampled once by weight, systematically, from `rows`, the training set's table; files are in
+    `frames`.
     """
     tuning = profile.lcm.tuning
     rows = rows[rows["split"] == TRAIN]

@@ -1,6 +1,6 @@
-"""What a distillation needs to go on exactly where it was: LoRA, optimizer and log, written now and then.
+"""State of a distillation to resume exactly: LoRA, optimizer and log.
 
-What is drawn at a step is a function of (seed, step), so there is nothing else.
+Random choices are a function of (seed, step).
 """
 
 import json
@@ -25,7 +25,7 @@ VERSION = 1  # of the distillation as a function of its spec; raise it when equa
 
 
 def fingerprint(spec: ConsistencySpec) -> str:
-    """Hash of all that decides a distillation: only a state with the same is taken up."""
+    """Hash of all that decides a distillation; it must match to resume."""
     places = {"output", "state_seconds", "base", "tuning", "settings"}
     tuning = spec.tuning.model_dump(mode="json", exclude={"start", "lora", "frames"}) if spec.tuning else None
     indifferent = {"tuning", "gradient_checkpointing", "measured_prompts", "measured_seeds"}
@@ -34,11 +34,11 @@ def fingerprint(spec: ConsistencySpec) -> str:
 
 
 def keep_state(run: Distillation) -> Path:
-    """Write the state of `run`, and then remove the one before: there is always a whole one."""
+    """Write the state of `run`, then remove the one before: one is always whole."""
     folder = run.spec.output / FOLDER
     final = folder / f"step_{len(run.log):07d}"
     if final.is_dir():
-        return final  # nothing lies between two states of the same step
+        return final  # equal: nothing happens between two states of the same step
     tensors, rest = optimizer_state(run.optimizer)
     with durable_folder(final) as staging:
         write_lora(staging / "lora.safetensors", LoraFile(adapters_of(run.layers)), "float32")
@@ -54,15 +54,15 @@ def keep_state(run: Distillation) -> Path:
 
 
 def find_state(spec: ConsistencySpec) -> Path | None:
-    """The last state in the output folder, if it is one of the same distillation."""
+    """Last state in the output folder, if of the same distillation."""
     folder = last_intact(spec.output / FOLDER)
     return folder if folder and _description(folder)["fingerprint"] == fingerprint(spec) else None
 
 
 def restore_state(run: Distillation, folder: Path) -> None:
-    """Bring a freshly set up `run` to the state in `folder`."""
+    """Bring a new `run` to the state in `folder`."""
     load_adapters(run.layers, read_lora(folder / "lora.safetensors", run.spec.family).adapters)
-    # In memory of its own: the file is removed when the next state is written.
+    # In own memory: the next state removes the file.
     tensors = load((folder / "optimizer.safetensors").read_bytes())
     load_optimizer_state(run.optimizer, tensors, _description(folder)["optimizer"])
     run.log[:] = log_rows(pd.read_parquet(folder / "log.parquet"))

@@ -1,7 +1,7 @@
-"""One step of a distillation: what it acts on, what it draws, and how it changes the LoRA.
+"""One step of a distillation.
 
-The teacher is the base model, the student the same U-Net with the LoRA. The student at the next point of the path, to
-which the student is pulled, is the one of now, seen as a constant (as in LCM-LoRA; without a moving average).
+Teacher: the base model; student: the same U-Net with the LoRA. The target is the current student at the next point of
+the path, without gradient (as in LCM-LoRA; no moving average).
 """
 
 import math
@@ -28,10 +28,13 @@ from sticker_pipeline.training.step import TrainingDiverged
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a distillation consists of while it runs. `texts`: of each prompt and, last, of the negative prompt."""
+    """Parts of a running distillation.
+
+    `texts`: encodings of each prompt and, last, of the negative prompt.
+    """
 
     spec: ConsistencySpec
-    fingerprint: str  # see state.py
+    fingerprint: str  # see `training/distill/state.py`
     models: Models
     layers: dict[str, Any]  # peft LoRA layers by kohya name
     weights: Weights
@@ -49,8 +52,10 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """b images of a step on the device: `noisy` float32[b, c, h, w] at `timesteps` int64[b], and what the U-Net is
-    told `prompted` and `unprompted`."""
+    """b sampled images of a step, on the device.
+
+    `noisy` float32[b, c, h, w] at `timesteps` int64[b]; `prompted` and `unprompted` conditions.
+    """
 
     noisy: Tensor
     timesteps: Tensor
@@ -59,8 +64,10 @@ class Drawn:
 
 
 def distillation_step(run: Distillation) -> LogRow:
-    """One optimizer step; the log says which. A function of (seed, step) and the weights alone. Returns its row for the
-    log. Raises TrainingDiverged before the weights are touched."""
+    """Run the next optimizer step; return its row for the log.
+
+    A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
+    """
     started, step, settings = time.monotonic(), len(run.log), run.spec.settings
     rate = settings.learning_rate * run.schedule(step)
     for group in run.optimizer.param_groups:
@@ -97,7 +104,10 @@ def distillation_step(run: Distillation) -> LogRow:
 
 
 def draw(run: Distillation, step: int) -> Drawn:
-    """The images of `step`, at levels that the LCM sampler may stop at. Drawn on the CPU: the same everywhere."""
+    """Sample the images of `step` at levels of the LCM sampler.
+
+    On the CPU: the same for every device.
+    """
     rng = step_rng(run.spec.settings.seed, step)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()
@@ -110,7 +120,7 @@ def draw(run: Distillation, step: int) -> Drawn:
 
 
 def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
-    """What the U-Net reads beside latents for the prompts `rows`."""
+    """Conditions of the U-Net for the prompts `rows`."""
     texts, side = run.texts, run.spec.resolution
     encoded = texts.rows(rows)
     nothing = torch.empty(0)
@@ -120,7 +130,7 @@ def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def next_point(run: Distillation, drawn: Drawn) -> Tensor:
-    """What the student makes of the latents that one guided step of the teacher leads to, float32[b, c, h, w]."""
+    """Output of the student after one guided teacher step, float32[b, c, h, w]."""
     prediction, alphas = run.models.prediction_type, run.alphas[drawn.timesteps]
     with plain(run.layers):
         both = {name: torch.cat([drawn.prompted[name], drawn.unprompted[name]]) for name in drawn.prompted}
@@ -133,19 +143,19 @@ def next_point(run: Distillation, drawn: Drawn) -> Tensor:
 
 
 def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
+    """Consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
     said, alphas = said_by(run, noisy, timesteps, inputs), run.alphas[timesteps]
     return objective.consistent(said, noisy, timesteps, alphas, run.models.prediction_type)
 
 
 def said_by(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What the U-Net says, float32[b, c, h, w]; it computes in its own precision."""
+    """Prediction of the U-Net, float32[b, c, h, w], computed in its own precision."""
     return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
 
 
 @contextmanager
 def plain(layers: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, the U-Net is the base model's: without its LoRA `layers`."""
+    """Disable the LoRA `layers` inside the block."""
     for layer in layers.values():
         layer.enable_adapters(False)
     try:

@@ -1,1 +1,1 @@
-"""The log of a training: its columns, and what is made of them."""
+"""The log of a training: tables, charts, progress, results."""

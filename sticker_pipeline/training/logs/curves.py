@@ -1,4 +1,4 @@
-"""Charts of the log of a training: tables in, images out. log.py and training/validation_loss.py write the tables."""
+"""Charts of a training's log: tables in, images out."""
 
 import numpy as np
 import pandas as pd
@@ -10,22 +10,27 @@ BAND = "loss_"
 
 
 def losses(log: pd.DataFrame) -> Image.Image:
-    """The loss of each step, and its mean over a twentieth of the training."""
+    """Chart of each step's loss, and its mean over a twentieth of the training."""
     window = _window(log)
     curves = {"each step": _curve(log, log["loss"]), f"mean of {window}": _smooth(log, log["loss"])}
     return line_chart(curves, title="loss", x="step", y="loss")
 
 
 def losses_by_timestep(log: pd.DataFrame) -> Image.Image:
-    """The squared error in each band of timesteps, smoothed: low ones are details, high ones shapes and colours."""
+    """Chart of the smoothed squared error in each band of timesteps.
+
+    Low ones are details, high ones shapes and colours.
+    """
     bands = [name for name in log.columns if name.startswith(BAND)]
     curves = {f"timesteps {name.removeprefix(BAND).replace('_', '–')}": _smooth(log, log[name]) for name in bands}
     return line_chart(curves, title="squared error by timestep", x="step", y="mean squared error")
 
 
 def fixed_losses(rows: pd.DataFrame) -> Image.Image:
-    """The error on the same images, noise and timesteps after each epoch. Where the curve of held-out images rises
-    while that of trained ones falls, the LoRA learns by heart."""
+    """Chart of the error on fixed images, noise and timesteps after each epoch.
+
+    A rising holdout curve above a falling train curve shows overfitting.
+    """
     names = {"train": "trained on", "holdout": "held out", "validation": "validation"}
     curves = {
         names[str(split)]: (part["epoch"].to_numpy(), part["loss"].to_numpy())
@@ -35,7 +40,7 @@ def fixed_losses(rows: pd.DataFrame) -> Image.Image:
 
 
 def gradient_norms(log: pd.DataFrame, clipped_at: float | None) -> Image.Image:
-    """The norm of each step's gradient before clipping, and where it is clipped."""
+    """Chart of each step's gradient norm before clipping, and the limit."""
     curves = {"each step": _curve(log, log["grad_norm"]), "mean": _smooth(log, log["grad_norm"])}
     if clipped_at is not None and log["grad_norm"].max() > clipped_at / 2:
         curves["clipped at"] = _curve(log, pd.Series(clipped_at, index=log.index))
@@ -43,7 +48,6 @@ def gradient_norms(log: pd.DataFrame, clipped_at: float | None) -> Image.Image:
 
 
 def learning_rates(log: pd.DataFrame) -> Image.Image:
-    """The learning rates of U-Net and text encoders."""
     curves = {"U-Net": _curve(log, log["lr_unet"]), "text encoder": _curve(log, log["lr_text_encoder"])}
     return line_chart(curves, title="learning rate", x="step", y="learning rate")
 
@@ -57,5 +61,5 @@ def _curve(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray
 
 
 def _smooth(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The running mean of what is there: a step that drew no timestep of a band has no error in it."""
+    """Running mean of existing values: a step without timesteps in a band has no error."""
     return _curve(log, values.rolling(_window(log), min_periods=1).mean())

@@ -1,6 +1,6 @@
-"""The log of a training, one row per step, and what a person reads from its end.
+"""The log of a training, one row per step.
 
-progress.py and tensorboard.py show it; the loss on fixed images and noise is in training/validation_loss.py.
+`training/logs/progress.py` and `training/logs/tensorboard.py` show it.
 """
 
 import math
@@ -18,16 +18,16 @@ from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.training.logs.progress import State
 from sticker_pipeline.training.logs.tables import BAND_COLUMNS, BANDS, LOG
 
-STEPS_IN_PACE = 20  # the speed shown is the mean over this many last steps
-WINDOW, EXPLODED = 50, 4.0  # the error has exploded when its mean over WINDOW steps is EXPLODED times its lowest
+STEPS_IN_PACE = 20  # averaged for the speed shown
+WINDOW, EXPLODED = 50, 4.0  # explosion: a mean error over WINDOW steps of EXPLODED times the lowest
 
 
 @dataclass(frozen=True)
 class LogRow:
-    """One optimizer step as log.parquet keeps it; `step` and `epoch` count from 1.
+    """One optimizer step in log.parquet; `step` and `epoch` count from 1.
 
-    `loss` is what is minimised; `error` the plain mean squared error, and `bands` that of each of BANDS (no number
-    where the step drew no such timestep).
+    `loss` is minimised; `error` is the mean squared error without loss weights (but with pixel weights where
+    background_weight < 1), `bands` that in each of BANDS, NaN without such timesteps.
     """
 
     step: int
@@ -38,11 +38,11 @@ class LogRow:
     lr_unet: float
     lr_text_encoder: float
     grad_norm: float
-    samples: int  # images in this step, of all processes
+    samples: int  # images of all processes
     seconds: float
     memory_bytes: int
     weights_scaled: int = 0  # modules that max_weight_norm scaled down
-    weight_norm: float = math.nan  # mean over the modules; not computed where there is no limit
+    weight_norm: float = math.nan  # mean over the modules; NaN without a limit
 
     @property
     def samples_per_s(self) -> float:
@@ -50,7 +50,7 @@ class LogRow:
 
 
 def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
-    """The mean of `errors` (float32[b]) in each of BANDS by `timesteps` (int64[b]); no number where there is none."""
+    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b]; NaN for none."""
     found = []
     for low, high in BANDS:
         inside = errors[(timesteps >= low) & (timesteps < high)]
@@ -59,7 +59,7 @@ def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, .
 
 
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
-    """Where a training is, by the end of its log. The speed, and the time left, are those of the last few steps."""
+    """State at the end of the log; speed and time left from the last steps."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
     return State(
         step=row.step,
@@ -75,7 +75,7 @@ def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
 
 
 def has_exploded(log: Sequence[LogRow]) -> bool:
-    """Whether the error of the last WINDOW steps is far above what it was: looked at once in WINDOW steps."""
+    """Return True if the error exploded, checked once in WINDOW steps."""
     if len(log) < 2 * WINDOW or len(log) % WINDOW:
         return False
     means = np.array([row.error for row in log]).reshape(-1, WINDOW).mean(axis=1)
@@ -83,24 +83,23 @@ def has_exploded(log: Sequence[LogRow]) -> bool:
 
 
 def memory_bytes() -> int:
-    """The most that PyTorch has taken of the GPU so far where there is one, else this process's resident memory now."""
+    """Peak GPU memory reserved by PyTorch, else the process's resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return int(psutil.Process().memory_info().rss)
 
 
 def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """`log` with a column for each field of LogRow: read back without loss by `log_rows`."""
+    """`log` with a column per field of LogRow, for `log_rows`."""
     return pd.DataFrame([asdict(row) | {"bands": list(row.bands)} for row in log], columns=[*LogRow.__annotations__])
 
 
 def log_rows(table: pd.DataFrame) -> list[LogRow]:
-    """The log of which `table` is the raw_table."""
+    """Log of a raw_table."""
     return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
 
 
 def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
-    """`log` as the table LOG."""
     rows = [
         {**asdict(row), **dict(zip(BAND_COLUMNS, row.bands, strict=True)), "samples_per_s": row.samples_per_s}
         for row in log
@@ -109,7 +108,10 @@ def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def write_log(log: Sequence[LogRow], path: Path) -> None:
-    """Write `log` as the table LOG in Parquet, whole or not at all. Raises SchemaError."""
+    """Write `log` as the table LOG in Parquet, whole or not at all.
+
+    Raises SchemaError.
+    """
     table = log_table(log)
     check(table, LOG)
     with atomic_file(path) as staging:

@@ -1,7 +1,4 @@
-"""How a running training shows itself: a line in the log and, where Dagster launched it, messages through Pipes.
-
-Both are throttled. What is kept for ever is log.parquet, which train.py writes.
-"""
+"""Progress of a running training: throttled log lines and Dagster Pipes messages."""
 
 import os
 import time
@@ -17,7 +14,7 @@ PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 @dataclass(frozen=True)
 class State:
-    """Where a training is after `step` of `total_steps` steps, in epoch `epoch` (from 1) of `epochs`."""
+    """Progress after `step` steps, in epoch `epoch` (from 1)."""
 
     step: int
     total_steps: int
@@ -42,7 +39,7 @@ class State:
 
 
 class Progress:
-    """Passes on states to `write` (lines) and `send` (messages), each at most once in its interval."""
+    """Forwards states to `write` (lines) and `send` (messages), each throttled."""
 
     def __init__(
         self,
@@ -56,16 +53,16 @@ class Progress:
         self._line_due = self._message_due = float("-inf")
 
     def note(self, text: str) -> None:
-        """A line about something that happens seldom."""
+        """Write a line about a rare event."""
         self._write(text)
 
     def report(self, **message: Any) -> None:
-        """A message about something that happens seldom, such as the end of an epoch: never held back."""
+        """Send a message about a rare event, such as an epoch's end, without delay."""
         if self._send:
             self._send(message)
 
     def show(self, state: State, *, always: bool = False) -> None:
-        """Show `state` where an interval has passed, or `always` (the end of an epoch)."""
+        """Show `state` after an interval, or `always` (at an epoch's end)."""
         now = self._clock()
         if always or now >= self._line_due:
             self._line_due = now + self._seconds_between_lines
@@ -77,9 +74,9 @@ class Progress:
 
 @contextmanager
 def open_progress() -> Iterator[Progress]:
-    """Progress of this process: to standard output, and through Pipes where Dagster launched it.
+    """Open progress to standard output and, under Dagster, through Pipes.
 
-    Of several processes that train together (torchrun), only the first shows anything.
+    Of several processes (torchrun), only the first shows anything.
     """
     if os.environ.get("RANK", "0") != "0":
         yield Progress(lambda line: None)

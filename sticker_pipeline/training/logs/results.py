@@ -1,7 +1,4 @@
-"""What a training leaves behind, as files and images: checkpoints, losses, samples of each epoch.
-
-It is read here by others than the trainer, which writes it in train.py.
-"""
+"""Results of a training, read from its files: checkpoints, losses, samples."""
 
 import json
 from pathlib import Path
@@ -18,25 +15,28 @@ MEMORY = "memory.json"
 
 
 def checkpoints_of(training: Artifact) -> dict[int, Path]:
-    """The checkpoint of each epoch of a training. Raises StorageError for one that is damaged."""
+    """Checkpoint of each epoch.
+
+    Raises StorageError for a damaged one.
+    """
     names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
     return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether a file of the artifact is what makes its data version: the log has timings."""
+    """Return True for files that decide the data version; the log has timings."""
     return name.startswith("checkpoints/")
 
 
 def collect(output: Path, staging: Path) -> None:
-    """Place what the trainer made; states, and checkpoints of interrupted runs, stay behind."""
+    """Collect the trainer's output, without states and interrupted checkpoints."""
     for pattern in KEPT:
         for path in sorted(output.glob(pattern)):
             link_or_copy(path, staging / path.relative_to(output))
 
 
 def headline(folder: Path, log: pd.DataFrame) -> str:
-    """Say in one line what was trained in `folder`, which has the `log`."""
+    """Summary line of the training in `folder` with this `log`."""
     return (
         f"{_epochs(folder)} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}"
@@ -44,17 +44,17 @@ def headline(folder: Path, log: pd.DataFrame) -> str:
 
 
 def memory(folder: Path) -> Any:
-    """Read what the trainer said of the memory that it needs, as JSON types."""
+    """Read the trainer's memory plan, as JSON types."""
     return json.loads((folder / MEMORY).read_text(encoding="utf-8"))
 
 
 def peak_memory_mb(log: pd.DataFrame) -> int:
-    """The most memory of all steps, in MiB."""
+    """Peak memory of all steps, in MiB."""
     return int(log["memory_bytes"].max() // 2**20)
 
 
 def sample_grid(folder: Path) -> Image.Image:
-    """Sample images of every epoch: a row per prompt, a column per epoch."""
+    """Sample images: a row per prompt, a column per epoch."""
     epochs = range(1, _epochs(folder) + 1)
     rows = [
         [Image.open(folder / "samples" / f"epoch_{epoch:02d}_{number}.png") for epoch in epochs]

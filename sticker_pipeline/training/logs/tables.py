@@ -1,12 +1,9 @@
-"""The tables that a training keeps, and the meaning of each column. log.py and validation_loss.py write them.
-
-No PyTorch here: the definitions show these columns.
-"""
+"""Tables of a training, and each column's meaning; without PyTorch, for the definitions."""
 
 from sticker_pipeline.core.schemas import Column, TableSchema
 
 BANDS = ((0, 250), (250, 500), (500, 750), (750, 1000))
-"""Noise levels that are looked at apart: details are learned at low timesteps, shapes and colours at high ones."""
+"""Bands of timesteps: low ones train details, high ones shapes and colours."""
 BAND_COLUMNS = [f"loss_{low}_{high}" for low, high in BANDS]
 
 LOG = TableSchema(

@@ -1,1 +1,1 @@
-"""The memory that a training takes, computed before any model is loaded."""
+"""The memory of a training, computed before any model is loaded."""

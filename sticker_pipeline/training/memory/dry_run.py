@@ -1,11 +1,10 @@
-"""A dry run before any model is loaded: what a training would take of a GPU, and what must save memory to fit a budget.
+"""Dry run of a training: its GPU memory, and the measures to fit a budget.
 
-It runs a step of the true architecture on fake tensors, which have shapes but no content, and counts what lives at the
-worst moment. Saving memory for real is done by models.py and train.py.
+It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
+`training/setup.py` and `training/samples.py` apply the plan.
 
-What is not among the measures: attention slicing. Attention never holds its whole matrix here (scaled dot products are
-computed in blocks); slices would hold it, piece by piece, and keep every piece for the gradient. For SD1.5 at
-512 px this dry run counts 5.1 GiB with slices of one head, and 3.6 GiB without.
+Attention slicing is no measure: attention never holds its whole matrix; slices would, piece by piece, and keep all for
+the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, and 3.6 GiB without.
 """
 
 import json
@@ -36,25 +35,25 @@ from sticker_pipeline.training.spec import SpecError
 MIB = 2**20
 GIB = 2**30
 BLOCK = 512
-"""CUDA's allocator of PyTorch gives multiples of this many bytes (kMinBlockSize in c10/cuda/CUDACachingAllocator)."""
+"""PyTorch's CUDA allocator rounds up to this many bytes (kMinBlockSize in c10/cuda/CUDACachingAllocator)."""
 
 CONTEXT = 900 * MIB
-"""What a process takes of a GPU beside what PyTorch's allocator holds: CUDA's context, kernels, recorded steps. On an
-H200 under CUDA 13, SD1.5 took 860 MiB (bench_gpu_memory.py)."""
+"""GPU memory of a process outside PyTorch's allocator: CUDA's context, kernels, recorded steps. On an H200 under CUDA
+13, SD1.5 took 860 MiB (bench_gpu_memory.py)."""
 
 WORKSPACES = 96 * MIB
 """Of cuBLAS and cuDNN, within PyTorch's allocator. Assumed: PyTorch's notes on CUDA state 8 MiB for cuBLAS, 32 MiB on
-Hopper; the rest is for convolutions, which choose ways that need less where the budget is short."""
+Hopper; the rest is for convolutions, which use less where the budget is short."""
 
 RESERVE = CONTEXT + WORKSPACES
 
 FRAGMENTATION = 0.05
-"""Of what a step takes beyond the weights: memory that the allocator holds and cannot use. Assumed, not measured."""
+"""Share of a step's memory beyond the weights that the allocator holds unused. Assumed, not measured."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """How to build the parts of a base model, without weights: each is called on the meta device."""
+    """Constructors of a base model's parts, without weights, for the meta device."""
 
     unet: Callable[[], Any]
     vae: Callable[[], Any]
@@ -63,11 +62,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be trained, as far as memory goes.
+    """Properties of a training that decide its memory.
 
-    `adapt` puts adapters into (U-Net, text encoders), as models.py will; it may build, but not read weights. `dtype` is
-    that of the frozen base, in which the step computes; the VAE is float32. `width` and `height` are those of the
-    largest bucket in pixels; `sample_batch` is how many sample images are drawn at once.
+    `adapt` puts adapters into (U-Net, text encoders), without reading weights. `dtype`: of the frozen base and the
+    computation; the VAE is float32. `width`, `height`: largest bucket in pixels; `sample_batch`: samples generated at
+    once.
     """
 
     parts: Parts
@@ -78,17 +77,16 @@ class Workload:
     height: int
     dtype: torch.dtype
     sample_batch: int = 1
-    guided: bool = True  # samples are drawn with classifier-free guidance: two predictions for each
+    guided: bool = True  # classifier-free guidance: two predictions for each sample
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What saves memory in a training, and what each of its phases takes with it, in bytes, RESERVE included.
+    """Memory-saving measures of a training, and each phase's bytes, RESERVE included.
 
-    phasing: only what a phase works with is on the GPU: the VAE while images are encoded and decoded, a text encoder
-    that is not trained while captions are encoded. The U-Net stays when samples are decoded.
-    tiles: into how many tiles a side of a sample image is cut when it is decoded (`tile_vae`), 1 for none; the
-    images to train on are always encoded whole.
+    - phasing: only models in use are on the GPU: the VAE while images are encoded and decoded, an untrained text
+      encoder while captions are encoded. The U-Net stays while samples are decoded.
+    - tiles: per side of a decoded sample (`tile_vae`), 1 for none; training images are encoded whole.
     """
 
     phasing: bool
@@ -117,24 +115,23 @@ class MemoryPlan:
 
 
 def no_limit(sample_batch: int) -> MemoryPlan:
-    """The plan where memory is no concern: nothing is moved or computed twice."""
+    """Plan without a limit: nothing is moved or computed twice."""
     return MemoryPlan(False, False, 1, sample_batch, {})
 
 
 def write_plan(plan: MemoryPlan, path: Path) -> None:
-    """Write `plan` as JSON."""
     with atomic_file(path) as staging:
         staging.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
 
 
 def true_parts(family: str) -> Parts:
-    """The true architecture of `family`: that of every single file."""
+    """Real architecture of `family`: that of every single file."""
     encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
     return Parts(partial(build, family, "unet"), partial(build, family, "vae"), encoders)
 
 
 def folder_parts(base: Path, family: str) -> Parts:
-    """What the configurations in the diffusers folder `base` say; its weights are not touched."""
+    """Parts configured in the diffusers folder `base`, without weights."""
     import diffusers
     import transformers
 
@@ -151,7 +148,7 @@ def folder_parts(base: Path, family: str) -> Parts:
 
 
 def base_parts(base: Path, family: str) -> Parts:
-    """The parts of the base model `base`: a folder, or a single file with its configurations beside it or none."""
+    """Parts of `base`: a folder, or a file with or without configurations."""
     if base.is_dir():
         return folder_parts(base, family)
     beside = base.with_suffix("")
@@ -159,18 +156,17 @@ def base_parts(base: Path, family: str) -> Parts:
 
 
 def parts_hash(base: Path) -> str:
-    """Hash of what base_parts builds: of the configurations of `base`, not of its weights."""
+    """Hash of what base_parts builds: configurations, not weights."""
     folder = base if base.is_dir() else base.with_suffix("")
     return content_hash({path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.json")})
 
 
 def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
-    """The plan that costs least time among those that stay within `budget` bytes of GPU memory.
+    """Fastest plan within `budget` bytes of GPU memory.
 
-    In order: nothing; fewer samples at once and VAE tiles, which cost next to nothing; phasing, which moves models
-    between the phases; gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU, and no
-    memory to speak of; what was counted is kept in the file `kept`, and taken from there the next time. Raises
-    SpecError, saying how much is needed at least and what to lower, where none fits.
+    In order: nothing; fewer samples at once and VAE tiles, almost free; phasing, which moves models between phases;
+    gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little memory; `kept`
+    caches counts. Raises SpecError, naming the least memory needed and what to lower, where none fits.
     """
     plans = []
     for plan in _plans(counting(work, kept), work, budget):
@@ -187,7 +183,7 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
 
 
 def what_to_lower(work: Workload, phase: str) -> str:
-    """Which settings would make `phase` smaller, with their present values."""
+    """Settings that would make `phase` smaller, with their values."""
     settings = work.settings
     choices = {
         f"batch_size ({settings.batch_size})": phase == "train" and settings.batch_size > 1,
@@ -201,11 +197,11 @@ def what_to_lower(work: Workload, phase: str) -> str:
 
 
 Count = Callable[..., Any]
-"""(phase, its arguments) -> what the method of DryRun of that name gives."""
+"""(phase, its arguments) -> result of DryRun's method of that name."""
 
 
 def counting(work: Workload, kept: Path | None) -> Count:
-    """Counts by a dry run, which is made only when the file `kept` lacks something."""
+    """Counts from a dry run, made only when the file `kept` lacks one."""
     known: dict[str, Any] = (read_memo(kept) if kept else None) or {}
     made = cache(lambda: dry_run(work))
 
@@ -224,7 +220,7 @@ TILES = (1, 2, 4)
 
 
 def _plans(count: Count, work: Workload, budget: int) -> Iterator[MemoryPlan]:
-    """The rungs of `decide`, each with as many samples at once as fit, and with tiles only where they are needed."""
+    """Yield the plans of `decide`: largest sample batch, fewest tiles that fit."""
     for phasing, checkpointing in ((False, False), (True, False), (True, True)):
         idle = {} if phasing else count("idle")
         room = {phase: budget - idle.get(phase, 0) for phase in ("encode", "train", "sample", "decode")}
@@ -250,9 +246,9 @@ def _halved(number: int) -> Iterator[int]:
 
 
 def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
-    """Let `vae` decode images in tiles of the `tiles`-th part of their longer side.
+    """Let `vae` decode in tiles of 1/`tiles` of the image's longer side.
 
-    diffusers' own tiles are as large as the images that a VAE was made for, so that they would change nothing.
+    diffusers' default tiles are as large as the VAE's training images.
     """
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     vae.enable_tiling()
@@ -261,8 +257,10 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
 
 
 def stay_within(budget: int) -> None:
-    """Let PyTorch take no more of the current GPU than `budget` bytes less CONTEXT: what it holds unused is given back
-    first, and convolutions choose ways that need less, before it raises torch.OutOfMemoryError."""
+    """Limit PyTorch to `budget` bytes of the current GPU, less CONTEXT.
+
+    Before torch.OutOfMemoryError, unused memory is freed, and convolutions use less.
+    """
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget - CONTEXT, 0) / total))
 
@@ -271,9 +269,9 @@ def stay_within(budget: int) -> None:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors, fake or real, that are made inside it and still live; `peak` is the most so far.
+    """Counter of the bytes of live tensors, fake or real, made inside it.
 
-    Only what PyTorch hands out is seen, not what a kernel takes and gives back within one operation.
+    `peak`: the most so far. Memory allocated and freed within one operation of a kernel is not counted.
     """
 
     def __init__(self) -> None:
@@ -282,7 +280,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: Any = WeakIdKeyDictionary()
 
     def add(self, tensor: Tensor) -> None:
-        """Count the memory of `tensor`, once, for as long as anything uses it."""
+        """Count the memory of `tensor`, once, while anything uses it."""
         storage = tensor.untyped_storage()
         if storage in self._known:
             return
@@ -304,7 +302,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(step: Callable[[], object], resident: Iterable[Tensor]) -> tuple[int, int]:
-    """Bytes of the `resident` tensors, and the most that `step` takes beyond them."""
+    """Bytes of the `resident` tensors, and the peak of `step` beyond."""
     live = LiveBytes()
     for tensor in resident:
         live.add(tensor)
@@ -316,7 +314,7 @@ def peak_bytes(step: Callable[[], object], resident: Iterable[Tensor]) -> tuple[
 
 @dataclass(frozen=True)
 class DryRun:
-    """The models of a workload as fakes, and what each phase takes with them, in bytes, RESERVE included."""
+    """Fake models of a workload, and each phase's bytes, RESERVE included."""
 
     work: Workload
     fake: AbstractContextManager[Any]
@@ -325,25 +323,25 @@ class DryRun:
     text_encoders: tuple[Any, ...]
 
     def encode(self) -> int:
-        """Of the VAE's encoding of one image to train on; nothing else is needed for it."""
+        """Bytes of the VAE encoding one training image, without other models."""
         with self.fake, torch.no_grad():
             return _with_reserve(*peak_bytes(self.encoding_step, tensors_of(self.vae)))
 
     def train(self, checkpointing: bool) -> int:
-        """Of one step of the optimizer that is not the first: its state is there."""
+        """Bytes of an optimizer step after the first: its state exists."""
         (self.unet.enable_gradient_checkpointing if checkpointing else self.unet.disable_gradient_checkpointing)()
         with self.fake:
             weights, beyond = peak_bytes(self.training_step, self._resident())
         return _with_reserve(weights + self._kept(), beyond)
 
     def sample(self, batch: int) -> int:
-        """Of one prediction for `batch` sample images."""
+        """Bytes of one prediction for `batch` samples."""
         with self.fake, torch.no_grad():
             weights, beyond = peak_bytes(lambda: self.sampling_step(batch), self._resident())
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
     def decode(self, tiles: int) -> int:
-        """Of the VAE's decoding of one sample image, beside the U-Net."""
+        """Bytes of the VAE decoding one sample, beside the U-Net."""
         with self.fake, torch.no_grad():
             if tiles > 1:
                 tile_vae(self.vae, self.work.width, self.work.height, tiles)
@@ -352,7 +350,7 @@ class DryRun:
         return _with_reserve(weights + self._kept() + self._replaced(), beyond)
 
     def idle(self) -> dict[str, int]:
-        """What the models that a phase does not need take in it, where they are not moved away, in bytes."""
+        """Bytes of each phase's idle models, where they are not moved away."""
         text = sum(tensor.nbytes for encoder in self.text_encoders for tensor in tensors_of(encoder))
         vae = sum(tensor.nbytes for tensor in tensors_of(self.vae))
         unet = sum(tensor.nbytes for tensor in tensors_of(self.unet))
@@ -364,7 +362,7 @@ class DryRun:
         return self.work.settings.learning_rate_text_encoder > 0
 
     def _resident(self) -> list[Tensor]:
-        """Weights of the models that are trained, and so never leave."""
+        """Weights of the trained models, which stay on the device."""
         models = (self.unet, *self.text_encoders) if self._trains_text else (self.unet,)
         return [tensor for model in models for tensor in tensors_of(model)]
 
@@ -377,7 +375,7 @@ class DryRun:
         self.vae.encode(torch.empty(1, 3, self.work.height, self.work.width))
 
     def training_step(self) -> None:
-        """Forward and backward, on the default device, where the models are."""
+        """Run forward and backward on the default device."""
         settings = self.work.settings
         chunks = settings.max_tokens // 75
         if self._trains_text:
@@ -396,7 +394,7 @@ class DryRun:
         self.vae.decode(self._latents(1, torch.float32))
 
     def _encoded_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """What the text encoders make of captions of `chunks` times 77 tokens: hidden states, and the last's pooled."""
+        """Hidden states and pooled output of the text encoders for `chunks` · 77 tokens."""
         layer = -2 if FAMILIES[self.work.family].penultimate else -1
         states = []
         for encoder in self.text_encoders:
@@ -426,15 +424,17 @@ class DryRun:
         return torch.empty(batch, self.unet.config.in_channels, *size, dtype=dtype)
 
     def _kept(self) -> int:
-        """What stays from step to step beside the weights that compute: those that learn, where these are copies of
-        them, their gradients, and what the optimizer and the moving average keep."""
+        """Bytes kept between steps beside the weights that compute.
+
+        Learned originals where these are copies, their gradients, states of optimizer and moving average.
+        """
         learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
         averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
         optimizer = sum(state_bytes(self.work.settings.optimizer, parameter) for parameter in self.trained)
         return learned + self._adapter_bytes() + averages + optimizer
 
     def _replaced(self) -> int:
-        """The trained weights, kept aside while their moving average draws the samples."""
+        """Bytes of the weights set aside while their average generates samples."""
         return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
 
     def _adapter_bytes(self) -> int:
@@ -442,7 +442,7 @@ class DryRun:
 
 
 def dry_run(work: Workload) -> DryRun:
-    """The models of `work` as fakes, in a dry run."""
+    """Dry run of `work` with its models as fakes."""
     fake = FakeTensorMode()
     unet, vae, *text_encoders = models = meta_models(work)
     for model in models:
@@ -451,7 +451,7 @@ def dry_run(work: Workload) -> DryRun:
 
 
 def meta_models(work: Workload) -> tuple[Any, ...]:
-    """U-Net, VAE and text encoders on the meta device, frozen but for the adapters in them."""
+    """U-Net, VAE and text encoders on the meta device, frozen except for adapters."""
     with torch.device("meta"):
         unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
         text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
@@ -462,7 +462,7 @@ def meta_models(work: Workload) -> tuple[Any, ...]:
 
 
 def _use_copies(model: Any, dtype: torch.dtype) -> None:
-    """Adapters in the precision that computes: see backward.py."""
+    """Convert adapters to the precision that computes (`training/backward.py`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(dtype)
@@ -475,9 +475,9 @@ def _frozen(model: Any, dtype: torch.dtype) -> Any:
 
 
 def _give_weights(model: Any, fake: FakeTensorMode) -> None:
-    """Put a fake tensor of the CPU in the place of each weight and buffer on the meta device; shared ones stay shared.
+    """Replace weights and buffers on the meta device by fake CPU tensors, sharing kept.
 
-    On the meta device itself, attention would hold its whole matrix.
+    On the meta device, attention would hold its whole matrix.
     """
     made: dict[int, Tensor] = {}
     with fake:
@@ -492,12 +492,12 @@ def _give_weights(model: Any, fake: FakeTensorMode) -> None:
 
 
 def tensors_of(model: Any) -> list[Tensor]:
-    """All weights and buffers of `model`, each once."""
+    """Weights and buffers of `model`, each once."""
     return [*model.parameters(), *model.buffers()]
 
 
 def state_bytes(optimizer: str, parameter: Tensor) -> int:
-    """What `optimizer` keeps for a float32 `parameter`: see test_memory.py, which compares it with what they keep."""
+    """State bytes of `optimizer` for a float32 `parameter` (checked in test_dry_run.py)."""
     return OPTIMIZERS[optimizer].state_bytes(tuple(parameter.shape))
 
 

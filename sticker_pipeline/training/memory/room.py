@@ -1,6 +1,6 @@
-"""Whether a training fits: on the disk, and on a CPU in memory. Asked before anything long begins.
+"""Checks that a training fits: on the disk, and in a CPU's memory.
 
-How much each kind of work takes is in space.py, what the models take of memory in training/memory/dry_run.py.
+`core/files/space.py` has estimates for each kind of work.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from sticker_pipeline.training.memory.dry_run import RESERVE, Workload, counting
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
 
-MOST_CHANNELS, LEAST_FACTOR = 16, 8  # of the latents of any VAE that is known
+MOST_CHANNELS, LEAST_FACTOR = 16, 8  # of the latents of any known VAE
 
 
 def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, processes: int, say: space.Say) -> None:
-    """Raise SpaceError where the training would fill a disk: that of its output, or of its cache.
+    """Raise SpaceError where the training would fill the disk of its output or cache.
 
-    `layers` are the adapters; `uncached` the bytes of what is to be cached yet. What the output holds already, of this
-    training or of one that it replaces, is not needed again.
+    `layers`: the adapters; `uncached`: bytes still to be cached. Files in the output, of this or a replaced training,
+    need no more room.
     """
     there = sum(path.stat().st_size for path in spec.output.rglob("*") if path.is_file())
     needs = {spec.output: output_bytes(spec, layers, processes) - there, spec.cache: uncached}
@@ -31,7 +31,7 @@ def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, pro
 
 
 def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) -> int:
-    """What the training will write into its output: checkpoints, states, logs, and samples, TensorBoard's too."""
+    """Bytes of a training's output: checkpoints, states, logs, samples (TensorBoard's too)."""
     settings = spec.settings
     trained = [parameter for layer in layers.values() for parameter in layer.parameters() if parameter.requires_grad]
     epochs = settings.epochs
@@ -48,7 +48,7 @@ def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) 
 
 
 def latents_to_cache(views: Iterable[Sequence[Sequence[View]]], spec: TrainingSpec, vae_sha: str, vae: Any) -> int:
-    """Bytes of the latents of those `views` (of each split, of each row) that the cache does not have."""
+    """Bytes of the latents of `views` (by split, row) not cached."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     cache = spec.cache / "latents"
     every = [view for split in views for row in split for view in row]
@@ -59,7 +59,7 @@ def latents_to_cache(views: Iterable[Sequence[Sequence[View]]], spec: TrainingSp
 def texts_to_cache(
     captions: Sequence[str], variants: Variants, spec: TrainingSpec, reading: Reading, models: Models
 ) -> int:
-    """Bytes of the encodings of those `captions` that the cache does not have."""
+    """Bytes of the encodings of `captions` not cached."""
     width = sum(encoder.config.hidden_size for encoder in models.text_encoders)
     chunks = spec.settings.max_tokens // 75
     drawn = [list(dict.fromkeys(variants(caption))) for caption in dict.fromkeys(captions)]
@@ -68,12 +68,12 @@ def texts_to_cache(
 
 
 def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, say: space.Say) -> None:
-    """Raise SpaceError where a training of so many `images` on the CPU would need more memory than can be had.
+    """Raise SpaceError where training on the CPU needs more memory than available.
 
-    Where a rough bound fits, nothing is counted; what is counted is kept in the file `kept`, as for a GPU.
+    `images`: their number. Where a rough bound fits, nothing is counted; `kept` caches counts.
     """
     files = [spec.base] if spec.base.is_file() else list(spec.base.glob("*/*.safetensors"))
-    weights = 2 * sum(path.stat().st_size for path in files)  # they may be in half precision
+    weights = 2 * sum(path.stat().st_size for path in files)  # may be in half precision
     if (
         space.rough_training_memory(weights, spec.settings.batch_size, work.width, work.height)
         < space.available_memory()
@@ -86,10 +86,10 @@ def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, sa
 
 
 def cpu_bytes(work: Workload, kept: Path | None = None) -> int:
-    """What a training takes of a CPU's memory at its worst moment, without its latents. No model leaves it, and frozen
-    weights are held up to three times: as they were read, and laid out for each direction.
+    """Peak CPU memory of a training, without latents.
 
-    SD1.5 with rank 16, batch 2 and 128 px: 14.4 GB, of which the process had 12.56 resident at its peak.
+    All models stay, and frozen weights up to three times: as read, and laid out for each direction. SD1.5 with rank 16,
+    batch 2 and 128 px: 14.4 GB; measured resident peak 12.56.
     """
     count = counting(work, kept)
     idle = count("idle")
