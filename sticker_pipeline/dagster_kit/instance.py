@@ -1,4 +1,4 @@
-"""The Dagster instance of this deployment: where its history lies, and its settings."""
+"""The deployment's Dagster instance: folder of its history, and settings."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.core.texts import UserError, shortened
 
 SETTINGS = "dagster.yaml"
-STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
-HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
+STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # keys that place the history elsewhere
+HISTORY = ("history", "schedules")  # its folders in DAGSTER_HOME
 
 
 class SettingsError(UserError):
-    """dagster.yaml cannot be read; the message says what to do."""
+    """dagster.yaml cannot be read; the message gives the remedy."""
 
 
 def home() -> Path:
@@ -31,9 +31,10 @@ def home() -> Path:
 
 
 def make_home() -> Path:
-    """Make sure of DAGSTER_HOME, its settings and its history; returns it.
+    """Create DAGSTER_HOME with settings and history where missing; return it.
 
-    `make ui` looks there too. Settings that are there stay. Raises SpaceError where its disk is full.
+    Sets the environment variable too. Existing settings stay. Raises SpaceError for a full disk, SettingsError for an
+    unreadable dagster.yaml.
     """
     found = home()
     enough(found, HISTORY_BYTES, "the run history", tell)
@@ -49,7 +50,10 @@ def make_home() -> Path:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The settings as a mapping. Raises SettingsError for a file that is none."""
+    """Return the settings as a mapping.
+
+    Raises SettingsError for a file that is not a YAML mapping.
+    """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -62,17 +66,17 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _make_history(home: Path) -> None:
-    """Make an empty history, whole or not at all, and by one process at a time.
+    """Make an empty history, atomically and by one process at a time.
 
-    Two that make its tables at once, and one that is killed while it does, would leave a broken one for ever.
+    Two processes that create its tables at once, or one killed meanwhile, would leave it broken for good.
     """
     if all((home / name).exists() for name in HISTORY):
         return
     new = home / ".new_history"
     with claimed(home / ".claims" / "history.lock", "a new run history", tell):
-        shutil.rmtree(new, ignore_errors=True)  # what a killed one has left
+        shutil.rmtree(new, ignore_errors=True)  # left by a killed process
         new.mkdir()
-        (new / SETTINGS).touch()  # Dagster warns where there are none
+        (new / SETTINGS).touch()  # without it Dagster warns
         with dg.DagsterInstance.local_temp(str(new)):
             pass
         for name in HISTORY:
