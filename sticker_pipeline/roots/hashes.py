@@ -1,4 +1,7 @@
-"""Hashes of files that assets are made from, cached in the store by path, size and time."""
+"""Hashes of files that assets are made from, cached in the store.
+
+The cache compares path, size and time.
+"""
 
 import stat
 from collections.abc import Sequence

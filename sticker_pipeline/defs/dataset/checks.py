@@ -1,6 +1,8 @@
-"""Checks of a character's dataset, with their evidence: one step for each asset, so that they cost little. They run
-whenever their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which
-bounds, stands in the stages."""
+"""Checks of a character's dataset, with evidence: one cheap step per asset.
+
+They run whenever their asset is made: Dagster cannot yet run a check of one partition alone. The rules and bounds stand
+in the stages.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -36,12 +38,15 @@ def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> On
 
 
 def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
-    """Read the artifact of an asset of the character that is checked."""
+    """Return a reader of the checked character's artifacts by asset name."""
     return partial(workspace.store.read, _subject(context, workspace).character.name)
 
 
 def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
-    """A failed check is a warning; only where training would be pointless it is an error, which stops what follows."""
+    """Return a check's result: a warning if failed.
+
+    An error, which stops the steps that follow, only where training would be pointless.
+    """
     return check_result(asset, name, verdict, error=verdict.pointless, extra=extra)
 
 
