@@ -1,6 +1,6 @@
-"""A release as a model card: Markdown with the front matter that the Hugging Face hub reads.
+"""A release's model card: Markdown with the Hugging Face hub's front matter.
 
-It says what was measured and what was not. No licence is stated: that is for whoever publishes the file to say.
+It states what was measured and what was not. It states no licence: the publisher of the file decides that.
 """
 
 import math
@@ -23,12 +23,15 @@ embeddings. The column of the held-out images says what they have among themselv
 
 
 def model_card(release: Release) -> str:
-    """The card as text, ending with a line break. Equal releases give equal cards; it holds no path."""
+    """Return the card as text, ending with a line break.
+
+    Equal releases give equal cards; it contains no local path.
+    """
     return f"---\n{_front_matter(release.record)}---\n\n{card_text(release)}"
 
 
 def card_text(release: Release) -> str:
-    """The card without its front matter."""
+    """Return the card without front matter."""
     record = release.record
     sections = [
         f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
@@ -56,11 +59,17 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes each text in one line: a line of its own, such as `---`, could end the front matter."""
+    """A YAML dumper that writes each text in one line.
+
+    A separate line such as `---` could end the front matter.
+    """
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quoted but where all readers agree: a line that begins with a letter is no number, `---` or comment to any."""
+    """Represent text quoted, unless all readers agree on it unquoted.
+
+    A line that begins with a letter is never a number, `---` or a comment.
+    """
     plain = text[:1].isalpha() and text.splitlines() == [text]
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
@@ -88,7 +97,10 @@ def _drawn(drawing: Drawing) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """A row for each metric and style, `all` first, a column for each model."""
+    """Return the table of metrics: a row per metric and style, a column per model.
+
+    Metrics are in the order of METRICS, styles by name.
+    """
     cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
@@ -110,7 +122,7 @@ def _table(metrics: list[MetricRow]) -> str:
 
 
 def _meanings(metrics: list[MetricRow]) -> str:
-    """A line for each metric: what it means, and which way is better."""
+    """Return a line per metric: its meaning and better direction."""
     present = {figure.metric for figure in metrics}
     return "\n".join(
         f"- {row.title}: {row.meaning}" + (f" ({row.better} is better)" if row.better else "")
